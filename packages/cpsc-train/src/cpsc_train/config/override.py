@@ -1,0 +1,75 @@
+"""TOML files, and ``key=value`` on top of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from cpsc_train.errors import UserError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a valid TOML file: {error}") from None
+
+
+def write_toml(path: Path, table: dict[str, Any]) -> None:
+    """Write `table` as TOML."""
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+
+
+def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `table` with each ``dotted.key=value`` set.
+
+    A value is read as TOML; what is not TOML is taken as text, so that ``method.divergence=js`` needs no quotes. Whether
+    the key exists and the value fits is decided where the table becomes a typed configuration.
+
+    Raises
+    ------
+    UserError
+        If an item has no ``=``, or its key leads through a value that is not a table.
+
+    Examples
+    --------
+    >>> apply_overrides({"optimizer": {"lr": 0.1}}, ["optimizer.lr=0.01", "optimizer.name=sgd"])
+    {'optimizer': {'lr': 0.01, 'name': 'sgd'}}
+    """
+    result = _copy(table)
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"an override must read key=value, got {item!r}")
+        *parents, last = key.strip().split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise UserError(f"override {item!r}: {parent!r} is a value, not a table")
+        place[last] = _value(text)
+    return result
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copy(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(item) if isinstance(item, dict) else item for key, item in table.items()}

@@ -1,0 +1,1 @@
+"""One file a data set. A new file in this folder is found by itself."""

@@ -1,0 +1,39 @@
+"""What flows through a step: ids, labels and one tensor per modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of a data set, ready for a model.
+
+    Parameters
+    ----------
+    ids
+        B sample names.
+    labels
+        (B,) int64, in [0, C).
+    inputs
+        By modality, (B, ...) float32.
+    """
+
+    ids: tuple[str, ...]
+    labels: Tensor
+    inputs: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pin_memory(self) -> Batch:
+        """Return a copy in page-locked memory; the loader calls this where it feeds a GPU."""
+        return Batch(self.ids, self.labels.pin_memory(), {name: x.pin_memory() for name, x in self.inputs.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """Return this batch on `device`; the copy is asynchronous from page-locked memory."""
+        inputs = {name: x.to(device, non_blocking=True) for name, x in self.inputs.items()}
+        return Batch(self.ids, self.labels.to(device, non_blocking=True), inputs)

@@ -1,0 +1,10 @@
+"""Training methods. One file a method: what it adds to the one training loop. A new file here is found by itself."""
+
+import sys
+
+from cpsc_train.config import discover
+from cpsc_train.methods.base import Method, MethodConfig, StepLosses
+
+discover(sys.modules[__name__])
+
+__all__ = ["Method", "MethodConfig", "StepLosses"]

@@ -1,0 +1,163 @@
+"""CPSC: conformal predictive self-calibration of representations (RSC) and gradients (GSC).
+
+Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration*, CVPR 2026.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from cpsc_gsc import collaborative_reliability, gsc_weights
+from cpsc_rsc import RepresentationSelfCalibration
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.joint import Joint
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class CPSCConfig(MethodConfig, name="cpsc"):
+    """Conformal predictive self-calibration."""
+
+    warmup: int = 5
+    """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""
+    rsc: bool = True
+    """Whether representations are self-calibrated; without it the heads see the features as they are."""
+    gsc: bool = True
+    """Whether unimodal gradients are weighted by reliability; without it every weight is one."""
+    components: int = 10
+    """Components n a feature is decomposed into."""
+    top_k: int = 3
+    """Most reliable components K that are recomposed."""
+    residual: float = 0.3
+    """Share γ of the component in c ← (1−γ)h + γc; 1 is the literal method, without the feature."""
+    match_magnitude: bool = True
+    """Whether components are given the norm of the feature before they are mixed with it."""
+    divergence: Literal["kl", "js"] = "kl"
+    """Divergence between distributions over the feature axis: ``kl`` of the source, or the bounded ``js``."""
+    consistency: float = 0.8
+    """Weight λ1 of the pull of the components towards the feature."""
+    diversity: float = 0.2
+    """Weight λ2 of the push of the components apart."""
+    a: float = 0.6
+    """Slope of the gradient weight w = aρ + b."""
+    b: float = 0.6
+    """Offset of the gradient weight."""
+    heads_learn_on: Literal["recomposed", "features"] = "recomposed"
+    """What the unimodal cross-entropies are taken on."""
+    calibrate_on: Literal["features", "components", "recomposed"] = "features"
+    """What the in-loop conformal predictor of a modality scores."""
+    inference: Literal["features", "mean", "collaborative"] = "features"
+    """What stands for a modality when there is no label: its feature, the mean of its components, or the components
+    that agree with the fused decision (which changes the fused decision alone)."""
+
+    def __post_init__(self) -> None:
+        if self.warmup < 1:
+            raise UserError(f"method.warmup must be at least 1, got {self.warmup}")
+        if self.components < 2:
+            raise UserError(f"method.components must be at least 2, got {self.components}")
+        if not 1 <= self.top_k <= self.components:
+            raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
+        if not 0 < self.residual <= 1:
+            raise UserError(f"method.residual must lie in (0, 1], got {self.residual}")
+        for name in ("consistency", "diversity", "a", "b"):
+            if getattr(self, name) < 0:
+                raise UserError(f"method.{name} must not be negative, got {getattr(self, name)}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
+        """Return the method."""
+        return CPSC(self, model.dim, modalities)
+
+
+class CPSC(Method):
+    """Per modality: decompose, score components, recompose the reliable ones; then weight its loss by its reliability.
+
+    Parameters
+    ----------
+    config
+        Options.
+    dim
+        Feature width d.
+    modalities
+        Their names.
+    """
+
+    conformal = True
+
+    def __init__(self, config: CPSCConfig, dim: int, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.warmup = config.warmup
+        self._plain = Joint(unimodal=True)
+        self.rsc = nn.ModuleDict()
+        if config.rsc:
+            for m in modalities:
+                self.rsc[m] = RepresentationSelfCalibration(
+                    dim,
+                    components=config.components,
+                    top_k=config.top_k,
+                    residual=config.residual,
+                    match_magnitude=config.match_magnitude,
+                    divergence=config.divergence,
+                    consistency=config.consistency,
+                    diversity=config.diversity,
+                )
+
+    def losses(
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
+    ) -> StepLosses:
+        """Return ``ce_fused``, ``div_<modality>`` and ``gsc_<modality>``; cross-entropies alone during warm-up."""
+        if qhat is None:
+            return self._plain.losses(model, features, labels, qhat)
+        recomposed, terms, diagnostics = dict(features), {}, {}
+        for m, rsc in self.rsc.items():
+            out = rsc(features[m], labels, head=model.heads[m], qhat=qhat[m])
+            recomposed[m] = out.recomposed
+            terms[f"div_{m}"] = out.divergence
+            diagnostics[f"component_reliability_{m}"] = out.reliability.mean()
+        logits = model.classify(recomposed)
+        terms["ce_fused"] = cross_entropy(logits[FUSED], labels)
+        unimodal = {m: logits[m] for m in features}
+        reliability = collaborative_reliability(unimodal, logits[FUSED], qhat=qhat)
+        if self.config.heads_learn_on == "features":
+            unimodal = {m: model.heads[m](h) for m, h in features.items()}
+        for m, z in unimodal.items():
+            entropy = cross_entropy(z, labels, reduction="none")
+            weights = gsc_weights(reliability[m], a=self.config.a, b=self.config.b) if self.config.gsc else 1.0
+            terms[f"gsc_{m}"] = (weights * entropy).mean()
+            diagnostics[f"reliability_{m}"] = reliability[m].mean()
+        return StepLosses(terms, logits, diagnostics)
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Classify the representation that the options say; the features during warm-up and without RSC."""
+        if qhat is None or self.config.inference == "features" or not self.rsc:
+            return model.classify(features)
+        if self.config.inference == "mean":
+            return model.classify({m: rsc.components(features[m]).mean(1) for m, rsc in self.rsc.items()})
+        logits = model.classify(features)
+        decided = logits[FUSED].argmax(-1)
+        return logits | {FUSED: model.classify(self._recompose(model, features, decided, qhat))[FUSED]}
+
+    def calibration_logits(
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
+    ) -> Heads:
+        """Return logits of what ``calibrate_on`` says for each modality, and of what is predicted for ``fused``."""
+        logits = {head: z[:, None] for head, z in self.predict(model, features, qhat).items()}
+        if not self.rsc or self.config.calibrate_on == "features":
+            return logits
+        if self.config.calibrate_on == "components":
+            return logits | {m: model.heads[m](rsc.components(features[m])) for m, rsc in self.rsc.items()}
+        if qhat is None:  # nothing can be called reliable yet, so all components stand for the first selection
+            qhat = {m: torch.full((), torch.inf, device=labels.device) for m in features}
+        recomposed = self._recompose(model, features, labels, qhat)
+        return logits | {m: model.heads[m](h)[:, None] for m, h in recomposed.items()}
+
+    def _recompose(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads) -> Heads:
+        return {
+            m: rsc(features[m], labels, head=model.heads[m], qhat=qhat[m]).recomposed for m, rsc in self.rsc.items()
+        }

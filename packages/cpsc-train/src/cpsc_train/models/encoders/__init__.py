@@ -1,0 +1,1 @@
+"""One file an encoder. A new file in this folder is found by itself."""

@@ -1,0 +1,101 @@
+"""What a person sees in a terminal: the data, a progress bar, the final table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cpsc_train.models import FUSED
+from cpsc_train.observability.observer import Observer
+
+
+class ConsoleObserver(Observer):
+    """Shows a run on a terminal; where there is none, a line every tenth of the epochs instead of a bar.
+
+    Parameters
+    ----------
+    console
+        Where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._epochs = 0
+        columns = (
+            TextColumn("{task.fields[phase]}", justify="right"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=1, phase="starting", figures="")
+
+    def start(self, description: dict[str, Any], *, epochs: int, path: Path) -> None:
+        """Say which data went where."""
+        data = description["data"]
+        self._epochs = epochs
+        self._console.print(
+            f"[bold]{data['name']}[/]  {data['rows']:,} rows, {data['classes']} classes, "
+            f"modalities {' + '.join(data['modalities'])}\n"
+            + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
+            + f"\nmethod [bold]{description['method']}[/], seed {description['seed']}, run folder {path}"
+        )
+        self._progress.update(self._task, total=epochs)
+        self._progress.start()
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Advance the bar."""
+        figures = _figures(record)
+        self._progress.update(self._task, advance=1, phase=record["phase"], figures=figures)
+        every = max(1, self._epochs // 10)
+        if not self._console.is_terminal and (record["epoch"] % every == 0 or record["epoch"] == self._epochs):
+            self._console.print(f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}")
+
+    def finish(self, results: dict[str, Any]) -> None:
+        """Leave the bar and print the tables."""
+        self.close()
+        print_results(results, self._console)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+
+def print_results(results: dict[str, Any], console: Console) -> None:
+    """Print accuracy by condition and head, and coverage by part and head."""
+    heads = [*results["data"]["modalities"], FUSED]
+    accuracy = Table(title="Test accuracy, %", title_justify="left")
+    accuracy.add_column("condition")
+    for head in heads:
+        accuracy.add_column(head, justify="right")
+    for condition, seen in results["test"].items():
+        accuracy.add_row(condition, *(f"{100 * seen['accuracy'][head]:.1f}" for head in heads))
+    console.print(accuracy)
+
+    (target,) = {seen["target"] for part in results["coverage"].values() for seen in part.values()}
+    sets = Table(title=f"Coverage of the prediction sets, target {target:.2f} (mean set size)", title_justify="left")
+    sets.add_column("rows")
+    for head in heads:
+        sets.add_column(head, justify="right")
+    rows = {f"{part} (clean)": seen for part, seen in results["coverage"].items()}
+    rows |= {f"test ({name})": seen["coverage"] for name, seen in results["test"].items() if name != "clean"}
+    for name, seen in rows.items():
+        sets.add_row(name, *(f"{seen[head]['coverage']:.3f} ({seen[head]['mean_size']:.2f})" for head in heads))
+    console.print(sets)
+
+
+def _figures(record: dict[str, Any]) -> str:
+    validation = record["validation"]
+    parts = [
+        f"loss {sum(record['loss'].values()):.3f}",
+        f"accuracy {100 * validation['accuracy'][FUSED]:.1f}%",
+        *(f"q̂ {name.removeprefix('qhat_')} {value:.3f}" for name, value in record["qhat"].items()),
+        f"coverage {validation['coverage'][FUSED]['coverage']:.3f}",
+    ]
+    return "  ".join(parts)

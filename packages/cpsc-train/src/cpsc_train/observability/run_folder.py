@@ -1,0 +1,131 @@
+"""The run folder: everything a run says, and all that is needed to evaluate it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cpsc_train.config import read_toml, write_toml
+from cpsc_train.data import Dataset, Splits
+from cpsc_train.errors import UserError
+
+PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
+
+
+class RunFolder:
+    """Files of one run.
+
+    ==================== ==========================================================================
+    ``config.toml``      the resolved configuration, every value
+    ``splits.json``      sample ids of each part
+    ``environment.json`` versions, platform, command, and whether the run is running, done or interrupted
+    ``metrics.jsonl``    one line an epoch
+    ``checkpoint.pt``    the parameters that were best on the validation rows
+    ``results.json``     what was measured at the end
+    ==================== ==========================================================================
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.pt"
+
+    def refuse_if_present(self) -> None:
+        """Refuse a path that is taken, before any work is done."""
+        if self.path.exists():
+            raise UserError(f"{self.path}: exists already, and a run never overwrites: choose another --out")
+
+    def create(self, config: dict[str, Any], splits: Splits, dataset: Dataset) -> None:
+        """Make the folder and write what is known before training.
+
+        Raises
+        ------
+        UserError
+            If the path is taken or cannot be written.
+        """
+        self.refuse_if_present()
+        try:
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be made ({error.strerror}): choose another --out") from None
+        write_toml(self.path / "config.toml", config)
+        splits.save(self.path / "splits.json", dataset)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Keep the status of the run true, however it ends."""
+        self._write_environment("running")
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            self._write_environment(status)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Write ``results.json``."""
+        self._write_json("results.json", results)
+
+    def read_results(self) -> dict[str, Any] | None:
+        """Return what `write_results` wrote, or ``None`` if the run did not get that far."""
+        path = self.path / "results.json"
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: is not readable JSON ({error})") from None
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the tables of ``config.toml``.
+
+        Raises
+        ------
+        UserError
+            If this is not a run folder.
+        """
+        if not (self.path / "config.toml").is_file():
+            raise UserError(f"{self.path}: is not a run folder (it has no config.toml)")
+        return read_toml(self.path / "config.toml")
+
+    def read_splits(self, dataset: Dataset) -> Splits:
+        """Return the division the run was made with."""
+        return Splits.load(self.path / "splits.json", dataset)
+
+    def _write_environment(self, status: str) -> None:
+        self._write_json(
+            "environment.json",
+            {
+                "status": status,
+                "command": sys.argv,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "cpus": os.cpu_count(),
+                "versions": {package: version(package) for package in PACKAGES},
+            },
+        )
+
+    def _write_json(self, name: str, value: Any) -> None:
+        """Write whole or not at all, so that a reader never meets half a file."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.path / name)

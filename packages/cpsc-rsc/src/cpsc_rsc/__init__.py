@@ -1,5 +1,26 @@
 """Representation self-calibration: trust the feature components a conformal predictor finds reliable."""
 
 from cpsc_rsc.__about__ import __version__
+from cpsc_rsc.decomposition import Decomposition, mix_residual
+from cpsc_rsc.diagnostics import Diagnostics, diagnose
+from cpsc_rsc.divergence import divergence_loss
+from cpsc_rsc.inference import represent
+from cpsc_rsc.module import Calibrated, MultimodalSelfCalibration, RepresentationSelfCalibration
+from cpsc_rsc.selection import Rated, rate, recompose, top_k
 
-__all__ = ["__version__"]
+__all__ = [
+    "Calibrated",
+    "Decomposition",
+    "Diagnostics",
+    "MultimodalSelfCalibration",
+    "Rated",
+    "RepresentationSelfCalibration",
+    "__version__",
+    "diagnose",
+    "divergence_loss",
+    "mix_residual",
+    "rate",
+    "recompose",
+    "represent",
+    "top_k",
+]

@@ -1,0 +1,129 @@
+"""The one place where this package refuses input: kind, shape, then value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+T = TypeVar("T", bound=str)
+
+
+def check_count(name: str, value: int) -> int:
+    """Return `value` if it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def check_share(name: str, value: float) -> float:
+    """Return `value` if it lies in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    return value
+
+
+def check_weight(name: str, value: float) -> float:
+    """Return `value` if it is finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    return value
+
+
+def check_choice(name: str, value: T, choices: Any) -> T:
+    """Return `value` if it is one of the strings of the Literal `choices`."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def check_feature(name: str, value: Tensor, dim: int | None = None) -> None:
+    """Refuse anything but a floating tensor (B, d)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be of a floating dtype, got {value.dtype}")
+    if value.ndim != 2 or dim not in {None, value.shape[1]}:
+        raise ValueError(f"{name} must have shape (B, {dim or 'd'}), got {tuple(value.shape)}")
+
+
+def check_components(name: str, value: Tensor, h: Tensor) -> None:
+    """Refuse anything but a floating tensor (B, n, d) that matches h of shape (B, d)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be of a floating dtype, got {value.dtype}")
+    batch, dim = h.shape
+    if value.ndim != 3 or (value.shape[0], value.shape[2]) != (batch, dim):
+        raise ValueError(f"{name} must have shape ({batch}, n, {dim}), got {tuple(value.shape)}")
+
+
+def check_qhat(qhat: Tensor) -> None:
+    """Refuse anything but a 0-d floating tensor: the commonest mistake is a q̂ not set yet."""
+    if not isinstance(qhat, Tensor):
+        hint = ": calibrate once before the first step that uses it" if qhat is None else ""
+        raise TypeError(f"qhat must be a 0-d tensor, got {type(qhat).__name__}{hint}")
+    if qhat.ndim != 0 or not qhat.is_floating_point():
+        raise ValueError(f"qhat must be a 0-d floating tensor, got shape {tuple(qhat.shape)} of {qhat.dtype}")
+
+
+def check_labels(labels: Tensor, batch: int) -> None:
+    """Refuse anything but an integer tensor (B,)."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
+    if labels.shape != (batch,):
+        raise ValueError(f"labels must have shape ({batch},), got {tuple(labels.shape)}")
+
+
+def check_logits(name: str, logits: Tensor, rows: int) -> None:
+    """Refuse a classifier whose output is not one row of class scores for each row it was given."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{name} must return a tensor, got {type(logits).__name__}")
+    if logits.ndim != 2 or logits.shape[0] != rows:
+        raise ValueError(f"{name} must return logits of shape ({rows}, C), got {tuple(logits.shape)}")
+
+
+def wants_value_checks(value: Tensor, check: bool | None) -> bool:
+    """Say whether values may be looked at: on the host by default, on a device only when asked (it would wait)."""
+    if check is None:
+        return value.device.type == "cpu" and not torch.compiler.is_compiling()
+    return check
+
+
+def check_values(scores: Tensor, labels: Tensor, qhat: Tensor) -> None:
+    """Refuse labels outside [0, C), scores (B, n, C) that are not finite, q̂ = NaN. See `wants_value_checks`."""
+    classes = scores.shape[-1]
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"labels must lie in [0, {classes}), the classes of the head, got {int(labels[row])} in row {row}"
+        )
+    bad = (~scores.isfinite()).nonzero()
+    if bad.numel():
+        row, component, label = bad[0].tolist()
+        got = scores[row, component, label].item()
+        raise ValueError(
+            f"scores of the head must be finite, got {got} in row {row}, component {component}, class {label}"
+        )
+    if qhat.isnan():
+        raise ValueError("qhat must not be NaN, got nan")
+
+
+def check_same_names(name: str, got: Collection[str], expected: Collection[str]) -> None:
+    """Refuse a mapping that lacks a modality or brings an unknown one."""
+    if set(got) != set(expected):
+        raise ValueError(f"{name} must have the keys {sorted(expected)}, got {sorted(got)}")

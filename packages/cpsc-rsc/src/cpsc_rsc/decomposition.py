@@ -1,0 +1,137 @@
+"""Decompose one feature vector into components of the same width.
+
+Shape legend: B batch, n components, d feature width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from cpsc_rsc._checks import check_choice, check_count, check_share
+
+Kind: TypeAlias = Literal["linear", "mlp"]
+Mixing: TypeAlias = Literal["convex", "additive"]
+
+# Below this length a component has no direction. The smallest features tested have length 1e-6.
+_NO_DIRECTION = 1e-12
+
+
+def mix_residual(
+    components: Tensor, h: Tensor, *, gamma: float, mixing: Mixing = "convex", match_magnitude: bool = False
+) -> Tensor:
+    """Pull components toward the feature they came from.
+
+    ``(1 − γ)·h + γ·c`` (``convex``) or ``h + γ·c`` (``additive``), where c is first rescaled to the length of h if
+    `match_magnitude` is set.  A component of length zero, which ReLU can produce, stays zero; its gradient through
+    the rescaling is zero too, never infinite.
+
+    Parameters
+    ----------
+    components : Tensor, shape (B, n, d)
+    h : Tensor, shape (B, d)
+    gamma : float in [0, 1]
+        Weight of the component.  **0 means no mixing**: the components are used as they are.
+    mixing : {"convex", "additive"}
+    match_magnitude : bool
+
+    Returns
+    -------
+    Tensor, shape (B, n, d)
+
+    Examples
+    --------
+    >>> import torch
+    >>> c, h = torch.tensor([[[0.0, 2.0], [0.0, 0.0]]]), torch.tensor([[1.0, 0.0]])
+    >>> mix_residual(c, h, gamma=0.5)
+    tensor([[[0.5000, 1.0000],
+             [0.5000, 0.0000]]])
+    >>> mix_residual(c, h, gamma=0.5, match_magnitude=True)
+    tensor([[[0.5000, 0.5000],
+             [0.5000, 0.0000]]])
+    """
+    h = h.unsqueeze(-2)
+    if match_magnitude:
+        components = components * _length_ratio(h, components).to(components.dtype)
+    if gamma == 0:
+        return components
+    return (h if mixing == "additive" else (1 - gamma) * h) + gamma * components
+
+
+def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
+    # Half precision cannot hold the squares of features of length 1e4 or 1e-6: measure in at least float32.
+    dtype = torch.promote_types(components.dtype, torch.float32)
+    target = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=dtype)
+    length = torch.linalg.vector_norm(components, dim=-1, keepdim=True, dtype=dtype)
+    return torch.where(length > _NO_DIRECTION, target / length.clamp_min(_NO_DIRECTION), 0.0)
+
+
+class Decomposition(nn.Module):
+    """Map a feature (B, d) to n components (B, n, d).
+
+    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped (METHOD §4.1).  ``mlp`` is
+    ``W₂ ReLU(W₁ h + b₁) + b₂`` without a ReLU on the components, as in the released code.  `residual`, `mixing` and
+    `match_magnitude` are passed to `mix_residual`.
+
+    Parameters
+    ----------
+    dim : int
+        Feature width d.
+    components : int
+        Number of components n.
+    kind : {"linear", "mlp"}
+        ``mlp`` costs d² more parameters and one more (B, d) × (d, d) product.
+    residual : float in [0, 1]
+        γ of `mix_residual`; 0 means no mixing.
+    mixing : {"convex", "additive"}
+    match_magnitude : bool
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong kind or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Decomposition(8, components=4)(torch.randn(2, 8)).shape
+    torch.Size([2, 4, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        components: int = 10,
+        kind: Kind = "linear",
+        residual: float = 0.0,
+        mixing: Mixing = "convex",
+        match_magnitude: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dim = check_count("dim", dim)
+        self.n = check_count("components", components)
+        self.kind = check_choice("decomposition", kind, Kind)
+        self.residual = check_share("residual", residual)
+        self.mixing = check_choice("mixing", mixing, Mixing)
+        self.match_magnitude = match_magnitude
+        if kind == "linear":
+            self.net = nn.Sequential(nn.Linear(dim, components * dim, bias=False), nn.ReLU())
+        else:
+            self.net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, components * dim))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the components, shape (B, n, d), of features of shape (B, d)."""
+        components: Tensor = self.net(h).unflatten(-1, (self.n, self.dim))
+        return mix_residual(
+            components, h, gamma=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
+        )
+
+    def extra_repr(self) -> str:
+        """Show the options beside the layers."""
+        return (
+            f"dim={self.dim}, components={self.n}, residual={self.residual}, mixing={self.mixing!r}, "
+            f"match_magnitude={self.match_magnitude}"
+        )

@@ -1,0 +1,85 @@
+"""What the heads should see when there is no label.
+
+Shape legend: B batch, n components, d feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from cpsc_rsc._checks import check_choice, check_logits, check_same_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
+    from cpsc_rsc.module import MultimodalSelfCalibration
+    from cpsc_rsc.selection import Head
+
+Mode: TypeAlias = Literal["features", "mean", "collaborative"]
+
+
+def represent(
+    rsc: MultimodalSelfCalibration,
+    features: Mapping[str, Tensor],
+    *,
+    mode: Mode = "features",
+    predict: Callable[[dict[str, Tensor]], Tensor] | None = None,
+    heads: Mapping[str, Head] | nn.ModuleDict | None = None,
+    qhat: Mapping[str, Tensor] | None = None,
+    check: bool | None = None,
+) -> dict[str, Tensor]:
+    """Return the representation of each modality to be used at inference (METHOD §7).
+
+    The representation must be one the heads were trained for.  ``features`` is h itself: right when the heads also
+    learn on h, or with residual mixing.  ``mean`` is the mean of all components.  ``collaborative`` puts the label
+    that `predict` gives to h in the place of the true one and selects by it; that label then confirms itself, so
+    unimodal accuracy measured on this representation means nothing.
+
+    Parameters
+    ----------
+    rsc : MultimodalSelfCalibration
+    features : Mapping[str, Tensor], each of shape (B, d_m)
+    mode : {"features", "mean", "collaborative"}
+    predict : callable, dict of (B, d_m) -> (B, C)
+        The fused classifier; for ``collaborative`` only, like the next two.
+    heads : Mapping[str, callable] or nn.ModuleDict
+    qhat : Mapping[str, Tensor], each 0-d
+    check : bool, optional
+        See `RepresentationSelfCalibration.forward`.
+
+    Returns
+    -------
+    dict[str, Tensor], each of shape (B, d_m)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is missing or does not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cpsc_rsc import MultimodalSelfCalibration
+    >>> rsc = MultimodalSelfCalibration({"audio": 8, "text": 12})
+    >>> h = {"audio": torch.randn(4, 8), "text": torch.randn(4, 12)}
+    >>> represent(rsc, h, mode="mean")["text"].shape
+    torch.Size([4, 12])
+    """
+    check_choice("mode", mode, Mode)
+    check_same_names("features", features.keys(), rsc.keys())
+    if mode == "features":
+        return dict(features)
+    components = {m: rsc[m].components(features[m]) for m in rsc}
+    if mode == "mean":
+        return {m: c.mean(dim=1) for m, c in components.items()}
+    if predict is None or heads is None or qhat is None:
+        missing = [name for name, v in (("predict", predict), ("heads", heads), ("qhat", qhat)) if v is None]
+        raise TypeError(f"mode 'collaborative' needs predict, heads and qhat, got no {', '.join(missing)}")
+    check_same_names("heads", heads.keys(), rsc.keys())
+    check_same_names("qhat", qhat.keys(), rsc.keys())
+    fused = predict(dict(features))
+    check_logits("predict", fused, next(iter(features.values())).shape[0])
+    labels = fused.argmax(dim=-1)
+    return {m: rsc[m].select(c, labels, head=heads[m], qhat=qhat[m], check=check)[0] for m, c in components.items()}

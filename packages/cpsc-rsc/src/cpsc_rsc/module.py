@@ -1,0 +1,245 @@
+"""Representation self-calibration as modules: one modality, or several of different widths.
+
+Shape legend: B batch, n components, K kept, d feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from torch import Tensor, nn
+
+from cpsc_rsc._checks import check_choice, check_count, check_feature, check_same_names, check_weight
+from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
+from cpsc_rsc.divergence import Divergence, divergence_loss
+from cpsc_rsc.selection import Head, Recomposition, Reliability, Score, rate, recompose, top_k
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Calibrated(NamedTuple):
+    """What `RepresentationSelfCalibration` returns.
+
+    Attributes
+    ----------
+    recomposed : Tensor, shape (B, d)
+        The calibrated feature h̃; gradient flows through the selected components.
+    components : Tensor, shape (B, n, d)
+    reliability : Tensor, shape (B, n)
+        In [0, 1], without gradient.
+    selected : integer Tensor, shape (B, K)
+        Best first.
+    divergence : Tensor, 0-d
+        L_div, to be added to the loss.
+    """
+
+    recomposed: Tensor
+    components: Tensor
+    reliability: Tensor
+    selected: Tensor
+    divergence: Tensor
+
+
+class RepresentationSelfCalibration(nn.Module):
+    """Decompose a feature, keep the components a conformal predictor finds reliable, recompose (METHOD §4).
+
+    Parameters
+    ----------
+    dim : int
+        Feature width d.
+    components, top_k : int
+        n components of which K are kept, 1 ≤ K ≤ n.
+    residual : float in [0, 1]
+        γ of ``c ← (1 − γ)·h + γ·c``; 0 means no mixing.
+    mixing : {"convex", "additive"}
+        ``additive`` is ``c ← h + γ·c``.
+    match_magnitude : bool
+        Rescale c to the length of h first.
+    decomposition : {"linear", "mlp"}
+    divergence : {"kl", "js"}
+        ``js`` is bounded; see `divergence_loss`.
+    consistency, diversity : float >= 0
+        λ₁ and λ₂ of `divergence_loss`.
+    recomposition : {"mean", "weighted"}
+        Plain or reliability-weighted mean of the K components.
+    reliability : {"normalized", "reciprocal"}
+        See `rate`.
+    score : callable, optional
+        Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong kind or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rsc = RepresentationSelfCalibration(8, components=5, top_k=2)
+    >>> head = torch.nn.Linear(8, 3)
+    >>> out = rsc(torch.randn(4, 8), torch.tensor([0, 1, 2, 0]), head=head, qhat=torch.tensor(0.9))
+    >>> out.recomposed.shape, out.components.shape, out.reliability.shape, out.selected.shape
+    (torch.Size([4, 8]), torch.Size([4, 5, 8]), torch.Size([4, 5]), torch.Size([4, 2]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        components: int = 10,
+        top_k: int = 3,
+        residual: float = 0.0,
+        mixing: Mixing = "convex",
+        match_magnitude: bool = False,
+        decomposition: Kind = "linear",
+        divergence: Divergence = "kl",
+        consistency: float = 0.8,
+        diversity: float = 0.2,
+        recomposition: Recomposition = "mean",
+        reliability: Reliability = "normalized",
+        score: Score | None = None,
+    ) -> None:
+        super().__init__()
+        self.decomposition = Decomposition(
+            dim,
+            components=components,
+            kind=decomposition,
+            residual=residual,
+            mixing=mixing,
+            match_magnitude=match_magnitude,
+        )
+        self.top_k = check_count("top_k", top_k)
+        if top_k > components:
+            raise ValueError(f"top_k must be at most the number of components ({components}), got {top_k}")
+        self.divergence_kind = check_choice("divergence", divergence, Divergence)
+        self.consistency = check_weight("consistency", consistency)
+        self.diversity = check_weight("diversity", diversity)
+        self.recomposition = check_choice("recomposition", recomposition, Recomposition)
+        self.reliability = check_choice("reliability", reliability, Reliability)
+        self.score = score
+
+    def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> Calibrated:
+        """Calibrate features with their labels.
+
+        Parameters
+        ----------
+        h : Tensor, shape (B, d)
+        labels : integer Tensor, shape (B,)
+            In [0, C).
+        head : callable, (B·n, d) -> (B·n, C)
+            The modality's classifier; see `rate` for how it is called.
+        qhat : Tensor, 0-d
+        check : bool, optional
+            Look at values.  None: only for CPU tensors outside `torch.compile`; a device is never waited for.
+
+        Returns
+        -------
+        Calibrated
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        components = self.components(h)
+        recomposed, reliability, selected = self.select(components, labels, head=head, qhat=qhat, check=check)
+        return Calibrated(recomposed, components, reliability, selected, self.divergence(h, components))
+
+    def components(self, h: Tensor) -> Tensor:
+        """Return the components, shape (B, n, d), of features of shape (B, d)."""
+        check_feature("h", h, self.decomposition.dim)
+        components: Tensor = self.decomposition(h)
+        return components
+
+    def divergence(self, h: Tensor, components: Tensor) -> Tensor:
+        """Return L_div (0-d) with the options of this module; see `divergence_loss`."""
+        return divergence_loss(
+            h, components, consistency=self.consistency, diversity=self.diversity, kind=self.divergence_kind
+        )
+
+    def select(
+        self, components: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the recomposed feature (B, d), the reliability (B, n) and the selected indices (B, K)."""
+        reliability, score = rate(
+            components, labels, head=head, qhat=qhat, score=self.score, kind=self.reliability, check=check
+        )
+        selected = top_k(reliability, score, self.top_k)
+        weights = reliability if self.recomposition == "weighted" else None
+        return recompose(components, selected, weights), reliability, selected
+
+    def extra_repr(self) -> str:
+        """Show the options that are not layers."""
+        return (
+            f"top_k={self.top_k}, divergence={self.divergence_kind!r}, consistency={self.consistency}, "
+            f"diversity={self.diversity}, recomposition={self.recomposition!r}, reliability={self.reliability!r}"
+        )
+
+
+class MultimodalSelfCalibration(nn.ModuleDict):
+    """One `RepresentationSelfCalibration` a modality, of any widths, with the same options.
+
+    Parameters
+    ----------
+    dims : Mapping[str, int]
+        Feature width of each modality.
+    **options
+        Passed to each `RepresentationSelfCalibration`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `RepresentationSelfCalibration`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dims = {"audio": 8, "text": 12}
+    >>> rsc = MultimodalSelfCalibration(dims, components=5, top_k=2)
+    >>> heads = {m: torch.nn.Linear(d, 3) for m, d in dims.items()}
+    >>> h = {m: torch.randn(4, d) for m, d in dims.items()}
+    >>> out = rsc(h, torch.tensor([0, 1, 2, 0]), heads=heads, qhat={m: torch.tensor(0.9) for m in dims})
+    >>> out["text"].recomposed.shape
+    torch.Size([4, 12])
+    """
+
+    def __init__(self, dims: Mapping[str, int], **options: Any) -> None:
+        super().__init__({name: RepresentationSelfCalibration(dim, **options) for name, dim in dims.items()})
+
+    def __getitem__(self, name: str) -> RepresentationSelfCalibration:
+        """Return the module of one modality."""
+        return cast("RepresentationSelfCalibration", super().__getitem__(name))
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        *,
+        heads: Mapping[str, Head] | nn.ModuleDict,
+        qhat: Mapping[str, Tensor],
+        check: bool | None = None,
+    ) -> dict[str, Calibrated]:
+        """Calibrate each modality; the mappings have the same keys as `dims`.
+
+        Parameters
+        ----------
+        features : Mapping[str, Tensor], each of shape (B, d_m)
+        labels : integer Tensor, shape (B,)
+        heads : Mapping[str, callable] or nn.ModuleDict
+        qhat : Mapping[str, Tensor], each 0-d
+        check : bool, optional
+            See `RepresentationSelfCalibration.forward`.
+
+        Returns
+        -------
+        dict[str, Calibrated]
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a mapping lacks a modality or brings another, or an entry does not fit.
+        """
+        for name, mapping in (("features", features), ("heads", heads), ("qhat", qhat)):
+            check_same_names(name, mapping.keys(), self.keys())
+        return {m: self[m](features[m], labels, head=heads[m], qhat=qhat[m], check=check) for m in self}

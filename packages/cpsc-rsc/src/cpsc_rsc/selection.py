@@ -1,0 +1,165 @@
+"""Which components to trust: reliability, deterministic top-K, recomposition.
+
+Shape legend: B batch, n components, K kept, d feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from conformal_core import LAC, rank_reliability
+from cpsc_rsc._checks import check_labels, check_logits, check_qhat, check_values, wants_value_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Reliability: TypeAlias = Literal["normalized", "reciprocal"]
+Recomposition: TypeAlias = Literal["mean", "weighted"]
+Head: TypeAlias = "Callable[[Tensor], Tensor]"
+Score: TypeAlias = "Callable[..., Tensor]"
+
+
+class Rated(NamedTuple):
+    """Components as a conformal predictor sees them; both fields have shape (B, n) and no gradient."""
+
+    reliability: Tensor
+    score: Tensor
+
+
+def rate(
+    components: Tensor,
+    labels: Tensor,
+    *,
+    head: Head,
+    qhat: Tensor,
+    score: Score | None = None,
+    kind: Reliability = "normalized",
+    check: bool | None = None,
+) -> Rated:
+    """Rate each component by the rank of its label in the prediction set of the component (METHOD §3, §4.3).
+
+    The head sees the components as one batch (B·n, d), without gradient, and, if it is a module, in eval mode: q̂ was
+    found with dropout off, and running statistics must not learn from components.  Its modes are put back.
+
+    Parameters
+    ----------
+    components : Tensor, shape (B, n, d)
+    labels : integer Tensor, shape (B,)
+    head : callable, (B·n, d) -> (B·n, C)
+        Returns logits.
+    qhat : Tensor, 0-d
+        Calibrated quantile of `score` for this head; +inf is allowed (every class is in the set).
+    score : callable, optional
+        Nonconformity score of conformal-core; LAC by default.
+    kind : {"normalized", "reciprocal"}
+        ``1 − rank/|set|`` or ``1/(rank + 1)``; both 0 when the label is outside the set.
+    check : bool, optional
+        Look at values (label range, finite logits).  None: only for CPU tensors outside `torch.compile`.
+
+    Returns
+    -------
+    Rated
+        Reliability in {0} ∪ (0, 1] and the score of the label, both of shape (B, n).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If labels, q̂ or the head's output do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> components = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])
+    >>> rate(components, torch.tensor([0]), head=torch.nn.Identity(), qhat=torch.tensor(0.5)).reliability
+    tensor([[1., 0.]])
+    """
+    batch, n, _ = components.shape
+    check_labels(labels, batch)
+    check_qhat(qhat)
+    with torch.no_grad():
+        logits = _evaluate(head, components.detach().flatten(0, 1))
+        check_logits("head", logits, batch * n)
+        logits = logits.reshape(batch, n, -1)
+        # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
+        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
+        scores = (score or LAC())(probabilities, check=False)
+        if wants_value_checks(scores, check):
+            check_values(scores, labels, qhat)
+        labels = labels.unsqueeze(-1).expand(batch, n)
+        reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
+        return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1))
+
+
+def _evaluate(head: Head, x: Tensor) -> Tensor:
+    training = [m for m in head.modules() if m.training] if isinstance(head, nn.Module) else []
+    try:
+        for module in training:
+            module.training = False
+        return head(x)
+    finally:
+        for module in training:
+            module.training = True
+
+
+def top_k(reliability: Tensor, score: Tensor, k: int) -> Tensor:
+    """Select the k most reliable components; ties go to the smaller score, then to the lower index.
+
+    Stable sorts from the last key to the first: the same on every device, with no wait for the host.
+
+    Parameters
+    ----------
+    reliability, score : Tensor, shape (B, n)
+    k : int
+
+    Returns
+    -------
+    integer Tensor, shape (B, k)
+        Indices, best first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> top_k(torch.tensor([[0.5, 1.0, 1.0, 1.0]]), torch.tensor([[0.1, 0.3, 0.2, 0.3]]), 3)
+    tensor([[2, 1, 3]])
+    """
+    by_score = score.argsort(dim=-1, stable=True)
+    by_reliability = reliability.gather(-1, by_score).argsort(dim=-1, stable=True, descending=True)
+    return by_score.gather(-1, by_reliability[..., :k])
+
+
+def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None = None) -> Tensor:
+    """Average the selected components, by their reliability if it is given (METHOD §4.4).
+
+    Proposition 1 of the source: for any reference v, ``‖h̃ − v‖ ≤ Σ_k w_k ‖c_k − v‖ ≤ max_k ‖c_k − v‖`` over the
+    selected components, because the weights w are not negative and sum to one (the triangle inequality).
+
+    Parameters
+    ----------
+    components : Tensor, shape (B, n, d)
+    selected : integer Tensor, shape (B, K)
+    reliability : Tensor, shape (B, n), optional
+        Weights ∝ reliability; equal weights where all selected components have reliability 0, or if None.
+
+    Returns
+    -------
+    Tensor, shape (B, d)
+
+    Examples
+    --------
+    >>> import torch
+    >>> c = torch.tensor([[[0.0], [2.0], [8.0]]])
+    >>> recompose(c, torch.tensor([[0, 2]]))
+    tensor([[4.]])
+    >>> recompose(c, torch.tensor([[0, 2]]), torch.tensor([[0.25, 0.0, 0.75]]))
+    tensor([[6.]])
+    """
+    kept = components.take_along_dim(selected.unsqueeze(-1), dim=1)
+    if reliability is None:
+        return kept.mean(dim=1)
+    weights = reliability.gather(-1, selected)
+    total = weights.sum(dim=-1, keepdim=True)
+    weights = torch.where(total > 0, weights / total.clamp_min(torch.finfo(weights.dtype).tiny), 1 / selected.shape[-1])
+    return (weights.unsqueeze(-1).to(kept.dtype) * kept).sum(dim=1)

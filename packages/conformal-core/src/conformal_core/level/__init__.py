@@ -1,0 +1,1 @@
+"""Levels: how strict a set is to be now."""

@@ -1,0 +1,1 @@
+"""Memories: the scores a new one is compared with."""

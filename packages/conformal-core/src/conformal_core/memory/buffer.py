@@ -1,0 +1,195 @@
+"""The calibration set of a training loop: fixed rows, re-scored in part as the model changes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from conformal_core._checks import array_namespace, is_finite, is_floating, is_integer, reads_values
+from conformal_core._state import State, check_state
+from conformal_core.quantile import Level, conformal_quantile
+
+Array = Any
+
+
+class CalibrationBuffer:
+    """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
+
+    Everything stays on the device of ``like``: overwriting, the quantile and the ages never wait for it.
+
+    Parameters
+    ----------
+    size
+        Number N of calibration rows, at least 1.
+    like : array of real floating-point numbers, optional
+        Scores are kept in its library, dtype and device. None: numpy, float64.
+
+    Raises
+    ------
+    TypeError
+        If ``size`` is not an integer or ``like`` not a floating-point array.
+    ValueError
+        If ``size`` is less than 1.
+
+    Notes
+    -----
+    A row that was never scored counts as +∞: the threshold errs towards larger sets until every row has been scored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> buffer = CalibrationBuffer(4)
+    >>> buffer.overwrite(np.asarray([0, 1, 2]), np.asarray([0.1, 0.3, 0.2]))
+    >>> buffer.quantile(alpha=0.4)
+    array(0.3)
+    >>> buffer.advance()
+    >>> buffer.overwrite(np.asarray([3]), np.asarray([0.4]))
+    >>> buffer.ages
+    array([1, 1, 1, 0])
+    """
+
+    def __init__(self, size: int, *, like: Array | None = None) -> None:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"size must be an integer, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        like = np.zeros(()) if like is None else like
+        xp = array_namespace(like=like)
+        is_floating("like", like, xp)
+        device = array_api_compat.device(like)
+        self._xp = xp
+        self._step = 0
+        self._scores = xp.full((size,), math.inf, dtype=like.dtype, device=device)
+        self._scored_at = xp.full((size,), -1, dtype=xp.int64, device=device)
+
+    def __len__(self) -> int:
+        return int(self._scores.shape[0])
+
+    @property
+    def scores(self) -> Array:
+        """Current scores, shape (N,), +∞ where a row was never scored; a copy."""
+        return self._xp.asarray(self._scores, copy=True)
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken, as counted by :meth:`advance`."""
+        return self._step
+
+    @property
+    def ages(self) -> Array:
+        """Steps since each row was scored, int64, shape (N,); a row never scored is one step older than the buffer."""
+        return self._step - self._scored_at
+
+    @property
+    def staleness(self) -> Array:
+        """Age of the oldest score, a 0-d int64 array."""
+        return self._xp.max(self.ages)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count optimizer steps: every score becomes older by ``steps``."""
+        if isinstance(steps, bool) or not isinstance(steps, int):
+            raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0, got {steps}")
+        self._step += steps
+
+    def overwrite(self, index: Array | slice, scores: Array, *, check: bool | None = None) -> None:
+        """Replace the scores of some rows by new ones of the current step.
+
+        Parameters
+        ----------
+        index : array of int, shape (n,), or slice
+            Distinct rows in 0..N−1.
+        scores : array, shape (n,)
+            Their new scores, finite. Gradients are not kept.
+        check
+            Whether to check the values of both. None: only where the host can read them at once.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong kind or library.
+        ValueError
+            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite. Nothing has changed then.
+        """
+        xp = self._xp
+        array_namespace(buffer=self._scores, scores=scores)
+        is_floating("scores", scores, xp)
+        if isinstance(index, slice):
+            shape: Sequence[int] = (len(range(*index.indices(len(self)))),)
+        else:
+            array_namespace(buffer=self._scores, index=index)
+            is_integer("index", index, xp)
+            shape = tuple(index.shape)
+            if reads_values(index, check):
+                self._check_index(index)
+        if len(shape) != 1 or tuple(scores.shape) != tuple(shape):
+            raise ValueError(f"index and scores must have the same shape (n,), got {tuple(shape)} and {tuple(scores.shape)}")
+        if reads_values(scores, check):
+            is_finite("scores", scores, xp)
+        if array_api_compat.is_torch_array(scores):
+            scores = scores.detach()
+        self._scores = _put(self._scores, index, xp.astype(scores, self._scores.dtype, copy=False))
+        now = xp.full(scores.shape, self._step, dtype=xp.int64, device=array_api_compat.device(self._scored_at))
+        self._scored_at = _put(self._scored_at, index, now)
+
+    def quantile(self, *, alpha: Level | Sequence[Level]) -> Array:
+        """Threshold over the whole buffer, a 0-d array on its device; see :func:`conformal_core.conformal_quantile`."""
+        # Scores were checked on their way in, and +∞ is how a row says that it was never scored.
+        return conformal_quantile(self._scores, alpha=alpha, check=False)
+
+    def merge(self, *others: "CalibrationBuffer") -> None:
+        """Take, row by row, the newest score among this buffer and others of the same rows.
+
+        Ranks of a distributed job that re-score disjoint rows hold the buffer of one process after merging.
+        """
+        xp = self._xp
+        for other in others:
+            array_namespace(buffer=self._scores, other=other._scores)
+            if len(other) != len(self):
+                raise ValueError(f"buffers to merge must have size {len(self)}, got {len(other)}")
+            newer = other._scored_at > self._scored_at
+            self._scores = xp.where(newer, other._scores, self._scores)
+            self._scored_at = xp.where(newer, other._scored_at, self._scored_at)
+            self._step = max(self._step, other._step)
+
+    def state_dict(self) -> State:
+        """Return scores, the step each was made at, and the step now, as arrays and a number."""
+        scored_at = self._xp.asarray(self._scored_at, copy=True)
+        return {"kind": "CalibrationBuffer", "version": 1, "step": self._step, "scores": self.scores, "scored_at": scored_at}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state, moved to this buffer's dtype and device; ValueError says what does not fit."""
+        check_state(state, "CalibrationBuffer", {"step", "scores", "scored_at"})
+        if tuple(state["scores"].shape) != (len(self),):
+            raise ValueError(f"state of CalibrationBuffer must hold {len(self)} scores, got shape {tuple(state['scores'].shape)}")
+        array_namespace(buffer=self._scores, scores=state["scores"], scored_at=state["scored_at"])
+        xp, device = self._xp, array_api_compat.device(self._scores)
+        self._scores = xp.asarray(state["scores"], dtype=self._scores.dtype, device=device, copy=True)
+        self._scored_at = xp.asarray(state["scored_at"], dtype=xp.int64, device=device, copy=True)
+        self._step = int(state["step"])
+
+    def _check_index(self, index: Array) -> None:
+        xp = self._xp
+        if index.shape[0] == 0:
+            return
+        low, high = int(xp.min(index)), int(xp.max(index))
+        if low < 0 or high >= len(self):
+            raise ValueError(f"index must lie in 0..{len(self) - 1}, got {low if low < 0 else high}")
+        if xp.unique_values(index).shape[0] != index.shape[0]:
+            raise ValueError("index must hold distinct rows, got one twice")
+
+
+def _put(target: Array, index: Array | slice, values: Array) -> Array:
+    """Return ``target`` with ``values`` at ``index``: in place where the library allows it."""
+    if array_api_compat.is_jax_array(target):
+        return target.at[index].set(values)
+    if isinstance(index, slice) or array_api_compat.is_numpy_array(target) or array_api_compat.is_torch_array(target):
+        target[index] = values
+        return target
+    # The standard has no assignment by an array of indices.
+    for position in range(index.shape[0]):
+        target[int(index[position])] = values[position]
+    return target

@@ -1,0 +1,90 @@
+"""A calibration set that stays as it is: the memory of split conformal prediction."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from conformal_core._checks import array_namespace, is_finite, is_floating, reads_values
+from conformal_core._rank import rank
+from conformal_core._state import State, check_state
+from conformal_core.quantile import warn_too_few
+from conformal_core.sets import sorted_p_values
+
+Array = Any
+
+
+class Fixed:
+    """Calibration scores kept sorted, in the library and on the device they came from.
+
+    Scores enter by :meth:`extend`, the calibration; a stream's scores (:meth:`add`) are not remembered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fractions import Fraction
+    >>> memory = Fixed()
+    >>> memory.extend(np.asarray([0.3, 0.1, 0.2]))
+    >>> memory.quantile(Fraction(1, 4))
+    array(0.3)
+    """
+
+    def __init__(self) -> None:
+        self._sorted: Array | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._sorted is None else int(self._sorted.shape[0])
+
+    def extend(self, scores: Array, *, check: bool | None = None) -> None:
+        """Add calibration scores of any shape.
+
+        Raises
+        ------
+        TypeError
+            If ``scores`` are not floating-point, or from another library than those before.
+        ValueError
+            If a score is not finite.
+        """
+        xp = array_namespace(scores=scores)
+        is_floating("scores", scores, xp)
+        if reads_values(scores, check):
+            is_finite("scores", scores, xp)
+        flat = xp.reshape(scores, (-1,))
+        if self._sorted is not None:
+            array_namespace(calibration_scores=self._sorted, scores=scores)
+            flat = xp.concat([self._sorted, xp.astype(flat, self._sorted.dtype, copy=False)])
+        self._sorted = xp.sort(flat)
+
+    def add(self, score: float) -> None:
+        """Forget a score of the stream: the calibration set is fixed."""
+
+    def quantile(self, alpha: Fraction) -> Array | float:
+        """Threshold at the exact level ``alpha``, a 0-d array; ±∞ where the rank falls outside the set."""
+        n = len(self)
+        k = rank(n, alpha)
+        if self._sorted is None or not 1 <= k <= n:
+            if k > n:
+                warn_too_few(n)
+            return math.inf if k > n else -math.inf
+        value = self._sorted[k - 1]
+        return np.asarray(value) if isinstance(value, np.generic) else value
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """p-value of every score, see :func:`conformal_core.p_values`."""
+        xp = array_namespace(scores=scores)
+        if self._sorted is None:
+            empty = xp.zeros((0,), dtype=scores.dtype, device=array_api_compat.device(scores))
+            return sorted_p_values(empty, scores, u, xp)
+        array_namespace(calibration_scores=self._sorted, scores=scores)
+        return sorted_p_values(self._sorted, scores, u, xp)
+
+    def state_dict(self) -> State:
+        """Return the sorted scores."""
+        return {"kind": "Fixed", "version": 1, "scores": self._sorted}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit."""
+        check_state(state, "Fixed", {"scores"})
+        self._sorted = state["scores"]

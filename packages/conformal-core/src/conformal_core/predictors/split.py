@@ -1,0 +1,85 @@
+"""Split conformal prediction: calibrate once, predict with a guarantee on exchangeable data."""
+
+from typing import Any
+
+from conformal_core._rank import miscoverage
+from conformal_core._state import State, check_state
+from conformal_core.memory.fixed import Fixed
+from conformal_core.quantile import Level
+from conformal_core.sets import prediction_set
+
+Array = Any
+
+
+class SplitClassifier:
+    """Prediction sets from a calibration set.
+
+    Parameters
+    ----------
+    score
+        Nonconformity score, for example ``LAC()``.
+    alpha
+        Miscoverage in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``alpha`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Guarantee: if calibration rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C) and, without ties, P(y ∈ C) ≤ 1 − α + 1/(N + 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import LAC
+    >>> probs = np.asarray([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.5, 0.1]])
+    >>> predictor = SplitClassifier(LAC(), alpha=0.2)
+    >>> predictor.calibrate(probs, np.asarray([0, 1, 2, 0]))
+    >>> predictor.predict(np.asarray([0.55, 0.43, 0.02]))
+    array([ True,  True, False])
+    """
+
+    def __init__(self, score: Any, *, alpha: Level) -> None:
+        self._alpha = miscoverage(alpha)
+        self.score = score
+        self.alpha = alpha
+        self._memory = Fixed()
+        self._qhat: Array | float | None = None
+
+    @property
+    def qhat(self) -> Array | float:
+        """Threshold: a 0-d array on the device of the calibration scores, or +∞ while they are too few."""
+        if self._qhat is None:
+            self._qhat = self._memory.quantile(self._alpha)
+        return self._qhat
+
+    def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
+        """Forget earlier calibration rows and take these: probs (..., K), labels (...)."""
+        memory = Fixed()
+        memory.extend(self.score(probs, labels, check=check), check=False)
+        self._memory, self._qhat = memory, None
+
+    def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
+        """Add calibration rows to those there: probs (..., K), labels (...)."""
+        self._memory.extend(self.score(probs, labels, check=check), check=False)
+        self._qhat = None
+
+    def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
+        """Prediction sets (..., K) of bool for probs (..., K)."""
+        return prediction_set(self.score(probs, check=check), self.qhat, nonempty=nonempty, check=False)
+
+    def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
+        """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
+        return self._memory.p_values(self.score(probs, check=check), u)
+
+    def state_dict(self) -> State:
+        """Return the calibration scores and the level."""
+        return {"kind": "SplitClassifier", "version": 1, "alpha": str(self._alpha), "memory": self._memory.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit."""
+        check_state(state, "SplitClassifier", {"memory"}, alpha=str(self._alpha))
+        self._memory.load_state_dict(state["memory"])
+        self._qhat = None

@@ -1,0 +1,249 @@
+"""Prediction sets and what is read off them: sizes, ranks, p-values."""
+
+from typing import Any, Literal
+
+import array_api_compat
+
+from conformal_core._checks import (
+    are_labels,
+    array_namespace,
+    has_classes,
+    is_finite,
+    is_floating,
+    is_integer,
+    is_not_nan,
+    reads_values,
+)
+
+Array = Any
+
+
+def prediction_set(scores: Array, qhat: Array | float, /, *, nonempty: bool = False, check: bool | None = None) -> Array:
+    """Set of the labels whose score does not exceed the threshold.
+
+    Parameters
+    ----------
+    scores : array, shape (..., K)
+        Nonconformity score of every label.
+    qhat : array or float, broadcast against shape (...)
+        Threshold; +∞ gives the full set, −∞ the empty set.
+    nonempty
+        Add the label with the smallest score (the first of several) to sets that are empty.
+    check
+        Whether to look for NaN and infinite scores. None: only where the host can read them at once.
+
+    Returns
+    -------
+    array of bool, shape (..., K)
+
+    Raises
+    ------
+    TypeError
+        If ``scores`` is not an array of real floating-point numbers, or ``qhat`` comes from another library.
+    ValueError
+        If ``scores`` has no class axis or holds NaN or ±∞, or ``qhat`` is NaN.
+
+    Notes
+    -----
+    C(x) = {y : s(x, y) ≤ q̂}. A set can be empty when every label is odder than the threshold; that is valid and happens
+    with probability at most α.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prediction_set(np.asarray([0.2, 0.7, 0.9]), 0.7)
+    array([ True,  True, False])
+    """
+    xp, qhat = _scores_and_threshold(scores, qhat, check)
+    inside = scores <= qhat[..., None]
+    if nonempty:
+        classes = xp.arange(scores.shape[-1], device=array_api_compat.device(scores))
+        top = xp.argmin(scores, axis=-1, keepdims=True) == classes
+        inside = inside | (top & ~xp.any(inside, axis=-1, keepdims=True))
+    return inside
+
+
+def set_size(sets: Array, /) -> Array:
+    """Number of labels in each set.
+
+    Parameters
+    ----------
+    sets : array of bool, shape (..., K)
+
+    Returns
+    -------
+    array of int, shape (...)
+
+    Raises
+    ------
+    TypeError
+        If ``sets`` is not an array of booleans.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> set_size(np.asarray([[True, False, True], [False, False, False]]))
+    array([2, 0])
+    """
+    xp = array_namespace(sets=sets)
+    if not xp.isdtype(sets.dtype, "bool"):
+        raise TypeError(f"sets must hold booleans, got {sets.dtype}")
+    return xp.sum(xp.astype(sets, xp.int64), axis=-1)
+
+
+def rank_reliability(
+    scores: Array,
+    labels: Array,
+    qhat: Array | float,
+    /,
+    *,
+    kind: Literal["normalized", "reciprocal"] = "normalized",
+    check: bool | None = None,
+) -> Array:
+    """How early a label comes in its prediction set: 1 for the first, towards 0 for the last, 0 outside.
+
+    Parameters
+    ----------
+    scores : array, shape (..., K)
+        Nonconformity score of every label.
+    labels : array of int, broadcast to shape (...)
+        The label to judge, in 0..K−1.
+    qhat : array or float, broadcast against shape (...)
+        Threshold of the set.
+    kind
+        ``"normalized"``: 1 − rank/|C|. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
+    check
+        Whether to check scores and labels. None: only where the host can read them at once. With False nothing waits for a
+        device and the function compiles into one graph.
+
+    Returns
+    -------
+    array, shape (...)
+        Reliability in {0} ∪ [1/|C|, 1], same dtype as ``scores``; it is positive exactly when the label is in C.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind or from another library.
+    ValueError
+        If ``kind`` is unknown, a shape does not fit, a score is not finite or a label out of range.
+
+    Notes
+    -----
+    rank is zero-based: the number of labels with a strictly smaller score, so tied labels share the better rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.asarray([[0.2, 0.7, 0.9], [0.2, 0.7, 0.9], [0.2, 0.7, 0.9]])
+    >>> rank_reliability(scores, np.asarray([0, 1, 2]), 0.8)
+    array([1. , 0.5, 0. ])
+    """
+    if kind not in ("normalized", "reciprocal"):
+        raise ValueError(f"kind must be 'normalized' or 'reciprocal', got {kind!r}")
+    xp, qhat = _scores_and_threshold(scores, qhat, check)
+    own = take_label(scores, labels, check=check)
+    rank = xp.sum(xp.astype(scores < own[..., None], scores.dtype), axis=-1)
+    if kind == "reciprocal":
+        value = 1.0 / (rank + 1.0)
+    else:
+        size = xp.sum(xp.astype(scores <= qhat[..., None], scores.dtype), axis=-1)
+        # Where the set is empty the label is outside it: any finite quotient will do.
+        value = 1.0 - rank / xp.where(size > 0, size, xp.ones_like(size))
+    return xp.where(own <= qhat, value, xp.zeros_like(value))
+
+
+def take_label(values: Array, labels: Array, *, check: bool | None = None) -> Array:
+    """Value of each row's label: ``values[..., labels]`` for values (..., K) and labels broadcast to (...)."""
+    xp = array_namespace(scores=values, labels=labels)
+    is_integer("labels", labels, xp)
+    if reads_values(labels, check):
+        are_labels(labels, values.shape[-1], xp)
+    try:
+        index = xp.broadcast_to(labels, values.shape[:-1])[..., None]
+    except (ValueError, RuntimeError):
+        raise ValueError(
+            f"labels must broadcast to shape {tuple(values.shape[:-1])}, got {tuple(labels.shape)}"
+        ) from None
+    return xp.take_along_axis(values, xp.astype(index, xp.int64), axis=-1)[..., 0]
+
+
+def p_values(
+    calibration_scores: Array, scores: Array, /, *, u: Array | float | None = None, check: bool | None = None
+) -> Array:
+    """Conformal p-value of every score: the share of calibration scores at least as odd.
+
+    Parameters
+    ----------
+    calibration_scores : array, shape (N,)
+        Finite; N = 0 gives p = 1.
+    scores : array, any shape
+        Scores to judge, for example (..., K), finite.
+    u : array or float in [0, 1], optional
+        Uniform draws, broadcast against ``scores``, that smooth ties. None: not smoothed.
+    check
+        Whether to look for NaN and ±∞. None: only where the host can read the values at once.
+
+    Returns
+    -------
+    array of float64, shape of ``scores``
+        p = (#{sᵢ ≥ s} + 1)/(N + 1), or smoothed (#{sᵢ > s} + u (#{sᵢ = s} + 1))/(N + 1).
+
+    Raises
+    ------
+    TypeError
+        If an array is of the wrong kind or from another library.
+    ValueError
+        If ``calibration_scores`` is not one-dimensional, a score is not finite, or ``u`` lies outside [0, 1].
+
+    Notes
+    -----
+    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are uniform on
+    exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
+
+    Time O((N + m) log N), memory O(N + m).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p_values(np.asarray([0.3, 0.4, 0.5, 0.6, 0.7]), np.asarray([0.55]), u=0.25)
+    array([0.375])
+    """
+    xp = array_namespace(calibration_scores=calibration_scores, scores=scores)
+    for name, array in (("calibration_scores", calibration_scores), ("scores", scores)):
+        is_floating(name, array, xp)
+        if reads_values(array, check):
+            is_finite(name, array, xp)
+    if calibration_scores.ndim != 1:
+        raise ValueError(f"calibration_scores must have shape (N,), got {tuple(calibration_scores.shape)}")
+    return sorted_p_values(xp.sort(calibration_scores), scores, u, xp)
+
+
+def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, xp: Any) -> Array:
+    """p-values against calibration scores that are sorted already."""
+    n = ordered.shape[0]
+    # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
+    # and then p = 1/20 would differ from 0.05.
+    total = xp.asarray(float(n + 1), dtype=xp.float64, device=array_api_compat.device(scores))
+    at_least = n - xp.searchsorted(ordered, scores, side="left")
+    if u is None:
+        return xp.astype(at_least + 1, xp.float64) / total
+    above = n - xp.searchsorted(ordered, scores, side="right")
+    tied = xp.astype(at_least - above + 1, xp.float64)
+    return (xp.astype(above, xp.float64) + u * tied) / total
+
+
+def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array]:
+    xp = array_namespace(scores=scores)
+    is_floating("scores", scores, xp)
+    has_classes("scores", scores)
+    if isinstance(qhat, (int, float)):
+        qhat = xp.asarray(qhat, dtype=scores.dtype, device=array_api_compat.device(scores))
+    else:
+        array_namespace(scores=scores, qhat=qhat)
+        # One precision for both sides, that of the scores: a boundary point is then inside in either.
+        qhat = xp.astype(qhat, scores.dtype, copy=False)
+    if reads_values(scores, check):
+        is_finite("scores", scores, xp)
+        is_not_nan("qhat", qhat, xp)
+    return xp, qhat

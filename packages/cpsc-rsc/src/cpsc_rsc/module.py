@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cpsc_rsc._checks import check_choice, check_count, check_feature, check_same_names, check_weight
 from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
 from cpsc_rsc.divergence import Divergence, divergence_loss
-from cpsc_rsc.selection import Head, Recomposition, Reliability, Score, rate, recompose, top_k
+from cpsc_rsc.selection import DEFAULT_SCORE, Head, Recomposition, Reliability, Score, rate, recompose, top_k
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class RepresentationSelfCalibration(nn.Module):
         Plain or reliability-weighted mean of the K components.
     reliability : {"normalized", "reciprocal"}
         See `rate`.
-    score : callable, optional
+    score : callable
         Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.
 
     Raises
@@ -98,7 +98,7 @@ class RepresentationSelfCalibration(nn.Module):
         diversity: float = 0.2,
         recomposition: Recomposition = "mean",
         reliability: Reliability = "normalized",
-        score: Score | None = None,
+        score: Score = DEFAULT_SCORE,
     ) -> None:
         super().__init__()
         self.decomposition = Decomposition(

@@ -21,6 +21,8 @@ Recomposition: TypeAlias = Literal["mean", "weighted"]
 Head: TypeAlias = "Callable[[Tensor], Tensor]"
 Score: TypeAlias = "Callable[..., Tensor]"
 
+DEFAULT_SCORE: Score = LAC()
+
 
 class Rated(NamedTuple):
     """Components as a conformal predictor sees them; both fields have shape (B, n) and no gradient."""
@@ -35,7 +37,7 @@ def rate(
     *,
     head: Head,
     qhat: Tensor,
-    score: Score | None = None,
+    score: Score = DEFAULT_SCORE,
     kind: Reliability = "normalized",
     check: bool | None = None,
 ) -> Rated:
@@ -52,8 +54,8 @@ def rate(
         Returns logits.
     qhat : Tensor, 0-d
         Calibrated quantile of `score` for this head; +inf is allowed (every class is in the set).
-    score : callable, optional
-        Nonconformity score of conformal-core; LAC by default.
+    score : callable
+        Nonconformity score of conformal-core; ``LAC()`` by default.
     kind : {"normalized", "reciprocal"}
         ``1 − rank/|set|`` or ``1/(rank + 1)``; both 0 when the label is outside the set.
     check : bool, optional
@@ -85,7 +87,7 @@ def rate(
         logits = logits.reshape(batch, n, -1)
         # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
-        scores = (score or LAC())(probabilities, check=False)
+        scores = score(probabilities, check=False)
         if wants_value_checks(scores, check):
             check_values(scores, labels, qhat)
         labels = labels.unsqueeze(-1).expand(batch, n)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import tyro
 
+EXAMPLES = """\
+Measure the checkpoint of a run again, from its folder alone, and compare with its results.json.
 
+  cpsc evaluate runs/A
+"""
+
+
+@tyro.conf.configure(tyro.conf.subcommand("evaluate", description=EXAMPLES))
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Measure the checkpoint of a run again, from its folder alone, and compare with its results.json."""

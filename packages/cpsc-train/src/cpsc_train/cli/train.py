@@ -12,23 +12,35 @@ if TYPE_CHECKING:
     from cpsc_train.training import RunConfig
 
 
+EXAMPLES = """\
+Train a model, select the epoch on validation rows, and evaluate it once on the test rows.
+
+  cpsc train                            CPSC, embedded data
+  cpsc train --method joint --seed 1    the plain baseline
+  cpsc train --modalities fou,zer,mor   other views
+  cpsc train --set method.top_k=5       any option
+  cpsc train --config runs/A/config.toml
+"""
+
+
+@tyro.conf.configure(tyro.conf.subcommand("train", description=EXAMPLES))
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a model, select the epoch on validation rows, and evaluate it once on the test rows."""
 
-    recipe: str = "handwritten"
+    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "handwritten"
     """The configuration to start from."""
-    method: str | None = None
+    method: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Training method: cpsc, joint or joint-unimodal; the recipe's own if absent."""
-    seed: int | None = None
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Seed of the parameters and the batch order."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Passes over the training rows."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run folder to make; runs/RECIPE-METHOD-seedN-TIME if absent. An existing one is refused."""
-    modalities: str | None = None
+    modalities: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
     """Modalities to use, as A,B or more."""
-    config: Path | None = None
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A TOML file, such as the config.toml of a run, in place of a recipe."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Any value of the configuration, such as --set method.top_k=5; may be given more than once."""
@@ -74,7 +86,9 @@ class Train:
         elif self.modalities is None:
             base = RunConfig.from_plain(read_toml(self.config))
         else:
-            raise UserError("--modalities belongs to a recipe; with --config, set data.modalities and encoders in the file")
+            raise UserError(
+                "--modalities belongs to a recipe; with --config, set data.modalities and encoders in the file"
+            )
         changes = {"seed": self.seed, "epochs": self.epochs}
         base = replace(base, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
         if self.method is not None and self.method != base.method.name:

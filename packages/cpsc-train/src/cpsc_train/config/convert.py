@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as nested dicts, lists and scalars; a `Choice` carries its ``name``; ``None`` fields are left out."""
+    """Return `value` as nested dicts, lists and scalars; a `Choice` carries its ``name``, a ``None`` is left out."""
     if is_dataclass(value):
         named = {"name": value.name} if isinstance(value, Choice) else {}
         items = {field.name: getattr(value, field.name) for field in fields(value)}

@@ -36,8 +36,8 @@ def write_toml(path: Path, table: dict[str, Any]) -> None:
 def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return a copy of `table` with each ``dotted.key=value`` set.
 
-    A value is read as TOML; what is not TOML is taken as text, so that ``method.divergence=js`` needs no quotes. Whether
-    the key exists and the value fits is decided where the table becomes a typed configuration.
+    A value is read as TOML; what is not TOML is taken as text, so that ``method.divergence=js`` needs no quotes.
+    Whether the key exists and the value fits is decided where the table becomes a typed configuration.
 
     Raises
     ------

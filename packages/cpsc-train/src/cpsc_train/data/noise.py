@@ -47,7 +47,9 @@ class Noise:
     def check(self, modality: Modality) -> None:
         """Refuse salt and pepper where there is no smallest and largest value."""
         if self.kind == "salt-and-pepper" and modality.bounds is None:
-            raise UserError(f"{self.name}: {self.modality} has no bounds, so salt-and-pepper noise has no values to set")
+            raise UserError(
+                f"{self.name}: {self.modality} has no bounds, so salt-and-pepper noise has no values to set"
+            )
 
     def __call__(self, values: Values, ids: Sequence[str], modality: Modality, scale: Scale) -> Values:
         """Corrupt samples.

@@ -36,9 +36,7 @@ class Preprocessing:
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        self.scales = {
-            name: _fit(modality, dataset.read(name, rows)) for name, modality in dataset.modalities.items()
-        }
+        self.scales = {name: _fit(modality, dataset.read(name, rows)) for name, modality in dataset.modalities.items()}
 
     def __call__(self, modality: str, values: Values) -> Values:
         """Standardise (n, *shape) `values` of `modality`."""
@@ -46,10 +44,8 @@ class Preprocessing:
 
 
 def _fit(modality: Modality, values: Values) -> Scale:
-    """A feature that never varies in training keeps its unit: dividing by its zero deviation would blow up noise."""
+    """Fit one modality; a feature that never varies keeps its unit, since its deviation of zero divides nothing."""
     axes = tuple(range(values.ndim)) if modality.kind == "image" else (0,)
     precise = values.astype(np.float64)
     deviation = precise.std(axis=axes)
-    return Scale(
-        precise.mean(axis=axes).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)
-    )
+    return Scale(precise.mean(axis=axes).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32))

@@ -80,7 +80,9 @@ class Splits:
             edges = np.rint(np.cumsum(shares) * len(rows)).astype(int)
             pieces = np.split(rows, edges)
             if min(len(piece) for piece in pieces) == 0:
-                raise UserError(f"class {label} has {len(rows)} rows: too few for train, calibration, validation and test")
+                raise UserError(
+                    f"class {label} has {len(rows)} rows: too few for train, calibration, validation and test"
+                )
             for part, piece in zip(parts, pieces[3:] + pieces[:3], strict=True):
                 part.append(piece)
         return cls(*(np.sort(np.concatenate(part)) for part in parts))

@@ -1,7 +1,7 @@
 """What is measured at the end of a run, and on which rows.
 
-Selection uses the validation rows; the test rows are looked at once. The conformal predictor of the report is calibrated
-on the calibration rows alone, with the very logits the model predicts with.
+Selection uses the validation rows; the test rows are looked at once. The conformal predictor of the report is
+calibrated on the calibration rows alone, with the very logits the model predicts with.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from conformal_core import LAC, SplitClassifier, set_size
 from numpy.typing import NDArray
 from torch import Tensor
 
+from conformal_core import LAC, SplitClassifier, set_size
 from cpsc_train.data import Batch, Noise
 
 Predict = Callable[[Batch], dict[str, Tensor]]
@@ -70,7 +70,8 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
     Returns
     -------
     dict
-        By head: ``target`` (1 − alpha), ``coverage`` (share of sets that hold the true class), ``mean_size`` (classes).
+        By head: ``target`` (1 − alpha), ``coverage`` (share of sets that hold the true class), ``mean_size`` (classes)
+        and ``qhat``.
     """
     report = {}
     for head, probabilities in calibration.probabilities.items():
@@ -78,7 +79,12 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
         predictor.calibrate(probabilities, calibration.labels)
         sets = predictor.predict(other.probabilities[head])
         hit = sets[np.arange(len(other.labels)), other.labels]
-        report[head] = {"target": 1 - alpha, "coverage": float(hit.mean()), "mean_size": float(set_size(sets).mean())}
+        report[head] = {
+            "target": 1 - alpha,
+            "coverage": float(hit.mean()),
+            "mean_size": float(set_size(sets).mean()),
+            "qhat": float(predictor.qhat),
+        }
     return report
 
 

@@ -48,19 +48,21 @@ class Method(nn.Module):
     """Whether the conformal predictor takes part in training, so that it has to be refreshed in the loop."""
 
     @abstractmethod
-    def losses(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
-    ) -> StepLosses:
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:  # noqa: ARG002
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Return the logits (B, C) of samples without a label, by head."""
         return model.classify(features)
 
     def calibration_logits(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None  # noqa: ARG002
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
     ) -> Heads:
-        """Return the logits (B, S, C) that the in-loop conformal predictor scores, by head; S is fixed for each head."""
+        """Return the logits (B, S, C) that the in-loop conformal predictor scores, by head; S is fixed a head."""
         return {head: logits[:, None] for head, logits in self.predict(model, features, qhat).items()}
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from cpsc_gsc import collaborative_reliability, gsc_weights
-from cpsc_rsc import RepresentationSelfCalibration
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
+from cpsc_rsc import RepresentationSelfCalibration
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
 from cpsc_train.methods.joint import Joint
@@ -94,6 +94,7 @@ class CPSC(Method):
         self.config = config
         self.warmup = config.warmup
         self._plain = Joint(unimodal=True)
+        self._a, self._b = (config.a, config.b) if config.gsc else (0.0, 1.0)
         self.rsc = nn.ModuleDict()
         if config.rsc:
             for m in modalities:
@@ -108,10 +109,8 @@ class CPSC(Method):
                     diversity=config.diversity,
                 )
 
-    def losses(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
-    ) -> StepLosses:
-        """Return ``ce_fused``, ``div_<modality>`` and ``gsc_<modality>``; cross-entropies alone during warm-up."""
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
         if qhat is None:
             return self._plain.losses(model, features, labels, qhat)
         recomposed, terms, diagnostics = dict(features), {}, {}
@@ -123,14 +122,12 @@ class CPSC(Method):
         logits = model.classify(recomposed)
         terms["ce_fused"] = cross_entropy(logits[FUSED], labels)
         unimodal = {m: logits[m] for m in features}
-        reliability = collaborative_reliability(unimodal, logits[FUSED], qhat=qhat)
+        reliability = collaborative_reliability(unimodal, logits[FUSED], qhat=qhat, check=False)
+        weights = {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
         if self.config.heads_learn_on == "features":
             unimodal = {m: model.heads[m](h) for m, h in features.items()}
-        for m, z in unimodal.items():
-            entropy = cross_entropy(z, labels, reduction="none")
-            weights = gsc_weights(reliability[m], a=self.config.a, b=self.config.b) if self.config.gsc else 1.0
-            terms[f"gsc_{m}"] = (weights * entropy).mean()
-            diagnostics[f"reliability_{m}"] = reliability[m].mean()
+        terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
+        diagnostics |= {f"reliability_{m}": rho.mean() for m, rho in reliability.items()}
         return StepLosses(terms, logits, diagnostics)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:

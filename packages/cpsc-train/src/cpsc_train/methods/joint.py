@@ -25,7 +25,11 @@ class Joint(Method):
         self.unimodal = unimodal
 
     def losses(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None  # noqa: ARG002
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         logits = model.classify(features)
@@ -37,7 +41,7 @@ class Joint(Method):
 class JointConfig(MethodConfig, name="joint"):
     """Cross-entropy of the fused logits alone."""
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:  # noqa: ARG002
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
         """Return the method."""
         return Joint(unimodal=False)
 
@@ -46,6 +50,6 @@ class JointConfig(MethodConfig, name="joint"):
 class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
     """Cross-entropy of the fused logits plus one of each modality's."""
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:  # noqa: ARG002
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
         """Return the method."""
         return Joint(unimodal=True)

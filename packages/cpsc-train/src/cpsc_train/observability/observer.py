@@ -19,4 +19,4 @@ class Observer:
         """One epoch is done; `record` is its line in ``metrics.jsonl``."""
 
     def finish(self, results: dict[str, Any]) -> None:
-        """The run is done; `results` is what ``results.json`` holds."""
+        """Training and evaluation are done; `results` is what ``results.json`` holds."""

@@ -17,7 +17,11 @@ def handwritten(modalities: tuple[str, ...] | None) -> RunConfig:
     vectors = [name for name in data.modalities if VIEWS[name].kind == "vector"]
     noise = [
         *(Noise(modality=name, kind="gaussian", severity=severity) for name in images for severity in (0.5, 1.0)),
-        *(Noise(modality=name, kind="salt-and-pepper", severity=severity) for name in images for severity in (0.1, 0.3)),
+        *(
+            Noise(modality=name, kind="salt-and-pepper", severity=severity)
+            for name in images
+            for severity in (0.1, 0.3)
+        ),
         *(Noise(modality=name, kind="gaussian", severity=severity) for name in vectors for severity in (1.0, 2.0)),
     ]
     return RunConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cpsc_train.config import from_plain, to_plain
@@ -70,15 +70,15 @@ class RunConfig:
     """``cpu``, ``cuda``, ``cuda:1``…; ``auto`` takes a GPU where there is one."""
     data: DataConfig
     """The data set."""
-    splits: SplitConfig = SplitConfig()
+    splits: SplitConfig = field(default_factory=SplitConfig)
     """Its division."""
     encoders: dict[str, EncoderConfig]
     """One encoder a modality."""
     method: MethodConfig
     """The training method."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimizer."""
-    conformal: ConformalConfig = ConformalConfig()
+    conformal: ConformalConfig = field(default_factory=ConformalConfig)
     """The conformal predictor."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions of the test rows, beside the clean ones."""

@@ -45,5 +45,9 @@ class Meter:
         if bad:
             raise UserError(
                 f"{where}: loss {', '.join(bad)} is not finite: lower optimizer.lr"
-                + (", or take the bounded divergence, method.divergence=js" if any("div" in name for name in bad) else "")
+                + (
+                    ", or take the bounded divergence, method.divergence=js"
+                    if any("div" in name for name in bad)
+                    else ""
+                )
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from conformal_core import LAC, CalibrationBuffer
 from torch import Tensor
 
+from conformal_core import LAC, CalibrationBuffer
 from cpsc_train.data import Batch
 
 Score = Callable[[Batch, dict[str, Tensor] | None], dict[str, Tensor]]
@@ -80,9 +80,9 @@ class Refresh:
         per_sample = logits.shape[1]
         scores = LAC()(logits.float().softmax(-1), labels[:, None].expand(-1, per_sample), check=False)
         if head not in self._buffers:
-            self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample)
+            self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample, like=scores)
         places = rows[:, None] * per_sample + torch.arange(per_sample, device=rows.device)
-        self._buffers[head].overwrite(places.flatten(), scores.flatten())
+        self._buffers[head].overwrite(places.flatten(), scores.flatten(), check=False)
         return self._buffers[head].quantile(alpha=self._alpha)
 
 

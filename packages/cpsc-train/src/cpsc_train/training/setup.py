@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from conformal_core import quantile_rank
 from torch import Tensor, nn
 
+from conformal_core import quantile_rank
 from cpsc_train.data import Batch, Dataset, Noise, Preprocessing, Splits, loader
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method
@@ -93,7 +92,9 @@ class Setup:
             self.model.load_state_dict(state["model"])
             self.method.load_state_dict(state["method"])
         except (KeyError, RuntimeError) as error:
-            raise UserError(f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}") from None
+            raise UserError(
+                f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
+            ) from None
 
     def batches(self, part: str, noise: Noise | None = None) -> Iterable[Batch]:
         """Return the batches of a part, in order."""

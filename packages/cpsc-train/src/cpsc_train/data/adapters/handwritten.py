@@ -38,7 +38,9 @@ class HandwrittenConfig(DataConfig, name="handwritten"):
 
     def open(self) -> Handwritten:
         """Read the file."""
-        return Handwritten(Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED))), self.modalities)
+        return Handwritten(
+            Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED))), self.modalities
+        )
 
 
 class Handwritten(Dataset):
@@ -83,16 +85,16 @@ class Handwritten(Dataset):
 def _load(file: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
     try:
         with np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise UserError(f"{file}: has no array {missing[0]!r} (it holds: {', '.join(archive.files)})")
-            return {name: archive[name] for name in names}
+            held = {name: archive[name] for name in names if name in archive.files}
+            others = ", ".join(archive.files)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except UserError:
-        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file}: is not a readable .npz file ({error})") from None
+    for name in names:
+        if name not in held:
+            raise UserError(f"{file}: has no array {name!r} (it holds: {others})")
+    return held
 
 
 def _labels(file: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.int64]:

@@ -1,0 +1,100 @@
+"""Compare variants of a run over several seeds: mean ± standard deviation of the test accuracy, by condition and head.
+
+Each run is `cpsc train` in a folder of its own; a finished one is not run again, so an interrupted comparison goes on
+where it stopped. Run `python benchmarks/train/compare.py --help` for the options.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+LITERAL = ["--set", "method.residual=1.0"]
+VARIANTS = {
+    "joint CE": ["--method", "joint"],
+    "joint + unimodal CE": ["--method", "joint-unimodal"],
+    "CPSC (default)": [],
+    "RSC only": ["--set", "method.gsc=false"],
+    "GSC only": ["--set", "method.rsc=false"],
+    "literal, features": LITERAL,
+    "literal, mean": [*LITERAL, "--set", "method.inference=mean"],
+    "literal, heads on h": [*LITERAL, "--set", "method.heads_learn_on=features"],
+    "mean": ["--set", "method.inference=mean"],
+    "collaborative": ["--set", "method.inference=collaborative"],
+    "heads on h": ["--set", "method.heads_learn_on=features"],
+    "calibrate on components": ["--set", "method.calibrate_on=components"],
+    "calibrate on recomposed": ["--set", "method.calibrate_on=recomposed"],
+    "rolling refresh": ["--set", "conformal.refresh=rolling"],
+    "epoch refresh": ["--set", "conformal.refresh=epoch"],
+    "js": ["--set", "method.divergence=js"],
+}
+
+
+def run(folder: Path, options: list[str], seed: int) -> None:
+    if (folder / "results.json").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "cpsc_train", "train", "-q", "--out", str(folder), "--seed", str(seed), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def table(results: dict[str, list[dict]]) -> str:
+    first = next(iter(results.values()))[0]
+    heads = [*first["data"]["modalities"], "fused"]
+    columns = [(name, head) for name in first["test"] for head in (heads if name == "clean" else ["fused"])]
+    lines = [
+        "| variant | " + " | ".join(f"{name} {head}" for name, head in columns) + " | coverage fused | seconds |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for variant, runs in results.items():
+        cells = [mean_sd([100 * r["test"][name]["accuracy"][head] for r in runs], ".1f") for name, head in columns]
+        cells.append(mean_sd([r["coverage"]["test"]["fused"]["coverage"] for r in runs], ".3f"))
+        cells.append(f"{np.median([r['seconds'] for r in runs]):.0f}")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mean_sd(values: list[float], form: str) -> str:
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):{form}} ± {spread:{form}}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of all runs")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 … N-1")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="which ones")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("options", nargs="*", help="options of `cpsc train` for every run, after --")
+    arguments = parser.parse_args()
+    folders = {
+        (variant, seed): arguments.out / f"{variant.replace(' ', '_').replace(',', '')}-seed{seed}"
+        for seed in range(arguments.seeds)
+        for variant in arguments.variants
+    }
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = [
+            pool.submit(run, folder, [*VARIANTS[variant], *arguments.options], seed)
+            for (variant, seed), folder in folders.items()
+        ]
+        for done, job in enumerate(jobs, 1):
+            job.result()
+            print(f"{done}/{len(jobs)} runs", file=sys.stderr)
+    results = {
+        variant: [
+            json.loads((folders[variant, seed] / "results.json").read_text(encoding="utf-8"))
+            for seed in range(arguments.seeds)
+        ]
+        for variant in arguments.variants
+    }
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

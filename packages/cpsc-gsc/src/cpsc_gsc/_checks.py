@@ -1,0 +1,98 @@
+"""The one place where input of this package is refused: kinds and shapes always, values where no sync is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def values_are_checked(tensor: Tensor, check: bool | None) -> bool:
+    """Return whether the values of `tensor` may be read: ``None`` means on the CPU, and not while tracing."""
+    if check is None:
+        return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    return check
+
+
+def logits_by_modality(unimodal_logits: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Refuse anything but {modality: (B, C)} floating tensors of one shape; return that shape."""
+    if not isinstance(unimodal_logits, Mapping):
+        raise TypeError(f"unimodal_logits must map each modality to a tensor, got {type(unimodal_logits).__name__}")
+    if not unimodal_logits:
+        raise ValueError("unimodal_logits must hold at least one modality, got none")
+    shape: tuple[int, int] | None = None
+    for modality, logits in unimodal_logits.items():
+        name = f"unimodal_logits[{modality!r}]"
+        _floating(name, logits)
+        if logits.ndim != 2:
+            raise ValueError(f"{name} must have the shape (B, C), got {tuple(logits.shape)}")
+        shape = shape or (logits.shape[0], logits.shape[1])
+        if tuple(logits.shape) != shape:
+            first = next(iter(unimodal_logits))
+            raise ValueError(
+                f"{name} must have the shape {shape} of unimodal_logits[{first!r}]: the heads share their classes, "
+                f"got {tuple(logits.shape)}"
+            )
+    assert shape is not None  # noqa: S101 - the mapping is not empty
+    return shape
+
+
+def fused(fused_logits: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse fused logits that are not a floating tensor of `shape`."""
+    _floating("fused_logits", fused_logits)
+    if tuple(fused_logits.shape) != shape:
+        raise ValueError(
+            f"fused_logits must have the shape {shape} of the unimodal logits, got {tuple(fused_logits.shape)}"
+        )
+
+
+def quantiles(qhat: Mapping[str, Tensor], modalities: Mapping[str, Any]) -> None:
+    """Refuse quantiles that are missing, or are not one 0-d tensor a modality."""
+    if not isinstance(qhat, Mapping):
+        raise TypeError(
+            f"qhat must map each modality to a 0-d tensor (calibrate before the first weighted step), got {qhat!r}"
+        )
+    for modality in modalities:
+        if modality not in qhat:
+            raise ValueError(f"qhat must hold every modality, got {sorted(qhat)} without {modality!r}")
+        value = qhat[modality]
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"qhat[{modality!r}] must be a 0-d tensor (calibrate before the first weighted step), got {value!r}"
+            )
+        if value.ndim != 0:
+            raise ValueError(f"qhat[{modality!r}] must be 0-d, got shape {tuple(value.shape)}")
+
+
+def class_labels(labels: Tensor, shape: tuple[int, int], check: bool | None) -> None:
+    """Refuse labels that are not (B,) integers, and, where values are read, labels outside [0, C)."""
+    batch, classes = shape
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels must be int64, got {labels.dtype}")
+    if tuple(labels.shape) != (batch,):
+        raise ValueError(f"labels must have the shape ({batch},) of the logits, got {tuple(labels.shape)}")
+    if values_are_checked(labels, check):
+        bad = (labels < 0) | (labels >= classes)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise ValueError(f"labels must lie in [0, {classes}), got {int(labels[row])} at row {row}")
+
+
+def coefficients(a: float, b: float) -> None:
+    """Refuse a slope or an intercept that could turn a gradient round."""
+    for name, value in (("a", a), ("b", b)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be finite and not negative, got {value}")
+
+
+def _floating(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating, got {tensor.dtype}")

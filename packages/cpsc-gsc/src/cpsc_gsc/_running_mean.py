@@ -1,0 +1,68 @@
+"""What is kept between the forward passes and the step: a mean over samples, whatever pieces they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class RunningMean(Generic[Key]):
+    """The mean over samples of named tensors that arrive as means over micro-batches.
+
+    The size of a micro-batch is part of a shape, so counting costs no host sync. A name that is missing from a
+    micro-batch counts as zero there.
+    """
+
+    def __init__(self) -> None:
+        self._means: dict[Key, Tensor] = {}
+        self._samples = 0
+
+    def __bool__(self) -> bool:
+        return self._samples > 0
+
+    def add(self, means: Mapping[Key, Tensor], samples: int) -> None:
+        """Take in the `means` over another `samples` samples."""
+        self._samples += samples
+        share = samples / self._samples
+        for mean in self._means.values():
+            mean.mul_(1 - share)
+        for key, mean in means.items():
+            if key in self._means:
+                self._means[key].add_(mean, alpha=share)
+            else:
+                self._means[key] = mean * share  # a copy: autograd may hand out one tensor for two parameters
+
+    def take(self, process_group: ProcessGroup | None) -> dict[Key, Tensor]:
+        """Return the means over the samples of all processes, and forget them."""
+        means, samples = self._means, self._samples
+        self.clear()
+        if not samples or not _is_distributed(process_group):
+            return means
+        device = next(iter(means.values())).device
+        total = torch.full((), samples, dtype=torch.float64, device=device)
+        for mean in means.values():
+            mean.mul_(samples)
+        for work in [
+            distributed.all_reduce(tensor, group=process_group, async_op=True) for tensor in (total, *means.values())
+        ]:
+            work.wait()
+        for mean in means.values():
+            mean.div_(total.to(mean.device))
+        return means
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._means = {}
+        self._samples = 0
+
+
+def _is_distributed(process_group: ProcessGroup | None) -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size(process_group) > 1

@@ -48,6 +48,12 @@ def check_choice(name: str, value: T, choices: Any) -> T:
     return value
 
 
+def check_callable(name: str, value: object) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+
+
 def check_feature(name: str, value: Tensor, dim: int | None = None) -> None:
     """Refuse anything but a floating tensor (B, d)."""
     if not isinstance(value, Tensor):

@@ -4,7 +4,7 @@ Shape legend: B batch, n components, d feature width.
 
 With :math:`\ell_i = \log p_i` and :math:`\bar\ell` the mean of the :math:`\ell_i`, the sum over all pairs collapses::
 
-    1/(n(n−1)) Σ_{i≠j} KL(p_i‖p_j)  =  1/(n−1) Σ_i Σ_x p_i (ℓ_i − ℓ̄)
+    1/(n(n−1)) Σ_{i≠j} KL(p_i‖p_j)  =  1/(n−1) (Σ_i Σ_x p_i ℓ_i − Σ_x (Σ_i p_i) ℓ̄)
     1/n Σ_k KL(p_h‖p_k)             =  Σ_x p_h (ℓ_h − ℓ̄)
 """
 
@@ -73,9 +73,9 @@ def _log_probabilities(x: Tensor) -> Tensor:
 
 def _kl_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean_k KL(h‖c_k) and mean_{i≠j} KL(c_i‖c_j), each of shape (B,)."""
-    mean_log_c = log_c.mean(dim=1)
+    c, mean_log_c = log_c.exp(), log_c.mean(dim=1)
     near = (log_h.exp() * (log_h - mean_log_c)).sum(dim=-1)
-    pairs = (log_c.exp() * (log_c - mean_log_c.unsqueeze(1))).sum(dim=(1, 2))
+    pairs = (c * log_c).sum(dim=(1, 2)) - (c.sum(dim=1) * mean_log_c).sum(dim=-1)
     return near, pairs / max(log_c.shape[1] - 1, 1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from cpsc_rsc._checks import check_choice, check_count, check_feature, check_same_names, check_weight
+from cpsc_rsc._checks import check_callable, check_choice, check_count, check_feature, check_same_names, check_weight
 from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
 from cpsc_rsc.divergence import Divergence, divergence_loss
 from cpsc_rsc.selection import DEFAULT_SCORE, Head, Recomposition, Reliability, Score, rate, recompose, top_k
@@ -117,6 +117,7 @@ class RepresentationSelfCalibration(nn.Module):
         self.diversity = check_weight("diversity", diversity)
         self.recomposition = check_choice("recomposition", recomposition, Recomposition)
         self.reliability = check_choice("reliability", reliability, Reliability)
+        check_callable("score", score)
         self.score = score
 
     def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> Calibrated:
@@ -205,6 +206,8 @@ class MultimodalSelfCalibration(nn.ModuleDict):
     """
 
     def __init__(self, dims: Mapping[str, int], **options: Any) -> None:
+        if not dims:
+            raise ValueError("dims must hold at least one modality, got none")
         super().__init__({name: RepresentationSelfCalibration(dim, **options) for name, dim in dims.items()})
 
     def __getitem__(self, name: str) -> RepresentationSelfCalibration:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conformal_core import LAC, rank_reliability
-from cpsc_rsc._checks import check_labels, check_logits, check_qhat, check_values, wants_value_checks
+from cpsc_rsc._checks import check_callable, check_labels, check_logits, check_qhat, check_values, wants_value_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,10 +81,11 @@ def rate(
     batch, n, _ = components.shape
     check_labels(labels, batch)
     check_qhat(qhat)
+    check_callable("head", head)
     with torch.no_grad():
         logits = _evaluate(head, components.detach().flatten(0, 1))
         check_logits("head", logits, batch * n)
-        logits = logits.reshape(batch, n, -1)
+        logits = logits.reshape(batch, n, logits.shape[-1])
         # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
         scores = score(probabilities, check=False)
@@ -158,7 +159,8 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     >>> recompose(c, torch.tensor([[0, 2]]), torch.tensor([[0.25, 0.0, 0.75]]))
     tensor([[6.]])
     """
-    kept = components.take_along_dim(selected.unsqueeze(-1), dim=1)
+    rows = torch.arange(selected.shape[0], device=selected.device).unsqueeze(-1)
+    kept = components[rows, selected]
     if reliability is None:
         return kept.mean(dim=1)
     weights = reliability.gather(-1, selected)

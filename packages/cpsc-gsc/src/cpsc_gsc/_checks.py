@@ -39,13 +39,16 @@ def logits_by_modality(unimodal_logits: Mapping[str, Tensor]) -> tuple[int, int]
     return shape
 
 
-def fused(fused_logits: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse fused logits that are not a floating tensor of `shape`."""
+def fused(fused_logits: Tensor, shape: tuple[int, int], check: bool | None) -> None:
+    """Refuse fused logits that are not a floating tensor of `shape`, and, where values are read, not finite ones."""
     _floating("fused_logits", fused_logits)
     if tuple(fused_logits.shape) != shape:
         raise ValueError(
             f"fused_logits must have the shape {shape} of the unimodal logits, got {tuple(fused_logits.shape)}"
         )
+    if values_are_checked(fused_logits, check) and not bool(fused_logits.isfinite().all()):
+        row, column = (~fused_logits.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"fused_logits must be finite, got {float(fused_logits[row, column])} at row {row}")
 
 
 def quantiles(qhat: Mapping[str, Tensor], modalities: Mapping[str, Any]) -> None:

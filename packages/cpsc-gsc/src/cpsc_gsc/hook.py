@@ -82,7 +82,7 @@ class GradientSelfCalibration:
     def __init__(
         self,
         *,
-        encoders: Mapping[str, nn.Module],
+        encoders: Mapping[str, nn.Module] | nn.ModuleDict,
         mode: Literal["add", "scale"] = "add",
         a: float = 0.6,
         b: float = 0.6,
@@ -90,12 +90,13 @@ class GradientSelfCalibration:
         kind: Kind = "normalized",
         process_group: ProcessGroup | None = None,
     ) -> None:
-        if not isinstance(encoders, Mapping) or not all(isinstance(e, nn.Module) for e in encoders.values()):
-            raise TypeError(f"encoders must map each modality to a module, got {encoders!r}")
+        kinds = isinstance(encoders, (Mapping, nn.ModuleDict)) and {isinstance(e, nn.Module) for e in encoders.values()}
+        if kinds != {True}:
+            raise TypeError(f"encoders must map each modality, at least one, to a module, got {encoders!r}")
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
         _checks.coefficients(a, b)
-        self.encoders = dict(encoders)
+        self.encoders: dict[str, nn.Module] = dict(encoders.items())
         self.mode = mode
         self.a = a
         self.b = b
@@ -190,6 +191,8 @@ class GradientSelfCalibration:
         reliability = collaborative_reliability(
             unimodal_logits, fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
         )
+        if self._scaler is None and any(logits.dtype is torch.float16 for logits in unimodal_logits.values()):
+            raise RuntimeError("float16 logits need the scaler of the loop: attach(optimizer, scaler=...), got none")
         if self.mode == "scale":
             self._stored.add({"rho": torch.stack(list(reliability.values())).mean()}, batch)
         else:

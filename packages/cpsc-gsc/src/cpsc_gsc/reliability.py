@@ -74,7 +74,7 @@ def collaborative_reliability(
     {'audio': tensor([0.5000, 1.0000])}
     """
     shape = _checks.logits_by_modality(unimodal_logits)
-    _checks.fused(fused_logits, shape)
+    _checks.fused(fused_logits, shape, check)
     _checks.quantiles(qhat, unimodal_logits)
     with torch.no_grad():
         decided = fused_logits.argmax(dim=-1)

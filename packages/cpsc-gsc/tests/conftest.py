@@ -1,0 +1,81 @@
+"""Two small streams with heads of their own and a fusion by concatenation, and the batches that they are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import hypothesis
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+WIDTHS = {"audio": 6, "image": 5}
+CLASSES = 4
+
+hypothesis.settings.register_profile("gsc", max_examples=60, deadline=None)
+hypothesis.settings.load_profile("gsc")
+
+
+class TwoStreams(nn.Module):
+    """The heads are reached by the unimodal losses only: fusion has weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({m: nn.Sequential(nn.Linear(d, 8), nn.Tanh()) for m, d in WIDTHS.items()})
+        self.heads = nn.ModuleDict({m: nn.Linear(8, CLASSES) for m in WIDTHS})
+        self.fusion = nn.Linear(8 * len(WIDTHS), CLASSES)
+
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        features = {m: self.encoders[m](x) for m, x in inputs.items()}
+        return {m: self.heads[m](h) for m, h in features.items()}, self.fusion(torch.cat(list(features.values()), -1))
+
+
+@dataclass
+class Batch:
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    qhat: dict[str, Tensor]
+
+    def rows(self, rows: slice) -> Batch:
+        return Batch({m: x[rows] for m, x in self.inputs.items()}, self.labels[rows], self.qhat)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def make_batches(steps: int, size: int = 12, dtype: torch.dtype = torch.float64) -> list[Batch]:
+    generator = torch.Generator().manual_seed(7)
+    return [
+        Batch(
+            {m: torch.randn(size, d, generator=generator, dtype=dtype) for m, d in WIDTHS.items()},
+            torch.randint(CLASSES, (size,), generator=generator),
+            {m: 0.6 + 0.3 * torch.rand((), generator=generator, dtype=dtype) for m in WIDTHS},
+        )
+        for _ in range(steps)
+    ]
+
+
+def own_loss(fused: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a loop that knows nothing of unimodal predictions."""
+    return cross_entropy(fused, labels)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tensors here are tiny: on a busy machine waiting for a second thread takes ten times as long as the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def model() -> TwoStreams:
+    torch.manual_seed(0)
+    return TwoStreams().double()
+
+
+@pytest.fixture
+def batches() -> list[Batch]:
+    return make_batches(20)

@@ -118,12 +118,14 @@ def test_mappings_name_the_modalities():
     heads = {m: nn.Linear(d, C) for m, d in dims.items()}
     qhat = {m: torch.tensor(0.9) for m in dims}
     labels = torch.zeros(B, dtype=torch.long)
-    message = re.escape("qhat must have the keys ['audio', 'text'], got ['audio']")
+    message = re.escape("qhat must hold every modality, got ['audio'] without ['text']")
     with pytest.raises(ValueError, match=message):
         rsc(h, labels, heads=heads, qhat={"audio": qhat["audio"]})
     with pytest.raises(ValueError, match=message):
         represent(rsc, h, mode="collaborative", predict=lambda h: h, heads=heads, qhat={"audio": qhat["audio"]})
-    with pytest.raises(ValueError, match="features must have the keys"):
+    with pytest.raises(
+        ValueError, match=r"features must hold the modalities \['audio', 'text'\] only, got \['video'\] too"
+    ):
         represent(rsc, h | {"video": h["text"]})
     with pytest.raises(TypeError, match="mode 'collaborative' needs predict, heads and qhat, got no predict, qhat"):
         represent(rsc, h, mode="collaborative", heads=heads)

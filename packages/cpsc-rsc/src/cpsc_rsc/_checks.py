@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from torch import Tensor, nn
 
 T = TypeVar("T", bound=str)
 
@@ -129,7 +127,11 @@ def check_values(scores: Tensor, labels: Tensor, qhat: Tensor) -> None:
         raise ValueError("qhat must not be NaN, got nan")
 
 
-def check_same_names(name: str, got: Collection[str], expected: Collection[str]) -> None:
-    """Refuse a mapping that lacks a modality or brings an unknown one."""
-    if set(got) != set(expected):
-        raise ValueError(f"{name} must have the keys {sorted(expected)}, got {sorted(got)}")
+def check_modalities(name: str, got: object, expected: Iterable[str], *, more: bool = False) -> None:
+    """Refuse a mapping that lacks a modality or, unless `more` is allowed, brings an unknown one."""
+    if not isinstance(got, (Mapping, nn.ModuleDict)):
+        raise TypeError(f"{name} must map each modality to its own, got {type(got).__name__}")
+    if missing := sorted(set(expected) - set(got)):
+        raise ValueError(f"{name} must hold every modality, got {sorted(got)} without {missing}")
+    if not more and (unknown := sorted(set(got) - set(expected))):
+        raise ValueError(f"{name} must hold the modalities {sorted(expected)} only, got {unknown} too")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cpsc_rsc._checks import check_choice, check_logits, check_same_names
+from cpsc_rsc._checks import check_choice, check_logits, check_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ def represent(
     torch.Size([4, 12])
     """
     check_choice("mode", mode, Mode)
-    check_same_names("features", features.keys(), rsc.keys())
+    check_modalities("features", features, rsc)
     if mode == "features":
         return dict(features)
     components = {m: rsc[m].components(features[m]) for m in rsc}
@@ -77,8 +77,8 @@ def represent(
     if predict is None or heads is None or qhat is None:
         missing = [name for name, v in (("predict", predict), ("heads", heads), ("qhat", qhat)) if v is None]
         raise TypeError(f"mode 'collaborative' needs predict, heads and qhat, got no {', '.join(missing)}")
-    check_same_names("heads", heads.keys(), rsc.keys())
-    check_same_names("qhat", qhat.keys(), rsc.keys())
+    check_modalities("heads", heads, rsc, more=True)
+    check_modalities("qhat", qhat, rsc, more=True)
     fused = predict(dict(features))
     check_logits("predict", fused, next(iter(features.values())).shape[0])
     labels = fused.argmax(dim=-1)

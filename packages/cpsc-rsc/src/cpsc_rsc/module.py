@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from cpsc_rsc._checks import check_callable, check_choice, check_count, check_feature, check_same_names, check_weight
+from cpsc_rsc._checks import check_callable, check_choice, check_count, check_feature, check_modalities, check_weight
 from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
 from cpsc_rsc.divergence import Divergence, divergence_loss
 from cpsc_rsc.selection import DEFAULT_SCORE, Head, Recomposition, Reliability, Score, rate, recompose, top_k
@@ -223,7 +223,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         qhat: Mapping[str, Tensor],
         check: bool | None = None,
     ) -> dict[str, Calibrated]:
-        """Calibrate each modality; the mappings have the same keys as `dims`.
+        """Calibrate each modality; `heads` and `qhat` may hold more than them, such as a fused head.
 
         Parameters
         ----------
@@ -243,6 +243,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         TypeError, ValueError
             If a mapping lacks a modality or brings another, or an entry does not fit.
         """
-        for name, mapping in (("features", features), ("heads", heads), ("qhat", qhat)):
-            check_same_names(name, mapping.keys(), self.keys())
+        check_modalities("features", features, self)
+        check_modalities("heads", heads, self, more=True)
+        check_modalities("qhat", qhat, self, more=True)
         return {m: self[m](features[m], labels, head=heads[m], qhat=qhat[m], check=check) for m in self}

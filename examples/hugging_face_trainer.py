@@ -1,0 +1,132 @@
+"""Text and image under the Hugging Face Trainer: a small BERT built from a config, and a small convolutional network."""
+
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from ordinary import CLASSES, LateFusion, draw_labels, draw_signal, draw_tokens
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import BertConfig, BertModel, EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+
+from conformal_core import LAC, conformal_quantile
+from cpsc_gsc import gsc_loss
+from cpsc_rsc import MultimodalSelfCalibration
+
+DIMS = {"text": 32, "image": 48}
+
+
+class TextEncoder(nn.Module):
+    """The state of a BERT at its first token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = BertConfig(
+            vocab_size=10 * CLASSES,
+            hidden_size=DIMS["text"],
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=16,
+        )
+        self.bert = BertModel(config, add_pooling_layer=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map token ids (B, T) to features (B, d)."""
+        return self.bert(input_ids=tokens).last_hidden_state[:, 0]
+
+
+class TextAndImage(nn.Module):
+    """A late-fusion model whose training loss calibrates itself once q̂ is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        image = nn.Sequential(nn.Conv2d(3, DIMS["image"], 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.model = LateFusion({"text": TextEncoder(), "image": image}, DIMS)
+        self.rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)
+        self.qhat: dict[str, Tensor] = {}
+
+    def forward(self, text: Tensor, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the loss and the fused logits, as the Trainer expects."""
+        features = self.model.features({"text": text, "image": image})
+        if not (self.training and self.qhat):
+            logits, fused = self.model.classify(features)
+            loss = cross_entropy(fused, labels) + sum(cross_entropy(z, labels) for z in logits.values())
+            return {"loss": loss, "logits": fused}
+        out = self.rsc(features, labels, heads=self.model.heads, qhat=self.qhat)
+        logits, fused = self.model.classify({m: o.recomposed for m, o in out.items()})
+        loss = cross_entropy(fused, labels) + sum(o.divergence for o in out.values())
+        return {"loss": loss + gsc_loss(logits, labels, fused_logits=fused, qhat=self.qhat), "logits": fused}
+
+
+class Calibrate(TrainerCallback):
+    """Find q̂ of each head at the start of every epoch after the warm-up, in eval mode."""
+
+    def __init__(self, samples: "Samples", warmup: int) -> None:
+        self.samples, self.warmup = samples, warmup
+
+    @torch.no_grad()
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, model: TextAndImage, **_: Any) -> None:  # noqa: ARG002
+        """Calibrate."""
+        if state.epoch < self.warmup:
+            return
+        model.eval()
+        text, image, labels = (x.to(args.device) for x in (self.samples.text, self.samples.image, self.samples.labels))
+        logits, _ = model.model.classify(model.model.features({"text": text, "image": image}))
+        model.qhat = {m: conformal_quantile(LAC()(z.softmax(-1), labels), alpha=0.1) for m, z in logits.items()}
+        model.train()
+
+
+class Samples(Dataset):
+    """Sentences of eight tokens and small images."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.labels = draw_labels(count, seed)
+        self.text = draw_tokens(self.labels, 8, seed=seed + 1)
+        self.image = draw_signal(self.labels, (3, 16, 16), noise=2.0, seed=seed + 2)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {"text": self.text[row], "image": self.image[row], "labels": self.labels[row]}
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Return the share of right labels."""
+    return {"accuracy": float(np.mean(prediction.predictions.argmax(-1) == prediction.label_ids))}
+
+
+def main(epochs: int = 6, warmup: int = 2) -> dict[str, float]:
+    """Train; return the accuracy on a test set."""
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=32,
+            per_device_eval_batch_size=200,
+            learning_rate=3e-3,
+            seed=0,
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        trainer = Trainer(
+            TextAndImage(),
+            arguments,
+            train_dataset=Samples(320, seed=0),
+            eval_dataset=Samples(200, seed=20),
+            compute_metrics=accuracy,
+            callbacks=[Calibrate(Samples(100, seed=10), warmup)],
+        )
+        trainer.train()
+        return {"accuracy": trainer.evaluate()["eval_accuracy"]}
+
+
+if __name__ == "__main__":
+    print(main())

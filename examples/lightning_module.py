@@ -1,0 +1,85 @@
+"""The same method as a LightningModule: q̂ is found at the start of an epoch, RSC and GSC are part of the loss."""
+
+import lightning
+import torch
+from ordinary import LateFusion, draw_labels, draw_signal
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from conformal_core import LAC, conformal_quantile
+from cpsc_gsc import gsc_loss
+from cpsc_rsc import MultimodalSelfCalibration
+
+DIMS = {"audio": 32, "image": 48}
+
+
+def data(count: int, seed: int) -> TensorDataset:
+    """Draw audio of width 20, images of width 30, and their labels."""
+    labels = draw_labels(count, seed)
+    audio = draw_signal(labels, (20,), noise=3.0, seed=seed + 1)
+    return TensorDataset(audio, draw_signal(labels, (30,), noise=2.0, seed=seed + 2), labels)
+
+
+class SelfCalibrated(lightning.LightningModule):
+    """A late-fusion model that calibrates itself once its warm-up is over."""
+
+    def __init__(self, calibration: TensorDataset, warmup: int) -> None:
+        super().__init__()
+        encoders = {
+            "audio": nn.Sequential(nn.Linear(20, DIMS["audio"]), nn.ReLU()),
+            "image": nn.Sequential(nn.Linear(30, DIMS["image"]), nn.ReLU()),
+        }
+        self.model = LateFusion(encoders, DIMS)
+        self.rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)
+        self.calibration, self.warmup = calibration, warmup
+        self.qhat: dict[str, Tensor] = {}
+
+    def forward(self, audio: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """Return the features."""
+        return self.model.features({"audio": audio, "image": image})
+
+    @torch.no_grad()
+    def on_train_epoch_start(self) -> None:
+        """Find q̂ of each head, in eval mode."""
+        self.eval()
+        *inputs, labels = (x.to(self.device) for x in self.calibration.tensors)
+        logits, _ = self.model.classify(self(*inputs))
+        self.qhat = {m: conformal_quantile(LAC()(z.softmax(-1), labels), alpha=0.1) for m, z in logits.items()}
+        self.train()
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Return the loss of one batch."""
+        *inputs, labels = batch
+        features = self(*inputs)
+        if self.current_epoch < self.warmup:
+            logits, fused = self.model.classify(features)
+            return cross_entropy(fused, labels) + sum(cross_entropy(z, labels) for z in logits.values())
+        out = self.rsc(features, labels, heads=self.model.heads, qhat=self.qhat)
+        logits, fused = self.model.classify({m: o.recomposed for m, o in out.items()})
+        loss = cross_entropy(fused, labels) + sum(o.divergence for o in out.values())
+        return loss + gsc_loss(logits, labels, fused_logits=fused, qhat=self.qhat)
+
+    def test_step(self, batch: list[Tensor], _: int) -> None:
+        """Log the accuracy."""
+        *inputs, labels = batch
+        _, fused = self.model.classify(self(*inputs))
+        self.log("accuracy", (fused.argmax(-1) == labels).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return torch.optim.AdamW(self.parameters(), lr=3e-3)
+
+
+def main(epochs: int = 8, warmup: int = 3) -> dict[str, float]:
+    """Train; return the accuracy on a test set."""
+    lightning.seed_everything(0, verbose=False)
+    module = SelfCalibrated(data(200, seed=10), warmup)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
+    trainer.fit(module, DataLoader(data(400, seed=0), batch_size=50, shuffle=True))
+    return dict(trainer.test(module, DataLoader(data(400, seed=20), batch_size=400), verbose=False)[0])
+
+
+if __name__ == "__main__":
+    print(main())

@@ -115,15 +115,12 @@ def test_small_gradients_survive_half_precision(batches):
     with torch.autocast("cpu", dtype=torch.float16):
         logits = encoder(x)
     assert logits.dtype == torch.float16
-    before = encoder.bias.detach().clone()
     gsc.observe({"m": logits}, labels, fused_logits=logits, qhat={"m": torch.tensor(0.9)})
     scaler.scale(logits.float().sum() * 0).backward()
     gsc.apply()
     expected = 1e-9 * (logits.float().softmax(-1).mean(0) - torch.tensor([0.5, 0, 0.5])).detach()
     scaler.unscale_(optimizer)
     torch.testing.assert_close(encoder.bias.grad, expected, rtol=1e-2, atol=0)
-    scaler.step(optimizer)
-    assert before.shape == encoder.bias.shape
 
 
 def observed(model, batch, optimizer, **attach):

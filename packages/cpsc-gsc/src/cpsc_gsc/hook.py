@@ -49,7 +49,7 @@ class GradientSelfCalibration:
         As in :func:`collaborative_reliability`.
     process_group
         The processes whose samples make one batch: ``None`` for all processes of ``torch.distributed`` where it is
-        initialised. All of them must observe before the same steps.
+        initialised. All of them must observe before the same steps, logits that depend on the same parameters.
 
     Raises
     ------
@@ -114,9 +114,9 @@ class GradientSelfCalibration:
         optimizer
             Any optimizer whose step follows one gradient; parameter groups may change later.
         scaler
-            The ``GradScaler`` of the loop, if it has one. Then call :meth:`apply` after the last ``backward`` and
-            before ``scaler.unscale_`` or ``scaler.step``, so that the stored gradient is checked and unscaled with
-            the rest, and goes with it when a step is skipped.
+            The ``GradScaler`` of the loop, which must be given if there is one. Then call :meth:`apply` after the last
+            ``backward`` and before ``scaler.unscale_`` or ``scaler.step``, so that the stored gradient is checked and
+            unscaled with the rest, and goes with it when a step is skipped.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Text and image under the Hugging Face Trainer: a small BERT built from a config, and a small convolutional network."""
+"""Text and image under the Hugging Face Trainer: a small BERT built from a config, and a small convolution."""
 
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,7 +43,9 @@ class TextAndImage(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        image = nn.Sequential(nn.Conv2d(3, DIMS["image"], 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        image = nn.Sequential(
+            nn.Conv2d(3, DIMS["image"], 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.model = LateFusion({"text": TextEncoder(), "image": image}, DIMS)
         self.rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)
         self.qhat: dict[str, Tensor] = {}
@@ -68,7 +70,7 @@ class Calibrate(TrainerCallback):
         self.samples, self.warmup = samples, warmup
 
     @torch.no_grad()
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, model: TextAndImage, **_: Any) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, model: TextAndImage, **_: Any) -> None:
         """Calibrate."""
         if state.epoch < self.warmup:
             return
@@ -99,7 +101,7 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float(np.mean(prediction.predictions.argmax(-1) == prediction.label_ids))}
 
 
-def main(epochs: int = 6, warmup: int = 2) -> dict[str, float]:
+def main(epochs: int = 4, warmup: int = 2) -> dict[str, float]:
     """Train; return the accuracy on a test set."""
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
@@ -119,7 +121,7 @@ def main(epochs: int = 6, warmup: int = 2) -> dict[str, float]:
         trainer = Trainer(
             TextAndImage(),
             arguments,
-            train_dataset=Samples(320, seed=0),
+            train_dataset=Samples(256, seed=0),
             eval_dataset=Samples(200, seed=20),
             compute_metrics=accuracy,
             callbacks=[Calibrate(Samples(100, seed=10), warmup)],

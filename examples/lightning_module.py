@@ -48,7 +48,7 @@ class SelfCalibrated(lightning.LightningModule):
         self.qhat = {m: conformal_quantile(LAC()(z.softmax(-1), labels), alpha=0.1) for m, z in logits.items()}
         self.train()
 
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+    def training_step(self, batch: list[Tensor]) -> Tensor:
         """Return the loss of one batch."""
         *inputs, labels = batch
         features = self(*inputs)
@@ -60,7 +60,7 @@ class SelfCalibrated(lightning.LightningModule):
         loss = cross_entropy(fused, labels) + sum(o.divergence for o in out.values())
         return loss + gsc_loss(logits, labels, fused_logits=fused, qhat=self.qhat)
 
-    def test_step(self, batch: list[Tensor], _: int) -> None:
+    def test_step(self, batch: list[Tensor]) -> None:
         """Log the accuracy."""
         *inputs, labels = batch
         _, fused = self.model.classify(self(*inputs))
@@ -75,7 +75,12 @@ def main(epochs: int = 8, warmup: int = 3) -> dict[str, float]:
     """Train; return the accuracy on a test set."""
     lightning.seed_everything(0, verbose=False)
     module = SelfCalibrated(data(200, seed=10), warmup)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
     trainer.fit(module, DataLoader(data(400, seed=0), batch_size=50, shuffle=True))
     return dict(trainer.test(module, DataLoader(data(400, seed=20), batch_size=400), verbose=False)[0])

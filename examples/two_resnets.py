@@ -1,4 +1,4 @@
-"""Two torchvision ResNet18 streams, colour and depth; GSC as an optimizer hook, so that the loss stays the loop's own."""
+"""Two torchvision ResNet18 streams, colour and depth; GSC as an optimizer hook, so that the loss stays the loop's."""
 
 import torch
 from ordinary import LateFusion, draw_labels, draw_signal
@@ -16,7 +16,7 @@ DIMS = {"colour": 512, "depth": 512}
 def stream(channels: int) -> nn.Module:
     """Return a ResNet18 that reads `channels` and returns its 512 pooled features."""
     network = resnet18(weights=None)
-    network.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
+    network.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     network.fc = nn.Identity()
     return network
 
@@ -24,8 +24,8 @@ def stream(channels: int) -> nn.Module:
 def data(count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """Draw small images; depth is the noisy modality."""
     labels = draw_labels(count, seed)
-    colour = draw_signal(labels, (3, 16, 16), noise=1.0, seed=seed + 1)
-    depth = draw_signal(labels, (1, 16, 16), noise=2.0, seed=seed + 2)
+    colour = draw_signal(labels, (3, 32, 32), noise=1.0, seed=seed + 1)
+    depth = draw_signal(labels, (1, 32, 32), noise=2.0, seed=seed + 2)
     return {"colour": colour, "depth": depth}, labels
 
 
@@ -34,9 +34,9 @@ def main(epochs: int = 3, warmup: int = 1) -> dict[str, float]:
     torch.manual_seed(0)
     model = LateFusion({"colour": stream(3), "depth": stream(1)}, DIMS)
     rsc = MultimodalSelfCalibration(DIMS, residual=0.05)
-    optimizer = torch.optim.SGD([*model.parameters(), *rsc.parameters()], lr=0.02, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.Adam([*model.parameters(), *rsc.parameters()], lr=1e-3)
     gsc = GradientSelfCalibration(encoders=dict(model.encoders)).attach(optimizer)
-    train, calibration, test = data(96, seed=0), data(48, seed=10), data(48, seed=20)
+    train, calibration, test = data(96, seed=0), data(64, seed=10), data(64, seed=20)
 
     @torch.no_grad()
     def calibrate() -> dict[str, Tensor]:

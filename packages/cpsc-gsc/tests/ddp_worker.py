@@ -91,13 +91,12 @@ def train_trunk(rank, world):
     return trunk.state_dict() | {f"heads.{k}": v for k, v in heads.state_dict().items()}
 
 
-def train_uneven(rank, world):
-    """Nothing but the added gradient trains, on shards of 9 and 3."""
+def train_uneven(shard, process_group=None):
+    """Nothing but the added gradient trains, on a part of each batch."""
     torch.manual_seed(0)
     model = Streams().double()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    gsc = GradientSelfCalibration(encoders=model.encoders).attach(optimizer)
-    shard = [slice(0, 9), slice(9, 12)][rank] if world > 1 else slice(0, 12)
+    gsc = GradientSelfCalibration(encoders=model.encoders, process_group=process_group).attach(optimizer)
     for x, labels, qhat in data():
         unimodal, fused = model(x[shard])
         gsc.observe(unimodal, labels[shard], fused_logits=fused, qhat=qhat)
@@ -115,7 +114,11 @@ def main(rank, world, store, out):
         for method in ("loss", "add", "scale")
         for pieces in (1, 2)
     }
-    results |= {"trunk": train_trunk(rank, world), "uneven": train_uneven(rank, world)}
+    shard = [slice(0, 9), slice(9, 12)][rank]
+    alone = [distributed.new_group([other]) for other in range(world)][rank] if world > 1 else None
+    results["trunk"] = train_trunk(rank, world)
+    results["uneven"] = train_uneven(shard if world > 1 else slice(0, 12))
+    results["own-group"] = train_uneven(shard, alone)
     torch.save(copy.deepcopy(results), out)
     if world > 1:
         distributed.destroy_process_group()

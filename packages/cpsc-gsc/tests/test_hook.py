@@ -500,3 +500,20 @@ def test_bad_observations_are_refused_and_leave_nothing_behind(model, batches):
     before = copy.deepcopy(model)
     optimizer.step()
     assert_same(model, before, 0)
+
+
+@pytest.mark.parametrize("mode", ["add", "scale"])
+def test_cost_in_operations_does_not_depend_on_the_batch(model, batches, mode, watch):
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    gsc = GradientSelfCalibration(encoders=model.encoders, mode=mode).attach(optimizer)
+    counts = []
+    for rows in (slice(0, 3), slice(0, 12)):
+        piece = batches[0].rows(rows)
+        with watch() as operations:
+            unimodal, fused = model(piece.inputs)
+            gsc.observe(unimodal, piece.labels, fused_logits=fused, qhat=piece.qhat, check=False)
+            optimizer.zero_grad()
+            cross_entropy(fused, piece.labels).backward()
+            optimizer.step()
+        counts.append(operations.count)
+    assert counts[0] == counts[1]

@@ -24,8 +24,6 @@ def test_every_block_runs(names):
     assert all(p.isfinite().all() for p in names["model"].parameters())
 
 
-def test_loss_and_hook_take_fifteen_lines(names):
+def test_the_loop_with_the_loss_or_the_hook_takes_fifteen_lines():
     for block in BLOCKS[1], BLOCKS[3]:
-        assert len([line for line in block.splitlines() if line.strip()]) <= 17
-        added = [line for line in block.splitlines() if re.search(r"gsc|qhat|resume|epoch ==|cpsc_gsc", line)]
-        assert 0 < len(added) <= 15
+        assert len([line for line in block.splitlines() if line.strip()]) <= 15

@@ -100,7 +100,8 @@ def test_weights_lie_between_b_and_a_plus_b_and_grow_with_reliability(rho, a, b)
     [
         ({"unimodal_logits": {}}, ValueError, "at least one modality"),
         ({"unimodal_logits": torch.zeros(2, 3)}, TypeError, "must map each modality"),
-        ({"unimodal_logits": {"audio": torch.zeros(2, 3, 1)}}, ValueError, r"shape \(B, C\), got \(2, 3, 1\)"),
+        ({"unimodal_logits": {"audio": torch.zeros(2, 3, 1)}}, ValueError, r"shape \(B, C\).*got \(2, 3, 1\)"),
+        ({"unimodal_logits": {"audio": torch.zeros(0, 3)}}, ValueError, r"with B, C >= 1, got \(0, 3\)"),
         ({"unimodal_logits": {"audio": torch.zeros(2, 3, dtype=torch.int64)}}, TypeError, "must be floating"),
         (
             {"unimodal_logits": {"audio": torch.zeros(2, 3), "image": torch.zeros(2, 4)}},
@@ -139,3 +140,8 @@ def test_a_weight_that_could_turn_a_gradient_round_is_refused(a, b):
 def test_a_coefficient_is_a_number():
     with pytest.raises(TypeError, match=r"a must be a number, got '0\.6'"):
         gsc_weights(torch.ones(2), a="0.6")
+
+
+def test_weights_are_of_one_modality():
+    with pytest.raises(TypeError, match="reliability must be the tensor of one modality, got dict"):
+        gsc_weights({"audio": torch.ones(2)})

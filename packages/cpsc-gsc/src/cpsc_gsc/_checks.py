@@ -26,8 +26,8 @@ def logits_by_modality(unimodal_logits: Mapping[str, Tensor]) -> tuple[int, int]
     for modality, logits in unimodal_logits.items():
         name = f"unimodal_logits[{modality!r}]"
         _floating(name, logits)
-        if logits.ndim != 2:
-            raise ValueError(f"{name} must have the shape (B, C), got {tuple(logits.shape)}")
+        if logits.ndim != 2 or 0 in logits.shape:
+            raise ValueError(f"{name} must have the shape (B, C) with B, C >= 1, got {tuple(logits.shape)}")
         shape = shape or (logits.shape[0], logits.shape[1])
         if tuple(logits.shape) != shape:
             first = next(iter(unimodal_logits))
@@ -83,6 +83,12 @@ def class_labels(labels: Tensor, shape: tuple[int, int], check: bool | None) -> 
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
             raise ValueError(f"labels must lie in [0, {classes}), got {int(labels[row])} at row {row}")
+
+
+def one_modality(reliability: Tensor) -> None:
+    """Refuse the reliabilities of several modalities where those of one are weighed."""
+    if not isinstance(reliability, Tensor):
+        raise TypeError(f"reliability must be the tensor of one modality, got {type(reliability).__name__}")
 
 
 def coefficients(a: float, b: float) -> None:

@@ -139,9 +139,9 @@ class GradientSelfCalibration:
         if optimizer in _HOOKED:
             raise RuntimeError("optimizer must carry one GradientSelfCalibration, got one that carries another already")
         self._check_holds_encoders(optimizer)
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
         self._optimizer = optimizer
         self._scaler = scaler
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
         _HOOKED.add(optimizer)
         return self
 
@@ -215,7 +215,7 @@ class GradientSelfCalibration:
         """
         if not self._stored:
             return
-        if self._loss_scale_is(OptState.UNSCALED):
+        if self._is_unscaled():
             raise RuntimeError("apply must come before scaler.unscale_, got gradients that are unscaled already")
         stored = self._stored.take(self.process_group)
         if self.mode == "scale":
@@ -282,7 +282,9 @@ class GradientSelfCalibration:
             self._apply_at_step(optimizer)
             return loss
 
-        return (args[0], calibrated), {}
+        if "closure" in kwargs:
+            return args, kwargs | {"closure": calibrated}
+        return (args[0], calibrated, *args[2:]), kwargs
 
     def _apply_at_step(self, optimizer: Optimizer) -> None:
         if self._stored and self._scaler is not None and self._scaler.is_enabled():
@@ -293,11 +295,11 @@ class GradientSelfCalibration:
             raise RuntimeError("attach must be given the scaler (scaler=...), got a step by a GradScaler without it")
         self.apply()
 
-    def _loss_scale_is(self, stage: OptState) -> bool:
-        """Return whether the scaler has come to `stage` with this step's gradients; it has no public name for that."""
+    def _is_unscaled(self) -> bool:
+        """Return whether the scaler is done with this step's gradients; it has no public name for that."""
         if self._scaler is None or not self._scaler.is_enabled():
             return False
-        return bool(self._scaler._per_optimizer_states[id(self._optimizer)]["stage"] is stage)
+        return bool(self._scaler._per_optimizer_states[id(self._optimizer)]["stage"] is not OptState.READY)
 
     def _gradient(self, loss: Tensor) -> dict[Tensor, Tensor]:
         """Return the gradient of `loss`, scaled as the loop scales its own, for what the optimizer trains."""

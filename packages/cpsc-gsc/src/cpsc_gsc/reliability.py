@@ -92,7 +92,7 @@ def gsc_weights(reliability: Tensor, *, a: float = 0.6, b: float = 0.6) -> Tenso
     Parameters
     ----------
     reliability
-        ρ, any shape, in [0, 1].
+        ρ of one modality, any shape, in [0, 1].
     a, b
         Slope and intercept, not negative. With the default .6 and .6 weights lie in [.6, 1.2]; a = 0, b = 1 is plain
         unimodal cross-entropy.
@@ -105,13 +105,14 @@ def gsc_weights(reliability: Tensor, *, a: float = 0.6, b: float = 0.6) -> Tenso
     Raises
     ------
     TypeError, ValueError
-        If `a` or `b` is not a finite number ≥ 0.
+        If `reliability` is no tensor, or `a` or `b` is not a finite number ≥ 0.
 
     Examples
     --------
     >>> gsc_weights(torch.tensor([0.0, 0.5, 1.0]))
     tensor([0.6000, 0.9000, 1.2000])
     """
+    _checks.one_modality(reliability)
     _checks.coefficients(a, b)
     return reliability.detach() * a + b
 

@@ -452,12 +452,27 @@ def test_an_optimizer_that_lacks_parameters_of_an_encoder_is_refused(model):
     gsc.attach(optimizer)  # what is frozen need not be there
 
 
-def test_lbfgs_and_non_optimizers_are_refused(model):
+class Wrapper(optim.Optimizer):
+    """An optimizer in name, as some libraries hand out: its base class was never initialised."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+
+def test_lbfgs_and_wrappers_and_non_optimizers_are_refused(model):
     gsc = GradientSelfCalibration(encoders=model.encoders)
     with pytest.raises(TypeError, match=r"use gsc_loss.*got LBFGS"):
         gsc.attach(optim.LBFGS(model.parameters()))
     with pytest.raises(TypeError, match=r"must be a torch.optim.Optimizer, got TwoStreams"):
         gsc.attach(model)
+    wrapper = Wrapper(optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(TypeError, match=r"must take step hooks \(attach to what a wrapper wraps\), got Wrapper"):
+        gsc.attach(wrapper)
+    gsc.attach(wrapper.optimizer)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ class GradientSelfCalibration:
         kind: Kind = "normalized",
         process_group: ProcessGroup | None = None,
     ) -> None:
-        kinds = isinstance(encoders, (Mapping, nn.ModuleDict)) and {isinstance(e, nn.Module) for e in encoders.values()}
-        if kinds != {True}:
+        is_mapping = isinstance(encoders, (Mapping, nn.ModuleDict)) and len(encoders) > 0
+        if not is_mapping or not all(isinstance(encoder, nn.Module) for encoder in encoders.values()):
             raise TypeError(f"encoders must map each modality, at least one, to a module, got {encoders!r}")
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
@@ -121,7 +121,8 @@ class GradientSelfCalibration:
         Raises
         ------
         TypeError
-            If `optimizer` is none, or is LBFGS, which compares values of a loss that this gradient is not part of.
+            If `optimizer` is none, or wraps one, or is LBFGS, which compares values of a loss that this gradient is not
+            part of.
         ValueError
             If the optimizer lacks a trainable parameter of an encoder.
         RuntimeError
@@ -139,9 +140,14 @@ class GradientSelfCalibration:
         if optimizer in _HOOKED:
             raise RuntimeError("optimizer must carry one GradientSelfCalibration, got one that carries another already")
         self._check_holds_encoders(optimizer)
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        try:
+            self._handle = optimizer.register_step_pre_hook(self._before_step)
+        except AttributeError as error:
+            raise TypeError(
+                f"optimizer must take step hooks (attach to what a wrapper wraps), got {type(optimizer).__name__}"
+            ) from error
         self._optimizer = optimizer
-        self._scaler = scaler
+        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         _HOOKED.add(optimizer)
         return self
 
@@ -287,7 +293,7 @@ class GradientSelfCalibration:
         return (args[0], calibrated, *args[2:]), kwargs
 
     def _apply_at_step(self, optimizer: Optimizer) -> None:
-        if self._stored and self._scaler is not None and self._scaler.is_enabled():
+        if self._stored and self._scaler is not None:
             raise RuntimeError(
                 "apply must be called after backward and before scaler.unscale_ or scaler.step, got a step without it"
             )
@@ -297,7 +303,7 @@ class GradientSelfCalibration:
 
     def _is_unscaled(self) -> bool:
         """Return whether the scaler is done with this step's gradients; it has no public name for that."""
-        if self._scaler is None or not self._scaler.is_enabled():
+        if self._scaler is None:
             return False
         return bool(self._scaler._per_optimizer_states[id(self._optimizer)]["stage"] is not OptState.READY)
 

@@ -80,17 +80,18 @@ def _kl_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _js_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean_k JS(h, c_k) and mean_i JS(c_i, mean of the others), each of shape (B,)."""
+    """Return mean_k JS(h, c_k) and mean_i JS(c_i, mean of the others), each of shape (B,).
+
+    JS(p, q) = H((p + q)/2) − (H(p) + H(q))/2 with the entropy H.
+    """
     n = log_c.shape[1]
-    c = log_c.exp()
-    near = _jensen_shannon(log_h.exp().unsqueeze(1), c).mean(dim=1)
+    log_h = log_h.unsqueeze(1)
+    h, c = log_h.exp(), log_c.exp()
     others = (c.sum(dim=1, keepdim=True) - c) / (n - 1) if n > 1 else c
-    return near, _jensen_shannon(c, others).mean(dim=1)
-
-
-def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """Return the Jensen–Shannon divergence over the last axis: H(m) − (H(p) + H(q))/2 with m the mean of p and q."""
-    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+    entropy_h, entropy_c = -(h * log_h).sum(dim=-1), -(c * log_c).sum(dim=-1)
+    near = _entropy((h + c) / 2) - (entropy_h + entropy_c) / 2
+    apart = _entropy((c + others) / 2) - (entropy_c + _entropy(others)) / 2
+    return near.mean(dim=1), apart.mean(dim=1)
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -120,15 +120,17 @@ def weighted_cross_entropy(
     """
     shape = _checks.logits_by_modality(unimodal_logits)
     _checks.class_labels(labels, shape, check)
-    terms = []
-    for modality, logits in unimodal_logits.items():
+    for modality in unimodal_logits:
         if modality not in weights:
             raise ValueError(f"weights must hold every modality, got {sorted(weights)} without {modality!r}")
-        weight = weights[modality]
-        if tuple(weight.shape) != shape[:1]:
+        if tuple(weights[modality].shape) != shape[:1]:
             raise ValueError(
-                f"weights[{modality!r}] must have the shape ({shape[0]},) of the labels, got {tuple(weight.shape)}"
+                f"weights[{modality!r}] must have the shape ({shape[0]},) of the labels, "
+                f"got {tuple(weights[modality].shape)}"
             )
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        terms.append((weight.detach() * cross_entropy(logits.to(wide), labels, reduction="none")).mean())
-    return torch.stack(terms).sum()
+    # One call over all rows: on CUDA the form for more dimensions is refused under deterministic algorithms.
+    rows = torch.cat(list(unimodal_logits.values()))
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    entropy = cross_entropy(rows, labels.repeat(len(unimodal_logits)), reduction="none")
+    weight = torch.cat([weights[modality] for modality in unimodal_logits]).detach()
+    return (weight * entropy).sum() / shape[0]

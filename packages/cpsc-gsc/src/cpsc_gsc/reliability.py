@@ -76,14 +76,13 @@ def collaborative_reliability(
     shape = _checks.logits_by_modality(unimodal_logits)
     _checks.fused(fused_logits, shape, check)
     _checks.quantiles(qhat, unimodal_logits)
-    with torch.no_grad():
+    with torch.no_grad():  # all modalities in one call: (M, B, C)
+        stacked = torch.stack(list(unimodal_logits.values()))
+        thresholds = torch.stack([qhat[modality] for modality in unimodal_logits])[:, None]
+        probs = stacked.softmax(dim=-1, dtype=torch.promote_types(stacked.dtype, torch.float32))
         decided = fused_logits.argmax(dim=-1)
-        return {
-            modality: rank_reliability(
-                score(_probabilities(logits), check=check), decided, qhat[modality], kind=kind, check=check
-            )
-            for modality, logits in unimodal_logits.items()
-        }
+        rho = rank_reliability(score(probs, check=check), decided, thresholds, kind=kind, check=check)
+    return dict(zip(unimodal_logits, rho.unbind(), strict=True))
 
 
 def gsc_weights(reliability: Tensor, *, a: float = 0.6, b: float = 0.6) -> Tensor:
@@ -115,8 +114,3 @@ def gsc_weights(reliability: Tensor, *, a: float = 0.6, b: float = 0.6) -> Tenso
     _checks.one_modality(reliability)
     _checks.coefficients(a, b)
     return reliability.detach() * a + b
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return torch.softmax(logits, dim=-1, dtype=wide)

@@ -1,60 +1,17 @@
 """The one place where input is refused: array kinds, shapes, values.
 
-Kinds and shapes are known without looking at the data, so they are always checked. Values (finite, a probability, a label in range)
-have to be read; they are checked by default where reading them is cheap, on host arrays, and on request where it would make
-the host wait for a device. See :func:`reads_values`.
+Kinds and shapes are known without looking at the data, so they are always checked. Values (finite, a probability, a
+label in range) have to be read; callers ask :func:`conformal_core._arrays.reads_values` first.
 """
 
 import math
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
-import array_api_compat
-import array_api_compat.numpy as np_compat
 import numpy as np
 
+from conformal_core._arrays import array_namespace, reads_values
+
 Array = Any
-
-
-def array_namespace(**arrays: Array) -> Any:
-    """Return the array-API namespace that all of the named arrays share.
-
-    Raises
-    ------
-    TypeError
-        If one of them is not an array, or if they come from different libraries.
-    """
-    if all(type(array) is np.ndarray for array in arrays.values()):
-        return np_compat
-    for name, array in arrays.items():
-        if not array_api_compat.is_array_api_obj(array):
-            raise TypeError(f"{name} must be an array (numpy, torch or any array-API library), got {type(array).__name__}")
-    first, *others = arrays.items()
-    xp = array_api_compat.array_namespace(first[1])
-    for name, array in others:
-        if array_api_compat.array_namespace(array) is not xp:
-            raise TypeError(
-                f"{name} must come from the same array library as {first[0]}, "
-                f"got {type(array).__module__}.{type(array).__name__} beside {type(first[1]).__module__}.{type(first[1]).__name__}"
-            )
-    return xp
-
-
-def reads_values(array: Array, check: bool | None) -> bool:
-    """Whether the values of ``array`` are to be checked.
-
-    ``True`` and ``False`` decide. ``None`` means yes for arrays whose memory the host can read at once, and no for arrays on
-    another device and while a compiler is tracing.
-    """
-    if check is not None:
-        return check
-    if isinstance(array, np.ndarray):
-        return True
-    if array_api_compat.is_torch_array(array):
-        return array.device.type == "cpu" and not sys.modules["torch"].compiler.is_compiling()
-    if array_api_compat.is_jax_array(array):
-        return not isinstance(array, sys.modules["jax"].core.Tracer) and array_api_compat.device(array).platform == "cpu"
-    return "cpu" in str(array_api_compat.device(array)).lower()
 
 
 def is_floating(name: str, array: Array, xp: Any) -> None:
@@ -78,7 +35,7 @@ def is_finite(name: str, array: Array, xp: Any) -> None:
         bad = xp.logical_not(xp.isfinite(array))
     if bool(xp.any(bad)):
         index = first_index(bad, xp)
-        raise ValueError(f"{name} must be finite, got {_value(array, index)} at index {_show(index)}")
+        raise ValueError(f"{name} must be finite, got {float(array[index])} at index {_show(index)}")
 
 
 def is_not_nan(name: str, array: Array, xp: Any) -> None:
@@ -88,29 +45,46 @@ def is_not_nan(name: str, array: Array, xp: Any) -> None:
         raise ValueError(f"{name} must not be NaN, got nan at index {_show(first_index(bad, xp))}")
 
 
-def is_distribution(name: str, probs: Array, xp: Any, *, normalized: bool = True) -> None:
-    """Refuse rows that are not probabilities over the last axis; not ``normalized``, only negative and non-finite values.
+def is_distribution(probs: Array, *, normalized: bool) -> bool:
+    """Whether rows are probabilities over the last axis; if not ``normalized``, sums are free.
 
-    A row may miss the sum 1 by the rounding its dtype is known for: the square root of the machine epsilon, and at least 1e-5, because
-    double-precision rows are often single-precision rows that were converted.
+    A row may miss the sum 1 by the rounding its dtype is known for: the square root of the machine epsilon, and at
+    least 1e-5, because double-precision rows are often single-precision rows that were converted.
     """
-    # The row sums and the minimum together see NaN, infinities, negative values and wrong sums in two passes.
+    xp = array_namespace(probs=probs)
+    # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN are
+    # false, so "all good" is asked rather than "none bad".
     sums = _row_sums(probs, xp)
-    tolerance = max(math.sqrt(float(xp.finfo(probs.dtype).eps)), 1e-5)
-    # "all good" rather than "none bad": comparisons with NaN are false.
-    right = xp.abs(sums - 1.0) <= tolerance if normalized else xp.isfinite(sums)
-    if math.prod(probs.shape) == 0 or (bool(xp.all(right)) and bool(xp.min(probs) >= 0.0)):
-        return
+    right = _near_one(sums, probs, xp) if normalized else xp.isfinite(sums)
+    return math.prod(probs.shape) == 0 or (bool(xp.all(right)) and bool(xp.min(probs) >= 0.0))
+
+
+def refuse_distribution(name: str, probs: Array, xp: Any) -> NoReturn:
+    """Say what is wrong with rows that are not probabilities, naming the first bad index."""
     is_finite(name, probs, xp)
     negative = probs < 0.0
     if bool(xp.any(negative)):
         index = first_index(negative, xp)
-        raise ValueError(f"{name} must not be negative, got {_value(probs, index)} at index {_show(index)}")
-    if not normalized:
-        return
-    index = first_index(~right, xp)
+        raise ValueError(f"{name} must not be negative, got {float(probs[index])} at index {_show(index)}")
+    sums = _row_sums(probs, xp)
+    index = first_index(~_near_one(sums, probs, xp), xp)
     row = f" in row {_show(index)}" if index else ""
-    raise ValueError(f"{name} must sum to 1 over the last axis, got {_value(sums, index)}{row}")
+    raise ValueError(f"{name} must sum to 1 over the last axis, got {float(sums[index]):.6g}{row}")
+
+
+def labels_of_rows(labels: Array, values: Array, *, check: bool | None) -> Array:
+    """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
+    xp = array_namespace(values=values, labels=labels)
+    if not xp.isdtype(labels.dtype, "integral"):
+        raise TypeError(f"labels must hold integers, got {labels.dtype}")
+    if reads_values(labels, check):
+        are_labels(labels, values.shape[-1], xp)
+    rows = tuple(values.shape[:-1])
+    try:
+        labels = xp.broadcast_to(labels, rows)
+    except (ValueError, RuntimeError):
+        raise ValueError(f"labels must broadcast to shape {rows}, got {tuple(labels.shape)}") from None
+    return xp.astype(labels, xp.int64, copy=False)
 
 
 def are_labels(labels: Array, classes: int, xp: Any) -> None:
@@ -138,15 +112,14 @@ def first_index(mask: Array, xp: Any) -> tuple[int, ...]:
 
 
 def _row_sums(probs: Array, xp: Any) -> Array:
-    if xp is np_compat and probs.dtype.itemsize >= 4:
+    if isinstance(probs, np.ndarray) and probs.dtype.itemsize >= 4:
         return probs @ np.ones(probs.shape[-1], dtype=probs.dtype)
     # Half precision is summed in single precision, else a long row loses its sum to rounding.
-    wide = xp.float32 if xp.finfo(probs.dtype).bits < 32 else probs.dtype
-    return xp.sum(probs, axis=-1, dtype=wide)
+    return xp.sum(probs, axis=-1, dtype=xp.float32 if xp.finfo(probs.dtype).bits < 32 else probs.dtype)
 
 
-def _value(array: Array, index: tuple[int, ...]) -> float:
-    return float(array[index])
+def _near_one(sums: Array, probs: Array, xp: Any) -> Array:
+    return xp.abs(sums - 1.0) <= max(math.sqrt(float(xp.finfo(probs.dtype).eps)), 1e-5)
 
 
 def _show(index: tuple[int, ...]) -> str:

@@ -7,10 +7,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from conformal_core._checks import array_namespace, is_finite, is_floating, reads_values
+from conformal_core._arrays import array_namespace, device, is_torch, reads_values
+from conformal_core._checks import is_finite, is_floating
 from conformal_core._rank import miscoverage, quantile_rank
 
 Array = Any
@@ -71,17 +71,17 @@ def conformal_quantile(scores: Array, /, *, alpha: Level | Sequence[Level], chec
         is_finite("scores", scores, xp)
     if k is None:
         warn_too_few(n)
-        return xp.full(scores.shape[:-1], math.inf, dtype=scores.dtype, device=array_api_compat.device(scores))
+        return xp.full(scores.shape[:-1], math.inf, dtype=scores.dtype, device=device(scores))
     return kth_smallest(scores, k, xp)
 
 
 def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
     """Return the k-th smallest score (one-based) over the last axis, without a quantile's interpolation or size limit."""
-    if array_api_compat.is_numpy_namespace(xp):
+    if isinstance(scores, np.ndarray):
         return np.asarray(np.partition(scores, k - 1, axis=-1)[..., k - 1])
-    if array_api_compat.is_torch_namespace(xp):
+    if is_torch(scores):
         return scores.kthvalue(k, dim=-1).values
-    return xp.sort(scores, axis=-1)[..., k - 1]
+    return xp.sort(scores, axis=-1, stable=False)[..., k - 1]
 
 
 def warn_too_few(n: int) -> None:

@@ -2,23 +2,15 @@
 
 from typing import Any, Literal
 
-import array_api_compat
-
-from conformal_core._checks import (
-    are_labels,
-    array_namespace,
-    has_classes,
-    is_finite,
-    is_floating,
-    is_integer,
-    is_not_nan,
-    reads_values,
-)
+from conformal_core._arrays import array_namespace, device, reads_values
+from conformal_core._checks import has_classes, is_finite, is_floating, is_not_nan, labels_of_rows
 
 Array = Any
 
 
-def prediction_set(scores: Array, qhat: Array | float, /, *, nonempty: bool = False, check: bool | None = None) -> Array:
+def prediction_set(
+    scores: Array, qhat: Array | float, /, *, nonempty: bool = False, check: bool | None = None
+) -> Array:
     """Set of the labels whose score does not exceed the threshold.
 
     Parameters
@@ -57,14 +49,14 @@ def prediction_set(scores: Array, qhat: Array | float, /, *, nonempty: bool = Fa
     xp, qhat = _scores_and_threshold(scores, qhat, check)
     inside = scores <= qhat[..., None]
     if nonempty:
-        classes = xp.arange(scores.shape[-1], device=array_api_compat.device(scores))
+        classes = xp.arange(scores.shape[-1], device=device(scores))
         top = xp.argmin(scores, axis=-1, keepdims=True) == classes
         inside = inside | (top & ~xp.any(inside, axis=-1, keepdims=True))
     return inside
 
 
 def set_size(sets: Array, /) -> Array:
-    """Number of labels in each set.
+    """Count the labels in each set.
 
     Parameters
     ----------
@@ -113,8 +105,8 @@ def rank_reliability(
     kind
         ``"normalized"``: 1 − rank/|C|. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
-        Whether to check scores and labels. None: only where the host can read them at once. With False nothing waits for a
-        device and the function compiles into one graph.
+        Whether to check scores and labels. None: only where the host can read them at once. With False nothing waits
+        for a device and the function compiles into one graph.
 
     Returns
     -------
@@ -142,7 +134,7 @@ def rank_reliability(
     if kind not in ("normalized", "reciprocal"):
         raise ValueError(f"kind must be 'normalized' or 'reciprocal', got {kind!r}")
     xp, qhat = _scores_and_threshold(scores, qhat, check)
-    own = take_label(scores, labels, check=check)
+    own = take_label(scores, labels_of_rows(labels, scores, check=check), xp)
     rank = xp.sum(xp.astype(scores < own[..., None], scores.dtype), axis=-1)
     if kind == "reciprocal":
         value = 1.0 / (rank + 1.0)
@@ -153,19 +145,9 @@ def rank_reliability(
     return xp.where(own <= qhat, value, xp.zeros_like(value))
 
 
-def take_label(values: Array, labels: Array, *, check: bool | None = None) -> Array:
-    """Value of each row's label: ``values[..., labels]`` for values (..., K) and labels broadcast to (...)."""
-    xp = array_namespace(scores=values, labels=labels)
-    is_integer("labels", labels, xp)
-    if reads_values(labels, check):
-        are_labels(labels, values.shape[-1], xp)
-    try:
-        index = xp.broadcast_to(labels, values.shape[:-1])[..., None]
-    except (ValueError, RuntimeError):
-        raise ValueError(
-            f"labels must broadcast to shape {tuple(values.shape[:-1])}, got {tuple(labels.shape)}"
-        ) from None
-    return xp.take_along_axis(values, xp.astype(index, xp.int64), axis=-1)[..., 0]
+def take_label(values: Array, labels: Array, xp: Any) -> Array:
+    """Value of each row's label: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
+    return xp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
 def p_values(
@@ -198,8 +180,8 @@ def p_values(
 
     Notes
     -----
-    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are uniform on
-    exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
+    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are uniform
+    on exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
 
     Time O((N + m) log N), memory O(N + m).
 
@@ -216,7 +198,7 @@ def p_values(
             is_finite(name, array, xp)
     if calibration_scores.ndim != 1:
         raise ValueError(f"calibration_scores must have shape (N,), got {tuple(calibration_scores.shape)}")
-    return sorted_p_values(xp.sort(calibration_scores), scores, u, xp)
+    return sorted_p_values(xp.sort(calibration_scores, stable=False), scores, u, xp)
 
 
 def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, xp: Any) -> Array:
@@ -224,7 +206,7 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, xp: 
     n = ordered.shape[0]
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
-    total = xp.asarray(float(n + 1), dtype=xp.float64, device=array_api_compat.device(scores))
+    total = xp.asarray(float(n + 1), dtype=xp.float64, device=device(scores))
     at_least = n - xp.searchsorted(ordered, scores, side="left")
     if u is None:
         return xp.astype(at_least + 1, xp.float64) / total
@@ -238,7 +220,7 @@ def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None
     is_floating("scores", scores, xp)
     has_classes("scores", scores)
     if isinstance(qhat, (int, float)):
-        qhat = xp.asarray(qhat, dtype=scores.dtype, device=array_api_compat.device(scores))
+        qhat = xp.asarray(qhat, dtype=scores.dtype, device=device(scores))
     else:
         array_namespace(scores=scores, qhat=qhat)
         # One precision for both sides, that of the scores: a boundary point is then inside in either.

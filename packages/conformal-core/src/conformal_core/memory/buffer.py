@@ -7,7 +7,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from conformal_core._checks import array_namespace, is_finite, is_floating, is_integer, reads_values
+from conformal_core._arrays import array_namespace, device, is_torch, reads_values
+from conformal_core._checks import is_finite, is_floating, is_integer
 from conformal_core._state import State, check_state
 from conformal_core.quantile import Level, conformal_quantile
 
@@ -58,11 +59,11 @@ class CalibrationBuffer:
         like = np.zeros(()) if like is None else like
         xp = array_namespace(like=like)
         is_floating("like", like, xp)
-        device = array_api_compat.device(like)
+        where = device(like)
         self._xp = xp
         self._step = 0
-        self._scores = xp.full((size,), math.inf, dtype=like.dtype, device=device)
-        self._scored_at = xp.full((size,), -1, dtype=xp.int64, device=device)
+        self._scores = xp.full((size,), math.inf, dtype=like.dtype, device=where)
+        self._scored_at = xp.full((size,), -1, dtype=xp.int64, device=where)
 
     def __len__(self) -> int:
         return int(self._scores.shape[0])
@@ -126,13 +127,15 @@ class CalibrationBuffer:
             if reads_values(index, check):
                 self._check_index(index)
         if len(shape) != 1 or tuple(scores.shape) != tuple(shape):
-            raise ValueError(f"index and scores must have the same shape (n,), got {tuple(shape)} and {tuple(scores.shape)}")
+            raise ValueError(
+                f"index and scores must have the same shape (n,), got {tuple(shape)} and {tuple(scores.shape)}"
+            )
         if reads_values(scores, check):
             is_finite("scores", scores, xp)
-        if array_api_compat.is_torch_array(scores):
+        if is_torch(scores):
             scores = scores.detach()
         self._scores = _put(self._scores, index, xp.astype(scores, self._scores.dtype, copy=False))
-        now = xp.full(scores.shape, self._step, dtype=xp.int64, device=array_api_compat.device(self._scored_at))
+        now = xp.full(scores.shape, self._step, dtype=xp.int64, device=device(self._scored_at))
         self._scored_at = _put(self._scored_at, index, now)
 
     def quantile(self, *, alpha: Level | Sequence[Level]) -> Array:
@@ -158,17 +161,25 @@ class CalibrationBuffer:
     def state_dict(self) -> State:
         """Return scores, the step each was made at, and the step now, as arrays and a number."""
         scored_at = self._xp.asarray(self._scored_at, copy=True)
-        return {"kind": "CalibrationBuffer", "version": 1, "step": self._step, "scores": self.scores, "scored_at": scored_at}
+        return {
+            "kind": "CalibrationBuffer",
+            "version": 1,
+            "step": self._step,
+            "scores": self.scores,
+            "scored_at": scored_at,
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state, moved to this buffer's dtype and device; ValueError says what does not fit."""
         check_state(state, "CalibrationBuffer", {"step", "scores", "scored_at"})
         if tuple(state["scores"].shape) != (len(self),):
-            raise ValueError(f"state of CalibrationBuffer must hold {len(self)} scores, got shape {tuple(state['scores'].shape)}")
+            raise ValueError(
+                f"state of CalibrationBuffer must hold {len(self)} scores, got shape {tuple(state['scores'].shape)}"
+            )
         array_namespace(buffer=self._scores, scores=state["scores"], scored_at=state["scored_at"])
-        xp, device = self._xp, array_api_compat.device(self._scores)
-        self._scores = xp.asarray(state["scores"], dtype=self._scores.dtype, device=device, copy=True)
-        self._scored_at = xp.asarray(state["scored_at"], dtype=xp.int64, device=device, copy=True)
+        xp, where = self._xp, device(self._scores)
+        self._scores = xp.asarray(state["scores"], dtype=self._scores.dtype, device=where, copy=True)
+        self._scored_at = xp.asarray(state["scored_at"], dtype=xp.int64, device=where, copy=True)
         self._step = int(state["step"])
 
     def _check_index(self, index: Array) -> None:
@@ -186,7 +197,7 @@ def _put(target: Array, index: Array | slice, values: Array) -> Array:
     """Return ``target`` with ``values`` at ``index``: in place where the library allows it."""
     if array_api_compat.is_jax_array(target):
         return target.at[index].set(values)
-    if isinstance(index, slice) or array_api_compat.is_numpy_array(target) or array_api_compat.is_torch_array(target):
+    if isinstance(index, slice) or isinstance(target, np.ndarray) or is_torch(target):
         target[index] = values
         return target
     # The standard has no assignment by an array of indices.

@@ -4,10 +4,10 @@ import math
 from fractions import Fraction
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from conformal_core._checks import array_namespace, is_finite, is_floating, reads_values
+from conformal_core._arrays import array_namespace, device, reads_values
+from conformal_core._checks import is_finite, is_floating
 from conformal_core._rank import rank
 from conformal_core._state import State, check_state
 from conformal_core.quantile import warn_too_few
@@ -55,7 +55,7 @@ class Fixed:
         if self._sorted is not None:
             array_namespace(calibration_scores=self._sorted, scores=scores)
             flat = xp.concat([self._sorted, xp.astype(flat, self._sorted.dtype, copy=False)])
-        self._sorted = xp.sort(flat)
+        self._sorted = xp.sort(flat, stable=False)
 
     def add(self, score: float) -> None:
         """Forget a score of the stream: the calibration set is fixed."""
@@ -75,7 +75,7 @@ class Fixed:
         """p-value of every score, see :func:`conformal_core.p_values`."""
         xp = array_namespace(scores=scores)
         if self._sorted is None:
-            empty = xp.zeros((0,), dtype=scores.dtype, device=array_api_compat.device(scores))
+            empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))
             return sorted_p_values(empty, scores, u, xp)
         array_namespace(calibration_scores=self._sorted, scores=scores)
         return sorted_p_values(self._sorted, scores, u, xp)

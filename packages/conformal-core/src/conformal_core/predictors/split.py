@@ -6,7 +6,6 @@ from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.memory.fixed import Fixed
 from conformal_core.quantile import Level
-from conformal_core.sets import prediction_set
 
 Array = Any
 
@@ -68,7 +67,7 @@ class SplitClassifier:
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
-        return prediction_set(self.score(probs, check=check), self.qhat, nonempty=nonempty, check=False)
+        return self.score.sets(probs, self.qhat, nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""

@@ -3,25 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from conformal_core._checks import array_namespace, has_classes, is_distribution, is_floating, reads_values
+from conformal_core._arrays import array_namespace
+from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
 
 Array = Any
 
 
-def check_probabilities(probs: Array, *, normalized: bool = True, check: bool | None = None) -> Any:
-    """Refuse what is not a row, or rows, of probabilities; return the array namespace."""
-    xp = array_namespace(probs=probs)
-    is_floating("probs", probs, xp)
-    has_classes("probs", probs)
-    if reads_values(probs, check):
-        is_distribution("probs", probs, xp, normalized=normalized)
-    return xp
-
-
 @dataclass(frozen=True, slots=True)
-class LAC:
-    """Least ambiguous classifier score, s(x, y) = 1 − p(y | x).
+class LAC(Score):
+    """Least ambiguous classifier score, s(x, y) = 1 − p(y | x), in [0, 1].
 
     The smallest sets on average; they can be empty where the model is unsure.
 
@@ -43,15 +34,14 @@ class LAC:
 
     normalized: bool = True
 
-    def __call__(self, probs: Array, labels: Array | None = None, /, *, check: bool | None = None) -> Array:
-        """Score all labels, (..., K), or the given labels, (...)."""
-        check_probabilities(probs, normalized=self.normalized, check=check)
-        return 1.0 - (probs if labels is None else take_label(probs, labels, check=check))
+    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+        """One minus the probability."""
+        return 1.0 - (probs if labels is None else take_label(probs, labels, array_namespace(probs=probs)))
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
-    """Margin score, the largest probability of the other labels minus the label's own.
+class Margin(Score):
+    """Margin score, the largest probability among the other labels minus the label's own, in [−1, 1].
 
     Parameters
     ----------
@@ -60,8 +50,8 @@ class Margin:
 
     Notes
     -----
-    Johansson et al., *Model-agnostic nonconformity functions for conformal classification* (2017). Range [−1, 1]. With one class
-    the rival's probability counts as 0.
+    Johansson et al., *Model-agnostic nonconformity functions for conformal classification* (2017). With one class there is
+    no other label, and its probability counts as 0.
 
     Examples
     --------
@@ -72,18 +62,14 @@ class Margin:
 
     normalized: bool = True
 
-    def __call__(self, probs: Array, labels: Array | None = None, /, *, check: bool | None = None) -> Array:
-        """Score all labels, (..., K), or the given labels, (...)."""
-        xp = check_probabilities(probs, normalized=self.normalized, check=check)
+    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+        """Largest other probability minus the own."""
+        xp = array_namespace(probs=probs)
         top = xp.max(probs, axis=-1, keepdims=True)
-        if probs.shape[-1] == 1:
-            second = xp.zeros_like(top)
-        else:
-            # The rival of a top class is the second largest value, which equals the top where two classes tie.
-            tops = xp.sum(xp.astype(probs == top, xp.int64), axis=-1, keepdims=True)
-            below = xp.max(xp.where(probs == top, xp.zeros_like(probs), probs), axis=-1, keepdims=True)
-            second = xp.where(tops > 1, top, below)
-        if labels is None:
-            return xp.where(probs == top, second, top) - probs
-        own = take_label(probs, labels, check=check)
-        return xp.where(own == top[..., 0], second[..., 0], top[..., 0]) - own
+        at_top = probs == top
+        # The rival of the top label is the runner-up: the top itself where two tie.
+        runner_up = xp.max(xp.where(at_top, xp.zeros_like(probs), probs), axis=-1, keepdims=True)
+        runner_up = xp.where(xp.sum(xp.astype(at_top, xp.int64), axis=-1, keepdims=True) > 1, top, runner_up)
+        own = probs if labels is None else take_label(probs, labels, xp)[..., None]
+        margin = xp.where(own == top, runner_up, top) - own
+        return margin if labels is None else margin[..., 0]

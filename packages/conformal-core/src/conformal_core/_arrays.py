@@ -1,0 +1,98 @@
+"""Which library an array comes from, where it lives, and whether its values may be read.
+
+numpy and torch are recognised here, because a compiler has to trace it and a stream has to be fast; array-api-compat
+answers for every other library. Torch is looked up among the modules that are loaded already: a tensor cannot arrive
+before it is imported.
+"""
+
+import sys
+from typing import Any
+
+import array_api_compat
+import array_api_compat.numpy as np_compat
+import numpy as np
+
+Array = Any
+
+
+def is_torch(array: object) -> bool:
+    """Whether ``array`` is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def array_namespace(**arrays: Array) -> Any:
+    """Return the array-API namespace that all of the named arrays share.
+
+    Raises
+    ------
+    TypeError
+        If one of them is not an array, or if they come from different libraries.
+    """
+    first_name, first, xp = "", None, None
+    for name, array in arrays.items():
+        own = _namespace(name, array)
+        if xp is None:
+            first_name, first, xp = name, array, own
+        elif own is not xp:
+            pair = f"{_kind(array)} beside {_kind(first)}"
+            raise TypeError(f"{name} must come from the same array library as {first_name}, got {pair}")
+    return xp
+
+
+def device(array: Array) -> Any:
+    """Device of an array, to make others beside it."""
+    return array.device if is_torch(array) else array_api_compat.device(array)
+
+
+def reads_values(array: Array, check: bool | None) -> bool:
+    """Whether the values of ``array`` are to be checked.
+
+    ``True`` and ``False`` decide. ``None`` means yes for arrays whose memory the host can read at once, and no for
+    arrays on another device and while a compiler is tracing.
+    """
+    if check is not None:
+        return check
+    if isinstance(array, np.ndarray):
+        return True
+    return not is_tracing(array) and "cpu" in str(device(array)).lower()
+
+
+def _namespace(name: str, array: Array) -> Any:
+    if isinstance(array, np.ndarray):
+        return np_compat
+    if is_torch(array):
+        import array_api_compat.torch as torch_compat  # noqa: PLC0415  (only once torch is there)
+
+        return torch_compat
+    if isinstance(array, np.generic) or not array_api_compat.is_array_api_obj(array):
+        raise TypeError(f"{name} must be an array (numpy, torch or any array-API library), got {type(array).__name__}")
+    return array_api_compat.array_namespace(array)
+
+
+def _kind(array: Array) -> str:
+    return f"{type(array).__module__}.{type(array).__name__}"
+
+
+def is_tracing(array: Array) -> bool:
+    """Whether a compiler is tracing the call, so that neither values nor memory can be had."""
+    if is_torch(array):
+        return bool(sys.modules["torch"].compiler.is_compiling())
+    return array_api_compat.is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)
+
+
+def host_view(array: Array | None) -> np.ndarray[Any, Any] | None:
+    """Numpy array on the memory of a host array, None where there is no such view (or no array)."""
+    if isinstance(array, np.ndarray):
+        return array
+    if not is_torch(array) or array is None or array.device.type != "cpu":
+        return None
+    # bfloat16 has no counterpart in numpy, and a gradient must not get lost.
+    if array.requires_grad or str(array.dtype) == "torch.bfloat16":
+        return None
+    return array.numpy()
+
+
+def from_host(result: np.ndarray[Any, Any], original: Array) -> Array:
+    """Give a numpy result back in the library that ``original`` came from."""
+    return sys.modules["torch"].from_numpy(result) if is_torch(original) else result

@@ -1,0 +1,130 @@
+"""What classification scores share: the check of their rows, all labels or one, and prediction sets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from conformal_core._arrays import array_namespace, device, host_view, reads_values
+from conformal_core._checks import has_classes, is_distribution, is_floating, labels_of_rows, refuse_distribution
+from conformal_core._chunks import map_rows
+from conformal_core.sets import prediction_set
+
+Array = Any
+
+
+class _NotProbabilitiesError(Exception):
+    """A chunk holds a row to refuse; which one is found out on the whole array."""
+
+
+class Score:
+    """Base of the classification scores: a frozen callable on rows of probabilities.
+
+    A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also ``compute_sets``.
+
+    Attributes
+    ----------
+    normalized : bool
+        Whether rows must sum to 1. False accepts any finite numbers that are not negative.
+    randomized : bool
+        Whether each row needs a uniform draw.
+    """
+
+    __slots__ = ()
+    normalized: bool
+    randomized: bool = False
+
+    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+        """Score all labels (..., K), or those given (...), of rows that were checked."""
+        raise NotImplementedError
+
+    def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
+        """Prediction sets at one threshold, of rows that were checked."""
+        return prediction_set(self.compute(probs, None, u), qhat, check=False)
+
+    def __call__(
+        self, probs: Array, labels: Array | None = None, /, *, u: Array | None = None, check: bool | None = None
+    ) -> Array:
+        """Score all labels, or the given ones, by the same arithmetic.
+
+        Parameters
+        ----------
+        probs : array, shape (..., K)
+            Probabilities.
+        labels : array of int, broadcast to shape (...), optional
+            Labels to score. None: all of them.
+        u : array in [0, 1], broadcast to shape (...), optional
+            Uniform draws of a randomized score. None: fresh ones.
+        check
+            Whether to check the values. None: only where the host can read them at once.
+
+        Returns
+        -------
+        array, shape (..., K) or (...)
+            Same library, dtype and device as ``probs``.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong kind or from another library.
+        ValueError
+            If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is not randomized.
+        """
+        array_namespace(probs=probs)
+        if labels is not None:
+            labels = labels_of_rows(labels, probs, check=check)
+        return self._map(self.compute, probs, labels, u, check)
+
+    def sets(
+        self,
+        probs: Array,
+        qhat: Array | float,
+        *,
+        u: Array | None = None,
+        nonempty: bool = False,
+        check: bool | None = None,
+    ) -> Array:
+        """Prediction sets (..., K) of the labels whose score is at most ``qhat``, a number or an array broadcast against (...).
+
+        The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
+        """
+        if not isinstance(qhat, (int, float)):
+            array_namespace(probs=probs, qhat=qhat)
+            if nonempty or qhat.ndim > 0:
+                return prediction_set(self(probs, u=u, check=check), qhat, nonempty=nonempty, check=False)
+            if host_view(probs) is not None:
+                qhat = float(qhat)
+        return self._map(lambda p, _, v: self.compute_sets(p, qhat, v), probs, None, u, check)
+
+    def _map(
+        self, function: Callable[..., Array], probs: Array, labels: Array | None, u: Array | None, check: bool | None
+    ) -> Array:
+        """Check rows and apply the function to them, a chunk at a time: while they are in the cache."""
+        xp = array_namespace(probs=probs)
+        is_floating("probs", probs, xp)
+        has_classes("probs", probs)
+        u = self.draw(probs, u)
+        if not reads_values(probs, check):
+            return map_rows(function, probs, labels, u)
+
+        def checked(p: Array, y: Array | None, v: Array | None) -> Array:
+            if not is_distribution(p, normalized=self.normalized):
+                raise _NotProbabilitiesError
+            return function(p, y, v)
+
+        try:
+            return map_rows(checked, probs, labels, u)
+        except _NotProbabilitiesError:
+            pass
+        refuse_distribution("probs", probs, xp)
+
+    def draw(self, probs: Array, u: Array | None) -> Array | None:
+        """Uniform draws of shape (...) for a randomized score, None for another."""
+        if not self.randomized:
+            if u is not None:
+                raise ValueError("u must be left out for a score that is not randomized")
+            return None
+        xp = array_namespace(probs=probs)
+        rows = tuple(probs.shape[:-1])
+        u = np.random.default_rng().random(rows) if u is None else u
+        return xp.broadcast_to(xp.asarray(u, dtype=probs.dtype, device=device(probs)), rows)

@@ -1,0 +1,207 @@
+"""Scores that add up probabilities from the largest down: APS and RAPS.
+
+A label's score is the share of the row's mass that is at least as probable as the label, so tied labels share one score
+and the order of the classes never matters. Sums run in blocks of about √K terms, by plain additions in a fixed order:
+every array library then returns the same bits, rounding grows like √K rather than K, and a prediction set needs only one
+block in detail.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, ClassVar
+
+from conformal_core._arrays import array_namespace, device
+from conformal_core.scores._order import descending, over_ties, to_labels
+from conformal_core.scores.base import Score
+from conformal_core.sets import prediction_set, take_label
+
+Array = Any
+
+# Above every share of mass: a class without mass comes after all that have some.
+_NO_MASS = 2.0
+
+
+class _Cumulative(Score):
+    """The share of mass down to the label, plus a penalty for deep ranks."""
+
+    __slots__ = ()
+    penalty: float
+    free_ranks: int
+
+    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+        """Mass down to the label, relative to the row's, plus the penalty of its rank."""
+        u = None if u is None else u[..., None]
+        if labels is None:
+            return self._all_labels(probs, u)
+        xp = array_namespace(probs=probs)
+        mass, total = _masses(_blocks(probs, xp), xp)
+        mass = xp.concat([xp.zeros_like(mass[..., :1]), mass], axis=-1)
+        own = take_label(probs, labels, xp)[..., None]
+        rank = xp.sum(xp.astype(probs >= own, xp.int64), axis=-1, keepdims=True)
+        through = xp.take_along_axis(mass, rank, axis=-1)
+        before = None
+        if u is not None:
+            better = xp.sum(xp.astype(probs > own, xp.int64), axis=-1, keepdims=True)
+            before = xp.take_along_axis(mass, better, axis=-1)
+        return self._score(own, through, before, total, rank, u, xp)[..., 0]
+
+    def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
+        """Sets from the first class that does not fit: all that are strictly more probable are in."""
+        if u is not None:
+            return prediction_set(self.compute(probs, None, u), qhat, check=False)
+        xp = array_namespace(probs=probs)
+        qhat = xp.asarray(qhat, dtype=probs.dtype, device=device(probs))
+        blocks = _blocks(probs, xp)
+        count, width = blocks.shape[-2:]
+        ends = xp.stack(_partial_sums(_partial_sums(blocks)[-1]))
+        total = _positive(ends[-1, ...], xp)
+        ranks = xp.reshape(xp.arange(1, count * width + 1, device=device(probs)), (-1, *(1 for _ in total.shape)))
+        # Scores never fall from one rank to the next: the blocks that fit come first, the next one holds the crossing.
+        scores = ends / total + self._penalty(ranks[width - 1 :: width, ...], probs.dtype, xp)
+        fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
+        crossing = xp.where(fit < count, fit, xp.full_like(fit, count - 1))
+        rows = xp.reshape(xp.arange(math.prod(total.shape), device=device(probs)), total.shape)
+        block = xp.take(xp.reshape(blocks, (-1, width)), xp.reshape(rows * count + crossing, (-1,)), axis=0)
+        block = xp.reshape(block, (*total.shape, width))
+        ends = xp.concat([xp.zeros_like(ends[:1, ...]), ends])
+        before = xp.take_along_axis(ends, crossing[None, ...], axis=0)
+        within = before + xp.stack(_partial_sums(block))
+        scores = within / total + self._penalty(crossing * width + ranks[:width, ...], probs.dtype, xp)
+        fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)[..., None]
+        last = xp.take_along_axis(block, xp.where(fit < width, fit, xp.full_like(fit, width - 1)), axis=-1)
+        bound = xp.where(fit < width, last, xp.zeros_like(last))
+        no_mass = self._penalty(ranks[probs.shape[-1] - 1, ...], probs.dtype, xp) + _NO_MASS
+        return probs > xp.where(qhat >= no_mass, -xp.ones_like(bound), bound)
+
+    def _all_labels(self, probs: Array, u: Array | None) -> Array:
+        xp = array_namespace(probs=probs)
+        classes = probs.shape[-1]
+        ordered, order = descending(probs, xp)
+        mass, total = _masses(_blocks(probs, xp), xp)
+        mass = mass[..., :classes]
+        before = None
+        if u is not None:
+            before = xp.concat([xp.zeros_like(mass[..., :1]), mass[..., :-1]], axis=-1)
+            before = over_ties(ordered, before, xp, last=False)
+        through = over_ties(ordered, mass, xp, last=True)
+        rank = xp.broadcast_to(xp.arange(1, classes + 1, device=device(probs)), mass.shape)
+        if self.penalty:
+            rank = over_ties(ordered, rank, xp, last=True)
+        return to_labels(self._score(ordered, through, before, total, rank, u, xp), order, xp)
+
+    def _score(
+        self, own: Array, through: Array, before: Array | None, total: Array, rank: Array, u: Array | None, xp: Any
+    ) -> Array:
+        if before is not None:
+            part = before + u * (through - before)
+            # Rounding must not lift the randomized score above the deterministic one.
+            through = xp.where(part < through, part, through)
+        share = xp.where(own > 0, through / total, xp.full_like(own, _NO_MASS))
+        return share + self._penalty(rank, own.dtype, xp) if self.penalty else share
+
+    def _penalty(self, rank: Array, dtype: Any, xp: Any) -> Array:
+        deep = xp.astype(rank - self.free_ranks, dtype)
+        return self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
+
+
+@dataclass(frozen=True, slots=True)
+class APS(_Cumulative):
+    """Adaptive prediction sets, s(x, y) = Σ p_j over the labels j at least as probable as y.
+
+    Parameters
+    ----------
+    randomized
+        Whether the mass of the label itself, with that of labels tied with it, is multiplied by a uniform draw u. Coverage
+        is then exact; deterministic sets are conservative where scores tie.
+    normalized
+        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so the last label scores exactly 1.
+
+    Notes
+    -----
+    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). A class without mass scores 2, after
+    all that have some. For one row and one threshold the deterministic set is contained in every randomized one (its
+    scores are larger), and the randomized one in the smallest set whose mass exceeds the threshold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> APS()(np.asarray([0.25, 0.5, 0.0, 0.25]))
+    array([1. , 0.5, 2. , 1. ])
+    """
+
+    randomized: bool = False
+    normalized: bool = True
+    penalty: ClassVar[float] = 0.0
+    free_ranks: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RAPS(_Cumulative):
+    """Regularized adaptive prediction sets, APS + penalty · max(0, rank − free_ranks).
+
+    The rank of a label is the number of labels at least as probable.
+
+    Parameters
+    ----------
+    penalty
+        Added for each rank beyond the free ones, at least 0.
+    free_ranks
+        Number of ranks without penalty, at least 0.
+    randomized, normalized
+        As for :class:`APS`.
+
+    Raises
+    ------
+    ValueError
+        If ``penalty`` or ``free_ranks`` is negative or not finite.
+
+    Notes
+    -----
+    Angelopoulos, Bates, Malik and Jordan, *Uncertainty sets for image classifiers using conformal prediction* (2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RAPS(penalty=0.1, free_ranks=1)(np.asarray([0.5, 0.375, 0.125]))
+    array([0.5  , 0.975, 1.2  ])
+    """
+
+    penalty: float = 0.01
+    free_ranks: int = 5
+    randomized: bool = False
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("penalty", "free_ranks"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
+
+
+def _blocks(probs: Array, xp: Any) -> Array:
+    """Rows sorted from the largest down, padded with zeros and cut into blocks: (..., blocks, width)."""
+    classes = probs.shape[-1]
+    width = math.isqrt(classes - 1) + 1
+    count = -(-classes // width)
+    if missing := count * width - classes:
+        padding = xp.zeros((*probs.shape[:-1], missing), dtype=probs.dtype, device=device(probs))
+        probs = xp.concat([padding, probs], axis=-1)
+    return xp.reshape(xp.flip(xp.sort(probs, axis=-1, stable=False), axis=-1), (*probs.shape[:-1], count, width))
+
+
+def _partial_sums(values: Array) -> list[Array]:
+    """Partial sums over the last axis, an array for each number of terms, added from the left."""
+    return list(accumulate(values[..., j] for j in range(values.shape[-1])))
+
+
+def _masses(blocks: Array, xp: Any) -> tuple[Array, Array]:
+    """Mass of the first 1, 2, … labels, (..., blocks · width), and of the row, (..., 1)."""
+    within = xp.stack(_partial_sums(blocks), axis=-1)
+    ends = xp.stack(_partial_sums(within[..., -1]), axis=-1)
+    before = xp.concat([xp.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
+    return xp.reshape(before[..., None] + within, (*blocks.shape[:-2], -1)), _positive(ends[..., -1:], xp)
+
+
+def _positive(total: Array, xp: Any) -> Array:
+    """Row sums to divide by: 1 for a row without mass, none of whose labels has a share."""
+    return xp.where(total > 0, total, xp.ones_like(total))

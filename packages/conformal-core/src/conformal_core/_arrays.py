@@ -81,7 +81,7 @@ def is_tracing(array: Array) -> bool:
     return array_api_compat.is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)
 
 
-def host_view(array: Array | None) -> np.ndarray[Any, Any] | None:
+def host_view(array: Array | None) -> Array | None:
     """Numpy array on the memory of a host array, None where there is no such view (or no array)."""
     if isinstance(array, np.ndarray):
         return array

@@ -9,7 +9,7 @@ block in detail.
 import math
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core.scores._order import descending, over_ties, to_labels
@@ -26,8 +26,12 @@ class _Cumulative(Score):
     """The share of mass down to the label, plus a penalty for deep ranks."""
 
     __slots__ = ()
-    penalty: float
-    free_ranks: int
+    if TYPE_CHECKING:
+
+        @property
+        def penalty(self) -> float: ...
+        @property
+        def free_ranks(self) -> int: ...
 
     def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
         """Mass down to the label, relative to the row's, plus the penalty of its rank."""
@@ -47,7 +51,7 @@ class _Cumulative(Score):
         return self._score(own, through, before, total, rank, u, xp)[..., 0]
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
-        """Sets from the first class that does not fit: all that are strictly more probable are in."""
+        """Find the first class that does not fit: all that are strictly more probable are in."""
         if u is not None:
             return prediction_set(self.compute(probs, None, u), qhat, check=False)
         xp = array_namespace(probs=probs)

@@ -135,3 +135,16 @@ def test_work_does_not_grow_with_pairs():
                 divergence_loss(h, c, kind=kind).backward()
             touched.append(count.elements)
         assert touched[1] <= 10 * touched[0]
+
+
+@pytest.mark.parametrize("kind", ["kl", "js"])
+def test_per_sample_gradients_by_torch_func(kind):
+    h, c = draw(4, 5, 6, 1.0)
+
+    def one(h, c):
+        return divergence_loss(h.unsqueeze(0), c.unsqueeze(0), kind=kind)
+
+    got = torch.func.vmap(torch.func.grad(one, argnums=1))(h, c)
+    c.requires_grad_()
+    (expected,) = torch.autograd.grad(divergence_loss(h, c, kind=kind), c)
+    torch.testing.assert_close(got / 4, expected)

@@ -21,7 +21,7 @@ Exit code 0: done. 2: wrong use or bad data. 130: interrupted. 1: our fault.
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate,  # type: ignore[arg-type]  # a union is what makes sub-commands
+        Train | Evaluate,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,

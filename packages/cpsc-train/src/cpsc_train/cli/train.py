@@ -76,7 +76,6 @@ class Train:
     def _resolve(self) -> RunConfig:
         from cpsc_train.config import apply_overrides, read_toml  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.methods import MethodConfig  # noqa: PLC0415
         from cpsc_train.recipes import recipe  # noqa: PLC0415
         from cpsc_train.training import RunConfig  # noqa: PLC0415
 
@@ -91,9 +90,8 @@ class Train:
             )
         changes = {"seed": self.seed, "epochs": self.epochs}
         base = replace(base, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
-        if self.method is not None and self.method != base.method.name:
-            base = replace(base, method=MethodConfig.named(self.method)())
-        return RunConfig.from_plain(apply_overrides(base.to_plain(), self.set))
+        method = [] if self.method is None else [f"method.name={self.method}"]
+        return RunConfig.from_plain(apply_overrides(base.to_plain(), [*method, *self.set]))
 
 
 def _default_path(config: RunConfig) -> Path:

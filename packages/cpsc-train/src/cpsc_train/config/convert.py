@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def to_plain(value: Any) -> Any:
     """Return `value` as nested dicts, lists and scalars; a `Choice` carries its ``name``, a ``None`` is left out."""
     if is_dataclass(value):
-        named = {"name": value.name} if isinstance(value, Choice) else {}
+        named: dict[str, Any] = {"name": value.name} if isinstance(value, Choice) else {}
         items = {field.name: getattr(value, field.name) for field in fields(value)}
         return named | {key: to_plain(item) for key, item in items.items() if item is not None}
     if isinstance(value, Mapping):
@@ -27,7 +27,7 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(kind: type[T], value: Any, *, path: str = "") -> T:
+def from_plain(kind: type[T], value: Any) -> T:
     """Build a `kind` from plain data.
 
     Parameters
@@ -36,8 +36,6 @@ def from_plain(kind: type[T], value: Any, *, path: str = "") -> T:
         A dataclass, a `Choice` family, or a type that holds them (``dict[str, kind]``, ``tuple[kind, ...]``).
     value
         What a TOML file holds.
-    path
-        Dotted place of `value` in the file, for messages.
 
     Raises
     ------
@@ -52,43 +50,50 @@ def from_plain(kind: type[T], value: Any, *, path: str = "") -> T:
     ...     lr: float = 0.001
     >>> from_plain(Optimizer, {"lr": 1})
     Optimizer(lr=1.0)
-    >>> from_plain(Optimizer, {"rl": 1})
+    >>> from_plain(Optimizer, {"lrr": 1})
     Traceback (most recent call last):
         ...
-    cpsc_train.errors.UserError: unknown key 'rl'; did you mean 'lr'? (known: lr)
+    cpsc_train.errors.UserError: unknown key 'lrr'; did you mean 'lr'? (known: lr)
     """
+    result: T = _convert(kind, value, "")
+    return result
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if isinstance(kind, type) and issubclass(kind, Choice):
         return _choice(kind, _table(value, path), path)
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass(kind, _table(value, path), path)
     if origin is dict:
-        table = _table(value, path)
-        return {key: from_plain(arguments[1], item, path=_join(path, key)) for key, item in table.items()}  # type: ignore[return-value]
+        return {key: _convert(arguments[1], item, _join(path, key)) for key, item in _table(value, path).items()}
     if origin is tuple and is_dataclass(arguments[0]) and isinstance(value, list):
-        return tuple(from_plain(arguments[0], item, path=f"{path}[{i}]") for i, item in enumerate(value))  # type: ignore[return-value]
+        return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is Literal and value not in arguments:
+        raise UserError(f"{path} must be one of {', '.join(map(str, arguments))}, got {value!r}")
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {str(error)[0].lower()}{str(error)[1:]}, got {value!r}") from None
+        rule = str(error).partition(",")[0].replace("Expected", "must be").replace("`", "")
+        raise UserError(f"{path} {rule}, got {value!r}") from None
 
 
-def _choice(family: type, table: Mapping[str, Any], path: str) -> Any:
+def _choice(family: type[Choice], table: Mapping[str, Any], path: str) -> Any:
     rest = dict(table)
     name = rest.pop("name", None)
     if not isinstance(name, str):
-        known = ", ".join(sorted(family.members))  # type: ignore[attr-defined]
+        known = ", ".join(sorted(family.members))
         raise UserError(f"{_join(path, 'name')} is missing: say which one (known: {known})")
-    return _dataclass(family.named(name), rest, path)  # type: ignore[attr-defined]
+    return _dataclass(family.named(name), rest, path)
 
 
-def _dataclass(kind: type, table: Mapping[str, Any], path: str) -> Any:
+def _dataclass(kind: Any, table: Mapping[str, Any], path: str) -> Any:
     hints = get_type_hints(kind)
     known = [field.name for field in fields(kind)]
     for key in table:
         if key not in known:
             raise UserError(unknown("key", _join(path, key), [_join(path, name) for name in known]))
-    values = {key: from_plain(hints[key], item, path=_join(path, key)) for key, item in table.items()}
+    values = {key: _convert(hints[key], item, _join(path, key)) for key, item in table.items()}
     try:
         return kind(**values)
     except TypeError as error:  # a required key is absent

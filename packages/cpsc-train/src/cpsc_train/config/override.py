@@ -37,7 +37,8 @@ def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str
     """Return a copy of `table` with each ``dotted.key=value`` set.
 
     A value is read as TOML; what is not TOML is taken as text, so that ``method.divergence=js`` needs no quotes.
-    Whether the key exists and the value fits is decided where the table becomes a typed configuration.
+    Whether the key exists and the value fits is decided where the table becomes a typed configuration. Another ``name``
+    chooses another member of a family, so the options of the former one go; give the new one's options after it.
 
     Raises
     ------
@@ -46,8 +47,10 @@ def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
     Examples
     --------
-    >>> apply_overrides({"optimizer": {"lr": 0.1}}, ["optimizer.lr=0.01", "optimizer.name=sgd"])
-    {'optimizer': {'lr': 0.01, 'name': 'sgd'}}
+    >>> apply_overrides({"optimizer": {"lr": 0.1}}, ["optimizer.lr=0.01", "optimizer.kind=sgd"])
+    {'optimizer': {'lr': 0.01, 'kind': 'sgd'}}
+    >>> apply_overrides({"method": {"name": "cpsc", "top_k": 3}}, ["method.name=joint"])
+    {'method': {'name': 'joint'}}
     """
     result = _copy(table)
     for item in overrides:
@@ -60,7 +63,10 @@ def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise UserError(f"override {item!r}: {parent!r} is a value, not a table")
-        place[last] = _value(text)
+        value = _value(text)
+        if last == "name" and value != place.get("name"):
+            place.clear()
+        place[last] = value
     return result
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
-from cpsc_rsc import RepresentationSelfCalibration
+from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
 from cpsc_train.methods.joint import Joint
@@ -95,50 +95,53 @@ class CPSC(Method):
         self.warmup = config.warmup
         self._plain = Joint(unimodal=True)
         self._a, self._b = (config.a, config.b) if config.gsc else (0.0, 1.0)
-        self.rsc = nn.ModuleDict()
-        if config.rsc:
-            for m in modalities:
-                self.rsc[m] = RepresentationSelfCalibration(
-                    dim,
-                    components=config.components,
-                    top_k=config.top_k,
-                    residual=config.residual,
-                    match_magnitude=config.match_magnitude,
-                    divergence=config.divergence,
-                    consistency=config.consistency,
-                    diversity=config.diversity,
-                )
+        self.rsc = MultimodalSelfCalibration(
+            dict.fromkeys(modalities, dim) if config.rsc else {},
+            components=config.components,
+            top_k=config.top_k,
+            residual=config.residual,
+            match_magnitude=config.match_magnitude,
+            divergence=config.divergence,
+            consistency=config.consistency,
+            diversity=config.diversity,
+        )
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
         if qhat is None:
             return self._plain.losses(model, features, labels, qhat)
-        recomposed, terms, diagnostics = dict(features), {}, {}
-        for m, rsc in self.rsc.items():
-            out = rsc(features[m], labels, head=model.heads[m], qhat=qhat[m])
-            recomposed[m] = out.recomposed
-            terms[f"div_{m}"] = out.divergence
-            diagnostics[f"component_reliability_{m}"] = out.reliability.mean()
-        logits = model.classify(recomposed)
-        terms["ce_fused"] = cross_entropy(logits[FUSED], labels)
+        calibrated = self._calibrate(model, features, labels, qhat)
+        logits = model.classify(features | {m: out.recomposed for m, out in calibrated.items()})
+        terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
+        terms |= {f"div_{m}": out.divergence for m, out in calibrated.items()}
         unimodal = {m: logits[m] for m in features}
         reliability = collaborative_reliability(unimodal, logits[FUSED], qhat=qhat, check=False)
         weights = {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
         if self.config.heads_learn_on == "features":
             unimodal = {m: model.heads[m](h) for m, h in features.items()}
         terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
-        diagnostics |= {f"reliability_{m}": rho.mean() for m, rho in reliability.items()}
+        diagnostics = {f"reliability_{m}": rho.mean() for m, rho in reliability.items()}
+        diagnostics |= {f"component_reliability_{m}": out.reliability.mean() for m, out in calibrated.items()}
         return StepLosses(terms, logits, diagnostics)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
-        """Classify the representation that the options say; the features during warm-up and without RSC."""
-        if qhat is None or self.config.inference == "features" or not self.rsc:
-            return model.classify(features)
-        if self.config.inference == "mean":
-            return model.classify({m: rsc.components(features[m]).mean(1) for m, rsc in self.rsc.items()})
+        """Classify the representation that ``inference`` says; the features during warm-up and without RSC."""
         logits = model.classify(features)
-        decided = logits[FUSED].argmax(-1)
-        return logits | {FUSED: model.classify(self._recompose(model, features, decided, qhat))[FUSED]}
+        if qhat is None or self.config.inference == "features" or not self.rsc:
+            return logits
+        represented = model.classify(
+            represent(
+                self.rsc,
+                features,
+                mode=self.config.inference,
+                predict=lambda _: logits[FUSED],
+                heads=model.heads,
+                qhat={m: qhat[m] for m in features},
+                check=False,
+            )
+        )
+        # The collaborative label confirms itself, so what it selects says nothing of a modality by itself.
+        return logits | {FUSED: represented[FUSED]} if self.config.inference == "collaborative" else represented
 
     def calibration_logits(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
@@ -148,13 +151,17 @@ class CPSC(Method):
         if not self.rsc or self.config.calibrate_on == "features":
             return logits
         if self.config.calibrate_on == "components":
-            return logits | {m: model.heads[m](rsc.components(features[m])) for m, rsc in self.rsc.items()}
-        if qhat is None:  # nothing can be called reliable yet, so all components stand for the first selection
+            return logits | {m: model.heads[m](self.rsc[m].components(h)) for m, h in features.items()}
+        if qhat is None:  # before the first quantile every class is in every set, and rank alone selects
             qhat = {m: torch.full((), torch.inf, device=labels.device) for m in features}
-        recomposed = self._recompose(model, features, labels, qhat)
-        return logits | {m: model.heads[m](h)[:, None] for m, h in recomposed.items()}
+        calibrated = self._calibrate(model, features, labels, qhat)
+        return logits | {m: model.heads[m](out.recomposed)[:, None] for m, out in calibrated.items()}
 
-    def _recompose(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads) -> Heads:
-        return {
-            m: rsc(features[m], labels, head=model.heads[m], qhat=qhat[m]).recomposed for m, rsc in self.rsc.items()
-        }
+    def _calibrate(
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads
+    ) -> dict[str, Calibrated]:
+        if not self.rsc:
+            return {}
+        own = {m: qhat[m] for m in features}
+        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=model.heads, qhat=own, check=False)
+        return calibrated

@@ -34,7 +34,7 @@ class ConformalConfig:
 class OptimizerConfig:
     """The optimizer of all parameters."""
 
-    name: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
+    kind: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
     """Which one."""
     lr: float = 1e-3
     """Learning rate."""

@@ -109,7 +109,7 @@ class Trainer:
         qhat = None if self.warming_up else self.refresh.qhat
         out = self.setup.method.losses(model, features, batch.labels, qhat)
         self.optimizer.zero_grad()
-        torch.stack(list(out.terms.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(out.terms.values())).sum())
         self.optimizer.step()
         self.steps += 1
         losses.add(out.terms, len(batch))
@@ -205,16 +205,16 @@ def _fit(trainer: Trainer, folder: RunFolder, observer: Observer) -> dict[str, A
 
 
 def _optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    shared = {"lr": config.lr, "weight_decay": config.weight_decay}
-    match config.name:
+    lr, decay = config.lr, config.weight_decay
+    match config.kind:
         case "adam":
-            return torch.optim.Adam(parameters, **shared)
+            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
         case "adamw":
-            return torch.optim.AdamW(parameters, **shared)
+            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
+            return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum)
         case "adagrad":
-            return torch.optim.Adagrad(parameters, **shared)
+            return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay)
 
 
 def _floats(values: dict[str, Tensor]) -> dict[str, float]:

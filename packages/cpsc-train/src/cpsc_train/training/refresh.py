@@ -83,7 +83,8 @@ class Refresh:
             self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample, like=scores)
         places = rows[:, None] * per_sample + torch.arange(per_sample, device=rows.device)
         self._buffers[head].overwrite(places.flatten(), scores.flatten(), check=False)
-        return self._buffers[head].quantile(alpha=self._alpha)
+        qhat: Tensor = self._buffers[head].quantile(alpha=self._alpha)
+        return qhat
 
 
 def _take(samples: Batch, rows: Tensor) -> Batch:

@@ -115,7 +115,7 @@ class Setup:
     def calibration_samples(self) -> Batch:
         """Return all calibration samples as one batch on the device."""
         rows = self.splits.calibration
-        (batch,) = loader(self.dataset, rows, self.preprocessing, batch_size=len(rows))
+        batch: Batch = next(iter(loader(self.dataset, rows, self.preprocessing, batch_size=len(rows))))
         return batch.to(self.device)
 
     def predict(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:

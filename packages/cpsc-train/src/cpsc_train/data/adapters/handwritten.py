@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -72,8 +73,8 @@ class Handwritten(Dataset):
         if len(bad):
             row, column = bad[0]
             raise UserError(
-                f"{file}: {name} holds {array[row, column]} at row {row}, column {column} ({len(bad)} such values): "
-                "remove or impute it"
+                f"{file}: {name} holds {array[row, column]} at row {row}, column {column} ({len(bad)} bad values in "
+                "all): remove or impute them"
             )
         return array.reshape(-1, *shape).astype(np.float32)
 
@@ -89,8 +90,8 @@ def _load(file: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
             others = ", ".join(archive.files)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file}: is not a readable .npz file ({error})") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{file}: is not a readable .npz file") from None
     for name in names:
         if name not in held:
             raise UserError(f"{file}: has no array {name!r} (it holds: {others})")

@@ -1,0 +1,80 @@
+"""A tenth of the embedded data, and one finished run on it that many tests look at."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpsc_train.cli import main
+from cpsc_train.recipes import recipe
+from cpsc_train.training import RunConfig
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+def cpsc(*arguments: object) -> Outcome:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory) -> Path:
+    """20 rows a class."""
+    with np.load(str(files("cpsc_train").joinpath("data/embedded/handwritten.npz"))) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    rows = np.concatenate([np.flatnonzero(arrays["label"] == label)[:20] for label in range(10)])
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(path, **{name: array[rows] for name, array in arrays.items()})
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick(small_file) -> list[str]:
+    """Options of `cpsc train` for a run of seconds."""
+    settings = {"data.file": small_file, "method.warmup": 2, "splits.calibration": 0.2}
+    return ["--epochs", "4", *(part for item in settings.items() for part in ("--set", "{}={}".format(*item)))]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, quick) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    outcome = cpsc("train", "--out", folder, *quick)
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+@pytest.fixture
+def small_config(small_file) -> RunConfig:
+    table = recipe("handwritten").to_plain()
+    table["data"]["file"] = str(small_file)
+    table["method"]["warmup"] = 2
+    table["splits"]["calibration"] = 0.2
+    return RunConfig.from_plain(table | {"epochs": 4})
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors are slower on two threads than on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

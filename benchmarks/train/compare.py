@@ -1,6 +1,7 @@
-"""Compare variants of a run over several seeds: mean ± standard deviation of the test accuracy, by condition and head.
+"""Compare variants of a run over several seeds: mean ± standard deviation of the accuracy, by condition and head.
 
-Each run is `cpsc train` in a folder of its own; a finished one is not run again, so an interrupted comparison goes on
+Two tables: on validation rows, where options are chosen, and on test rows, where the choice is reported. "all" is the
+mean of the fused accuracy over all conditions. Each run is `cpsc train` in a folder of its own; a finished one is not run again, so an interrupted comparison goes on
 where it stopped. Run `python benchmarks/train/compare.py --help` for the options.
 """
 
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,23 +46,23 @@ def run(folder: Path, options: list[str], seed: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def table(results: dict[str, list[dict]]) -> str:
+def table(results: dict[str, list[dict]], part: str) -> str:
     first = next(iter(results.values()))[0]
     heads = [*first["data"]["modalities"], "fused"]
-    columns = [(name, head) for name in first["test"] for head in (heads if name == "clean" else ["fused"])]
-    lines = [
-        "| variant | " + " | ".join(f"{name} {head}" for name, head in columns) + " | coverage fused | seconds |",
-        "|---" * (len(columns) + 3) + "|",
-    ]
+    columns = [(name, head) for name in first[part] for head in (heads if name == "clean" else ["fused"])]
+    names = [f"{name} {head}" if name == "clean" else name for name, head in columns]
+    lines = [f"| {part} | " + " | ".join([*names, "all", "coverage", "seconds"]) + " |", "|---" * (len(columns) + 4) + "|"]
     for variant, runs in results.items():
-        cells = [mean_sd([100 * r["test"][name]["accuracy"][head] for r in runs], ".1f") for name, head in columns]
-        cells.append(mean_sd([r["coverage"]["test"]["fused"]["coverage"] for r in runs], ".3f"))
+        accuracy = np.array([[100 * r[part][name]["accuracy"][head] for name, head in columns] for r in runs])
+        fused = accuracy[:, [head == "fused" for _, head in columns]].mean(1)
+        cells = [mean_sd(values, ".1f") for values in (*accuracy.T, fused)]
+        cells.append(mean_sd([r["coverage"][part]["fused"]["coverage"] for r in runs], ".3f"))
         cells.append(f"{np.median([r['seconds'] for r in runs]):.0f}")
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def mean_sd(values: list[float], form: str) -> str:
+def mean_sd(values: Sequence[float], form: str) -> str:
     spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):{form}} ± {spread:{form}}"
 
@@ -93,7 +95,7 @@ def main() -> None:
         ]
         for variant in arguments.variants
     }
-    print(table(results))
+    print(table(results, "validation"), table(results, "test"), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def test_a_toml_file_and_back_is_the_same(tmp_path_factory, drawing):
         ({"shapes": {"a": {"name": "square", "side": "1"}}}, "shapes.a.side must be int, got '1'"),
         ({"shapes": [1]}, "shapes must be a table, got [1]"),
         ({"shapes": {}, "mode": "dots"}, "mode must be one of line, fill, got 'dots'"),
-        ({"shapes": {}, "sizes": [{"radius": "x"}]}, "sizes[0].radius must be float, got 'x'"),
+        ({"shapes": {}, "sizes": [{"name": "circle", "radius": "x"}]}, "sizes[0].radius must be float, got 'x'"),
         ({"shapes": {}, "words": "one"}, "words must be array, got 'one'"),
-        ({"shapes": {}, "colour": 1}, "unknown key 'colour'; did you mean 'count'?"),
+        ({"shapes": {}, "counts": 1}, "unknown key 'counts'; did you mean 'count'?"),
         ({}, "configuration: missing 1 required keyword-only argument: 'shapes'"),
     ],
 )

@@ -60,6 +60,14 @@ def test_a_file_that_is_no_archive_is_named(tmp_path, content):
         HandwrittenConfig(file=str(path)).open()
 
 
+def test_a_single_array_is_no_archive(tmp_path):
+    path = tmp_path / "one.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match=r"one\.npz: is not a readable"):
+        HandwrittenConfig(file=str(path)).open()
+
+
 def test_a_damaged_archive_is_named(tmp_path, small_file):
     whole = small_file.read_bytes()
     path = tmp_path / "cut.npz"

@@ -27,7 +27,7 @@ class Batch:
     inputs: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
 
     def pin_memory(self) -> Batch:
         """Return a copy in page-locked memory; the loader calls this where it feeds a GPU."""

@@ -102,23 +102,23 @@ def measure(
     alpha
         Miscoverage.
     noise
-        Conditions of the test rows, beside the clean ones.
+        Conditions of the validation and test rows, beside the clean ones.
 
     Returns
     -------
     dict
-        ``test``: by condition, ``accuracy`` and ``coverage`` by head; ``coverage``: by part, clean, by head.
-        ``coverage.calibration`` is on the very rows that set q̂, so it can hardly miss its target;
-        ``coverage.validation`` and ``coverage.test`` are the figures that can.
+        ``test`` and ``validation``: by condition, ``accuracy`` and ``coverage`` by head; ``coverage``: by part, clean, by
+        head. Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that
+        set q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` are the figures that can.
     """
-    parts = {part: Predictions.collect(predict, batches(part, None)) for part in ("calibration", "validation", "test")}
-    calibration = parts["calibration"]
-    conditions = {"clean": parts["test"]}
-    conditions |= {one.name: Predictions.collect(predict, batches("test", one)) for one in noise}
-    return {
-        "test": {
-            name: {"accuracy": seen.accuracy, "coverage": coverage(calibration, seen, alpha=alpha)}
-            for name, seen in conditions.items()
-        },
-        "coverage": {part: coverage(calibration, seen, alpha=alpha) for part, seen in parts.items()},
-    }
+    calibration = Predictions.collect(predict, batches("calibration", None))
+    conditions = {"clean": None} | {one.name: one for one in noise}
+    report = {}
+    for part in ("validation", "test"):
+        seen = {name: Predictions.collect(predict, batches(part, one)) for name, one in conditions.items()}
+        report[part] = {
+            name: {"accuracy": one.accuracy, "coverage": coverage(calibration, one, alpha=alpha)}
+            for name, one in seen.items()
+        }
+    clean = {part: conditions["clean"]["coverage"] for part, conditions in report.items()}
+    return report | {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}

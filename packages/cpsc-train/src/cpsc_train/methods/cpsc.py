@@ -65,6 +65,8 @@ class CPSCConfig(MethodConfig, name="cpsc"):
             raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
         if not 0 < self.residual <= 1:
             raise UserError(f"method.residual must lie in (0, 1], got {self.residual}")
+        if not self.rsc and (self.inference, self.calibrate_on) != ("features", "features"):
+            raise UserError("method.inference and method.calibrate_on must be features where method.rsc is false")
         for name in ("consistency", "diversity", "a", "b"):
             if getattr(self, name) < 0:
                 raise UserError(f"method.{name} must not be negative, got {getattr(self, name)}")
@@ -95,15 +97,19 @@ class CPSC(Method):
         self.warmup = config.warmup
         self._plain = Joint(unimodal=True)
         self._a, self._b = (config.a, config.b) if config.gsc else (0.0, 1.0)
-        self.rsc = MultimodalSelfCalibration(
-            dict.fromkeys(modalities, dim) if config.rsc else {},
-            components=config.components,
-            top_k=config.top_k,
-            residual=config.residual,
-            match_magnitude=config.match_magnitude,
-            divergence=config.divergence,
-            consistency=config.consistency,
-            diversity=config.diversity,
+        self.rsc = (
+            MultimodalSelfCalibration(
+                dict.fromkeys(modalities, dim),
+                components=config.components,
+                top_k=config.top_k,
+                residual=config.residual,
+                match_magnitude=config.match_magnitude,
+                divergence=config.divergence,
+                consistency=config.consistency,
+                diversity=config.diversity,
+            )
+            if config.rsc
+            else None
         )
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
@@ -127,7 +133,7 @@ class CPSC(Method):
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Classify the representation that ``inference`` says; the features during warm-up and without RSC."""
         logits = model.classify(features)
-        if qhat is None or self.config.inference == "features" or not self.rsc:
+        if qhat is None or self.rsc is None or self.config.inference == "features":
             return logits
         represented = model.classify(
             represent(
@@ -148,7 +154,7 @@ class CPSC(Method):
     ) -> Heads:
         """Return logits of what ``calibrate_on`` says for each modality, and of what is predicted for ``fused``."""
         logits = {head: z[:, None] for head, z in self.predict(model, features, qhat).items()}
-        if not self.rsc or self.config.calibrate_on == "features":
+        if self.rsc is None or self.config.calibrate_on == "features":
             return logits
         if self.config.calibrate_on == "components":
             return logits | {m: model.heads[m](self.rsc[m].components(h)) for m, h in features.items()}
@@ -160,7 +166,7 @@ class CPSC(Method):
     def _calibrate(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads
     ) -> dict[str, Calibrated]:
-        if not self.rsc:
+        if self.rsc is None:
             return {}
         own = {m: qhat[m] for m in features}
         calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=model.heads, qhat=own, check=False)

@@ -81,7 +81,7 @@ class RunConfig:
     conformal: ConformalConfig = field(default_factory=ConformalConfig)
     """The conformal predictor."""
     noise: tuple[Noise, ...] = ()
-    """Noise conditions of the test rows, beside the clean ones."""
+    """Noise conditions of the validation and test rows, beside the clean ones."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "feature_dim"):

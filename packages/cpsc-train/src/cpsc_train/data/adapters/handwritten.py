@@ -85,12 +85,13 @@ class Handwritten(Dataset):
 
 def _load(file: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here, since numpy leaves the file open when it turns out not to be an archive.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             held = {name: archive[name] for name in names if name in archive.files}
             others = ", ".join(archive.files)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: a single array
         raise UserError(f"{file}: is not a readable .npz file") from None
     for name in names:
         if name not in held:

@@ -1,8 +1,8 @@
 """Compare variants of a run over several seeds: mean ± standard deviation of the accuracy, by condition and head.
 
-Two tables: on validation rows, where options are chosen, and on test rows, where the choice is reported. "all" is the
-mean of the fused accuracy over all conditions. Each run is `cpsc train` in a folder of its own; a finished one is not run again, so an interrupted comparison goes on
-where it stopped. Run `python benchmarks/train/compare.py --help` for the options.
+Two tables: on validation rows, where options are chosen, and on test rows, where the choice is reported; "all" is the
+mean of the fused accuracy over all conditions. Each run is `cpsc train` in a folder of its own; a finished one is not
+run again, so an interrupted comparison goes on where it stopped. `--help` lists the options.
 """
 
 import argparse
@@ -51,7 +51,10 @@ def table(results: dict[str, list[dict]], part: str) -> str:
     heads = [*first["data"]["modalities"], "fused"]
     columns = [(name, head) for name in first[part] for head in (heads if name == "clean" else ["fused"])]
     names = [f"{name} {head}" if name == "clean" else name for name, head in columns]
-    lines = [f"| {part} | " + " | ".join([*names, "all", "coverage", "seconds"]) + " |", "|---" * (len(columns) + 4) + "|"]
+    lines = [
+        f"| {part} | " + " | ".join([*names, "all", "coverage", "seconds"]) + " |",
+        "|---" * (len(columns) + 4) + "|",
+    ]
     for variant, runs in results.items():
         accuracy = np.array([[100 * r[part][name]["accuracy"][head] for name, head in columns] for r in runs])
         fused = accuracy[:, [head == "fused" for _, head in columns]].mean(1)

@@ -24,7 +24,7 @@ class Outcome:
     err: str
 
 
-def cpsc(*arguments: object) -> Outcome:
+def run_cpsc(*arguments: object) -> Outcome:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -33,6 +33,11 @@ def cpsc(*arguments: object) -> Outcome:
         except SystemExit as stop:
             code = int(stop.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def cpsc():
+    return run_cpsc
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +62,7 @@ def quick(small_file) -> list[str]:
 def finished(tmp_path_factory, quick) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    outcome = cpsc("train", "--out", folder, *quick)
+    outcome = run_cpsc("train", "--out", folder, *quick)
     assert outcome.code == 0, outcome.err
     return folder
 
@@ -71,10 +76,7 @@ def small_config(small_file) -> RunConfig:
     return RunConfig.from_plain(table | {"epochs": 4})
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Small tensors are slower on two threads than on one."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -69,4 +69,5 @@ def loader(
     part = _Part(dataset, rows, preprocessing, noise)
     order = SequentialSampler(part) if generator is None else RandomSampler(part, generator=generator)
     batches = BatchSampler(order, batch_size, drop_last=False)
-    return DataLoader(part, sampler=batches, batch_size=None, pin_memory=pin_memory)
+    # A generator of its own for the seeds of workers: looking at data must not move the random state of the model.
+    return DataLoader(part, sampler=batches, batch_size=None, pin_memory=pin_memory, generator=torch.Generator())

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.errors import UserError
@@ -120,6 +122,7 @@ class RunFolder:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "cpus": os.cpu_count(),
+                "threads": torch.get_num_threads(),
                 "versions": {package: version(package) for package in PACKAGES},
             },
         )

@@ -26,6 +26,7 @@ def handwritten(modalities: tuple[str, ...] | None) -> RunConfig:
     ]
     return RunConfig(
         recipe="handwritten",
+        threads=1,
         data=data,
         encoders={name: SmallCNNConfig() if name in images else MLPConfig() for name in data.modalities},
         method=CPSCConfig(),

@@ -68,6 +68,9 @@ class RunConfig:
     """Width d of every modality's features."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``…; ``auto`` takes a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads of torch; all cores if absent. A sum depends on how it is shared out, so that results on a CPU repeat
+    to the last digit only with as many threads; small models are fastest with one."""
     data: DataConfig
     """The data set."""
     splits: SplitConfig = field(default_factory=SplitConfig)
@@ -87,6 +90,8 @@ class RunConfig:
         for name in ("epochs", "batch_size", "feature_dim"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be at least 1, got {self.threads}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must lie in [0, 2^63), got {self.seed}")
         for modality in self.data.modalities:

@@ -117,7 +117,7 @@ class Trainer:
         figures.add(hits | out.diagnostics, len(batch))
 
 
-def train(config: RunConfig, folder: RunFolder, observer: Observer) -> dict[str, Any]:
+def train(config: RunConfig, folder: RunFolder, observer: Observer | None = None) -> dict[str, Any]:
     """Train, select, evaluate; everything the run says lies in `folder`.
 
     Parameters
@@ -127,7 +127,7 @@ def train(config: RunConfig, folder: RunFolder, observer: Observer) -> dict[str,
     folder
         A run folder that is not there yet; it is made once data and model have been built without an error.
     observer
-        Who is told of the progress.
+        Who is told of the progress; nobody if absent.
 
     Returns
     -------
@@ -140,6 +140,7 @@ def train(config: RunConfig, folder: RunFolder, observer: Observer) -> dict[str,
         For a mistake the user can mend, such as bad data, an existing folder, or a loss that is not finite.
     """
     began = time.perf_counter()
+    observer = observer or Observer()
     setup = Setup.build(config)
     trainer = Trainer(setup)
     folder.create(config.to_plain(), setup.splits, setup.dataset)

@@ -47,6 +47,8 @@ class Setup:
             For bad data, a device that is not there, or a calibration part too small for alpha.
         """
         device = _device(config.device)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         dataset = config.data.open()
         for noise in config.noise:
             noise.check(dataset.modalities[noise.modality])

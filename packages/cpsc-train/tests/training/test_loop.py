@@ -1,0 +1,227 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cpsc_train.data.adapters.handwritten import Handwritten
+from cpsc_train.errors import UserError
+from cpsc_train.methods.joint import Joint
+from cpsc_train.models import FUSED
+from cpsc_train.observability import Observer, RunFolder
+from cpsc_train.training import RunConfig, evaluate, train
+from cpsc_train.training.loop import Trainer
+from cpsc_train.training.setup import Setup
+
+
+def changed(config, **settings):
+    """Return `config` with some values replaced; `method__top_k` reaches into `method`."""
+    table = config.to_plain()
+    for key, value in settings.items():
+        place = table
+        *parents, last = key.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return RunConfig.from_plain(table)
+
+
+def untimed(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert results.pop("seconds") > 0
+    return results
+
+
+def test_the_same_seed_gives_the_same_results_to_the_last_digit(small_config, tmp_path):
+    for name in "ab":
+        train(small_config, RunFolder(tmp_path / name))
+    assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
+    a, b = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in "ab")
+    assert [json.loads(x) | {"seconds": 0} for x in a] == [json.loads(x) | {"seconds": 0} for x in b]
+    train(replace(small_config, seed=1), RunFolder(tmp_path / "c"))
+    assert untimed(tmp_path / "a") != untimed(tmp_path / "c")
+    assert (tmp_path / "a/splits.json").read_text() == (tmp_path / "c/splits.json").read_text()
+
+
+def test_results_do_not_depend_on_what_ran_before(small_config, tmp_path):
+    train(small_config, RunFolder(tmp_path / "a"))
+    torch.rand(7)
+    np.random.default_rng().random()
+    torch.manual_seed(99)
+    train(small_config, RunFolder(tmp_path / "b"))
+    assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
+
+
+def test_the_order_of_a_step(small_config, monkeypatch):
+    """Warm-up without a quantile; then all of D_cal is scored before the first step and after every one."""
+    events = []
+    trainer = Trainer(Setup.build(small_config))
+    method, refresh = trainer.setup.method, trainer.refresh
+    losses, rescore, step = method.losses, refresh._rescore, trainer.optimizer.step
+
+    def told_losses(model, features, labels, qhat):
+        events.append("loss without" if qhat is None else "loss with")
+        return losses(model, features, labels, qhat)
+
+    monkeypatch.setattr(method, "losses", told_losses)
+    monkeypatch.setattr(refresh, "_rescore", lambda *a: (events.append("refresh"), rescore(*a)))
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: (events.append("step"), step()))
+    steps = -(-len(trainer.setup.splits.train) // small_config.batch_size)
+    for _ in range(3):
+        trainer.train_epoch(Observer())
+    warm = ["loss without", "step"] * (2 * steps)
+    assert events == [*warm, "refresh", *["loss with", "step", "refresh"] * steps]
+    assert set(trainer.refresh.qhat) == {"pix", "fou", FUSED}
+
+
+def test_scoring_the_calibration_set_changes_nothing_else(small_config):
+    """Batch-norm statistics, dropout and the random state are those of training alone."""
+    config = changed(small_config, encoders__fou__dropout=0.5)
+    trainer = Trainer(Setup.build(config))
+    model = trainer.setup.model.train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    random = torch.get_rng_state()
+    trainer.refresh.start_epoch()
+    first = dict(trainer.refresh.qhat)
+    trainer.refresh.after_step()
+    trainer.validate()
+    assert first == trainer.refresh.qhat  # with dropout on, two looks would differ
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in model.modules())
+
+
+def test_the_in_loop_quantile_is_that_of_the_model_as_it_is(small_config):
+    trainer = Trainer(Setup.build(small_config))
+    for _ in range(3):
+        trainer.train_epoch(Observer())
+    setup = trainer.setup
+    labels = setup.dataset.labels[setup.splits.calibration]
+    logits = setup.predict(setup.calibration_samples(), None)
+    for head, z in logits.items():
+        scores = np.sort(1 - z.softmax(-1).numpy()[np.arange(len(labels)), labels])
+        rank = -(-(len(scores) + 1) * 9 // 10)
+        assert float(trainer.refresh.qhat[head]) == pytest.approx(scores[rank - 1], abs=1e-6)
+
+
+def test_the_best_validation_epoch_is_kept_and_never_a_warm_up_one(small_config, tmp_path):
+    results = train(changed(small_config, epochs=6), RunFolder(tmp_path / "run"))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in lines] == ["warm-up"] * 2 + ["self-calibration"] * 4
+    keys = [(line["validation"]["accuracy"][FUSED], -line["validation"]["nll"][FUSED]) for line in lines]
+    best = max(range(2, 6), key=lambda i: keys[i])
+    assert results["selected"]["epoch"] == best + 1
+    assert results["selected"]["validation_accuracy"] == lines[best]["validation"]["accuracy"]
+    assert results["validation"]["clean"]["accuracy"] == lines[best]["validation"]["accuracy"]
+
+
+def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, monkeypatch):
+    read, epochs = [], []
+    original = Handwritten.read
+
+    def told(self, modality, rows):
+        read.append((len(epochs), frozenset(rows.tolist())))
+        return original(self, modality, rows)
+
+    class Counting(Observer):
+        def epoch(self, record):
+            epochs.append(record)
+
+    monkeypatch.setattr(Handwritten, "read", told)
+    folder = RunFolder(tmp_path / "run")
+    train(small_config, folder, Counting())
+    splits = folder.read_splits(small_config.data.open())
+    test = frozenset(splits.test.tolist())
+    assert min(when for when, rows in read if rows & test) == small_config.epochs
+    everything = [splits.train, splits.calibration, splits.validation, splits.test]
+    assert sorted(np.concatenate(everything)) == list(range(200))
+    # and the calibration rows are never trained on: the shuffled batches hold training rows alone
+    seen = {row for batch in Setup.build(small_config).shuffled(torch.Generator()) for row in batch.ids}
+    assert seen == {f"{row:04d}" for row in splits.train}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_which(small_config, tmp_path, monkeypatch):
+    losses = Joint.losses
+    calls = []
+
+    def bad(self, model, features, labels, qhat):
+        out = losses(self, model, features, labels, qhat)
+        calls.append(1)
+        if len(calls) == 3:
+            out.terms["ce_fou"] = out.terms["ce_fou"] * torch.inf
+        return out
+
+    monkeypatch.setattr(Joint, "losses", bad)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=r"epoch 2, step 3: loss ce_fou is not finite: lower optimizer\.lr"):
+        train(small_config, folder)
+    assert json.loads((folder.path / "environment.json").read_text())["status"] == "failed"
+    assert not (folder.path / "results.json").exists()
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_can_be_evaluated(small_config, tmp_path, after):
+    class Impatient(Observer):
+        def epoch(self, record):
+            if record["epoch"] == after:
+                raise KeyboardInterrupt
+
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config, folder, Impatient())
+    assert json.loads((folder.path / "environment.json").read_text())["status"] == "interrupted"
+    assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == after
+    assert 0 <= evaluate(folder)["test"]["clean"]["accuracy"][FUSED] <= 1
+
+
+@pytest.mark.parametrize("policy", ["rolling", "interval:3", "epoch"])
+@pytest.mark.parametrize("on", ["components", "recomposed"])
+def test_every_policy_runs_with_every_thing_calibrated_on(small_config, policy, on):
+    config = changed(small_config, conformal__refresh=policy, method__calibrate_on=on)
+    trainer = Trainer(Setup.build(config))
+    for _ in range(3):
+        record = trainer.train_epoch(Observer())
+    assert all(0 <= value <= 1 for value in record["qhat"].values())
+    assert record["staleness"] == {"rolling": 0, "interval:3": 2, "epoch": 2}[policy]
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "adagrad"])
+def test_every_optimizer_learns(small_config, kind):
+    lr = {"sgd": 0.05, "adagrad": 0.02}.get(kind, 0.002)
+    trainer = Trainer(Setup.build(changed(small_config, optimizer__kind=kind, optimizer__lr=lr)))
+    losses = [trainer.train_epoch(Observer())["loss"]["ce_fused"] for _ in range(2)]
+    assert losses[1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("method", ["joint", "joint-unimodal"])
+def test_a_baseline_has_no_predictor_in_the_loop_and_the_same_report(small_config, tmp_path, method):
+    config = changed(small_config, method={"name": method}, epochs=2)
+    results = train(config, RunFolder(tmp_path / "run"))
+    line = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert line["qhat"] == {}
+    assert line["phase"] == "training"
+    assert set(results["coverage"]) == {"calibration", "validation", "test"}
+    assert results["coverage"]["calibration"][FUSED]["coverage"] >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 2}, "epochs must be larger than the 2 warm-up epochs of cpsc, got 2"),
+        ({"conformal__alpha": 0.01}, r"40 calibration samples are too few for alpha = 0\.01.*is 0\.02439"),
+        ({"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
+        ({"data__file": "absent.npz"}, "absent.npz: no such file"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(small_config, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        train(changed(small_config, **settings), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, small_config, tmp_path):
+    setup = Setup.build(changed(small_config, feature_dim=8))
+    with pytest.raises(UserError, match="the checkpoint does not fit the configuration"):
+        evaluate(RunFolder(finished), setup)

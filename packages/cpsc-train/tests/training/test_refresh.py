@@ -1,0 +1,99 @@
+"""The predictor in the loop against scores taken anew from the model as it is."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from cpsc_train.data import Batch
+from cpsc_train.training.refresh import Refresh
+
+ROWS, CLASSES, ALPHA = 50, 4, 0.1
+GENERATOR = torch.Generator().manual_seed(0)
+SAMPLES = Batch(
+    (), torch.randint(CLASSES, (ROWS,), generator=GENERATOR), {"x": torch.randn(ROWS, 3, generator=GENERATOR)}
+)
+
+
+class Model:
+    """A linear map that moves at every step; counts the samples it is asked for."""
+
+    def __init__(self, scores=1):
+        self.weight = torch.randn(scores, 3, CLASSES, generator=torch.Generator().manual_seed(1))
+        self.scored = []
+
+    def step(self):
+        self.weight = self.weight * 1.1 + 0.03
+
+    def __call__(self, batch, _qhat):
+        self.scored.append(len(batch))
+        z = torch.einsum("bd,sdc->bsc", batch.inputs["x"], self.weight)
+        return {"head": z, "fused": z[:, :1]}
+
+
+def quantile(model, head):
+    """The k-th smallest score, k = ⌈(N+1)(1−α)⌉ in exact arithmetic, in plain Python."""
+    logits = model(SAMPLES, None)[head]
+    scores = [1 - float(p) for row, y in zip(logits.softmax(-1), SAMPLES.labels, strict=True) for p in row[:, y]]
+    k = -((-(len(scores) + 1) * (1 - Fraction(str(ALPHA)))) // 1)
+    return sorted(scores)[int(k) - 1]
+
+
+def refresh(model, policy, **options):
+    return Refresh(SAMPLES, alpha=ALPHA, policy=policy, slice_size=options.pop("slice_size", 7), score=model)
+
+
+@pytest.mark.parametrize("scores", [1, 3])
+def test_exact_is_scoring_everything_anew_after_every_step(scores):
+    model = Model(scores)
+    predictor = refresh(model, "exact")
+    assert predictor.qhat is None
+    predictor.start_epoch()
+    for _ in range(5):
+        for head in ("head", "fused"):
+            assert float(predictor.qhat[head]) == pytest.approx(quantile(model, head), abs=1e-6)
+        assert predictor.staleness == 0
+        model.step()
+        predictor.after_step()
+
+
+def test_rolling_scores_one_slice_a_step_and_nothing_grows_older_than_a_round():
+    model = Model()
+    predictor = refresh(model, "rolling")
+    predictor.start_epoch()
+    rounds = -(-ROWS // 7)
+    for step in range(1, 4 * rounds):
+        model.step()
+        predictor.after_step()
+        assert model.scored[-1] == 7
+        assert predictor.staleness <= rounds - 1
+        if step >= rounds:
+            assert predictor.staleness == rounds - 1
+    for _ in range(rounds):  # with a model at rest the stale scores become the exact ones
+        predictor.after_step()
+    assert float(predictor.qhat["head"]) == pytest.approx(quantile(model, "head"), abs=1e-6)
+
+
+@pytest.mark.parametrize(("policy", "times"), [("exact", 12), ("interval:4", 3), ("interval:12", 1), ("epoch", 0)])
+def test_how_often_a_policy_scores(policy, times):
+    model = Model()
+    predictor = refresh(model, policy)
+    predictor.start_epoch()
+    assert model.scored == [ROWS]
+    for _ in range(12):
+        model.step()
+        predictor.after_step()
+    assert model.scored == [ROWS] * (1 + times)
+    assert predictor.staleness == {"exact": 0, "interval:4": 0, "interval:12": 0, "epoch": 12}[policy]
+    predictor.start_epoch()
+    assert len(model.scored) == 1 + times + (policy == "epoch")
+
+
+def test_a_slice_larger_than_the_calibration_set_is_all_of_it():
+    model = Model()
+    predictor = refresh(model, "rolling", slice_size=1000)
+    predictor.start_epoch()
+    model.step()
+    predictor.after_step()
+    assert predictor.staleness == 0
+    assert model.scored == [ROWS, ROWS]

@@ -103,7 +103,7 @@ def rank_reliability(
     qhat : array or float, broadcast against shape (...)
         Threshold of the set.
     kind
-        ``"normalized"``: 1 − rank/|C|. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
+        ``"normalized"``: ``1 − rank/|C|``. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
         Whether to check scores and labels. None: only where the host can read them at once. With False nothing waits
         for a device and the function compiles into one graph.
@@ -111,7 +111,7 @@ def rank_reliability(
     Returns
     -------
     array, shape (...)
-        Reliability in {0} ∪ [1/|C|, 1], same dtype as ``scores``; it is positive exactly when the label is in C.
+        Reliability in ``{0} ∪ [1/|C|, 1]``, same dtype as ``scores``; it is positive exactly when the label is in C.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def collaborative_reliability(
     """Return the conformal reliability of each modality with respect to the fused decision.
 
     The fused prediction y' = argmax F stands in for the label, so that a modality is measured by whether it agrees
-    with all modalities together and not by whether it has memorised its labels: ρ = 1 − rank(y', C) / |C| inside
+    with all modalities together and not by whether it has memorised its labels: ``ρ = 1 − rank(y', C) / |C|`` inside
     the modality's prediction set C = {y : s(x, y) ≤ q̂}, and 0 where y' ∉ C.
 
     Parameters

@@ -52,7 +52,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Return the samples at `rows` as (len(rows), *shape) float32, in the modality's own units."""
+        """Return the samples at `rows` as ``(len(rows), *shape)`` float32, in the modality's own units."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -108,8 +108,8 @@ def measure(
     -------
     dict
         ``test`` and ``validation``: by condition, ``accuracy`` and ``coverage`` by head; ``coverage``: by part, clean,
-        by head. Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that
-        set q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` are the figures that can.
+        by head. Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows
+        that set q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
     """
     calibration = Predictions.collect(predict, batches("calibration", None))
     conditions = {"clean": None} | {one.name: one for one in noise}

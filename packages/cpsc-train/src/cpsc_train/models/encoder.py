@@ -11,7 +11,7 @@ class EncoderConfig(Choice):
     """Options of an encoder."""
 
     def build(self, shape: tuple[int, ...], dim: int) -> nn.Module:
-        """Return a module from (B, *shape) to features (B, dim).
+        """Return a module from ``(B, *shape)`` to features (B, dim).
 
         Raises
         ------

@@ -1,0 +1,25 @@
+"""Configuration of the documentation. Build: python -m nox -s docs."""
+
+project = "Conformal self-calibration"
+copyright = "the CPSC developers"  # Sphinx reads this name
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "Conformal self-calibration"
+html_static_path = []
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes and ranges are in the text, which says more than `Tensor`
+autodoc_class_signature = "separated"
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# A dangling reference to one of our own names is an error; other projects' pages need a network to look up.
+nitpick_ignore_regex = [("py:.*", r"(?!conformal_core|cpsc_).*")]

@@ -93,9 +93,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning or a dangling reference fails."""
+    """Build the documentation, where a warning or a dangling reference fails, and run the code in it."""
     python = environment(session, "torch", *DOCS)
-    session.run(python, "-m", "sphinx", "-W", "-n", "-b", "html", "docs", "docs/_build/html", external=True)
+    session.run(python, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", "docs", "docs/_build/html", external=True)
+    session.run(python, "-m", "pytest", "docs", external=True)
 
 
 @nox.session(python=False, default=False)

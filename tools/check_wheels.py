@@ -1,4 +1,4 @@
-"""Check the wheels of all members: what a wheel must hold, and what it must not require. Usage: check_wheels.py DIST."""
+"""Check the wheels in DIST: what each must hold, and what it must not require. Usage: check_wheels.py DIST."""
 
 import sys
 import tomllib

@@ -51,10 +51,8 @@ def table(results: dict[str, list[dict]], part: str) -> str:
     heads = [*first["data"]["modalities"], "fused"]
     columns = [(name, head) for name in first[part] for head in (heads if name == "clean" else ["fused"])]
     names = [f"{name} {head}" if name == "clean" else name for name, head in columns]
-    lines = [
-        f"| {part} | " + " | ".join([*names, "all", "coverage", "seconds"]) + " |",
-        "|---" * (len(columns) + 4) + "|",
-    ]
+    head = [part, *names, "all", "coverage", "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for variant, runs in results.items():
         accuracy = np.array([[100 * r[part][name]["accuracy"][head] for name, head in columns] for r in runs])
         fused = accuracy[:, [head == "fused" for _, head in columns]].mean(1)

@@ -65,7 +65,8 @@ def test_what_a_person_sees(cpsc, tmp_path, quick):
     assert "Coverage of the prediction sets, target 0.90" in outcome.out
     assert str(tmp_path / "run") in outcome.out.replace("\n", "")
     quiet = cpsc("train", "--out", tmp_path / "quiet", "-q", *quick)
-    assert "epoch" not in quiet.out
+    assert "epoch 4/4" not in quiet.out
+    assert "kept epoch" in quiet.out
     assert "Test accuracy, %" in quiet.out
 
 

@@ -55,7 +55,8 @@ class ConsoleObserver(Observer):
         self._progress.update(self._task, advance=1, phase=record["phase"], figures=figures)
         every = max(1, self._epochs // 10)
         if not self._console.is_terminal and (record["epoch"] % every == 0 or record["epoch"] == self._epochs):
-            self._console.print(f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}")
+            line = f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}"
+            self._console.print(line, soft_wrap=True)
 
     def finish(self, results: dict[str, Any]) -> None:
         """Leave the bar and print the tables."""
@@ -68,15 +69,19 @@ class ConsoleObserver(Observer):
 
 
 def print_results(results: dict[str, Any], console: Console) -> None:
-    """Print accuracy by condition and head, and coverage by part and head."""
+    """Print which epoch was kept, accuracy by condition and head, and coverage by part and head."""
     heads = [*results["data"]["modalities"], FUSED]
-    accuracy = Table(title="Test accuracy, %", title_justify="left")
-    accuracy.add_column("condition")
+    if "selected" in results:
+        kept = results["selected"]
+        accuracy = 100 * kept["validation_accuracy"][FUSED]
+        console.print(f"kept epoch {kept['epoch']}, the best on validation rows: accuracy {accuracy:.1f}%")
+    table = Table(title="Test accuracy, %", title_justify="left")
+    table.add_column("condition")
     for head in heads:
-        accuracy.add_column(head, justify="right")
+        table.add_column(head, justify="right")
     for condition, seen in results["test"].items():
-        accuracy.add_row(condition, *(f"{100 * seen['accuracy'][head]:.1f}" for head in heads))
-    console.print(accuracy)
+        table.add_row(condition, *(f"{100 * seen['accuracy'][head]:.1f}" for head in heads))
+    console.print(table)
 
     (target,) = {seen["target"] for part in results["coverage"].values() for seen in part.values()}
     sets = Table(title=f"Coverage of the prediction sets, target {target:.2f} (mean set size)", title_justify="left")

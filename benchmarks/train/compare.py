@@ -17,24 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
-LITERAL = ["--set", "method.residual=1.0"]
+
+def options(**values: str) -> list[str]:
+    return [part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+
+
+LITERAL = options(method__residual="1.0", method__divergence="kl", method__inference="features")
 VARIANTS = {
     "joint CE": ["--method", "joint"],
     "joint + unimodal CE": ["--method", "joint-unimodal"],
     "CPSC (default)": [],
-    "RSC only": ["--set", "method.gsc=false"],
-    "GSC only": ["--set", "method.rsc=false"],
-    "literal, features": LITERAL,
-    "literal, mean": [*LITERAL, "--set", "method.inference=mean"],
-    "literal, heads on h": [*LITERAL, "--set", "method.heads_learn_on=features"],
-    "mean": ["--set", "method.inference=mean"],
-    "collaborative": ["--set", "method.inference=collaborative"],
-    "heads on h": ["--set", "method.heads_learn_on=features"],
-    "calibrate on components": ["--set", "method.calibrate_on=components"],
-    "calibrate on recomposed": ["--set", "method.calibrate_on=recomposed"],
-    "rolling refresh": ["--set", "conformal.refresh=rolling"],
-    "epoch refresh": ["--set", "conformal.refresh=epoch"],
-    "js": ["--set", "method.divergence=js"],
+    "RSC only": options(method__gsc="false"),
+    "GSC only": options(method__rsc="false"),
+    "features at inference": options(method__inference="features"),
+    "mean at inference": options(method__inference="mean"),
+    "heads learn on h": options(method__heads_learn_on="features"),
+    "calibrate on components": options(method__calibrate_on="components"),
+    "calibrate on recomposed": options(method__calibrate_on="recomposed"),
+    "rolling refresh": options(conformal__refresh="rolling"),
+    "epoch refresh": options(conformal__refresh="epoch"),
+    "KL": options(method__divergence="kl"),
+    "literal": LITERAL,
+    "literal, mean": [*LITERAL, *options(method__inference="mean")],
+    "literal, heads on h": [*LITERAL, *options(method__heads_learn_on="features")],
 }
 
 

@@ -93,7 +93,7 @@ def naive(model, method, config, features, labels):
 
 @pytest.mark.parametrize("options", [{}, {"residual": 1.0, "match_magnitude": False}, {"a": 0.1, "b": 1.0, "top_k": 1}])
 def test_terms_and_gradients_are_those_of_the_equations(batch, options):
-    config = CPSCConfig(components=5, **options)
+    config = CPSCConfig(components=5, divergence="kl", **options)
     model, method = build(config)
     inputs, labels = batch
     parameters = [*model.parameters(), *method.parameters()]
@@ -168,7 +168,7 @@ def test_inference_modes(batch):
     wanted = sum(model.heads[m](chosen[m].recomposed) for m in MODALITIES) / 2
     torch.testing.assert_close(got[FUSED], wanted)
 
-    model, method = build(CPSCConfig())
+    model, method = build(CPSCConfig(inference="features"))
     assert all(torch.equal(z, plain[head]) for head, z in method.predict(model, features, QHAT).items())
 
 
@@ -199,7 +199,6 @@ def test_what_is_calibrated_on(batch, on, scores, qhat):
         ({"top_k": 0}, "method.top_k"),
         ({"residual": 0.0}, r"method.residual must lie in \(0, 1\]"),
         ({"a": -1.0}, "method.a must not be negative"),
-        ({"rsc": False, "inference": "mean"}, "must be features where method.rsc is false"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -38,8 +38,9 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """Share γ of the component in c ← (1−γ)h + γc; 1 is the literal method, without the feature."""
     match_magnitude: bool = True
     """Whether components are given the norm of the feature before they are mixed with it."""
-    divergence: Literal["kl", "js"] = "kl"
-    """Divergence between distributions over the feature axis: ``kl`` of the source, or the bounded ``js``."""
+    divergence: Literal["kl", "js"] = "js"
+    """Divergence between distributions over the feature axis: ``kl`` of the source, whose push apart has no bound and
+    ends by destroying the features, or the bounded ``js``."""
     consistency: float = 0.8
     """Weight λ1 of the pull of the components towards the feature."""
     diversity: float = 0.2
@@ -51,10 +52,10 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"
-    """What the in-loop conformal predictor of a modality scores."""
-    inference: Literal["features", "mean", "collaborative"] = "features"
-    """What stands for a modality when there is no label: its feature, the mean of its components, or the components
-    that agree with the fused decision (which changes the fused decision alone)."""
+    """With RSC, what the in-loop conformal predictor of a modality scores."""
+    inference: Literal["features", "mean", "collaborative"] = "collaborative"
+    """With RSC, what stands for a modality when there is no label: its feature, the mean of its components, or the
+    components that agree with the fused decision (which changes the fused decision alone)."""
 
     def __post_init__(self) -> None:
         if self.warmup < 1:
@@ -65,8 +66,6 @@ class CPSCConfig(MethodConfig, name="cpsc"):
             raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
         if not 0 < self.residual <= 1:
             raise UserError(f"method.residual must lie in (0, 1], got {self.residual}")
-        if not self.rsc and (self.inference, self.calibrate_on) != ("features", "features"):
-            raise UserError("method.inference and method.calibrate_on must be features where method.rsc is false")
         for name in ("consistency", "diversity", "a", "b"):
             if getattr(self, name) < 0:
                 raise UserError(f"method.{name} must not be negative, got {getattr(self, name)}")

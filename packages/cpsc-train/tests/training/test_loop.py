@@ -77,7 +77,7 @@ def test_the_order_of_a_step(small_config, monkeypatch):
 
 def test_scoring_the_calibration_set_changes_nothing_else(small_config):
     """Batch-norm statistics, dropout and the random state are those of training alone."""
-    config = changed(small_config, encoders__fou__dropout=0.5)
+    config = changed(small_config, encoders__fou__dropout=0.5, method__inference="features")
     trainer = Trainer(Setup.build(config))
     model = trainer.setup.model.train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -93,13 +93,16 @@ def test_scoring_the_calibration_set_changes_nothing_else(small_config):
     assert all(module.training for module in model.modules())
 
 
-def test_the_in_loop_quantile_is_that_of_the_model_as_it_is(small_config):
-    trainer = Trainer(Setup.build(small_config))
+@pytest.mark.parametrize("inference", ["features", "mean", "collaborative"])
+def test_the_in_loop_quantile_is_that_of_the_model_as_it_is(small_config, inference):
+    trainer = Trainer(Setup.build(changed(small_config, method__inference=inference)))
     for _ in range(3):
         trainer.train_epoch(Observer())
     setup = trainer.setup
     labels = setup.dataset.labels[setup.splits.calibration]
-    logits = setup.predict(setup.calibration_samples(), None)
+    before = dict(trainer.refresh.qhat)
+    trainer.refresh.after_step()
+    logits = setup.predict(setup.calibration_samples(), before)
     for head, z in logits.items():
         scores = np.sort(1 - z.softmax(-1).numpy()[np.arange(len(labels)), labels])
         rank = -(-(len(scores) + 1) * 9 // 10)

@@ -2,29 +2,78 @@
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
+from conformal_core.level.aci import ACI
+from conformal_core.level.constant import Constant
+from conformal_core.level.decaying import DecayingStep
+from conformal_core.level.dtaci import DtACI
+from conformal_core.level.pid import ConformalPID
+from conformal_core.level.saocp import SAOCP
 from conformal_core.memory.buffer import CalibrationBuffer
 from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors.split import SplitClassifier
-from conformal_core.quantile import conformal_quantile
+from conformal_core.memory.history import History
+from conformal_core.memory.reservoir import Reservoir
+from conformal_core.memory.weighted import Exponential
+from conformal_core.memory.window import Window
+from conformal_core.metrics import (
+    Coverage,
+    class_coverage,
+    coverage,
+    group_coverage,
+    rolling_coverage,
+    size_coverage,
+    size_distribution,
+)
+from conformal_core.predictors.clustered import ClusteredClassifier
+from conformal_core.predictors.mondrian import MondrianClassifier
+from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
+from conformal_core.predictors.split import SplitClassifier, SplitRegressor
+from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.probability import LAC, Margin
 from conformal_core.scores.ranked import SAPS
+from conformal_core.scores.residual import CQR, AbsoluteResidual, NormalizedResidual
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size
 
 __all__ = [
+    "ACI",
     "APS",
+    "CQR",
     "LAC",
     "RAPS",
+    "SAOCP",
     "SAPS",
+    "AbsoluteResidual",
     "CalibrationBuffer",
+    "ClusteredClassifier",
+    "ConformalPID",
+    "Constant",
+    "Coverage",
+    "DecayingStep",
+    "DtACI",
+    "Exponential",
     "Fixed",
+    "History",
     "Margin",
+    "MondrianClassifier",
+    "NormalizedResidual",
+    "OnlineClassifier",
+    "OnlineRegressor",
+    "Reservoir",
     "SplitClassifier",
+    "SplitRegressor",
+    "Window",
     "__version__",
+    "class_coverage",
     "conformal_quantile",
+    "coverage",
+    "group_coverage",
     "p_values",
     "prediction_set",
     "quantile_rank",
     "rank_reliability",
+    "rolling_coverage",
     "set_size",
+    "size_coverage",
+    "size_distribution",
+    "weighted_conformal_quantile",
 ]

@@ -5,13 +5,16 @@ label in range) have to be read; callers ask :func:`conformal_core._arrays.reads
 """
 
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, reads_values
+from conformal_core._arrays import array_namespace, device, reads_values
 
 Array = Any
+
+# The rounding that a row's sum may show, by dtype: the square root of the machine epsilon, and at least 1e-5.
+_TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 
 def is_floating(name: str, array: Array, xp: Any) -> None:
@@ -52,28 +55,42 @@ def is_distribution(probs: Array, *, normalized: bool) -> bool:
     least 1e-5, because double-precision rows are often single-precision rows that were converted.
     """
     xp = array_namespace(probs=probs)
-    # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN are
-    # false, so "all good" is asked rather than "none bad".
+    # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN
+    # are false, so "all good" is asked rather than "none bad".
     sums = _row_sums(probs, xp)
     right = _near_one(sums, probs, xp) if normalized else xp.isfinite(sums)
     return math.prod(probs.shape) == 0 or (bool(xp.all(right)) and bool(xp.min(probs) >= 0.0))
 
 
-def refuse_distribution(name: str, probs: Array, xp: Any) -> NoReturn:
-    """Say what is wrong with rows that are not probabilities, naming the first bad index."""
+def is_plain_row(probs: Array, *, normalized: bool, check: bool | None) -> bool:
+    """Whether ``probs`` is one numpy row of probabilities: the case of a stream, seen in microseconds."""
+    if type(probs) is not np.ndarray or probs.ndim != 1 or not probs.size or probs.dtype.char not in "fd":
+        return False
+    if check is False:
+        return True
+    total = float(np.add.reduce(probs))
+    right = abs(total - 1.0) <= _TOLERANCE[probs.dtype.char] if normalized else math.isfinite(total)
+    return right and bool(np.minimum.reduce(probs) >= 0.0)
+
+
+def refusal_of_distribution(name: str, probs: Array, xp: Any) -> ValueError:
+    """Return the error that says what is wrong with rows that are not probabilities, naming the first bad index."""
     is_finite(name, probs, xp)
     negative = probs < 0.0
     if bool(xp.any(negative)):
         index = first_index(negative, xp)
-        raise ValueError(f"{name} must not be negative, got {float(probs[index])} at index {_show(index)}")
+        return ValueError(f"{name} must not be negative, got {float(probs[index])} at index {_show(index)}")
     sums = _row_sums(probs, xp)
     index = first_index(~_near_one(sums, probs, xp), xp)
     row = f" in row {_show(index)}" if index else ""
-    raise ValueError(f"{name} must sum to 1 over the last axis, got {float(sums[index]):.6g}{row}")
+    return ValueError(f"{name} must sum to 1 over the last axis, got {float(sums[index]):.6g}{row}")
 
 
-def labels_of_rows(labels: Array, values: Array, *, check: bool | None) -> Array:
+def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) -> Array:
     """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
+    if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
+        xp = array_namespace(values=values)
+        labels = xp.asarray(int(labels), dtype=xp.int64, device=device(values))
     xp = array_namespace(values=values, labels=labels)
     if not xp.isdtype(labels.dtype, "integral"):
         raise TypeError(f"labels must hold integers, got {labels.dtype}")
@@ -99,6 +116,15 @@ def is_integer(name: str, array: Array, xp: Any) -> None:
     """Refuse an array that does not hold integers."""
     if not xp.isdtype(array.dtype, "integral"):
         raise TypeError(f"{name} must hold integers, got {array.dtype}")
+
+
+def is_count(name: str, value: int, *, least: int = 1) -> int:
+    """Return an integer of at least ``least``; refuse anything else."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
 
 
 def first_index(mask: Array, xp: Any) -> tuple[int, ...]:

@@ -61,7 +61,8 @@ def quantile_rank(n: int, alpha: float | Decimal | Fraction) -> int | None:
 
     Notes
     -----
-    Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005); the finite-sample rank as in Lei et al. (2018).
+    Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005); the finite-sample rank as in Lei et al.
+    (2018).
 
     Examples
     --------
@@ -81,5 +82,5 @@ def quantile_rank(n: int, alpha: float | Decimal | Fraction) -> int | None:
 
 
 def rank(n: int, alpha: Fraction) -> int:
-    """Return ⌈(n + 1)(1 − α)⌉ for any rational α: at least n + 1 means a threshold of +∞, at most 0 a threshold of −∞."""
+    """Return ⌈(n + 1)(1 − α)⌉ for any rational α; above n it stands for a threshold of +∞, below 1 for −∞."""
     return n + 1 - (n + 1) * alpha.numerator // alpha.denominator

@@ -23,7 +23,8 @@ def check_state(state: State, kind: str, keys: Collection[str], **settings: obje
         raise ValueError(f"state must be of kind {kind!r}, got {state.get('kind')!r}")
     if state.get("version") != VERSION:
         raise ValueError(
-            f"state of {kind} must have version {VERSION}, got {state.get('version')!r}: save it again with this release"
+            f"state of {kind} must have version {VERSION}, got {state.get('version')!r}: "
+            "save it again with this release"
         )
     if missing := sorted({*keys, *settings} - set(state)):
         raise ValueError(f"state of {kind} must hold {', '.join(missing)}, got only {', '.join(sorted(state))}")

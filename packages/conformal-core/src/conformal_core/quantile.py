@@ -5,19 +5,20 @@ import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import is_finite, is_floating
-from conformal_core._rank import miscoverage, quantile_rank
+from conformal_core._rank import miscoverage, quantile_rank, rank
 
 Array = Any
-Level = float | Decimal | Fraction
+Alpha = float | Decimal | Fraction
 
 
-def conformal_quantile(scores: Array, /, *, alpha: Level | Sequence[Level], check: bool | None = None) -> Array:
+def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
     """Threshold q̂ that a new score stays below with probability at least 1 − α.
 
     q̂ is the k-th smallest of the N scores, k = ⌈(N + 1)(1 − α)⌉ exactly, and +∞ when N is too small for α.
@@ -50,7 +51,8 @@ def conformal_quantile(scores: Array, /, *, alpha: Level | Sequence[Level], chec
 
     Notes
     -----
-    If the N scores and the new one are exchangeable, 1 − α ≤ P(new ≤ q̂), and P(new ≤ q̂) ≤ 1 − α + 1/(N + 1) without ties.
+    If the N scores and the new one are exchangeable, 1 − α ≤ P(new ≤ q̂), and P(new ≤ q̂) ≤ 1 − α + 1/(N + 1) without
+    ties.
 
     Examples
     --------
@@ -76,7 +78,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Level | Sequence[Level], chec
 
 
 def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
-    """Return the k-th smallest score (one-based) over the last axis, without a quantile's interpolation or size limit."""
+    """Return the k-th smallest score (one-based) over the last axis: no interpolation, no limit of size."""
     if isinstance(scores, np.ndarray):
         return np.asarray(np.partition(scores, k - 1, axis=-1)[..., k - 1])
     if is_torch(scores):
@@ -92,3 +94,114 @@ def warn_too_few(n: int) -> None:
         UserWarning,
         stacklevel=3,
     )
+
+
+def weighted_conformal_quantile(
+    scores: Array, weights: Array, test_weights: Array | float, /, *, alpha: Alpha, check: bool | None = None
+) -> Array:
+    """Threshold under covariate shift, where calibration rows count by how likely they are among the test rows.
+
+    q̂ is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + w), where w is the weight of the test row, and +∞ if
+    there is none.
+
+    Parameters
+    ----------
+    scores : array, shape (..., N)
+        Calibration scores, finite.
+    weights : array, broadcast to shape (..., N)
+        Likelihood ratio dP_test/dP_calibration of each calibration row up to a common factor, at least 0.
+    test_weights : array or float
+        The same ratio of the test rows: any shape for scores (N,), else broadcast against (...).
+    alpha
+        Miscoverage in (0, 1).
+    check
+        Whether to look for values out of range. None: only where the host can read them at once.
+
+    Returns
+    -------
+    array, shape of ``test_weights`` or (...)
+        Same library, dtype and device as ``scores``.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array of real floating-point numbers, or the libraries differ.
+    ValueError
+        If a score is not finite, a weight is negative or not finite, shapes do not fit, or ``alpha`` lies outside (0,
+        1).
+
+    Notes
+    -----
+    Tibshirani, Barber, Candès and Ramdas, *Conformal prediction under covariate shift* (2019). With equal weights it is
+    :func:`conformal_quantile`. Weights are summed in float64. O(N log N), and O(log N) for each of many test rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weighted_conformal_quantile(np.asarray([1.0, 2.0, 3.0]), np.ones(3), np.asarray([1.0, 3.0]), alpha=0.25)
+    array([ 3., inf])
+    """
+    level = miscoverage(alpha)
+    xp = array_namespace(scores=scores, weights=weights)
+    where = {"dtype": xp.float64, "device": device(scores)}
+    if isinstance(test_weights, (int, float)):
+        test_weights = xp.asarray(test_weights, **where)
+    array_namespace(scores=scores, test_weights=test_weights)
+    for name, array in (("scores", scores), ("weights", weights), ("test_weights", test_weights)):
+        is_floating(name, array, xp)
+        if reads_values(array, check):
+            is_finite(name, array, xp)
+            if name != "scores" and bool(xp.any(array < 0)):
+                raise ValueError(f"{name} must be at least 0, got {float(xp.min(array))}")
+    if scores.ndim == 0:
+        raise ValueError("scores must have shape (..., N), got a scalar")
+    try:
+        weights = xp.astype(xp.broadcast_to(weights, scores.shape), xp.float64)
+    except (ValueError, RuntimeError):
+        raise ValueError(f"weights must broadcast to shape {tuple(scores.shape)}, got {tuple(weights.shape)}") from None
+    order = xp.argsort(scores, axis=-1, stable=True)
+    ordered = xp.take_along_axis(scores, order, axis=-1)
+    # The level is multiplied out, Σ · den ≥ (den − num) · total, so that whole weights are compared exactly.
+    mass = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
+    total = xp.sum(weights, axis=-1) + xp.astype(test_weights, xp.float64)
+    wanted = total * float(level.denominator - level.numerator)
+    mass = mass * float(level.denominator)
+    if scores.ndim == 1:
+        below = xp.reshape(xp.searchsorted(mass, xp.reshape(wanted, (-1,)), side="left"), wanted.shape)
+        ordered = xp.concat([ordered, xp.full((1,), math.inf, dtype=scores.dtype, device=device(scores))])
+        return xp.reshape(xp.take(ordered, xp.reshape(below, (-1,))), wanted.shape)
+    below = xp.sum(xp.astype(mass < wanted[..., None], xp.int64), axis=-1, keepdims=True)
+    endless = xp.full((*ordered.shape[:-1], 1), math.inf, dtype=scores.dtype, device=device(scores))
+    return xp.take_along_axis(xp.concat([ordered, endless], axis=-1), below, axis=-1)[..., 0]
+
+
+def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:
+    """Threshold of each of ``count`` groups, +∞ for one with too few scores.
+
+    Parameters
+    ----------
+    scores : array, shape (N,)
+    groups : array of int64, shape (N,)
+        In 0..count − 1; both are taken as checked.
+    count
+        Number of groups G.
+    alpha
+        Miscoverage.
+
+    Returns
+    -------
+    array, shape (G,)
+        O(N log N), one look at the host.
+    """
+    xp = array_namespace(scores=scores, groups=groups)
+    order = xp.argsort(scores, stable=False)
+    order = xp.take(order, xp.argsort(xp.take(groups, order), stable=True))
+    edges = xp.searchsorted(xp.take(groups, order), xp.arange(count + 1, device=device(scores)), side="left")
+    starts = [int(edge) for edge in edges]
+    endless = scores.shape[0]
+    places = []
+    for start, end in pairwise(starts):
+        k = rank(end - start, alpha)
+        places.append(start + k - 1 if k <= end - start else endless)
+    ordered = xp.concat([xp.take(scores, order), xp.full((1,), math.inf, dtype=scores.dtype, device=device(scores))])
+    return xp.take(ordered, xp.asarray(places, dtype=xp.int64, device=device(scores)))

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import numpy as np
+
 from conformal_core._arrays import array_namespace, device, reads_values
 from conformal_core._checks import has_classes, is_finite, is_floating, is_not_nan, labels_of_rows
 
@@ -48,11 +50,7 @@ def prediction_set(
     """
     xp, qhat = _scores_and_threshold(scores, qhat, check)
     inside = scores <= qhat[..., None]
-    if nonempty:
-        classes = xp.arange(scores.shape[-1], device=device(scores))
-        top = xp.argmin(scores, axis=-1, keepdims=True) == classes
-        inside = inside | (top & ~xp.any(inside, axis=-1, keepdims=True))
-    return inside
+    return with_top(inside, scores, xp) if nonempty else inside
 
 
 def set_size(sets: Array, /) -> Array:
@@ -145,8 +143,17 @@ def rank_reliability(
     return xp.where(own <= qhat, value, xp.zeros_like(value))
 
 
+def with_top(inside: Array, scores: Array, xp: Any) -> Array:
+    """Add the label with the smallest score (the first of several) to the sets that are empty."""
+    classes = xp.arange(scores.shape[-1], device=device(scores))
+    top = xp.argmin(scores, axis=-1, keepdims=True) == classes
+    return inside | (top & ~xp.any(inside, axis=-1, keepdims=True))
+
+
 def take_label(values: Array, labels: Array, xp: Any) -> Array:
     """Value of each row's label: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return np.asarray(values[labels])
     return xp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
@@ -180,8 +187,8 @@ def p_values(
 
     Notes
     -----
-    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are uniform
-    on exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
+    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are
+    uniform on exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
 
     Time O((N + m) log N), memory O(N + m).
 

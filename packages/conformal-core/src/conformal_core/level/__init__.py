@@ -1,1 +1,1 @@
-"""Levels: how strict a set is to be now."""
+"""Levels: how strict to be now. A level knows scores and thresholds, never a model."""

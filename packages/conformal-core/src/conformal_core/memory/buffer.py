@@ -8,9 +8,9 @@ import array_api_compat
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
-from conformal_core._checks import is_finite, is_floating, is_integer
+from conformal_core._checks import is_count, is_finite, is_floating, is_integer
 from conformal_core._state import State, check_state
-from conformal_core.quantile import Level, conformal_quantile
+from conformal_core.quantile import Alpha, conformal_quantile
 
 Array = Any
 
@@ -52,10 +52,7 @@ class CalibrationBuffer:
     """
 
     def __init__(self, size: int, *, like: Array | None = None) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"size must be an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        is_count("size", size)
         like = np.zeros(()) if like is None else like
         xp = array_namespace(like=like)
         is_floating("like", like, xp)
@@ -90,11 +87,7 @@ class CalibrationBuffer:
 
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps: every score becomes older by ``steps``."""
-        if isinstance(steps, bool) or not isinstance(steps, int):
-            raise TypeError(f"steps must be an integer, got {type(steps).__name__}")
-        if steps < 0:
-            raise ValueError(f"steps must be at least 0, got {steps}")
-        self._step += steps
+        self._step += is_count("steps", steps, least=0)
 
     def overwrite(self, index: Array | slice, scores: Array, *, check: bool | None = None) -> None:
         """Replace the scores of some rows by new ones of the current step.
@@ -113,7 +106,8 @@ class CalibrationBuffer:
         TypeError
             If an argument is of the wrong kind or library.
         ValueError
-            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite. Nothing has changed then.
+            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite. Nothing has
+            changed then.
         """
         xp = self._xp
         array_namespace(buffer=self._scores, scores=scores)
@@ -138,7 +132,7 @@ class CalibrationBuffer:
         now = xp.full(scores.shape, self._step, dtype=xp.int64, device=device(self._scored_at))
         self._scored_at = _put(self._scored_at, index, now)
 
-    def quantile(self, *, alpha: Level | Sequence[Level]) -> Array:
+    def quantile(self, *, alpha: Alpha | Sequence[Alpha]) -> Array:
         """Threshold over the whole buffer, a 0-d array on its device; see :func:`conformal_core.conformal_quantile`."""
         # Scores were checked on their way in, and +∞ is how a row says that it was never scored.
         return conformal_quantile(self._scores, alpha=alpha, check=False)

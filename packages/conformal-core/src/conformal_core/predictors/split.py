@@ -5,42 +5,22 @@ from typing import Any
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.memory.fixed import Fixed
-from conformal_core.quantile import Level
+from conformal_core.quantile import Alpha
 
 Array = Any
 
 
-class SplitClassifier:
-    """Prediction sets from a calibration set.
+class SplitPredictor:
+    """What split predictors share: calibration scores, and their threshold.
 
-    Parameters
-    ----------
-    score
-        Nonconformity score, for example ``LAC()``.
-    alpha
-        Miscoverage in (0, 1).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``alpha`` is not a number in (0, 1).
-
-    Notes
-    -----
-    Guarantee: if calibration rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C) and, without ties, P(y ∈ C) ≤ 1 − α + 1/(N + 1).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conformal_core import LAC
-    >>> probs = np.asarray([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.5, 0.1]])
-    >>> predictor = SplitClassifier(LAC(), alpha=0.2)
-    >>> predictor.calibrate(probs, np.asarray([0, 1, 2, 0]))
-    >>> predictor.predict(np.asarray([0.55, 0.43, 0.02]))
-    array([ True,  True, False])
+    Calibration costs O(N log N), a prediction that of the score.
     """
 
-    def __init__(self, score: Any, *, alpha: Level) -> None:
+    _kind: str
+
+    def __init__(self, score: Any, *, alpha: Alpha) -> None:
+        if not callable(score):
+            raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha
@@ -54,16 +34,66 @@ class SplitClassifier:
             self._qhat = self._memory.quantile(self._alpha)
         return self._qhat
 
+    def _calibrate(self, scores: Array) -> None:
+        memory = Fixed()
+        memory.extend(scores, check=False)
+        self._memory, self._qhat = memory, None
+
+    def _update(self, scores: Array) -> None:
+        self._memory.extend(scores, check=False)
+        self._qhat = None
+
+    def state_dict(self) -> State:
+        """Return the calibration scores and the level."""
+        return {"kind": self._kind, "version": 1, "alpha": str(self._alpha), "memory": self._memory.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit."""
+        check_state(state, self._kind, {"memory"}, alpha=str(self._alpha))
+        self._memory.load_state_dict(state["memory"])
+        self._qhat = None
+
+
+class SplitClassifier(SplitPredictor):
+    """Prediction sets from a calibration set.
+
+    Parameters
+    ----------
+    score
+        Nonconformity score, for example ``LAC()``.
+    alpha
+        Miscoverage in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``score`` cannot be called, or ``alpha`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Guarantee: if calibration rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C) and, without ties, P(y ∈ C) ≤ 1 −
+    α + 1/(N + 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import LAC
+    >>> probs = np.asarray([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.5, 0.1]])
+    >>> predictor = SplitClassifier(LAC(), alpha=0.2)
+    >>> predictor.calibrate(probs, np.asarray([0, 1, 2, 0]))
+    >>> predictor.predict(np.asarray([0.55, 0.43, 0.02]))
+    array([ True,  True, False])
+    """
+
+    _kind = "SplitClassifier"
+
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (..., K), labels (...)."""
-        memory = Fixed()
-        memory.extend(self.score(probs, labels, check=check), check=False)
-        self._memory, self._qhat = memory, None
+        self._calibrate(self.score(probs, labels, check=check))
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Add calibration rows to those there: probs (..., K), labels (...)."""
-        self._memory.extend(self.score(probs, labels, check=check), check=False)
-        self._qhat = None
+        self._update(self.score(probs, labels, check=check))
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
@@ -73,12 +103,53 @@ class SplitClassifier:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
         return self._memory.p_values(self.score(probs, check=check), u)
 
-    def state_dict(self) -> State:
-        """Return the calibration scores and the level."""
-        return {"kind": "SplitClassifier", "version": 1, "alpha": str(self._alpha), "memory": self._memory.state_dict()}
 
-    def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "SplitClassifier", {"memory"}, alpha=str(self._alpha))
-        self._memory.load_state_dict(state["memory"])
-        self._qhat = None
+class SplitRegressor(SplitPredictor):
+    """Prediction intervals from a calibration set.
+
+    Parameters
+    ----------
+    score
+        Regression score, for example ``AbsoluteResidual()``.
+    alpha
+        Miscoverage in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``score`` cannot be called, or ``alpha`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Guarantee: if calibration rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C) and, without ties, P(y ∈ C) ≤ 1 −
+    α + 1/(N + 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import AbsoluteResidual
+    >>> predictor = SplitRegressor(AbsoluteResidual(), alpha=0.2)
+    >>> predictor.calibrate(np.zeros(40), np.arange(1.0, 41.0))
+    >>> predictor.predict(np.asarray([100.0]))
+    array([[ 67., 133.]])
+    """
+
+    _kind = "SplitRegressor"
+
+    def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
+        """Forget earlier calibration rows and take these: predictions (...) or (..., columns), targets (...)."""
+        self._calibrate(self.score(predictions, targets, check=check))
+
+    def update(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
+        """Add calibration rows to those there."""
+        self._update(self.score(predictions, targets, check=check))
+
+    def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
+        """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
+        return self.score.interval(predictions, self.qhat, check=check)
+
+    def p_values(
+        self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
+    ) -> Array:
+        """p-value of every target, (...): one is in the interval when p > alpha, up to the rounding of its ends."""
+        return self._memory.p_values(self.score(predictions, targets, check=check), u)

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, host_view, reads_values
-from conformal_core._checks import has_classes, is_distribution, is_floating, labels_of_rows, refuse_distribution
+from conformal_core._checks import (
+    has_classes,
+    is_distribution,
+    is_floating,
+    is_plain_row,
+    labels_of_rows,
+    refusal_of_distribution,
+)
 from conformal_core._chunks import map_rows
 from conformal_core.sets import prediction_set
 
@@ -20,7 +27,8 @@ class _NotProbabilitiesError(Exception):
 class Score:
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
-    A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also ``compute_sets``.
+    A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also
+    ``compute_sets``.
 
     Attributes
     ----------
@@ -40,10 +48,12 @@ class Score:
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Prediction sets at one threshold, of rows that were checked."""
+        if isinstance(probs, np.ndarray) and isinstance(qhat, float):
+            return self.compute(probs, None, u) <= qhat
         return prediction_set(self.compute(probs, None, u), qhat, check=False)
 
     def __call__(
-        self, probs: Array, labels: Array | None = None, /, *, u: Array | None = None, check: bool | None = None
+        self, probs: Array, labels: Array | int | None = None, /, *, u: Array | None = None, check: bool | None = None
     ) -> Array:
         """Score all labels, or the given ones, by the same arithmetic.
 
@@ -68,8 +78,14 @@ class Score:
         TypeError
             If an argument is of the wrong kind or from another library.
         ValueError
-            If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is not randomized.
+            If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
+            not randomized.
         """
+        if not self.randomized and u is None and is_plain_row(probs, normalized=self.normalized, check=check):
+            if labels is None:
+                return self.compute(probs, None, None)
+            if type(labels) is int and 0 <= labels < probs.size:
+                return np.asarray(self.compute(probs, np.asarray(labels), None))
         array_namespace(probs=probs)
         if labels is not None:
             labels = labels_of_rows(labels, probs, check=check)
@@ -84,10 +100,13 @@ class Score:
         nonempty: bool = False,
         check: bool | None = None,
     ) -> Array:
-        """Prediction sets (..., K) of the labels whose score is at most ``qhat``, a number or an array broadcast against (...).
+        """Prediction sets (..., K) of the labels whose score is at most ``qhat``, broadcast against (...).
 
         The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
         """
+        plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float)
+        if plain and is_plain_row(probs, normalized=self.normalized, check=check):
+            return self.compute_sets(probs, qhat, None)
         if not isinstance(qhat, (int, float)):
             array_namespace(probs=probs, qhat=qhat)
             if nonempty or qhat.ndim > 0:
@@ -115,8 +134,7 @@ class Score:
         try:
             return map_rows(checked, probs, labels, u)
         except _NotProbabilitiesError:
-            pass
-        refuse_distribution("probs", probs, xp)
+            raise refusal_of_distribution("probs", probs, xp) from None
 
     def draw(self, probs: Array, u: Array | None) -> Array | None:
         """Uniform draws of shape (...) for a randomized score, None for another."""

@@ -2,8 +2,8 @@
 
 A label's score is the share of the row's mass that is at least as probable as the label, so tied labels share one score
 and the order of the classes never matters. Sums run in blocks of about √K terms, by plain additions in a fixed order:
-every array library then returns the same bits, rounding grows like √K rather than K, and a prediction set needs only one
-block in detail.
+every array library then returns the same bits, rounding grows like √K rather than K, and a prediction set needs only
+one block in detail.
 """
 
 import math
@@ -94,7 +94,7 @@ class _Cumulative(Score):
             rank = over_ties(ordered, rank, xp, last=True)
         return to_labels(self._score(ordered, through, before, total, rank, u, xp), order, xp)
 
-    def _score(
+    def _score(  # noqa: PLR0917  # the parts of one formula
         self, own: Array, through: Array, before: Array | None, total: Array, rank: Array, u: Array | None, xp: Any
     ) -> Array:
         if before is not None:
@@ -116,16 +116,16 @@ class APS(_Cumulative):
     Parameters
     ----------
     randomized
-        Whether the mass of the label itself, with that of labels tied with it, is multiplied by a uniform draw u. Coverage
-        is then exact; deterministic sets are conservative where scores tie.
+        Whether the mass of the label itself, with that of labels tied with it, is multiplied by a uniform draw u.
+        Coverage is then exact; deterministic sets are conservative where scores tie.
     normalized
         Whether rows must sum to 1. Mass is relative to the row's sum in any case, so the last label scores exactly 1.
 
     Notes
     -----
-    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). A class without mass scores 2, after
-    all that have some. For one row and one threshold the deterministic set is contained in every randomized one (its
-    scores are larger), and the randomized one in the smallest set whose mass exceeds the threshold.
+    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). A class without mass scores 2,
+    after all that have some. For one row and one threshold the deterministic set is contained in every randomized one
+    (its scores are larger), and the randomized one in the smallest set whose mass exceeds the threshold.
 
     Examples
     --------

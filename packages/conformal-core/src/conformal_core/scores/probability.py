@@ -50,8 +50,8 @@ class Margin(Score):
 
     Notes
     -----
-    Johansson et al., *Model-agnostic nonconformity functions for conformal classification* (2017). With one class there is
-    no other label, and its probability counts as 0.
+    Johansson et al., *Model-agnostic nonconformity functions for conformal classification* (2017). With one class there
+    is no other label, and its probability counts as 0.
 
     Examples
     --------

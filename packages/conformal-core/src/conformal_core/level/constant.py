@@ -1,0 +1,52 @@
+"""The same miscoverage for ever."""
+
+from fractions import Fraction
+
+from conformal_core._rank import miscoverage
+from conformal_core._state import State, check_state
+from conformal_core.memory.base import Memory
+from conformal_core.quantile import Alpha
+
+
+class Constant:
+    """The same miscoverage α for ever.
+
+    Parameters
+    ----------
+    alpha
+        Miscoverage in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``alpha`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Guarantee: that of the memory. With all history and exchangeable data, coverage of at least 1 − α at every step;
+    under drift, none.
+
+    Examples
+    --------
+    >>> from conformal_core import History
+    >>> Constant(0.1).threshold(History())
+    inf
+    """
+
+    def __init__(self, alpha: Alpha) -> None:
+        self.alpha: Fraction = miscoverage(alpha)
+
+    def threshold(self, memory: Memory, /) -> float:
+        """Quantile of the memory at α."""
+        return float(memory.quantile(self.alpha))
+
+    def update(self, score: float, threshold: float, memory: Memory, /) -> None:
+        """Learn nothing."""
+
+    def state_dict(self) -> State:
+        """Return the level."""
+        return {"kind": "Constant", "version": 1, "alpha": str(self.alpha)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Check that the saved level is this one."""
+        check_state(state, "Constant", (), alpha=str(self.alpha))

@@ -1,0 +1,65 @@
+"""What memories on a sorted list share."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from sortedcontainers import SortedList
+
+from conformal_core._arrays import array_namespace, device
+from conformal_core._checks import is_floating
+from conformal_core._rank import rank
+from conformal_core.memory.base import finite_floats
+
+Array = Any
+
+
+class SortedMemory:
+    """Scores in ascending order: insertion, removal and any order statistic in O(log n)."""
+
+    def __init__(self) -> None:
+        self._sorted: SortedList = SortedList()
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, score: float) -> None:
+        """Take in the next score of a stream."""
+        raise NotImplementedError
+
+    def extend(self, scores: Array, *, check: bool | None = None) -> None:
+        """Remember scores of any shape, in their order.
+
+        Raises
+        ------
+        TypeError
+            If ``scores`` is not an array of real floating-point numbers.
+        ValueError
+            If a score is not finite. Nothing is remembered then.
+        """
+        for score in finite_floats(scores, check):
+            self.add(score)
+
+    def quantile(self, alpha: Fraction, /) -> float:
+        """Threshold at the exact level ``alpha``; +∞ while there are too few scores for it, −∞ from a level of 1 on."""
+        n = len(self._sorted)
+        k = rank(n, alpha)
+        if 1 <= k <= n:
+            return self._sorted[k - 1]  # type: ignore[no-any-return]  # the list is untyped
+        return math.inf if k > n else -math.inf
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """p-value of every score against the memory, O(log n) each; see :func:`conformal_core.p_values`."""
+        xp = array_namespace(scores=scores)
+        is_floating("scores", scores, xp)
+        n, flat = len(self._sorted), finite_floats(scores, check=False)
+        at_least = np.asarray([n - self._sorted.bisect_left(s) for s in flat], dtype=np.float64)
+        where = {"dtype": xp.float64, "device": device(scores)}
+        shaped = xp.reshape(xp.asarray(at_least, **where), scores.shape)
+        total = xp.asarray(float(n + 1), **where)
+        if u is None:
+            return (shaped + 1) / total
+        above = np.asarray([n - self._sorted.bisect_right(s) for s in flat], dtype=np.float64)
+        above = xp.reshape(xp.asarray(above, **where), scores.shape)
+        return (above + u * (shaped - above + 1)) / total

@@ -1,0 +1,199 @@
+"""A memory that fades: exponential weights."""
+
+import math
+from bisect import bisect_left
+from collections import deque
+from fractions import Fraction
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from conformal_core._arrays import array_namespace, device
+from conformal_core._checks import is_floating
+from conformal_core._state import State, check_state
+from conformal_core.memory.base import finite_floats
+
+Array = Any
+
+_BUCKET = 64
+_FADED = 1e-18  # of the newest score's weight: less than a sum of doubles can notice
+
+
+class Exponential:
+    """Past scores with weight decay^age: recent ones count most.
+
+    The threshold is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + 1), where a score that was seen i steps
+    ago has weight decayⁱ and the new one weight 1; +∞ if there is none. ``add`` and ``quantile`` cost O(√m) for the m =
+    41.4 / −ln(decay) scores whose weight a double can still notice; older ones are forgotten.
+
+    Parameters
+    ----------
+    decay
+        Factor for each step, in (0, 1); half of the weight lies on the last ln ½ / ln decay scores.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``decay`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability* (2023): coverage is at least 1
+    − α − Σ w̃ᵢ d_TV(i), where d_TV(i) says how far the i-th score is from exchangeable with the new one and w̃ are the
+    normalized weights.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> memory = Exponential(0.5)
+    >>> for score in (0.1, 0.1, 0.1, 0.9):
+    ...     memory.add(score)
+    >>> memory.quantile(Fraction(3, 5))  # weights .0625 .125 .25 .5, and 1 for the next
+    0.9
+    """
+
+    def __init__(self, decay: float) -> None:
+        if isinstance(decay, bool) or not isinstance(decay, (int, float)):
+            raise TypeError(f"decay must be a number, got {type(decay).__name__}")
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must lie in (0, 1), got {decay}")
+        self._decay = float(decay)
+        self._keep = math.ceil(math.log(_FADED) / math.log(self._decay))
+        self._clear()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, score: float) -> None:
+        """Remember a score; every earlier one fades by a step."""
+        if len(self._order) == self._keep:
+            self._forget(*self._order.popleft())
+        # Weights grow instead of fading, so that nothing but the new one is touched; now and then all are scaled back.
+        self._unit /= self._decay
+        if self._unit > 1e150:
+            self._rescale()
+        weight = self._unit * self._decay
+        self._order.append((score, weight))
+        self._insert(score, weight)
+
+    def extend(self, scores: Array, *, check: bool | None = None) -> None:
+        """Remember scores of any shape, in their order.
+
+        Raises
+        ------
+        TypeError
+            If ``scores`` is not an array of real floating-point numbers.
+        ValueError
+            If a score is not finite. Nothing is remembered then.
+        """
+        for score in finite_floats(scores, check):
+            self.add(score)
+
+    def quantile(self, alpha: Fraction, /) -> float:
+        """Threshold at level ``alpha``; +∞ while the weights are too small for it, −∞ from a level of 1 on."""
+        if alpha >= 1:
+            return -math.inf
+        sums = list(accumulate(self._sums))
+        wanted = (sums[-1] + self._unit if sums else self._unit) * (1.0 - float(alpha))
+        bucket = bisect_left(sums, wanted)
+        if bucket == len(sums):
+            return math.inf
+        before = sums[bucket - 1] if bucket else 0.0
+        within = list(accumulate(self._weights[bucket], initial=before))[1:]
+        place = bisect_left(within, wanted)
+        return self._scores[bucket][min(place, len(within) - 1)]
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """Weighted p-value of every score: the share of the weight at least as odd, its own included."""
+        xp = array_namespace(scores=scores)
+        is_floating("scores", scores, xp)
+        ordered = np.asarray([s for bucket in self._scores for s in bucket])
+        weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit
+        above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
+        flat = np.asarray(finite_floats(scores, check=False))
+        at_least = above[np.searchsorted(ordered, flat, side="left")]
+        total = above[0] + 1.0
+        if u is None:
+            values = xp.asarray((at_least + 1.0) / total, dtype=xp.float64, device=device(scores))
+            return xp.reshape(values, scores.shape)
+        more = above[np.searchsorted(ordered, flat, side="right")]
+        more, tied = (
+            xp.reshape(xp.asarray(part, dtype=xp.float64, device=device(scores)), scores.shape)
+            for part in (more, at_least - more + 1.0)
+        )
+        return (more + u * tied) / total
+
+    def state_dict(self) -> State:
+        """Return the scores and their weights, oldest first; the next score has weight 1."""
+        scores, weights = zip(*self._order, strict=True) if self._order else ((), ())
+        return {
+            "kind": "Exponential",
+            "version": 1,
+            "decay": self._decay,
+            "unit": self._unit,
+            "scores": np.asarray(scores, dtype=np.float64),
+            "weights": np.asarray(weights, dtype=np.float64),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved memory; ValueError says what does not fit."""
+        check_state(state, "Exponential", {"scores", "weights", "unit"}, decay=self._decay)
+        self._clear()
+        self._unit = float(state["unit"])
+        for score, weight in zip(state["scores"].tolist(), state["weights"].tolist(), strict=True):
+            self._order.append((score, weight))
+            self._insert(score, weight)
+
+    def _clear(self) -> None:
+        self._unit = 1.0
+        self._order: deque[tuple[float, float]] = deque()
+        self._scores: list[list[float]] = []
+        self._weights: list[list[float]] = []
+        self._tops: list[float] = []
+        self._sums: list[float] = []
+
+    def _insert(self, score: float, weight: float) -> None:
+        if not self._scores:
+            self._scores.append([score])
+            self._weights.append([weight])
+            self._tops.append(score)
+            self._sums.append(weight)
+            return
+        b = min(bisect_left(self._tops, score), len(self._tops) - 1)
+        place = bisect_left(self._scores[b], score)
+        self._scores[b].insert(place, score)
+        self._weights[b].insert(place, weight)
+        if len(self._scores[b]) > 2 * _BUCKET:
+            self._scores.insert(b + 1, self._scores[b][_BUCKET:])
+            self._weights.insert(b + 1, self._weights[b][_BUCKET:])
+            del self._scores[b][_BUCKET:], self._weights[b][_BUCKET:]
+            self._tops.insert(b + 1, 0.0)
+            self._sums.insert(b + 1, 0.0)
+            self._refresh(b + 1)
+        self._refresh(b)
+
+    def _forget(self, score: float, weight: float) -> None:
+        b = bisect_left(self._tops, score)
+        place = bisect_left(self._scores[b], score)
+        while self._weights[b][place] != weight:  # the same score may stand there with other weights
+            place += 1
+            if place == len(self._scores[b]):
+                b, place = b + 1, 0
+        del self._scores[b][place], self._weights[b][place]
+        if self._scores[b]:
+            self._refresh(b)
+        else:
+            del self._scores[b], self._weights[b], self._tops[b], self._sums[b]
+
+    def _refresh(self, b: int) -> None:
+        """Add up a bucket anew, so that rounding never accumulates."""
+        self._tops[b] = self._scores[b][-1]
+        self._sums[b] = sum(self._weights[b])
+
+    def _rescale(self) -> None:
+        unit = self._unit
+        self._unit = 1.0
+        self._order = deque((score, weight / unit) for score, weight in self._order)
+        self._weights = [[weight / unit for weight in bucket] for bucket in self._weights]
+        self._sums = [sum(bucket) for bucket in self._weights]

@@ -1,0 +1,58 @@
+"""A sliding window."""
+
+from collections import deque
+
+import numpy as np
+from sortedcontainers import SortedList
+
+from conformal_core._checks import is_count
+from conformal_core._state import State, check_state
+from conformal_core.memory._sorted import SortedMemory
+
+
+class Window(SortedMemory):
+    """The last ``size`` scores, kept sorted: the past that still counts where the world drifts.
+
+    ``add`` and ``quantile`` cost O(log size).
+
+    Parameters
+    ----------
+    size
+        Number of scores, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``size`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> memory = Window(3)
+    >>> for score in (0.9, 0.1, 0.2, 0.3):
+    ...     memory.add(score)
+    >>> memory.quantile(Fraction(1, 4))
+    0.3
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = is_count("size", size)
+        self._order: deque[float] = deque()
+
+    def add(self, score: float) -> None:
+        """Remember a score, and forget the oldest if the window is full."""
+        if len(self._order) == self._size:
+            self._sorted.remove(self._order.popleft())
+        self._order.append(score)
+        self._sorted.add(score)
+
+    def state_dict(self) -> State:
+        """Return the scores, oldest first."""
+        return {"kind": "Window", "version": 1, "size": self._size, "scores": np.asarray(self._order, dtype=np.float64)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved memory; ValueError says what does not fit."""
+        check_state(state, "Window", {"scores"}, size=self._size)
+        self._order = deque(state["scores"].tolist())
+        self._sorted = SortedList(self._order)

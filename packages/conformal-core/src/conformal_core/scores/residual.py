@@ -1,0 +1,198 @@
+"""Scores of regression, and the intervals they stand for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from conformal_core._arrays import array_namespace, device, reads_values
+from conformal_core._checks import is_finite, is_floating
+
+Array = Any
+
+
+class ResidualScore:
+    """Base of the regression scores: a frozen callable on predictions and targets, and its inverse.
+
+    A new score defines ``compute`` and ``bounds``.
+
+    Attributes
+    ----------
+    columns : int
+        Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
+    """
+
+    __slots__ = ()
+    columns: int = 1
+
+    def compute(self, predictions: Array, targets: Array) -> Array:
+        """Score rows that were checked."""
+        raise NotImplementedError
+
+    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
+        """Return the smallest and the largest target whose score is at most ``qhat``."""
+        raise NotImplementedError
+
+    def check_values(self, predictions: Array, xp: Any) -> None:
+        """Refuse predictions that make no sense, beside those that are not finite."""
+
+    def __call__(self, predictions: Array, targets: Array, /, *, check: bool | None = None) -> Array:
+        """Score targets.
+
+        Parameters
+        ----------
+        predictions : array, shape (...) or (..., columns)
+        targets : array, broadcast to shape (...)
+        check
+            Whether to look for values that are not finite. None: only where the host can read them at once.
+
+        Returns
+        -------
+        array, shape (...)
+
+        Raises
+        ------
+        TypeError
+            If an argument is not an array of real floating-point numbers, or the libraries differ.
+        ValueError
+            If shapes do not fit or a value is not finite.
+        """
+        xp = self._checked(predictions, check)
+        array_namespace(predictions=predictions, targets=targets)
+        is_floating("targets", targets, xp)
+        if reads_values(targets, check):
+            is_finite("targets", targets, xp)
+        rows = self._rows(predictions)
+        try:
+            targets = xp.broadcast_to(targets, rows)
+        except (ValueError, RuntimeError):
+            raise ValueError(f"targets must broadcast to shape {rows}, got {tuple(targets.shape)}") from None
+        return self.compute(predictions, targets)
+
+    def interval(self, predictions: Array, qhat: Array | float, /, *, check: bool | None = None) -> Array:
+        """Return the prediction intervals {y : s(x, y) ≤ q̂}.
+
+        Parameters
+        ----------
+        predictions : array, shape (...) or (..., columns)
+        qhat : array or float, broadcast against shape (...)
+            Threshold; +∞ gives (−∞, ∞).
+        check
+            Whether to look for values that are not finite. None: only where the host can read them at once.
+
+        Returns
+        -------
+        array, shape (..., 2)
+            Lower and upper ends, both included; an interval is empty where the lower is the larger.
+        """
+        xp = self._checked(predictions, check)
+        if isinstance(qhat, (int, float)):
+            qhat = xp.asarray(qhat, dtype=predictions.dtype, device=device(predictions))
+        array_namespace(predictions=predictions, qhat=qhat)
+        return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
+
+    def _rows(self, predictions: Array) -> tuple[int, ...]:
+        return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])
+
+    def _checked(self, predictions: Array, check: bool | None) -> Any:
+        xp = array_namespace(predictions=predictions)
+        is_floating("predictions", predictions, xp)
+        if self.columns > 1 and (predictions.ndim == 0 or predictions.shape[-1] != self.columns):
+            raise ValueError(f"predictions must have shape (..., {self.columns}), got {tuple(predictions.shape)}")
+        if reads_values(predictions, check):
+            is_finite("predictions", predictions, xp)
+            self.check_values(predictions, xp)
+        return xp
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteResidual(ResidualScore):
+    """|y − ŷ|: intervals of the same width everywhere.
+
+    Predictions ŷ have shape (...).
+
+    Notes
+    -----
+    Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, *Distribution-free predictive inference for regression* (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AbsoluteResidual().interval(np.asarray([1.0, 5.0]), 0.5)
+    array([[0.5, 1.5],
+           [4.5, 5.5]])
+    """
+
+    def compute(self, predictions: Array, targets: Array) -> Array:
+        """Distance of target and prediction."""
+        return array_namespace(targets=targets).abs(targets - predictions)
+
+    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
+        """Prediction ± q̂."""
+        return predictions - qhat, predictions + qhat
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizedResidual(ResidualScore):
+    """|y − ŷ| / σ̂: wide intervals where the model expects a large error.
+
+    Predictions have shape (..., 2): ŷ, and a positive guess σ̂ of the size of its error.
+
+    Notes
+    -----
+    Papadopoulos, Gammerman and Vovk, *Normalized nonconformity measures for regression conformal prediction* (2008).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> NormalizedResidual().interval(np.asarray([[1.0, 0.5], [5.0, 2.0]]), 2.0)
+    array([[0., 2.],
+           [1., 9.]])
+    """
+
+    columns = 2
+
+    def check_values(self, predictions: Array, xp: Any) -> None:
+        """Refuse a spread that is not positive."""
+        smallest = xp.min(predictions[..., 1]) if predictions.shape[0] else xp.ones(())
+        if not bool(smallest > 0):
+            raise ValueError(f"predictions[..., 1], the size of the error, must be positive, got {float(smallest)}")
+
+    def compute(self, predictions: Array, targets: Array) -> Array:
+        """Distance of target and prediction, in units of the expected one."""
+        return array_namespace(targets=targets).abs(targets - predictions[..., 0]) / predictions[..., 1]
+
+    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
+        """Prediction ± q̂ σ̂."""
+        return predictions[..., 0] - qhat * predictions[..., 1], predictions[..., 0] + qhat * predictions[..., 1]
+
+
+@dataclass(frozen=True, slots=True)
+class CQR(ResidualScore):
+    """max(lower − y, y − upper): conformalized quantile regression.
+
+    Predictions have shape (..., 2): a lower and an upper conditional quantile, which may cross. A negative threshold
+    makes intervals narrower than predicted, down to empty ones.
+
+    Notes
+    -----
+    Romano, Patterson and Candès, *Conformalized quantile regression* (2019).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> CQR()(np.asarray([[1.0, 2.0], [1.0, 2.0]]), np.asarray([1.25, 2.5]))
+    array([-0.25,  0.5 ])
+    >>> CQR().interval(np.asarray([[1.0, 2.0]]), 0.5)
+    array([[0.5, 2.5]])
+    """
+
+    columns = 2
+
+    def compute(self, predictions: Array, targets: Array) -> Array:
+        """Signed distance from the predicted interval, negative inside."""
+        xp = array_namespace(targets=targets)
+        below, above = predictions[..., 0] - targets, targets - predictions[..., 1]
+        return xp.where(below > above, below, above)
+
+    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
+        """Both ends moved outwards by q̂."""
+        return predictions[..., 0] - qhat, predictions[..., 1] + qhat

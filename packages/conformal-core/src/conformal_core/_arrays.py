@@ -74,6 +74,11 @@ def _kind(array: Array) -> str:
     return f"{type(array).__module__}.{type(array).__name__}"
 
 
+def contiguous(array: Array) -> Array:
+    """Return the array in one piece of memory, which torch wants for a binary search."""
+    return array.contiguous() if is_torch(array) else array
+
+
 def is_tracing(array: Array) -> bool:
     """Whether a compiler is tracing the call, so that neither values nor memory can be had."""
     if is_torch(array):

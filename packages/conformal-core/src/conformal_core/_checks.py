@@ -104,6 +104,23 @@ def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) ->
     return xp.astype(labels, xp.int64, copy=False)
 
 
+def uniform_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
+    """Return draws as an array of ``like``'s kind, broadcast to ``shape``; refuse what lies outside [0, 1]."""
+    xp = array_namespace(like=like)
+    if isinstance(u, (int, float)):
+        u = xp.asarray(float(u), dtype=like.dtype, device=device(like))
+    array_namespace(like=like, u=u)
+    is_floating("u", u, xp)
+    if reads_values(u, check):
+        outside = xp.logical_not((u >= 0.0) & (u <= 1.0))  # true for NaN, too
+        if bool(xp.any(outside)):
+            raise ValueError(f"u must lie in [0, 1], got {float(u[first_index(outside, xp)])}")
+    try:
+        return xp.broadcast_to(u, shape)
+    except (ValueError, RuntimeError):
+        raise ValueError(f"u must broadcast to shape {shape}, got {tuple(u.shape)}") from None
+
+
 def are_labels(labels: Array, classes: int, xp: Any) -> None:
     """Refuse a label outside ``0 .. classes - 1``, naming its row."""
     bad = (labels < 0) | (labels >= classes)

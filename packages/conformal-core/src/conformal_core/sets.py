@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, reads_values
-from conformal_core._checks import has_classes, is_finite, is_floating, is_not_nan, labels_of_rows
+from conformal_core._arrays import array_namespace, contiguous, device, reads_values
+from conformal_core._checks import has_classes, is_finite, is_floating, is_not_nan, labels_of_rows, uniform_draws
 
 Array = Any
 
@@ -205,12 +205,13 @@ def p_values(
             is_finite(name, array, xp)
     if calibration_scores.ndim != 1:
         raise ValueError(f"calibration_scores must have shape (N,), got {tuple(calibration_scores.shape)}")
-    return sorted_p_values(xp.sort(calibration_scores, stable=False), scores, u, xp)
+    return sorted_p_values(xp.sort(calibration_scores, stable=False), scores, u, check=check)
 
 
-def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, xp: Any) -> Array:
+def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, check: bool | None) -> Array:
     """p-values against calibration scores that are sorted already."""
-    n = ordered.shape[0]
+    xp = array_namespace(ordered=ordered, scores=scores)
+    n, scores = ordered.shape[0], contiguous(scores)
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
     total = xp.asarray(float(n + 1), dtype=xp.float64, device=device(scores))
@@ -218,8 +219,12 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, xp: 
     if u is None:
         return xp.astype(at_least + 1, xp.float64) / total
     above = n - xp.searchsorted(ordered, scores, side="right")
-    tied = xp.astype(at_least - above + 1, xp.float64)
-    return (xp.astype(above, xp.float64) + u * tied) / total
+    return smoothed(xp.astype(above, xp.float64), xp.astype(at_least, xp.float64), u, total, check=check)
+
+
+def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, check: bool | None) -> Array:
+    """Smoothed p-values, from the weight of what is odder, and of what is odder or as odd; the row itself weighs 1."""
+    return (above + uniform_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
 
 
 def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array]:

@@ -11,6 +11,7 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_floating
 from conformal_core._rank import rank
 from conformal_core.memory.base import finite_floats
+from conformal_core.sets import smoothed
 
 Array = Any
 
@@ -61,5 +62,4 @@ class SortedMemory:
         if u is None:
             return (shaped + 1) / total
         above = np.asarray([n - self._sorted.bisect_right(s) for s in flat], dtype=np.float64)
-        above = xp.reshape(xp.asarray(above, **where), scores.shape)
-        return (above + u * (shaped - above + 1)) / total
+        return smoothed(xp.reshape(xp.asarray(above, **where), scores.shape), shaped, u, total, check=None)

@@ -76,9 +76,9 @@ class Fixed:
         xp = array_namespace(scores=scores)
         if self._sorted is None:
             empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))
-            return sorted_p_values(empty, scores, u, xp)
+            return sorted_p_values(empty, scores, u, check=None)
         array_namespace(calibration_scores=self._sorted, scores=scores)
-        return sorted_p_values(self._sorted, scores, u, xp)
+        return sorted_p_values(self._sorted, scores, u, check=None)
 
     def state_dict(self) -> State:
         """Return the sorted scores."""

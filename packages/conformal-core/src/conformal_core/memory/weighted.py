@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import deque
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_floating
 from conformal_core._state import State, check_state
 from conformal_core.memory.base import finite_floats
+from conformal_core.sets import smoothed
 
 Array = Any
 
@@ -112,17 +113,16 @@ class Exponential:
         weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit
         above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
         flat = np.asarray(finite_floats(scores, check=False))
-        at_least = above[np.searchsorted(ordered, flat, side="left")]
-        total = above[0] + 1.0
+
+        def weight_from(side: Literal["left", "right"]) -> Array:
+            values = above[np.searchsorted(ordered, flat, side=side)]
+            return xp.reshape(xp.asarray(values, dtype=xp.float64, device=device(scores)), scores.shape)
+
+        at_least = weight_from("left")
+        total = xp.asarray(above[0] + 1.0, dtype=xp.float64, device=device(scores))
         if u is None:
-            values = xp.asarray((at_least + 1.0) / total, dtype=xp.float64, device=device(scores))
-            return xp.reshape(values, scores.shape)
-        more = above[np.searchsorted(ordered, flat, side="right")]
-        more, tied = (
-            xp.reshape(xp.asarray(part, dtype=xp.float64, device=device(scores)), scores.shape)
-            for part in (more, at_least - more + 1.0)
-        )
-        return (more + u * tied) / total
+            return (at_least + 1.0) / total
+        return smoothed(weight_from("right"), at_least, u, total, check=None)
 
     def state_dict(self) -> State:
         """Return the scores and their weights, oldest first; the next score has weight 1."""

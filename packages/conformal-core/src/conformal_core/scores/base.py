@@ -13,6 +13,7 @@ from conformal_core._checks import (
     is_plain_row,
     labels_of_rows,
     refusal_of_distribution,
+    uniform_draws,
 )
 from conformal_core._chunks import map_rows
 from conformal_core.sets import prediction_set
@@ -122,7 +123,7 @@ class Score:
         xp = array_namespace(probs=probs)
         is_floating("probs", probs, xp)
         has_classes("probs", probs)
-        u = self.draw(probs, u)
+        u = self.draw(probs, u, check)
         if not reads_values(probs, check):
             return map_rows(function, probs, labels, u)
 
@@ -136,7 +137,7 @@ class Score:
         except _NotProbabilitiesError:
             raise refusal_of_distribution("probs", probs, xp) from None
 
-    def draw(self, probs: Array, u: Array | None) -> Array | None:
+    def draw(self, probs: Array, u: Array | float | None, check: bool | None) -> Array | None:
         """Uniform draws of shape (...) for a randomized score, None for another."""
         if not self.randomized:
             if u is not None:
@@ -144,5 +145,6 @@ class Score:
             return None
         xp = array_namespace(probs=probs)
         rows = tuple(probs.shape[:-1])
-        u = np.random.default_rng().random(rows) if u is None else u
-        return xp.broadcast_to(xp.asarray(u, dtype=probs.dtype, device=device(probs)), rows)
+        if u is None:
+            return xp.asarray(np.random.default_rng().random(rows), dtype=probs.dtype, device=device(probs))
+        return xp.astype(uniform_draws(u, rows, probs, check=check), probs.dtype, copy=False)

@@ -32,7 +32,7 @@ class ACI:
 
     Notes
     -----
-    Guarantee, for any sequence whatever: |mean err − α| ≤ (max(α, 1 − α) + γ)/(γT) after T steps. Gibbs and Candès,
+    Guarantee, for any sequence whatever: ``|mean err − α| ≤ (max(α, 1 − α) + γ)/(γT)`` after T steps. Gibbs and Candès,
     *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. α_t is computed in integers, so it
     is exact after any number of steps. O(1) a step, beside the memory.
 

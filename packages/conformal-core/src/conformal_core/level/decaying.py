@@ -29,9 +29,9 @@ class DecayingStep:
 
     Notes
     -----
-    Guarantees: for any scores in [0, B], |mean err − α| ≤ (B + max η)/T · (1/η₁ + Σ|1/η_t − 1/η_{t−1}|) after T steps,
-    and on i.i.d. scores with 0 < ε < ½ the threshold converges to the quantile. Angelopoulos, Barber and Bates, *Online
-    conformal prediction with decaying step sizes* (2024). The memory is never asked. O(1) a step.
+    Guarantees: for any scores in [0, B], ``|mean err − α| ≤ (B + max η)/T · (1/η₁ + Σ|1/η_t − 1/η_{t−1}|)`` after T
+    steps, and on i.i.d. scores with 0 < ε < ½ the threshold converges to the quantile. Angelopoulos, Barber and Bates,
+    *Online conformal prediction with decaying step sizes* (2024). The memory is never asked. O(1) a step.
 
     Examples
     --------

@@ -43,8 +43,8 @@ class ConformalPID:
     Notes
     -----
     Guarantee: for any bounded scores and any forecast, mean err → α, because the integrator admits every threshold when
-    the error sum nears saturation; with ``integral=0`` and no forecast it is quantile tracking, with |mean err − α| ≤
-    (B + η)/(ηT) for scores in [0, B]. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series
+    the error sum nears saturation; with ``integral=0`` and no forecast it is quantile tracking, with ``|mean err − α| ≤
+    (B + η)/(ηT)`` for scores in [0, B]. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series
     prediction* (2023). The memory is never asked. O(1) a step, beside the forecast.
 
     Examples

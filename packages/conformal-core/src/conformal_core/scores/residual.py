@@ -105,7 +105,7 @@ class ResidualScore:
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteResidual(ResidualScore):
-    """|y − ŷ|: intervals of the same width everywhere.
+    """``|y − ŷ|``: intervals of the same width everywhere.
 
     Predictions ŷ have shape (...).
 
@@ -132,7 +132,7 @@ class AbsoluteResidual(ResidualScore):
 
 @dataclass(frozen=True, slots=True)
 class NormalizedResidual(ResidualScore):
-    """|y − ŷ| / σ̂: wide intervals where the model expects a large error.
+    """``|y − ŷ| / σ̂``: wide intervals where the model expects a large error.
 
     Predictions have shape (..., 2): ŷ, and a positive guess σ̂ of the size of its error.
 

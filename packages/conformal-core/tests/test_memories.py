@@ -1,4 +1,4 @@
-"""Memories against a plain list, by random histories of insertions, evictions, overwriting, merging, saving, loading."""
+"""Memories against a plain list, by random histories of insertion, eviction, overwriting, merging, saving, loading."""
 
 import math
 import warnings
@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import reference
 from conformal_core import CalibrationBuffer, Exponential, Fixed, History, Reservoir, Window
 
 values = st.sampled_from([0.0, -0.0, 0.25, 0.5, 5e-324]) | st.floats(-10, 10)
@@ -156,7 +156,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(index=st.sampled_from([[0, 0], [6, 1], [-1, 1]]), bad=st.booleans())
     def a_bad_overwrite_changes_nothing(self, index, bad):
-        with pytest.raises(ValueError, match="index must|scores must"):
+        with pytest.raises(ValueError, match=r"index must|scores must"):
             self.buffer.overwrite(np.asarray([1, 2] if bad else index), np.asarray([0.5, math.nan if bad else 0.5]))
 
     @rule(split=st.integers(0, 6), scores=st.lists(values, min_size=6, max_size=6))

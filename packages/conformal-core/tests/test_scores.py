@@ -121,8 +121,8 @@ def test_randomized_sets_lie_between_the_deterministic_and_the_next_larger_one(v
 @given(rows, st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_randomized_scores_and_so_thresholds_do_not_exceed_the_deterministic_ones(values, draws):
     array, u = np.asarray(values), np.asarray(draws[: len(values)])
-    for name in RANDOMIZED:
-        assert (RANDOMIZED[name](array, u=u) <= SCORES[name][0](array)).all()
+    for name, score in RANDOMIZED.items():
+        assert (score(array, u=u) <= SCORES[name][0](array)).all()
 
 
 def test_randomized_aps_covers_exactly_where_all_scores_tie():

@@ -100,4 +100,5 @@ def host_view(array: Array | None) -> Array | None:
 
 def from_host(result: np.ndarray[Any, Any], original: Array) -> Array:
     """Give a numpy result back in the library that ``original`` came from."""
+    result = np.asarray(result)  # numpy makes a scalar of what has no axes
     return sys.modules["torch"].from_numpy(result) if is_torch(original) else result

@@ -5,11 +5,12 @@ answers for every other library. Torch is looked up among the modules that are l
 before it is imported.
 """
 
+import importlib
 import sys
+from functools import cache
 from typing import Any
 
 import array_api_compat
-import array_api_compat.numpy as np_compat
 import numpy as np
 
 Array = Any
@@ -60,7 +61,7 @@ def reads_values(array: Array, check: bool | None) -> bool:
 
 def _namespace(name: str, array: Array) -> Any:
     if isinstance(array, np.ndarray):
-        return np_compat
+        return _numpy()
     if is_torch(array):
         import array_api_compat.torch as torch_compat  # noqa: PLC0415  (only once torch is there)
 
@@ -68,6 +69,12 @@ def _namespace(name: str, array: Array) -> Any:
     if isinstance(array, np.generic) or not array_api_compat.is_array_api_obj(array):
         raise TypeError(f"{name} must be an array (numpy, torch or any array-API library), got {type(array).__name__}")
     return array_api_compat.array_namespace(array)
+
+
+@cache
+def _numpy() -> Any:
+    # numpy follows the standard since 2.1; array-api-compat's copy of it takes longer to import than numpy itself.
+    return np if hasattr(np, "cumulative_sum") else importlib.import_module("array_api_compat.numpy")
 
 
 def _kind(array: Array) -> str:

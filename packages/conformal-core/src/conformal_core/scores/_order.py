@@ -9,7 +9,10 @@ Array = Any
 
 def descending(probs: Array, xp: Any) -> tuple[Array, Array]:
     """Sort rows from the largest down; return them with the label at each place."""
-    order = xp.argsort(probs, axis=-1, descending=True, stable=False)
+    if isinstance(probs, np.ndarray):
+        order = np.argsort(probs, axis=-1)[..., ::-1]
+    else:
+        order = xp.argsort(probs, axis=-1, descending=True, stable=False)
     return xp.take_along_axis(probs, order, axis=-1), order
 
 

@@ -1,0 +1,57 @@
+import contextlib
+import importlib.util
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run(*numbers):
+    """Run blocks one after another, as a reader would paste them; return what they made and printed."""
+    names, out = {"__name__": "readme"}, io.StringIO()
+    with contextlib.redirect_stdout(out):
+        for number in numbers:
+            exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), names)  # noqa: S102
+    return names, out.getvalue()
+
+
+def needs(module):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+
+
+def test_calibrate_and_predict():
+    names, out = run(0)
+    assert names["sets"].shape == (2000, 5)
+    assert "0.903" in out
+
+
+def test_scikit_learn():
+    needs("sklearn")
+    names, _ = run(0, 1)
+    assert 0.9 < names["iris"].predict(names["model"].predict_proba(names["X"][3::4])).sum(1).mean() < 1.5
+
+
+def test_the_stream_prints_what_the_comment_says():
+    names, out = run(0, 2)
+    fixed, adapted = map(float, out.split()[-2:])
+    assert fixed == pytest.approx(0.66, abs=0.005)
+    assert adapted == pytest.approx(0.90, abs=0.005)
+    assert len(names["hits"]) == 3500
+
+
+def test_tensors():
+    needs("torch")
+    names, _ = run(0, 3)
+    assert names["sets"].shape == (64, 10)
+    assert bool((names["trust"] <= 1).all())
+
+
+def test_no_block_is_left_out():
+    assert len(BLOCKS) == 4
+    assert np.isfinite(run(0)[0]["probs"]).all()

@@ -13,6 +13,8 @@ from conformal_core._arrays import array_namespace, device, reads_values
 
 Array = Any
 
+_IN_CACHE = 1 << 17  # elements that a second pass finds in the cache
+
 # The rounding that a row's sum may show, by dtype: the square root of the machine epsilon, and at least 1e-5.
 _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
@@ -55,11 +57,19 @@ def is_distribution(probs: Array, *, normalized: bool) -> bool:
     least 1e-5, because double-precision rows are often single-precision rows that were converted.
     """
     xp = array_namespace(probs=probs)
+    if isinstance(probs, np.ndarray) and probs.size > _IN_CACHE:
+        rows = probs.reshape(-1, probs.shape[-1])
+        step = max(1, _IN_CACHE // probs.shape[-1])
+        return all(_are_distributions(rows[i : i + step], normalized, xp) for i in range(0, len(rows), step))
+    return math.prod(probs.shape) == 0 or _are_distributions(probs, normalized, xp)
+
+
+def _are_distributions(probs: Array, normalized: bool, xp: Any) -> bool:
     # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN
     # are false, so "all good" is asked rather than "none bad".
     sums = _row_sums(probs, xp)
     right = _near_one(sums, probs, xp) if normalized else xp.isfinite(sums)
-    return math.prod(probs.shape) == 0 or (bool(xp.all(right)) and bool(xp.min(probs) >= 0.0))
+    return bool(xp.all(right)) and bool(xp.min(probs) >= 0.0)
 
 
 def is_plain_row(probs: Array, *, normalized: bool, check: bool | None) -> bool:

@@ -1,50 +1,70 @@
 """Work on many rows in chunks: little memory, and on a host the cache and all cores.
 
-Host tensors are worked on as numpy views of the same memory, where sorting rows is many times faster. numpy lets other
-threads run while it computes, so chunks of a large host array are shared among the cores.
+Host tensors are worked on as numpy views of the same memory, where sorting rows is many times faster.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from conformal_core._arrays import array_namespace, from_host, host_view, is_tracing
 
 Array = Any
 
-# Elements worked on at a time: a few arrays of them fit in a core's cache on a host, and in a corner of a device.
+# Elements worked on at a time: a few arrays of them fit in a core's cache, or in a corner of a device. Threads
+# wait for one another between operations, so theirs are larger and fewer.
 _HOST_CHUNK = 1 << 17
+_THREAD_CHUNK = 1 << 19
 _DEVICE_CHUNK = 1 << 28
 
 
-def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None) -> Array:
+def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None, threads: bool = False) -> Array:
     """Apply a function to ``rows`` (..., K) and arrays of one value a row (...), a chunk of rows at a time.
 
     The function gets numpy arrays where ``rows`` lives on a host, and the result goes back to the library of ``rows``.
+    ``threads`` shares the chunks of a host array among the cores, which is worth it where rows are sorted: numpy lets
+    other threads run while it does.
     """
     if is_tracing(rows):
         return function(rows, *others)
     view = host_view(rows)
     arrays = (rows, *others) if view is None else (view, *(host_view(other) for other in others))
     lead, size = rows.shape[:-1], math.prod(rows.shape)
-    chunk = _DEVICE_CHUNK if view is None else _HOST_CHUNK
+    chunk = _DEVICE_CHUNK if view is None else _THREAD_CHUNK if threads else _HOST_CHUNK
     if size <= chunk:
         result = function(*arrays)
-    else:
-        xp = array_namespace(rows=arrays[0])
-        flat = [x if x is None else xp.reshape(x, (-1, *x.shape[len(lead) :])) for x in arrays]
-        step = max(1, chunk // rows.shape[-1])
-        starts = range(0, math.prod(lead), step)
-        calls = ([x if x is None else x[i : i + step, ...] for x in flat] for i in starts)
-        parts = [function(*call) for call in calls] if view is None else _on_threads(function, calls)
-        result = xp.concat(parts)
-        result = xp.reshape(result, (*lead, *result.shape[1:]))
+        return result if view is None else from_host(result, rows)
+    xp = array_namespace(rows=arrays[0])
+    flat = [x if x is None else xp.reshape(x, (-1, *x.shape[len(lead) :])) for x in arrays]
+    step = max(1, chunk // rows.shape[-1])
+    starts = range(0, math.prod(lead), step)
+
+    def part(i: int) -> Array:
+        return function(*(x if x is None else x[i : i + step, ...] for x in flat))
+
+    result = xp.concat([part(i) for i in starts]) if view is None else _gather(part, starts, step, threads=threads)
+    result = xp.reshape(result, (*lead, *result.shape[1:]))
     return result if view is None else from_host(result, rows)
 
 
-def _on_threads(function: Callable[..., Array], calls: Iterable[list[Array]]) -> list[Array]:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (import time, for large batches only)
+def _gather(part: Callable[[int], Array], starts: range, step: int, *, threads: bool) -> Array:
+    """Put the parts into one array as they come: a part is copied while it is in the cache."""
+    first = part(starts[0])
+    result = np.empty((starts.stop, *first.shape[1:]), dtype=first.dtype)
+    result[:step] = first
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda call: function(*call), calls))
+    def fill(i: int) -> None:
+        result[i : i + step] = part(i)
+
+    if threads:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (import time, for large batches only)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(fill, starts[1:]))
+    else:
+        for i in starts[1:]:
+            fill(i)
+    return result

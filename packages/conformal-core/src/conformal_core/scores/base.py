@@ -1,7 +1,7 @@
 """What classification scores share: the check of their rows, all labels or one, and prediction sets."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,11 +37,14 @@ class Score:
         Whether rows must sum to 1. False accepts any finite numbers that are not negative.
     randomized : bool
         Whether each row needs a uniform draw.
+    sorts : bool
+        Whether rows are sorted, which is worth sharing among the cores.
     """
 
     __slots__ = ()
     normalized: bool
     randomized: bool = False
+    sorts: ClassVar[bool] = False
 
     def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
         """Score all labels (..., K), or those given (...), of rows that were checked."""
@@ -125,7 +128,7 @@ class Score:
         has_classes("probs", probs)
         u = self.draw(probs, u, check)
         if not reads_values(probs, check):
-            return map_rows(function, probs, labels, u)
+            return map_rows(function, probs, labels, u, threads=self.sorts)
 
         def checked(p: Array, y: Array | None, v: Array | None) -> Array:
             if not is_distribution(p, normalized=self.normalized):
@@ -133,7 +136,7 @@ class Score:
             return function(p, y, v)
 
         try:
-            return map_rows(checked, probs, labels, u)
+            return map_rows(checked, probs, labels, u, threads=self.sorts)
         except _NotProbabilitiesError:
             raise refusal_of_distribution("probs", probs, xp) from None
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from conformal_core._arrays import array_namespace, device
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
@@ -26,6 +28,7 @@ class _Cumulative(Score):
     """The share of mass down to the label, plus a penalty for deep ranks."""
 
     __slots__ = ()
+    sorts: ClassVar[bool] = True
     if TYPE_CHECKING:
 
         @property
@@ -35,20 +38,18 @@ class _Cumulative(Score):
 
     def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
         """Mass down to the label, relative to the row's, plus the penalty of its rank."""
-        u = None if u is None else u[..., None]
         if labels is None:
-            return self._all_labels(probs, u)
+            return self._all_labels(probs, None if u is None else u[..., None])
         xp = array_namespace(probs=probs)
-        mass, total = _masses(_blocks(probs, xp), xp)
-        mass = xp.concat([xp.zeros_like(mass[..., :1]), mass], axis=-1)
-        own = take_label(probs, labels, xp)[..., None]
-        rank = xp.sum(xp.astype(probs >= own, xp.int64), axis=-1, keepdims=True)
-        through = xp.take_along_axis(mass, rank, axis=-1)
-        before = None
+        within, before, total = _masses(probs, xp)
+        own = take_label(probs, labels, xp)
+        rank = xp.sum(xp.astype(probs >= own[..., None], xp.int64), axis=-1)
+        through = _mass_of(rank, within, before, xp)
+        less = None
         if u is not None:
-            better = xp.sum(xp.astype(probs > own, xp.int64), axis=-1, keepdims=True)
-            before = xp.take_along_axis(mass, better, axis=-1)
-        return self._score(own, through, before, total, rank, u, xp)[..., 0]
+            better = xp.sum(xp.astype(probs > own[..., None], xp.int64), axis=-1)
+            less = xp.where(better > 0, _mass_of(better, within, before, xp), xp.zeros_like(through))
+        return self._score(own, through, less, total, rank, u, xp)
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Find the first class that does not fit: all that are strictly more probable are in."""
@@ -57,33 +58,33 @@ class _Cumulative(Score):
         xp = array_namespace(probs=probs)
         qhat = xp.asarray(qhat, dtype=probs.dtype, device=device(probs))
         blocks = _blocks(probs, xp)
-        count, width = blocks.shape[-2:]
-        ends = xp.stack(_partial_sums(_partial_sums(blocks)[-1]))
+        count, width = blocks.shape[:2]
+        ends = xp.stack(_partial_sums(_partial_sums(xp.moveaxis(blocks, 1, 0))[-1]))
         total = _positive(ends[-1, ...], xp)
         ranks = xp.reshape(xp.arange(1, count * width + 1, device=device(probs)), (-1, *(1 for _ in total.shape)))
         # Scores never fall from one rank to the next: the blocks that fit come first, the next one holds the crossing.
-        scores = ends / total + self._penalty(ranks[width - 1 :: width, ...], probs.dtype, xp)
+        scores = self._penalized(ends / total, ranks[width - 1 :: width, ...], xp)
         fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
         crossing = xp.where(fit < count, fit, xp.full_like(fit, count - 1))
-        rows = xp.reshape(xp.arange(math.prod(total.shape), device=device(probs)), total.shape)
-        block = xp.take(xp.reshape(blocks, (-1, width)), xp.reshape(rows * count + crossing, (-1,)), axis=0)
-        block = xp.reshape(block, (*total.shape, width))
+        places = xp.broadcast_to(crossing[None, None, ...], (1, width, *total.shape))
+        block = xp.take_along_axis(blocks, places, axis=0)[0, ...]
         ends = xp.concat([xp.zeros_like(ends[:1, ...]), ends])
         before = xp.take_along_axis(ends, crossing[None, ...], axis=0)
         within = before + xp.stack(_partial_sums(block))
-        scores = within / total + self._penalty(crossing * width + ranks[:width, ...], probs.dtype, xp)
-        fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)[..., None]
-        last = xp.take_along_axis(block, xp.where(fit < width, fit, xp.full_like(fit, width - 1)), axis=-1)
-        bound = xp.where(fit < width, last, xp.zeros_like(last))
-        no_mass = self._penalty(ranks[probs.shape[-1] - 1, ...], probs.dtype, xp) + _NO_MASS
-        return probs > xp.where(qhat >= no_mass, -xp.ones_like(bound), bound)
+        scores = self._penalized(within / total, crossing * width + ranks[:width, ...], xp)
+        fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
+        last = xp.take_along_axis(block, xp.where(fit < width, fit, xp.full_like(fit, width - 1))[None, ...], axis=0)
+        bound = xp.where(fit < width, last[0, ...], xp.zeros_like(total))
+        no_mass = self._penalized(xp.full_like(total, _NO_MASS), ranks[probs.shape[-1] - 1, ...], xp)
+        return probs > xp.where(qhat >= no_mass, -xp.ones_like(bound), bound)[..., None]
 
     def _all_labels(self, probs: Array, u: Array | None) -> Array:
         xp = array_namespace(probs=probs)
         classes = probs.shape[-1]
         ordered, order = descending(probs, xp)
-        mass, total = _masses(_blocks(probs, xp), xp)
-        mass = mass[..., :classes]
+        within, before_block, total = _masses(probs, xp)
+        mass = xp.reshape(xp.moveaxis(before_block + within, 0, 1), (-1, *probs.shape[:-1]))
+        mass, total = xp.moveaxis(mass[:classes, ...], 0, -1), total[..., None]
         before = None
         if u is not None:
             before = xp.concat([xp.zeros_like(mass[..., :1]), mass[..., :-1]], axis=-1)
@@ -102,11 +103,13 @@ class _Cumulative(Score):
             # Rounding must not lift the randomized score above the deterministic one.
             through = xp.where(part < through, part, through)
         share = xp.where(own > 0, through / total, xp.full_like(own, _NO_MASS))
-        return share + self._penalty(rank, own.dtype, xp) if self.penalty else share
+        return self._penalized(share, rank, xp)
 
-    def _penalty(self, rank: Array, dtype: Any, xp: Any) -> Array:
-        deep = xp.astype(rank - self.free_ranks, dtype)
-        return self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
+    def _penalized(self, share: Array, rank: Array, xp: Any) -> Array:
+        if not self.penalty:
+            return share
+        deep = xp.astype(rank - self.free_ranks, share.dtype)
+        return share + self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,27 +186,43 @@ class RAPS(_Cumulative):
 
 
 def _blocks(probs: Array, xp: Any) -> Array:
-    """Rows sorted from the largest down, padded with zeros and cut into blocks: (..., blocks, width)."""
+    """Rows sorted from the largest down, padded with zeros and cut into blocks: (blocks, width, ...).
+
+    Classes come first, so that a sum over classes adds up whole vectors of rows.
+    """
     classes = probs.shape[-1]
     width = math.isqrt(classes - 1) + 1
     count = -(-classes // width)
+    ordered = xp.flip(xp.moveaxis(xp.sort(probs, axis=-1, stable=False), -1, 0), axis=0)
     if missing := count * width - classes:
-        padding = xp.zeros((*probs.shape[:-1], missing), dtype=probs.dtype, device=device(probs))
-        probs = xp.concat([padding, probs], axis=-1)
-    return xp.reshape(xp.flip(xp.sort(probs, axis=-1, stable=False), axis=-1), (*probs.shape[:-1], count, width))
+        padding = xp.zeros((missing, *probs.shape[:-1]), dtype=probs.dtype, device=device(probs))
+        ordered = xp.concat([ordered, padding])
+    if isinstance(ordered, np.ndarray):
+        ordered = np.ascontiguousarray(ordered)
+    return xp.reshape(ordered, (count, width, *probs.shape[:-1]))
 
 
 def _partial_sums(values: Array) -> list[Array]:
-    """Partial sums over the last axis, an array for each number of terms, added from the left."""
-    return list(accumulate(values[..., j] for j in range(values.shape[-1])))
+    """Partial sums over the first axis, an array for each number of terms, added from the left."""
+    return list(accumulate(values[j, ...] for j in range(values.shape[0])))
 
 
-def _masses(blocks: Array, xp: Any) -> tuple[Array, Array]:
-    """Mass of the first 1, 2, … labels, (..., blocks · width), and of the row, (..., 1)."""
-    within = xp.stack(_partial_sums(blocks), axis=-1)
-    ends = xp.stack(_partial_sums(within[..., -1]), axis=-1)
-    before = xp.concat([xp.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
-    return xp.reshape(before[..., None] + within, (*blocks.shape[:-2], -1)), _positive(ends[..., -1:], xp)
+def _masses(probs: Array, xp: Any) -> tuple[Array, Array, Array]:
+    """Mass within each block down to each place, (width, blocks, ...), before each block, and of the row, (...)."""
+    within = xp.stack(_partial_sums(xp.moveaxis(_blocks(probs, xp), 1, 0)))
+    ends = xp.stack(_partial_sums(within[-1, ...]))
+    before = xp.concat([xp.zeros_like(ends[:1, ...]), ends[:-1, ...]])
+    return within, before, _positive(ends[-1, ...], xp)
+
+
+def _mass_of(rank: Array, within: Array, before: Array, xp: Any) -> Array:
+    """Mass of each row's ``rank`` most probable labels, (...); rank 0 reads whatever stands at the end."""
+    width, count = within.shape[:2]
+    block, place = (rank - 1) // width, (rank - 1) % width
+    block = xp.where(rank > 0, block, xp.zeros_like(block))
+    flat = xp.reshape(within, (width * count, *within.shape[2:]))
+    part = xp.take_along_axis(flat, (place * count + block)[None, ...], axis=0)
+    return (xp.take_along_axis(before, block[None, ...], axis=0) + part)[0, ...]
 
 
 def _positive(total: Array, xp: Any) -> Array:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core.scores._order import descending, over_ties, to_labels
@@ -46,6 +46,7 @@ class SAPS(Score):
     weight: float = 0.2
     randomized: bool = False
     normalized: bool = True
+    sorts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:

@@ -40,31 +40,33 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
     xp = array_namespace(rows=arrays[0])
     flat = [x if x is None else xp.reshape(x, (-1, *x.shape[len(lead) :])) for x in arrays]
     step = max(1, chunk // rows.shape[-1])
-    starts = range(0, math.prod(lead), step)
+    count = math.prod(lead)
 
-    def part(i: int) -> Array:
-        return function(*(x if x is None else x[i : i + step, ...] for x in flat))
+    def part(start: int, end: int) -> Array:
+        return function(*(x if x is None else x[start:end, ...] for x in flat))
 
-    result = xp.concat([part(i) for i in starts]) if view is None else _gather(part, starts, step, threads=threads)
+    if view is not None:
+        result = _gather(part, count, step, threads=threads)
+    else:
+        result = xp.concat([part(start, start + step) for start in range(0, count, step)])
     result = xp.reshape(result, (*lead, *result.shape[1:]))
     return result if view is None else from_host(result, rows)
 
 
-def _gather(part: Callable[[int], Array], starts: range, step: int, *, threads: bool) -> Array:
+def _gather(part: Callable[[int, int], Array], count: int, step: int, *, threads: bool) -> Array:
     """Put the parts into one array as they come: a part is copied while it is in the cache."""
-    first = part(starts[0])
-    result = np.empty((starts.stop, *first.shape[1:]), dtype=first.dtype)
-    result[:step] = first
+    first = part(0, 1)
+    result = np.empty((count, *first.shape[1:]), dtype=first.dtype)
 
-    def fill(i: int) -> None:
-        result[i : i + step] = part(i)
+    def fill(start: int) -> None:
+        result[start : start + step] = part(start, start + step)
 
     if threads:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (import time, for large batches only)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, starts[1:]))
+            list(pool.map(fill, range(0, count, step)))
     else:
-        for i in starts[1:]:
-            fill(i)
+        for start in range(0, count, step):
+            fill(start)
     return result

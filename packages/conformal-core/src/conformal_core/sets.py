@@ -132,15 +132,21 @@ def rank_reliability(
     if kind not in ("normalized", "reciprocal"):
         raise ValueError(f"kind must be 'normalized' or 'reciprocal', got {kind!r}")
     xp, qhat = _scores_and_threshold(scores, qhat, check)
-    own = take_label(scores, labels_of_rows(labels, scores, check=check), xp)
-    rank = xp.sum(xp.astype(scores < own[..., None], scores.dtype), axis=-1)
+    own = take_label(scores, labels_of_rows(labels, scores, check=check))
+    rank = _count(scores < own[..., None], scores.dtype, xp)
     if kind == "reciprocal":
         value = 1.0 / (rank + 1.0)
     else:
-        size = xp.sum(xp.astype(scores <= qhat[..., None], scores.dtype), axis=-1)
+        size = _count(scores <= qhat[..., None], scores.dtype, xp)
         # Where the set is empty the label is outside it: any finite quotient will do.
         value = 1.0 - rank / xp.where(size > 0, size, xp.ones_like(size))
     return xp.where(own <= qhat, value, xp.zeros_like(value))
+
+
+def _count(mask: Array, dtype: Any, xp: Any) -> Array:
+    if isinstance(mask, np.ndarray):
+        return np.count_nonzero(mask, axis=-1).astype(dtype)
+    return xp.sum(xp.astype(mask, dtype), axis=-1)
 
 
 def with_top(inside: Array, scores: Array, xp: Any) -> Array:
@@ -150,11 +156,11 @@ def with_top(inside: Array, scores: Array, xp: Any) -> Array:
     return inside | (top & ~xp.any(inside, axis=-1, keepdims=True))
 
 
-def take_label(values: Array, labels: Array, xp: Any) -> Array:
+def take_label(values: Array, labels: Array) -> Array:
     """Value of each row's label: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
     if isinstance(values, np.ndarray) and values.ndim == 1:
         return np.asarray(values[labels])
-    return xp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
+    return array_namespace(values=values).take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 
 def p_values(

@@ -42,7 +42,7 @@ class _Cumulative(Score):
             return self._all_labels(probs, None if u is None else u[..., None])
         xp = array_namespace(probs=probs)
         within, before, total = _masses(probs, xp)
-        own = take_label(probs, labels, xp)
+        own = take_label(probs, labels)
         rank = xp.sum(xp.astype(probs >= own[..., None], xp.int64), axis=-1)
         through = _mass_of(rank, within, before, xp)
         less = None

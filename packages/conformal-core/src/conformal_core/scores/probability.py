@@ -36,7 +36,7 @@ class LAC(Score):
 
     def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
         """One minus the probability."""
-        return 1.0 - (probs if labels is None else take_label(probs, labels, array_namespace(probs=probs)))
+        return 1.0 - (probs if labels is None else take_label(probs, labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,6 @@ class Margin(Score):
         # The rival of the top label is the runner-up: the top itself where two tie.
         runner_up = xp.max(xp.where(at_top, xp.zeros_like(probs), probs), axis=-1, keepdims=True)
         runner_up = xp.where(xp.sum(xp.astype(at_top, xp.int64), axis=-1, keepdims=True) > 1, top, runner_up)
-        own = probs if labels is None else take_label(probs, labels, xp)[..., None]
+        own = probs if labels is None else take_label(probs, labels)[..., None]
         margin = xp.where(own == top, runner_up, top) - own
         return margin if labels is None else margin[..., 0]

@@ -62,7 +62,7 @@ class SAPS(Score):
             places = xp.broadcast_to(xp.arange(probs.shape[-1], device=device(probs)), probs.shape)
             better = to_labels(over_ties(ordered, places, xp, last=False), order, xp)
         else:
-            own = take_label(probs, labels, xp)[..., None]
+            own = take_label(probs, labels)[..., None]
             better = xp.sum(xp.astype(probs > own, xp.int64), axis=-1, keepdims=True)
         deep = top + (xp.astype(better - 1, probs.dtype) + u) * self.weight
         scores = xp.where(better == 0, u * top, deep)

@@ -21,11 +21,11 @@ def check_count(name: str, value: int) -> int:
 
 
 def check_share(name: str, value: float) -> float:
-    """Return `value` if it lies in [0, 1]."""
+    """Return `value` if it lies in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must lie in (0, 1], got {value}")
     return value
 
 

@@ -32,8 +32,8 @@ def mix_residual(
     ----------
     components : Tensor, shape (B, n, d)
     h : Tensor, shape (B, d)
-    gamma : float in [0, 1]
-        Weight of the component.  **0 means no mixing**: the components are used as they are.
+    gamma : float in (0, 1]
+        Weight of the component; with ``convex``, 1 leaves the components as they are.
     mixing : {"convex", "additive"}
     match_magnitude : bool
 
@@ -55,7 +55,7 @@ def mix_residual(
     h = h.unsqueeze(-2)
     if match_magnitude:
         components = components * _length_ratio(h, components).to(components.dtype)
-    if gamma == 0:
+    if gamma == 1 and mixing == "convex":
         return components
     return (h if mixing == "additive" else (1 - gamma) * h) + gamma * components
 
@@ -71,7 +71,8 @@ def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
 class Decomposition(nn.Module):
     """Map a feature (B, d) to n components (B, n, d).
 
-    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped (METHOD §4.1).  ``mlp`` is
+    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped (section RSC of
+    arXiv:2605.03820).  ``mlp`` is
     ``W₂ ReLU(W₁ h + b₁) + b₂`` without a ReLU on the components, as in the released code.  `residual`, `mixing` and
     `match_magnitude` are passed to `mix_residual`.
 
@@ -83,8 +84,8 @@ class Decomposition(nn.Module):
         Number of components n.
     kind : {"linear", "mlp"}
         ``mlp`` costs d² more parameters and one more (B, d) × (d, d) product.
-    residual : float in [0, 1]
-        γ of `mix_residual`; 0 means no mixing.
+    residual : float in (0, 1]
+        γ of `mix_residual`; 1 is the component alone.
     mixing : {"convex", "additive"}
     match_magnitude : bool
 
@@ -106,7 +107,7 @@ class Decomposition(nn.Module):
         *,
         components: int = 10,
         kind: Kind = "linear",
-        residual: float = 0.0,
+        residual: float = 1.0,
         mixing: Mixing = "convex",
         match_magnitude: bool = False,
     ) -> None:

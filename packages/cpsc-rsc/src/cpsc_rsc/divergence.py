@@ -26,7 +26,7 @@ def divergence_loss(
     r"""Consistency minus diversity of components, as distributions over the feature axis.
 
     ``consistency · mean_k D(P(h)‖P(c_k)) − diversity · mean_{i≠j} D(P(c_i)‖P(c_j))`` with ``P = softmax`` over d,
-    averaged over the batch (METHOD §4.2).  Computed in float32 for half-precision input, also under autocast.
+    averaged over the batch.  Computed in float32 for half-precision input, also under autocast.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def represent(
     qhat: Mapping[str, Tensor] | None = None,
     check: bool | None = None,
 ) -> dict[str, Tensor]:
-    """Return the representation of each modality to be used at inference (METHOD §7).
+    """Return the representation of each modality to be used at inference.
 
     The representation must be one the heads were trained for.  ``features`` is h itself: right when the heads also
     learn on h, or with residual mixing.  ``mean`` is the mean of all components.  ``collaborative`` puts the label

@@ -42,7 +42,7 @@ class Calibrated(NamedTuple):
 
 
 class RepresentationSelfCalibration(nn.Module):
-    """Decompose a feature, keep the components a conformal predictor finds reliable, recompose (METHOD §4).
+    """Decompose a feature, keep the components a conformal predictor finds reliable, recompose.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class RepresentationSelfCalibration(nn.Module):
         Feature width d.
     components, top_k : int
         n components of which K are kept, 1 ≤ K ≤ n.
-    residual : float in [0, 1]
-        γ of ``c ← (1 − γ)·h + γ·c``; 0 means no mixing.
+    residual : float in (0, 1]
+        γ of ``c ← (1 − γ)·h + γ·c``; 1 is the component alone.
     mixing : {"convex", "additive"}
         ``additive`` is ``c ← h + γ·c``.
     match_magnitude : bool
@@ -89,7 +89,7 @@ class RepresentationSelfCalibration(nn.Module):
         *,
         components: int = 10,
         top_k: int = 3,
-        residual: float = 0.0,
+        residual: float = 1.0,
         mixing: Mixing = "convex",
         match_magnitude: bool = False,
         decomposition: Kind = "linear",

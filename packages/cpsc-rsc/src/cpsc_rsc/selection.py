@@ -41,7 +41,7 @@ def rate(
     kind: Reliability = "normalized",
     check: bool | None = None,
 ) -> Rated:
-    """Rate each component by the rank of its label in the prediction set of the component (METHOD §3, §4.3).
+    """Rate each component by the rank of its label in the prediction set of the component.
 
     The head sees the components as one batch (B·n, d), without gradient, and, if it is a module, in eval mode: q̂ was
     found with dropout off, and running statistics must not learn from components.  Its modes are put back.
@@ -134,7 +134,7 @@ def top_k(reliability: Tensor, score: Tensor, k: int) -> Tensor:
 
 
 def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None = None) -> Tensor:
-    """Average the selected components, by their reliability if it is given (METHOD §4.4).
+    """Average the selected components, by their reliability if it is given.
 
     Proposition 1 of the source: for any reference v, ``‖h̃ − v‖ ≤ Σ_k w_k ‖c_k − v‖ ≤ max_k ‖c_k − v‖`` over the
     selected components, because the weights w are not negative and sum to one (the triangle inequality).

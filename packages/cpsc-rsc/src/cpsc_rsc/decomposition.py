@@ -71,8 +71,7 @@ def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
 class Decomposition(nn.Module):
     """Map a feature (B, d) to n components (B, n, d).
 
-    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped (section RSC of
-    arXiv:2605.03820).  ``mlp`` is
+    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped, as in arXiv:2605.03820.  ``mlp`` is
     ``W₂ ReLU(W₁ h + b₁) + b₂`` without a ReLU on the components, as in the released code.  `residual`, `mixing` and
     `match_magnitude` are passed to `mix_residual`.
 

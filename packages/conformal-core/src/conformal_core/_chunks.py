@@ -5,6 +5,7 @@ Host tensors are worked on as numpy views of the same memory, where sorting rows
 
 import math
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ Array = Any
 _HOST_CHUNK = 1 << 17
 _THREAD_CHUNK = 1 << 19
 _DEVICE_CHUNK = 1 << 28
+
+_kept = threading.local()
 
 
 def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None, threads: bool = False) -> Array:
@@ -53,20 +56,40 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
     return result if view is None else from_host(result, rows)
 
 
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """Uninitialised array that a thread finds again, by name, for its next chunk.
+
+    Fresh memory costs more than the arithmetic on it: the system hands it out page by page. Outside :func:`map_rows`
+    nothing is kept.
+    """
+    pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_kept, "pool", None)
+    if pool is None:
+        return np.empty(shape, dtype=dtype)
+    size = math.prod(shape)
+    if name not in pool or pool[name].size < size or pool[name].dtype != dtype:
+        pool[name] = np.empty(size, dtype=dtype)
+    return pool[name][:size].reshape(shape)
+
+
 def _gather(part: Callable[[int, int], Array], count: int, step: int, *, threads: bool) -> Array:
     """Put the parts into one array as they come: a part is copied while it is in the cache."""
     first = part(0, 1)
     result = np.empty((count, *first.shape[1:]), dtype=first.dtype)
 
-    def fill(start: int) -> None:
-        result[start : start + step] = part(start, start + step)
+    def fill(starts: range) -> None:
+        _kept.pool = {}
+        try:
+            for start in starts:
+                result[start : start + step] = part(start, start + step)
+        finally:
+            _kept.pool = None
 
-    if threads:
+    workers = min(os.cpu_count() or 1, -(-count // step)) if threads else 1
+    if workers > 1:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (import time, for large batches only)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(0, count, step)))
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, [range(i * step, count, workers * step) for i in range(workers)]))
     else:
-        for start in range(0, count, step):
-            fill(start)
+        fill(range(0, count, step))
     return result

@@ -7,13 +7,16 @@ one block in detail.
 """
 
 import math
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
+from conformal_core._chunks import scratch
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import prediction_set, take_label
@@ -36,20 +39,21 @@ class _Cumulative(Score):
         @property
         def free_ranks(self) -> int: ...
 
-    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Mass down to the label, relative to the row's, plus the penalty of its rank."""
         if labels is None:
             return self._all_labels(probs, None if u is None else u[..., None])
         xp = array_namespace(probs=probs)
-        within, before, total = _masses(probs, xp)
+        blocks = _blocks(probs, xp)
+        ends = _ends(blocks, xp)
         own = take_label(probs, labels)
         rank = xp.sum(xp.astype(probs >= own[..., None], xp.int64), axis=-1)
-        through = _mass_of(rank, within, before, xp)
+        through = _mass_of(rank, blocks, ends, xp)
         less = None
         if u is not None:
             better = xp.sum(xp.astype(probs > own[..., None], xp.int64), axis=-1)
-            less = xp.where(better > 0, _mass_of(better, within, before, xp), xp.zeros_like(through))
-        return self._score(own, through, less, total, rank, u, xp)
+            less = xp.where(better > 0, _mass_of(better, blocks, ends, xp), xp.zeros_like(through))
+        return self._score(own, through, less, _positive(ends[-1, ...], xp), rank, u, xp)
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Find the first class that does not fit: all that are strictly more probable are in."""
@@ -59,18 +63,15 @@ class _Cumulative(Score):
         qhat = xp.asarray(qhat, dtype=probs.dtype, device=device(probs))
         blocks = _blocks(probs, xp)
         count, width = blocks.shape[:2]
-        ends = xp.stack(_partial_sums(_partial_sums(xp.moveaxis(blocks, 1, 0))[-1]))
+        ends = _ends(blocks, xp)
         total = _positive(ends[-1, ...], xp)
         ranks = xp.reshape(xp.arange(1, count * width + 1, device=device(probs)), (-1, *(1 for _ in total.shape)))
         # Scores never fall from one rank to the next: the blocks that fit come first, the next one holds the crossing.
-        scores = self._penalized(ends / total, ranks[width - 1 :: width, ...], xp)
+        scores = self._penalized(ends[1:, ...] / total, ranks[width - 1 :: width, ...], xp)
         fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
         crossing = xp.where(fit < count, fit, xp.full_like(fit, count - 1))
-        places = xp.broadcast_to(crossing[None, None, ...], (1, width, *total.shape))
-        block = xp.take_along_axis(blocks, places, axis=0)[0, ...]
-        ends = xp.concat([xp.zeros_like(ends[:1, ...]), ends])
-        before = xp.take_along_axis(ends, crossing[None, ...], axis=0)
-        within = before + xp.stack(_partial_sums(block))
+        block = _block(crossing, blocks, xp)
+        within = xp.take_along_axis(ends, crossing[None, ...], axis=0) + xp.stack(_partial_sums(block))
         scores = self._penalized(within / total, crossing * width + ranks[:width, ...], xp)
         fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
         last = xp.take_along_axis(block, xp.where(fit < width, fit, xp.full_like(fit, width - 1))[None, ...], axis=0)
@@ -82,9 +83,11 @@ class _Cumulative(Score):
         xp = array_namespace(probs=probs)
         classes = probs.shape[-1]
         ordered, order = descending(probs, xp)
-        within, before_block, total = _masses(probs, xp)
-        mass = xp.reshape(xp.moveaxis(before_block + within, 0, 1), (-1, *probs.shape[:-1]))
-        mass, total = xp.moveaxis(mass[:classes, ...], 0, -1), total[..., None]
+        blocks = _blocks(probs, xp)
+        ends = _ends(blocks, xp)
+        mass = xp.stack([ends[:-1, ...] + part for part in _partial_sums(xp.moveaxis(blocks, 1, 0))], axis=1)
+        mass = xp.reshape(mass, (-1, *probs.shape[:-1]))
+        mass, total = xp.moveaxis(mass[:classes, ...], 0, -1), _positive(ends[-1, ...], xp)[..., None]
         before = None
         if u is not None:
             before = xp.concat([xp.zeros_like(mass[..., :1]), mass[..., :-1]], axis=-1)
@@ -190,16 +193,22 @@ def _blocks(probs: Array, xp: Any) -> Array:
 
     Classes come first, so that a sum over classes adds up whole vectors of rows.
     """
-    classes = probs.shape[-1]
+    lead, classes = probs.shape[:-1], probs.shape[-1]
     width = math.isqrt(classes - 1) + 1
     count = -(-classes // width)
-    ordered = xp.flip(xp.moveaxis(xp.sort(probs, axis=-1, stable=False), -1, 0), axis=0)
-    if missing := count * width - classes:
-        padding = xp.zeros((missing, *probs.shape[:-1]), dtype=probs.dtype, device=device(probs))
-        ordered = xp.concat([ordered, padding])
-    if isinstance(ordered, np.ndarray):
-        ordered = np.ascontiguousarray(ordered)
-    return xp.reshape(ordered, (count, width, *probs.shape[:-1]))
+    missing = count * width - classes
+    if isinstance(probs, np.ndarray):
+        rows = scratch("rows", probs.shape, probs.dtype)
+        rows[...] = probs
+        rows.sort(axis=-1)
+        ordered = scratch("ordered", (count * width, *lead), probs.dtype)
+        ordered[:classes] = np.moveaxis(rows, -1, 0)[::-1]
+        ordered[classes:] = 0
+    else:
+        ordered = xp.flip(xp.moveaxis(xp.sort(probs, axis=-1, stable=False), -1, 0), axis=0)
+        padding = xp.zeros((missing, *lead), dtype=probs.dtype, device=device(probs))
+        ordered = xp.concat([ordered, padding]) if missing else ordered
+    return xp.reshape(ordered, (count, width, *lead))
 
 
 def _partial_sums(values: Array) -> list[Array]:
@@ -207,22 +216,32 @@ def _partial_sums(values: Array) -> list[Array]:
     return list(accumulate(values[j, ...] for j in range(values.shape[0])))
 
 
-def _masses(probs: Array, xp: Any) -> tuple[Array, Array, Array]:
-    """Mass within each block down to each place, (width, blocks, ...), before each block, and of the row, (...)."""
-    within = xp.stack(_partial_sums(xp.moveaxis(_blocks(probs, xp), 1, 0)))
-    ends = xp.stack(_partial_sums(within[-1, ...]))
-    before = xp.concat([xp.zeros_like(ends[:1, ...]), ends[:-1, ...]])
-    return within, before, _positive(ends[-1, ...], xp)
+def _ends(blocks: Array, xp: Any) -> Array:
+    """Mass down to the end of each block, (1 + blocks, ...), beginning with none."""
+    terms = (blocks[:, j, ...] for j in range(blocks.shape[1]))
+    if isinstance(blocks, np.ndarray):
+        sums = next(terms).copy()
+        for term in terms:
+            sums += term
+    else:
+        sums = reduce(operator.add, terms)
+    return xp.stack([xp.zeros_like(sums[0, ...]), *_partial_sums(sums)])
 
 
-def _mass_of(rank: Array, within: Array, before: Array, xp: Any) -> Array:
+def _block(which: Array, blocks: Array, xp: Any) -> Array:
+    """Block number ``which`` of each row, (width, ...)."""
+    places = xp.broadcast_to(which[None, None, ...], (1, *blocks.shape[1:]))
+    return xp.take_along_axis(blocks, places, axis=0)[0, ...]
+
+
+def _mass_of(rank: Array, blocks: Array, ends: Array, xp: Any) -> Array:
     """Mass of each row's ``rank`` most probable labels, (...); rank 0 reads whatever stands at the end."""
-    width, count = within.shape[:2]
-    block, place = (rank - 1) // width, (rank - 1) % width
-    block = xp.where(rank > 0, block, xp.zeros_like(block))
-    flat = xp.reshape(within, (width * count, *within.shape[2:]))
-    part = xp.take_along_axis(flat, (place * count + block)[None, ...], axis=0)
-    return (xp.take_along_axis(before, block[None, ...], axis=0) + part)[0, ...]
+    width = blocks.shape[1]
+    place = xp.where(rank > 0, rank - 1, xp.zeros_like(rank))
+    which, place = place // width, place % width
+    within = xp.stack(_partial_sums(_block(which, blocks, xp)))
+    part = xp.take_along_axis(within, place[None, ...], axis=0)
+    return (xp.take_along_axis(ends, which[None, ...], axis=0) + part)[0, ...]
 
 
 def _positive(total: Array, xp: Any) -> Array:

@@ -144,8 +144,10 @@ def rank_reliability(
 
 
 def _count(mask: Array, dtype: Any, xp: Any) -> Array:
-    if isinstance(mask, np.ndarray):
-        return np.count_nonzero(mask, axis=-1).astype(dtype)
+    if isinstance(mask, np.ndarray) and mask.shape[-1] < 1 << 24:
+        # A product in single precision counts exactly up to here, and several times faster than a sum.
+        rows = mask.reshape(-1, mask.shape[-1]).astype(np.float32)
+        return (rows @ np.ones(mask.shape[-1], dtype=np.float32)).astype(dtype).reshape(mask.shape[:-1])
     return xp.sum(xp.astype(mask, dtype), axis=-1)
 
 
@@ -158,8 +160,11 @@ def with_top(inside: Array, scores: Array, xp: Any) -> Array:
 
 def take_label(values: Array, labels: Array) -> Array:
     """Value of each row's label: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
-    if isinstance(values, np.ndarray) and values.ndim == 1:
-        return np.asarray(values[labels])
+    if isinstance(values, np.ndarray):
+        if values.ndim == 1:
+            return values[labels]
+        rows = values.reshape(-1, values.shape[-1])
+        return rows[np.arange(len(rows)), labels.reshape(-1)].reshape(labels.shape)
     return array_namespace(values=values).take_along_axis(values, labels[..., None], axis=-1)[..., 0]
 
 

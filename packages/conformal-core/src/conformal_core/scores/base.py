@@ -46,8 +46,8 @@ class Score:
     randomized: bool = False
     sorts: ClassVar[bool] = False
 
-    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
-        """Score all labels (..., K), or those given (...), of rows that were checked."""
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
+        """Score all labels (..., K), or those given (...), of rows that were checked; an int is a label of one row."""
         raise NotImplementedError
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
@@ -89,7 +89,7 @@ class Score:
             if labels is None:
                 return self.compute(probs, None, None)
             if type(labels) is int and 0 <= labels < probs.size:
-                return np.asarray(self.compute(probs, np.asarray(labels), None))
+                return np.asarray(self.compute(probs, labels, None))
         array_namespace(probs=probs)
         if labels is not None:
             labels = labels_of_rows(labels, probs, check=check)

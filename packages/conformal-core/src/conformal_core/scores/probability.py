@@ -34,7 +34,7 @@ class LAC(Score):
 
     normalized: bool = True
 
-    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """One minus the probability."""
         return 1.0 - (probs if labels is None else take_label(probs, labels))
 
@@ -62,7 +62,7 @@ class Margin(Score):
 
     normalized: bool = True
 
-    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Largest other probability minus the own."""
         xp = array_namespace(probs=probs)
         top = xp.max(probs, axis=-1, keepdims=True)

@@ -52,7 +52,7 @@ class SAPS(Score):
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be at least 0 and finite, got {self.weight}")
 
-    def compute(self, probs: Array, labels: Array | None, u: Array | None) -> Array:
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Largest probability plus a step for each rank."""
         xp = array_namespace(probs=probs)
         top = xp.max(probs, axis=-1, keepdims=True)

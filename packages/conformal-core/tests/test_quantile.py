@@ -96,7 +96,7 @@ def test_covers_with_probability_exactly_k_over_n_plus_1():
 
 def test_too_few_scores_give_infinity_and_say_the_smallest_alpha(lib):
     for n, smallest in ((9, "1/10 = 0.1"), (0, "none")):
-        with pytest.warns(UserWarning, match=rf"^{n} calibration scores are too few.*{smallest}"):
+        with pytest.warns(UserWarning, match=rf"^{n} calibration scores are too few.*{smallest}$"):
             assert float(lib.back(conformal_quantile(lib(np.arange(float(n))), alpha=0.05))) == math.inf
 
 
@@ -173,3 +173,14 @@ def test_weighted_quantiles_of_rows_are_each_on_its_own(lib):
 def test_bad_weights_are_refused(weights, test, message):
     with pytest.raises(ValueError, match=message):
         weighted_conformal_quantile(np.asarray([1.0, 2.0]), np.asarray(weights), test, alpha=0.1)
+
+
+def test_a_scalar_has_no_weighted_quantile():
+    with pytest.raises(ValueError, match=r"scores must have shape \(\.\.\., N\), got a scalar"):
+        weighted_conformal_quantile(np.asarray(1.0), np.asarray(1.0), 1.0, alpha=0.1)
+
+
+def test_order_statistics_of_a_long_row_in_any_order():
+    scores = np.random.default_rng(0).permutation(1000).astype(float)
+    for alpha in (0.9, 0.5, 0.1, 0.001):
+        assert float(conformal_quantile(scores, alpha=alpha)) == math.ceil(1001 * (1 - reference.decimal(alpha))) - 1

@@ -89,6 +89,19 @@ def test_a_batch_is_its_rows_and_the_order_of_classes_never_matters(name, values
     np.testing.assert_array_equal(score(array[:, columns]), whole[:, columns])
 
 
+@pytest.mark.parametrize("name", RANDOMIZED)
+@given(rows, st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=4))
+def test_a_randomized_batch_is_its_rows_in_any_shape(name, values, draws):
+    score, array, u = RANDOMIZED[name], np.asarray(values), np.asarray(draws[: len(values)])
+    whole = score(array, u=u)
+    labels = np.zeros(len(array), dtype=int)
+    for i in range(len(array)):
+        np.testing.assert_array_equal(score(array[i], u=u[i : i + 1].reshape(())), whole[i])
+    np.testing.assert_array_equal(score(array[None, :, None], u=u[None, :, None])[0, :, 0], whole)
+    cube = score(array[None, :, None], labels[None, :, None], u=u[None, :, None])
+    np.testing.assert_array_equal(cube[0, :, 0], whole[:, 0])
+
+
 @pytest.mark.parametrize("name", SCORES)
 def test_large_batches_are_the_same_as_small_ones(lib, name):
     """Chunks and threads change nothing."""

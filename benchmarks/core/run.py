@@ -3,8 +3,8 @@
     python benchmarks/core/run.py [--puncc PYTHON]
 
 Times are medians of rounds in which every variant runs once, in turn, in one process: compare ratios. Other libraries
-are those of requirements.txt; one that is not installed is named as such. puncc wants numpy < 2, so an environment of
-its own, whose interpreter is given; it is compared by the ratio to plain numpy there.
+are those of the requirements files; one that is not installed is named as such. puncc wants numpy < 2, so an
+environment of its own, whose interpreter is given; it is compared by the ratio to plain numpy there.
 """
 
 import argparse
@@ -96,14 +96,14 @@ def batch(score: str, rounds: int) -> None:
         jobs["conformal-core, torch tensors, unchecked"] = split(False, torch.from_numpy)
         jobs["conformal-core, torch tensors"] = split(None, torch.from_numpy)
     except ImportError:
-        print("torch: not installed")
+        print("\ntorch: not installed")
     small = {}
     for name, make in peers.BATCH.items():
         try:
             job = make(score, ALPHA)
             job(calibration[:200], labels[:200], test[:200])
         except Exception as error:  # a peer may fail in its own way, and then it is named
-            print(f"{name}, {score}: not run ({type(error).__name__}: {error})")
+            print(f"\n{name}, {score}: not run ({type(error).__name__}: {error})")
             continue
         if name == "crepes":  # compares all pairs: 1,000 rows stand for a hundred times as many
             small["crepes, 100 × 1,000 rows"] = lambda job=job: job(calibration, labels, test[:1000])

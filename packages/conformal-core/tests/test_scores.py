@@ -248,6 +248,12 @@ def test_bad_options_are_refused(build):
         build()
 
 
+def test_defaults_are_those_of_the_documentation():
+    assert RAPS() == RAPS(penalty=0.01, free_ranks=5, randomized=False, normalized=True)
+    assert SAPS() == SAPS(weight=0.2, randomized=False, normalized=True)
+    assert APS() == APS(randomized=False, normalized=True)
+
+
 def test_a_score_is_a_value():
     assert LAC() == LAC()
     assert hash(APS()) == hash(APS())

@@ -58,6 +58,12 @@ def test_reliability_is_the_definition(lib, scores, data, kind):
         assert kind == "reciprocal" or r == 0 or r >= 1 / size - 1e-6
 
 
+def test_sizes_of_any_leading_shape(lib):
+    sets = np.random.default_rng(0).random((3, 4, 5)) < 0.5
+    assert lib.back(set_size(lib(sets))).tolist() == sets.sum(-1).tolist()
+    assert int(lib.back(set_size(lib(sets[0, 0])))) == sets[0, 0].sum()
+
+
 def test_reliability_takes_any_leading_shape(lib):
     rng = np.random.default_rng(0)
     scores, labels = rng.random((3, 4, 5)), rng.integers(0, 5, (3, 1))

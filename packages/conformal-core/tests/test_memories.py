@@ -336,11 +336,11 @@ def test_states_are_plain_arrays_and_numbers():
         assert plain(memory.state_dict()), memory
 
 
-def test_too_few_scores_warn_where_a_calibration_set_is_fixed_and_not_in_a_stream():
-    memory = Fixed()
-    memory.extend(np.asarray([0.1]))
-    with pytest.warns(UserWarning, match="1 calibration scores are too few"):
-        assert memory.quantile(Fraction(1, 10)) == math.inf
+def test_a_memory_that_is_too_small_says_infinity_and_nothing_else():
+    """A stream begins with nothing, and ACI asks for levels no memory is large enough for: neither is a mistake."""
+    fixed = Fixed()
+    fixed.extend(np.asarray([0.1]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert History().quantile(Fraction(1, 10)) == math.inf
+        for memory in (fixed, History(), Window(3), Exponential(0.5)):
+            assert memory.quantile(Fraction(1, 10)) == math.inf

@@ -10,7 +10,6 @@ from conformal_core._arrays import array_namespace, device, reads_values
 from conformal_core._checks import is_finite, is_floating
 from conformal_core._rank import rank
 from conformal_core._state import State, check_state
-from conformal_core.quantile import warn_too_few
 from conformal_core.sets import sorted_p_values
 
 Array = Any
@@ -65,8 +64,6 @@ class Fixed:
         n = len(self)
         k = rank(n, alpha)
         if self._sorted is None or not 1 <= k <= n:
-            if k > n:
-                warn_too_few(n)
             return math.inf if k > n else -math.inf
         value = self._sorted[k - 1]
         return np.asarray(value) if isinstance(value, np.generic) else value

@@ -5,7 +5,7 @@ from typing import Any
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.memory.fixed import Fixed
-from conformal_core.quantile import Alpha
+from conformal_core.quantile import Alpha, warn_too_few
 
 Array = Any
 
@@ -32,6 +32,8 @@ class SplitPredictor:
         """Threshold: a 0-d array on the device of the calibration scores, or +∞ while they are too few."""
         if self._qhat is None:
             self._qhat = self._memory.quantile(self._alpha)
+            if isinstance(self._qhat, float):
+                warn_too_few(len(self._memory))
         return self._qhat
 
     def _calibrate(self, scores: Array) -> None:

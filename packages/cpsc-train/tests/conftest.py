@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from cpsc_train.cli import main
 from cpsc_train.recipes import recipe
 from cpsc_train.training import RunConfig
+
+settings.register_profile("train", deadline=None)
+settings.load_profile("train")
 
 
 @dataclass

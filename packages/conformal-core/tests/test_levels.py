@@ -207,11 +207,16 @@ def test_a_state_of_other_settings_is_refused_and_nothing_changes(name):
     for bad in ({**level.state_dict(), "version": 2}, {**level.state_dict(), "kind": "x"}, {}):
         with pytest.raises(ValueError, match="state"):
             level.load_state_dict(bad)
-    other = {"constant": Constant(0.3), "dtaci": DtACI(alpha=0.2, gammas=[0.1])}.get(name)
+    other = {"constant": Constant(0.3), "dtaci": DtACI(alpha=0.2, gammas=[0.1], window=50)}.get(name)
     if other is not None:
-        with pytest.raises(ValueError, match=r"must be '1/5'|must hold 8 experts, got 1"):
+        with pytest.raises(ValueError, match=r"alpha = '1/5' as here, got '3/10'|must hold 8 experts, got 1"):
             level.load_state_dict(other.state_dict())
     assert level.threshold(MEMORY) == before
+
+
+def test_a_window_is_part_of_the_state():
+    with pytest.raises(ValueError, match="state of DtACI must have window = 50 as here, got 500"):
+        DtACI(alpha=0.2, window=50).load_state_dict(DtACI(alpha=0.2, window=500).state_dict())
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,11 @@ def test_a_buffer_lives_in_the_library_of_its_scores(lib):
             ValueError,
             "state must be of kind 'History', got 'Window'",
         ),
-        (lambda: Window(2).load_state_dict(Window(3).state_dict()), ValueError, "size of Window must be 2"),
+        (
+            lambda: Window(2).load_state_dict(Window(3).state_dict()),
+            ValueError,
+            "state of Window must have size = 2 as here, got 3",
+        ),
         (
             lambda: History().load_state_dict({"kind": "History", "version": 9}),
             ValueError,

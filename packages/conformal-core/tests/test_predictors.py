@@ -189,6 +189,8 @@ def test_a_late_label_is_judged_by_the_set_that_was_predicted():
     assert level.current == Fraction(1, 2) + 5 * Fraction(1, 8)
     predictor.update(probs[0], 1, qhat=then)
     assert level.current == Fraction(1, 2) + 5 * Fraction(1, 8) - Fraction(1, 8)
+    for form in (np.float32(then), np.asarray(then), [then]):
+        predictor.update(probs[0], 1, qhat=form)
     with pytest.raises(ValueError, match="qhat must hold one threshold, or one for each of 2, got 3"):
         predictor.update(probs, np.zeros(2, dtype=int), qhat=[0.1, 0.2, 0.3])
 

@@ -151,6 +151,12 @@ def is_integer(name: str, array: Array, xp: Any) -> None:
         raise TypeError(f"{name} must hold integers, got {array.dtype}")
 
 
+def is_score(score: object) -> None:
+    """Refuse what cannot be called with predictions."""
+    if not callable(score):
+        raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+
+
 def is_count(name: str, value: int, *, least: int = 1) -> int:
     """Return an integer of at least ``least``; refuse anything else."""
     if isinstance(value, bool) or not isinstance(value, int):

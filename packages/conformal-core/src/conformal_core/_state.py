@@ -30,4 +30,4 @@ def check_state(state: State, kind: str, keys: Collection[str], **settings: obje
         raise ValueError(f"state of {kind} must hold {', '.join(missing)}, got only {', '.join(sorted(state))}")
     for name, value in settings.items():
         if state[name] != value:
-            raise ValueError(f"{name} of {kind} must be {value!r} as in the saved state, got {state[name]!r}")
+            raise ValueError(f"state of {kind} must have {name} = {value!r} as here, got {state[name]!r}")

@@ -59,6 +59,7 @@ class DtACI:
         if len(gammas) == 0:
             raise ValueError("gammas must hold at least one step, got none")
         self.alpha = miscoverage(alpha)
+        self._window = window
         self._experts = [ACI(alpha=alpha, gamma=gamma) for gamma in gammas]
         self._weights = np.full(len(gammas), 1.0 / len(gammas))
         a, k = float(self.alpha), len(gammas)
@@ -89,11 +90,17 @@ class DtACI:
     def state_dict(self) -> State:
         """Return the experts and their weights."""
         experts = [expert.state_dict() for expert in self._experts]
-        return {"kind": "DtACI", "version": 1, "weights": self._weights.copy(), "experts": experts}
+        return {
+            "kind": "DtACI",
+            "version": 1,
+            "window": self._window,
+            "weights": self._weights.copy(),
+            "experts": experts,
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "DtACI", {"weights", "experts"})
+        check_state(state, "DtACI", {"weights", "experts"}, window=self._window)
         if len(state["experts"]) != len(self._experts):
             raise ValueError(
                 f"state of DtACI must hold {len(self._experts)} experts, got {len(state['experts'])}: "

@@ -10,13 +10,13 @@ from sortedcontainers import SortedList
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_floating
 from conformal_core._rank import rank
-from conformal_core.memory.base import finite_floats
+from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
 
 Array = Any
 
 
-class SortedMemory:
+class SortedMemory(StreamMemory):
     """Scores in ascending order: insertion, removal and any order statistic in O(log n)."""
 
     def __init__(self) -> None:
@@ -24,23 +24,6 @@ class SortedMemory:
 
     def __len__(self) -> int:
         return len(self._sorted)
-
-    def add(self, score: float) -> None:
-        """Take in the next score of a stream."""
-        raise NotImplementedError
-
-    def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Remember scores of any shape, in their order.
-
-        Raises
-        ------
-        TypeError
-            If ``scores`` is not an array of real floating-point numbers.
-        ValueError
-            If a score is not finite. Nothing is remembered then.
-        """
-        for score in finite_floats(scores, check):
-            self.add(score)
 
     def quantile(self, alpha: Fraction, /) -> float:
         """Threshold at the exact level ``alpha``; +∞ while there are too few scores for it, −∞ from a level of 1 on."""

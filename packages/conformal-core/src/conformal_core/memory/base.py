@@ -1,6 +1,7 @@
 """What a memory is: the past scores that a new one is compared with."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
@@ -49,6 +50,27 @@ class Memory(Protocol):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved memory."""
         ...
+
+
+class StreamMemory(ABC):
+    """A memory that takes in one score after another, as numbers of the host."""
+
+    @abstractmethod
+    def add(self, score: float) -> None:
+        """Take in the next score of a stream."""
+
+    def extend(self, scores: Array, *, check: bool | None = None) -> None:
+        """Remember scores of any shape, in their order.
+
+        Raises
+        ------
+        TypeError
+            If ``scores`` is not an array of real floating-point numbers.
+        ValueError
+            If a score is not finite. Nothing is remembered then.
+        """
+        for score in finite_floats(scores, check):
+            self.add(score)
 
 
 def finite_floats(scores: Array, check: bool | None) -> list[float]:

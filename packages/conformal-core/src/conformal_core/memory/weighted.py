@@ -12,7 +12,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_floating
 from conformal_core._state import State, check_state
-from conformal_core.memory.base import finite_floats
+from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
 
 Array = Any
@@ -21,7 +21,7 @@ _BUCKET = 64
 _FADED = 1e-18  # of the newest score's weight: less than a sum of doubles can notice
 
 
-class Exponential:
+class Exponential(StreamMemory):
     """Past scores with weight decay^age: recent ones count most.
 
     The threshold is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + 1), where a score that was seen i steps
@@ -77,19 +77,6 @@ class Exponential:
         weight = self._unit * self._decay
         self._order.append((score, weight))
         self._insert(score, weight)
-
-    def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Remember scores of any shape, in their order.
-
-        Raises
-        ------
-        TypeError
-            If ``scores`` is not an array of real floating-point numbers.
-        ValueError
-            If a score is not finite. Nothing is remembered then.
-        """
-        for score in finite_floats(scores, check):
-            self.add(score)
 
     def quantile(self, alpha: Fraction, /) -> float:
         """Threshold at level ``alpha``; +∞ while the weights are too small for it, −∞ from a level of 1 on."""

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, is_integer, labels_of_rows
+from conformal_core._checks import is_count, is_integer, is_score, labels_of_rows
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.quantile import Alpha, grouped_quantiles
@@ -19,8 +19,7 @@ class ThresholdPerClass:
     _kind: str
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        if not callable(score):
-            raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+        is_score(score)
         self.score = score
         self.alpha = alpha
         self._alpha = miscoverage(alpha)

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from conformal_core._checks import is_score
 from conformal_core._state import State, check_state
 from conformal_core.level.base import Level
 from conformal_core.level.constant import Constant
@@ -27,8 +30,7 @@ class OnlinePredictor:
     _kind: str
 
     def __init__(self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None) -> None:
-        if not callable(score):
-            raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+        is_score(score)
         if (alpha is None) == (level is None):
             both = "neither" if alpha is None else "both"
             raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
@@ -51,7 +53,7 @@ class OnlinePredictor:
                 self.level.update(score, self.level.threshold(self.memory), self.memory)
                 self.memory.add(score)
             return
-        thresholds = [float(qhat)] * len(values) if isinstance(qhat, (int, float)) else [float(q) for q in qhat]
+        thresholds = [float(q) for q in np.broadcast_to(qhat, len(values) if np.ndim(qhat) == 0 else np.shape(qhat))]
         if len(thresholds) != len(values):
             raise ValueError(f"qhat must hold one threshold, or one for each of {len(values)}, got {len(thresholds)}")
         for score, threshold in zip(values, thresholds, strict=True):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from conformal_core._checks import is_score
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.memory.fixed import Fixed
@@ -19,8 +20,7 @@ class SplitPredictor:
     _kind: str
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        if not callable(score):
-            raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+        is_score(score)
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha

@@ -1,5 +1,6 @@
 """What classification scores share: the check of their rows, all labels or one, and prediction sets."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ class _NotProbabilitiesError(Exception):
     """A chunk holds a row to refuse; which one is found out on the whole array."""
 
 
-class Score:
+class Score(ABC):
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
     A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also
@@ -46,9 +47,9 @@ class Score:
     randomized: bool = False
     sorts: ClassVar[bool] = False
 
+    @abstractmethod
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Score all labels (..., K), or those given (...), of rows that were checked; an int is a label of one row."""
-        raise NotImplementedError
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Prediction sets at one threshold, of rows that were checked."""

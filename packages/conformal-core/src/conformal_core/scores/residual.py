@@ -1,5 +1,6 @@
 """Scores of regression, and the intervals they stand for."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from conformal_core._checks import is_finite, is_floating
 Array = Any
 
 
-class ResidualScore:
+class ResidualScore(ABC):
     """Base of the regression scores: a frozen callable on predictions and targets, and its inverse.
 
     A new score defines ``compute`` and ``bounds``.
@@ -23,15 +24,15 @@ class ResidualScore:
     __slots__ = ()
     columns: int = 1
 
+    @abstractmethod
     def compute(self, predictions: Array, targets: Array) -> Array:
         """Score rows that were checked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest target whose score is at most ``qhat``."""
-        raise NotImplementedError
 
-    def check_values(self, predictions: Array, xp: Any) -> None:
+    def check_values(self, predictions: Array, xp: Any) -> None:  # noqa: B027  # most scores accept all
         """Refuse predictions that make no sense, beside those that are not finite."""
 
     def __call__(self, predictions: Array, targets: Array, /, *, check: bool | None = None) -> Array:

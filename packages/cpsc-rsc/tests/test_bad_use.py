@@ -26,7 +26,7 @@ B, D, C = 4, 6, 3
         ({"residual": "0.3"}, TypeError, "residual must be a float, got str"),
         ({"mixing": "sum"}, ValueError, "mixing must be one of 'convex', 'additive', got 'sum'"),
         ({"decomposition": "conv"}, ValueError, "decomposition must be one of 'linear', 'mlp', got 'conv'"),
-        ({"divergence": "l2"}, ValueError, "divergence must be one of 'kl', 'js', got 'l2'"),
+        ({"divergence": "l2"}, ValueError, "divergence must be one of 'kl', 'js', 'js-reversed', got 'l2'"),
         ({"consistency": -0.1}, ValueError, "consistency must be finite and at least 0, got -0.1"),
         ({"diversity": float("inf")}, ValueError, "diversity must be finite and at least 0, got inf"),
         ({"diversity": None}, TypeError, "diversity must be a float, got NoneType"),
@@ -124,10 +124,11 @@ def test_mappings_name_the_modalities():
         rsc(h, labels, heads=heads, qhat={"audio": qhat["audio"]})
     with pytest.raises(ValueError, match=message):
         represent(rsc, h, mode="collaborative", predict=lambda h: h, heads=heads, qhat={"audio": qhat["audio"]})
-    with pytest.raises(
-        ValueError, match=r"features must hold the modalities \['audio', 'text'\] only, got \['video'\] too"
-    ):
+    known = r"features must hold at least one of the modalities \['audio', 'text'\] and no other"
+    with pytest.raises(ValueError, match=known):
         represent(rsc, h | {"video": h["text"]})
+    with pytest.raises(ValueError, match=known):
+        represent(rsc, {})
     with pytest.raises(TypeError, match="mode 'collaborative' needs predict, heads and qhat, got no predict, qhat"):
         represent(rsc, h, mode="collaborative", heads=heads)
     with pytest.raises(ValueError, match="predict must return logits of shape"):

@@ -58,7 +58,7 @@ def test_closed_form_equals_the_double_sum(kind, shape, scale, weights, seed):
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["kl", "js"])
+@pytest.mark.parametrize("kind", ["kl", "js", "js-reversed"])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_gradient(kind, n):
     h, c = draw(2, n, 4, 1.0)
@@ -96,7 +96,7 @@ def test_minus_kl_is_not_bounded_and_js_is():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["kl", "js"])
+@pytest.mark.parametrize("kind", ["kl", "js", "js-reversed"])
 def test_half_precision_is_computed_in_single(kind, dtype):
     h, c = (x.to(dtype) for x in draw(8, 10, 64, 3.0))
     with torch.autocast("cpu", dtype=dtype):
@@ -105,7 +105,7 @@ def test_half_precision_is_computed_in_single(kind, dtype):
     torch.testing.assert_close(got, divergence_loss(h.double(), c.double(), kind=kind).float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["kl", "js"])
+@pytest.mark.parametrize("kind", ["kl", "js", "js-reversed"])
 @pytest.mark.parametrize("norm", [0.0, 1e-6, 1e-2, 1.0, 1e2, 1e4])
 def test_value_and_gradient_are_finite_at_any_length(kind, norm):
     h, c = (torch.nn.functional.normalize(x.float(), dim=-1) * norm for x in draw(16, 10, 64, 1.0))
@@ -137,7 +137,7 @@ def test_work_does_not_grow_with_pairs():
         assert touched[1] <= 10 * touched[0]
 
 
-@pytest.mark.parametrize("kind", ["kl", "js"])
+@pytest.mark.parametrize("kind", ["kl", "js", "js-reversed"])
 def test_per_sample_gradients_by_torch_func(kind):
     h, c = draw(4, 5, 6, 1.0)
 
@@ -148,3 +148,20 @@ def test_per_sample_gradients_by_torch_func(kind):
     c.requires_grad_()
     (expected,) = torch.autograd.grad(divergence_loss(h, c, kind=kind), c)
     torch.testing.assert_close(got / 4, expected)
+
+
+def test_reversed_is_half_the_divergences_from_the_mixture():
+    """By scalar arithmetic, over true pairs, as the authors' code has it."""
+    h, c = draw(2, 3, 4, 1.0)
+
+    def reverse(p, q):
+        m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+        return sum(x * (math.log(x / a) + math.log(x / b)) / 2 for x, a, b in zip(m, p, q, strict=True))
+
+    expected = 0.0
+    for hb, cb in zip(h.softmax(-1).tolist(), c.softmax(-1).tolist(), strict=True):
+        near = sum(reverse(hb, ck) for ck in cb) / 3
+        apart = sum(reverse(cb[i], cb[j]) for i in range(3) for j in range(3) if i != j) / 6
+        expected += (0.8 * near - 0.2 * apart) / 2
+    assert divergence_loss(h, c, kind="js-reversed").item() == pytest.approx(expected, rel=1e-12)
+    assert divergence_loss(h, c[:, :1], consistency=0, kind="js-reversed") == 0

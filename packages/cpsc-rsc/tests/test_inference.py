@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -51,3 +52,19 @@ def test_collaborative_runs_each_head_twice():
         qhat=qhat,
     )
     assert sorted(calls) == ["audio", "audio", "text", "text"]
+
+
+@pytest.mark.parametrize("mode", ["features", "mean", "collaborative"])
+def test_a_missing_modality_is_left_out_and_changes_nothing_for_the_others(mode):
+    torch.manual_seed(0)
+    dims = {"audio": 6, "text": 8}
+    rsc = MultimodalSelfCalibration(dims, components=4, top_k=2)
+    heads = {m: torch.nn.Linear(d, 3) for m, d in dims.items()}
+    qhat = {m: torch.tensor(0.9) for m in dims}
+    features = {m: torch.randn(5, d) for m, d in dims.items()}
+    said = torch.randn(5, 3)
+    options = {"mode": mode, "predict": lambda _: said, "heads": heads, "qhat": qhat}
+    every = represent(rsc, features, **options)
+    alone = represent(rsc, {"text": features["text"]}, **options)
+    assert list(alone) == ["text"]
+    torch.testing.assert_close(alone["text"], every["text"], rtol=0, atol=0)

@@ -135,3 +135,13 @@ def check_modalities(name: str, got: object, expected: Iterable[str], *, more: b
         raise ValueError(f"{name} must hold every modality, got {sorted(got)} without {missing}")
     if not more and (unknown := sorted(set(got) - set(expected))):
         raise ValueError(f"{name} must hold the modalities {sorted(expected)} only, got {unknown} too")
+
+
+def check_present(name: str, got: object, known: Iterable[str]) -> None:
+    """Refuse a mapping that holds no modality, or brings an unknown one; some may be missing."""
+    if not isinstance(got, (Mapping, nn.ModuleDict)):
+        raise TypeError(f"{name} must map each modality to its own, got {type(got).__name__}")
+    if not got or not set(got) <= set(known):
+        raise ValueError(
+            f"{name} must hold at least one of the modalities {sorted(known)} and no other, got {sorted(got)}"
+        )

@@ -10,14 +10,15 @@ With :math:`\ell_i = \log p_i` and :math:`\bar\ell` the mean of the :math:`\ell_
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import math
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from cpsc_rsc._checks import check_choice, check_components, check_feature, check_weight
 
-Divergence: TypeAlias = Literal["kl", "js"]
+Divergence: TypeAlias = Literal["kl", "js", "js-reversed"]
 
 
 def divergence_loss(
@@ -35,16 +36,18 @@ def divergence_loss(
         One component has no pairs: its diversity is 0.
     consistency, diversity : float >= 0
         λ₁ and λ₂.
-    kind : {"kl", "js"}
+    kind : {"kl", "js", "js-reversed"}
         ``kl``: the Kullback–Leibler divergence.  −KL has no lower bound, so a long run can drift to −∞.
         ``js``: the Jensen–Shannon divergence, in [0, log 2].  The mean over pairs becomes the mean over i of
         ``JS(P(c_i) ‖ mean of the other components)``: equal to it for n = 2, never above it, extreme (0, log 2) for
         the same components, and O(n·d) where true pairs cost O(n²·d).
+        ``js-reversed``: what the authors' released code computes, ``½ KL(m‖p) + ½ KL(m‖q)`` with m = (p + q)/2, over
+        true pairs: O(n²·d), and without a bound.
 
     Returns
     -------
     Tensor, 0-d
-        In [−diversity·log 2, consistency·log 2] for ``js``.
+        In [−diversity·log 2, consistency·log 2] for ``js``; unbounded for the others.
 
     Raises
     ------
@@ -62,7 +65,9 @@ def divergence_loss(
     check_components("components", components, h)
     check_weight("consistency", consistency)
     check_weight("diversity", diversity)
-    terms = {"kl": _kl_terms, "js": _js_terms}[check_choice("divergence", kind, Divergence)]
+    terms = {"kl": _kl_terms, "js": _js_terms, "js-reversed": _reversed_terms}[
+        check_choice("divergence", kind, Divergence)
+    ]
     near, apart = terms(_log_probabilities(h), _log_probabilities(components))
     return (consistency * near - diversity * apart).mean()
 
@@ -80,7 +85,13 @@ def _kl_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _js_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean_k JS(h, c_k) and mean_i JS(c_i, mean of the others), each of shape (B,).
+    """Return mean_k JS(h, c_k) and mean_i JS(c_i, mean of the others), each of shape (B,)."""
+    near, apart, *_ = _JensenShannon.apply(log_h, log_c)
+    return near, apart
+
+
+def _js_plain(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `_js_terms` does, by operations that can be differentiated as often as one likes.
 
     JS(p, q) = H((p + q)/2) − (H(p) + H(q))/2 with the entropy H.
     """
@@ -92,6 +103,65 @@ def _js_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
     near = _entropy((h + c) / 2) - (entropy_h + entropy_c) / 2
     apart = _entropy((c + others) / 2) - (entropy_c + _entropy(others)) / 2
     return near.mean(dim=1), apart.mean(dim=1)
+
+
+class _JensenShannon(torch.autograd.Function):
+    """Both terms, and their gradients with respect to the logarithms, in one pass over (B, n, d).
+
+    With m = (p + q)/2, ∂JS(p, q)/∂p = ½ log(p/m): the logarithms that the value needs are all the gradient needs, which
+    is why this takes a third of the time of `_js_plain` and its backward pass.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, ...]:
+        n, tiny = log_c.shape[1], torch.finfo(log_c.dtype).tiny
+        log_h = log_h.unsqueeze(1)
+        h, c = log_h.exp(), log_c.exp()
+        log_m = (h + c).clamp_min(tiny).log() - math.log(2)
+        h_over_m, c_over_m = log_h - log_m, log_c - log_m
+        near = ((h * h_over_m).sum(dim=-1) + (c * c_over_m).sum(dim=-1)).mean(dim=1) / 2
+        near_h, near_c = h[:, 0] * h_over_m.mean(dim=1) / 2, c * c_over_m / (2 * n)
+        if n == 1:
+            return near, torch.zeros_like(near), near_h, near_c, torch.zeros_like(c)
+        others = ((c.sum(dim=1, keepdim=True) - c) / (n - 1)).clamp_min(tiny)  # a subtraction can leave −1e-9
+        log_m = (c + others).log() - math.log(2)
+        c_over_m, others_over_m = log_c - log_m, others.log() - log_m
+        apart = ((c * c_over_m).sum(dim=-1) + (others * others_over_m).sum(dim=-1)).mean(dim=1) / 2
+        # A component is also a share 1/(n−1) of what stands against each of the others.
+        against = (others_over_m.sum(dim=1, keepdim=True) - others_over_m) / (n - 1)
+        return near, apart, near_h, near_c, c * (c_over_m + against) / (2 * n)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output[2:])
+        ctx.mark_non_differentiable(*output[2:])
+
+    @staticmethod
+    def backward(ctx: Any, near: Tensor, apart: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        log_h, log_c, near_h, near_c, apart_c = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            wanted = [x for x in (log_h, log_c) if x.requires_grad]
+            found = iter(torch.autograd.grad(_js_plain(log_h, log_c), wanted, (near, apart), create_graph=True))
+            return tuple(next(found) if x.requires_grad else None for x in (log_h, log_c))
+        return near[:, None] * near_h, near[:, None, None] * near_c + apart[:, None, None] * apart_c
+
+
+def _reversed_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean_k and mean_{i≠j} of the reversed divergence, each of shape (B,)."""
+    n = log_c.shape[1]
+    near = _reversed(log_h.unsqueeze(1), log_c).mean(dim=1)
+    if n == 1:
+        return near, torch.zeros_like(near)
+    first, second = torch.triu_indices(n, n, offset=1, device=log_c.device)
+    return near, _reversed(log_c[:, first], log_c[:, second]).mean(dim=1)  # symmetric: each pair once
+
+
+def _reversed(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return ½ KL(m‖p) + ½ KL(m‖q), over the last axis."""
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return (log_m.exp() * (log_m - (log_p + log_q) / 2)).sum(dim=-1)
 
 
 def _entropy(p: Tensor) -> Tensor:

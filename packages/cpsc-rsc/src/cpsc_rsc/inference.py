@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cpsc_rsc._checks import check_choice, check_logits, check_modalities
+from cpsc_rsc._checks import check_choice, check_logits, check_modalities, check_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,6 +41,7 @@ def represent(
     ----------
     rsc : MultimodalSelfCalibration
     features : Mapping[str, Tensor], each of shape (B, d_m)
+        Of every modality, or of those that are there where some are missing; at least one.
     mode : {"features", "mean", "collaborative"}
     predict : callable, dict of (B, d_m) -> (B, C)
         The fused classifier; for ``collaborative`` only, like the next two.
@@ -52,6 +53,7 @@ def represent(
     Returns
     -------
     dict[str, Tensor], each of shape (B, d_m)
+        Of the modalities of `features`.
 
     Raises
     ------
@@ -68,17 +70,17 @@ def represent(
     torch.Size([4, 12])
     """
     check_choice("mode", mode, Mode)
-    check_modalities("features", features, rsc)
+    check_present("features", features, rsc)
     if mode == "features":
         return dict(features)
-    components = {m: rsc[m].components(features[m]) for m in rsc}
+    components = {m: rsc[m].components(features[m]) for m in rsc if m in features}
     if mode == "mean":
         return {m: c.mean(dim=1) for m, c in components.items()}
     if predict is None or heads is None or qhat is None:
         missing = [name for name, v in (("predict", predict), ("heads", heads), ("qhat", qhat)) if v is None]
         raise TypeError(f"mode 'collaborative' needs predict, heads and qhat, got no {', '.join(missing)}")
-    check_modalities("heads", heads, rsc, more=True)
-    check_modalities("qhat", qhat, rsc, more=True)
+    check_modalities("heads", heads, features, more=True)
+    check_modalities("qhat", qhat, features, more=True)
     fused = predict(dict(features))
     check_logits("predict", fused, next(iter(features.values())).shape[0])
     labels = fused.argmax(dim=-1)

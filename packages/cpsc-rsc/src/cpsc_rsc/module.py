@@ -57,7 +57,7 @@ class RepresentationSelfCalibration(nn.Module):
     match_magnitude : bool
         Rescale c to the length of h first.
     decomposition : {"linear", "mlp"}
-    divergence : {"kl", "js"}
+    divergence : {"kl", "js", "js-reversed"}
         ``js`` is bounded; see `divergence_loss`.
     consistency, diversity : float >= 0
         λ₁ and λ₂ of `divergence_loss`.

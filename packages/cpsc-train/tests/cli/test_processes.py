@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 
 
-def test_ctrl_c_leaves_a_usable_folder(tmp_path, quick):
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_end_leaves_a_usable_folder(tmp_path, quick, how, code):
     folder = tmp_path / "run"
     options = [*map(str, quick), "--epochs", "10000"]
     # A job in the background of a shell ignores the signal, and so would a process of a test that runs in one.
@@ -25,18 +28,76 @@ def test_ctrl_c_leaves_a_usable_folder(tmp_path, quick):
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     try:
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, err
-    assert "interrupted; what is there so far: cpsc evaluate" in out
+    assert process.returncode == code, err
+    assert f"interrupted; go on: cpsc train --resume {folder}; what is there so far: cpsc evaluate {folder}" in out
     assert "Traceback" not in err
     assert json.loads((folder / "environment.json").read_text())["status"] == "interrupted"
     again = subprocess.run([*COMMAND, "evaluate", str(folder)], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "the run was not finished" in again.stdout
+
+
+def test_a_killed_run_goes_on_to_the_same_end(tmp_path, quick):
+    """SIGKILL at a moment of its own choosing; the outcome is that of a run that was left alone, to the last digit."""
+    options = [*quick, "--epochs", "12", "-q", "--set", "checkpoints.every_steps=1", "--set", "ema=0.9"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*COMMAND, "train", "--out", whole, *options], check=True, capture_output=True)
+    process = subprocess.Popen([*COMMAND, "train", "--out", str(killed), *map(str, options)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(killed.glob("checkpoints/step-*7.pt"))) == 0 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (killed / "results.json").exists()
+    assert json.loads((killed / "environment.json").read_text())["status"] == "running"
+    subprocess.run([*COMMAND, "train", "--resume", killed, "-q"], check=True, capture_output=True)
+    assert outcome(killed) == outcome(whole)
+
+
+def outcome(folder):
+    """Everything a run says but how long it took."""
+    results = json.loads((folder / "results.json").read_text()) | {"seconds": 0}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    arrays = (folder / "predictions.npz").read_bytes()
+    return results, [line | {"seconds": 0, "time": 0} for line in lines], arrays
+
+
+def test_two_processes_are_one(tmp_path, quick):
+    """The same q̂, losses to seven digits, and the same metrics, on the same global batches with a remainder."""
+    settings = ["encoders.fou.hidden=32", "encoders.kar.hidden=32", "batch_size=33", "optimizer.accumulate=2"]
+    options = [*map(str, quick), "--modalities", "fou,kar", "-q", *(w for s in settings for w in ("--set", s))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train"]
+    found = subprocess.run([*launcher, "--out", two, *options], check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("Test accuracy, %") == 1  # the first process alone speaks
+    (first, lines, _), (second, others, _) = outcome(one), outcome(two)
+    for line, other in zip(lines, others, strict=True):
+        assert line["train"] == pytest.approx(other["train"], rel=1e-5)
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert line["qhat"] == pytest.approx(other["qhat"], abs=1e-5)
+        assert line["validation"]["accuracy"] == other["validation"]["accuracy"]
+    for name, seen in first["test"].items():
+        assert seen["accuracy"] == second["test"][name]["accuracy"]
+        for head, sets in seen["coverage"].items():
+            assert sets["coverage"] == second["test"][name]["coverage"][head]["coverage"]
+            assert sets["qhat"] == pytest.approx(second["test"][name]["coverage"][head]["qhat"], abs=1e-5)
+
+
+def test_a_mistake_is_told_once_by_two_processes(tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train", "--out", str(tmp_path / "run")]
+    found = subprocess.run([*launcher, "--set", "batch_size=1"], check=False, capture_output=True, text=True)
+    assert found.returncode != 0
+    assert found.stderr.count("cpsc: error: batch_size must be at least the number of processes, 2, got 1") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_does_not_wait_for_torch():

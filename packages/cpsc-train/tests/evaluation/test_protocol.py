@@ -1,21 +1,14 @@
+import json
+
 import numpy as np
 import pytest
-import torch
 
-from cpsc_train.data import Batch, Noise
+from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions, coverage, measure
 
 
 def predictions(labels, probabilities):
     return Predictions(np.asarray(labels), {head: np.asarray(p, dtype=float) for head, p in probabilities.items()})
-
-
-def test_accuracy_and_likelihood_by_hand():
-    seen = predictions([0, 1, 1], {"a": [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], "fused": [[1, 0], [0, 1], [1, 0]]})
-    assert seen.accuracy == pytest.approx({"a": 2 / 3, "fused": 2 / 3})
-    likelihood = seen.negative_log_likelihood
-    assert likelihood["a"] == pytest.approx(-np.log([0.9, 0.4, 0.8]).mean())
-    assert np.isfinite(likelihood["fused"])
 
 
 def test_coverage_by_hand():
@@ -29,37 +22,42 @@ def test_coverage_by_hand():
     # sets hold the classes with probability ≥ .2: {0}, {1}, {0, 1}, {0}; labels 0, 0, 1, 1
     assert report["coverage"] == pytest.approx(2 / 4)
     assert report["mean_size"] == pytest.approx((1 + 1 + 2 + 1) / 4)
+    assert report["class_coverage"] == [0.5, 0.5]
+    # the most probable classes are 0, 1, 0, 0, so of the three sets of one class one is right, of two classes none
+    assert report["sizes"] == {"1": {"count": 3, "accuracy": pytest.approx(1 / 3)}, "2": {"count": 1, "accuracy": 0.0}}
+
+
+def test_a_class_without_rows_has_no_coverage():
+    seen = predictions([0, 0], {"fused": [[0.9, 0.1], [0.8, 0.2]]})
+    assert coverage(seen, seen, alpha=0.5)["fused"]["class_coverage"][1] is None
 
 
 def test_the_protocol_looks_at_every_condition_and_calibrates_on_clean_calibration_rows_only():
     asked = []
     noise = Noise(modality="a", kind="gaussian", severity=1.0)
 
-    def batches(part, condition):
-        asked.append((part, condition))
-        shift = {"calibration": 0.0, "validation": 0.1, "test": 0.2}[part] + (1.0 if condition else 0.0)
-        labels = torch.arange(20) % 2
-        margin = torch.where(labels == 0, 1.0, -1.0) * (1 - shift)
-        return [Batch((), labels, {"a": margin[:, None]})]
+    def collect(part, noise=None, without=None):
+        asked.append((part, noise, without))
+        labels = np.arange(20) % 2
+        wrong = 0.9 if noise or without else {"calibration": 0.0, "validation": 0.1, "test": 0.2}[part]
+        p = np.where(np.arange(2) == labels[:, None], 1 - wrong, wrong)
+        return predictions(labels, {head: p for head in ("a", "b", "fused") if head != without})
 
-    def predict(batch):
-        margin = batch.inputs["a"]
-        return {"a": torch.cat([margin, -margin], 1), "fused": torch.cat([margin, -margin], 1)}
-
-    report = measure(predict, batches, alpha=0.1, noise=[noise])
-    assert sorted(asked, key=str) == sorted(
-        [("calibration", None), ("validation", None), ("validation", noise), ("test", None), ("test", noise)], key=str
-    )
-    assert report["test"]["clean"]["accuracy"] == {"a": 1.0, "fused": 1.0}
-    assert report["test"][noise.name]["accuracy"]["fused"] == 0.0
+    report = measure(collect, alpha=0.1, noise=[noise], missing=["b"])
+    conditions = [(None, None), (noise, None), (None, "b")]
+    assert asked == [
+        ("calibration", None, None),
+        *((part, *condition) for part in ("validation", "test") for condition in conditions),
+    ]
+    clean, noisy, without = (report["test"][name] for name in ("clean", noise.name, "without-b"))
+    assert clean["accuracy"] == {"a": 1.0, "b": 1.0, "fused": 1.0}
+    assert clean["macro_f1"]["fused"] == clean["average_accuracy"] == 1.0
+    assert clean["negative_log_likelihood"]["a"] == pytest.approx(-np.log(0.8))
+    assert clean["expected_calibration_error"]["a"] == pytest.approx(0.2)
+    assert noisy["accuracy"]["fused"] == noisy["average_accuracy"] == 0.0
+    assert set(without["accuracy"]) == set(without["coverage"]) == {"a", "fused"}
     assert report["coverage"]["calibration"]["fused"]["coverage"] == 1.0
-    assert report["coverage"]["test"] == report["test"]["clean"]["coverage"]
-    assert report["test"][noise.name]["coverage"]["fused"]["coverage"] == 0.0
+    assert report["coverage"]["test"] == clean["coverage"]
+    assert noisy["coverage"]["fused"]["coverage"] == 0.0
     assert list(report["coverage"]) == ["calibration", "validation", "test"]
-
-
-def test_probabilities_are_taken_in_double_precision():
-    labels = torch.tensor([0])
-    seen = Predictions.collect(lambda _: {"fused": torch.tensor([[40.0, 0.0]])}, [Batch((), labels, {})])
-    assert seen.probabilities["fused"].dtype == np.float64
-    assert 0 < seen.probabilities["fused"][0, 1] < 1e-17
+    json.dumps(report, allow_nan=False)

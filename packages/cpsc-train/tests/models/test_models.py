@@ -43,7 +43,7 @@ def test_a_modality_keeps_its_parameters_when_another_order_is_given():
 def test_the_cnn_refuses_what_is_no_image():
     for shape in ((7,), (1, 3, 8)):
         with pytest.raises(UserError, match="use mlp"):
-            SmallCNNConfig().build(shape, 6)
+            SmallCNNConfig().build(Modality(kind="image", shape=shape), 6)
 
 
 @pytest.mark.parametrize(

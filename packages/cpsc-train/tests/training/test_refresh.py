@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cpsc_train.data import Batch
+from cpsc_train.training.config import ConformalConfig
 from cpsc_train.training.refresh import Refresh
 
 ROWS, CLASSES, ALPHA = 50, 4, 0.1
@@ -40,7 +41,8 @@ def quantile(model, head):
 
 
 def refresh(model, policy, **options):
-    return Refresh(SAMPLES, alpha=ALPHA, policy=policy, slice_size=options.pop("slice_size", 7), score=model)
+    config = ConformalConfig(**{"alpha": ALPHA, "refresh": policy, "slice": 7} | options)
+    return Refresh(SAMPLES, config, batch_size=16, score=model)
 
 
 @pytest.mark.parametrize("scores", [1, 3])
@@ -91,9 +93,67 @@ def test_how_often_a_policy_scores(policy, times):
 
 def test_a_slice_larger_than_the_calibration_set_is_all_of_it():
     model = Model()
-    predictor = refresh(model, "rolling", slice_size=1000)
+    predictor = refresh(model, "rolling", slice=1000)
     predictor.start_epoch()
     model.step()
     predictor.after_step()
     assert predictor.staleness == 0
     assert model.scored == [ROWS, ROWS]
+
+
+def test_the_slice_is_a_quarter_of_a_batch_unless_it_is_given():
+    model = Model()
+    predictor = refresh(model, "rolling", slice=None)
+    predictor.start_epoch()
+    predictor.after_step()
+    assert model.scored == [ROWS, 4]
+
+
+def test_the_released_quantile():
+    """sorted[min(⌈N(1−α)⌉, N−1)], one rank above the count that it needs at least."""
+    model = Model()
+    predictor = refresh(model, "exact", quantile="released")
+    predictor.start_epoch()
+    scores = sorted(predictor._buffers["fused"].scores.tolist())
+    assert float(predictor.qhat["fused"]) == scores[45]
+
+
+def test_who_follows_a_full_refresh_hears_of_it():
+    model, heard = Model(), []
+    predictor = refresh(model, "interval:3")
+    predictor.on_full.append(lambda: heard.append(len(model.scored)))
+    predictor.start_epoch()
+    for _ in range(6):
+        predictor.after_step()
+    assert heard == [1, 2, 3]
+    rolling = refresh(model, "rolling")
+    rolling.on_full.append(lambda: heard.append(0))
+    rolling.start_epoch()
+    rolling.after_step()
+    assert heard == [1, 2, 3, 0]
+
+
+def test_a_saved_predictor_goes_on_as_if_it_had_not_stopped():
+    first, model = refresh(Model(), "rolling"), Model()
+    first.start_epoch()
+    for _ in range(4):
+        first.after_step()
+    second = refresh(model, "rolling")
+    second.load_state_dict(first.state_dict())
+    assert second.qhat == first.qhat
+    for one in (first, second):
+        one.after_step()
+    assert second.qhat == first.qhat
+    assert second.staleness == first.staleness
+
+
+def test_quantiles_of_another_model_leave_the_buffers_alone():
+    model, other = Model(), Model()
+    predictor = refresh(model, "rolling")
+    predictor.start_epoch()
+    before = dict(predictor.qhat)
+    for _ in range(3):
+        other.step()
+    found = predictor.quantiles(other)
+    assert float(found["head"]) == pytest.approx(quantile(other, "head"), abs=1e-6)
+    assert predictor.qhat == before

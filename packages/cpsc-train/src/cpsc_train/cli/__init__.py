@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
 import tyro
 
+from cpsc_train.cli.ablate import Ablate
 from cpsc_train.cli.evaluate import Evaluate
+from cpsc_train.cli.export import Export
+from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.train import Train
 from cpsc_train.errors import UserError
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers with conformal predictive self-calibration.
 
-Exit code 0: done. 2: wrong use or bad data. 130: interrupted. 1: our fault.
+Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fault.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate,
+        Train | Evaluate | Recipe | Ablate | Export,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,
@@ -30,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command.run()
     except UserError as error:
-        print(f"cpsc: error: {error}", file=sys.stderr)  # noqa: T201
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print(f"cpsc: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except Exception:  # whatever else escapes is a defect of ours, and says so
         traceback.print_exc()

@@ -4,11 +4,25 @@ from cpsc_train.config import discover
 from cpsc_train.data import adapters
 from cpsc_train.data.batch import Batch
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality
-from cpsc_train.data.loader import loader
+from cpsc_train.data.loader import Loader
 from cpsc_train.data.noise import Noise
+from cpsc_train.data.order import Draw, InOrder, Shuffled
 from cpsc_train.data.preprocessing import Preprocessing
 from cpsc_train.data.splits import SplitConfig, Splits
 
 discover(adapters)
 
-__all__ = ["Batch", "DataConfig", "Dataset", "Modality", "Noise", "Preprocessing", "SplitConfig", "Splits", "loader"]
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "Dataset",
+    "Draw",
+    "InOrder",
+    "Loader",
+    "Modality",
+    "Noise",
+    "Preprocessing",
+    "Shuffled",
+    "SplitConfig",
+    "Splits",
+]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,25 @@ class Modality:
     Parameters
     ----------
     kind
-        What the values mean: an image shares one scale over its pixels, a vector has one scale a feature.
+        What the values mean: an image shares one scale over its pixels, a vector has one scale a feature, and a text
+        holds token numbers, which have no scale; 0 is padding.
     shape
-        Shape of one sample; an image is (channels, height, width).
+        Shape of one sample: an image is (channels, height, width), or (frames, channels, height, width); a text is
+        (tokens,).
     bounds
         Smallest and largest valid value; noise is clipped to them. ``None`` where values have no bounds.
+    mean, deviation
+        Known statistics, one number or one a channel; fitted on the training rows where absent.
+    vocabulary
+        Number of distinct tokens of a text.
     """
 
-    kind: Literal["image", "vector"]
+    kind: Literal["image", "vector", "text"]
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
+    vocabulary: int | None = None
 
 
 class Dataset(ABC):
@@ -49,10 +58,30 @@ class Dataset(ABC):
     """(N,) in [0, C)."""
     modalities: dict[str, Modality]
     """The modalities in use, in order."""
+    parts: Mapping[str, NDArray[np.int64]] | None = None
+    """Rows of ``train``, ``test`` and perhaps ``validation`` in the official division, where the data set has one."""
 
     @abstractmethod
-    def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Return the samples at `rows` as ``(len(rows), *shape)`` float32, in the modality's own units."""
+    def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[Any]:
+        """Return the samples at `rows` as ``(len(rows), *shape)`` float32, in the modality's own units.
+
+        A text is int64. This is what is calibrated on, validated and tested: nothing about it is random.
+        """
+
+    def augmented(
+        self, modality: str, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], /
+    ) -> NDArray[Any]:
+        """Return the samples at `rows` as training sees them; as `read` does, unless an adapter says otherwise.
+
+        Parameters
+        ----------
+        modality, rows
+            As in `read`.
+        generators
+            One source of randomness a row. Every modality of a sample is given the same state, so that the same draws
+            give the same crop to all of them; an adapter whose modalities are not aligned mixes in the modality.
+        """
+        return self.read(modality, rows)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,24 +1,27 @@
-"""Batches of a part of the data, in a fixed or a seeded order."""
+"""Batches of a part of the data; what goes wrong while a sample is read is told in one sentence, also by a worker."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from cpsc_train.data.batch import Batch
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.noise import Noise
+from cpsc_train.data.order import Draw
 from cpsc_train.data.preprocessing import Preprocessing
+from cpsc_train.errors import UserError
 
 
 @dataclass(frozen=True)
-class _Part(TorchDataset[Batch]):
+class _Part(TorchDataset[Batch | UserError]):
     """Some rows of a data set, read a whole batch at a time."""
 
     dataset: Dataset
@@ -26,48 +29,77 @@ class _Part(TorchDataset[Batch]):
     preprocessing: Preprocessing
     noise: Noise | None
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, positions: Sequence[int]) -> Batch:
-        rows = self.rows[positions]
+    def __getitem__(self, draw: Draw) -> Batch | UserError:
+        rows = self.rows[draw.positions]
         ids = tuple(self.dataset.ids[row] for row in rows)
+        try:
+            return self._read(rows, ids, draw.seed)
+        except UserError as error:  # returned, because an exception that leaves a worker becomes a page of text
+            return error
+        except OSError as error:
+            place = error.filename or f"one of the samples {', '.join(ids)}"
+            return UserError(f"{place}: cannot be read ({error.strerror or error})")
+
+    def _read(self, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None) -> Batch:
         inputs = {}
         for name, modality in self.dataset.modalities.items():
-            values = self.dataset.read(name, rows)
+            if seed is None:
+                values = self.dataset.read(name, rows)
+            else:
+                generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
+                values = self.dataset.augmented(name, rows, generators)
             if self.noise is not None and self.noise.modality == name:
                 values = self.noise(values, ids, modality, self.preprocessing.scales[name])
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
         return Batch(ids, torch.from_numpy(self.dataset.labels[rows]), inputs)
 
 
-def loader(
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    generator: torch.Generator | None = None,
-    noise: Noise | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[Batch]:
-    """Return an iterable of `Batch`.
+class Loader:
+    """An iterable of `Batch`, read here or by worker processes.
 
     Parameters
     ----------
     dataset, rows, preprocessing
         What to read, which rows of it, and how values are standardised.
-    batch_size
-        Samples a batch; the last one may be smaller: no sample is dropped.
-    generator
-        Shuffles anew at each pass, from this source of randomness; in the order of `rows` if absent.
+    order
+        Which of the rows make a batch.
     noise
         A noise condition to apply.
+    workers
+        Processes that read ahead; 0 reads here.
     pin_memory
         Whether batches are placed in page-locked memory, for a GPU.
+
+    Raises
+    ------
+    UserError
+        On the way, if a sample cannot be read; names its file.
     """
-    part = _Part(dataset, rows, preprocessing, noise)
-    order = SequentialSampler(part) if generator is None else RandomSampler(part, generator=generator)
-    batches = BatchSampler(order, batch_size, drop_last=False)
-    # A generator of its own for the seeds of workers: looking at data must not move the random state of the model.
-    return DataLoader(part, sampler=batches, batch_size=None, pin_memory=pin_memory, generator=torch.Generator())
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: NDArray[np.int64],
+        preprocessing: Preprocessing,
+        order: Sampler[Draw],
+        *,
+        noise: Noise | None = None,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._batches: DataLoader[Batch | UserError] = DataLoader(
+            _Part(dataset, rows, preprocessing, noise),
+            sampler=order,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            # Of its own, for the seeds of workers: looking at data must not move the random state of the model.
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch

@@ -1,8 +1,9 @@
-"""Standardisation, fitted on the training rows only."""
+"""Standardisation by known statistics, or by those of the training rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,34 @@ class Preprocessing:
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        self.scales = {name: _fit(modality, dataset.read(name, rows)) for name, modality in dataset.modalities.items()}
+        self.scales = {
+            name: _known(modality) or _fit(modality, dataset.read(name, rows))
+            for name, modality in dataset.modalities.items()
+        }
 
-    def __call__(self, modality: str, values: Values) -> Values:
-        """Standardise (n, *shape) `values` of `modality`."""
+    def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Standardise (n, *shape) `values` of `modality`; a text passes as it is."""
         return self.scales[modality](values)
+
+
+class Unscaled(Scale):
+    """The scale of what has none."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((), np.float32), np.ones((), np.float32))
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values."""
+        return values
+
+
+def _known(modality: Modality) -> Scale | None:
+    if modality.kind == "text":
+        return Unscaled()
+    if modality.mean is None or modality.deviation is None:
+        return None
+    shape = (-1, 1, 1) if modality.kind == "image" else (-1,)
+    return Scale(*(np.asarray(x, np.float32).reshape(shape) for x in (modality.mean, modality.deviation)))
 
 
 def _fit(modality: Modality, values: Values) -> Scale:

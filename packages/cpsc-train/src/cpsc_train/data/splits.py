@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,19 +21,29 @@ class SplitConfig:
     """How the samples are divided; what the three shares leave is for training."""
 
     calibration: float = 0.1
-    """Share that the conformal predictor is calibrated on; never trained on."""
+    """Share that the conformal predictor is calibrated on, or their number from 1 on; never trained on."""
     validation: float = 0.1
     """Share that selects the epoch."""
     test: float = 0.2
     """Share that is looked at once, at the end."""
+    official: bool = True
+    """Whether parts that the data set itself names, such as its test rows, are taken as they are; the shares are then
+    those of the rows that it leaves."""
     seed: int = 0
     """Seed of the division; kept apart from the seed of a run, so that runs are compared on the same rows."""
 
     def __post_init__(self) -> None:
-        shares = {"calibration": self.calibration, "validation": self.validation, "test": self.test}
+        shares = {"validation": self.validation, "test": self.test}
         for name, share in shares.items():
             if not 0 < share < 1:
                 raise UserError(f"splits.{name} must lie in (0, 1), got {share}")
+        if self.calibration >= 1 and self.calibration == int(self.calibration):
+            return
+        if not 0 < self.calibration < 1:
+            raise UserError(
+                f"splits.calibration must lie in (0, 1), or be a whole number of rows, got {self.calibration}"
+            )
+        shares["calibration"] = self.calibration
         if sum(shares.values()) >= 1:
             raise UserError(f"splits must leave a share for training, got {sum(shares.values()):g} for the other three")
 
@@ -52,7 +63,7 @@ class Splits:
         return {field.name: len(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def draw(cls, labels: NDArray[np.int64], config: SplitConfig) -> Splits:
+    def draw(cls, labels: NDArray[np.int64], config: SplitConfig, parts: Mapping[str, Rows] | None = None) -> Splits:
         """Divide rows at random so that every part holds each class in the same proportion, to within one row.
 
         Parameters
@@ -61,6 +72,9 @@ class Splits:
             (N,) class of each row.
         config
             Shares and seed.
+        parts
+            The division that the data set itself names; parts it lacks are drawn from its training rows, or from the
+            rows in no part.
 
         Raises
         ------
@@ -72,20 +86,30 @@ class Splits:
         >>> Splits.draw(np.arange(100) % 2, SplitConfig()).sizes
         {'train': 60, 'calibration': 10, 'validation': 10, 'test': 20}
         """
+        given = dict(parts or {}) if config.official else {}
+        fixed = {name: np.sort(rows) for name, rows in given.items() if name != "train"}
+        named = np.concatenate([*fixed.values(), np.array([], dtype=np.int64)])
+        rows = given.get("train", np.setdiff1d(np.arange(len(labels)), named))
+        drawn = [name for name in ("calibration", "validation", "test") if name not in fixed]
         generator = np.random.default_rng(config.seed)
-        parts: list[list[Rows]] = [[], [], [], []]
-        for label in np.unique(labels):
-            rows = generator.permutation(np.flatnonzero(labels == label))
-            shares = np.array([config.calibration, config.validation, config.test])
-            edges = np.rint(np.cumsum(shares) * len(rows)).astype(int)
-            pieces = np.split(rows, edges)
+        by_class = [generator.permutation(rows[labels[rows] == label]) for label in np.unique(labels[rows])]
+        taken: dict[str, list[Rows]] = {name: [] for name in drawn}
+        if "calibration" in drawn and config.calibration >= 1:
+            drawn.remove("calibration")
+            by_class, counted = _take(by_class, int(config.calibration))
+            taken["calibration"].append(counted)
+        left: list[Rows] = []
+        for members in by_class:
+            edges = np.rint(np.cumsum([getattr(config, name) for name in drawn]) * len(members)).astype(int)
+            pieces = np.split(members, edges)
             if min(len(piece) for piece in pieces) == 0:
-                raise UserError(
-                    f"class {label} has {len(rows)} rows: too few for train, calibration, validation and test"
-                )
-            for part, piece in zip(parts, pieces[3:] + pieces[:3], strict=True):
-                part.append(piece)
-        return cls(*(np.sort(np.concatenate(part)) for part in parts))
+                wanted = ", ".join(["train", *drawn[:-1]]) + f" and {drawn[-1]}"
+                raise UserError(f"class {labels[members[0]]} has {len(members)} rows: too few for {wanted}")
+            for name, piece in zip(drawn, pieces, strict=False):
+                taken[name].append(piece)
+            left.append(pieces[-1])
+        found = fixed | {name: np.sort(np.concatenate(pieces)) for name, pieces in taken.items()}
+        return cls(train=np.sort(np.concatenate(left)), **found)
 
     def save(self, path: Path, dataset: Dataset) -> None:
         """Write the sample ids of each part as JSON."""
@@ -116,3 +140,14 @@ class Splits:
                     raise UserError(f"{path}: id {sample!r} is in both {seen[sample]} and {part}")
                 seen[sample] = part
         return cls(*(np.array([row_of[sample] for sample in ids], dtype=np.int64) for ids in parts.values()))
+
+
+def _take(by_class: list[Rows], count: int) -> tuple[list[Rows], Rows]:
+    """Take `count` rows, from each class in proportion; return what is left of each, and what was taken."""
+    total = sum(map(len, by_class))
+    if count >= total:
+        raise UserError(f"splits.calibration must be less than the {total} rows there are, got {count}")
+    edges = np.rint(np.cumsum([0, *map(len, by_class)]) * count / total).astype(int)
+    counts = np.diff(edges)
+    taken = np.concatenate([members[:n] for members, n in zip(by_class, counts, strict=True)])
+    return [members[n:] for members, n in zip(by_class, counts, strict=True)], taken

@@ -1,25 +1,31 @@
 """What is measured at the end of a run, and on which rows.
 
 Selection uses the validation rows; the test rows are looked at once. The conformal predictor of the report is
-calibrated on the calibration rows alone, with the very logits the model predicts with.
+calibrated on the clean calibration rows alone, with the very logits the model predicts with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from conformal_core import LAC, SplitClassifier, set_size
-from cpsc_train.data import Batch, Noise
+from conformal_core import LAC, SplitClassifier, class_coverage, set_size
+from cpsc_train.data import Noise
+from cpsc_train.evaluation import metrics
 
-Predict = Callable[[Batch], dict[str, Tensor]]
-"""From a batch to logits {head: (B, C)}, in evaluation mode, without gradient."""
+Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
+METRICS: dict[str, Metric] = {
+    "accuracy": metrics.accuracy,
+    "macro_f1": metrics.macro_f1,
+    "mean_average_precision": metrics.mean_average_precision,
+    "expected_calibration_error": metrics.expected_calibration_error,
+    "negative_log_likelihood": metrics.negative_log_likelihood,
+}
+"""What is reported of every head under every condition."""
 
 
 @dataclass(frozen=True)
@@ -31,94 +37,102 @@ class Predictions:
     labels
         (N,) true classes.
     probabilities
-        By head (each modality and ``fused``), (N, C) float64.
+        By head (each modality that is there, and ``fused``), (N, C) float64.
     """
 
     labels: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float64]]
 
-    @classmethod
-    def collect(cls, predict: Predict, batches: Iterable[Batch]) -> Predictions:
-        """Predict every batch; copies to the host once, at the end."""
-        labels: list[Tensor] = []
-        logits: list[dict[str, Tensor]] = []
-        for batch in batches:
-            labels.append(batch.labels)
-            logits.append(predict(batch))
-        heads = {head: torch.cat([z[head] for z in logits]).double().softmax(-1).cpu().numpy() for head in logits[0]}
-        return cls(torch.cat(labels).numpy(), heads)
-
-    @property
-    def accuracy(self) -> dict[str, float]:
-        """By head, the share of rows whose most probable class is the true one."""
-        return {head: float((p.argmax(-1) == self.labels).mean()) for head, p in self.probabilities.items()}
-
-    @property
-    def negative_log_likelihood(self) -> dict[str, float]:
-        """By head, the mean of −log p(true class), in nats; a probability of 0 counts as the smallest double."""
-        tiny = np.finfo(np.float64).tiny
-        rows = np.arange(len(self.labels))
-        return {
-            head: float(-np.log(np.maximum(p[rows, self.labels], tiny)).mean())
-            for head, p in self.probabilities.items()
-        }
+    def each(self, metric: Metric) -> dict[str, float]:
+        """Return a metric by head."""
+        return {head: metric(p, self.labels) for head, p in self.probabilities.items()}
 
 
-def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, float]]:
+class Collect(Protocol):
+    """From a part (``calibration``, ``validation``, ``test``) and a condition to what the selected model says."""
+
+    def __call__(self, part: str, noise: Noise | None = None, without: str | None = None) -> Predictions:
+        """Predict the rows of `part` under a noise, or `without` a modality."""
+        ...
+
+
+def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, Any]]:
     """Calibrate a split conformal predictor a head, and look at its prediction sets elsewhere.
 
     Returns
     -------
     dict
-        By head: ``target`` (1 − alpha), ``coverage`` (share of sets that hold the true class), ``mean_size`` (classes)
-        and ``qhat``.
+        By head of `other`: ``target`` (1 − alpha), ``coverage`` (share of sets that hold the true class), ``mean_size``
+        (classes), ``qhat``, ``class_coverage`` (coverage of each class; ``None`` for one without rows) and ``sizes``:
+        by number of classes in the set, how many rows have such a set (``count``) and how often the most probable
+        class is right there (``accuracy``).
     """
     report = {}
-    for head, probabilities in calibration.probabilities.items():
+    for head, probabilities in other.probabilities.items():
         predictor = SplitClassifier(LAC(), alpha=alpha)
-        predictor.calibrate(probabilities, calibration.labels)
-        sets = predictor.predict(other.probabilities[head])
+        predictor.calibrate(calibration.probabilities[head], calibration.labels)
+        sets = predictor.predict(probabilities)
         hit = sets[np.arange(len(other.labels)), other.labels]
+        sizes = set_size(sets)
+        right = probabilities.argmax(-1) == other.labels
+        by_class = class_coverage(sets, other.labels).coverage
         report[head] = {
             "target": 1 - alpha,
             "coverage": float(hit.mean()),
-            "mean_size": float(set_size(sets).mean()),
+            "mean_size": float(sizes.mean()),
             "qhat": float(predictor.qhat),
+            "class_coverage": [None if np.isnan(share) else float(share) for share in by_class],
+            "sizes": {
+                str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}
+                for size in np.unique(sizes)
+            },
         }
     return report
 
 
+def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
+    """Return all figures of one condition: `METRICS` by head, ``average_accuracy`` over heads, and ``coverage``.
+
+    The average is the mean accuracy of the fused head and of each modality alone, as work on imbalance reports it.
+    """
+    figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
+    figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
+    return figures | {"coverage": coverage(calibration, seen, alpha=alpha)}
+
+
 def measure(
-    predict: Predict, batches: Callable[[str, Noise | None], Iterable[Batch]], *, alpha: float, noise: Iterable[Noise]
+    collect: Collect, *, alpha: float, noise: Iterable[Noise] = (), missing: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Run the whole protocol.
 
     Parameters
     ----------
-    predict
-        The selected model.
-    batches
-        From a part (``calibration``, ``validation``, ``test``) and a noise condition to its batches.
+    collect
+        The selected model, asked for the rows of a part.
     alpha
         Miscoverage.
     noise
         Conditions of the validation and test rows, beside the clean ones.
+    missing
+        Modalities without each of which validation and test are looked at too, as ``without-<modality>``.
 
     Returns
     -------
     dict
-        ``test`` and ``validation``: by condition, ``accuracy`` and ``coverage`` by head; ``coverage``: by part, clean,
-        by head. Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows
-        that set q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
+        ``test`` and ``validation``: by condition, what `describe` returns; ``coverage``: by part, clean, by head.
+        Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that set q̂, so it
+        can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
     """
-    calibration = Predictions.collect(predict, batches("calibration", None))
-    conditions = {"clean": None} | {one.name: one for one in noise}
-    report = {}
-    for part in ("validation", "test"):
-        seen = {name: Predictions.collect(predict, batches(part, one)) for name, one in conditions.items()}
-        report[part] = {
-            name: {"accuracy": one.accuracy, "coverage": coverage(calibration, one, alpha=alpha)}
-            for name, one in seen.items()
+    calibration = collect("calibration")
+    conditions: dict[str, dict[str, Any]] = {"clean": {}}
+    conditions |= {one.name: {"noise": one} for one in noise}
+    conditions |= {f"without-{modality}": {"without": modality} for modality in missing}
+    report: dict[str, Any] = {
+        part: {
+            name: describe(collect(part, **condition), calibration, alpha=alpha)
+            for name, condition in conditions.items()
         }
-    clean = {part: conditions["clean"]["coverage"] for part, conditions in report.items()}
+        for part in ("validation", "test")
+    }
+    clean = {part: seen["clean"]["coverage"] for part, seen in report.items()}
     return report | {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}

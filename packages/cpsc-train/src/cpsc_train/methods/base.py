@@ -26,11 +26,14 @@ class StepLosses:
         By head, (B, C); for the running accuracy.
     diagnostics
         0-d figures by name, averaged over an epoch and logged.
+    distributions
+        By kind and modality, figures in [0, 1] of any shape; their mean and a histogram an epoch are logged.
     """
 
     terms: dict[str, Tensor]
     logits: Heads
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    distributions: dict[str, Heads] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -51,6 +54,9 @@ class Method(nn.Module):
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
+    def refreshed(self, model: MultimodalClassifier) -> None:
+        """Hear that all calibration samples have just been scored with `model` as it is."""
+
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Return the logits (B, C) of samples without a label, by head."""
         return model.classify(features)
@@ -69,6 +75,14 @@ class Method(nn.Module):
 class MethodConfig(Choice):
     """Options of a method."""
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
-        """Return the method for `model`."""
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method for `model`.
+
+        Parameters
+        ----------
+        model, modalities
+            The model, and the names of its modalities.
+        frozen_copy
+            ``conformal.frozen_copy``: whether reliability is judged by heads as they were at the last refresh.
+        """
         raise NotImplementedError

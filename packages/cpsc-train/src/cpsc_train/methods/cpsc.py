@@ -5,11 +5,12 @@ Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
@@ -38,9 +39,15 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """Share γ of the component in c ← (1−γ)h + γc; 1 is the literal method, without the feature."""
     match_magnitude: bool = True
     """Whether components are given the norm of the feature before they are mixed with it."""
-    divergence: Literal["kl", "js"] = "js"
+    mixing: Literal["convex", "additive"] = "convex"
+    """``convex`` as above, or ``additive``: c ← h + γc."""
+    decomposition: Literal["linear", "mlp"] = "linear"
+    """One layer with ReLU on the components, or the two layers of the released code."""
+    reliability: Literal["normalized", "reciprocal"] = "normalized"
+    """1 − rank / set size, or 1 / (rank + 1) of the released code; 0 outside the set."""
+    divergence: Literal["kl", "js", "js-reversed"] = "js"
     """Divergence between distributions over the feature axis: ``kl`` of the source, whose push apart has no bound and
-    ends by destroying the features, or the bounded ``js``."""
+    ends by destroying the features; the bounded ``js``; or ``js-reversed`` of the released code, unbounded too."""
     consistency: float = 0.8
     """Weight λ1 of the pull of the components towards the feature."""
     diversity: float = 0.2
@@ -49,6 +56,9 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """Slope of the gradient weight w = aρ + b."""
     b: float = 0.6
     """Offset of the gradient weight."""
+    weigh: Literal["samples", "encoders"] = "samples"
+    """What w is applied to: each sample's unimodal loss, or, with the mean ρ of the batch, the whole gradient that
+    reaches a modality's encoder, as in the released code."""
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"
@@ -70,9 +80,9 @@ class CPSCConfig(MethodConfig, name="cpsc"):
             if getattr(self, name) < 0:
                 raise UserError(f"method.{name} must not be negative, got {getattr(self, name)}")
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
-        return CPSC(self, model.dim, modalities)
+        return CPSC(self, model.dim, modalities, judges=deepcopy(model.heads) if frozen_copy else None)
 
 
 class CPSC(Method):
@@ -86,11 +96,15 @@ class CPSC(Method):
         Feature width d.
     modalities
         Their names.
+    judges
+        Heads that judge reliability and are brought up to date at each full refresh; the model's own if absent.
     """
 
     conformal = True
 
-    def __init__(self, config: CPSCConfig, dim: int, modalities: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: CPSCConfig, dim: int, modalities: tuple[str, ...], *, judges: nn.ModuleDict | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.warmup = config.warmup
@@ -102,6 +116,9 @@ class CPSC(Method):
                 components=config.components,
                 top_k=config.top_k,
                 residual=config.residual,
+                mixing=config.mixing,
+                decomposition=config.decomposition,
+                reliability=config.reliability,
                 match_magnitude=config.match_magnitude,
                 divergence=config.divergence,
                 consistency=config.consistency,
@@ -110,24 +127,41 @@ class CPSC(Method):
             if config.rsc
             else None
         )
+        self.judges = None if judges is None else judges.requires_grad_(False)
+
+    def refreshed(self, model: MultimodalClassifier) -> None:
+        """Copy the heads, where reliability is judged by a copy."""
+        if self.judges is not None:
+            self.judges.load_state_dict(model.heads.state_dict())
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
         if qhat is None:
             return self._plain.losses(model, features, labels, qhat)
+        scale = _GradientScale(features) if self.config.weigh == "encoders" else None
+        if scale is not None:
+            features = scale.features
         calibrated = self._calibrate(model, features, labels, qhat)
-        logits = model.classify(features | {m: out.recomposed for m, out in calibrated.items()})
+        represented = features | {m: out.recomposed for m, out in calibrated.items()}
+        logits = model.classify(represented)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
         terms |= {f"div_{m}": out.divergence for m, out in calibrated.items()}
         unimodal = {m: logits[m] for m in features}
-        reliability = collaborative_reliability(unimodal, logits[FUSED], qhat=qhat, check=False)
-        weights = {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
+        judged = unimodal if self.judges is None else {m: self.judges[m](h) for m, h in represented.items()}
+        reliability = collaborative_reliability(
+            judged, logits[FUSED], qhat=qhat, kind=self.config.reliability, check=False
+        )
         if self.config.heads_learn_on == "features":
             unimodal = {m: model.heads[m](h) for m, h in features.items()}
+        weights = {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
+        if scale is not None:
+            scale.weights = {m: w.mean() for m, w in weights.items()}
+            weights = {m: torch.ones_like(w) for m, w in weights.items()}
         terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
-        diagnostics = {f"reliability_{m}": rho.mean() for m, rho in reliability.items()}
-        diagnostics |= {f"component_reliability_{m}": out.reliability.mean() for m, out in calibrated.items()}
-        return StepLosses(terms, logits, diagnostics)
+        distributions = {"reliability": reliability}
+        if calibrated:
+            distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
+        return StepLosses(terms, logits, distributions=distributions)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Classify the representation that ``inference`` says; the features during warm-up and without RSC."""
@@ -151,8 +185,8 @@ class CPSC(Method):
     def calibration_logits(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
     ) -> Heads:
-        """Return logits of what ``calibrate_on`` says for each modality, and of what is predicted for ``fused``."""
-        logits = {head: z[:, None] for head, z in self.predict(model, features, qhat).items()}
+        """Return logits of what ``calibrate_on`` says for each modality, and of the features for ``fused``."""
+        logits = {head: z[:, None] for head, z in model.classify(features).items()}
         if self.rsc is None or self.config.calibrate_on == "features":
             return logits
         if self.config.calibrate_on == "components":
@@ -168,5 +202,17 @@ class CPSC(Method):
         if self.rsc is None:
             return {}
         own = {m: qhat[m] for m in features}
-        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=model.heads, qhat=own, check=False)
+        heads = model.heads if self.judges is None else self.judges
+        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=heads, qhat=own, check=False)
         return calibrated
+
+
+class _GradientScale:
+    """Features whose gradient is multiplied, on its way to the encoder, by weights that are known only later."""
+
+    def __init__(self, features: Heads) -> None:
+        self.weights: Heads = {}
+        self.features = {m: h.view_as(h) for m, h in features.items()}
+        for m, h in self.features.items():
+            if h.requires_grad:
+                h.register_hook(lambda gradient, m=m: gradient * self.weights[m])  # type: ignore[no-untyped-call]  # torch's

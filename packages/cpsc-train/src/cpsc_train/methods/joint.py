@@ -41,7 +41,7 @@ class Joint(Method):
 class JointConfig(MethodConfig, name="joint"):
     """Cross-entropy of the fused logits alone."""
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
         return Joint(unimodal=False)
 
@@ -50,6 +50,6 @@ class JointConfig(MethodConfig, name="joint"):
 class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
     """Cross-entropy of the fused logits plus one of each modality's."""
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
         return Joint(unimodal=True)

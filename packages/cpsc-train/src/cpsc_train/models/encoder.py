@@ -1,21 +1,29 @@
-"""The interface of an encoder: options that build a module from the shape of a sample."""
+"""The interface of an encoder: options that build a module for a modality."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from cpsc_train.config import Choice
+from cpsc_train.data import Modality
 
 
 class EncoderConfig(Choice):
     """Options of an encoder."""
 
-    def build(self, shape: tuple[int, ...], dim: int) -> nn.Module:
-        """Return a module from ``(B, *shape)`` to features (B, dim).
+    def build(self, modality: Modality, dim: int) -> nn.Module:
+        """Return a module from ``(B, *modality.shape)`` to features (B, dim).
 
         Raises
         ------
         UserError
-            If the encoder cannot read samples of this shape.
+            If the encoder cannot read samples of this kind or shape.
         """
         raise NotImplementedError
+
+
+def projection(width: int, dim: int, dropout: float) -> nn.Module:
+    """Return a layer with ReLU and dropout from a backbone's own `width` to `dim`; nothing where they are equal."""
+    if width == dim:
+        return nn.Dropout(dropout) if dropout else nn.Identity()
+    return nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout))

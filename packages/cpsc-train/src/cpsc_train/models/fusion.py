@@ -1,19 +1,117 @@
-"""Fusion: from what every modality says to one decision."""
+"""Fusion: from what every modality says to one decision.
+
+Shapes: B samples, d feature width, C classes, M modalities. A modality that is missing is absent from both mappings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+from cpsc_train.config import Choice
+from cpsc_train.models.imported import build_imported
 
 FUSED = "fused"
 """Name of the joint decision beside the modalities, in logits and in result files."""
 
 
-class LateFusion(nn.Module):
-    """The fused logits are the mean of the unimodal ones; no parameters."""
+class FusionConfig(Choice):
+    """Options of a fusion."""
 
-    def forward(self, logits: Mapping[str, Tensor]) -> Tensor:
-        """Map {modality: (B, C)} to (B, C)."""
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return a module from features {m: (B, d)} and logits {m: (B, C)} to fused logits (B, C)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateConfig(FusionConfig, name="late"):
+    """The mean of the unimodal logits of the modalities that are there; no parameters."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return the module."""
+        return LateFusion()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatConfig(FusionConfig, name="concat"):
+    """One linear layer on all features side by side; a missing one is zeros."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return the module."""
+        return ConcatFusion(modalities, dim, classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumConfig(FusionConfig, name="sum"):
+    """One linear layer on the sum of all features; a missing one adds nothing."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return the module."""
+        return SumFusion(dim, classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedFusionConfig(FusionConfig, name="import"):
+    """A module of your own, by import path; a configuration that names one runs that code."""
+
+    path: str
+    """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options."""
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """Further keyword arguments."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return the module."""
+        return build_imported(self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes)
+
+
+class LateFusion(nn.Module):
+    """The mean of the unimodal logits."""
+
+    def forward(self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensor:
+        """Map logits {m: (B, C)} to (B, C)."""
         return torch.stack(list(logits.values())).mean(0)
+
+
+class ConcatFusion(nn.Module):
+    """A linear layer on the features side by side.
+
+    Parameters
+    ----------
+    modalities
+        Their order.
+    dim, classes
+        d and C.
+    """
+
+    def __init__(self, modalities: Sequence[str], dim: int, classes: int) -> None:
+        super().__init__()
+        self._modalities = tuple(modalities)
+        self.head = nn.Linear(len(modalities) * dim, classes)
+
+    def forward(self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensor:
+        """Map features {m: (B, d)} to (B, C)."""
+        absent = torch.zeros_like(next(iter(features.values())))
+        fused: Tensor = self.head(torch.cat([features.get(m, absent) for m in self._modalities], -1))
+        return fused
+
+
+class SumFusion(nn.Module):
+    """A linear layer on the sum of the features.
+
+    Parameters
+    ----------
+    dim, classes
+        d and C.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensor:
+        """Map features {m: (B, d)} to (B, C)."""
+        fused: Tensor = self.head(torch.stack(list(features.values())).sum(0))
+        return fused

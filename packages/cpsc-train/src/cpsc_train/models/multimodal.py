@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
 from cpsc_train.models.encoder import EncoderConfig
-from cpsc_train.models.fusion import FUSED, LateFusion
+from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
+
+LATE = LateConfig()
 
 
 class MultimodalClassifier(nn.Module):
-    """One encoder and one linear head a modality, and a fusion of their logits.
+    """One encoder and one linear head a modality, and a fusion.
 
+    Everywhere, a modality that is missing is left out of the mapping, and its head is absent from the logits.
     Shapes: B samples, d feature width, C classes.
 
     Parameters
@@ -22,6 +25,8 @@ class MultimodalClassifier(nn.Module):
         By name, in order: what each encoder is given.
     encoders
         By name: options of each encoder.
+    fusion
+        Options of the fusion.
     dim
         Feature width d, the same for all modalities.
     classes
@@ -29,24 +34,51 @@ class MultimodalClassifier(nn.Module):
     """
 
     def __init__(
-        self, modalities: Mapping[str, Modality], encoders: Mapping[str, EncoderConfig], *, dim: int, classes: int
+        self,
+        modalities: Mapping[str, Modality],
+        encoders: Mapping[str, EncoderConfig],
+        *,
+        fusion: FusionConfig = LATE,
+        dim: int,
+        classes: int,
     ) -> None:
         super().__init__()
         self.dim = dim
         self.classes = classes
-        self.encoders = nn.ModuleDict({m: encoders[m].build(modalities[m].shape, dim) for m in modalities})
+        self.encoders = nn.ModuleDict({m: encoders[m].build(modalities[m], dim) for m in modalities})
         self.heads = nn.ModuleDict({m: nn.Linear(dim, classes) for m in modalities})
-        self.fusion = LateFusion()
+        self.fusion = fusion.build(tuple(modalities), dim, classes)
 
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map {m: (B, ...)} to features {m: (B, d)}."""
-        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        """Map {m: (B, ...)} to features {m: (B, d)}.
+
+        Raises
+        ------
+        ValueError
+            If no modality is there, or one is unknown.
+        """
+        self._check(inputs)
+        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items() if m in inputs}
 
     def classify(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map features {m: (B, d)} to logits {m: (B, C), "fused": (B, C)}."""
-        logits = {m: head(features[m]) for m, head in self.heads.items()}
-        return logits | {FUSED: self.fusion(logits)}
+        """Map features {m: (B, d)} to logits {m: (B, C), "fused": (B, C)}.
+
+        Raises
+        ------
+        ValueError
+            If no modality is there, or one is unknown.
+        """
+        self._check(features)
+        logits = {m: head(features[m]) for m, head in self.heads.items() if m in features}
+        return logits | {FUSED: self.fusion(features, logits)}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}."""
         return self.classify(self.encode(inputs))
+
+    def _check(self, given: Iterable[str]) -> None:
+        names = list(given)
+        if not names or any(name not in self.heads for name in names):
+            raise ValueError(
+                f"modalities must be at least one of {', '.join(self.heads)}, got {', '.join(names) or 'none'}"
+            )

@@ -1,6 +1,6 @@
 """What a run says: its folder, its progress, its tables."""
 
-from cpsc_train.observability.observer import Observer
+from cpsc_train.observability.observer import Observer, Observers
 from cpsc_train.observability.run_folder import RunFolder
 
-__all__ = ["Observer", "RunFolder"]
+__all__ = ["Observer", "Observers", "RunFolder"]

@@ -20,10 +20,13 @@ class ConsoleObserver(Observer):
     ----------
     console
         Where to write.
+    verbose
+        Whether every epoch also gets lines with all its figures.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
         self._console = console
+        self._verbose = verbose
         self._epochs = 0
         columns = (
             TextColumn("{task.fields[phase]}", justify="right"),
@@ -36,7 +39,7 @@ class ConsoleObserver(Observer):
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=1, phase="starting", figures="")
 
-    def start(self, description: dict[str, Any], *, epochs: int, path: Path) -> None:
+    def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
         """Say which data went where."""
         data = description["data"]
         self._epochs = epochs
@@ -46,13 +49,19 @@ class ConsoleObserver(Observer):
             + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
             + f"\nmethod [bold]{description['method']}[/], seed {description['seed']}, run folder {path}"
         )
-        self._progress.update(self._task, total=epochs)
+        if done:
+            self._console.print(f"going on after epoch {done}")
+        self._progress.update(self._task, total=epochs, completed=done)
         self._progress.start()
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Advance the bar."""
         figures = _figures(record)
         self._progress.update(self._task, advance=1, phase=record["phase"], figures=figures)
+        if self._verbose:
+            for name in ("loss", "train", "qhat", "time"):
+                figures_of = "  ".join(f"{key} {value:.3f}" for key, value in record[name].items())
+                self._console.print(f"epoch {record['epoch']} {name}: {figures_of}", soft_wrap=True)
         every = max(1, self._epochs // 10)
         if not self._console.is_terminal and (record["epoch"] % every == 0 or record["epoch"] == self._epochs):
             line = f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}"
@@ -80,7 +89,7 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     for head in heads:
         table.add_column(head, justify="right")
     for condition, seen in results["test"].items():
-        table.add_row(condition, *(f"{100 * seen['accuracy'][head]:.1f}" for head in heads))
+        table.add_row(condition, *(_percent(seen["accuracy"].get(head)) for head in heads))
     console.print(table)
 
     (target,) = {seen["target"] for part in results["coverage"].values() for seen in part.values()}
@@ -91,8 +100,16 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     rows = {f"{part} (clean)": seen for part, seen in results["coverage"].items()}
     rows |= {f"test ({name})": seen["coverage"] for name, seen in results["test"].items() if name != "clean"}
     for name, seen in rows.items():
-        sets.add_row(name, *(f"{seen[head]['coverage']:.3f} ({seen[head]['mean_size']:.2f})" for head in heads))
+        sets.add_row(name, *(_sets(seen.get(head)) for head in heads))
     console.print(sets)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _sets(seen: dict[str, float] | None) -> str:
+    return "–" if seen is None else f"{seen['coverage']:.3f} ({seen['mean_size']:.2f})"
 
 
 def _figures(record: dict[str, Any]) -> str:

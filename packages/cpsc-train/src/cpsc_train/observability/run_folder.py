@@ -12,7 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
@@ -30,6 +32,8 @@ class RunFolder:
     ``environment.json`` versions, platform, command, and whether the run is running, done or interrupted
     ``metrics.jsonl``    one line an epoch
     ``checkpoint.pt``    the parameters that were best on the validation rows
+    ``checkpoints/``     the newest states that a killed run can go on from
+    ``predictions.npz``  what the kept model says of the clean test rows, and its features
     ``results.json``     what was measured at the end
     ==================== ==========================================================================
 
@@ -39,14 +43,19 @@ class RunFolder:
         The folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoint = path / "checkpoint.pt"
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.checkpoints = self.path / "checkpoints"
+        self.predictions = self.path / "predictions.npz"
 
     def refuse_if_present(self) -> None:
         """Refuse a path that is taken, before any work is done."""
         if self.path.exists():
-            raise UserError(f"{self.path}: exists already, and a run never overwrites: choose another --out")
+            raise UserError(
+                f"{self.path}: exists already, and a run never overwrites: choose another --out, or go on with "
+                f"--resume {self.path}"
+            )
 
     def create(self, config: dict[str, Any], splits: Splits, dataset: Dataset) -> None:
         """Make the folder and write what is known before training.
@@ -61,8 +70,9 @@ class RunFolder:
             self.path.mkdir(parents=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror}): choose another --out") from None
-        write_toml(self.path / "config.toml", config)
-        splits.save(self.path / "splits.json", dataset)
+        with self._writing("config.toml"):
+            write_toml(self.path / "config.toml", config)
+            splits.save(self.path / "splits.json", dataset)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -78,9 +88,27 @@ class RunFolder:
         finally:
             self._write_environment(status)
 
+    def forget_after(self, epoch: int) -> None:
+        """Leave only the lines of ``metrics.jsonl`` up to `epoch`; a line that was cut off goes too."""
+        path = self.path / "metrics.jsonl"
+        kept = [json.dumps(record) for record in self.read_metrics() if record["epoch"] <= epoch]
+        if path.exists():
+            self._write_text("metrics.jsonl", "".join(line + "\n" for line in kept))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl``; one that was cut off when the run was killed is left out."""
+        path = self.path / "metrics.jsonl"
+        records = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                records.append(dict(json.loads(line)))
+            except ValueError:
+                break
+        return records
+
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self._writing("metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def write_results(self, results: dict[str, Any]) -> None:
@@ -123,12 +151,33 @@ class RunFolder:
                 "platform": platform.platform(),
                 "cpus": os.cpu_count(),
                 "threads": torch.get_num_threads(),
+                "processes": int(os.environ.get("WORLD_SIZE", "1")),
+                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "versions": {package: version(package) for package in PACKAGES},
             },
         )
 
+    def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write ``predictions.npz``; arrays by name, none of them of objects."""
+        partial = self.predictions.with_suffix(".partial")
+        with self._writing("predictions.npz"):
+            with partial.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+            partial.replace(self.predictions)
+
     def _write_json(self, name: str, value: Any) -> None:
+        self._write_text(name, json.dumps(value, indent=1) + "\n")
+
+    def _write_text(self, name: str, text: str) -> None:
         """Write whole or not at all, so that a reader never meets half a file."""
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path / name)
+        with self._writing(name):
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.path / name)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.path / name}: cannot be written ({error.strerror or error})") from None

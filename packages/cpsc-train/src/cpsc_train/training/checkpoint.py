@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cpsc_train.errors import UserError
@@ -51,6 +54,83 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a table of states, got {type(state).__name__}")
     return state
+
+
+class Checkpoints:
+    """The newest few checkpoints that a run can go on from.
+
+    Parameters
+    ----------
+    folder
+        Where they lie, as ``step-00000123.pt``.
+    keep
+        How many are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write one, then remove the oldest.
+
+        Raises
+        ------
+        UserError
+            If the disk does not take it; the others are untouched then.
+        """
+        self._folder.mkdir(exist_ok=True)
+        save(self._folder / f"step-{step:08d}.pt", state)
+        for old in self._found()[: -self._keep]:
+            old.unlink()
+
+    def newest(self, device: torch.device) -> dict[str, Any] | None:
+        """Read the newest, or return ``None`` where there is none.
+
+        Raises
+        ------
+        UserError
+            If it cannot be read; names the one before it.
+        """
+        found = self._found()
+        if not found:
+            return None
+        try:
+            return load(found[-1], device)
+        except UserError as error:
+            hint = f": remove it to go on from {found[-2].name}" if len(found) > 1 else ""
+            raise UserError(f"{error}{hint}") from None
+
+    def _found(self) -> list[Path]:
+        files = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(file for file in files if re.fullmatch(r"step-\d{8,}\.pt", file.name))
+
+
+def random_states() -> dict[str, Any]:
+    """Return the state of every source of randomness of this process, as tensors and numbers."""
+    kind, keys, position, has_normal, normal = np.random.get_state()  # noqa: NPY002  # a user's module may draw from it
+    return {
+        "python": random.getstate(),
+        "numpy": [
+            kind,
+            torch.from_numpy(np.array(keys, dtype=np.int64)),
+            int(position),
+            int(has_normal),
+            float(normal),
+        ],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(state: dict[str, Any]) -> None:
+    """Set what `random_states` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
 
 
 def _reason(error: Exception) -> str:

@@ -1,25 +1,37 @@
-"""The one training loop: warm-up, then calibrate, step, refresh; select on validation; look at test once."""
+"""The one training loop: warm-up, then calibrate, step, refresh.
+
+Nothing in a step waits for the device: losses are looked at every `CHECK_EVERY` steps, the rest once an epoch.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cpsc_train.data import Batch
-from cpsc_train.evaluation import Predictions, coverage, measure
+from cpsc_train.errors import UserError
+from cpsc_train.evaluation import coverage, metrics
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer, RunFolder
-from cpsc_train.training import checkpoint
-from cpsc_train.training.config import OptimizerConfig, RunConfig
-from cpsc_train.training.meter import Meter
+from cpsc_train.observability.observer import Observer
+from cpsc_train.training.checkpoint import random_states, set_random_states
+from cpsc_train.training.evaluator import Evaluator
+from cpsc_train.training.objective import Objective, losses
+from cpsc_train.training.record import EpochRecord
 from cpsc_train.training.refresh import Refresh
 from cpsc_train.training.setup import Setup
 
 CHECK_EVERY = 50
 """Steps between two looks for a loss that is not finite, where a look costs a copy from the device."""
+TRACED = 20
+"""About how many times an epoch the quantiles are noted."""
 
 
 class Trainer:
@@ -34,189 +46,248 @@ class Trainer:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.config = setup.config
-        self.optimizer = _optimizer(setup.config.optimizer, [*setup.model.parameters(), *setup.method.parameters()])
-        self.refresh = Refresh(
-            setup.calibration_samples(),
-            alpha=self.config.conformal.alpha,
-            policy=self.config.conformal.refresh,
-            slice_size=self.config.batch_size,
-            score=setup.calibration_logits,
-        )
         self.epoch = 0
         self.steps = 0
-        self._batches = setup.shuffled(torch.Generator().manual_seed(self.config.seed))
+        self.objective = setup.objective
+        self.optimizer = self.config.optimizer.build(self.objective.parameters())
+        self.schedule = self.config.schedule.build(self.optimizer, self.config.epochs)
+        self.refresh = Refresh(
+            setup.calibration_samples(),
+            self.config.conformal,
+            batch_size=self.config.batch_size,
+            score=self.objective.calibration_logits,
+            process=setup.process,
+        )
+        self.refresh.on_full.append(lambda: self.objective.method.refreshed(self.objective.model))
+        self._average = _average(self.objective, self.config.ema)
+        self._scaler = torch.amp.GradScaler(setup.device.type, enabled=self.config.compute.precision == "fp16")
+        self._order = setup.order()
+        self._batches = setup.training_batches(self._order)
+        self._called = _wrapped(setup)
+        self._record = EpochRecord()
+        self._position = 0
+        self._recent: deque[tuple[int, list[tuple[str, ...]], dict[str, Tensor]]] = deque(maxlen=CHECK_EVERY)
         self._check_every = CHECK_EVERY if setup.device.type != "cpu" else 1
 
     @property
     def warming_up(self) -> bool:
         """Whether the conformal predictor is not built yet."""
-        return self.epoch < self.setup.method.warmup
+        return self.epoch < self.objective.method.warmup
 
-    def train_epoch(self, observer: Observer) -> dict[str, Any]:
-        """Pass over the training rows once; return what was seen on the way."""
-        losses, figures = Meter(), Meter()
-        calibrating = self.setup.method.conformal and not self.warming_up
-        if calibrating:
+    def train_epoch(self, observer: Observer, after_step: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Pass over the training rows once, or over what is left of them; return what was seen on the way.
+
+        Parameters
+        ----------
+        observer
+            Is told of each step.
+        after_step
+            Called after each step but the last, when the state is whole.
+        """
+        calibrating = self.objective.method.conformal and not self.warming_up
+        times = dict.fromkeys(("data", "step", "refresh"), 0.0)
+        if calibrating and self._position == 0:
             self.refresh.start_epoch()
-        self.setup.model.train()
-        self.setup.method.train()
-        for batch in self._batches:
-            self._step(batch.to(self.setup.device), losses, figures)
+        self.objective.train()
+        self._order.go_to(epoch=self.epoch, step=self._position)
+        batches = iter(self._batches)
+        clock = time.perf_counter()
+        for step in range(self._position, self._order.steps):
+            weights = self._order.weights(step)
+            read = [next(batches) for _ in weights]
+            clock = _lap(times, "data", clock)
+            self._step(read, weights)
+            clock = _lap(times, "step", clock)
             if calibrating:
+                self.setup.process.same_buffers(self.objective)
                 self.refresh.after_step()
+                if step % max(1, self._order.steps // TRACED) == 0 and self.refresh.qhat is not None:
+                    self._record.trace(self.steps, self.refresh.qhat)
+            clock = _lap(times, "refresh", clock)
             if self.steps % self._check_every == 0:
-                losses.check_finite(f"epoch {self.epoch + 1}, step {self.steps}")
+                self._check_finite()
+            self._position = step + 1
+            if self._position < self._order.steps:
+                after_step()
             observer.step()
-        losses.check_finite(f"epoch {self.epoch + 1}")
-        self.epoch += 1
-        qhat = {f"qhat_{head}": value for head, value in (self.refresh.qhat or {}).items()}
-        return {
-            "phase": "self-calibration" if calibrating else "training" if not self.setup.method.warmup else "warm-up",
-            "loss": losses.read(),
-            "train": figures.read(),
-            "qhat": _floats(qhat),
+        self._check_finite()
+        record = self._record.read(self.setup.process)
+        qhat = self.refresh.qhat or {}
+        seen = {
+            "step": self.steps,
+            "phase": self._phase(calibrating=calibrating),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "qhat": {f"qhat_{head}": value for head, value in zip(qhat, _floats(qhat), strict=True)},
             "staleness": self.refresh.staleness,
+            "time": times,
         }
+        self.epoch, self._position, self._record = self.epoch + 1, 0, EpochRecord()
+        return record | seen
 
     def validate(self) -> dict[str, Any]:
-        """Return accuracy, negative log-likelihood and coverage on the validation rows."""
-        predict = self.predict
-        seen = Predictions.collect(predict, self.setup.batches("validation"))
-        calibration = Predictions.collect(predict, self.setup.batches("calibration"))
-        return {
-            "accuracy": seen.accuracy,
-            "nll": seen.negative_log_likelihood,
-            "coverage": coverage(calibration, seen, alpha=self.config.conformal.alpha),
+        """Return accuracy, negative log-likelihood and coverage on the validation rows, and step the schedule.
+
+        ``coverage`` is that of a predictor calibrated now on what the model predicts, ``in_loop_coverage`` that of the
+        one in the loop, with its q̂ as it stands, on what it is calibrated on.
+        """
+        evaluator = self.evaluator()
+        seen, calibration = evaluator.collect("validation"), evaluator.collect("calibration")
+        accuracy = seen.each(metrics.accuracy)
+        report = {
+            "accuracy": accuracy,
+            "nll": seen.each(metrics.negative_log_likelihood),
+            "coverage": {
+                head: {key: found[key] for key in ("target", "coverage", "mean_size", "qhat")}
+                for head, found in coverage(calibration, seen, alpha=self.config.conformal.alpha).items()
+            },
         }
+        if self.refresh.qhat is not None:
+            report["in_loop_coverage"] = evaluator.in_loop_coverage("validation", self.refresh.qhat)
+        self.schedule.step(accuracy[FUSED])
+        return report
 
-    def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Return logits by head, with the quantiles of this moment."""
-        return self.setup.predict(batch, self.refresh.qhat)
+    def evaluator(self) -> Evaluator:
+        """Return what measures the model as it is kept: averaged, where there is an average."""
+        self.setup.process.same_buffers(self.objective)
+        if self._average is None:
+            return Evaluator(self.setup, self.objective, self.refresh.qhat)
+        averaged = cast("Objective", self._average.module)
+        qhat = None if self.refresh.qhat is None else self.refresh.quantiles(averaged.calibration_logits)
+        return Evaluator(self.setup, averaged, qhat)
 
-    def state(self) -> dict[str, Any]:
+    def selected_state(self) -> dict[str, Any]:
         """Return what is needed to predict as the model does now."""
+        evaluator = self.evaluator()
+        kept = evaluator.objective
         return {
-            "format": 1,
+            "format": 2,
             "epoch": self.epoch,
-            "model": self.setup.model.state_dict(),
-            "method": self.setup.method.state_dict(),
-            "qhat": self.refresh.qhat,
+            "model": kept.model.state_dict(),
+            "method": kept.method.state_dict(),
+            "qhat": evaluator.qhat,
         }
 
-    def _step(self, batch: Batch, losses: Meter, figures: Meter) -> None:
-        model = self.setup.model
-        features = model.encode(batch.inputs)
-        qhat = None if self.warming_up else self.refresh.qhat
-        out = self.setup.method.losses(model, features, batch.labels, qhat)
-        self.optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(out.terms.values())).sum())
-        self.optimizer.step()
-        self.steps += 1
-        losses.add(out.terms, len(batch))
-        hits = {f"accuracy_{h}": (z.argmax(-1) == batch.labels).double().mean() for h, z in out.logits.items()}
-        figures.add(hits | out.diagnostics, len(batch))
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on; every process must call it."""
+        mine = {"random": random_states(), "record": self._record.state_dict()}
+        return {
+            "format": 2,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "position": self._position,
+            "objective": self.objective.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "refresh": self.refresh.state_dict(),
+            "processes": self.setup.process.gather_objects(mine),
+        }
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
 
-def train(config: RunConfig, folder: RunFolder, observer: Observer | None = None) -> dict[str, Any]:
-    """Train, select, evaluate; everything the run says lies in `folder`.
-
-    Parameters
-    ----------
-    config
-        The run.
-    folder
-        A run folder that is not there yet; it is made once data and model have been built without an error.
-    observer
-        Who is told of the progress; nobody if absent.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
-
-    Raises
-    ------
-    UserError
-        For a mistake the user can mend, such as bad data, an existing folder, or a loss that is not finite.
-    """
-    began = time.perf_counter()
-    observer = observer or Observer()
-    setup = Setup.build(config)
-    trainer = Trainer(setup)
-    folder.create(config.to_plain(), setup.splits, setup.dataset)
-    observer.start(setup.describe(), epochs=config.epochs, path=folder.path)
-    with folder.recording():
+        Raises
+        ------
+        UserError
+            If it does not fit the configuration, or was saved by another number of processes.
+        """
+        process = self.setup.process
         try:
-            selected = _fit(trainer, folder, observer)
-        except KeyboardInterrupt:
-            if not folder.checkpoint.exists():
-                checkpoint.save(folder.checkpoint, trainer.state())
-            raise
-        results = evaluate(folder, setup) | {"selected": selected, "seconds": time.perf_counter() - began}
-        folder.write_results(results)
-    observer.finish(results)
-    return results
+            if len(state["processes"]) != process.world:
+                raise UserError(
+                    f"the run was made by {len(state['processes'])} processes, got {process.world}: "
+                    "resume it with as many"
+                )
+            self.objective.load_state_dict(state["objective"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self._scaler.load_state_dict(state["scaler"])
+            self.refresh.load_state_dict(state["refresh"])
+            mine = state["processes"][process.rank]
+            self._record.load_state_dict(mine["record"])
+            set_random_states(mine["random"])
+            self.epoch, self.steps, self._position = state["epoch"], state["steps"], state["position"]
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[-1].strip()
+            raise UserError(f"the checkpoint does not fit the configuration: {reason}") from None
+
+    def _step(self, batches: list[Batch], weights: list[float]) -> None:
+        qhat = None if self.warming_up else self.refresh.qhat
+        self.optimizer.zero_grad()
+        terms: dict[str, Tensor] = {}
+        for place, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+            here = batch.to(self.setup.device)
+            last = place == len(batches) - 1
+            waiting = nullcontext() if last or not hasattr(self._called, "no_sync") else self._called.no_sync()
+            with waiting:
+                out = losses(self._called, here, qhat)
+                loss = torch.stack([term.float() for term in out.terms.values()]).sum()
+                torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1 else loss))
+            terms = out.terms
+            if weight:
+                self._record.add(out, here.labels)
+        if self.config.optimizer.clip_norm is not None:
+            self._scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.optimizer.clip_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            self._average.update_parameters(self.objective)
+        self.steps += 1
+        self._recent.append((self.steps, [batch.ids for batch in batches], terms))
+
+    def _check_finite(self) -> None:
+        """Stop if a loss of the last steps was not finite; says which, where, and on which samples."""
+        steps = list(self._recent)
+        self._recent.clear()
+        for step, batches, terms in steps:
+            bad = [name for name, value in zip(terms, _floats(terms), strict=True) if not math.isfinite(value)]
+            if bad:
+                ids = ", ".join(batches[-1][:5])
+                more = f" and {len(batches[-1]) - 5} more" if len(batches[-1]) > 5 else ""
+                bounded = any("div" in name for name in bad)
+                raise UserError(
+                    f"epoch {self.epoch + 1}, step {step}: loss {', '.join(bad)} is not finite on samples {ids}{more}: "
+                    "lower optimizer.lr" + (", or take the bounded divergence, method.divergence=js" if bounded else "")
+                )
+
+    def _phase(self, *, calibrating: bool) -> str:
+        if calibrating:
+            return "self-calibration"
+        return "warm-up" if self.objective.method.warmup else "training"
 
 
-def evaluate(folder: RunFolder, setup: Setup | None = None) -> dict[str, Any]:
-    """Measure the checkpoint of a run; needs its folder only.
-
-    Parameters
-    ----------
-    folder
-        A run folder.
-    setup
-        Parts already built from the same configuration; built anew if absent.
-
-    Returns
-    -------
-    dict
-        ``results.json`` without what only training knows (``selected``, ``seconds``).
-    """
-    if setup is None:
-        config = RunConfig.from_plain(folder.read_config())
-        setup = Setup.build(config, folder.read_splits(config.data.open()))
-    state = checkpoint.load(folder.checkpoint, setup.device)
-    setup.restore(state)
-    figures = measure(
-        lambda batch: setup.predict(batch, state["qhat"]),
-        setup.batches,
-        alpha=setup.config.conformal.alpha,
-        noise=setup.config.noise,
-    )
-    return setup.describe() | figures
+def _wrapped(setup: Setup) -> Any:
+    """Return what is called in a step: the objective, compiled and shared out as the configuration says."""
+    called: Any = setup.objective
+    if setup.process.world > 1:
+        devices = [setup.device.index] if setup.device.type == "cuda" else None
+        # Warm-up leaves the decomposition without a gradient; the loop itself keeps buffers the same.
+        called = nn.parallel.DistributedDataParallel(
+            called, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
+        )
+    if setup.config.compute.compile != "off":
+        called = torch.compile(called, mode=setup.config.compute.compile)
+    return called
 
 
-def _fit(trainer: Trainer, folder: RunFolder, observer: Observer) -> dict[str, Any]:
-    """Train all epochs; keep the checkpoint that is best on the validation rows (accuracy, then likelihood)."""
-    best: tuple[float, float] | None = None
-    selected: dict[str, Any] = {}
-    while trainer.epoch < trainer.config.epochs:
-        selectable = not trainer.warming_up
-        began = time.perf_counter()
-        record = trainer.train_epoch(observer) | {"validation": trainer.validate()}
-        record = {"epoch": trainer.epoch} | record | {"seconds": time.perf_counter() - began}
-        key = (record["validation"]["accuracy"][FUSED], -record["validation"]["nll"][FUSED])
-        if selectable and (best is None or key > best):
-            best, selected = key, {"epoch": trainer.epoch, "validation_accuracy": record["validation"]["accuracy"]}
-            checkpoint.save(folder.checkpoint, trainer.state())
-        folder.log(record)
-        observer.epoch(record)
-    return selected
+def _average(objective: Objective, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    return AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
-def _optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    lr, decay = config.lr, config.weight_decay
-    match config.kind:
-        case "adam":
-            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum)
-        case "adagrad":
-            return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay)
+def _floats(values: dict[str, Tensor]) -> list[float]:
+    found: list[float] = torch.stack([value.detach().float() for value in values.values()]).tolist() if values else []
+    return found
 
 
-def _floats(values: dict[str, Tensor]) -> dict[str, float]:
-    return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True)) if values else {}
+def _lap(times: dict[str, float], name: str, since: float) -> float:
+    now = time.perf_counter()
+    times[name] += now - since
+    return now

@@ -1,14 +1,22 @@
-"""The conformal predictor inside the loop: q̂ of every head, refreshed as the model learns."""
+"""The conformal predictor inside the loop: q̂ of every head, refreshed as the model learns.
+
+Shapes: N calibration samples, S scores a sample, C classes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from conformal_core import LAC, CalibrationBuffer
+from conformal_core import LAC, CalibrationBuffer, conformal_quantile
 from cpsc_train.data import Batch
+from cpsc_train.training.config import ConformalConfig
+from cpsc_train.training.distributed import Process
 
 Score = Callable[[Batch, dict[str, Tensor] | None], dict[str, Tensor]]
 """From calibration samples and the quantiles now to logits {head: (B, S, C)}, in evaluation mode, without gradient."""
@@ -21,14 +29,15 @@ class Refresh:
     ----------
     samples
         The N calibration samples, on the device of the model and without augmentation.
-    alpha
-        Miscoverage, in (0, 1).
-    policy
-        ``exact``, ``rolling``, ``interval:K`` or ``epoch``.
-    slice_size
-        Samples that ``rolling`` re-scores after each step; a score is at most ⌈N / slice_size⌉ − 1 steps old.
+    config
+        Miscoverage and policy.
+    batch_size
+        That of training: four times as many samples are scored at once at most, and a quarter of it is what ``rolling``
+        re-scores after a step unless ``config`` says otherwise.
     score
         How samples are scored with the model as it is.
+    process
+        With several processes each scores its share of the samples, and all hold the scores of all: q̂ is exact.
 
     Notes
     -----
@@ -36,14 +45,21 @@ class Refresh:
     host.
     """
 
-    def __init__(self, samples: Batch, *, alpha: float, policy: str, slice_size: int, score: Score) -> None:
+    def __init__(
+        self, samples: Batch, config: ConformalConfig, *, batch_size: int, score: Score, process: Process | None = None
+    ) -> None:
         self.qhat: dict[str, Tensor] | None = None
+        self.on_full: list[Callable[[], None]] = []
+        """Called each time that all samples have been scored with one and the same model."""
         self._samples = samples
-        self._alpha = alpha
-        self._policy, _, interval = policy.partition(":")
+        self._config = config
+        self._policy, _, interval = config.refresh.partition(":")
         self._interval = int(interval or 1)
-        self._slice = min(slice_size, len(samples)) if self._policy == "rolling" else len(samples)
+        whole = self._policy != "rolling"
+        self._slice = len(samples) if whole else min(config.slice or -(-batch_size // 4), len(samples))
+        self._most = 4 * batch_size
         self._score = score
+        self._process = process or Process()
         self._buffers: dict[str, CalibrationBuffer] = {}
         self._steps = 0
         self._next = 0
@@ -65,27 +81,67 @@ class Refresh:
 
     @property
     def staleness(self) -> float:
-        """Steps since the oldest score was taken."""
+        """Steps since the oldest score was taken; looks at the device."""
         return max((float(buffer.staleness) for buffer in self._buffers.values()), default=0.0)
 
-    def _rescore(self, first: int, count: int) -> None:
-        samples = self._samples
-        rows = (torch.arange(first, first + count, device=samples.labels.device)) % len(samples)
-        part = samples if count == len(samples) and first == 0 else _take(samples, rows)
-        logits = self._score(part, self.qhat)
-        self.qhat = {head: self._update(head, rows, part.labels, z) for head, z in logits.items()}
+    def quantiles(self, score: Score) -> dict[str, Tensor]:
+        """Return what q̂ would be if all samples were scored by `score`; the buffers stay as they are."""
+        every = torch.arange(len(self._samples), device=self._samples.labels.device)
+        scores = self._scores(every, score, self.qhat)
+        return {head: self._quantile(values.flatten()) for head, values in scores.items()}
 
-    def _update(self, head: str, rows: Tensor, labels: Tensor, logits: Tensor) -> Tensor:
-        """Shapes: logits (B, S, C); the buffer holds the S scores of a sample side by side."""
-        per_sample = logits.shape[1]
-        scores = LAC()(logits.float().softmax(-1), labels[:, None].expand(-1, per_sample), check=False)
+    def state_dict(self) -> dict[str, Any]:
+        """Return scores, ages, quantiles and the position of the next slice."""
+        buffers = {head: buffer.state_dict() for head, buffer in self._buffers.items()}
+        return {"buffers": buffers, "qhat": self.qhat, "steps": self._steps, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for head, saved in state["buffers"].items():
+            self._buffers[head] = CalibrationBuffer(len(saved["scores"]), like=saved["scores"])
+            self._buffers[head].load_state_dict(saved)
+        self.qhat, self._steps, self._next = state["qhat"], state["steps"], state["next"]
+
+    def _rescore(self, first: int, count: int) -> None:
+        rows = torch.arange(first, first + count, device=self._samples.labels.device) % len(self._samples)
+        scores = self._scores(rows, self._score, self.qhat)
+        self.qhat = {head: self._overwrite(head, rows, values) for head, values in scores.items()}
+        if count == len(self._samples):
+            for follow in self.on_full:
+                follow()
+
+    def _scores(self, rows: Tensor, score: Score, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the scores (n, S) of `rows` by head; this process's share is scored, and the rest is heard of."""
+        mine = rows
+        if self._process.world > 1:
+            share = -(-len(rows) // self._process.world)  # as many on each, so that nobody waits for one without rows
+            places = self._process.rank + self._process.world * torch.arange(share, device=rows.device)
+            mine = rows[places % len(rows)]
+        parts = [self._of(part, score, qhat) for part in torch.split(mine, self._most)]
+        return {head: self._process.gather(torch.cat([p[head] for p in parts]), len(rows)) for head in parts[0]}
+
+    def _of(self, rows: Tensor, score: Score, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        samples = self._samples
+        part = Batch((), samples.labels[rows], {name: x[rows] for name, x in samples.inputs.items()})
+        scores = {}
+        for head, logits in score(part, qhat).items():
+            labels = part.labels[:, None].expand(logits.shape[:2])
+            scores[head] = LAC()(logits.float().softmax(-1), labels, check=False)
+        return scores
+
+    def _overwrite(self, head: str, rows: Tensor, scores: Tensor) -> Tensor:
+        """Put scores (n, S) where they belong; the buffer holds the S scores of a sample side by side."""
+        per_sample = scores.shape[1]
         if head not in self._buffers:
             self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample, like=scores)
         places = rows[:, None] * per_sample + torch.arange(per_sample, device=rows.device)
-        self._buffers[head].overwrite(places.flatten(), scores.flatten(), check=False)
-        qhat: Tensor = self._buffers[head].quantile(alpha=self._alpha)
-        return qhat
+        buffer = self._buffers[head]
+        buffer.overwrite(places.flatten(), scores.flatten(), check=False)
+        return self._quantile(buffer.scores)
 
-
-def _take(samples: Batch, rows: Tensor) -> Batch:
-    return Batch((), samples.labels[rows], {name: x[rows] for name, x in samples.inputs.items()})
+    def _quantile(self, scores: Tensor) -> Tensor:
+        if self._config.quantile == "exact":
+            qhat: Tensor = conformal_quantile(scores, alpha=self._config.alpha, check=False)
+            return qhat
+        n = len(scores)
+        return scores.sort().values[min(math.ceil((1 - Fraction(str(self._config.alpha))) * n), n - 1)]

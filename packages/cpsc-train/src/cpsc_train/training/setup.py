@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from conformal_core import quantile_rank
-from cpsc_train.data import Batch, Dataset, Noise, Preprocessing, Splits, loader
+from cpsc_train.data import Batch, Dataset, InOrder, Loader, Noise, Preprocessing, Shuffled, Splits
 from cpsc_train.errors import UserError
-from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
+from cpsc_train.training.distributed import Process, current
+from cpsc_train.training.objective import Objective
 
 
 @dataclass
 class Setup:
-    """The parts of a run: data, model, method."""
+    """The parts of a run: data, model, method, and the process they are in."""
 
     config: RunConfig
+    process: Process
     device: torch.device
     dataset: Dataset
     splits: Splits
     preprocessing: Preprocessing
-    model: MultimodalClassifier
-    method: Method
+    objective: Objective
 
     @classmethod
     def build(cls, config: RunConfig, splits: Splits | None = None) -> Setup:
@@ -46,31 +46,45 @@ class Setup:
         UserError
             For bad data, a device that is not there, or a calibration part too small for alpha.
         """
-        device = _device(config.device)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
+        process = current()
+        device = config.compute.open_device()
+        if config.batch_size < process.world:
+            raise UserError(
+                f"batch_size must be at least the number of processes, {process.world}, got {config.batch_size}"
+            )
         dataset = config.data.open()
         for noise in config.noise:
             noise.check(dataset.modalities[noise.modality])
-        splits = splits or Splits.draw(dataset.labels, config.splits)
-        _check_calibration(len(splits.calibration), config.conformal.alpha)
+        splits = splits or Splits.draw(dataset.labels, config.splits, dataset.parts)
+        if config.conformal.quantile == "exact":
+            _check_calibration(len(splits.calibration), config.conformal.alpha)
         torch.manual_seed(config.seed)
         model = MultimodalClassifier(
-            dataset.modalities, config.encoders, dim=config.feature_dim, classes=len(dataset.classes)
+            dataset.modalities,
+            config.encoders,
+            fusion=config.fusion,
+            dim=config.feature_dim,
+            classes=len(dataset.classes),
         )
-        method = config.method.build(model, tuple(dataset.modalities))
+        method = config.method.build(model, tuple(dataset.modalities), frozen_copy=config.conformal.frozen_copy)
         if config.epochs <= method.warmup:
             raise UserError(
                 f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "
                 f"got {config.epochs}: raise --epochs or lower method.warmup"
             )
         preprocessing = Preprocessing(dataset, splits.train)
-        return cls(config, device, dataset, splits, preprocessing, model.to(device), method.to(device))
+        objective = Objective(model.to(device), method.to(device), config.compute, device)
+        if process.world > 1:
+            torch.manual_seed(config.seed + process.rank)  # the same parameters, but each its own dropout
+            if device.type == "cuda":
+                objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
+        return cls(config, process, device, dataset, splits, preprocessing, objective)
 
     def describe(self) -> dict[str, Any]:
         """Return what was built, as it stands at the head of ``results.json``."""
         return {
             "recipe": self.config.recipe,
+            "mode": self.config.mode,
             "method": self.config.method.name,
             "seed": self.config.seed,
             "data": {
@@ -82,79 +96,42 @@ class Setup:
             | self.splits.sizes,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Load the parameters of a checkpoint.
-
-        Raises
-        ------
-        UserError
-            If they do not fit the model of the configuration.
-        """
-        try:
-            self.model.load_state_dict(state["model"])
-            self.method.load_state_dict(state["method"])
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
-            ) from None
-
     def batches(self, part: str, noise: Noise | None = None) -> Iterable[Batch]:
-        """Return the batches of a part, in order."""
+        """Return the batches of this process's share of a part, in order."""
         rows = getattr(self.splits, part)
-        return loader(self.dataset, rows, self.preprocessing, batch_size=self.config.batch_size, noise=noise)
+        rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]  # gathering leaves it out again
+        order = InOrder(len(rows), self.config.batch_size)
+        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=self.config.compute.workers)
 
-    def shuffled(self, generator: torch.Generator) -> Iterable[Batch]:
-        """Return the training batches, in a new order at each pass."""
-        return loader(
+    def order(self) -> Shuffled:
+        """Return the order in which training rows are met."""
+        return Shuffled(
+            len(self.splits.train),
+            batch_size=self.config.batch_size,
+            accumulate=self.config.optimizer.accumulate,
+            seed=self.config.seed,
+            rank=self.process.rank,
+            world=self.process.world,
+        )
+
+    def training_batches(self, order: Shuffled) -> Iterable[Batch]:
+        """Return the augmented training batches, in `order` at each pass."""
+        return Loader(
             self.dataset,
             self.splits.train,
             self.preprocessing,
-            batch_size=self.config.batch_size,
-            generator=generator,
+            order,
+            workers=self.config.compute.workers,
             pin_memory=self.device.type == "cuda",
         )
 
     def calibration_samples(self) -> Batch:
         """Return all calibration samples as one batch on the device."""
         rows = self.splits.calibration
-        batch: Batch = next(iter(loader(self.dataset, rows, self.preprocessing, batch_size=len(rows))))
-        return batch.to(self.device)
-
-    def predict(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the logits of samples without a label, by head."""
-        with evaluation_mode(self.model, self.method):
-            return self.method.predict(self.model, self.model.encode(batch.to(self.device).inputs), qhat)
-
-    def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the logits that the in-loop conformal predictor scores, by head."""
-        with evaluation_mode(self.model, self.method):
-            features = self.model.encode(batch.inputs)
-            return self.method.calibration_logits(self.model, features, batch.labels, qhat)
-
-
-@contextmanager
-def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Without gradient and in evaluation mode: dropout off, batch-norm statistics untouched."""
-    before = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in zip(modules, before, strict=True):
-            module.train(training)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return device
+        order = InOrder(len(rows), self.config.batch_size)
+        parts = list(Loader(self.dataset, rows, self.preprocessing, order))
+        inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
+        return Batch((), torch.cat([part.labels for part in parts]), inputs).to(self.device)
 
 
 def _check_calibration(size: int, alpha: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoder import EncoderConfig
 
@@ -25,10 +26,10 @@ class MLPConfig(EncoderConfig, name="mlp"):
         if not 0 <= self.dropout < 1:
             raise UserError(f"mlp.dropout must lie in [0, 1), got {self.dropout}")
 
-    def build(self, shape: tuple[int, ...], dim: int) -> nn.Module:
+    def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the module; samples of any shape are flattened."""
         width = 1
-        for length in shape:
+        for length in modality.shape:
             width *= length
         return nn.Sequential(
             nn.Flatten(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoder import EncoderConfig
 
@@ -21,8 +22,9 @@ class SmallCNNConfig(EncoderConfig, name="small-cnn"):
         if self.channels < 1:
             raise UserError(f"small-cnn.channels must be at least 1, got {self.channels}")
 
-    def build(self, shape: tuple[int, ...], dim: int) -> nn.Module:
+    def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the module for (channels, height, width) samples of at least 4×4."""
+        shape = modality.shape
         if len(shape) != 3 or min(shape[1:]) < 4:
             raise UserError(f"small-cnn reads images of at least 4×4, got samples of shape {shape}: use mlp")
         channels, height, width = shape

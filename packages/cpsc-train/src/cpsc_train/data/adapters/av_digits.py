@@ -1,0 +1,155 @@
+"""Spoken and written digits: recordings of the Free Spoken Digit Dataset beside images of MNIST, paired by label."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
+from cpsc_train.data.media.audio import log_spectrogram, read_wav
+from cpsc_train.data.media.files import check_root, read_bytes
+from cpsc_train.errors import UserError
+
+RATE = 8000
+"""Samples a second. One second is kept: longer recordings are cut, shorter ones end in zeros."""
+MODALITIES = {
+    "audio": Modality(kind="image", shape=(1, 32, 32)),
+    "image": Modality(kind="image", shape=(1, 28, 28), bounds=(0.0, 255.0)),
+}
+IMAGES = "t10k-images-idx3-ubyte.gz"
+LABELS = "t10k-labels-idx1-ubyte.gz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVDigitsConfig(DataConfig, name="av-digits"):
+    """Digits as recordings and as images; a log spectrogram of 32 bands × 32 frames, and 28×28 pixels."""
+
+    modalities: tuple[str, ...] = ("audio", "image")
+    """Both of audio, image."""
+    root: str = "data/av-digits"
+    """Holds ``recordings/{digit}_{speaker}_{index}.wav`` and the test images and labels of MNIST, gzipped."""
+    split: Literal["official", "speaker"] = "official"
+    """``official``: indices 0 to 4 of every digit and speaker are for test; ``speaker``: one speaker is for test and
+    another for validation, so that test rows are not exchangeable with calibration rows."""
+    test_speaker: str = "theo"
+    """Who is for test, with ``speaker``."""
+    validation_speaker: str = "nicolas"
+    """Who is for validation, with ``speaker``."""
+    pairing_seed: int = 0
+    """Seed of which image goes with which recording of the same digit."""
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities, list(MODALITIES))
+        if self.test_speaker == self.validation_speaker:
+            raise UserError(f"data.test_speaker and data.validation_speaker must differ, got {self.test_speaker!r}")
+
+    def open(self) -> AVDigits:
+        """Read all files."""
+        return AVDigits(self)
+
+
+class AVDigits(Dataset):
+    """All recordings, each with an image of its digit that no other has.
+
+    Parameters
+    ----------
+    config
+        Where, and how divided.
+    """
+
+    classes = tuple("0123456789")
+
+    def __init__(self, config: AVDigitsConfig) -> None:
+        root = check_root(config.root)
+        self.modalities = {name: MODALITIES[name] for name in config.modalities}
+        files = sorted((root / "recordings").glob("*.wav"))
+        if not files:
+            raise UserError(f"{root / 'recordings'}: holds no recordings (*.wav)")
+        self.ids = [file.stem for file in files]
+        digits, speakers, indices = zip(*(_parse(file) for file in files), strict=True)
+        self.labels = np.array(digits, dtype=np.int64)
+        images, labels = _read_idx(root / IMAGES, 3), _read_idx(root / LABELS, 1)
+        if len(images) != len(labels):
+            raise UserError(f"{root / LABELS}: holds {len(labels)} labels for {len(images)} images")
+        if images.shape[1:] != (28, 28):
+            raise UserError(f"{root / IMAGES}: images must have 28×28 pixels, got {images.shape[1:]}")
+        chosen = _pair(self.labels, labels, config.pairing_seed, root / LABELS)
+        self._values = {
+            "audio": _spectrograms(np.stack([_second(file) for file in files])),
+            "image": images[chosen][:, None].astype(np.float32),
+        }
+        self.parts = _parts(config, np.array(speakers), np.array(indices))
+
+    def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """Return the samples at `rows`."""
+        return self._values[modality][rows]
+
+
+def _parse(file: Path) -> tuple[int, str, int]:
+    found = re.fullmatch(r"(\d)_([A-Za-z0-9-]+)_(\d+)", file.stem)
+    if found is None:
+        raise UserError(f"{file}: must be named digit_speaker_index.wav")
+    return int(found[1]), found[2], int(found[3])
+
+
+def _second(file: Path) -> NDArray[np.float32]:
+    samples, rate = read_wav(file)
+    if rate != RATE:
+        raise UserError(f"{file}: must have {RATE} samples a second, got {rate}")
+    kept = np.zeros(RATE, np.float32)
+    kept[: len(samples)] = samples[:RATE]
+    return kept
+
+
+def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, 1, 32, 32): 64 bands of 62.5 Hz by 64 frames of 1/64 s, averaged two by two."""
+    fine: NDArray[np.float32] = log_spectrogram(samples, n_fft=128, hop=125)[:, :64, :64]
+    return np.asarray(fine.reshape(-1, 1, 32, 2, 32, 2).mean((3, 5)), dtype=np.float32)
+
+
+def _read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read an array of bytes in the format of MNIST, https://yann.lecun.com/exdb/mnist."""
+    try:
+        held = gzip.decompress(read_bytes(file))
+    except (OSError, EOFError, zlib.error):
+        raise UserError(f"{file}: is not a readable gzip file") from None
+    header = 4 + 4 * dimensions
+    if held[:4] != bytes((0, 0, 8, dimensions)) or len(held) < header:
+        raise UserError(f"{file}: is not an idx file of bytes with {dimensions} dimensions")
+    shape = tuple(int(n) for n in np.frombuffer(held[4:header], ">u4"))
+    if len(held) - header != int(np.prod(shape, dtype=object)):
+        raise UserError(f"{file}: must hold {' × '.join(map(str, shape))} bytes, got {len(held) - header}")
+    return np.frombuffer(held[header:], np.uint8).reshape(shape)
+
+
+def _pair(wanted: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Path) -> NDArray[np.int64]:
+    """Return, for each wanted digit, the place of an image of it; no image twice."""
+    generator = np.random.default_rng(seed)
+    chosen = np.empty(len(wanted), dtype=np.int64)
+    for digit in range(10):
+        places, images = np.flatnonzero(wanted == digit), np.flatnonzero(labels == digit)
+        if len(images) < len(places):
+            raise UserError(f"{file}: has {len(images)} images of {digit} for {len(places)} recordings")
+        chosen[places] = generator.permutation(images)[: len(places)]
+    return chosen
+
+
+def _parts(
+    config: AVDigitsConfig, speakers: NDArray[np.str_], indices: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    if config.split == "official":
+        return {"test": np.flatnonzero(indices < 5)}
+    for name in (config.test_speaker, config.validation_speaker):
+        if name not in speakers:
+            raise UserError(f"speaker {name!r} has no recordings (there are: {', '.join(sorted(set(speakers)))})")
+    return {
+        "test": np.flatnonzero(speakers == config.test_speaker),
+        "validation": np.flatnonzero(speakers == config.validation_speaker),
+    }

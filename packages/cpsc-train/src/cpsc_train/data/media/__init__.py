@@ -1,0 +1,1 @@
+"""Reading sound and images; every error names the file."""

@@ -1,0 +1,149 @@
+"""Runs of several variants and seeds, each a run folder of its own; what is done already is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cpsc_train.config import read_toml, write_toml
+from cpsc_train.errors import UserError
+from cpsc_train.training import RunConfig
+
+Results = dict[str, list[dict[str, Any]]]
+"""By variant, the ``results.json`` of every seed, in the order of the seeds."""
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0..4`` (both ends included) or ``0,3,7``.
+
+    Raises
+    ------
+    UserError
+        For anything else, and for a seed that occurs twice.
+
+    Examples
+    --------
+    >>> parse_seeds("0..2,7")
+    [0, 1, 2, 7]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
+        if found is None or int(found[2] or found[1]) < int(found[1]):
+            raise UserError(f"seeds must read 0..4 or 0,3,7, got {text!r}")
+        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds must be different, got {text!r}")
+    return seeds
+
+
+class Grid:
+    """Every variant with every seed.
+
+    Parameters
+    ----------
+    folder
+        Holds ``VARIANT/seed-N``, each a run folder.
+    variants
+        By name; the seed of each is replaced.
+    seeds
+        The seeds.
+    """
+
+    def __init__(self, folder: Path, variants: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
+        self._folder = folder
+        self._configs = {
+            (name, seed): replace(config, seed=seed) for seed in seeds for name, config in variants.items()
+        }
+
+    def path(self, variant: str, seed: int) -> Path:
+        """Return the run folder of a variant and a seed."""
+        return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
+
+    def run(self, *, jobs: int, console: Console, quiet: bool = False) -> Results:
+        """Do the runs that are not done, go on with those that were stopped, and return the results of all.
+
+        Parameters
+        ----------
+        jobs
+            Runs at a time, each a process.
+        console, quiet
+            Where progress is shown, and whether.
+
+        Raises
+        ------
+        UserError
+            If a folder holds a run of another configuration, or a run fails; names its log.
+        """
+        if jobs < 1:
+            raise UserError(f"jobs must be at least 1, got {jobs}")
+        for (name, seed), config in self._configs.items():
+            _refuse_another(self.path(name, seed), config)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+        with progress, ThreadPoolExecutor(jobs) as pool:
+            task = progress.add_task("runs", total=len(self._configs))
+            waiting = {pool.submit(self._one, name, seed, jobs): (name, seed) for name, seed in self._configs}
+            try:
+                for done, future in enumerate(as_completed(waiting), 1):
+                    future.result()
+                    progress.advance(task)
+                    if not quiet and not console.is_terminal:
+                        name, seed = waiting[future]
+                        console.print(f"{done}/{len(waiting)} {name} seed {seed}", soft_wrap=True)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        results: Results = {}
+        for name, seed in self._configs:
+            results.setdefault(name, []).append(_results(self.path(name, seed)))
+        return results
+
+    def _one(self, name: str, seed: int, jobs: int) -> None:
+        folder = self.path(name, seed)
+        if (folder / "results.json").exists():
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "cpsc_train", "train", "--quiet"]
+        if (folder / "config.toml").exists():
+            command += ["--resume", str(folder)]
+        else:
+            config = folder.with_suffix(".toml")
+            write_toml(config, self._configs[name, seed].to_plain())
+            command += ["--config", str(config), "--out", str(folder)]
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        environment = os.environ if jobs == 1 else os.environ | {"OMP_NUM_THREADS": threads}
+        log = folder.with_suffix(".log")
+        with log.open("wb") as output:
+            code = subprocess.run(command, check=False, stdout=output, stderr=output, env=environment).returncode  # noqa: S603
+        if code:
+            last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
+            raise UserError(f"{name} seed {seed} ended with code {code}: {last} (all of it: {log})")
+
+
+def _refuse_another(folder: Path, config: RunConfig) -> None:
+    if not (folder / "config.toml").exists():
+        return
+    if read_toml(folder / "config.toml") != config.to_plain():
+        raise UserError(f"{folder}: holds a run of another configuration: choose another --out")
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "results.json").read_text(encoding="utf-8")))

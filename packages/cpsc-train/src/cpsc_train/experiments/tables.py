@@ -1,0 +1,117 @@
+"""What several runs say together: mean ± standard deviation over seeds, and paired differences to the first variant."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from cpsc_train.evaluation.statistics import paired_difference
+from cpsc_train.experiments.grid import Results
+from cpsc_train.models import FUSED
+
+OVERALL = "all"
+"""The column of the mean over clean and noisy conditions; conditions with a missing modality are not in it."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one part of the data.
+
+    Parameters
+    ----------
+    columns
+        K column names.
+    values
+        By variant, (seeds, K): accuracies in %, then the coverage of the fused head in %, and seconds.
+    """
+
+    columns: tuple[str, ...]
+    values: dict[str, NDArray[np.float64]]
+
+    def difference(self, variant: str, column: str = OVERALL) -> tuple[float, float, float]:
+        """Return the mean paired difference to the first variant, and its 95 % interval."""
+        first = next(iter(self.values))
+        place = self.columns.index(column)
+        found = paired_difference(self.values[variant][:, place], self.values[first][:, place])
+        return float(found[0]), float(found[1]), float(found[2])
+
+
+def summarise(results: Results, part: str) -> Summary:
+    """Collect accuracies of ``validation``, where options are chosen, or ``test``, where the choice is reported."""
+    first = next(iter(results.values()))[0]
+    heads = [*first["data"]["modalities"], FUSED]
+    pairs = [(name, head) for name in first[part] for head in (heads if name == "clean" else [FUSED])]
+    columns = [f"{name} {head}" if name == "clean" else name for name, head in pairs]
+    overall = [i for i, (name, head) in enumerate(pairs) if head == FUSED and not name.startswith("without-")]
+
+    def row(run: dict[str, Any]) -> list[float]:
+        accuracy = [100 * run[part][name]["accuracy"][head] for name, head in pairs]
+        coverage = 100 * run["coverage"][part][FUSED]["coverage"]
+        return [*accuracy, float(np.mean([accuracy[i] for i in overall])), coverage, run["seconds"]]
+
+    values = {variant: np.array([row(run) for run in runs]) for variant, runs in results.items()}
+    return Summary((*columns, OVERALL, "coverage", "seconds"), values)
+
+
+def console_table(results: Results) -> Table:
+    """Return a table for a terminal: test accuracy by variant."""
+    summary = summarise(results, "test")
+    shown = ["clean " + FUSED, *(c for c in summary.columns if not c.startswith("clean ")), f"{OVERALL}, difference"]
+    seeds = len(next(iter(summary.values.values())))
+    table = Table(title=f"Test, %, mean ± sd of {seeds} runs; difference with 95 % interval", title_justify="left")
+    table.add_column("variant")
+    for name in shown:
+        table.add_column(name, justify="right")
+    for variant, cells in _rows(summary):
+        table.add_row(variant, *(cells[name] for name in shown))
+    return table
+
+
+def write_tables(results: Results, folder: Path) -> list[Path]:
+    """Write ``table.md`` (validation and test) and ``table.csv`` (every run), and return their paths."""
+    markdown, table = folder / "table.md", folder / "table.csv"
+    texts = []
+    for part in ("validation", "test"):
+        summary = summarise(results, part)
+        names = [part, *summary.columns, f"{OVERALL}, difference"]
+        lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        lines += [f"| {variant} | {' | '.join(cells.values())} |" for variant, cells in _rows(summary)]
+        texts.append("\n".join(lines))
+    markdown.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["part", "variant", "seed", *summary.columns])
+        for part in ("validation", "test"):
+            for variant, rows in summarise(results, part).values.items():
+                for run, row in zip(results[variant], rows, strict=True):
+                    writer.writerow([part, variant, run["seed"], *(f"{value:.6g}" for value in row)])
+    return [markdown, table]
+
+
+def _rows(summary: Summary) -> list[tuple[str, dict[str, str]]]:
+    rows = []
+    first = next(iter(summary.values))
+    for variant, values in summary.values.items():
+        cells = {name: _mean_sd(values[:, i]) for i, name in enumerate(summary.columns)}
+        cells["seconds"] = f"{np.median(values[:, -1]):.0f}"
+        mean, low, high = summary.difference(variant)
+        if variant == first:
+            cells[f"{OVERALL}, difference"] = "–"
+        elif np.isnan(low):
+            cells[f"{OVERALL}, difference"] = f"{mean:+.1f}"
+        else:
+            cells[f"{OVERALL}, difference"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+        rows.append((variant, cells))
+    return rows
+
+
+def _mean_sd(values: NDArray[np.float64]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"

@@ -1,0 +1,114 @@
+"""ResNets of torchvision for images, spectrograms and several frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cpsc_train.data import Modality
+from cpsc_train.errors import UserError
+from cpsc_train.models.encoder import EncoderConfig, projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(EncoderConfig, name="resnet"):
+    """A ResNet without its classification layer, pooled; He et al., 2016, as torchvision builds it."""
+
+    depth: Literal[18, 34, 50, 152] = 18
+    """Layers."""
+    weights: str | None = None
+    """A file with the parameters of the torchvision model of this depth (``torch.save`` of its ``state_dict``, or
+    safetensors); random ones if absent. Its classification layer is ignored."""
+    regions: int = 1
+    """Bands from left to right that are pooled apart and put side by side."""
+    dropout: float = 0.0
+    """Share of the features that are dropped in training, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if self.regions < 1:
+            raise UserError(f"resnet.regions must be at least 1, got {self.regions}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"resnet.dropout must lie in [0, 1), got {self.dropout}")
+
+    def build(self, modality: Modality, dim: int) -> nn.Module:
+        """Return the module for (channels, height, width) or (frames, channels, height, width)."""
+        shape = modality.shape
+        if len(shape) not in {3, 4}:
+            raise UserError(f"resnet reads images or frames, got samples of shape {shape}: use mlp")
+        try:
+            from torchvision.models import resnet  # noqa: PLC0415  # an extra, and slow to import
+        except ImportError:
+            raise UserError('torchvision is not installed: pip install "cpsc-train[vision]"') from None
+        backbone = getattr(resnet, f"resnet{self.depth}")(weights=None)
+        width = backbone.fc.in_features
+        backbone.fc = nn.Identity()
+        if self.weights is not None:
+            _load(backbone, Path(self.weights), self.depth)
+        if shape[-3] != 3:
+            backbone.conv1 = _stem(backbone.conv1, shape[-3], keep=self.weights is not None)
+        backbone.avgpool = nn.AdaptiveAvgPool2d((1, self.regions))
+        return ResNet(backbone, projection(width * self.regions, dim, self.dropout))
+
+
+class ResNet(nn.Module):
+    """A backbone and a projection; the features of several frames are averaged before it.
+
+    Parameters
+    ----------
+    backbone
+        (B, C, H, W) to (B, width).
+    project
+        (B, width) to (B, d).
+    """
+
+    def __init__(self, backbone: nn.Module, project: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.project = project
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) or (B, T, C, H, W) to (B, d)."""
+        pooled: Tensor = self.backbone(x.flatten(0, 1) if x.ndim == 5 else x)
+        if x.ndim == 5:
+            pooled = pooled.reshape(*x.shape[:2], -1).mean(1)
+        features: Tensor = self.project(pooled)
+        return features
+
+
+def _stem(conv: Any, channels: int, *, keep: bool) -> nn.Conv2d:
+    """Return a first layer for other than three channels.
+
+    With loaded parameters its response to equal channels is that of the loaded layer to a grey image.
+    """
+    stem = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    if keep:
+        with torch.no_grad():
+            stem.weight.copy_(conv.weight.sum(1, keepdim=True) / channels)
+    return stem
+
+
+def _load(backbone: nn.Module, path: Path, depth: int) -> None:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # noqa: PLC0415  # an extra
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of parameters") from None
+    except ImportError:
+        raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
+    except Exception as error:  # a damaged file can make the readers fail in any way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: is not a readable file of parameters ({reason})") from None
+    try:
+        backbone.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+    except (AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path}: does not hold the parameters of ResNet{depth}: {reason}") from None

@@ -1,0 +1,64 @@
+"""A log file: one line an event, with the time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cpsc_train.errors import UserError
+from cpsc_train.models import FUSED
+from cpsc_train.observability.observer import Observer
+
+
+class LogFile(Observer):
+    """Appends to a file.
+
+    Parameters
+    ----------
+    path
+        The file; its folder must exist.
+
+    Raises
+    ------
+    UserError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--log-file {path}: cannot be written ({error.strerror})") from None
+
+    def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
+        """Note what is trained on what."""
+        data = description["data"]
+        self._write(
+            f"start {description['recipe']} {description['method']} seed {description['seed']} in {path}: "
+            f"{data['train']} training rows, {'+'.join(data['modalities'])}, epochs {done + 1} to {epochs}"
+        )
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Note loss terms, accuracy, quantiles and where the time went."""
+        loss = " ".join(f"{name}={value:.4f}" for name, value in record["loss"].items())
+        accuracy = " ".join(f"{head}={value:.4f}" for head, value in record["validation"]["accuracy"].items())
+        qhat = " ".join(f"{name}={value:.4f}" for name, value in record["qhat"].items())
+        times = " ".join(f"{name}={seconds:.2f}s" for name, seconds in record["time"].items())
+        self._write(
+            f"epoch {record['epoch']} {record['phase']} lr={record['lr']:.3g} loss: {loss} validation: {accuracy} "
+            f"{qhat} staleness={record['staleness']:.0f} time: {times}"
+        )
+
+    def finish(self, results: dict[str, Any]) -> None:
+        """Note the outcome."""
+        accuracy = {name: seen["accuracy"][FUSED] for name, seen in results["test"].items()}
+        self._write("test accuracy: " + " ".join(f"{name}={value:.4f}" for name, value in accuracy.items()))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, text: str) -> None:
+        self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+        self._file.flush()

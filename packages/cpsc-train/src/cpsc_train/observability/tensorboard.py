@@ -1,0 +1,56 @@
+"""Curves for TensorBoard, in the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cpsc_train.errors import UserError
+from cpsc_train.observability.observer import Observer
+
+
+class TensorBoard(Observer):
+    """Writes event files to ``tensorboard/`` of the run folder.
+
+    Raises
+    ------
+    UserError
+        If TensorBoard is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # an extra, and slow to import
+        except ImportError:
+            raise UserError('TensorBoard is not installed: pip install "cpsc-train[tensorboard]"') from None
+        self._open = SummaryWriter
+        self._writer: Any = None
+
+    def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
+        """Open the event file; what a killed run wrote after its last checkpoint is hidden."""
+        self._writer = self._open(str(path / "tensorboard"), purge_step=done + 1 if done else None)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Write every figure of the epoch."""
+        for name, value in _flat(record):
+            self._writer.add_scalar(name, value, record["epoch"])
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _flat(record: dict[str, Any]) -> list[tuple[str, float]]:
+    groups = {
+        "loss": record["loss"],
+        "train": record["train"],
+        "qhat": record["qhat"],
+        "validation accuracy": record["validation"]["accuracy"],
+        "validation coverage": {head: seen["coverage"] for head, seen in record["validation"]["coverage"].items()},
+        "validation set size": {head: seen["mean_size"] for head, seen in record["validation"]["coverage"].items()},
+        "in-loop coverage": record["validation"].get("in_loop_coverage", {}),
+        "seconds": record["time"],
+    }
+    figures = [(f"{group}/{name}", float(value)) for group, named in groups.items() for name, value in named.items()]
+    return [*figures, ("lr", record["lr"]), ("staleness", record["staleness"])]

@@ -1,0 +1,93 @@
+"""Where and how numbers are computed: device, threads, precision, compilation, determinism."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from cpsc_train.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """Where and how numbers are computed; what a run computes is decided elsewhere."""
+
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``…; ``auto`` takes a GPU where there is one. Under a launcher each process takes its
+    own GPU."""
+    threads: int | None = None
+    """CPU threads of torch; all cores if absent. A sum depends on how it is shared out, so that results on a CPU repeat
+    to the last digit only with as many threads; small models are fastest with one."""
+    workers: int = 0
+    """Processes that read training samples ahead; 0 reads between steps, which is fastest for data in memory."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """``bf16`` and ``fp16`` compute what tolerates it in half precision; ``fp16`` scales the loss, and its scaler waits
+    for the device once a step."""
+    channels_last: bool = False
+    """Whether images lie with their channels last in memory, which convolutions on GPUs in half precision prefer."""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """Whether training steps go through ``torch.compile``; ``reduce-overhead`` records CUDA graphs."""
+    tf32: bool = False
+    """Whether GPUs may round the factors of float32 products to 10 bits."""
+    deterministic: bool = False
+    """Whether only algorithms that repeat to the last digit are allowed; a step that has none stops the run."""
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"compute.threads must be at least 1, got {self.threads}")
+        if self.workers < 0:
+            raise UserError(f"compute.workers must not be negative, got {self.workers}")
+
+    def open_device(self) -> torch.device:
+        """Return the device of this process.
+
+        Raises
+        ------
+        UserError
+            If it cannot be used here.
+        """
+        if self.device in {"auto", "cuda"} and torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+        if self.device == "auto":
+            return torch.device("cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device {self.device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        return device
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return a fresh context in which products are taken in the chosen precision."""
+        kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(device.type, dtype=kind, enabled=self.precision != "fp32")
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Set what is global in torch, and set it back at the end."""
+        threads = torch.get_num_threads()
+        precision = torch.get_float32_matmul_precision()
+        convolutions = torch.backends.cudnn.allow_tf32
+        strict, warn = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        try:
+            if self.threads is not None:
+                torch.set_num_threads(self.threads)
+            torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = self.tf32
+            if self.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+                torch.use_deterministic_algorithms(True)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.allow_tf32 = convolutions
+            torch.use_deterministic_algorithms(strict, warn_only=warn)

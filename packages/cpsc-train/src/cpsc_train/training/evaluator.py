@@ -1,0 +1,91 @@
+"""What a model says of a part of the data: predicted by all processes, put together in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from conformal_core import LAC
+from cpsc_train.data import Noise
+from cpsc_train.evaluation import Predictions
+from cpsc_train.training.objective import Objective
+from cpsc_train.training.setup import Setup
+
+
+class Evaluator:
+    """Collects predictions.
+
+    Parameters
+    ----------
+    setup
+        Data and process.
+    objective
+        Model and method to ask.
+    qhat
+        The quantiles that belong to it; ``None`` while there are none.
+    """
+
+    def __init__(self, setup: Setup, objective: Objective, qhat: dict[str, Tensor] | None) -> None:
+        self.objective = objective
+        self.qhat = qhat
+        self._setup = setup
+
+    def collect(self, part: str, noise: Noise | None = None, without: str | None = None) -> Predictions:
+        """Return labels and probabilities of all rows of a part, the same on every process.
+
+        Parameters
+        ----------
+        part
+            ``calibration``, ``validation`` or ``test``.
+        noise
+            A condition to read it under.
+        without
+            A modality that is missing.
+        """
+        return self._collect(part, noise, without)[0]
+
+    def collect_with_features(self, part: str) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
+        """Return also the features (N, d) by modality."""
+        return self._collect(part, None, None)
+
+    def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
+        """Return the share of scores of a part that are at most the quantile of their head."""
+        setup = self._setup
+        scores: dict[str, list[Tensor]] = {}
+        for batch in setup.batches(part):
+            here = batch.to(setup.device)
+            for head, logits in self.objective.calibration_logits(here, qhat).items():
+                labels = here.labels[:, None].expand(logits.shape[:2])
+                scores.setdefault(head, []).append(LAC()(logits.float().softmax(-1), labels, check=False))
+        total = len(getattr(setup.splits, part))
+        return {
+            head: float((setup.process.gather(torch.cat(found), total) <= qhat[head]).double().mean())
+            for head, found in scores.items()
+        }
+
+    def _collect(
+        self, part: str, noise: Noise | None, without: str | None
+    ) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
+        setup = self._setup
+        rows = getattr(setup.splits, part)
+        logits: dict[str, list[Tensor]] = {}
+        features: dict[str, list[Tensor]] = {}
+        for batch in setup.batches(part, noise):
+            kept = batch
+            if without is not None:
+                kept = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m != without})
+            seen, said = self.objective.predict(kept.to(setup.device), self.qhat)
+            for found, new in ((features, seen), (logits, said)):
+                for name, values in new.items():
+                    found.setdefault(name, []).append(values)
+        gather = setup.process.gather
+        probabilities = {
+            head: gather(torch.cat(found), len(rows)).double().softmax(-1).cpu().numpy()
+            for head, found in logits.items()
+        }
+        embedded = {m: gather(torch.cat(found), len(rows)).float().cpu().numpy() for m, found in features.items()}
+        return Predictions(setup.dataset.labels[rows], probabilities), embedded

@@ -1,0 +1,50 @@
+"""The kept model as a safetensors file: parameters by name, and what they are for in its header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from cpsc_train.errors import UserError
+from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.training import checkpoint
+
+
+def export(folder: Path | str, out: Path | None = None) -> Path:
+    """Write ``model.*`` (encoders, heads, fusion), ``method.*`` and ``qhat.*`` of the kept epoch.
+
+    Parameters
+    ----------
+    folder
+        A run folder.
+    out
+        The file; ``model.safetensors`` in the folder if absent.
+
+    Returns
+    -------
+    Path
+        The file. Its metadata hold the configuration as JSON, under ``config``.
+
+    Raises
+    ------
+    UserError
+        If safetensors is not installed, there is no checkpoint, or the file cannot be written.
+    """
+    try:
+        from safetensors.torch import save_file  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
+    run_folder = RunFolder(folder)
+    config = run_folder.read_config()
+    state = checkpoint.load(run_folder.checkpoint, torch.device("cpu"))
+    tensors = {f"{part}.{name}": value for part in ("model", "method") for name, value in state[part].items()}
+    tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
+    path = out or run_folder.path / "model.safetensors"
+    metadata = {"config": json.dumps(config), "epoch": str(state["epoch"])}
+    try:
+        save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata)
+    except (OSError, RuntimeError) as error:  # what the library raises for a path it cannot write differs by version
+        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from None
+    return path

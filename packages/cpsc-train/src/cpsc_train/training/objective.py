@@ -1,0 +1,83 @@
+"""What is differentiated: model and method as one module, from a batch to loss terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cpsc_train.data import Batch
+from cpsc_train.methods import Method, StepLosses
+from cpsc_train.models import MultimodalClassifier
+from cpsc_train.training.compute import ComputeConfig
+
+
+class Objective(nn.Module):
+    """Model and method; one module, so that it can be compiled, averaged and shared out over processes.
+
+    Parameters
+    ----------
+    model, method
+        The parts.
+    compute
+        Precision and memory format.
+    device
+        Where both are.
+    """
+
+    def __init__(
+        self, model: MultimodalClassifier, method: Method, compute: ComputeConfig, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+        self._compute = compute
+        self._device = device
+        if compute.channels_last:
+            model.to(memory_format=torch.channels_last)
+
+    def forward(
+        self, inputs: dict[str, Tensor], labels: Tensor, qhat: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """Return the fields of `StepLosses`, as plain containers that wrappers of modules know."""
+        with self._compute.autocast(self._device):
+            features = self.model.encode(self._laid_out(inputs))
+            out = self.method.losses(self.model, features, labels, qhat)
+        return out.terms, out.logits, out.diagnostics, out.distributions
+
+    def predict(self, batch: Batch, qhat: dict[str, Tensor] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return features and logits of samples without a label, by modality and by head."""
+        with evaluating(self), self._compute.autocast(self._device):
+            features = self.model.encode(self._laid_out(batch.inputs))
+            return features, self.method.predict(self.model, features, qhat)
+
+    def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the logits that the in-loop conformal predictor scores, by head."""
+        with evaluating(self), self._compute.autocast(self._device):
+            features = self.model.encode(self._laid_out(batch.inputs))
+            return self.method.calibration_logits(self.model, features, batch.labels, qhat)
+
+    def _laid_out(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self._compute.channels_last:
+            return inputs
+        return {m: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for m, x in inputs.items()}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without gradient and in evaluation mode: dropout off, batch-norm statistics untouched."""
+    training = module.training
+    module.train(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)
+
+
+def losses(module: Any, batch: Batch, qhat: dict[str, Tensor] | None) -> StepLosses:
+    """Call an `Objective`, or what it is wrapped in."""
+    return StepLosses(*module(batch.inputs, batch.labels, qhat))

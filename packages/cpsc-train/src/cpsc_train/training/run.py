@@ -1,0 +1,284 @@
+"""A run from beginning to end: train, select on validation, look at test once; go on after a kill; measure again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cpsc_train.errors import UserError
+from cpsc_train.evaluation import measure
+from cpsc_train.models import FUSED
+from cpsc_train.observability.observer import Observer
+from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.training import checkpoint
+from cpsc_train.training.checkpoint import Checkpoints
+from cpsc_train.training.config import RunConfig
+from cpsc_train.training.distributed import joined
+from cpsc_train.training.evaluator import Evaluator
+from cpsc_train.training.loop import Trainer
+from cpsc_train.training.setup import Setup
+
+SHOWN = 2000
+"""Most test rows whose features are kept for pictures."""
+
+
+def train(config: RunConfig, folder: RunFolder | Path | str, observer: Observer | None = None) -> dict[str, Any]:
+    """Train, select, evaluate; everything the run says lies in `folder`.
+
+    Started by a launcher such as torchrun, every process calls this, and the first one writes.
+
+    Parameters
+    ----------
+    config
+        The run.
+    folder
+        A run folder that is not there yet; it is made once data and model have been built without an error.
+    observer
+        Who is told of the progress; nobody if absent.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds.
+
+    Raises
+    ------
+    UserError
+        For a mistake the user can mend, such as bad data, an existing folder, or a loss that is not finite.
+    """
+    return _run(config, _folder(folder), observer or Observer(), going_on=False)
+
+
+def resume(folder: RunFolder | Path | str, observer: Observer | None = None) -> dict[str, Any]:
+    """Go on with a run that was killed or interrupted, from its folder alone.
+
+    On a CPU, with the same number of threads and processes, the outcome is that of a run that was never stopped, to
+    the last digit.
+
+    Parameters
+    ----------
+    folder
+        The folder of the run.
+    observer
+        Who is told of the progress; nobody if absent.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds.
+
+    Raises
+    ------
+    UserError
+        If this is no run folder, the run is done, or its newest checkpoint cannot be read.
+    """
+    run_folder = _folder(folder)
+    config = RunConfig.from_plain(run_folder.read_config())
+    if run_folder.read_results() is not None:
+        raise UserError(f"{run_folder.path}: the run is done; there is nothing to resume")
+    return _run(config, run_folder, observer or Observer(), going_on=True)
+
+
+def evaluate(folder: RunFolder | Path | str) -> dict[str, Any]:
+    """Measure the checkpoint of a run; needs its folder only.
+
+    Parameters
+    ----------
+    folder
+        A run folder.
+
+    Returns
+    -------
+    dict
+        ``results.json`` without what only training knows (``selected``, ``seconds``).
+    """
+    with restored(folder) as (setup, evaluator):
+        return _measured(setup, evaluator)
+
+
+@contextmanager
+def restored(folder: RunFolder | Path | str) -> Iterator[tuple[Setup, Evaluator]]:
+    """Open a run as it was when its best epoch was kept."""
+    run_folder = _folder(folder)
+    config = RunConfig.from_plain(run_folder.read_config())
+    with joined(config.compute.device), config.compute.applied():
+        setup = Setup.build(config, run_folder.read_splits(config.data.open()))
+        yield setup, _load(run_folder, setup)
+
+
+def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
+    began = time.perf_counter()
+    with joined(config.compute.device) as process, config.compute.applied(), _memory(config):
+        setup = Setup.build(config, folder.read_splits(config.data.open()) if going_on else None)
+        observer = observer if process.first else Observer()
+        trainer = Trainer(setup)
+        progress = _Progress(trainer, folder)
+        if going_on:
+            progress.restore()
+        elif process.first:
+            folder.create(config.to_plain(), setup.splits, setup.dataset)
+        process.wait()
+        observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
+        with folder.recording() if process.first else nullcontext():
+            progress.fit(observer)
+            evaluator = _load(folder, setup)
+            results = _measured(setup, evaluator)
+            results |= {"selected": progress.selected, "seconds": progress.seconds + time.perf_counter() - began}
+            kept = _predictions(setup, evaluator)
+            if process.first:
+                folder.write_predictions(kept)
+                folder.write_results(results)
+            process.wait()
+        observer.finish(results)
+        return results
+
+
+class _Progress:
+    """How far a run is: which epoch is the best so far, and when its state is saved."""
+
+    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
+        self.selected: dict[str, Any] = {}
+        self.seconds = 0.0
+        self._trainer = trainer
+        self._folder = folder
+        self._config = trainer.config
+        self._process = trainer.setup.process
+        self._best: tuple[float, float] | None = None
+        self._checkpoints = Checkpoints(folder.checkpoints, trainer.config.checkpoints.keep)
+        self._began = time.perf_counter()
+
+    def fit(self, observer: Observer) -> None:
+        """Train the epochs that are left; keep the one that is best on the validation rows.
+
+        The best has the highest accuracy, and of several the highest likelihood.
+        """
+        trainer = self._trainer
+        try:
+            while trainer.epoch < self._config.epochs and not self._out_of_patience():
+                self._epoch(observer)
+        except KeyboardInterrupt:
+            if self._process.first and not self._folder.checkpoint.exists():
+                checkpoint.save(self._folder.checkpoint, trainer.selected_state())
+            raise
+
+    def restore(self) -> None:
+        """Go on from the newest checkpoint, or from the beginning where there is none yet."""
+        state = self._checkpoints.newest(torch.device("cpu"))
+        if state is not None:
+            self._trainer.load_state_dict(state)
+            self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
+            self.selected, self.seconds = state["selected"], state["seconds"]
+        if self._process.first:
+            self._folder.forget_after(self._trainer.epoch)
+
+    def _epoch(self, observer: Observer) -> None:
+        trainer, began = self._trainer, time.perf_counter()
+        selectable = not trainer.warming_up
+        record = trainer.train_epoch(observer, after_step=self._maybe_save)
+        validating = time.perf_counter()
+        record |= {"validation": trainer.validate()}
+        now = time.perf_counter()
+        record["time"] |= {"validation": now - validating}
+        record = {"epoch": trainer.epoch} | record | {"seconds": now - began}
+        accuracy = record["validation"]["accuracy"]
+        key = (accuracy[FUSED], -record["validation"]["nll"][FUSED])
+        if selectable and (self._best is None or key > self._best):
+            self._best, self.selected = key, {"epoch": trainer.epoch, "validation_accuracy": accuracy}
+            kept = trainer.selected_state()
+            if self._process.first:
+                checkpoint.save(self._folder.checkpoint, kept)
+        if self._process.first:
+            self._folder.log(record)
+        if trainer.epoch % self._config.checkpoints.every_epochs == 0:
+            self._save()
+        observer.epoch(record)
+
+    def _maybe_save(self) -> None:
+        every = self._config.checkpoints.every_steps
+        if every is not None and self._trainer.steps % every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        trainer = self._trainer
+        state = trainer.state_dict() | {
+            "best": self._best,
+            "selected": self.selected,
+            "seconds": self.seconds + time.perf_counter() - self._began,
+        }
+        if self._process.first:
+            self._checkpoints.save(trainer.steps, state)
+
+    def _out_of_patience(self) -> bool:
+        if self._config.patience is None or not self.selected:
+            return False
+        return self._trainer.epoch - int(self.selected["epoch"]) >= self._config.patience
+
+
+def _load(folder: RunFolder, setup: Setup) -> Evaluator:
+    """Put the kept parameters into the model.
+
+    Raises
+    ------
+    UserError
+        If they do not fit the model of the configuration.
+    """
+    state = checkpoint.load(folder.checkpoint, setup.device)
+    try:
+        setup.objective.model.load_state_dict(state["model"])
+        setup.objective.method.load_state_dict(state["method"])
+        return Evaluator(setup, setup.objective, state["qhat"])
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
+        ) from None
+
+
+def _measured(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
+    config = setup.config
+    missing = tuple(setup.dataset.modalities) if config.missing else ()
+    return setup.describe() | measure(
+        evaluator.collect, alpha=config.conformal.alpha, noise=config.noise, missing=missing
+    )
+
+
+def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any, Any]]:
+    seen, features = evaluator.collect_with_features("test")
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "ids": np.array([setup.dataset.ids[row] for row in setup.splits.test]),
+        "labels": seen.labels,
+        "classes": np.array(setup.dataset.classes),
+    }
+    arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in seen.probabilities.items()}
+    return arrays | {f"features/{m}": h[:SHOWN] for m, h in features.items()}
+
+
+@contextmanager
+def _memory(config: RunConfig) -> Iterator[None]:
+    """Say what to do where memory runs out."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(config, error) from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise _out_of_memory(config, error) from None
+
+
+def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:
+    half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
+    reason = next(iter(str(error).splitlines()), "")[:120]
+    return UserError(
+        f"out of memory with batch_size = {config.batch_size} ({reason}): try --set batch_size={half} --set "
+        f"optimizer.accumulate={accumulate}, which makes the same step"
+    )
+
+
+def _folder(folder: RunFolder | Path | str) -> RunFolder:
+    return folder if isinstance(folder, RunFolder) else RunFolder(folder)

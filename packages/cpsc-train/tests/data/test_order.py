@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpsc_train.data import InOrder, Shuffled
+
+sizes = st.integers(1, 40)
+
+
+@given(rows=sizes, batch_size=sizes)
+def test_in_order_is_every_row_once(rows, batch_size):
+    draws = [draw.positions for draw in InOrder(rows, batch_size)]
+    assert np.concatenate(draws).tolist() == list(range(rows))
+    assert len(draws) == len(InOrder(rows, batch_size))
+    assert all(len(draw) == batch_size for draw in draws[:-1])
+
+
+@given(rows=sizes, batch_size=sizes, accumulate=st.integers(1, 3), world=st.integers(1, 4), epoch=st.integers(0, 2))
+def test_together_the_processes_meet_every_row_once(rows, batch_size, accumulate, world, epoch):
+    met, counted = [], np.zeros(rows)
+    orders = [
+        Shuffled(rows, batch_size=batch_size, accumulate=accumulate, seed=3, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    for order in orders:
+        order.go_to(epoch=epoch, step=0)
+        draws = list(order)
+        assert len(draws) == len(order)
+        weights = [weight for step in range(order.steps) for weight in order.weights(step)]
+        assert len(weights) == len(draws)
+        for draw, weight in zip(draws, weights, strict=True):
+            if weight:
+                met += draw.positions.tolist()
+                counted[draw.positions] += weight / len(draw.positions) / world
+    assert sorted(met) == list(range(rows))
+    # each row counts 1 / (rows of its step), whichever process it is on
+    group = batch_size * accumulate
+    expected = [1 / min(group, rows - place // group * group) for place in range(rows)]
+    np.testing.assert_allclose(np.sort(counted), np.sort(expected))
+
+
+def test_a_pass_can_start_in_the_middle():
+    order = Shuffled(23, batch_size=4, accumulate=2, seed=1)
+    order.go_to(epoch=5, step=0)
+    whole = [draw.positions.tolist() for draw in order]
+    order.go_to(epoch=5, step=2)
+    assert [draw.positions.tolist() for draw in order] == whole[4:]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}])
+def test_another_seed_or_epoch_is_another_order(change):
+    def positions(seed=0, epoch=0):
+        order = Shuffled(50, batch_size=50, accumulate=1, seed=seed)
+        order.go_to(epoch=epoch, step=0)
+        return next(iter(order)).positions.tolist()
+
+    assert positions() == positions()
+    assert positions(**change) != positions()

@@ -17,11 +17,12 @@ nox.needs_version = ">=2025.10"
 ROOT = Path(__file__).parent
 MEMBERS = ["conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train"]  # in the order of their dependencies
 EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
+EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
-    "torch": [*EDITABLE, *TESTING, "torchvision>=0.19"],
+    "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.5"],
     "tools": ["import-linter>=2.3", "ruff>=0.9"],
 }
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from cpsc_train.evaluation.statistics import paired_difference
 
@@ -10,10 +11,9 @@ values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
 @given(values, st.integers(0, 99), st.sampled_from([0.8, 0.95]))
 def test_the_interval_is_that_of_a_paired_t_test(first, seed, confidence):
-    scipy = pytest.importorskip("scipy.stats")
     second = np.random.default_rng(seed).standard_normal(len(first))
     found = paired_difference(first, second, confidence=confidence)
-    expected = scipy.ttest_rel(first, second).confidence_interval(confidence)
+    expected = stats.ttest_rel(first, second).confidence_interval(confidence)
     assert found.mean == pytest.approx(np.mean(np.subtract(first, second)))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 

@@ -93,7 +93,7 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     0.6931
     """
     true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())
+    return 0.0 - float(np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())  # of 0.0 not −0.0
 
 
 def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -120,8 +120,8 @@ def measure(
     -------
     dict
         ``test`` and ``validation``: by condition, what `describe` returns; ``coverage``: by part, clean, by head.
-        Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that set q̂, so it
-        can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
+        Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that set
+        q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
     """
     calibration = collect("calibration")
     conditions: dict[str, dict[str, Any]] = {"clean": {}}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.config import Choice
-from cpsc_train.models.imported import build_imported
+from cpsc_train.models.imported import build_imported, try_out
 
 FUSED = "fused"
 """Name of the joint decision beside the modalities, in logits and in result files."""
@@ -63,8 +63,15 @@ class ImportedFusionConfig(FusionConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module."""
-        return build_imported(self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes)
+        """Return the module, after a copy of it has been tried on two samples of zeros."""
+        module = build_imported(
+            self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes
+        )
+        features = {m: torch.zeros(2, dim) for m in modalities}
+        logits = {m: torch.zeros(2, classes) for m in modalities}
+        what = f"fusion {self.path!r}, given features and logits of two samples by modality,"
+        try_out(module, lambda copy: copy(features, logits), (2, classes), what)
+        return module
 
 
 class LateFusion(nn.Module):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cpsc_train.errors import UserError
 
@@ -23,15 +25,43 @@ def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments
     if not colon or not module or not attribute:
         raise UserError(f"{kind}.path must read package.module:attribute, got {path!r}")
     try:
-        built = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise UserError(f"{kind}.path {path!r} cannot be imported: {error}") from None
-    except AttributeError:
-        raise UserError(f"{kind}.path {path!r}: {module} has no {attribute!r}") from None
+        imported = importlib.import_module(module)
+    except Exception as error:  # a user's module can fail in any way while it is imported
+        raise UserError(f"{kind}.path {path!r} cannot be imported: {reason(error)}") from None
+    if not hasattr(imported, attribute):
+        raise UserError(f"{kind}.path {path!r}: {module} has no {attribute!r}")
     try:
-        result = built(**arguments, **options)
-    except TypeError as error:
-        raise UserError(f"{kind}.path {path!r} cannot be called with {', '.join(arguments)}: {error}") from None
+        result = getattr(imported, attribute)(**arguments, **options)
+    except Exception as error:
+        raise UserError(
+            f"{kind}.path {path!r} cannot be called with {', '.join([*arguments, *options])}: {reason(error)}"
+        ) from None
     if not isinstance(result, nn.Module):
         raise UserError(f"{kind}.path {path!r} must return a torch module, got {type(result).__name__}")
     return result
+
+
+def try_out(module: nn.Module, call: Callable[[nn.Module], Any], shape: tuple[int, ...], what: str) -> None:
+    """Call a copy of a module once, in evaluation mode, and refuse it if that fails or gives another shape.
+
+    The copy keeps the trial from leaving a trace in the module, and random numbers are as before.
+
+    Raises
+    ------
+    UserError
+        Says `what` failed.
+    """
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        try:
+            out = call(deepcopy(module).eval())
+        except Exception as error:  # a user's module can fail in any way
+            raise UserError(f"{what} fails: {reason(error)}") from None
+    if not isinstance(out, Tensor) or tuple(out.shape) != shape:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise UserError(f"{what} must return a tensor of shape {shape}, got {got}")
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error, or its type where it says nothing."""
+    text = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

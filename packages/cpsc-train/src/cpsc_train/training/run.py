@@ -241,7 +241,7 @@ def _load(folder: RunFolder, setup: Setup) -> Evaluator:
 
 def _measured(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     config = setup.config
-    missing = tuple(setup.dataset.modalities) if config.missing else ()
+    missing = tuple(setup.dataset.modalities) if config.missing and len(setup.dataset.modalities) > 1 else ()
     return setup.describe() | measure(
         evaluator.collect, alpha=config.conformal.alpha, noise=config.noise, missing=missing
     )

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError
 from cpsc_train.models.encoder import EncoderConfig
-from cpsc_train.models.imported import build_imported
+from cpsc_train.models.imported import build_imported, try_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +22,10 @@ class ImportedConfig(EncoderConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
-        """Return the module, after it has been tried on two samples of zeros."""
+        """Return the module, after a copy of it has been tried on two samples of zeros."""
         module = build_imported(self.path, self.options, "encoder", shape=modality.shape, dim=dim)
         kind = torch.int64 if modality.kind == "text" else torch.float32
-        training = module.training
-        with torch.random.fork_rng(devices=()), torch.no_grad():
-            try:
-                out = module.eval()(torch.zeros(2, *modality.shape, dtype=kind))
-            except (RuntimeError, TypeError, ValueError) as error:
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise UserError(
-                    f"encoder {self.path!r} cannot read samples of shape {modality.shape}: {reason}"
-                ) from None
-        if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, dim):
-            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-            raise UserError(f"encoder {self.path!r} must map 2 samples to shape (2, {dim}), got {got}")
-        return module.train(training)
+        samples = torch.zeros(2, *modality.shape, dtype=kind)
+        what = f"encoder {self.path!r}, given two samples of shape {modality.shape},"
+        try_out(module, lambda copy: copy(samples), (2, dim), what)
+        return module

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoder import EncoderConfig, projection
+from cpsc_train.models.imported import reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +58,24 @@ class TransformerConfig(EncoderConfig, name="transformer"):
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: is not the folder of a model (it has no config.json)")
         try:
-            return _transformers().AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"{folder}: is not a readable model: {reason}") from None
+            model, found = _transformers().AutoModel.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except Exception as error:  # a damaged folder can make the library fail in any way
+            raise UserError(f"{folder}: is not a readable model: {reason(error)}") from None
+        absent = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+        if absent:
+            raise UserError(
+                f"{folder}: lacks the parameter {absent[0]}" + (f" and {len(absent) - 1} more" if absent[1:] else "")
+            )
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # it is not asked, so it would never get a gradient
+        return model
 
     def _small(self, modality: Modality) -> Any:
         if modality.vocabulary is None:

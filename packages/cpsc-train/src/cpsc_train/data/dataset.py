@@ -58,6 +58,8 @@ class Dataset(ABC):
     """(N,) in [0, C)."""
     modalities: dict[str, Modality]
     """The modalities in use, in order."""
+    dropped: Sequence[str] = ()
+    """Rows of the data set's own lists that are no sample here, each by name with its place; told to the user."""
     parts: Mapping[str, NDArray[np.int64]] | None = None
     """Rows of ``train``, ``test`` and perhaps ``validation`` in the official division, where the data set has one."""
 

@@ -45,7 +45,9 @@ class Noise:
         return f"{self.modality}-{self.kind}-{self.severity:g}"
 
     def check(self, modality: Modality) -> None:
-        """Refuse salt and pepper where there is no smallest and largest value."""
+        """Refuse text, and salt and pepper where there is no smallest and largest value."""
+        if modality.kind == "text":
+            raise UserError(f"{self.name}: {self.modality} is text, whose token numbers cannot be made noisy")
         if self.kind == "salt-and-pepper" and modality.bounds is None:
             raise UserError(
                 f"{self.name}: {self.modality} has no bounds, so salt-and-pepper noise has no values to set"

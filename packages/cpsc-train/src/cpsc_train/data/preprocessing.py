@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Dataset, Modality
 
 Values = NDArray[np.float32]
+MOST = 2**26
+"""Values of one modality that statistics are fitted on, at most."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,13 @@ class Preprocessing:
     dataset
         Where the training rows are read from.
     rows
-        (n,) training rows.
+        (n,) training rows; of a modality whose values would not fit into memory together, evenly spaced ones, with
+        `MOST` values in all.
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
         self.scales = {
-            name: _known(modality) or _fit(modality, dataset.read(name, rows))
+            name: _known(modality) or _fit(modality, dataset.read(name, _some(rows, modality)))
             for name, modality in dataset.modalities.items()
         }
 
@@ -65,6 +68,11 @@ def _known(modality: Modality) -> Scale | None:
         return None
     shape = (-1, 1, 1) if modality.kind == "image" else (-1,)
     return Scale(*(np.asarray(x, np.float32).reshape(shape) for x in (modality.mean, modality.deviation)))
+
+
+def _some(rows: NDArray[np.int64], modality: Modality) -> NDArray[np.int64]:
+    most = max(1, MOST // int(np.prod(modality.shape)))
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def _fit(modality: Modality, values: Values) -> Scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class ConsoleObserver(Observer):
             self._console.print(f"going on after epoch {done}")
         self._progress.update(self._task, total=epochs, completed=done)
         self._progress.start()
+
+    def dropped(self, rows: Sequence[str]) -> None:
+        """Say which rows are left out."""
+        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        self._console.print(f"[bold]left out[/] {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Advance the bar."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class LogFile(Observer):
             f"start {description['recipe']} {description['method']} seed {description['seed']} in {path}: "
             f"{data['train']} training rows, {'+'.join(data['modalities'])}, epochs {done + 1} to {epochs}"
         )
+
+    def dropped(self, rows: Sequence[str]) -> None:
+        """Note every row that is left out."""
+        self._write(f"left out {len(rows)} rows of the lists: {', '.join(rows)}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Note loss terms, accuracy, quantiles and where the time went."""

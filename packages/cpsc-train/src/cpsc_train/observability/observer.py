@@ -13,6 +13,9 @@ class Observer:
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
         """Training is about to begin; `done` of the `epochs` are behind a run that goes on."""
 
+    def dropped(self, rows: Sequence[str]) -> None:
+        """Hear of `rows` of the data set's own lists that are no sample; before `start`, where there are any."""
+
     def step(self) -> None:
         """One step of the optimizer is done."""
 
@@ -42,6 +45,11 @@ class Observers(Observer):
         """Tell the others."""
         for other in self._others:
             other.start(description, epochs=epochs, path=path, done=done)
+
+    def dropped(self, rows: Sequence[str]) -> None:
+        """Tell the others."""
+        for other in self._others:
+            other.dropped(rows)
 
     def step(self) -> None:
         """Tell the others."""

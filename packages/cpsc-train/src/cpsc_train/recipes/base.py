@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cpsc_train.data import Noise
 from cpsc_train.methods.cpsc import CPSCConfig
 from cpsc_train.training import ConformalConfig, Mode, RunConfig
 
@@ -82,6 +83,15 @@ class Released:
     def shares(self, mode: Mode) -> float:
         """Return ``splits.calibration`` as `mode` reads it."""
         return self.calibration if mode == "released" else 0.1
+
+
+def image_noise(modalities: Iterable[str]) -> tuple[Noise, ...]:
+    """Return the conditions that photographs are evaluated under; of each modality by itself."""
+    kinds: tuple[tuple[Literal["gaussian", "salt-and-pepper"], tuple[float, float]], ...] = (
+        ("gaussian", (0.2, 0.4)),
+        ("salt-and-pepper", (0.05, 0.1)),
+    )
+    return tuple(Noise(modality=m, kind=kind, severity=s) for m in modalities for kind, levels in kinds for s in levels)
 
 
 SHARED: dict[str, Source] = {

@@ -124,6 +124,8 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
         elif process.first:
             folder.create(config.to_plain(), setup.splits, setup.dataset)
         process.wait()
+        if setup.dataset.dropped:
+            observer.dropped(setup.dataset.dropped)
         observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
         with folder.recording() if process.first else nullcontext():
             progress.fit(observer)

@@ -92,6 +92,7 @@ class Setup:
                 "modalities": list(self.dataset.modalities),
                 "classes": len(self.dataset.classes),
                 "rows": len(self.dataset),
+                "dropped": len(self.dataset.dropped),
             }
             | self.splits.sizes,
         }

@@ -54,6 +54,11 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     return np.asarray(resample_poly(samples, wanted // common, rate // common), dtype=np.float32)
 
 
+def tile(samples: Samples, length: int) -> Samples:
+    """Return `length` samples: a shorter recording is repeated, a longer one is cut."""
+    return np.tile(samples, -(-length // len(samples)))[:length]
+
+
 def log_spectrogram(samples: Samples, *, n_fft: int, hop: int) -> Samples:
     """Return log(|STFT| + 1e−7) of samples (..., n), shape (..., n_fft // 2 + 1, 1 + n // hop).
 

@@ -56,3 +56,38 @@ def read_text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 (byte {error.start})") from None
+
+
+def read_rows(path: Path, separator: str, columns: int) -> list[tuple[int, list[str]]]:
+    """Return the lines of a list file that are not blank, each as its number from 1 on and its fields.
+
+    Raises
+    ------
+    UserError
+        As `read_text`, and if a line has another number of fields than `columns`.
+    """
+    found = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split(separator)]
+        if len(fields) != columns or not all(fields):
+            raise UserError(f"{path}:{number}: must hold {columns} fields divided by {separator!r}, got {line[:80]!r}")
+        found.append((number, fields))
+    if not found:
+        raise UserError(f"{path}: lists nothing")
+    return found
+
+
+def inside(root: Path, name: str, file: Path, number: int) -> Path:
+    """Return ``root / name``, where `name` stands in line `number` of a list file.
+
+    Raises
+    ------
+    UserError
+        If it leads out of `root`.
+    """
+    path = root / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{file}:{number}: {name!r} leads out of {root}")
+    return path

@@ -1,5 +1,42 @@
-"""Train and evaluate multimodal classifiers with conformal predictive self-calibration."""
+"""Train and evaluate multimodal classifiers with conformal predictive self-calibration.
+
+What most people need lies here; it is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from cpsc_train.__about__ import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from cpsc_train.errors import UserError
+    from cpsc_train.observability.report import report
+    from cpsc_train.recipes import recipe
+    from cpsc_train.training import RunConfig, evaluate, resume, train
+    from cpsc_train.training.export import export
+
+_HOMES = {
+    "RunConfig": "training",
+    "UserError": "errors",
+    "evaluate": "training",
+    "export": "training.export",
+    "recipe": "recipes",
+    "report": "observability.report",
+    "resume": "training",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = ["RunConfig", "UserError", "__version__", "evaluate", "export", "recipe", "report", "resume", "train"]

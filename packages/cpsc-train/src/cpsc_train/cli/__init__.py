@@ -12,6 +12,7 @@ from cpsc_train.cli.ablate import Ablate
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.recipe import Recipe
+from cpsc_train.cli.report import Report
 from cpsc_train.cli.train import Train
 from cpsc_train.errors import UserError
 
@@ -25,7 +26,7 @@ Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fau
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate | Recipe | Ablate | Export,
+        Train | Evaluate | Report | Recipe | Ablate | Export,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,

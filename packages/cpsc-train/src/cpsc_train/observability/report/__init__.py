@@ -1,0 +1,66 @@
+"""A report of runs: one HTML file with everything in it, and its pictures as PNG files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cpsc_train.errors import UserError
+from cpsc_train.observability.report import outcome, training
+from cpsc_train.observability.report.page import page
+from cpsc_train.observability.report.panel import THEMES, require_matplotlib
+from cpsc_train.observability.report.source import read_runs
+
+
+def report(
+    runs: Sequence[Path | str] | Path | str,
+    out: Path | str | None = None,
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write ``report.html`` and ``figures/*.png``.
+
+    Parameters
+    ----------
+    runs
+        Run folders, or folders of them; several are compared.
+    out
+        The folder to write to, where an earlier report is replaced; ``report`` in the run folder, or in the one that
+        holds all runs, if absent.
+    advance
+        Told how many of the pictures are drawn.
+
+    Returns
+    -------
+    Path
+        The HTML file. It loads nothing from elsewhere.
+
+    Raises
+    ------
+    UserError
+        If a folder holds no run, a file of it cannot be read, matplotlib is not installed, or `out` cannot be written.
+    """
+    require_matplotlib()
+    found = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
+    folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in found])) / "report"
+    sections = [section(found) for section in (*outcome.SECTIONS, *training.SECTIONS)]
+    panels = [panel for section in sections for panel in section.panels]
+    pictures = {}
+    for done, panel in enumerate(panels, 1):
+        for theme in THEMES:
+            pictures[panel.name, theme] = panel.render(theme)
+        advance(done, len(panels))
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        for panel in panels:
+            (folder / "figures" / f"{panel.name}.png").write_bytes(pictures[panel.name, "light"])
+        (folder / "report.html").write_text(page(found, sections, pictures), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}): choose another --out"
+        ) from None
+    return folder / "report.html"
+
+
+__all__ = ["report"]

@@ -1,0 +1,235 @@
+"""What the kept model does on test rows: noise, confusion, prediction sets, confidence, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.evaluation import metrics
+from cpsc_train.models import FUSED
+from cpsc_train.observability.report.panel import Panel, Section, colour, curve, file_name, legend, shortened, sides
+from cpsc_train.observability.report.source import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BINS = 10
+"""Bins of confidence."""
+MARKERS = ("o", "^", "s", "x")
+
+
+def noise(runs: Sequence[Run]) -> Section:
+    """Draw fused accuracy by severity, a panel a modality and kind of noise, and a panel of missing modalities."""
+    done = [run for run in runs if run.results is not None]
+    sweeps = dict.fromkeys(
+        (one["modality"], one["kind"]) for run in done for one in run.config.get("noise", []) if _condition(run, one)
+    )
+
+    def panel(modality: str, kind: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            with sides(axes, x=f"severity of {kind} noise on {modality}", y="fused accuracy, %"):
+                for place, run in enumerate(done):
+                    found = [(0.0, 100 * _accuracy(run, "clean", FUSED))]
+                    found += [
+                        (one["severity"], 100 * _accuracy(run, _condition(run, one), FUSED))
+                        for one in run.config.get("noise", [])
+                        if (one["modality"], one["kind"]) == (modality, kind)
+                    ]
+                    severities, values = zip(*sorted(found), strict=True)
+                    curve(axes, severities, values, place, run.name, marker="o", markersize=3)
+            legend(axes, [run.name for run in done])
+
+        return Panel(f"noise-{modality}-{kind}", f"{kind} noise on {modality}", draw)
+
+    def missing(axes: Axes) -> None:
+        conditions = ["clean", *_missing(done)]
+        width = 0.8 / len(done)
+        with sides(axes, x="", y="fused accuracy, %"):
+            for place, run in enumerate(done):
+                values = [100 * _accuracy(run, name, FUSED) for name in conditions]
+                axes.bar(
+                    np.arange(len(conditions)) + width * (place - (len(done) - 1) / 2),
+                    values,
+                    width,
+                    color=colour(place),
+                    label=run.name,
+                )
+        axes.set_xticks(np.arange(len(conditions)), conditions)
+        legend(axes, [run.name for run in done], place="lower right")
+
+    panels = [panel(*sweep) for sweep in sweeps]
+    if _missing(done):
+        panels.append(Panel("missing", "A modality is missing", missing))
+    caption = (
+        "Accuracy of the fused decision on test rows when every row of one modality is noisy, and when a modality is "
+        "not there at all. A model that falls below its better modality alone still lets the broken one vote."
+    )
+    return Section("What do noise and missing modalities do?", caption, panels, _unfinished(runs))
+
+
+def confusion(runs: Sequence[Run]) -> Section:
+    """Draw the confusion matrix of the fused decision, a panel a run."""
+
+    def panel(run: Run) -> Panel:
+        def draw(axes: Axes) -> None:
+            labels = run.predictions["labels"]
+            counts = metrics.confusion_matrix(run.predictions[f"probabilities/{FUSED}"], labels)
+            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+            names = [shortened(str(name)) for name in run.predictions["classes"]]
+            if len(names) <= 12:
+                for (row, column), count in np.ndenumerate(counts):
+                    ink = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, str(count) if count else "", ha="center", va="center", fontsize=6, color=ink)
+            every = max(1, len(names) // 20)
+            places = np.arange(0, len(names), every)
+            axes.set_xticks(places, names[::every], rotation=90 if max(map(len, names)) > 3 else 0, fontsize=6)
+            axes.set_yticks(places, names[::every], fontsize=6)
+            axes.set_xlabel("predicted")
+            axes.set_ylabel("true")
+
+        return Panel(f"confusion-{file_name(run.name)}", f"Confusion of {run.name}, fused", draw)
+
+    caption = "Clean test rows by true and predicted class; the shade is the share of the true class."
+    return Section(
+        "Which classes are taken for which?", caption, [panel(run) for run in runs if run.predictions], _bare(runs)
+    )
+
+
+def sets(runs: Sequence[Run]) -> Section:
+    """Draw how accuracy goes with set size, and the coverage of each class."""
+    done = [run for run in runs if run.results is not None]
+
+    def by_size(run: Run) -> Panel:
+        def draw(axes: Axes) -> None:
+            sizes = _clean(run)["coverage"][FUSED]["sizes"]
+            rows = np.array([seen["count"] for seen in sizes.values()])
+            values = [100 * seen["accuracy"] for seen in sizes.values()]
+            with sides(axes, x="classes in the prediction set", y="accuracy, %"):
+                bars = axes.bar(list(sizes), values, color=colour(0), width=0.6)
+            axes.bar_label(bars, [f"{count} rows" for count in rows], fontsize=6)
+            axes.set_ylim(0, 110)
+
+        return Panel(f"set-accuracy-{file_name(run.name)}", f"Accuracy by set size, {run.name}", draw)
+
+    def by_class(axes: Axes) -> None:
+        with sides(axes, x="class", y="coverage"):
+            for place, run in enumerate(done):
+                values = _clean(run)["coverage"][FUSED]["class_coverage"]
+                shares = [np.nan if value is None else value for value in values]
+                curve(axes, range(len(shares)), shares, place, run.name, marker="o", markersize=3)
+            for target in {1 - run.config["conformal"]["alpha"] for run in done}:
+                axes.axhline(target, color="0.5", linewidth=0.8)
+        axes.set_ylim(top=1.02)
+        legend(axes, [run.name for run in done])
+
+    panels = [by_size(run) for run in done]
+    if done:
+        panels.append(Panel("class-coverage", "Coverage of each class, fused", by_class))
+    caption = (
+        "Clean test rows. Rows with a set of one class should be right far more often than the others: the set says "
+        "when to trust the decision. Coverage is promised for all classes together, and not for each."
+    )
+    return Section("What do prediction sets say?", caption, panels, _unfinished(runs))
+
+
+def confidence(runs: Sequence[Run]) -> Section:
+    """Draw accuracy by confidence, a panel a head."""
+    shown = [run for run in runs if run.predictions]
+    heads = list(dict.fromkeys(head for run in shown for head in run.heads))
+
+    def panel(head: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            with sides(axes, x="confidence", y="accuracy"):
+                axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8)
+                for place, run in enumerate(shown):
+                    if f"probabilities/{head}" in run.predictions:
+                        x, y = _by_confidence(run.predictions[f"probabilities/{head}"], run.predictions["labels"])
+                        curve(axes, x, y, place, run.name, marker="o", markersize=3)
+            legend(axes, [run.name for run in shown])
+
+        return Panel(f"confidence-{head}", f"Accuracy by confidence, {head}", draw)
+
+    caption = "Clean test rows in ten bins of the largest probability. Below the diagonal: overconfident."
+    return Section("Do probabilities mean what they say?", caption, [panel(head) for head in heads], _bare(runs))
+
+
+def features(runs: Sequence[Run]) -> Section:
+    """Draw the two first principal components of the features, a panel a run and modality."""
+
+    def panel(run: Run, modality: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            points = principal_components(run.predictions[f"features/{modality}"])
+            labels = run.predictions["labels"][: len(points)]
+            for place, name in enumerate(run.predictions["classes"]):
+                of = points[labels == place]
+                axes.scatter(
+                    of[:, 0], of[:, 1], s=5, color=colour(place), marker=MARKERS[place // 8 % 4], label=str(name)
+                )
+            if len(run.predictions["classes"]) <= 12:
+                axes.legend(fontsize=5, frameon=False, markerscale=1.5, loc="center left", bbox_to_anchor=(1, 0.5))
+            axes.set_xticks([])
+            axes.set_yticks([])
+
+        return Panel(f"features-{file_name(run.name)}-{modality}", f"Features of {modality}, {run.name}", draw)
+
+    panels = [panel(run, m) for run in runs for m in run.modalities if f"features/{m}" in run.predictions]
+    caption = "Test rows in the plane in which features of the encoder vary most, coloured by class."
+    return Section("What do the encoders tell apart?", caption, panels, _bare(runs))
+
+
+def principal_components(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return (N, 2) coordinates of (N, d) values in the plane of their largest variance; O(N·d²).
+
+    Examples
+    --------
+    >>> line = np.outer(np.arange(3.0), [3.0, 4.0])
+    >>> np.abs(principal_components(line)).round(3).tolist()
+    [[5.0, 0.0], [0.0, 0.0], [5.0, 0.0]]
+    """
+    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    return np.pad(left * scale, ((0, 0), (0, max(0, 2 - len(scale)))))[:, :2]
+
+
+def _by_confidence(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    sure, right = probabilities.max(-1), probabilities.argmax(-1) == labels
+    places = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
+    count = np.bincount(places, minlength=BINS)
+    met = count > 0
+    mean, accuracy = (np.bincount(places, values, BINS)[met] / count[met] for values in (sure, right))
+    return mean, accuracy
+
+
+def _clean(run: Run) -> dict[str, Any]:
+    return dict((run.results or {})["test"]["clean"])
+
+
+def _accuracy(run: Run, condition: str | None, head: str) -> float:
+    seen = (run.results or {}).get("test", {}).get(condition, {})
+    return float(seen.get("accuracy", {}).get(head, np.nan))
+
+
+def _condition(run: Run, one: dict[str, Any]) -> str | None:
+    """Return the name of a noise in the results."""
+    name = f"{one['modality']}-{one['kind']}-{one['severity']:g}"
+    return name if name in (run.results or {}).get("test", {}) else None
+
+
+def _missing(runs: Sequence[Run]) -> list[str]:
+    names = (name for run in runs for name in (run.results or {}).get("test", {}))
+    return list(dict.fromkeys(name for name in names if name.startswith("without-")))
+
+
+def _unfinished(runs: Sequence[Run]) -> list[str]:
+    return [f"{run.name}: is not done ({run.status})" for run in runs if run.results is None]
+
+
+def _bare(runs: Sequence[Run]) -> list[str]:
+    return [f"{run.name}: has no predictions.npz ({run.status})" for run in runs if not run.predictions]
+
+
+SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (noise, confusion, sets, confidence, features)

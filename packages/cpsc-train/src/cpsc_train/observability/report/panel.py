@@ -1,0 +1,149 @@
+"""A picture of a report, and how all of them look: drawn once for light and once for dark pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from cpsc_train.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
+"""Okabe and Ito's, which people with any colour vision can tell apart; the eighth is darkened, the black one grey."""
+LINES = ("-", "--", ":", "-.")
+THEMES = {
+    "light": {"ground": "#ffffff", "ink": "#1f2328", "grid": "#d8dee4"},
+    "dark": {"ground": "#161b22", "ink": "#e6edf3", "grid": "#30363d"},
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Parameters
+    ----------
+    name
+        Name of its file, without an ending.
+    title
+        What stands above it; also what is read aloud in its place.
+    draw
+        Draws into axes.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Axes], None]
+
+    def render(self, theme: str) -> bytes:
+        """Return a PNG, 720 × 520 pixels."""
+        from matplotlib import rc_context  # noqa: PLC0415  # an extra, and slow to import
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+
+        with rc_context(_settings(**THEMES[theme])):
+            figure = Figure(figsize=(4.5, 3.25), dpi=160)
+            FigureCanvasAgg(figure)
+            axes = figure.add_subplot()
+            axes.set_title(self.title, fontsize=9, loc="left")
+            self.draw(axes)
+            figure.tight_layout(pad=0.6)  # once; a layout engine would do it several times a picture
+            stream = io.BytesIO()
+            figure.savefig(stream, format="png")
+        return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures that answer one question.
+
+    Parameters
+    ----------
+    title, caption
+        The question, and what to look for.
+    panels
+        The pictures.
+    absent
+        Why something is not shown.
+    """
+
+    title: str
+    caption: str
+    panels: list[Panel] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+def colour(place: int) -> str:
+    """Return the colour of the run, or class, at `place`."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def _line(place: int) -> str:
+    """Return the line style of the run at `place`; together with the colour it tells 32 apart."""
+    return LINES[place // len(COLOURS) % len(LINES)]
+
+
+def curve(axes: Axes, x: ArrayLike, y: ArrayLike, place: int, name: str, **style: Any) -> None:
+    """Draw the line of the run at `place`."""
+    axes.plot(x, y, **{"color": colour(place), "linestyle": _line(place), "label": name, **style})
+
+
+def legend(axes: Axes, names: Sequence[str], *, place: Literal["best", "lower right"] = "best") -> None:
+    """Explain the lines of several runs, where there are not too many for it."""
+    if 1 < len(names) <= 12:
+        axes.legend(fontsize=6, framealpha=0.8, edgecolor="none", loc=place)
+
+
+def shortened(name: str) -> str:
+    """Return the end of a name that is too long for an axis."""
+    return name if len(name) <= 24 else f"…{name[-23:]}"
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
+
+
+def require_matplotlib() -> None:
+    """Refuse to begin without matplotlib.
+
+    Raises
+    ------
+    UserError
+        If it is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401, ICN001, PLC0415  # an extra
+    except ImportError:
+        raise UserError('matplotlib is not installed: pip install "cpsc-train[report]"') from None
+
+
+@contextmanager
+def sides(axes: Axes, *, x: str, y: str) -> Iterator[None]:
+    """Label the axes of what is drawn inside, and leave out the frame."""
+    yield
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, linewidth=0.5)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _settings(ground: str, ink: str, grid: str) -> Any:
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")
+    return {
+        **dict.fromkeys(inked, ink),
+        "figure.facecolor": ground,
+        "axes.facecolor": ground,
+        "grid.color": grid,
+        "font.size": 8,
+        "lines.linewidth": 1.3,
+        "text.parse_math": False,  # names are shown as they are
+    }

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import tomllib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tomli_w
+
+from cpsc_train import report
+from cpsc_train.errors import UserError
+from cpsc_train.observability.report import source
+
+pytest.importorskip("matplotlib", reason="reports are drawn by matplotlib")
+
+
+class Page(HTMLParser):
+    """Tags, what they refer to, and what is read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in {"src", "srcset", "href"}]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def two(finished, tmp_path_factory, cpsc, quick):
+    """The finished run beside one without a conformal predictor in its loop."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copytree(finished, folder / "calibrated" / "seed-0")
+    outcome = cpsc("train", "--method", "joint", "--out", folder / "plain" / "seed-0", *quick[:4], *quick[6:])
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def written(two):
+    return report(two)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the pictures blank, where a test looks at words alone."""
+    monkeypatch.setattr("cpsc_train.observability.report.panel.Panel.render", lambda *_: b"\x89PNG")
+
+
+def copied(folder, tmp_path, name="copy"):
+    return shutil.copytree(folder, tmp_path / name)
+
+
+def test_the_page_needs_nothing_else(written):
+    page = Page(written.read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    for reference in page.references:
+        assert reference.startswith(("data:image/png;base64,", "#s"))
+    pictures = [reference for reference in page.references if reference.startswith("data:")]
+    for picture in pictures:
+        assert base64.b64decode(picture.partition(",")[2]).startswith(b"\x89PNG")
+    files = sorted((written.parent / "figures").glob("*.png"))
+    assert len(pictures) == 2 * len(files) == 2 * page.tags.count("figure")
+
+
+def test_every_question_is_answered(written):
+    page = Page(written.read_text(encoding="utf-8"))
+    names = {file.stem for file in (written.parent / "figures").glob("*.png")}
+    for wanted in (
+        *("accuracy-pix", "accuracy-fused", "losses-calibrated", "qhat-fou", "coverage-fused", "set-size-pix"),
+        *("reliability-calibrated-fou", "component-reliability-calibrated-pix", "confusion-plain", "seconds"),
+        *("noise-pix-gaussian", "missing", "confidence-fused", "features-plain-pix", "class-coverage"),
+    ):
+        assert wanted in names
+    assert "plain: its method has none (joint)" in page.text
+    assert "plain: no conformal predictor takes part in its training" in page.text
+
+
+def test_the_figures_are_those_of_the_results(written, two):
+    page = Page(written.read_text(encoding="utf-8"))
+    for name in ("calibrated", "plain"):
+        results = json.loads((two / name / "seed-0" / "results.json").read_text(encoding="utf-8"))
+        accuracy = results["test"]["clean"]["accuracy"]
+        row = name + "".join(f"{100 * accuracy[head]:.1f}" for head in ("pix", "fou", "fused"))
+        assert row + f"{100 * results['test']['clean']['average_accuracy']:.1f}" in page.text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_run_is_reported_in_its_folder(finished, tmp_path, cpsc):
+    run = copied(finished, tmp_path)
+    outcome = cpsc("report", run)
+    assert outcome.code == 0, outcome.err
+    assert (run / "report" / "report.html").is_file()
+    assert "Report of copy" in Page((run / "report" / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_names_cannot_become_markup_or_formulas(finished, tmp_path):
+    run = copied(finished, tmp_path, "<b>$x_{<script>alert(1)</script>".replace("/", "-"))
+    text = report(run).read_text(encoding="utf-8")
+    assert Page(text).tags.count("b") == Page(text).tags.count("script") == 0
+    assert "<b>$x_{" in Page(text).text
+
+
+def test_what_is_not_there_yet_is_said(finished, tmp_path):
+    run = copied(finished, tmp_path)
+    for name in ("results.json", "predictions.npz"):
+        (run / name).unlink()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"epoch": 3, "lo', encoding="utf-8")
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    (run / "environment.json").write_text(json.dumps(environment | {"status": "interrupted"}), encoding="utf-8")
+    text = Page(report(run).read_text(encoding="utf-8")).text
+    assert "copy is not done (interrupted)." in text
+    assert "copy: has no predictions.npz (interrupted)" in text
+    assert (run / "report" / "figures" / "accuracy-fused.png").is_file()
+    (run / "metrics.jsonl").unlink()
+    assert "copy: no epoch is done (interrupted)" in Page(report(run).read_text(encoding="utf-8")).text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_other_protocols_are_not_compared_silently(finished, tmp_path):
+    first, second = copied(finished, tmp_path, "a"), copied(finished, tmp_path, "b")
+    config = tomllib.loads((second / "config.toml").read_text(encoding="utf-8"))
+    config["splits"]["seed"] = 1
+    (second / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+    text = Page(report([first, second]).read_text(encoding="utf-8")).text
+    assert "These runs differ in splits: their figures come from different protocols" in text
+    assert "splits.seed01" in text
+
+
+def test_options_of_another_method_are_no_difference(two):
+    runs = source.read_runs([two])
+    assert [run.name for run in runs] == ["calibrated", "plain"]
+    assert list(source.differing(runs)) == ["method.name"]
+    assert source.protocol_differences(runs) == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_mistakes_are_told(finished, tmp_path, cpsc):
+    (tmp_path / "empty").mkdir()
+    for arguments, said in (
+        ([tmp_path / "absent"], "absent: no such folder"),
+        ([tmp_path / "empty"], "is not a run folder"),
+        ([finished, finished], "is given twice"),
+        ([finished, "--out", finished / "config.toml"], "cannot be written"),
+        ([], "at least one run folder"),
+    ):
+        outcome = cpsc("report", *arguments)
+        assert outcome.code == 2
+        assert re.search(said, outcome.err), outcome.err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_strange_predictions_file_is_refused(finished, tmp_path):
+    run = copied(finished, tmp_path)
+    np.savez(run / "predictions.npz", labels=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match=r"predictions\.npz: is not a readable"):
+        report(run)

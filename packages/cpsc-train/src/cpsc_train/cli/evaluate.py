@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -11,6 +13,7 @@ EXAMPLES = """\
 Measure the checkpoint of a run again, from its folder alone, and compare with its results.json.
 
   cpsc evaluate runs/A
+  cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
 """
 
 
@@ -22,18 +25,29 @@ class Evaluate:
     run_folder: tyro.conf.Positional[Path]
     """The run folder."""
 
+    noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A,B")] = ()
+    """Noise to sweep in place of the run's own conditions; may be given more than once."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write what was measured to this JSON file."""
+
     def run(self) -> int:
         """Evaluate, and return the exit code."""
         from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
 
+        from cpsc_train.data import Noise  # noqa: PLC0415
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
         from cpsc_train.observability.console import print_results  # noqa: PLC0415
         from cpsc_train.training import evaluate  # noqa: PLC0415
 
         folder = RunFolder(self.run_folder)
-        results = evaluate(folder)
+        sweep = [one for text in self.noise for one in Noise.sweep(text)]
+        results = evaluate(folder, noise=sweep or None)
         console = Console(highlight=False)
         print_results(results, console)
+        if self.out is not None:
+            self._write(results)
+        if sweep:
+            return 0
         recorded = folder.read_results()
         if recorded is None:
             console.print("the run was not finished: there is no results.json to compare with")
@@ -43,3 +57,11 @@ class Evaluate:
             differing = [key for key in results if recorded.get(key) != results[key]]
             console.print(f"[bold]differs[/] from results.json in: {', '.join(differing)}")
         return 0
+
+    def _write(self, results: dict[str, Any]) -> None:
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        try:
+            Path(self.out or "").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--out {self.out}: cannot be written ({error.strerror})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,28 @@ class Noise:
         most = 1.0 if self.kind == "salt-and-pepper" else np.inf
         if not 0 < self.severity <= most:
             raise UserError(f"severity of {self.kind} noise must lie in (0, {most:g}], got {self.severity}")
+
+    @classmethod
+    def sweep(cls, text: str) -> tuple[Noise, ...]:
+        """Read ``MODALITY:KIND:SEVERITY,SEVERITY``.
+
+        Examples
+        --------
+        >>> [noise.name for noise in Noise.sweep("pix:gaussian:0.5,1")]
+        ['pix-gaussian-0.5', 'pix-gaussian-1']
+        """
+        found = re.fullmatch(r"([^:]+):(gaussian|salt-and-pepper):([0-9.eE+-]+(?:,[0-9.eE+-]+)*)", text)
+        try:
+            levels = [float(level) for level in found[3].split(",")] if found else []
+        except ValueError:
+            levels = []
+        if found is None or not levels:
+            raise UserError(
+                f"a noise sweep must read MODALITY:KIND:SEVERITY,SEVERITY with kind gaussian or salt-and-pepper, "
+                f"got {text!r}"
+            )
+        kind: Literal["gaussian", "salt-and-pepper"] = "gaussian" if found[2] == "gaussian" else "salt-and-pepper"
+        return tuple(cls(modality=found[1], kind=kind, severity=level) for level in levels)
 
     @property
     def name(self) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from cpsc_train.data import Noise
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED
@@ -85,31 +87,35 @@ def resume(folder: RunFolder | Path | str, observer: Observer | None = None) -> 
     return _run(config, run_folder, observer or Observer(), going_on=True)
 
 
-def evaluate(folder: RunFolder | Path | str) -> dict[str, Any]:
+def evaluate(folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = None) -> dict[str, Any]:
     """Measure the checkpoint of a run; needs its folder only.
 
     Parameters
     ----------
     folder
         A run folder.
+    noise
+        Noise conditions in place of those of the run.
 
     Returns
     -------
     dict
         ``results.json`` without what only training knows (``selected``, ``seconds``).
     """
-    with restored(folder) as (setup, evaluator):
+    run_folder = _folder(folder)
+    config = RunConfig.from_plain(run_folder.read_config())
+    if noise is not None:
+        config = replace(config, noise=tuple(noise))
+    with _restored(run_folder, config) as (setup, evaluator):
         return _measured(setup, evaluator)
 
 
 @contextmanager
-def restored(folder: RunFolder | Path | str) -> Iterator[tuple[Setup, Evaluator]]:
+def _restored(folder: RunFolder, config: RunConfig) -> Iterator[tuple[Setup, Evaluator]]:
     """Open a run as it was when its best epoch was kept."""
-    run_folder = _folder(folder)
-    config = RunConfig.from_plain(run_folder.read_config())
     with joined(config.compute.device), config.compute.applied():
-        setup = Setup.build(config, run_folder.read_splits(config.data.open()))
-        yield setup, _load(run_folder, setup)
+        setup = Setup.build(config, folder.read_splits(config.data.open()))
+        yield setup, _load(folder, setup)
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:

@@ -1,6 +1,10 @@
+import io
 import os
 import pickle
+import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +47,27 @@ def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
+def test_an_interrupt_in_the_middle_of_a_write_stays_one(tmp_path):
+    class Interrupting:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+    class Late(io.FileIO):
+        def write(self, data):
+            raise KeyboardInterrupt
+
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, STATE)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, {"model": Interrupting()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, mode: Late(self, "w"))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(path, STATE | {"epoch": 4})
+    assert checkpoint.load(path, CPU)["epoch"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+
+
 def test_a_checkpoint_of_a_stranger_cannot_run_code(tmp_path):
     target = tmp_path / "made-by-the-bomb"
     for name, write in (
@@ -70,3 +95,36 @@ def test_other_contents_and_absence_are_named(tmp_path):
         checkpoint.load(tmp_path / "tensor.pt", CPU)
     with pytest.raises(UserError, match="no such checkpoint"):
         checkpoint.load(tmp_path / "absent.pt", CPU)
+
+
+def test_the_newest_few_are_kept(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2)
+    assert kept.newest(CPU) is None
+    for step in (7, 30, 100, 9):
+        kept.save(step, STATE | {"epoch": step})
+    assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000030.pt",
+        "step-00000100.pt",
+    ]
+    assert kept.newest(CPU)["epoch"] == 100
+
+
+def test_of_an_unreadable_one_the_one_before_is_named(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path, keep=3)
+    for step in (1, 2):
+        kept.save(step, STATE)
+    (tmp_path / "step-00000002.pt").write_bytes(b"half")
+    (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
+    with pytest.raises(UserError, match=r"00002\.pt: is not a readable .* remove it to go on from step-00000001\.pt"):
+        kept.newest(CPU)
+
+
+def drawn():
+    return [random.random(), np.random.random(), torch.rand(1).item()]  # noqa: NPY002, S311
+
+
+def test_every_source_of_randomness_comes_back(tmp_path):
+    checkpoint.save(tmp_path / "c.pt", {"random": checkpoint.random_states()})
+    first = drawn()
+    checkpoint.set_random_states(checkpoint.load(tmp_path / "c.pt", CPU)["random"])
+    assert first == drawn()

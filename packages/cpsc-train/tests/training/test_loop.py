@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from cpsc_train.errors import UserError
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED
 from cpsc_train.observability import Observer, RunFolder
-from cpsc_train.training import RunConfig, evaluate, train
+from cpsc_train.recipes import recipe
+from cpsc_train.training import RunConfig, evaluate, resume, train
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup
@@ -237,3 +239,146 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     config.write_text(config.read_text().replace("feature_dim = 64", "feature_dim = 8"))
     with pytest.raises(UserError, match="the checkpoint does not fit the configuration"):
         evaluate(tmp_path / "run")
+
+
+@pytest.mark.parametrize("mode", ["paper", "released"])
+def test_other_readings_of_the_method_run(small_config, tmp_path, mode):
+    table = recipe("handwritten", mode=mode, epochs=4).to_plain()
+    table["data"]["file"] = small_config.data.file
+    table["method"]["warmup"] = 2
+    table["splits"]["calibration"] = 16 if mode == "released" else 0.2
+    results = train(RunConfig.from_plain(table), tmp_path / "run")
+    assert results["test"]["clean"]["accuracy"][FUSED] > 0.25  # chance is .1; the letter of the paper learns slowly
+    assert evaluate(tmp_path / "run").items() <= results.items()
+
+
+def test_judges_are_the_heads_of_the_last_refresh(small_config):
+    config = changed(small_config, conformal__refresh="epoch", conformal__frozen_copy=True)
+    trainer = Trainer(Setup.build(config))
+    for _ in range(3):
+        trainer.train_epoch(Observer())
+    model, method = trainer.objective.model, trainer.objective.method
+    assert not torch.equal(method.judges["pix"].weight, model.heads["pix"].weight)
+    trainer.refresh.start_epoch()
+    assert torch.equal(method.judges["pix"].weight, model.heads["pix"].weight)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(small_config):
+    """Without batch normalisation, whose statistics are those of each batch."""
+    table = small_config.to_plain()
+    table["data"]["modalities"] = ["fou", "kar"]
+    table["encoders"] = {"fou": {"name": "mlp"}, "kar": {"name": "mlp"}}
+    table["noise"], table["optimizer"] = [], {"kind": "sgd", "lr": 0.1}
+    found = []
+    for batch, accumulate in ((60, 1), (20, 3)):
+        config = changed(RunConfig.from_plain(table), batch_size=batch, optimizer__accumulate=accumulate)
+        trainer = Trainer(Setup.build(config))
+        record = trainer.train_epoch(Observer())
+        found.append((trainer.objective.state_dict(), record["loss"]["ce_fused"], trainer.steps))
+    (one, loss, steps), (other, other_loss, other_steps) = found
+    assert steps == other_steps
+    assert loss == pytest.approx(other_loss, rel=1e-5)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_are_clipped_together(small_config):
+    trainer = Trainer(
+        Setup.build(changed(small_config, optimizer={"kind": "sgd", "lr": 1.0, "momentum": 0.0, "clip_norm": 0.01}))
+    )
+    before = [parameter.detach().clone() for parameter in trainer.objective.parameters()]
+    batches = iter(trainer.setup.training_batches(trainer.setup.order()))
+    trainer._step([next(batches)], [1.0])
+    moved = [after.detach() - old for after, old in zip(trainer.objective.parameters(), before, strict=True)]
+    assert float(torch.cat([change.flatten() for change in moved]).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_average_is_what_is_validated_and_kept(small_config, tmp_path):
+    config = changed(small_config, ema=0.5)
+    trainer = Trainer(Setup.build(config))
+    expected = None
+    for _ in range(2):
+        order = trainer.setup.order()
+        assert order.steps == len(order)
+        trainer.train_epoch(Observer())
+    averaged = trainer.evaluator().objective.model
+    assert averaged is not trainer.objective.model
+    assert not torch.equal(averaged.heads["pix"].weight, trainer.objective.model.heads["pix"].weight)
+    batches = iter(trainer.setup.training_batches(trainer.setup.order()))
+    expected = averaged.heads["pix"].weight.clone()
+    trainer._step([next(batches)], [1.0])
+    expected = 0.5 * expected + 0.5 * trainer.objective.model.heads["pix"].weight
+    torch.testing.assert_close(averaged.heads["pix"].weight, expected)
+    results = train(config, tmp_path / "run")
+    assert evaluate(tmp_path / "run").items() <= results.items()
+
+
+def test_patience_ends_a_run_that_does_not_grow(small_config, tmp_path):
+    config = changed(small_config, epochs=30, patience=2, optimizer__lr=1e-9)
+    results = train(config, tmp_path / "run")
+    assert len(RunFolder(tmp_path / "run").read_metrics()) == results["selected"]["epoch"] + 2 < 30
+
+
+def test_half_precision_learns(small_config, tmp_path):
+    results = train(changed(small_config, compute__precision="bf16", compute__channels_last=True), tmp_path / "run")
+    full = train(small_config, tmp_path / "full")
+    assert abs(results["test"]["clean"]["accuracy"][FUSED] - full["test"]["clean"]["accuracy"][FUSED]) < 0.1
+    assert results["test"] != full["test"]
+
+
+def test_compiled_steps_learn_the_same(small_config, tmp_path):
+    if shutil.which("cc") is None and shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    table = small_config.to_plain()
+    table |= {"noise": [], "epochs": 2, "method": {"name": "joint"}}
+    table["data"]["modalities"] = ["fou", "kar"]
+    table["encoders"] = {"fou": {"name": "mlp"}, "kar": {"name": "mlp"}}
+    config = RunConfig.from_plain(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own compiler
+        train(changed(config, compute__compile="default"), tmp_path / "compiled")
+    train(config, tmp_path / "plain")
+    compiled, plain = (
+        [record["loss"]["ce_fused"] for record in RunFolder(tmp_path / name).read_metrics()]
+        for name in ("compiled", "plain")
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_do(small_config, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Trainer, "_step", fail)
+    said = "out of memory with batch_size = 64 .*--set batch_size=32 --set optimizer.accumulate=2"
+    with pytest.raises(UserError, match=said):
+        train(small_config, tmp_path / "run")
+    assert json.loads((tmp_path / "run/environment.json").read_text())["status"] == "failed"
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(small_config, tmp_path, monkeypatch):
+    save, calls = torch.save, []
+
+    def full(state, file):
+        calls.append(1)
+        if len(calls) == 4:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        train(small_config, tmp_path / "run")
+    monkeypatch.setattr(torch, "save", save)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    results = resume(tmp_path / "run")
+    assert untimed(tmp_path / "run") == {k: v for k, v in train(small_config, tmp_path / "b").items() if k != "seconds"}
+    assert results["selected"]["epoch"] >= 3

@@ -30,8 +30,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except KeyboardInterrupt:
+        partial.unlink(missing_ok=True)
+        raise
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
+        stop = _interrupt(error)
+        if stop is not None:
+            raise stop from None
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
 
 
@@ -131,6 +137,16 @@ def set_random_states(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+
+
+def _interrupt(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interrupt that came in the middle of a write, which torch reports as an archive that is not whole."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        cause = cause.__context__
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -45,6 +45,6 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     metadata = {"config": json.dumps(config), "epoch": str(state["epoch"])}
     try:
         save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata)
-    except (OSError, RuntimeError) as error:  # what the library raises for a path it cannot write differs by version
+    except Exception as error:  # what the library raises for a path it cannot write differs by version
         raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from None
     return path

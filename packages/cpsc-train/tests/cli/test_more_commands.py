@@ -1,0 +1,150 @@
+"""Recipes, export, logs, sweeps of noise, and what stands beside --resume."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import cpsc_train
+
+
+def test_recipes_are_listed_and_shown(cpsc, tmp_path):
+    outcome = cpsc("recipe", "list")
+    assert outcome.code == 0
+    for name in (
+        "handwritten",
+        "av-digits",
+        "crema-d",
+        "kinetics-sounds",
+        "ave",
+        "mvsa-single",
+        "nyu-depth-v2",
+        "sun-rgbd",
+    ):
+        assert name in outcome.out
+    shown = cpsc("recipe", "show", "handwritten", "--mode", "released")
+    assert shown.code == 0
+    assert "calibration = 16  # released" in shown.out
+
+
+def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
+    (tmp_path / "mine.toml").write_text(cpsc("recipe", "show", "handwritten").out, encoding="utf-8")
+    outcome = cpsc("train", "--config", tmp_path / "mine.toml", "--out", tmp_path / "run", *quick)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recipe", "show"], "needs a name, one of av-digits"),
+        (["recipe", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
+        (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: say where"),
+        (["ablate", "--axes", "part"], "did you mean 'parts'"),
+        (["export", "absent"], "is not a run folder"),
+        (["train", "--log-file", "absent/log.txt"], r"--log-file absent/log\.txt: cannot be written"),
+    ],
+)
+def test_mistakes(cpsc, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = cpsc(*arguments)
+    assert outcome.code == 2
+    assert re.search(said, outcome.err), outcome.err
+
+
+def test_the_model_is_exported(cpsc, finished, tmp_path):
+    safetensors = pytest.importorskip("safetensors", reason="an extra")
+    path = tmp_path / "model.safetensors"
+    outcome = cpsc("export", finished, "--out", path)
+    assert outcome.code == 0, outcome.err
+    kept = torch.load(finished / "checkpoint.pt", weights_only=True)
+    with safetensors.safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["config"])["recipe"] == "handwritten"
+        names = set(file.keys())
+        for name, value in kept["model"].items():
+            assert torch.equal(file.get_tensor(f"model.{name}"), value)
+        assert {"qhat.pix", "qhat.fou", "qhat.fused"} <= names
+    outcome = cpsc("export", finished, "--out", tmp_path / "absent" / "model.safetensors")
+    assert outcome.code == 2
+    assert "cannot be written" in outcome.err
+
+
+def test_a_sweep_of_noise(cpsc, finished, tmp_path):
+    outcome = cpsc("evaluate", finished, "--noise", "pix:gaussian:0.5,3", "--out", tmp_path / "sweep.json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    recorded = json.loads((finished / "results.json").read_text())
+    assert list(found["test"]) == ["clean", "pix-gaussian-0.5", "pix-gaussian-3", "without-pix", "without-fou"]
+    for name in ("clean", "pix-gaussian-0.5"):
+        assert found["test"][name] == recorded["test"][name]
+    assert found["test"]["pix-gaussian-3"]["accuracy"]["pix"] < found["test"]["clean"]["accuracy"]["pix"]
+    for text, said in (("pix:0.5", "must read MODALITY:KIND"), ("pxi:gaussian:1", "'pxi' is not among")):
+        outcome = cpsc("evaluate", finished, "--noise", text)
+        assert outcome.code == 2
+        assert said in outcome.err
+
+
+def test_a_log_file_and_tensorboard(cpsc, quick, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="an extra", exc_type=ImportError
+    )
+    log = tmp_path / "log.txt"
+    outcome = cpsc("train", "--out", tmp_path / "run", "--log-file", log, "--tensorboard", "-v", *quick)
+    assert outcome.code == 0, outcome.err
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert [re.sub(r"^\S+ ", "", line).split(" ", 2)[:2] for line in lines] == [
+        ["start", "handwritten"],
+        *(["epoch", str(n)] for n in range(1, 5)),
+        ["test", "accuracy:"],
+    ]
+    assert "epoch 3 qhat: qhat_pix" in outcome.out
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    shown = [event.value for event in events.Scalars("validation accuracy/fused")]
+    assert shown == pytest.approx([record["validation"]["accuracy"]["fused"] for record in records])
+
+
+def test_what_is_resumed_is_not_configured_anew(cpsc, finished, tmp_path):
+    for more, said in (
+        ([], "the run is done; there is nothing to resume"),
+        (["--epochs", 9], "--epochs has no place beside it"),
+        (["--set", "ema=0.9"], "--set has no place beside it"),
+    ):
+        outcome = cpsc("train", "--resume", finished, *more)
+        assert outcome.code == 2
+        assert said in outcome.err
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "results.json").unlink()
+    newest = max((run / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:99])
+    outcome = cpsc("train", "--resume", run)
+    assert outcome.code == 2
+    assert "is not a readable checkpoint" in outcome.err
+    assert "remove it to go on from step-" in outcome.err
+    newest.unlink()
+    outcome = cpsc("train", "--resume", run)
+    assert outcome.code == 0, outcome.err
+    results = [json.loads((folder / "results.json").read_text()) | {"seconds": 0} for folder in (finished, run)]
+    assert results[0] == results[1]
+
+
+def test_five_lines_of_python(small_config, tmp_path):
+    config = cpsc_train.recipe("handwritten", epochs=3, data=small_config.data, method=small_config.method)
+    results = cpsc_train.train(config, tmp_path / "run")
+    assert results["test"] == cpsc_train.evaluate(tmp_path / "run")["test"]
+    assert set(cpsc_train.__all__) == set(dir(cpsc_train))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        cpsc_train.trian  # noqa: B018
+    for name in cpsc_train.__all__:
+        assert getattr(cpsc_train, name) is not None
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, cpsc_train; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cpsc_train.data import Dataset, InOrder, Loader, Modality, Preprocessing, Shuffled
+from cpsc_train.errors import UserError
+
+
+class Numbers(Dataset):
+    classes = ("even", "odd")
+
+    def __init__(self, rows=10, bad=None, error=None):
+        self.modalities = dict.fromkeys("ab", Modality(kind="vector", shape=(2,)))
+        self.ids = [f"s{i}" for i in range(rows)]
+        self.labels = np.arange(rows) % 2
+        self.bad, self.error = bad, error
+
+    def read(self, modality, rows, /):
+        if self.bad in rows:
+            raise self.error
+        return np.stack([rows, rows + 1], 1).astype(np.float32)
+
+    def augmented(self, modality, rows, generators, /):
+        draws = np.array([[generator.random()] for generator in generators])
+        return (self.read(modality, rows) + draws).astype(np.float32)
+
+
+def batches(dataset, order, **options):
+    rows = np.arange(len(dataset))
+    scale = Preprocessing(Numbers(len(dataset)), rows)
+    return list(Loader(dataset, rows, scale, order, **options))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_row_once_in_order(workers):
+    found = batches(Numbers(), InOrder(10, 4), workers=workers)
+    assert [i for batch in found for i in batch.ids] == [f"s{i}" for i in range(10)]
+    assert [len(batch) for batch in found] == [4, 4, 2]
+
+
+def test_augmentation_depends_on_seed_epoch_and_sample_alone():
+    def seen(seed, epoch, size, workers=0):
+        order = Shuffled(10, batch_size=size, accumulate=1, seed=seed)
+        order.go_to(epoch=epoch, step=0)
+        found = batches(Numbers(), order, workers=workers)
+        return {
+            i: (x, y)
+            for b in found
+            for i, x, y in zip(b.ids, b.inputs["a"].tolist(), b.inputs["b"].tolist(), strict=True)
+        }
+
+    first = seen(0, 0, 4)
+    assert first == seen(0, 0, 3) == seen(0, 0, 4, workers=2)
+    assert first != seen(0, 1, 4)
+    assert first != seen(1, 0, 4)
+    assert all(a == b for a, b in first.values())  # both modalities of a sample are given the same draws
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("clip.wav: holds no samples"), r"^clip\.wav: holds no samples$"),
+        (PermissionError(13, "Permission denied", "clip.wav"), r"^clip\.wav: cannot be read \(Permission denied\)$"),
+        (OSError("gone"), r"^one of the samples s4, s5, s6, s7: cannot be read \(gone\)$"),
+    ],
+)
+def test_what_a_worker_meets_is_one_sentence(workers, error, said):
+    with pytest.raises(UserError, match=said):
+        batches(Numbers(bad=5, error=error), InOrder(10, 4), workers=workers)
+
+
+def test_reading_leaves_the_random_state_alone():
+    torch.manual_seed(0)
+    batches(Numbers(), InOrder(10, 4), workers=1)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(after, torch.rand(1))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 
 def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments: Any) -> nn.Module:
@@ -59,9 +59,3 @@ def try_out(module: nn.Module, call: Callable[[nn.Module], Any], shape: tuple[in
     if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise UserError(f"{what} must return a tensor of shape {shape}, got {got}")
-
-
-def reason(error: BaseException) -> str:
-    """Return the first line of an error, or its type where it says nothing."""
-    text = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         stop = _interrupt(error)
         if stop is not None:
             raise stop from None
-        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # a damaged file can make the reader fail in any way
-        raise UserError(f"{path}: is not a readable checkpoint ({_reason(error)})") from None
+        raise UserError(f"{path}: is not a readable checkpoint ({reason(error)})") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a table of states, got {type(state).__name__}")
     return state
@@ -147,8 +147,3 @@ def _interrupt(error: BaseException) -> KeyboardInterrupt | None:
             return cause
         cause = cause.__context__
     return None
-
-
-def _reason(error: Exception) -> str:
-    """Return one line that is never empty."""
-    return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)

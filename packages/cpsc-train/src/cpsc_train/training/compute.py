@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class ComputeConfig:
             device = torch.device(self.device)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device {self.device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+            raise UserError(f"device {self.device!r} cannot be used here: {reason(error)}") from None
         return device
 
     def autocast(self, device: torch.device) -> torch.autocast:

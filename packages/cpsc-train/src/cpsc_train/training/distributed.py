@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
@@ -130,7 +130,7 @@ def joined(device: str) -> Iterator[Process]:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"the {world} processes cannot meet: {str(error).splitlines()[0]}") from None
+        raise UserError(f"the {world} processes cannot meet: {reason(error)}") from None
     try:
         yield current()
     finally:

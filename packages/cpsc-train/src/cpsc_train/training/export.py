@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.training import checkpoint
 
@@ -46,5 +46,5 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     try:
         save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata)
     except Exception as error:  # what the library raises for a path it cannot write differs by version
-        raise UserError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
     return path

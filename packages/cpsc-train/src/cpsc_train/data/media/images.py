@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.media.files import read_bytes
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +45,7 @@ def read_image(path: Path) -> Image:
             file.load()
             image = ImageOps.exif_transpose(file)
     except Exception as error:  # a damaged file can make the decoders fail in any way
-        raise UserError(f"{path}: is not a readable image ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: is not a readable image ({reason(error)})") from None
     if image.mode.startswith("I"):
         grey = np.asarray(image, dtype=np.float32) / 257
         return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 
 START = 1
 """The token before the first word; what an encoder says of it stands for the text."""
@@ -59,8 +59,7 @@ def pretrained(folder: Path, length: int) -> tuple[Tokenize, int]:
     try:
         found: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a damaged folder can make the library fail in any way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{folder}: holds no readable tokenizer ({reason})") from None
+        raise UserError(f"{folder}: holds no readable tokenizer ({reason(error)})") from None
     if found.pad_token_id != 0:
         raise UserError(f"{folder}: padding must be token 0, got {found.pad_token_id}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
 
 
@@ -105,10 +105,9 @@ def _load(backbone: nn.Module, path: Path, depth: int) -> None:
     except ImportError:
         raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
     except Exception as error:  # a damaged file can make the readers fail in any way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: is not a readable file of parameters ({reason})") from None
+        raise UserError(f"{path}: is not a readable file of parameters ({reason(error)})") from None
     try:
         backbone.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
     except (AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path}: does not hold the parameters of ResNet{depth}: {reason}") from None
+        last = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path}: does not hold the parameters of ResNet{depth}: {last}") from None

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
-from cpsc_train.models.imported import reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,3 +166,14 @@ def test_a_strange_predictions_file_is_refused(finished, tmp_path):
     np.savez(run / "predictions.npz", labels=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match=r"predictions\.npz: is not a readable"):
         report(run)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_many_runs_the_first_get_pictures_of_their_own(finished, tmp_path):
+    for number in range(10):
+        shutil.copytree(finished, tmp_path / f"run-{number}")
+    page = report(tmp_path)
+    names = {file.stem for file in (page.parent / "figures").glob("*.png")}
+    assert {"confusion-run-7", "losses-run-7", "accuracy-fused"} <= names
+    assert "confusion-run-8" not in names
+    assert "the 2 runs after run-7: report fewer at a time" in Page(page.read_text(encoding="utf-8")).text

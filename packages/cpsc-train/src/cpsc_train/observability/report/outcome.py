@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from cpsc_train.evaluation import metrics
 from cpsc_train.models import FUSED
-from cpsc_train.observability.report.panel import Panel, Section, colour, curve, file_name, legend, shortened, sides
+from cpsc_train.observability.report.panel import (
+    Panel,
+    Section,
+    apart,
+    colour,
+    curve,
+    file_name,
+    legend,
+    shortened,
+    sides,
+)
 from cpsc_train.observability.report.source import Run
 
 if TYPE_CHECKING:
@@ -94,9 +104,9 @@ def confusion(runs: Sequence[Run]) -> Section:
         return Panel(f"confusion-{file_name(run.name)}", f"Confusion of {run.name}, fused", draw)
 
     caption = "Clean test rows by true and predicted class; the shade is the share of the true class."
-    return Section(
-        "Which classes are taken for which?", caption, [panel(run) for run in runs if run.predictions], _bare(runs)
-    )
+    shown, more = apart([run for run in runs if run.predictions])
+    panels = [panel(run) for run in shown]
+    return Section("Which classes are taken for which?", caption, panels, [*_bare(runs), *more])
 
 
 def sets(runs: Sequence[Run]) -> Section:
@@ -126,14 +136,15 @@ def sets(runs: Sequence[Run]) -> Section:
         axes.set_ylim(top=1.02)
         legend(axes, [run.name for run in done])
 
-    panels = [by_size(run) for run in done]
+    shown, more = apart(done)
+    panels = [by_size(run) for run in shown]
     if done:
         panels.append(Panel("class-coverage", "Coverage of each class, fused", by_class))
     caption = (
         "Clean test rows. Rows with a set of one class should be right far more often than the others: the set says "
         "when to trust the decision. Coverage is promised for all classes together, and not for each."
     )
-    return Section("What do prediction sets say?", caption, panels, _unfinished(runs))
+    return Section("What do prediction sets say?", caption, panels, [*_unfinished(runs), *more])
 
 
 def confidence(runs: Sequence[Run]) -> Section:
@@ -176,9 +187,10 @@ def features(runs: Sequence[Run]) -> Section:
 
         return Panel(f"features-{file_name(run.name)}-{modality}", f"Features of {modality}, {run.name}", draw)
 
-    panels = [panel(run, m) for run in runs for m in run.modalities if f"features/{m}" in run.predictions]
+    shown, more = apart([run for run in runs if run.predictions])
+    panels = [panel(run, m) for run in shown for m in run.modalities if f"features/{m}" in run.predictions]
     caption = "Test rows in the plane in which features of the encoder vary most, coloured by class."
-    return Section("What do the encoders tell apart?", caption, panels, _bare(runs))
+    return Section("What do the encoders tell apart?", caption, panels, [*_bare(runs), *more])
 
 
 def principal_components(values: NDArray[Any]) -> NDArray[np.float64]:

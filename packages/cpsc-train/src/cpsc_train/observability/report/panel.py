@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+    from cpsc_train.observability.report.source import Run
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
 """Okabe and Ito's, which people with any colour vision can tell apart; the eighth is darkened, the black one grey."""
+APART = 8
+"""Runs that get pictures of their own, at most; the others are in the pictures that compare."""
 LINES = ("-", "--", ":", "-.")
 THEMES = {
     "light": {"ground": "#ffffff", "ink": "#1f2328", "grid": "#d8dee4"},
@@ -98,6 +102,12 @@ def legend(axes: Axes, names: Sequence[str], *, place: Literal["best", "lower ri
     """Explain the lines of several runs, where there are not too many for it."""
     if 1 < len(names) <= 12:
         axes.legend(fontsize=6, framealpha=0.8, edgecolor="none", loc=place)
+
+
+def apart(runs: Sequence[Run]) -> tuple[Sequence[Run], list[str]]:
+    """Return the runs that get pictures of their own, and what to say of the others."""
+    more = len(runs) - APART
+    return runs[:APART], [f"the {more} runs after {runs[APART - 1].name}: report fewer at a time"] if more > 0 else []
 
 
 def shortened(name: str) -> str:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformal_core import quantile_rank
-from cpsc_train.observability.report.panel import Panel, Section, colour, curve, file_name, legend, shortened, sides
+from cpsc_train.observability.report.panel import (
+    Panel,
+    Section,
+    apart,
+    colour,
+    curve,
+    file_name,
+    legend,
+    shortened,
+    sides,
+)
 from cpsc_train.observability.report.source import Run
 
 if TYPE_CHECKING:
@@ -59,7 +69,9 @@ def losses(runs: Sequence[Run]) -> Section:
         "The terms add up to what is minimised. Divergence terms are absent in warm-up, and may be negative: the push "
         "apart of the components is subtracted."
     )
-    return Section("What was minimised?", caption, [panel(run) for run in runs if run.records], _without_records(runs))
+    shown, more = apart(runs)
+    panels = [panel(run) for run in shown if run.records]
+    return Section("What was minimised?", caption, panels, [*_without_records(runs), *more])
 
 
 def quantiles(runs: Sequence[Run]) -> Section:
@@ -197,8 +209,8 @@ def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Sec
         return Panel(name, f"{run.name}, {modality}" if len(runs) > 1 else modality, draw)
 
     panels: list[Panel] = []
-    absent: list[str] = []
-    for run in runs:
+    shown, absent = apart(runs)
+    for run in shown:
         found = [modality for modality in run.modalities if run.of_epochs(kind, modality)[0]]
         panels += [panel(run, modality) for modality in found]
         if not found:

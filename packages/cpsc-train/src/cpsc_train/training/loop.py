@@ -5,6 +5,7 @@ Nothing in a step waits for the device: losses are looked at every `CHECK_EVERY`
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections import deque
@@ -267,10 +268,15 @@ def _wrapped(setup: Setup) -> Any:
     called: Any = setup.objective
     if setup.process.world > 1:
         devices = [setup.device.index] if setup.device.type == "cuda" else None
-        # Warm-up leaves the decomposition without a gradient; the loop itself keeps buffers the same.
-        called = nn.parallel.DistributedDataParallel(
-            called, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
-        )
+        shared = nn.parallel.DistributedDataParallel
+        newer = (
+            "forward_sync_buffers" in inspect.signature(shared).parameters
+        )  # than torch 2.13, which had another name
+        keep_buffers: dict[str, Any] = {
+            "forward_sync_buffers" if newer else "broadcast_buffers": False
+        }  # the loop sees to them
+        # Warm-up leaves the decomposition without a gradient.
+        called = shared(called, device_ids=devices, find_unused_parameters=True, **keep_buffers)
     if setup.config.compute.compile != "off":
         called = torch.compile(called, mode=setup.config.compute.compile)
     return called

@@ -269,12 +269,10 @@ def _wrapped(setup: Setup) -> Any:
     if setup.process.world > 1:
         devices = [setup.device.index] if setup.device.type == "cuda" else None
         shared = nn.parallel.DistributedDataParallel
-        newer = (
-            "forward_sync_buffers" in inspect.signature(shared).parameters
-        )  # than torch 2.13, which had another name
-        keep_buffers: dict[str, Any] = {
-            "forward_sync_buffers" if newer else "broadcast_buffers": False
-        }  # the loop sees to them
+        # The loop itself keeps buffers the same; older versions of torch have another name for it.
+        known = inspect.signature(shared).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        keep_buffers: dict[str, Any] = {name: False}
         # Warm-up leaves the decomposition without a gradient.
         called = shared(called, device_ids=devices, find_unused_parameters=True, **keep_buffers)
     if setup.config.compute.compile != "off":

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, as schedulers of clusters do."""
+
+
 def reason(error: BaseException) -> str:
     """Return what an error of a library says, in one line that is never empty.
 

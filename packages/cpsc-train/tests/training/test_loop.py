@@ -382,3 +382,16 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(small_config,
     results = resume(tmp_path / "run")
     assert untimed(tmp_path / "run") == {k: v for k, v in train(small_config, tmp_path / "b").items() if k != "seconds"}
     assert results["selected"]["epoch"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("how", "raised", "status"), [("Terminated", KeyboardInterrupt, "interrupted"), ("Killed", UserError, "failed")]
+)
+def test_a_reading_process_that_dies(small_config, tmp_path, monkeypatch, how, raised, status):
+    def fail(*_):
+        raise RuntimeError(f"DataLoader worker (pid 7) is killed by signal: {how}. ")
+
+    monkeypatch.setattr(Trainer, "_step", fail)
+    with pytest.raises(raised):
+        train(small_config, tmp_path / "run")
+    assert json.loads((tmp_path / "run/environment.json").read_text())["status"] == status

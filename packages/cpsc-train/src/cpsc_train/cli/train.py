@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cpsc_train.errors import Terminated
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -107,7 +109,7 @@ class Train:
                 f"cpsc evaluate {folder.path}",
                 soft_wrap=True,
             )
-            return 143 if isinstance(stop, _Terminated) else 130
+            return 143 if isinstance(stop, Terminated) else 130
         finally:
             observer.close()
         if self.quiet:
@@ -173,16 +175,12 @@ class Train:
             )
 
 
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end, as schedulers of clusters do."""
-
-
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does: marked as interrupted, exit code 143."""
 
     def stop(*_: object) -> None:
-        raise _Terminated
+        raise Terminated
 
     try:
         former = signal.signal(signal.SIGTERM, stop)

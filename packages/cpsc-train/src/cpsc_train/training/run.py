@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cpsc_train.data import Noise
-from cpsc_train.errors import UserError
+from cpsc_train.errors import Terminated, UserError
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
@@ -120,7 +120,7 @@ def _restored(folder: RunFolder, config: RunConfig) -> Iterator[tuple[Setup, Eva
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    with joined(config.compute.device) as process, config.compute.applied(), _memory(config):
+    with joined(config.compute.device) as process, config.compute.applied(), _explained(config):
         setup = Setup.build(config, folder.read_splits(config.data.open()) if going_on else None)
         observer = observer if process.first else Observer()
         trainer = Trainer(setup)
@@ -133,7 +133,7 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
         if setup.dataset.dropped:
             observer.dropped(setup.dataset.dropped)
         observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
-        with folder.recording() if process.first else nullcontext():
+        with folder.recording() if process.first else nullcontext(), _explained(config):
             progress.fit(observer)
             evaluator = _load(folder, setup)
             results = _measured(setup, evaluator)
@@ -267,16 +267,23 @@ def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any
 
 
 @contextmanager
-def _memory(config: RunConfig) -> Iterator[None]:
-    """Say what to do where memory runs out."""
+def _explained(config: RunConfig) -> Iterator[None]:
+    """Say what to do where memory runs out, or a process that reads samples dies."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory(config, error) from None
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise _out_of_memory(config, error) from None
+        text = str(error)
+        if "DataLoader worker" in text and "Terminated" in text:  # the whole group of processes was told to end
+            raise Terminated from None
+        if "DataLoader worker" in text:
+            raise UserError(
+                f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"
+            ) from None
+        if "can't allocate memory" in text:
+            raise _out_of_memory(config, error) from None
+        raise
 
 
 def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import from_plain
 from cpsc_train.data.dataset import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
@@ -49,18 +49,12 @@ class Noise:
         >>> [noise.name for noise in Noise.sweep("pix:gaussian:0.5,1")]
         ['pix-gaussian-0.5', 'pix-gaussian-1']
         """
-        found = re.fullmatch(r"([^:]+):(gaussian|salt-and-pepper):([0-9.eE+-]+(?:,[0-9.eE+-]+)*)", text)
         try:
-            levels = [float(level) for level in found[3].split(",")] if found else []
+            modality, kind, levels = text.split(":")
+            severities = [float(level) for level in levels.split(",")]
         except ValueError:
-            levels = []
-        if found is None or not levels:
-            raise UserError(
-                f"a noise sweep must read MODALITY:KIND:SEVERITY,SEVERITY with kind gaussian or salt-and-pepper, "
-                f"got {text!r}"
-            )
-        kind: Literal["gaussian", "salt-and-pepper"] = "gaussian" if found[2] == "gaussian" else "salt-and-pepper"
-        return tuple(cls(modality=found[1], kind=kind, severity=level) for level in levels)
+            raise UserError(f"a noise sweep must read MODALITY:KIND:SEVERITY,SEVERITY, got {text!r}") from None
+        return tuple(from_plain(cls, {"modality": modality, "kind": kind, "severity": s}) for s in severities)
 
     @property
     def name(self) -> str:

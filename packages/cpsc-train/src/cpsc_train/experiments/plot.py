@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Results
 from cpsc_train.experiments.tables import summarise
+from cpsc_train.observability.report.panel import require_matplotlib
 
 
 def plot_summary(results: Results, path: Path) -> Path:
@@ -19,11 +19,10 @@ def plot_summary(results: Results, path: Path) -> Path:
     UserError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra, and slow to import
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise UserError('matplotlib is not installed: pip install "cpsc-train[report]"') from None
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra, and slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     summary = summarise(results, "test")
     first, *others = summary.values
     found = np.array([summary.difference(variant) for variant in others]).reshape(-1, 3)

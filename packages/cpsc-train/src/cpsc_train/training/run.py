@@ -106,16 +106,9 @@ def evaluate(folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = 
     config = RunConfig.from_plain(run_folder.read_config())
     if noise is not None:
         config = replace(config, noise=tuple(noise))
-    with _restored(run_folder, config) as (setup, evaluator):
-        return _measured(setup, evaluator)
-
-
-@contextmanager
-def _restored(folder: RunFolder, config: RunConfig) -> Iterator[tuple[Setup, Evaluator]]:
-    """Open a run as it was when its best epoch was kept."""
     with joined(config.compute.device), config.compute.applied():
-        setup = Setup.build(config, folder.read_splits(config.data.open()))
-        yield setup, _load(folder, setup)
+        setup = Setup.build(config, run_folder.read_splits(config.data.open()))
+        return _measured(setup, _load(run_folder, setup))
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:

@@ -163,8 +163,8 @@ class Clips(Dataset):
         missing += [clip.frames for clip in self._clips if clip.name in self._frames and not self._frames[clip.name]]
         if missing:
             raise UserError(
-                f"{missing[0]}: is missing or empty, and so are {len(missing) - 1} more files or folders of frames of "
-                f"the {len(self._clips)} recordings that the lists name"
+                f"{missing[0]}: is missing or empty, the first of {len(missing)} files or folders of frames that the "
+                f"{len(self._clips)} recordings of the lists need and that are not there"
             )
 
 

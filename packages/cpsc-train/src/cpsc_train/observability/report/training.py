@@ -28,25 +28,20 @@ if TYPE_CHECKING:
 def accuracy(runs: Sequence[Run]) -> Section:
     """Draw accuracy by epoch, a panel a head."""
 
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x="epoch", y="accuracy, %"):
-                for place, run in enumerate(runs):
-                    epochs, values = run.of_epochs("validation", "accuracy", head)
-                    curve(axes, epochs, _percent(values), place, run.name)
-                    seen, values = run.of_epochs("train", f"accuracy_{head}")
-                    axes.plot(seen, _percent(values), color=colour(place), linewidth=0.6, alpha=0.6)
-                    _marks(axes, run, head, place)
-            legend(axes, [run.name for run in runs])
+    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+        epochs, values = run.of_epochs("validation", "accuracy", head)
+        curve(axes, epochs, _percent(values), place, run.name)
+        seen, values = run.of_epochs("train", f"accuracy_{head}")
+        axes.plot(seen, _percent(values), color=colour(place), linewidth=0.6, alpha=0.6)
+        _marks(axes, run, head, place)
 
-        return Panel(f"accuracy-{head}", f"Accuracy of {head}", draw)
-
+    panels = _by_head(runs, "accuracy", "Accuracy of", lines, y="accuracy, %")
     caption = (
         "Thick: validation rows. Thin: training rows, while their parameters still change. A dot is the epoch that was "
         "kept, the best fused accuracy on validation rows; a vertical line is the end of warm-up. A modality that "
         "stays low while the fused decision is good is one that training leans on too little."
     )
-    return Section("Did every modality learn?", caption, [panel(head) for head in _heads(runs)], _without_records(runs))
+    return Section("Did every modality learn?", caption, panels, _without_records(runs))
 
 
 def losses(runs: Sequence[Run]) -> Section:
@@ -78,21 +73,14 @@ def quantiles(runs: Sequence[Run]) -> Section:
     """Draw the conformal quantile by step, a panel a head."""
     shown = [run for run in runs if any("trace" in record for record in run.records)]
 
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x="step", y="q̂"):
-                for place, run in enumerate(runs):
-                    traces = [
-                        record["trace"] for record in run.records if head in record.get("trace", {}).get("qhat", {})
-                    ]
-                    steps = [step for trace in traces for step in trace["step"]]
-                    values = [value for trace in traces for value in trace["qhat"][head]]
-                    curve(axes, steps, values, place, run.name, linewidth=0.9)
-            axes.set_ylim(-0.02, 1.02)
-            legend(axes, [run.name for run in runs])
+    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+        traces = [record["trace"] for record in run.records if head in record.get("trace", {}).get("qhat", {})]
+        steps = [step for trace in traces for step in trace["step"]]
+        values = [value for trace in traces for value in trace["qhat"][head]]
+        curve(axes, steps, values, place, run.name, linewidth=0.9)
+        axes.set_ylim(-0.02, 1.02)
 
-        return Panel(f"qhat-{head}", f"q̂ of {head}", draw)
-
+    panels = _by_head(runs if shown else [], "qhat", "q̂ of", lines, x="step", y="q̂")
     caption = (
         "The score below which the true class lies for a share 1 − α of the calibration rows, as the loop used it. "
         "Low: the head is sure and right. Where it sinks to almost 0, sets hold one class and reliability stops "
@@ -101,7 +89,7 @@ def quantiles(runs: Sequence[Run]) -> Section:
     return Section(
         "How sure did the calibration rows become?",
         caption,
-        [panel(head) for head in _heads(shown)],
+        panels,
         [f"{run.name}: no conformal predictor takes part in its training" for run in runs if run not in shown],
     )
 
@@ -109,18 +97,13 @@ def quantiles(runs: Sequence[Run]) -> Section:
 def coverage(runs: Sequence[Run]) -> Section:
     """Draw coverage of validation rows by epoch against the band it should stay in, a panel a head."""
 
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x="epoch", y="coverage"):
-                _band(axes, runs)
-                for place, run in enumerate(runs):
-                    epochs, values = run.of_epochs("validation", "coverage", head, "coverage")
-                    curve(axes, epochs, values, place, run.name)
-                    epochs, values = run.of_epochs("validation", "in_loop_coverage", head)
-                    axes.plot(epochs, values, color=colour(place), linewidth=0.7, linestyle=":")
-            legend(axes, [run.name for run in runs])
-
-        return Panel(f"coverage-{head}", f"Coverage of validation rows, {head}", draw)
+    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+        if place == 0:
+            _band(axes, runs)
+        epochs, values = run.of_epochs("validation", "coverage", head, "coverage")
+        curve(axes, epochs, values, place, run.name)
+        epochs, values = run.of_epochs("validation", "in_loop_coverage", head)
+        axes.plot(epochs, values, color=colour(place), linewidth=0.7, linestyle=":")
 
     caption = (
         "Share of validation rows whose prediction set holds the true class. Line: a predictor calibrated afresh after "
@@ -128,27 +111,20 @@ def coverage(runs: Sequence[Run]) -> Section:
         "calibration gives with so few calibration and validation rows; out of it for long means that the two parts "
         "are not exchangeable, or the scores too old."
     )
-    panels = [panel(head) for head in _heads(runs)]
+    panels = _by_head(runs, "coverage", "Coverage of validation rows,", lines, y="coverage")
     return Section("Did coverage hold?", caption, panels, _without_records(runs))
 
 
 def set_sizes(runs: Sequence[Run]) -> Section:
     """Draw the mean size of prediction sets by epoch, a panel a head."""
 
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x="epoch", y="classes"):
-                for place, run in enumerate(runs):
-                    epochs, values = run.of_epochs("validation", "coverage", head, "mean_size")
-                    curve(axes, epochs, values, place, run.name)
-            legend(axes, [run.name for run in runs])
+    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+        epochs, values = run.of_epochs("validation", "coverage", head, "mean_size")
+        curve(axes, epochs, values, place, run.name)
 
-        return Panel(f"set-size-{head}", f"Mean set size, {head}", draw)
-
+    panels = _by_head(runs, "set-size", "Mean set size,", lines, y="classes")
     caption = "Classes in the prediction set of a validation row. At equal coverage, smaller sets say more."
-    return Section(
-        "How large are the prediction sets?", caption, [panel(head) for head in _heads(runs)], _without_records(runs)
-    )
+    return Section("How large are the prediction sets?", caption, panels, _without_records(runs))
 
 
 def reliability(runs: Sequence[Run]) -> Section:
@@ -218,8 +194,27 @@ def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Sec
     return Section(title, caption, panels, absent)
 
 
-def _heads(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(head for run in runs for head in run.heads))
+def _by_head(
+    runs: Sequence[Run],
+    name: str,
+    title: str,
+    lines: Callable[[Axes, str, int, Run], None],
+    *,
+    y: str,
+    x: str = "epoch",
+) -> list[Panel]:
+    """Return a panel for each head, in which `lines` draws one run after the other."""
+
+    def panel(head: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            with sides(axes, x=x, y=y):
+                for place, run in enumerate(runs):
+                    lines(axes, head, place, run)
+            legend(axes, [run.name for run in runs])
+
+        return Panel(f"{name}-{head}", f"{title} {head}", draw)
+
+    return [panel(head) for head in dict.fromkeys(head for run in runs for head in run.heads)]
 
 
 def _marks(axes: Axes, run: Run, head: str, place: int) -> None:

@@ -1,8 +1,9 @@
-import io
 import os
 import pickle
 import random
-from pathlib import Path
+import signal
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,25 +48,38 @@ def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
-def test_an_interrupt_in_the_middle_of_a_write_stays_one(tmp_path):
-    class Interrupting:
-        def __reduce__(self):
-            raise KeyboardInterrupt
+class Signalling:
+    """Sends a signal to the process where torch writes it."""
 
-    class Late(io.FileIO):
-        def write(self, data):
-            raise KeyboardInterrupt
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        signal.raise_signal(self.number)
+        return OrderedDict, ()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_of_a_write_waits_for_its_end(tmp_path, number):
+    def stop(_number, _frame):
+        raise KeyboardInterrupt
 
     path = tmp_path / "c.pt"
-    checkpoint.save(path, STATE)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(path, {"model": Interrupting()})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "open", lambda self, mode: Late(self, "w"))
+    former = signal.signal(number, stop)
+    try:
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(path, STATE | {"epoch": 4})
+            checkpoint.save(path, STATE | {"late": Signalling(number)})
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, former)
     assert checkpoint.load(path, CPU)["epoch"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_a_checkpoint_can_be_written_outside_the_main_thread(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(checkpoint.save, tmp_path / "c.pt", STATE).result()
+    assert checkpoint.load(tmp_path / "c.pt", CPU)["epoch"] == 3
 
 
 def test_a_checkpoint_of_a_stranger_cannot_run_code(tmp_path):

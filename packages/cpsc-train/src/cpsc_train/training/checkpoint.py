@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from cpsc_train.errors import UserError, reason
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` beside `path`, then move it into place in one step.
+    """Write `state` beside `path`, then move it into place in one step; an interrupt waits until that is done.
 
     Raises
     ------
@@ -25,19 +29,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with _interrupts_wait(), partial.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-    except KeyboardInterrupt:
-        partial.unlink(missing_ok=True)
-        raise
+            partial.replace(path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        stop = _interrupt(error)
-        if stop is not None:
-            raise stop from None
         raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
@@ -139,11 +137,19 @@ def set_random_states(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
 
 
-def _interrupt(error: BaseException) -> KeyboardInterrupt | None:
-    """Return the interrupt that came in the middle of a write, which torch reports as an archive that is not whole."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
-            return cause
-        cause = cause.__context__
-    return None
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold the handlers of SIGINT and SIGTERM back: torch's writer aborts the process where one raises inside it."""
+    came: dict[int, None] = {}
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # the only one that handles a signal, or may set how
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                former[number] = signal.signal(number, lambda number, _frame: came.setdefault(number))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)

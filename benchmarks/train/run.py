@@ -53,7 +53,7 @@ class StreamsConfig(DataConfig, name="streams"):
     rows: int = 640
     size: int = 64
 
-    def open(self) -> Dataset:
+    def load(self) -> Dataset:
         return Streams(self)
 
 

@@ -8,6 +8,24 @@ class UserError(ValueError):
     """
 
 
+class DataError(UserError):
+    """A file, or a line of one, that cannot be used.
+
+    Parameters
+    ----------
+    message
+        As of any `UserError`; names the file.
+    kind
+        What it is a case of, in a word or three: the row of the table that ``cpsc data check`` prints.
+    """
+
+    def __init__(self, message: str, kind: str = "damaged") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.modalities: tuple[str, ...] = ()
+        """The modalities that it is about, where that is known."""
+
+
 class Terminated(KeyboardInterrupt):
     """The process was asked to end, as schedulers of clusters do."""
 

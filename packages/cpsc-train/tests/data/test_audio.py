@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.data.media.audio import log_spectrogram, read_wav, resample, tile
+from cpsc_train.data.media.audio import log_spectrogram, read_sound, resample, tile
 from cpsc_train.errors import UserError
 
 
@@ -33,7 +33,7 @@ def test_the_spectrogram_is_torchs(n_fft, hop, length):
 def test_every_width_means_the_same_sound(tmp_path, width, kind, zero):
     wanted = np.array([0, 0.5, -0.5, 0.25])
     values = (wanted * 2 ** (8 * width - 1) + zero).astype(kind)
-    samples, rate = read_wav(write(tmp_path / "a.wav", values.tobytes(), width=width))
+    samples, rate = read_sound(write(tmp_path / "a.wav", values.tobytes(), width=width))
     assert rate == 8000
     np.testing.assert_allclose(samples, wanted, atol=1e-6)
 
@@ -42,7 +42,7 @@ def test_three_bytes_and_two_channels(tmp_path):
     left, right = np.array([0.5, -0.5]), np.array([0.25, 0.25])
     both = (np.stack([left, right], 1).ravel() * 2**23).astype("<i4")
     raw = b"".join(int(value).to_bytes(3, "little", signed=True) for value in both)
-    samples, _ = read_wav(write(tmp_path / "a.wav", raw, width=3, channels=2))
+    samples, _ = read_sound(write(tmp_path / "a.wav", raw, width=3, channels=2))
     np.testing.assert_allclose(samples, (left + right) / 2, atol=1e-6)
 
 
@@ -65,18 +65,18 @@ def test_a_short_recording_is_repeated():
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
-        (b"RIFF....WAVE", "is not a readable WAV file"),
-        (b"\x1aE\xdf\xa3 something else", "is not a readable WAV file"),
+        (b"RIFF....WAVE", "is not a readable sound file"),
+        (b"\x1aE\xdf\xa3 something else", "is not a readable sound file"),
     ],
 )
 def test_what_is_no_sound_is_named(tmp_path, held, said):
     (tmp_path / "a.wav").write_bytes(held)
     with pytest.raises(UserError, match=rf"a\.wav: {said}"):
-        read_wav(tmp_path / "a.wav")
+        read_sound(tmp_path / "a.wav")
 
 
 def test_no_samples(tmp_path):
     with pytest.raises(UserError, match=r"a\.wav: holds no samples"):
-        read_wav(write(tmp_path / "a.wav", b""))
+        read_sound(write(tmp_path / "a.wav", b""))
     with pytest.raises(UserError, match=r"b\.wav: no such file"):
-        read_wav(tmp_path / "b.wav")
+        read_sound(tmp_path / "b.wav")

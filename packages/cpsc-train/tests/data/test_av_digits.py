@@ -96,7 +96,7 @@ def spoil(name, held):
     ("change", "said"),
     [
         (spoil("recordings/nine_theo_1.wav", b"RIFF"), r"nine_theo_1\.wav: must be named digit_speaker_index"),
-        (spoil("recordings/0_theo_1.wav", b"RIFF"), r"0_theo_1\.wav: is not a readable WAV"),
+        (spoil("recordings/0_theo_1.wav", b"RIFF"), r"0_theo_1\.wav: is not a readable sound file"),
         (spoil(IMAGES, b"no gzip"), "idx3-ubyte.gz: is not a readable gzip file"),
         (spoil(IMAGES, idx(np.zeros((350, 28, 28)))[:60]), "idx3-ubyte.gz: is not a readable gzip file"),
         (spoil(IMAGES, gzip.compress(b"\0\0\x08\x01\0\0\0\1\0")), "is not an idx file of bytes with 3 dimensions"),

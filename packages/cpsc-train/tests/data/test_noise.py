@@ -19,32 +19,32 @@ IDS = [f"{i}" for i in range(200)]
 @settings(max_examples=20)
 def test_a_sample_is_corrupted_alike_in_any_order_and_batch(kind, order):
     noise = Noise(modality="pix", kind=kind, severity=0.4)
-    whole = noise(GREY[:8], IDS[:8], IMAGE, UNIT)
-    moved = noise(GREY[:8], [IDS[i] for i in order], IMAGE, UNIT)
+    whole = noise.of_inputs(GREY[:8], IDS[:8], IMAGE, UNIT)
+    moved = noise.of_inputs(GREY[:8], [IDS[i] for i in order], IMAGE, UNIT)
     np.testing.assert_array_equal(moved, whole[list(order)])
-    np.testing.assert_array_equal(noise(GREY[:1], IDS[5:6], IMAGE, UNIT)[0], whole[5])
+    np.testing.assert_array_equal(noise.of_inputs(GREY[:1], IDS[5:6], IMAGE, UNIT)[0], whole[5])
 
 
 def test_samples_modalities_and_seeds_get_different_noise():
     base = Noise(modality="pix", kind="gaussian", severity=0.1)
-    noisy = base(GREY[:2], IDS[:2], IMAGE, UNIT)
+    noisy = base.of_inputs(GREY[:2], IDS[:2], IMAGE, UNIT)
     assert not np.array_equal(noisy[0], noisy[1])
     for other in (
         Noise(modality="dep", kind="gaussian", severity=0.1),
         Noise(modality="pix", kind="gaussian", severity=0.1, seed=1),
     ):
-        assert not np.array_equal(noisy, other(GREY[:2], IDS[:2], IMAGE, UNIT))
+        assert not np.array_equal(noisy, other.of_inputs(GREY[:2], IDS[:2], IMAGE, UNIT))
 
 
 def test_gaussian_has_the_stated_deviation_in_units_of_the_range():
-    noisy = Noise(modality="pix", kind="gaussian", severity=0.1)(GREY, IDS, IMAGE, UNIT)
+    noisy = Noise(modality="pix", kind="gaussian", severity=0.1).of_inputs(GREY, IDS, IMAGE, UNIT)
     assert noisy.std() == pytest.approx(0.6, rel=0.02)  # 48,000 draws: three standard errors are 1 %
     assert noisy.mean() == pytest.approx(3.0, abs=0.01)
 
 
 def test_gaussian_on_a_vector_is_in_units_of_each_feature():
     scale = Scale(np.zeros(50, np.float32), np.linspace(1, 100, 50, dtype=np.float32))
-    noisy = Noise(modality="fou", kind="gaussian", severity=2.0)(
+    noisy = Noise(modality="fou", kind="gaussian", severity=2.0).of_inputs(
         np.zeros((2000, 50), np.float32), [str(i) for i in range(2000)], VECTOR, scale
     )
     np.testing.assert_allclose(noisy.std(0), 2 * scale.deviation, rtol=0.08)
@@ -52,13 +52,13 @@ def test_gaussian_on_a_vector_is_in_units_of_each_feature():
 
 def test_values_stay_in_their_range():
     for kind, severity in (("gaussian", 5.0), ("salt-and-pepper", 1.0)):
-        noisy = Noise(modality="pix", kind=kind, severity=severity)(GREY, IDS, IMAGE, UNIT)
+        noisy = Noise(modality="pix", kind=kind, severity=severity).of_inputs(GREY, IDS, IMAGE, UNIT)
         assert noisy.min() == 0.0
         assert noisy.max() == 6.0
 
 
 def test_salt_and_pepper_sets_the_stated_share_half_to_each_end():
-    noisy = Noise(modality="pix", kind="salt-and-pepper", severity=0.3)(GREY, IDS, IMAGE, UNIT)
+    noisy = Noise(modality="pix", kind="salt-and-pepper", severity=0.3).of_inputs(GREY, IDS, IMAGE, UNIT)
     assert (noisy == 0).mean() == pytest.approx(0.15, abs=0.006)  # three binomial standard errors
     assert (noisy == 6).mean() == pytest.approx(0.15, abs=0.006)
     assert ((noisy == 3) | (noisy == 0) | (noisy == 6)).all()

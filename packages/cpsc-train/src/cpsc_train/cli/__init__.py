@@ -9,6 +9,7 @@ import traceback
 import tyro
 
 from cpsc_train.cli.ablate import Ablate
+from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.recipe import Recipe
@@ -26,7 +27,7 @@ Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fau
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate | Report | Recipe | Ablate | Export,
+        Train | Evaluate | Report | Recipe | Data | Ablate | Export,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             print(f"cpsc: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except KeyboardInterrupt:
+        print("cpsc: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
     except Exception:  # whatever else escapes is a defect of ours, and says so
         traceback.print_exc()
         print("cpsc: internal error: this is our fault; please report it with the lines above", file=sys.stderr)  # noqa: T201

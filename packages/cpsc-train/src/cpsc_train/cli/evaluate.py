@@ -14,6 +14,7 @@ Measure the checkpoint of a run again, from its folder alone, and compare with i
 
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
+  cpsc evaluate runs/A --noise strict:GS@0,5,10
 """
 
 
@@ -26,7 +27,8 @@ class Evaluate:
     """The run folder."""
 
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A,B")] = ()
-    """Noise to sweep in place of the run's own conditions; may be given more than once."""
+    """Noise to sweep in place of the run's own conditions, or a named protocol, as qmf:GS@5,10 (qmf, cpsc, strict); may
+    be given more than once."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write what was measured to this JSON file."""
 
@@ -40,13 +42,14 @@ class Evaluate:
         from cpsc_train.training import evaluate  # noqa: PLC0415
 
         folder = RunFolder(self.run_folder)
-        sweep = [one for text in self.noise for one in Noise.sweep(text)]
-        results = evaluate(folder, noise=sweep or None)
+        protocols = [text for text in self.noise if "@" in text]
+        sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
+        results = evaluate(folder, noise=sweep if self.noise else None, protocols=protocols)
         console = Console(highlight=False)
         print_results(results, console)
         if self.out is not None:
             self._write(results)
-        if sweep:
+        if self.noise:
             return 0
         recorded = folder.read_results()
         if recorded is None:

@@ -8,12 +8,14 @@ from cpsc_train.data.loader import Loader
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw, InOrder, Shuffled
 from cpsc_train.data.preprocessing import Preprocessing
+from cpsc_train.data.protocols import Condition, conditions
 from cpsc_train.data.splits import SplitConfig, Splits
 
 discover(adapters)
 
 __all__ = [
     "Batch",
+    "Condition",
     "DataConfig",
     "Dataset",
     "Draw",
@@ -25,4 +27,5 @@ __all__ = [
     "Shuffled",
     "SplitConfig",
     "Splits",
+    "conditions",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ class _Part(TorchDataset[Batch | UserError]):
     dataset: Dataset
     rows: NDArray[np.int64]
     preprocessing: Preprocessing
-    noise: Noise | None
+    noise: Sequence[Noise]
 
     def __getitem__(self, draw: Draw) -> Batch | UserError:
         rows = self.rows[draw.positions]
@@ -48,8 +48,13 @@ class _Part(TorchDataset[Batch | UserError]):
             else:
                 generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
                 values = self.dataset.augmented(name, rows, generators)
-            if self.noise is not None and self.noise.modality == name:
-                values = self.noise(values, ids, modality, self.preprocessing.scales[name])
+            for noise in self.noise:
+                if noise.modality == name:
+                    values = noise.of_samples(values, ids)
+            values = self.dataset.inputs(name, values)
+            for noise in self.noise:
+                if noise.modality == name:
+                    values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
         return Batch(ids, torch.from_numpy(self.dataset.labels[rows]), inputs)
 
@@ -64,7 +69,7 @@ class Loader:
     order
         Which of the rows make a batch.
     noise
-        A noise condition to apply.
+        What to corrupt.
     workers
         Processes that read ahead; 0 reads here.
     pin_memory
@@ -83,7 +88,7 @@ class Loader:
         preprocessing: Preprocessing,
         order: Sampler[Draw],
         *,
-        noise: Noise | None = None,
+        noise: Sequence[Noise] = (),
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +17,42 @@ from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 
 Values = NDArray[np.float32]
+Kind = Literal["gaussian", "salt-and-pepper", "snr", "impulses", "words"]
+OF_SAMPLES: dict[Kind, str] = {"snr": "sound", "impulses": "sound", "words": "text"}
+"""Kinds that corrupt a sample before it becomes what the model is given, and the kind of modality they are for."""
+BLANK = "_"
+"""What a corrupted word becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """One noise condition: every sample of one modality is corrupted.
+    """One noise condition: samples of one modality are corrupted, all or a share of them.
 
     The draw depends on the seed, the sample id and the modality alone, so it is the same in any order, batch or worker.
     """
 
     modality: str
     """The modality it is applied to."""
-    kind: Literal["gaussian", "salt-and-pepper"]
-    """``gaussian`` adds normal noise; ``salt-and-pepper`` sets values to the smallest or largest valid one."""
+    kind: Kind
+    """On what the model is given: ``gaussian`` adds normal noise, ``salt-and-pepper`` sets values to the smallest or
+    largest valid one. On a waveform: ``snr`` adds normal noise, ``impulses`` sets samples to −1 or 1. On a text:
+    ``words`` replaces words by ``_``."""
     severity: float
     """``gaussian``: standard deviation, in units of the valid range where there is one, else of each feature's
-    deviation over the training rows. ``salt-and-pepper``: share of the values that are replaced."""
+    deviation over the training rows. ``snr``: signal-to-noise ratio in dB, so that less is worse. Else: share of the
+    values, samples or words that are replaced."""
+    share: float = 1.0
+    """Probability that a sample is corrupted at all."""
     seed: int = 0
     """Seed of the draw."""
 
     def __post_init__(self) -> None:
-        most = 1.0 if self.kind == "salt-and-pepper" else np.inf
-        if not 0 < self.severity <= most:
-            raise UserError(f"severity of {self.kind} noise must lie in (0, {most:g}], got {self.severity}")
+        low, high = {"gaussian": (0.0, np.inf), "snr": (-np.inf, np.inf)}.get(self.kind, (0.0, 1.0))
+        if not low < self.severity <= high or not np.isfinite(self.severity):
+            bounds = f"({low:g}, {high:g}" + ("]" if np.isfinite(high) else ")")
+            raise UserError(f"severity of {self.kind} noise must lie in {bounds}, got {self.severity}")
+        if not 0 < self.share <= 1:
+            raise UserError(f"share of {self.kind} noise must lie in (0, 1], got {self.share}")
 
     @classmethod
     def sweep(cls, text: str) -> tuple[Noise, ...]:
@@ -59,19 +73,45 @@ class Noise:
     @property
     def name(self) -> str:
         """Name in tables and result files, such as ``pix-gaussian-0.5``."""
-        return f"{self.modality}-{self.kind}-{self.severity:g}"
+        return f"{self.modality}-{self.kind}-{self.severity:g}" + (f"-of-{self.share:g}" if self.share < 1 else "")
 
     def check(self, modality: Modality) -> None:
-        """Refuse text, and salt and pepper where there is no smallest and largest value."""
-        if modality.kind == "text":
-            raise UserError(f"{self.name}: {self.modality} is text, whose token numbers cannot be made noisy")
+        """Refuse a kind that the modality cannot have."""
+        wanted = OF_SAMPLES.get(self.kind)
+        if wanted is not None and modality.kind != wanted:
+            raise UserError(f"{self.name}: {self.kind} noise is for {wanted}, and {self.modality} is {modality.kind}")
+        if wanted is None and modality.kind == "text":
+            raise UserError(f"{self.name}: {self.modality} is text, which takes noise of kind words alone")
+        if wanted is None and modality.spectrum is not None:
+            raise UserError(
+                f"{self.name}: {self.modality} becomes a spectrogram in the model: noise must be of kind snr or "
+                "impulses, or data.spectrogram = loader"
+            )
         if self.kind == "salt-and-pepper" and modality.bounds is None:
             raise UserError(
                 f"{self.name}: {self.modality} has no bounds, so salt-and-pepper noise has no values to set"
             )
 
-    def __call__(self, values: Values, ids: Sequence[str], modality: Modality, scale: Scale) -> Values:
-        """Corrupt samples.
+    def hits(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which samples are corrupted, (n,)."""
+        if self.share == 1:
+            return np.ones(len(ids), dtype=np.bool_)
+        return np.array([self._generator(i, 1).random() < self.share for i in ids], dtype=np.bool_)
+
+    def of_samples(self, values: NDArray[Any], ids: Sequence[str]) -> NDArray[Any]:
+        """Corrupt waveforms (n, samples) or texts (n,), as a data set reads them; other kinds leave them alone."""
+        if self.kind not in OF_SAMPLES:
+            return values
+        noisy = values.copy()
+        for place in map(int, np.flatnonzero(self.hits(ids))):
+            generator = self._generator(ids[place])
+            noisy[place] = (
+                self._words(values[place], generator) if self.kind == "words" else self._sound(values[place], generator)
+            )
+        return noisy
+
+    def of_inputs(self, values: Values, ids: Sequence[str], modality: Modality, scale: Scale) -> Values:
+        """Corrupt what the model is given; kinds that are for waveforms or texts leave it alone.
 
         Parameters
         ----------
@@ -82,16 +122,38 @@ class Noise:
         modality, scale
             What the values mean, and their training statistics.
         """
+        if self.kind in OF_SAMPLES:
+            return values
         unit = scale.deviation if modality.bounds is None else np.float32(modality.bounds[1] - modality.bounds[0])
-        noisy = np.stack([self._one(x, self._generator(i), modality, unit) for x, i in zip(values, ids, strict=True)])
+        noisy = values.copy()
+        for place in map(int, np.flatnonzero(self.hits(ids))):
+            noisy[place] = self._values(values[place], self._generator(ids[place]), modality, unit)
         return noisy if modality.bounds is None else np.clip(noisy, *modality.bounds)
 
-    def _one(self, x: Values, generator: np.random.Generator, modality: Modality, unit: Values | np.float32) -> Values:
+    def _values(
+        self, x: Values, generator: np.random.Generator, modality: Modality, unit: Values | np.float32
+    ) -> Values:
         if self.kind == "gaussian":
             return x + np.float32(self.severity) * unit * generator.standard_normal(x.shape, dtype=np.float32)
-        low, high = modality.bounds or (0.0, 0.0)
-        hit = generator.random(x.shape, dtype=np.float32)
-        return np.where(hit < self.severity / 2, low, np.where(hit < self.severity, high, x)).astype(np.float32)
+        return _struck(x, self.severity, modality.bounds or (0.0, 0.0), generator)
 
-    def _generator(self, sample: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, zlib.crc32(self.modality.encode()), zlib.crc32(sample.encode())])
+    def _sound(self, x: Values, generator: np.random.Generator) -> Values:
+        if self.kind == "impulses":
+            return _struck(x, self.severity, (-1.0, 1.0), generator)
+        power = float(np.mean(np.square(x, dtype=np.float64)))
+        deviation = np.float32(np.sqrt(power / 10 ** (self.severity / 10)))
+        return np.clip(x + deviation * generator.standard_normal(x.shape, dtype=np.float32), -1, 1)
+
+    def _words(self, text: str, generator: np.random.Generator) -> str:
+        return re.sub(r"\S+", lambda word: BLANK if generator.random() < self.severity else word[0], text)
+
+    def _generator(self, sample: str, *more: int) -> np.random.Generator:
+        return np.random.default_rng(
+            [self.seed, zlib.crc32(self.modality.encode()), zlib.crc32(sample.encode()), *more]
+        )
+
+
+def _struck(x: Values, share: float, ends: tuple[float, float], generator: np.random.Generator) -> Values:
+    """Set a share of the values to one end or the other."""
+    hit = generator.random(x.shape, dtype=np.float32)
+    return np.where(hit < share / 2, ends[0], np.where(hit < share, ends[1], x)).astype(np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.media.audio import log_spectrogram
 
 Values = NDArray[np.float32]
 MOST = 2**26
@@ -41,13 +42,14 @@ class Preprocessing:
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
         self.scales = {
-            name: _known(modality) or _fit(modality, dataset.read(name, _some(rows, modality)))
+            name: _known(modality) or _fit(modality, _inputs(dataset, name, _some(rows, modality)))
             for name, modality in dataset.modalities.items()
         }
+        self._later = {name for name, modality in dataset.modalities.items() if modality.spectrum is not None}
 
     def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Standardise (n, *shape) `values` of `modality`; a text passes as it is."""
-        return self.scales[modality](values)
+        """Standardise (n, *shape) `values` of `modality`; a text, and a waveform for the model, pass as they are."""
+        return values if modality in self._later else self.scales[modality](values)
 
 
 class Unscaled(Scale):
@@ -66,7 +68,7 @@ def _known(modality: Modality) -> Scale | None:
         return Unscaled()
     if modality.mean is None or modality.deviation is None:
         return None
-    shape = (-1, 1, 1) if modality.kind == "image" else (-1,)
+    shape = (-1,) if modality.kind == "vector" else (-1, 1, 1)
     return Scale(*(np.asarray(x, np.float32).reshape(shape) for x in (modality.mean, modality.deviation)))
 
 
@@ -75,9 +77,15 @@ def _some(rows: NDArray[np.int64], modality: Modality) -> NDArray[np.int64]:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
+def _inputs(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> Values:
+    values = dataset.inputs(name, dataset.read(name, rows))
+    spectrum = dataset.modalities[name].spectrum
+    return values if spectrum is None else log_spectrogram(values, n_fft=spectrum.n_fft, hop=spectrum.hop)
+
+
 def _fit(modality: Modality, values: Values) -> Scale:
     """Fit one modality; a feature that never varies keeps its unit, since its deviation of zero divides nothing."""
-    axes = tuple(range(values.ndim)) if modality.kind == "image" else (0,)
+    axes = (0,) if modality.kind == "vector" else tuple(range(values.ndim))
     precise = values.astype(np.float64)
     deviation = precise.std(axis=axes)
     return Scale(precise.mean(axis=axes).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32))

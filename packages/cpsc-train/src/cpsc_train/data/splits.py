@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class SplitConfig:
     official: bool = True
     """Whether parts that the data set itself names, such as its test rows, are taken as they are; the shares are then
     those of the rows that it leaves."""
+    file: str | None = None
+    """A file of sample ids by part, as ``cpsc data prepare NAME --splits FILE`` writes it, in place of all of this."""
     seed: int = 0
     """Seed of the division; kept apart from the seed of a run, so that runs are compared on the same rows."""
 
@@ -61,6 +63,19 @@ class Splits:
     def sizes(self) -> dict[str, int]:
         """Number of rows of each part."""
         return {field.name: len(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def of(cls, dataset: Dataset, config: SplitConfig) -> Splits:
+        """Divide a data set: as a file says, as the data set itself says, and by the shares.
+
+        Raises
+        ------
+        UserError
+            As `load` and `draw`.
+        """
+        if config.file is not None:
+            return cls.load(Path(config.file), dataset)
+        return cls.draw(dataset.labels, config, dataset.parts)
 
     @classmethod
     def draw(cls, labels: NDArray[np.int64], config: SplitConfig, parts: Mapping[str, Rows] | None = None) -> Splits:
@@ -139,7 +154,30 @@ class Splits:
                 if sample in seen:
                     raise UserError(f"{path}: id {sample!r} is in both {seen[sample]} and {part}")
                 seen[sample] = part
+        for part, ids in parts.items():
+            if not ids:
+                raise UserError(f"{path}: {part} lists nothing")
         return cls(*(np.array([row_of[sample] for sample in ids], dtype=np.int64) for ids in parts.values()))
+
+
+def rows_by_part(names: Sequence[str]) -> dict[str, Rows]:
+    """Return the rows of each part, given the part of each row."""
+    held = np.array(names)
+    return {str(part): np.flatnonzero(held == part) for part in dict.fromkeys(names)}
+
+
+def by_group(groups: Sequence[str], seed: int) -> list[str]:
+    """Return a part for each row, so that no group is in two: a fifth of the groups for test, a tenth for validation.
+
+    Examples
+    --------
+    >>> by_group(["a", "a", "b"], seed=0).count("train") in (0, 1)
+    True
+    """
+    order = np.random.default_rng(seed).permutation(sorted(set(groups)))
+    tested, validated = -(-len(order) // 5), -(-len(order) // 10)
+    part = dict.fromkeys(order[:tested], "test") | dict.fromkeys(order[tested : tested + validated], "validation")
+    return [part.get(group, "train") for group in groups]
 
 
 def _take(by_class: list[Rows], count: int) -> tuple[list[Rows], Rows]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core import LAC, SplitClassifier, class_coverage, set_size
-from cpsc_train.data import Noise
+from cpsc_train.data import Condition, Noise
 from cpsc_train.evaluation import metrics
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
@@ -51,7 +51,7 @@ class Predictions:
 class Collect(Protocol):
     """From a part (``calibration``, ``validation``, ``test``) and a condition to what the selected model says."""
 
-    def __call__(self, part: str, noise: Noise | None = None, without: str | None = None) -> Predictions:
+    def __call__(self, part: str, noise: Sequence[Noise] = (), without: str | None = None) -> Predictions:
         """Predict the rows of `part` under a noise, or `without` a modality."""
         ...
 
@@ -101,7 +101,7 @@ def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> di
 
 
 def measure(
-    collect: Collect, *, alpha: float, noise: Iterable[Noise] = (), missing: Sequence[str] = ()
+    collect: Collect, *, alpha: float, noise: Iterable[Condition] = (), missing: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Run the whole protocol.
 
@@ -125,7 +125,7 @@ def measure(
     """
     calibration = collect("calibration")
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
-    conditions |= {one.name: {"noise": one} for one in noise}
+    conditions |= {one.name: {"noise": one.parts} for one in noise}
     conditions |= {f"without-{modality}": {"without": modality} for modality in missing}
     report: dict[str, Any] = {
         part: {

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
+from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
+from cpsc_train.models.spectrogram import LogSpectrogram
 
 LATE = LateConfig()
 
@@ -45,9 +47,16 @@ class MultimodalClassifier(nn.Module):
         super().__init__()
         self.dim = dim
         self.classes = classes
-        self.encoders = nn.ModuleDict({m: encoders[m].build(modalities[m], dim) for m in modalities})
+        self.encoders = nn.ModuleDict({m: _encoder(encoders[m], modality, dim) for m, modality in modalities.items()})
         self.heads = nn.ModuleDict({m: nn.Linear(dim, classes) for m in modalities})
         self.fusion = fusion.build(tuple(modalities), dim, classes)
+
+    def standardise(self, scales: Mapping[str, Scale]) -> None:
+        """Take the statistics of the modalities whose input this model computes itself, from a waveform."""
+        for modality, scale in scales.items():
+            for module in self.encoders[modality].modules():
+                if isinstance(module, LogSpectrogram):
+                    module.standardise(float(scale.mean), float(scale.deviation))
 
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to features {m: (B, d)}.
@@ -82,3 +91,8 @@ class MultimodalClassifier(nn.Module):
             raise ValueError(
                 f"modalities must be at least one of {', '.join(self.heads)}, got {', '.join(names) or 'none'}"
             )
+
+
+def _encoder(config: EncoderConfig, modality: Modality, dim: int) -> nn.Module:
+    built = config.build(modality, dim)
+    return built if modality.spectrum is None else nn.Sequential(LogSpectrogram(modality.spectrum), built)

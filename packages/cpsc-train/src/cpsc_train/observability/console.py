@@ -95,7 +95,9 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     for head in heads:
         table.add_column(head, justify="right")
     for condition, seen in results["test"].items():
-        table.add_row(condition, *(_percent(seen["accuracy"].get(head)) for head in heads))
+        hit = {m: share for m, share in results.get("corrupted", {}).get(condition, {}).items() if share < 1}
+        of = f" ({', '.join(f'{m} of {100 * share:.0f}% of the rows' for m, share in hit.items())})" if hit else ""
+        table.add_row(condition + of, *(_percent(seen["accuracy"].get(head)) for head in heads))
     console.print(table)
 
     (target,) = {seen["target"] for part in results["coverage"].values() for seen in part.values()}

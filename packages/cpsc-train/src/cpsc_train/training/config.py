@@ -106,6 +106,8 @@ class RunConfig:
     """The conformal predictor."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions of the validation and test rows, beside the clean ones."""
+    protocols: tuple[str, ...] = ()
+    """Named noise protocols of the field, on all modalities at once, such as ``qmf:GS@5,10`` or ``strict:SP@10``."""
     missing: bool = True
     """Whether a report also says what happens when a modality is missing altogether."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,7 @@ class Evaluator:
         self.qhat = qhat
         self._setup = setup
 
-    def collect(self, part: str, noise: Noise | None = None, without: str | None = None) -> Predictions:
+    def collect(self, part: str, noise: Sequence[Noise] = (), without: str | None = None) -> Predictions:
         """Return labels and probabilities of all rows of a part, the same on every process.
 
         Parameters
@@ -42,7 +43,7 @@ class Evaluator:
         part
             ``calibration``, ``validation`` or ``test``.
         noise
-            A condition to read it under.
+            What its rows go through.
         without
             A modality that is missing.
         """
@@ -50,7 +51,7 @@ class Evaluator:
 
     def collect_with_features(self, part: str) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
         """Return also the features (N, d) by modality."""
-        return self._collect(part, None, None)
+        return self._collect(part, (), None)
 
     def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
         """Return the share of scores of a part that are at most the quantile of their head."""
@@ -68,7 +69,7 @@ class Evaluator:
         }
 
     def _collect(
-        self, part: str, noise: Noise | None, without: str | None
+        self, part: str, noise: Sequence[Noise], without: str | None
     ) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
         setup = self._setup
         rows = getattr(setup.splits, part)

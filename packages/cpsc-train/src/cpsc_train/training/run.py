@@ -87,7 +87,9 @@ def resume(folder: RunFolder | Path | str, observer: Observer | None = None) -> 
     return _run(config, run_folder, observer or Observer(), going_on=True)
 
 
-def evaluate(folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = None, protocols: Sequence[str] = ()
+) -> dict[str, Any]:
     """Measure the checkpoint of a run; needs its folder only.
 
     Parameters
@@ -96,6 +98,8 @@ def evaluate(folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = 
         A run folder.
     noise
         Noise conditions in place of those of the run.
+    protocols
+        With `noise`: named protocols, such as ``qmf:GS@5,10``, in place of those of the run.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def evaluate(folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = 
     run_folder = _folder(folder)
     config = RunConfig.from_plain(run_folder.read_config())
     if noise is not None:
-        config = replace(config, noise=tuple(noise))
+        config = replace(config, noise=tuple(noise), protocols=tuple(protocols))
     with joined(config.compute.device), config.compute.applied():
         setup = Setup.build(config, run_folder.read_splits(config.data.open()))
         return _measured(setup, _load(run_folder, setup))
@@ -243,9 +247,12 @@ def _load(folder: RunFolder, setup: Setup) -> Evaluator:
 def _measured(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     config = setup.config
     missing = tuple(setup.dataset.modalities) if config.missing and len(setup.dataset.modalities) > 1 else ()
-    return setup.describe() | measure(
-        evaluator.collect, alpha=config.conformal.alpha, noise=config.noise, missing=missing
-    )
+    ids = [setup.dataset.ids[row] for row in setup.splits.test]
+    corrupted = {
+        one.name: {noise.modality: float(noise.hits(ids).mean()) for noise in one.parts} for one in setup.conditions
+    }
+    measured = measure(evaluator.collect, alpha=config.conformal.alpha, noise=setup.conditions, missing=missing)
+    return setup.describe() | measured | {"corrupted": corrupted}
 
 
 def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any, Any]]:

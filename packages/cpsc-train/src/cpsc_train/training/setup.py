@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 from conformal_core import quantile_rank
-from cpsc_train.data import Batch, Dataset, InOrder, Loader, Noise, Preprocessing, Shuffled, Splits
+from cpsc_train.data import (
+    Batch,
+    Condition,
+    Dataset,
+    InOrder,
+    Loader,
+    Noise,
+    Preprocessing,
+    Shuffled,
+    Splits,
+    conditions,
+)
 from cpsc_train.errors import UserError
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
@@ -29,6 +40,8 @@ class Setup:
     splits: Splits
     preprocessing: Preprocessing
     objective: Objective
+    conditions: tuple[Condition, ...]
+    """What evaluation rows go through, beside the clean ones."""
 
     @classmethod
     def build(cls, config: RunConfig, splits: Splits | None = None) -> Setup:
@@ -55,7 +68,8 @@ class Setup:
         dataset = config.data.open()
         for noise in config.noise:
             noise.check(dataset.modalities[noise.modality])
-        splits = splits or Splits.draw(dataset.labels, config.splits, dataset.parts)
+        named = tuple(one for text in config.protocols for one in conditions(text, dataset.modalities))
+        splits = splits or Splits.of(dataset, config.splits)
         if config.conformal.quantile == "exact":
             _check_calibration(len(splits.calibration), config.conformal.alpha)
         torch.manual_seed(config.seed)
@@ -73,12 +87,14 @@ class Setup:
                 f"got {config.epochs}: raise --epochs or lower method.warmup"
             )
         preprocessing = Preprocessing(dataset, splits.train)
+        model.standardise(preprocessing.scales)
         objective = Objective(model.to(device), method.to(device), config.compute, device)
         if process.world > 1:
             torch.manual_seed(config.seed + process.rank)  # the same parameters, but each its own dropout
             if device.type == "cuda":
                 objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
-        return cls(config, process, device, dataset, splits, preprocessing, objective)
+        given = (*(Condition(noise.name, (noise,)) for noise in config.noise), *named)
+        return cls(config, process, device, dataset, splits, preprocessing, objective, given)
 
     def describe(self) -> dict[str, Any]:
         """Return what was built, as it stands at the head of ``results.json``."""
@@ -97,7 +113,7 @@ class Setup:
             | self.splits.sizes,
         }
 
-    def batches(self, part: str, noise: Noise | None = None) -> Iterable[Batch]:
+    def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
         """Return the batches of this process's share of a part, in order."""
         rows = getattr(self.splits, part)
         rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]  # gathering leaves it out again

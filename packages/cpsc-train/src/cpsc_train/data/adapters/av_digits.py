@@ -5,22 +5,23 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
-from cpsc_train.data.media.audio import log_spectrogram, read_wav
-from cpsc_train.data.media.files import check_root, read_bytes
-from cpsc_train.errors import UserError
+from cpsc_train.data.faults import Faults
+from cpsc_train.data.media.audio import log_spectrogram, read_sound
+from cpsc_train.data.media.files import Place, check_root, read_bytes
+from cpsc_train.errors import DataError, UserError
 
 RATE = 8000
 """Samples a second. One second is kept: longer recordings are cut, shorter ones end in zeros."""
 MODALITIES = {
-    "audio": Modality(kind="image", shape=(1, 32, 32)),
+    "audio": Modality(kind="sound", shape=(1, 32, 32)),
     "image": Modality(kind="image", shape=(1, 28, 28), bounds=(0.0, 255.0)),
 }
 IMAGES = "t10k-images-idx3-ubyte.gz"
@@ -50,7 +51,7 @@ class AVDigitsConfig(DataConfig, name="av-digits"):
         if self.test_speaker == self.validation_speaker:
             raise UserError(f"data.test_speaker and data.validation_speaker must differ, got {self.test_speaker!r}")
 
-    def open(self) -> AVDigits:
+    def load(self) -> AVDigits:
         """Read all files."""
         return AVDigits(self)
 
@@ -69,11 +70,18 @@ class AVDigits(Dataset):
     def __init__(self, config: AVDigitsConfig) -> None:
         root = check_root(config.root)
         self.modalities = {name: MODALITIES[name] for name in config.modalities}
-        files = sorted((root / "recordings").glob("*.wav"))
-        if not files:
-            raise UserError(f"{root / 'recordings'}: holds no recordings (*.wav)")
-        self.ids = [file.stem for file in files]
-        digits, speakers, indices = zip(*(_parse(file) for file in files), strict=True)
+        folder = root / "recordings"
+        names = sorted(path for path in folder.iterdir() if path.suffix == ".wav") if folder.is_dir() else []
+        if not names:
+            raise UserError(f"{folder}: holds no recordings (*.wav)")
+        faults = Faults()
+        recordings = dict(_recordings(names, faults))
+        self.faults = faults.found
+        self._files = list(recordings)
+        self.ids = [file.stem for file in recordings]
+        digits, speakers, indices = (
+            zip(*(_parse(file) for file in recordings), strict=True) if recordings else ((),) * 3
+        )
         self.labels = np.array(digits, dtype=np.int64)
         images, labels = _read_idx(root / IMAGES, 3), _read_idx(root / LABELS, 1)
         if len(images) != len(labels):
@@ -82,27 +90,45 @@ class AVDigits(Dataset):
             raise UserError(f"{root / IMAGES}: images must have 28×28 pixels, got {images.shape[1:]}")
         chosen = _pair(self.labels, labels, config.pairing_seed, root / LABELS)
         self._values = {
-            "audio": _spectrograms(np.stack([_second(file) for file in files])),
+            "audio": np.stack([*recordings.values()]) if recordings else np.zeros((0, RATE), np.float32),
             "image": images[chosen][:, None].astype(np.float32),
         }
         self.parts = _parts(config, np.array(speakers), np.array(indices))
+        self.groups = speakers
 
     def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Return the samples at `rows`."""
+        """Return the images at `rows`, or one second of each recording, (n, 8000)."""
         return self._values[modality][rows]
 
+    def inputs(self, modality: str, values: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Return spectrograms of recordings."""
+        return _spectrograms(values) if modality == "audio" else values
 
-def _parse(file: Path) -> tuple[int, str, int]:
+    def sources(self, row: int, /) -> Mapping[str, Place]:
+        """Return the recording; all images are in one file."""
+        return {"sound.wav": self._files[row]}
+
+
+def _recordings(files: list[Place], faults: Faults) -> Iterator[tuple[Place, NDArray[np.float32]]]:
+    for file in files:
+        try:
+            _parse(file)
+            yield file, _second(file)
+        except DataError as error:
+            faults.add(file.stem, error)
+
+
+def _parse(file: Place) -> tuple[int, str, int]:
     found = re.fullmatch(r"(\d)_([A-Za-z0-9-]+)_(\d+)", file.stem)
     if found is None:
-        raise UserError(f"{file}: must be named digit_speaker_index.wav")
+        raise DataError(f"{file}: must be named digit_speaker_index.wav", "bad name")
     return int(found[1]), found[2], int(found[3])
 
 
-def _second(file: Path) -> NDArray[np.float32]:
-    samples, rate = read_wav(file)
+def _second(file: Place) -> NDArray[np.float32]:
+    samples, rate = read_sound(file)
     if rate != RATE:
-        raise UserError(f"{file}: must have {RATE} samples a second, got {rate}")
+        raise DataError(f"{file}: must have {RATE} samples a second, got {rate}", "wrong rate")
     kept = np.zeros(RATE, np.float32)
     kept[: len(samples)] = samples[:RATE]
     return kept
@@ -114,7 +140,7 @@ def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(fine.reshape(-1, 1, 32, 2, 32, 2).mean((3, 5)), dtype=np.float32)
 
 
-def _read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
+def _read_idx(file: Place, dimensions: int) -> NDArray[np.uint8]:
     """Read an array of bytes in the format of MNIST, https://yann.lecun.com/exdb/mnist."""
     try:
         held = gzip.decompress(read_bytes(file))
@@ -129,7 +155,7 @@ def _read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
     return np.frombuffer(held[header:], np.uint8).reshape(shape)
 
 
-def _pair(wanted: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Path) -> NDArray[np.int64]:
+def _pair(wanted: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Place) -> NDArray[np.int64]:
     """Return, for each wanted digit, the place of an image of it; no image twice."""
     generator = np.random.default_rng(seed)
     chosen = np.empty(len(wanted), dtype=np.int64)

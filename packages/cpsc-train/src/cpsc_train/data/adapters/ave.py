@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.media.clips import Clip, ClipConfig, Clips, rows_by_part
-from cpsc_train.data.media.files import check_root, inside, read_rows
-from cpsc_train.errors import UserError
+from cpsc_train.data.faults import Faults
+from cpsc_train.data.media.clips import Clip, ClipConfig, Clips, Places
+from cpsc_train.data.media.files import Place, check_root, fields, inside, read_list
+from cpsc_train.errors import DataError
 
 CLASSES = (
     *("Accordion", "Acoustic guitar", "Baby cry, infant cry", "Banjo", "Bark", "Bus", "Cat", "Chainsaw"),
@@ -18,14 +20,16 @@ CLASSES = (
 )
 SECONDS = 10.0
 LISTS = {"test": "testSet.txt", "validation": "valSet.txt", "train": "trainSet.txt"}
+Row = tuple[str, str, int, int, int]
+HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AVEConfig(ClipConfig, name="ave"):
-    """Sound in ``audio/ID.wav``, frames in ``frames/ID/``, lists of ``CLASS&ID&QUALITY&START&END``.
+    """Videos in ``AVE/ID.mp4``, or sound in ``audio/ID.wav`` and frames in ``frames/ID/``.
 
-    The lists name some recordings more than once, a few in two parts. Each is taken once: for test rather than
-    validation, and for either rather than training. What is left out is told.
+    The lists hold ``CLASS&ID&QUALITY&START&END``. They name some recordings more than once, a few in two parts. Each is
+    taken once: for test rather than validation, and for either rather than training. What is left out is told.
     """
 
     root: str = "data/AVE_Dataset"
@@ -36,28 +40,40 @@ class AVEConfig(ClipConfig, name="ave"):
     """Frames a recording, out of the event: in evaluation the middle ones of as many equal stretches, in training any
     of each stretch."""
 
-    def open(self) -> Dataset:
+    def load(self) -> Dataset:
         """Read the lists; sound and frames are read when they are needed."""
         root = check_root(self.root)
+        faults = Faults()
         clips: dict[str, Clip] = {}
+        seen: set[str] = set()
         parts: list[str] = []
         dropped: list[str] = []
         for part, name in LISTS.items():
             file = root / name
-            for number, (label, clip, _, start, end) in read_rows(file, "&", 5):
-                if label not in CLASSES:
-                    raise UserError(f"{file}:{number}: {label!r} is not one of the 28 classes")
-                if not start.isdecimal() or not end.isdecimal() or not int(start) < int(end) <= SECONDS:
-                    raise UserError(
-                        f"{file}:{number}: start and end must be seconds, 0 ≤ start < end ≤ 10, got {start}, {end}"
-                    )
-                if clip in clips:
+            rows = read_list(file, partial(_parsed, file), faults, header=lambda line: line.strip() == HEADER)
+            for label, clip, start, end, number in rows:
+                if clip in seen:
                     dropped.append(f"{clip} ({name}:{number})")
                     continue
-                audio = inside(root / "audio", f"{clip}.wav", file, number)
-                stretch = (int(start) / SECONDS, int(end) / SECONDS)
-                clips[clip] = Clip(clip, CLASSES.index(label), audio, root / "frames" / clip, *stretch)
-                parts.append(part)
-        found = Clips(self, list(clips.values()), CLASSES, rows_by_part(parts))
+                seen.add(clip)
+                sound = inside(root / "audio", f"{clip}.wav", f"{file}:{number}")
+                video = root / "AVE" / f"{clip}.mp4"
+                media = Places([sound], root / "frames" / clip, [video]).find(self, clip, faults)
+                if media is not None:
+                    clips[clip] = Clip(clip, CLASSES.index(label), *media, start / SECONDS, end / SECONDS)
+                    parts.append(part)
+        found = Clips(self, list(clips.values()), CLASSES, parts, faults)
         found.dropped = tuple(dropped)
         return found
+
+
+def _parsed(file: Place, line: str, number: int) -> Row:
+    where = f"{file}:{number}"
+    label, clip, _, start, end = fields(line, "&", 5, where)
+    if label not in CLASSES:
+        raise DataError(f"{where}: {label!r} is not one of the 28 classes", "unknown class")
+    if not start.isdecimal() or not end.isdecimal() or not int(start) < int(end) <= SECONDS:
+        raise DataError(
+            f"{where}: start and end must be seconds, 0 ≤ start < end ≤ 10, got {start}, {end}", "wrong time"
+        )
+    return label, clip, int(start), int(end), number

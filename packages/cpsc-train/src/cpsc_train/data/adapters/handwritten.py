@@ -37,7 +37,7 @@ class HandwrittenConfig(DataConfig, name="handwritten"):
     def __post_init__(self) -> None:
         check_modalities(self.modalities, list(VIEWS))
 
-    def open(self) -> Handwritten:
+    def load(self) -> Handwritten:
         """Read the file."""
         return Handwritten(
             Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED))), self.modalities

@@ -2,26 +2,139 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.media.files import check_root
-from cpsc_train.data.media.rgbd import SceneConfig, Scenes
-from cpsc_train.errors import UserError
+from cpsc_train.data.faults import Faults
+from cpsc_train.data.media.depth import Form, shown
+from cpsc_train.data.media.files import Place, check_root
+from cpsc_train.data.media.matlab import load, open_hdf5
+from cpsc_train.data.media.rgbd import Scene, SceneConfig, Scenes, derived
+from cpsc_train.errors import DataError, UserError, reason
+
+LABELED = "nyu_depth_v2_labeled.mat"
+SPLITS = "splits.mat"
+CAMERA = (518.8579, 519.4696, 325.5824, 253.7362)
+CLASSES = (
+    *("bathroom", "bedroom", "bookstore", "classroom", "dining_room", "home_office", "kitchen", "living_room"),
+    *("office", "others"),
+)
+"""The nine most frequent of the 27 types of scenes, and all others together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NYUDepthV2Config(SceneConfig, name="nyu-depth-v2"):
-    """Ten folders of images a part; their names, sorted, are the classes."""
+    """The distribution, or a derived copy.
+
+    The distribution is ``nyu_depth_v2_labeled.mat``, and ``splits.mat`` with its division. A copy holds
+    ``{train,val,test}/CLASS/*.png`` with colour in the left half and depth in the right one, or
+    ``{rgb,depth}/{train,val,test}/CLASS/``; ``val`` may be absent, and the classes are the names of the folders.
+    """
 
     root: str = "data/nyud2_trainvaltest"
-    """Holds ``{train,val,test}/CLASS/*.png``, colour in the left half and depth in the right one; ``val`` may be
-    absent."""
+    """Folder of the data set."""
 
-    def open(self) -> Dataset:
-        """List the files; images are read when they are needed."""
-        train = check_root(self.root) / "train"
-        classes = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
-        if len(classes) < 2:
-            raise UserError(f"{train}: must hold a folder of images for each class, and has {len(classes)}")
-        return Scenes(self, classes)
+    def load(self) -> Dataset:
+        """List the scenes; images are read when they are needed."""
+        root = check_root(self.root)
+        faults = Faults()
+        if (root / LABELED).is_file():
+            if not isinstance(root, Path):
+                raise UserError(f"{root / LABELED}: is read from a disk only: cache it with cpsc data prepare --cache")
+            return Scenes(self, _native(root, faults), CLASSES, faults)
+        scenes, classes = derived(root, None, faults)
+        return Scenes(self, scenes, classes, faults)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of the scenes of the .mat file; opened for each reading, so that processes can share it."""
+
+    file: Path
+    row: int
+
+    def colour(self) -> NDArray[np.uint8]:
+        """Return (480, 640, 3)."""
+        return np.ascontiguousarray(self._read("images", np.uint8, 3).transpose(2, 1, 0))
+
+    def depth(self, form: Form) -> NDArray[Any]:
+        """Return depth, whose gaps the authors have filled."""
+        metres = np.ascontiguousarray(self._read("depths", np.float32, 2).T)
+        if not np.isfinite(metres).all():
+            raise DataError(f"{self.file}: depth of scene {self.row + 1} is not finite everywhere")
+        return shown(metres, form, CAMERA)
+
+    def sources(self) -> Mapping[str, Place]:
+        """Return nothing: one file holds all scenes."""
+        return {}
+
+    def _read(self, name: str, kind: type[np.generic], dimensions: int) -> NDArray[Any]:
+        with open_hdf5(str(self.file)) as held:
+            try:
+                values = np.asarray(held[name][self.row])
+            except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
+                raise DataError(
+                    f"{self.file}: {name} of scene {self.row + 1} cannot be read ({reason(error)})"
+                ) from None
+        if values.dtype != kind or values.ndim != dimensions:
+            raise DataError(
+                f"{self.file}: {name} must be {np.dtype(kind)} of {dimensions} dimensions a scene, got {values.dtype} "
+                f"of shape {values.shape}",
+                "bad file",
+            )
+        return values
+
+
+def _native(root: Path, faults: Faults) -> list[Scene]:
+    file = root / LABELED
+    types = _types(file)
+    parts = _parts(root / SPLITS, len(types)) if (root / SPLITS).is_file() else None
+    if parts is None:
+        faults.note(
+            f"{root / SPLITS}: is not there, so the scenes are divided by the shares of the splits", "no division"
+        )
+    return [
+        Scene(
+            f"{row + 1:04d}",
+            CLASSES.index(kind if kind in CLASSES else "others"),
+            "" if parts is None else parts[row],
+            Row(file, row),
+        )
+        for row, kind in enumerate(types)
+    ]
+
+
+def _types(file: Path) -> list[str]:
+    with open_hdf5(str(file)) as held:
+        try:
+            found = [
+                "".join(map(chr, np.asarray(held[cell]).ravel())) for cell in np.asarray(held["sceneTypes"]).ravel()
+            ]
+            rows = {name: held[name].shape[0] for name in ("images", "depths")}
+        except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
+            raise DataError(
+                f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
+            ) from None
+    if not found or any(count != len(found) for count in rows.values()):
+        raise DataError(
+            f"{file}: must hold as many scene types, images and depths, got {len(found)}, {rows['images']}, "
+            f"{rows['depths']}",
+            "bad file",
+        )
+    return found
+
+
+def _parts(file: Place, rows: int) -> list[str]:
+    held = load(file, ["trainNdxs", "testNdxs"])
+    numbers = {part: np.asarray(held[name]).ravel() for name, part in (("trainNdxs", "train"), ("testNdxs", "test"))}
+    every = np.concatenate(list(numbers.values()))
+    if sorted(every.tolist()) != list(range(1, rows + 1)):
+        raise DataError(f"{file}: trainNdxs and testNdxs must hold each of 1…{rows} once", "bad file")
+    test = set(numbers["test"].tolist())
+    return ["test" if row in test else "train" for row in range(1, rows + 1)]

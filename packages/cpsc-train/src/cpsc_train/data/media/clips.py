@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
-from cpsc_train.data.media.audio import log_spectrogram, read_wav, resample, tile
-from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area, read_image
-from cpsc_train.errors import UserError
+from cpsc_train.data.dataset import Modality, Spectrum, check_modalities
+from cpsc_train.data.faults import Faults
+from cpsc_train.data.media.audio import log_spectrogram, read_sound, resample, tile
+from cpsc_train.data.media.files import Place
+from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
+from cpsc_train.data.media.stored import Stored, StoredConfig
+from cpsc_train.data.media.video import Frames, Pictures, Video, listed
+from cpsc_train.data.splits import rows_by_part
+from cpsc_train.errors import DataError, UserError
 
-Rows = NDArray[np.int64]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 MODALITIES = ("audio", "video")
 RATE = 22_050
 N_FFT = 512
 HOP = 353
-IMAGES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig(DataConfig):
+class ClipConfig(StoredConfig):
     """What the data sets of short recordings share."""
+
+    DERIVED: ClassVar = ("audio", "frames")
+    """Folders of sound and of frames in the layout of a derived copy."""
 
     modalities: tuple[str, ...] = MODALITIES
     """Both of audio, video."""
-    root: str
-    """Folder of the data set."""
     seconds: float = 3.0
     """Length of the sound; a shorter one is repeated, a longer one is cut."""
     frames: int = 1
     """Frames a recording: in evaluation the middle ones of as many equal stretches, in training any of each stretch."""
+    fps: float = 1.0
+    """Frames a second of a video that are chosen from; a folder of frames is taken as it is."""
     size: int = 224
     """Pixels of the side of a frame."""
+    spectrogram: Literal["loader", "model"] = "loader"
+    """Where the spectrogram is computed: by the processes that read, or by the model, on its device."""
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities, MODALITIES)
-        for name in ("seconds", "frames", "size"):
-            if getattr(self, name) <= 0:
+        for name in ("seconds", "frames", "fps", "size"):
+            if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"data.{name} must be positive, got {getattr(self, name)}")
 
 
@@ -54,40 +65,39 @@ class Clip:
         Unique.
     label
         Its class.
-    audio
-        A WAV file.
+    sound
+        A sound file, or a video.
     frames
-        A folder of images, in the order of their names.
+        A video, or images.
     start, end
         The stretch that counts, as shares of the recording.
     """
 
     name: str
     label: int
-    audio: Path
-    frames: Path
+    sound: Place
+    frames: Frames
     start: float = 0.0
     end: float = 1.0
 
 
-class Clips(Dataset):
-    """Log spectrograms (1, 257, 1 + 22,050·seconds // 353) beside frames (3, size, size), or (frames, 3, size, size).
+class Clips(Stored):
+    """Sound as log spectrograms (1, 257, 1 + 22,050·seconds // 353), frames (3, size, size) or (frames, 3, size, size).
 
     Parameters
     ----------
     config
         Sizes.
     clips
-        The recordings. All their files must be there.
+        The recordings, all of whose files are there.
     classes
         Class names.
     parts
-        The official division, where there is one.
-
-    Raises
-    ------
-    UserError
-        If a file is missing: how many are, and which is the first.
+        The part of each recording in the official division, where there is one.
+    faults
+        What was found on the way.
+    groups
+        Who each recording is of.
     """
 
     def __init__(
@@ -95,18 +105,26 @@ class Clips(Dataset):
         config: ClipConfig,
         clips: Sequence[Clip],
         classes: Sequence[str],
-        parts: dict[str, Rows] | None = None,
+        parts: Sequence[str] | None,
+        faults: Faults,
+        *,
+        groups: Sequence[str] | None = None,
     ) -> None:
         self._config = config
         self._clips = clips
         self.classes = classes
         self.ids = [clip.name for clip in clips]
         self.labels = np.array([clip.label for clip in clips], dtype=np.int64)
-        self.parts = parts
+        self.parts = None if parts is None else rows_by_part(parts)
+        self.faults, self.notes, self.groups = faults.found, faults.notes, groups
         self._samples = round(config.seconds * RATE)
         image = (3, config.size, config.size)
         known = {
-            "audio": Modality(kind="image", shape=(1, N_FFT // 2 + 1, 1 + self._samples // HOP)),
+            "audio": Modality(
+                kind="sound",
+                shape=(1, N_FFT // 2 + 1, 1 + self._samples // HOP),
+                spectrum=Spectrum(N_FFT, HOP) if config.spectrogram == "model" else None,
+            ),
             "video": Modality(
                 kind="image",
                 shape=image if config.frames == 1 else (config.frames, *image),
@@ -116,74 +134,95 @@ class Clips(Dataset):
             ),
         }
         self.modalities = {name: known[name] for name in config.modalities}
-        self._frames = {clip.name: _listed(clip.frames) for clip in clips} if "video" in config.modalities else {}
-        self._refuse_missing()
+        self.decoded = config.modalities
+        self.use_cache(config.cache)
 
-    def read(self, modality: str, rows: Rows, /) -> NDArray[np.float32]:
-        """Return spectrograms, or the frames that evaluation looks at: always the same ones, whole."""
+    def clip(self, row: int) -> Clip:
+        """Return where a recording is."""
+        return self._clips[row]
+
+    def decode(self, modality: str, row: int, /) -> NDArray[Any]:
+        """Return the waveform of the stretch that counts, (samples,), or all frames of the recording, (n, h, w, 3)."""
+        clip = self._clips[row]
+        if modality == "video":
+            pictures = [np.asarray(image) for image in clip.frames.at(range(clip.frames.count()))]
+            if len({picture.shape for picture in pictures}) > 1:
+                raise DataError(f"{clip.name}: its frames are not all of one size", "wrong size")
+            return np.stack(pictures)
+        samples, rate = read_sound(clip.sound)
+        stretch = samples[int(clip.start * len(samples)) : max(1, int(np.ceil(clip.end * len(samples))))]
+        return tile(np.clip(resample(stretch, rate, RATE), -1, 1), self._samples)
+
+    def recipe(self, modality: str, /) -> dict[str, Any]:
+        """Return what `decode` depends on."""
+        if modality == "video":
+            return {"fps": self._config.fps}
+        return {"rate": RATE, "seconds": self._config.seconds}
+
+    def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
+        """Return the waveform, or frames: in evaluation always the same ones, whole; in training all cut alike."""
         if modality == "audio":
-            return np.stack([self._spectrogram(self._clips[row]) for row in rows])
-        middle = np.full(self._config.frames, 0.5)
-        pictures = [[read_image(path) for path in self._chosen(self._clips[row], middle)] for row in rows]
-        return self._stacked([[WHOLE.of(picture, self._config.size) for picture in of] for of in pictures])
+            return np.asarray(self.held(modality, row))
+        count = self._config.frames
+        places = np.full(count, 0.5) if generator is None else generator.random(count)
+        pictures = self._chosen(row, places)
+        view = WHOLE if generator is None else random_area(*pictures[0].size, generator)
+        shown = np.stack([view.of(picture, self._config.size) for picture in pictures])
+        return shown[0] if count == 1 else shown
 
-    def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[np.float32]:
-        """Return spectrograms as they are, or a random frame of each stretch, all cut and mirrored in the same way."""
-        if modality == "audio":
-            return self.read(modality, rows)
-        found = []
-        for row, generator in zip(rows, generators, strict=True):
-            places = generator.random(self._config.frames)
-            pictures = [read_image(path) for path in self._chosen(self._clips[row], places)]
-            view = random_area(pictures[0], generator)
-            found.append([view.of(picture, self._config.size) for picture in pictures])
-        return self._stacked(found)
+    def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
+        """Return spectrograms of waveforms, unless the model computes them."""
+        if modality == "video" or self._config.spectrogram == "model":
+            return values
+        return log_spectrogram(values, n_fft=N_FFT, hop=HOP)[:, None]
 
-    def _spectrogram(self, clip: Clip) -> NDArray[np.float32]:
-        samples, rate = read_wav(clip.audio)
-        samples = samples[int(clip.start * len(samples)) : max(1, int(np.ceil(clip.end * len(samples))))]
-        samples = tile(np.clip(resample(samples, rate, RATE), -1, 1), self._samples)
-        return log_spectrogram(samples, n_fft=N_FFT, hop=HOP)[None]
+    def sources(self, row: int, /) -> Mapping[str, Place]:
+        """Return the sound, and the video or its frames."""
+        clip = self._clips[row]
+        found: dict[str, Place] = {f"sound{clip.sound.suffix}": clip.sound} if "audio" in self.modalities else {}
+        if "video" in self.modalities and isinstance(clip.frames, Video):
+            found[f"video{clip.frames.path.suffix}"] = clip.frames.path
+        if "video" in self.modalities and isinstance(clip.frames, Pictures):
+            found |= {f"{k:05d}{path.suffix}": path for k, path in enumerate(clip.frames.files)}
+        return found
 
-    def _chosen(self, clip: Clip, places: NDArray[np.float64]) -> list[Path]:
+    def _chosen(self, row: int, places: NDArray[np.float64]) -> list[Image]:
         """Return one frame of each of the equal stretches, at `places` in [0, 1) of it."""
-        files = self._frames[clip.name]
+        clip = self._clips[row]
+        held = self.held("video", row) if self.cached else None
+        count = clip.frames.count() if held is None else len(held)
         share = (np.arange(len(places)) + places) / len(places)
-        at = (clip.start + share * (clip.end - clip.start)) * len(files)
-        return [files[min(int(place), len(files) - 1)] for place in at]
+        at = (clip.start + share * (clip.end - clip.start)) * count
+        chosen = [min(int(place), count - 1) for place in at]
+        if held is None:
+            return clip.frames.at(chosen)
+        from PIL import Image  # noqa: PLC0415  # an extra
 
-    def _stacked(self, pictures: list[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
-        stacked = np.stack([np.stack(of) for of in pictures])
-        return stacked[:, 0] if self._config.frames == 1 else stacked
-
-    def _refuse_missing(self) -> None:
-        missing: list[Path] = []
-        if "audio" in self.modalities:
-            missing += [clip.audio for clip in self._clips if not clip.audio.is_file()]
-        missing += [clip.frames for clip in self._clips if clip.name in self._frames and not self._frames[clip.name]]
-        if missing:
-            raise UserError(
-                f"{missing[0]}: is missing or empty, the first of {len(missing)} files or folders of frames that the "
-                f"{len(self._clips)} recordings of the lists need and that are not there"
-            )
+        return [Image.fromarray(np.asarray(held[k])) for k in chosen]
 
 
-def rows_by_part(names: Sequence[str]) -> dict[str, Rows]:
-    """Return the rows of each part, given the part of each row."""
-    held = np.array(names)
-    return {str(part): np.flatnonzero(held == part) for part in dict.fromkeys(names)}
+@dataclass(frozen=True)
+class Places:
+    """Where the media of a recording may lie: sound files and videos in order of preference, and a folder of frames."""
 
+    sounds: Sequence[Place]
+    folder: Place
+    videos: Sequence[Place]
 
-def refuse_repeated(ids: Sequence[str], file: Path) -> None:
-    """Refuse a name that occurs twice."""
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise UserError(f"{file}: {name!r} is listed twice")
-        seen.add(name)
+    def find(self, config: ClipConfig, sample: str, faults: Faults) -> tuple[Place, Frames] | None:
+        """Return what there is: sound and frames that somebody took out, else those of a video.
 
-
-def _listed(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+        Where something that `config` wants is not there, that is a fault of `sample`, and ``None`` is returned.
+        """
+        video = next((path for path in self.videos if path.is_file()), None)
+        sound = next((path for path in self.sounds if path.is_file()), video)
+        pictures = listed(self.folder)
+        if "audio" in config.modalities and sound is None:
+            faults.add(sample, DataError(f"{[*self.sounds, *self.videos][0]}: is missing", "missing"))
+            return None
+        if "video" in config.modalities and not pictures and video is None:
+            told = ("holds no images", "zero frames") if self.folder.is_dir() else ("is missing", "missing")
+            faults.add(sample, DataError(f"{self.folder}: {told[0]}", told[1]))
+            return None
+        frames: Frames = Pictures(pictures) if pictures or video is None else Video(video, config.fps)
+        return sound or self.folder, frames

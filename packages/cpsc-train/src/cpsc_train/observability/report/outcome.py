@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import from_plain
+from cpsc_train.data import Noise
 from cpsc_train.evaluation import metrics
 from cpsc_train.models import FUSED
 from cpsc_train.observability.report.panel import (
@@ -227,7 +229,7 @@ def _accuracy(run: Run, condition: str | None, head: str) -> float:
 
 def _condition(run: Run, one: dict[str, Any]) -> str | None:
     """Return the name of a noise in the results."""
-    name = f"{one['modality']}-{one['kind']}-{one['severity']:g}"
+    name = from_plain(Noise, one).name
     return name if name in (run.results or {}).get("test", {}) else None
 
 

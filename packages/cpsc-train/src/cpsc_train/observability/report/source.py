@@ -20,7 +20,7 @@ from cpsc_train.observability.run_folder import RunFolder
 
 DEPTH = 3
 """How many folders below a given one runs are looked for."""
-PROTOCOL = ("data", "splits", "noise", "missing")
+PROTOCOL = ("data", "splits", "noise", "protocols", "missing")
 """What must be the same for figures of two runs to be compared."""
 
 

@@ -1,0 +1,202 @@
+"""``cpsc data``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cpsc_train.data import DataConfig, SplitConfig
+    from cpsc_train.data.check import Checked
+
+EXAMPLES = """\
+Look at a data set before training, or make of it what trains faster.
+
+  cpsc data list
+  cpsc data check crema-d --root DIR
+  cpsc data check crema-d --root DIR --skip-list bad.tsv      then: cpsc train … --set data.skip=bad.tsv
+  cpsc data prepare crema-d --root DIR --extract OUT          sound and frames out of the videos
+  cpsc data prepare crema-d --root DIR --cache OUT            then: cpsc train … --set data.cache=OUT
+  cpsc data prepare crema-d --root DIR --shards s3://B/OUT    then: cpsc train … --root s3://B/OUT
+  cpsc data prepare crema-d --root DIR --splits FILE --by speaker
+"""
+
+
+@tyro.conf.configure(tyro.conf.subcommand("data", description=EXAMPLES))
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Look at a data set before training, or make of it what trains faster."""
+
+    action: tyro.conf.Positional[Literal["list", "check", "prepare"]]
+    """What to do. check reads every file and exits with 2 when something is wrong."""
+    name: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[NAME]")]] = None
+    """The data set."""
+    root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where it lies."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Any option of data or splits, as data.split=speaker or splits.test=0.1; may be given more than once."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Processes; as many as there are cores if absent."""
+    skip_list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """check: write what is wrong to this file, for data.skip."""
+    by_speaker: bool = False
+    """check: whether a speaker in two parts is wrong."""
+    extract: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """prepare: take sound and frames out of videos."""
+    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """prepare: decode everything into memory-mapped files."""
+    shards: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """prepare: pack all files into tar files, in a folder or at an address that fsspec knows."""
+    splits: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """prepare: write the sample ids of each part, for splits.file."""
+    by: Literal["official", "speaker", "stratified"] = "official"
+    """prepare: how to divide with --splits."""
+
+    def run(self) -> int:
+        """Look or prepare, and return the exit code."""
+        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
+
+        console = Console(highlight=False)
+        if self.action == "list":
+            return _list(console)
+        config, splits = self._resolve()
+        if self.action == "check":
+            return self._check(config, splits, console)
+        return self._prepare(config, splits, console)
+
+    def _resolve(self) -> tuple[DataConfig, SplitConfig]:
+        from cpsc_train.config import apply_overrides, from_plain  # noqa: PLC0415
+        from cpsc_train.data import DataConfig, SplitConfig  # noqa: PLC0415
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        if self.name is None:
+            raise UserError(f"cpsc data {self.action} needs a name, one of {', '.join(sorted(DataConfig.members))}")
+        DataConfig.named(self.name)
+        root = [] if self.root is None else [f"data.root={self.root}"]
+        table = apply_overrides({"data": {"name": self.name}, "splits": {}}, [*root, *self.set])
+        unknown = [key for key in table if key not in {"data", "splits"}]
+        if unknown:
+            raise UserError(f"--set {unknown[0]}: must begin with data. or splits.")
+        if table["data"]["name"] != self.name:
+            raise UserError(f"--set data.name: the data set is {self.name}")
+        return from_plain(DataConfig, table["data"]), from_plain(SplitConfig, table["splits"])
+
+    def _processes(self) -> int:
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"--workers must be at least 0, got {self.workers}")
+        return (os.cpu_count() or 1) if self.workers is None else self.workers
+
+    def _check(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
+        from cpsc_train.data.check import check  # noqa: PLC0415
+        from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415
+
+        with _progress(console, "reading samples") as advance:
+            found = check(config, splits, workers=self._processes(), by_group=self.by_speaker, advance=advance)
+        _tell(found, console)
+        if self.skip_list is not None:
+            listed = {place: error for place, error in found.faults.items() if not place.startswith("(")}
+            write_skip_list(self.skip_list, listed)
+            console.print(
+                f"{len(listed)} samples or lines are in {self.skip_list}; to leave them out: --set "
+                f"data.skip={self.skip_list}",
+                soft_wrap=True,
+            )
+        return 2 if found.faults else 0
+
+    def _prepare(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
+        from cpsc_train.data import prepare  # noqa: PLC0415
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        if not any((self.extract, self.cache, self.shards, self.splits)):
+            raise UserError("cpsc data prepare needs at least one of --extract, --cache, --shards, --splits")
+        workers = self._processes()
+        if self.splits is not None:
+            found = prepare.write_splits(config, splits, self.splits, self.by)
+            sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items())
+            console.print(f"{self.splits}: {sizes}; to train on it: --set splits.file={self.splits}", soft_wrap=True)
+        if self.extract is not None:
+            with _progress(console, "taking recordings apart") as advance:
+                count = prepare.extract(config, self.extract, workers=workers, advance=advance)
+            console.print(
+                f"{count:,} recordings are in {self.extract}; to train on them: --root {self.extract}", soft_wrap=True
+            )
+        if self.cache is not None:
+            with _progress(console, "decoding") as advance:
+                size = prepare.fill_cache(config, self.cache, workers=workers, advance=advance)
+            console.print(
+                f"{size / 1e6:,.1f} MB written; to train on them: --set data.cache={self.cache}", soft_wrap=True
+            )
+        if self.shards is not None:
+            with _progress(console, "packing") as advance:
+                size = prepare.pack(config, self.shards, workers=workers, advance=advance)
+            console.print(f"{size / 1e6:,.1f} MB written; to train on them: --root {self.shards}", soft_wrap=True)
+        return 0
+
+
+def _list(console: Console) -> int:
+    from rich.table import Table  # noqa: PLC0415
+
+    from cpsc_train.data import DataConfig  # noqa: PLC0415
+
+    table = Table("data set", "modalities", "what lies where", box=None)
+    for name, member in sorted(DataConfig.members.items()):
+        about = " ".join((member.__doc__ or "").split("\n\n")[0].split())
+        table.add_row(name, " + ".join(getattr(member, "modalities", ())), about)
+    console.print(table)
+    return 0
+
+
+def _progress(console: Console, what: str) -> Any:
+    from contextlib import contextmanager  # noqa: PLC0415
+
+    from rich.progress import Progress  # noqa: PLC0415
+
+    @contextmanager
+    def bar() -> Any:
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, of: progress.update(task, completed=done, total=of)
+
+    return bar()
+
+
+def _tell(found: Checked, console: Console) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    from cpsc_train.data.check import balance, kinds  # noqa: PLC0415
+
+    counts = found.counts()
+    table = Table(title="Samples by class and part", title_justify="left")
+    table.add_column("class")
+    for part in counts:
+        table.add_column(part, justify="right")
+    for place, name in enumerate(found.dataset.classes):
+        table.add_row(name, *(f"{held[place]:,}" for held in counts.values()))
+    figures = {part: balance(held) for part, held in counts.items()}
+    table.add_section()
+    table.add_row("all", *(f"{of['samples']:,}" for of in figures.values()))
+    table.add_row("most frequent, %", *(f"{100 * of['majority']:.1f}" for of in figures.values()))
+    table.add_row("most / least frequent", *(f"{of['imbalance']:.2f}" for of in figures.values()))
+    console.print(table)
+    for modality, held in found.present().items():
+        of = balance(held)
+        console.print(
+            f"{modality}: {of['samples']:,} samples can be read; to answer the most frequent class is right for "
+            f"{100 * of['majority']:.1f}%"
+        )
+    for title, errors in (("What is wrong", list(found.faults.values())), ("Notes", list(found.notes))):
+        if errors:
+            table = Table("kind", "how many", "the first", title=title, title_justify="left")
+            for kind, count in kinds(errors).most_common():
+                table.add_row(kind, f"{count:,}", str(next(error for error in errors if error.kind == kind)))
+            console.print(table)
+    if not found.faults:
+        console.print("nothing is wrong")

@@ -1,0 +1,184 @@
+"""Videos: frames at given times, and the sound, of whatever container FFmpeg reads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cpsc_train.data.media.audio import Samples, refuse_long, to_mono
+from cpsc_train.data.media.files import Place, read_bytes
+from cpsc_train.data.media.images import MOST_PIXELS, read_image
+from cpsc_train.errors import DataError, UserError, reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".flv", ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4a")
+IMAGES = (".jpg", ".jpeg", ".png")
+LONGEST = 3600.0
+"""Seconds that a header may state; a longer time is not believed."""
+
+
+class Frames(Protocol):
+    """The frames of a recording that may be looked at, in order of time."""
+
+    def count(self) -> int:
+        """Return how many there are, at least 1."""
+
+    def at(self, chosen: Sequence[int]) -> list[Image]:
+        """Return the chosen ones, each number in [0, count)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Frames that somebody has taken out before: images of a folder, in the order of their names.
+
+    Parameters
+    ----------
+    files
+        The images.
+    """
+
+    files: tuple[Place, ...]
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self.files)
+
+    def at(self, chosen: Sequence[int]) -> list[Image]:
+        """Return the chosen ones."""
+        return [read_image(self.files[k]) for k in chosen]
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of a video, `fps` a second: the k-th is what is shown in the middle of the k-th stretch of 1/fps seconds.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fps
+        Frames a second.
+    """
+
+    path: Place
+    fps: float
+
+    def count(self) -> int:
+        """Return how many there are; a video that is shorter than 1/fps seconds has one."""
+        with _opened(self.path) as container:
+            return _count(*_span(container, self.path), self.fps)
+
+    def at(self, chosen: Sequence[int]) -> list[Image]:
+        """Return the chosen ones; decodes from the key frame before each, so O(seconds between key frames)."""
+        with _opened(self.path) as container:
+            start, end = _span(container, self.path)
+            count = _count(start, end, self.fps)
+            length = min(1 / self.fps, end - start)
+            found = _shown(container, {k: start + (k + 0.5) * length for k in chosen if k < count}, self.path)
+        return [found[k] for k in chosen]
+
+
+def listed(folder: Place) -> tuple[Place, ...]:
+    """Return the images of a folder in the order of their names; none where there is no folder."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES))
+
+
+def decode_sound(path: Place) -> tuple[Samples, int]:
+    """Return the samples (n,) of the first sound of a video, channels averaged, and their rate in Hz.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be decoded.
+    """
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise DataError(f"{path}: has no sound", "no sound")
+        stream = container.streams.audio[0]
+        rate = int(stream.rate or 0)
+        import av  # noqa: PLC0415  # an extra
+
+        resampler = av.AudioResampler(format="flt", rate=rate or None)  # one format, the channels as they are
+        blocks: list[Samples] = []
+        total = 0
+        for frame in container.decode(stream):
+            for block in resampler.resample(frame):
+                values = block.to_ndarray().reshape(-1, len(block.layout.channels))
+                blocks.append(values.astype(np.float32, copy=False))
+                total += values.size
+                refuse_long(total, path)
+    if not total:
+        raise DataError(f"{path}: has sound of no length", "no samples")
+    return to_mono(np.concatenate(blocks), path), rate
+
+
+@contextmanager
+def _opened(path: Place) -> Iterator[Any]:
+    """Open a container; whatever FFmpeg says of it is told with its name."""
+    try:
+        import av  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise UserError('PyAV is not installed: pip install "cpsc-train[video]"') from None
+    av.logging.set_level(None)  # a library must not write to the terminal
+    held = read_bytes(path)
+    try:
+        with av.open(io.BytesIO(held), metadata_errors="ignore") as container:
+            yield container
+    except UserError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError, MemoryError, OverflowError) as error:
+        raise DataError(f"{path}: is not a readable video ({reason(error)})") from None
+
+
+def _span(container: Any, path: Place) -> tuple[float, float]:
+    """Return when the frames begin and end, in seconds, from the packets themselves: headers are often wrong."""
+    if not container.streams.video:
+        raise DataError(f"{path}: has no frames", "zero frames")
+    stream = container.streams.video[0]
+    if stream.width * stream.height > MOST_PIXELS:
+        raise DataError(f"{path}: has frames of {stream.width} × {stream.height} pixels", "wrong size")
+    begins, ends = [], []
+    for packet in container.demux(stream):
+        if packet.pts is not None:
+            begins.append(float(packet.pts * packet.time_base))
+            ends.append(begins[-1] + float((packet.duration or 0) * packet.time_base))
+    if not begins:
+        raise DataError(f"{path}: has no frames", "zero frames")
+    start, end = min(begins), max(ends)
+    if not 0 <= end - start <= LONGEST:
+        raise DataError(f"{path}: lasts {end - start:.0f} s by its own times", "wrong time")
+    stated = 0.0 if container.duration is None else container.duration / 1e6
+    if end - start + 0.5 < 0.9 * stated <= LONGEST:
+        raise DataError(f"{path}: is cut off: {end - start:.1f} of {stated:.1f} s are there", "truncated")
+    return start, max(end, start + 1e-3)
+
+
+def _count(start: float, end: float, fps: float) -> int:
+    return max(1, int((end - start) * fps + 1e-6))
+
+
+def _shown(container: Any, times: dict[int, float], path: Place) -> dict[int, Image]:
+    """Return, by number, the frame that is on the screen at its time."""
+    stream = container.streams.video[0]
+    base = stream.time_base
+    found: dict[int, Image] = {}
+    for k, time in sorted(times.items(), key=lambda pair: pair[1]):
+        container.seek(int(time / base), stream=stream)
+        shown = None
+        for frame in container.decode(stream):
+            if frame.pts is None or (shown is not None and float(frame.pts * base) > time):
+                break
+            shown = frame
+        if shown is None:
+            raise DataError(f"{path}: no frame can be decoded at {time:.2f} s")
+        found[k] = shown.to_image()
+    return found

@@ -1,0 +1,131 @@
+"""Named noise protocols of the field: what ``GS@5`` and ``SP@10`` stand for, by who says it.
+
+``qmf`` and ``cpsc`` are as their public code means them, without its slips: a pixel is clipped and does not wrap
+around, every sample and channel has noise of its own, and no random state is shared. ``strict`` is ours: it corrupts
+every sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cpsc_train.data.dataset import Modality
+from cpsc_train.data.noise import Noise
+from cpsc_train.errors import UserError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What evaluation rows go through.
+
+    Parameters
+    ----------
+    name
+        In tables and result files.
+    parts
+        Noise on one modality each.
+    """
+
+    name: str
+    parts: tuple[Noise, ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How two letters and a number become noise.
+
+    Parameters
+    ----------
+    gaussian
+        From ε to the share of the samples that GS@ε corrupts.
+    impulsive
+        From ε to the share of the samples that SP@ε corrupts, and the share of their values.
+    depth
+        σ of GS@ε on colour and depth, in ε of 255; an image beside other things takes 10.
+    paired
+        Whether SP is defined for colour and depth.
+    levels
+        The ε that SP is defined for; any where empty.
+    """
+
+    gaussian: Callable[[float], float]
+    impulsive: Callable[[float], tuple[float, float]]
+    depth: float
+    paired: bool = True
+    levels: tuple[float, ...] = ()
+
+
+PROTOCOLS = {
+    "qmf": Protocol(lambda _: 0.5, lambda e: (e / 200, 0.1), depth=1.0, paired=False),
+    "cpsc": Protocol(lambda _: 0.5, lambda e: (e / 20, 0.1), depth=1.0, levels=(5.0, 10.0)),
+    "strict": Protocol(lambda _: 1.0, lambda e: (1.0, e / 100), depth=10.0),
+}
+
+
+def conditions(text: str, modalities: Mapping[str, Modality]) -> tuple[Condition, ...]:
+    """Read ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``: noise on all modalities at once, each drawn by itself.
+
+    An image has σ = 10ε of 255 beside sound or text, and ε beside depth (10ε with ``strict``); words of a text are
+    replaced with probability .1ε under GS and SP alike. What the field has no protocol for is our choice: sound has a
+    signal-to-noise ratio of 20 − 2ε dB, a vector σ = .1ε deviations, and neither has more impulses than an image.
+
+    Parameters
+    ----------
+    text
+        Protocol, kind and levels ε ≥ 0; ε = 0 is clean.
+    modalities
+        What the data set has.
+
+    Raises
+    ------
+    UserError
+        For an unknown protocol, or one that does not say what the kind does to a modality.
+
+    Examples
+    --------
+    >>> photo = Modality(kind="image", shape=(3, 8, 8), bounds=(0.0, 255.0))
+    >>> text = Modality(kind="text", shape=(16,), vocabulary=100)
+    >>> (found,) = conditions("qmf:GS@5", {"image": photo, "text": text})
+    >>> [(noise.kind, round(noise.severity, 3), noise.share) for noise in found.parts]
+    [('gaussian', 0.196, 0.5), ('words', 0.5, 0.5)]
+    """
+    read = re.fullmatch(rf"({'|'.join(PROTOCOLS)}):(GS|SP)@(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    if read is None:
+        raise UserError(
+            f"a noise protocol must read PROTOCOL:GS@5,10 or PROTOCOL:SP@5,10, with one of {', '.join(PROTOCOLS)}, "
+            f"got {text!r}"
+        )
+    name, kind, levels = read.groups()
+    return tuple(_condition(name, kind, float(level), modalities) for level in levels.split(","))
+
+
+def _condition(name: str, kind: str, level: float, modalities: Mapping[str, Modality]) -> Condition:
+    protocol = PROTOCOLS[name]
+    if level == 0:
+        return Condition(f"{name}:{kind}@0", ())
+    paired = "depth" in modalities
+    if kind == "SP" and paired and not protocol.paired:
+        raise UserError(f"{name}:SP has no meaning for colour and depth: take cpsc:SP or strict:SP")
+    if kind == "SP" and protocol.levels and level not in protocol.levels:
+        raise UserError(f"{name}:SP is defined for {' and '.join(f'{e:g}' for e in protocol.levels)}, got {level:g}")
+    parts = [_noise(protocol, kind, level, m, modality, paired=paired) for m, modality in modalities.items()]
+    for noise in parts:
+        noise.check(modalities[noise.modality])
+    return Condition(f"{name}:{kind}@{level:g}", tuple(parts))
+
+
+def _noise(protocol: Protocol, kind: str, level: float, name: str, modality: Modality, *, paired: bool) -> Noise:
+    share, density = (protocol.gaussian(level), 0.0) if kind == "GS" else protocol.impulsive(level)
+    if modality.kind == "text":
+        share = protocol.gaussian(level)
+        return Noise(modality=name, kind="words", severity=min(1.0, 0.1 * level), share=share)
+    if kind == "SP" and modality.kind == "sound":
+        return Noise(modality=name, kind="impulses", severity=density, share=share)
+    if kind == "SP":
+        return Noise(modality=name, kind="salt-and-pepper", severity=density, share=share)
+    if modality.kind == "sound":
+        return Noise(modality=name, kind="snr", severity=20 - 2 * level, share=share)
+    unit = 0.1 if modality.bounds is None else (protocol.depth if paired else 10.0) / 255
+    return Noise(modality=name, kind="gaussian", severity=unit * level, share=share)

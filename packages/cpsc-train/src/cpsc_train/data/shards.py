@@ -1,0 +1,290 @@
+"""A data set packed into tar files, read where it lies: on a disk or in an object store.
+
+The tar files follow the convention of WebDataset: what belongs to a sample has one key, and a ``.json`` beside it says
+which sample it is. ``index.json`` holds for each file of the data set the tar, the first byte and the number of bytes,
+in the format of Kerchunk's references. An adapter sees the same folders and files as before; each file is one ranged
+read through fsspec, so that nothing is copied to a disk, and order, augmentation and results are those of the files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fsspec.core import url_to_fs
+
+from cpsc_train.errors import UserError, reason
+
+if TYPE_CHECKING:
+    from cpsc_train.data.dataset import DataConfig, Dataset
+    from cpsc_train.data.media.files import Place
+
+INDEX = "index.json"
+SAMPLES = 256
+"""Samples a tar file."""
+Reference = tuple[str, int, int]
+"""Tar file, first byte, number of bytes."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where packed files lie.
+
+    Parameters
+    ----------
+    root
+        A folder, or an address such as ``s3://bucket/folder``.
+    references
+        By path from the folder of the data set.
+    """
+
+    root: str
+    references: Mapping[str, Reference]
+    _inner: dict[str, set[str]] = field(default_factory=dict)
+    _systems: dict[int, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in self.references:
+            parts = PurePosixPath(path).parts
+            for depth in range(len(parts)):
+                self._inner.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+
+    def inner(self, path: str) -> set[str] | None:
+        """Return the names in a folder, or ``None`` if there is none."""
+        return self._inner.get(path)
+
+    def read(self, path: str) -> bytes:
+        """Return a file by one ranged read."""
+        if path not in self.references:
+            raise FileNotFoundError(path)
+        shard, start, size = self.references[path]
+        if os.getpid() not in self._systems:  # connections do not survive a fork
+            self._systems[os.getpid()] = _system(self.root)
+        system, base = self._systems[os.getpid()]
+        try:
+            held = system.cat_file(f"{base}/{shard}", start=start, end=start + size)
+        except OSError:
+            raise
+        except Exception as error:  # each store's client has errors of its own
+            raise OSError(f"{self.root}/{shard}: {reason(error)}") from error
+        if len(held) != size:
+            raise OSError(f"{self.root}/{shard} is cut off")
+        return bytes(held)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "references": self.references, "_inner": self._inner, "_systems": {}}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A path within a store; as much of ``pathlib.Path`` as adapters use."""
+
+    store: Store
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        """Last part."""
+        return PurePosixPath(self.path).name
+
+    @property
+    def stem(self) -> str:
+        """Last part, without what follows its last dot."""
+        return PurePosixPath(self.path).stem
+
+    @property
+    def suffix(self) -> str:
+        """The last dot and what follows it."""
+        return PurePosixPath(self.path).suffix
+
+    @property
+    def parent(self) -> Packed:
+        """The folder it is in."""
+        above = str(PurePosixPath(self.path).parent)
+        return Packed(self.store, "" if above == "." else above)
+
+    def __truediv__(self, other: str) -> Packed:
+        return Packed(self.store, str(PurePosixPath(self.path) / other))
+
+    def __lt__(self, other: Packed) -> bool:
+        return self.path.split("/") < other.path.split("/")
+
+    def __str__(self) -> str:
+        return f"{self.store.root}/{self.path}".rstrip("/")
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return self.store.inner(self.path) is not None
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return self.path in self.store.references
+
+    def iterdir(self) -> Iterator[Packed]:
+        """Return what lies in the folder."""
+        names = self.store.inner(self.path)
+        if names is None:
+            raise FileNotFoundError(str(self))
+        return (self / name for name in sorted(names))
+
+    def read_bytes(self) -> bytes:
+        """Return what the file holds."""
+        return self.store.read(self.path)
+
+
+def open_packed(root: str) -> Packed | None:
+    """Return a packed data set, or ``None`` where a folder of files, or nothing, lies on the disk.
+
+    Raises
+    ------
+    UserError
+        If an address cannot be reached, or the index is damaged.
+    """
+    remote = "://" in root
+    if not remote and not (Path(root) / INDEX).is_file():
+        return None
+    system, base = _system(root)
+    try:
+        table = json.loads(system.cat_file(f"{base}/{INDEX}"))
+        references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
+    except FileNotFoundError:
+        raise UserError(f"{root}/{INDEX}: no such file: pack the data set with cpsc data prepare --shards") from None
+    except Exception as error:  # each store's client has errors of its own, and an index may hold anything
+        raise UserError(f"{root}/{INDEX}: is not a readable index of packed files ({reason(error)})") from None
+    for path, (shard, start, size) in references.items():
+        if start < 0 or size < 0 or "/" in shard or ".." in shard:
+            raise UserError(f"{root}/{INDEX}: {path!r} must lie in a tar file beside the index")
+    return Packed(Store(root.rstrip("/"), references))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is packed, and where to.
+
+    Parameters
+    ----------
+    dataset
+        What is packed.
+    root
+        The folder that it was read from.
+    lists
+        Files of the data set as a whole.
+    out
+        A folder, or an address.
+    """
+
+    dataset: Dataset
+    root: Place
+    lists: tuple[Place, ...]
+    out: str
+
+    @classmethod
+    def of(cls, config: DataConfig, out: str) -> Packing:
+        """Open a data set, and note which files it is opened from.
+
+        Raises
+        ------
+        UserError
+            As `DataConfig.open`; or if its samples are not files, or it is packed already.
+        """
+        from cpsc_train.data.media.files import check_root, noted  # noqa: PLC0415  # which opens packed ones
+
+        root = check_root(config.root) if hasattr(config, "root") else None
+        if root is None:
+            raise UserError(f"{config.name} is embedded: there is nothing to pack")
+        if isinstance(root, Packed):
+            raise UserError(f"{root} is packed already")
+        with noted() as lists:
+            dataset = config.open()
+        of_samples = {str(place) for row in range(len(dataset)) for place in dataset.sources(row).values()}
+        if not of_samples:
+            raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
+        return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out)
+
+    @property
+    def count(self) -> int:
+        """Number of tar files of samples."""
+        return -(-len(self.dataset) // SAMPLES)
+
+    def write(self, number: int) -> int:
+        """Write a tar file of samples and then its index; one that is there already is left alone. Return the bytes.
+
+        Samples are in an order drawn once, so that who reads a file from its beginning meets all classes.
+        """
+        order = np.random.default_rng(0).permutation(len(self.dataset))
+        name = f"samples-{number:05d}"
+        rows = order[number * SAMPLES : (number + 1) * SAMPLES]
+        return self._write(name, (member for row in rows for member in self._members(int(row))))
+
+    def finish(self) -> None:
+        """Write the files of the data set as a whole, and the index, which makes the packed data set readable."""
+        self._write(
+            "lists", ((f"lists/{self._name(place)}", self._name(place), place.read_bytes()) for place in self.lists)
+        )
+        system, base = _system(self.out)
+        names = ["lists", *(f"samples-{number:05d}" for number in range(self.count))]
+        references: dict[str, Reference] = {}
+        for name in names:
+            references |= json.loads(system.cat_file(f"{base}/{name}.json"))["refs"]
+        with _told(self.out):
+            system.pipe_file(f"{base}/{INDEX}", json.dumps({"version": 1, "refs": references}).encode())
+
+    def _members(self, row: int) -> Iterator[tuple[str, str | None, bytes]]:
+        """Return for each member its name, the path it stands for, and what it holds."""
+        dataset = self.dataset
+        key = dataset.ids[row].replace(".", "_")
+        part = next((part for part, rows in (dataset.parts or {}).items() if row in rows), None)
+        label = int(dataset.labels[row])
+        about = {"id": dataset.ids[row], "label": label, "class": dataset.classes[label], "part": part}
+        yield f"{key}.json", None, json.dumps(about).encode()
+        for ending, place in dataset.sources(row).items():
+            yield f"{key}.{ending}", self._name(place), place.read_bytes()
+
+    def _name(self, place: Place) -> str:
+        return Path(str(place)).relative_to(str(self.root)).as_posix()
+
+    def _write(self, name: str, members: Iterator[tuple[str, str | None, bytes]]) -> int:
+        system, base = _system(self.out)
+        if system.exists(f"{base}/{name}.json"):
+            return 0
+        references: dict[str, Reference] = {}
+        written = 0
+        with _told(self.out):
+            system.makedirs(base, exist_ok=True)
+            with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+                for member, path, held in members:
+                    info = tarfile.TarInfo(member)
+                    info.size = len(held)
+                    tar.addfile(info, io.BytesIO(held))
+                    written = tar.offset
+                    if path is not None:
+                        references[path] = (f"{name}.tar", written - -(-len(held) // 512) * 512, len(held))
+            system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
+            system.pipe_file(f"{base}/{name}.json", json.dumps({"version": 1, "refs": references}).encode())
+        return written
+
+
+@contextmanager
+def _told(out: str) -> Iterator[None]:
+    """Say where it was that writing failed."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({reason(error)})") from None
+
+
+def _system(root: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it."""
+    try:
+        system, base = url_to_fs(root)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{root}: cannot be opened ({reason(error)})") from None
+    return system, str(base).rstrip("/")

@@ -174,7 +174,9 @@ def test_what_is_missing_is_counted_before_training(tmp_path):
     (tmp_path / "AudioWAV" / "1001_DFA_HAP_XX.wav").unlink()
     for frame in (tmp_path / "Image-01-FPS" / "1002_DFA_HAP_XX").iterdir():
         frame.unlink()
-    with pytest.raises(UserError, match=r"1001_DFA_HAP_XX\.wav: is missing, the first of 2 faults; .* cpsc data check crema-d --root"):
+    with pytest.raises(
+        UserError, match=r"1001_DFA_HAP_XX\.wav: is missing, the first of 2 faults; .* cpsc data check crema-d --root"
+    ):
         opened("crema-d", tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_every_recording_has_an_image_of_its_digit_and_no_image_serves_twice(mad
     dataset = AVDigitsConfig(root=str(made)).open()
     rows = np.arange(len(dataset))
     assert len(dataset) == 300
-    images, sounds = dataset.read("image", rows), dataset.read("audio", rows)
+    images, sounds = dataset.read("image", rows), dataset.inputs("audio", dataset.read("audio", rows))
     assert images.shape == (300, 1, 28, 28)
     assert sounds.shape == (300, 1, 32, 32)
     np.testing.assert_array_equal(images[:, 0, 0, 0], dataset.labels)

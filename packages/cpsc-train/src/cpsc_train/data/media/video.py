@@ -146,14 +146,15 @@ def _span(container: Any, path: Place) -> tuple[float, float]:
     stream = container.streams.video[0]
     if stream.width * stream.height > MOST_PIXELS:
         raise DataError(f"{path}: has frames of {stream.width} × {stream.height} pixels", "wrong size")
-    begins, ends = [], []
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            begins.append(float(packet.pts * packet.time_base))
-            ends.append(begins[-1] + float((packet.duration or 0) * packet.time_base))
-    if not begins:
+    packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+    if not packets:
         raise DataError(f"{path}: has no frames", "zero frames")
-    start, end = min(begins), max(ends)
+    begins = [float(packet.pts * packet.time_base) for packet in packets]
+    start, last = min(begins), max(begins)
+    gap = (
+        (last - start) / (len(begins) - 1) if len(begins) > 1 else 0.0
+    )  # some containers do not say how long one lasts
+    end = max(b + float((p.duration or 0) * p.time_base or gap) for b, p in zip(begins, packets, strict=True))
     if not 0 <= end - start <= LONGEST:
         raise DataError(f"{path}: lasts {end - start:.0f} s by its own times", "wrong time")
     stated = 0.0 if container.duration is None else container.duration / 1e6

@@ -124,7 +124,7 @@ def video(path: Path, seconds: float = 3.0, *, fps: int = 10, tone: float = 440.
 
 
 def crema_d_native(root: Path) -> Path:
-    for actor in range(1001, 1006):
+    for actor in range(1001, 1011):
         for emotion in ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG"):
             name = f"{actor}_DFA_{emotion}_XX"
             wav(root / "AudioWAV" / f"{name}.wav", seed=actor)

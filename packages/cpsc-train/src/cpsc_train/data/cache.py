@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import DataError, UserError, reason
 
 if TYPE_CHECKING:
     from cpsc_train.data.media.stored import Stored
@@ -77,6 +77,8 @@ class Cache:
 
     def read(self, modality: str, sample: str) -> NDArray[Any]:
         """Return an array without reading what is not looked at of it."""
+        if sample not in self._index[modality]:
+            raise DataError(f"data.cache {self._folder}: {sample} is not in it, since it was left out then", "missing")
         file, start, shape, kind = self._index[modality][sample]
         held = _mapped(str(self._folder / file))
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -129,8 +131,11 @@ def begin(folder: Path, dataset: Stored) -> None:
         raise UserError(f"{folder}: cannot be used for a cache ({reason(error)})") from None
 
 
-def write_chunk(folder: Path, dataset: Stored, number: int) -> int:
-    """Decode the samples of a chunk and write them; one that is there already is left alone. Return the bytes."""
+def write_chunk(folder: Path, dataset: Stored, number: int, kept: AbstractSet[str]) -> int:
+    """Decode the samples of a chunk that are kept, and write them. Return the bytes.
+
+    A chunk that is there already is left alone.
+    """
     written = 0
     for modality in dataset.decoded:
         name = folder / f"{modality}-{number:05d}"
@@ -139,7 +144,11 @@ def write_chunk(folder: Path, dataset: Stored, number: int) -> int:
         index: dict[str, tuple[int, list[int], str]] = {}
         partial = name.with_suffix(".partial")
         with partial.open("wb") as file:
-            for sample, array in _decoded(dataset, modality, number):
+            for row in chunks(len(dataset))[number]:
+                sample = dataset.ids[row]
+                if sample not in kept:
+                    continue
+                array = dataset.decode(modality, row)
                 index[sample] = (file.tell(), list(array.shape), array.dtype.str)
                 file.write(np.ascontiguousarray(array).tobytes())
                 file.write(b"\0" * (-file.tell() % 16))  # every array begins where any type may
@@ -150,8 +159,3 @@ def write_chunk(folder: Path, dataset: Stored, number: int) -> int:
         partial.write_text(json.dumps(index), encoding="utf-8")
         partial.replace(name.with_suffix(".json"))
     return written
-
-
-def _decoded(dataset: Stored, modality: str, number: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    for row in chunks(len(dataset))[number]:
-        yield dataset.ids[row], dataset.decode(modality, row)

@@ -148,7 +148,7 @@ class Kept(Dataset):
     """
 
     def __init__(self, dataset: Dataset, rows: Rows, dropped: Sequence[str]) -> None:
-        self._dataset, self._rows = dataset, rows
+        self.whole, self._rows = dataset, rows
         self.classes, self.modalities, self.notes = dataset.classes, dataset.modalities, dataset.notes
         self.ids = [dataset.ids[row] for row in rows]
         self.labels = dataset.labels[rows]
@@ -159,19 +159,19 @@ class Kept(Dataset):
 
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
         """Return the samples at `rows`."""
-        return self._dataset.read(modality, self._rows[rows])
+        return self.whole.read(modality, self._rows[rows])
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:
         """Return the samples at `rows` as training sees them."""
-        return self._dataset.augmented(modality, self._rows[rows], generators)
+        return self.whole.augmented(modality, self._rows[rows], generators)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return what the model is given."""
-        return self._dataset.inputs(modality, values)
+        return self.whole.inputs(modality, values)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample."""
-        return self._dataset.sources(int(self._rows[row]))
+        return self.whole.sources(int(self._rows[row]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cpsc_train.data import cache
-from cpsc_train.data.dataset import DataConfig, Dataset
+from cpsc_train.data.dataset import DataConfig, Dataset, Kept
 from cpsc_train.data.media.audio import read_sound
 from cpsc_train.data.media.clips import RATE, ClipConfig, Clips
 from cpsc_train.data.media.stored import Stored
@@ -42,14 +42,13 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
         As `DataConfig.open`; if the data set is not read from files, the disk is too small, or another cache is there.
     """
     dataset = config.open()
-    if not isinstance(dataset, Stored):
-        raise UserError(
-            f"{config.name}: its samples are in memory already, or a skip list is set: there is nothing to cache"
-        )
-    _refuse_small(out, _estimate(dataset))
-    cache.begin(out, dataset)
-    chunks = len(cache.chunks(len(dataset)))
-    return _sum(_Chunk(out, dataset), chunks, workers, advance)
+    whole = _whole(dataset)
+    if not isinstance(whole, Stored):
+        raise UserError(f"{config.name}: its samples are in memory already: there is nothing to cache")
+    kept = frozenset(dataset.ids)
+    _refuse_small(out, _estimate(whole, [row for row, sample in enumerate(whole.ids) if sample in kept]))
+    cache.begin(out, whole)
+    return _sum(_Chunk(out, whole, kept), len(cache.chunks(len(whole))), workers, advance)
 
 
 def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = nothing) -> int:
@@ -83,11 +82,13 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
 
     with noted() as lists:
         dataset = config.open()
-    if not isinstance(dataset, Clips) or not isinstance(config, ClipConfig):
+    whole = _whole(dataset)
+    if not isinstance(whole, Clips) or not isinstance(config, ClipConfig):
         raise UserError(f"{config.name}: only recordings with sound and frames can be taken apart")
     _refuse_small(out, 40_000 * len(dataset))
-    work = _Extraction(out, dataset, *config.DERIVED)
-    done = _sum(work, len(dataset), workers, advance)
+    kept = frozenset(dataset.ids)
+    rows = tuple(row for row, sample in enumerate(whole.ids) if sample in kept)
+    done = _sum(_Extraction(out, whole, rows, *config.DERIVED), len(rows), workers, advance)
     for place in lists:
         (out / place.name).write_bytes(place.read_bytes())
     return done
@@ -132,10 +133,11 @@ def write_splits(config: DataConfig, splits: SplitConfig, out: Path, by: By) -> 
 class _Chunk:
     out: Path
     dataset: Stored
+    kept: frozenset[str]
 
     def __call__(self, number: int) -> int:
         try:
-            return cache.write_chunk(self.out, self.dataset, number)
+            return cache.write_chunk(self.out, self.dataset, number, self.kept)
         except OSError as error:
             raise UserError(f"{self.out}: cannot be written ({reason(error)})") from None
 
@@ -146,10 +148,12 @@ class _Extraction:
 
     out: Path
     dataset: Clips
+    rows: tuple[int, ...]
     sound: str
     frames: str
 
-    def __call__(self, row: int) -> int:
+    def __call__(self, number: int) -> int:
+        row = self.rows[number]
         name = self.dataset.ids[row]
         sound, frames = self.out / self.sound / f"{name}.wav", self.out / self.frames / name
         clip = self.dataset.clip(row)
@@ -193,10 +197,14 @@ def _some(samples: int) -> list[int]:
     return [int(row) for row in np.unique(np.linspace(0, samples - 1, min(samples, TRIED)).astype(int))]
 
 
-def _estimate(dataset: Stored) -> int:
-    """Return about how many bytes all decoded samples take, by looking at a few."""
-    sizes = [sum(dataset.decode(m, row).nbytes for m in dataset.decoded) for row in _some(len(dataset))]
-    return round(float(np.mean(sizes)) * len(dataset))
+def _whole(dataset: Dataset) -> Dataset:
+    return dataset.whole if isinstance(dataset, Kept) else dataset
+
+
+def _estimate(dataset: Stored, rows: list[int]) -> int:
+    """Return about how many bytes the decoded samples take, by looking at a few."""
+    sizes = [sum(dataset.decode(m, rows[k]).nbytes for m in dataset.decoded) for k in _some(len(rows))]
+    return round(float(np.mean(sizes)) * len(rows))
 
 
 def _size(dataset: Dataset, row: int) -> int:

@@ -17,6 +17,8 @@ from cpsc_train.models import FUSED
 
 OVERALL = "all"
 """The column of the mean over clean and noisy conditions; conditions with a missing modality are not in it."""
+BESIDE = 3
+"""Variants that stand beside one another on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,28 @@ def summarise(results: Results, part: str) -> Summary:
 
 
 def console_table(results: Results) -> Table:
-    """Return a table for a terminal: test accuracy by variant."""
+    """Return a table for a terminal: test accuracy, a row a condition or, of more than `BESIDE` variants, a row each.
+
+    The rows of many variants hold the figures that they are compared by; all others are in the files.
+    """
     summary = summarise(results, "test")
-    shown = ["clean " + FUSED, *(c for c in summary.columns if not c.startswith("clean ")), f"{OVERALL}, difference"]
+    difference = f"{OVERALL}, difference"
     seeds = len(next(iter(summary.values.values())))
     table = Table(title=f"Test, %, mean ± sd of {seeds} runs; difference with 95 % interval", title_justify="left")
-    table.add_column("variant")
-    for name in shown:
-        table.add_column(name, justify="right")
-    for variant, cells in _rows(summary):
-        table.add_row(variant, *(cells[name] for name in shown))
+    rows = _rows(summary)
+    if len(rows) > BESIDE:
+        shown = ["clean " + FUSED, OVERALL, difference, "coverage", "seconds"]
+        table.add_column("variant")
+        for name in shown:
+            table.add_column(name, justify="right")
+        for variant, cells in rows:
+            table.add_row(variant, *(cells[name] for name in shown))
+        return table
+    table.add_column("condition")
+    for variant, _ in rows:
+        table.add_column(variant, justify="right")
+    for name in (*summary.columns, *([difference] if len(rows) > 1 else [])):
+        table.add_row(name, *(cells[name] for _, cells in rows))
     return table
 
 

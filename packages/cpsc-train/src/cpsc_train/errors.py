@@ -38,8 +38,9 @@ def reason(error: BaseException) -> str:
     >>> reason(OSError(28, "No space left on device")), reason(KeyError("w")), reason(MemoryError())
     ('No space left on device', "KeyError: 'w'", 'MemoryError')
     """
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    told = getattr(error, "strerror", None)
+    if isinstance(told, str) and told:
+        return told
     text = next(iter(str(error).splitlines()), "")
     if isinstance(error, (RuntimeError, ValueError, OSError)) and text:
         return text

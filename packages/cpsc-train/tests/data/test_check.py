@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from cpsc_train.cli import main
 from cpsc_train.data import DataConfig, SplitConfig
 from cpsc_train.data.check import balance, check
+from cpsc_train.data.parallel import each
 from cpsc_train.errors import UserError
 
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)
@@ -158,3 +161,16 @@ def test_data_in_order_is_said_to_be(capsys):
     out = capsys.readouterr().out
     assert "nothing is wrong" in out
     assert "2,000" in out
+
+
+def dies_at_two(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_process_that_dies_names_what_it_was_at():
+    done = []
+    with pytest.raises(UserError, match="a process died at c: a file there makes its decoder die, or memory ran out"):
+        done += [number for number, _ in each(dies_at_two, list("abcd"), 2)]
+    assert sorted(number for number, _ in each(dies_at_two, list("ab"), 2)) == [0, 1]

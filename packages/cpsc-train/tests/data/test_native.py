@@ -14,7 +14,7 @@ from cpsc_train.data.adapters import sun_rgbd
 from cpsc_train.data.media.audio import read_sound
 from cpsc_train.data.media.depth import hha
 from cpsc_train.data.media.images import read_deep
-from cpsc_train.data.media.video import Video
+from cpsc_train.data.media.video import Video, every
 from cpsc_train.errors import UserError
 
 pytest.importorskip("PIL", reason="images are read by Pillow")
@@ -79,9 +79,9 @@ def test_frames_are_those_of_their_time(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     layouts.video(path, seconds=4.0)
     frames = Video(path, fps=2.0)
-    assert frames.count() == 8
+    assert len(frames.at(every)) == 8
     order = [5, 0, 7, 2]
-    shades = [float(np.asarray(image).mean()) for image in frames.at(order)]
+    shades = [float(np.asarray(image).mean()) for image in frames.at(lambda _: order)]
     expected = [255 * (k + 0.5) / 8 for k in order]
     np.testing.assert_allclose(shades, expected, atol=255 / 40 + 4)  # a frame is a fortieth of the time
 
@@ -104,7 +104,7 @@ def test_a_video_without_sound_or_frames(tmp_path):
     layouts.wav(tmp_path / "a.wav")
     (tmp_path / "a.mp4").write_bytes((tmp_path / "a.wav").read_bytes())
     with pytest.raises(UserError, match=r"a\.mp4: has no frames"):
-        Video(tmp_path / "a.mp4", 1.0).count()
+        Video(tmp_path / "a.mp4", 1.0).at(every)
 
 
 def test_a_video_that_is_cut_off(tmp_path):
@@ -112,7 +112,7 @@ def test_a_video_that_is_cut_off(tmp_path):
     whole = (tmp_path / "a.flv").read_bytes()
     (tmp_path / "a.flv").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"a\.flv: is cut off: .* of 6\.\d s are there"):
-        Video(tmp_path / "a.flv", 1.0).count()
+        Video(tmp_path / "a.flv", 1.0).at(every)
 
 
 def test_the_event_of_ave_is_cut_out(natives):

@@ -97,7 +97,8 @@ def check(
     contents: dict[str, dict[str, str]] = {}
     done = 0
     notes = list(dataset.notes)
-    for _, (found, odd, hashes) in each(_Reading(dataset), -(-len(dataset) // ROWS), workers):
+    names = [f"one of {ROWS} samples from {dataset.ids[row]} on" for row in range(0, len(dataset), ROWS)]
+    for _, (found, odd, hashes) in each(_Reading(dataset), names, workers):
         for place, error in found.items():
             faults.setdefault(place, error)
         notes += odd

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -13,40 +14,55 @@ T = TypeVar("T")
 _work: list[Callable[[int], Any]] = []
 
 
-def each(work: Callable[[int], T], count: int, workers: int) -> Iterator[tuple[int, T]]:
-    """Return ``(number, work(number))`` for each number below `count`, as they are done.
+def each(work: Callable[[int], T], names: Sequence[str], workers: int) -> Iterator[tuple[int, T]]:
+    """Return ``(number, work(number))`` for each name, as they are done.
 
     Parameters
     ----------
     work
-        What to do; every process is given it once.
-    count
-        How many times.
+        What to do with a number; every process is given it once.
+    names
+        What each number stands for, for messages.
     workers
         Processes; 0 works here, in order.
 
     Raises
     ------
     UserError
-        What `work` raises, and if a process dies.
+        What `work` raises; and if a process dies, as a damaged file can make a decoder die: with the name of what it
+        was at.
     """
     if workers == 0:
-        yield from ((number, work(number)) for number in range(count))
+        yield from ((number, work(number)) for number in range(len(names)))
         return
+    left = set(range(len(names)))
+    try:
+        for number, result in _pooled(work, sorted(left), workers):
+            left.discard(number)
+            yield number, result
+    except BrokenProcessPool:  # which does not say at what: each of those that are left is given a process of its own
+        for number in sorted(left):
+            try:
+                yield from _pooled(work, [number], 1)
+            except BrokenProcessPool:
+                raise UserError(
+                    f"a process died at {names[number]}: a file there makes its decoder die, or memory ran out: then "
+                    "lower --workers"
+                ) from None
+
+
+def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Iterator[tuple[int, T]]:
     with ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,)) as pool:
-        waiting = {pool.submit(_do, number): number for number in range(count)}
+        waiting = {pool.submit(_do, number): number for number in numbers}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that reads samples died: if memory ran out, lower --workers; if not, --workers 0 shows where"
-            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(work: Callable[[int], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
     _work[:] = [work]
 
 

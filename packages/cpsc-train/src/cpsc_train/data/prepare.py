@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from cpsc_train.data.dataset import DataConfig, Dataset, Kept
 from cpsc_train.data.media.audio import read_sound
 from cpsc_train.data.media.clips import RATE, ClipConfig, Clips
 from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.media.video import every
 from cpsc_train.data.parallel import each
 from cpsc_train.data.shards import Packing
 from cpsc_train.data.splits import SplitConfig, Splits, by_group, rows_by_part
@@ -48,7 +49,8 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
     kept = frozenset(dataset.ids)
     _refuse_small(out, _estimate(whole, [row for row, sample in enumerate(whole.ids) if sample in kept]))
     cache.begin(out, whole)
-    return _sum(_Chunk(out, whole, kept), len(cache.chunks(len(whole))), workers, advance)
+    names = [f"one of {len(rows)} samples from {whole.ids[rows[0]]} on" for rows in cache.chunks(len(whole))]
+    return _sum(_Chunk(out, whole, kept), names, workers, advance)
 
 
 def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = nothing) -> int:
@@ -63,7 +65,7 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = n
     if "://" not in out:
         sizes = [_size(packing.dataset, row) for row in _some(len(packing.dataset))]
         _refuse_small(Path(out), round(float(np.mean(sizes)) * len(packing.dataset)))
-    written = _sum(packing.write, packing.count, workers, advance)
+    written = _sum(packing.write, [f"tar file {number}" for number in range(packing.count)], workers, advance)
     packing.finish()
     return written
 
@@ -88,7 +90,8 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
     _refuse_small(out, 40_000 * len(dataset))
     kept = frozenset(dataset.ids)
     rows = tuple(row for row, sample in enumerate(whole.ids) if sample in kept)
-    done = _sum(_Extraction(out, whole, rows, *config.DERIVED), len(rows), workers, advance)
+    names = [whole.ids[row] for row in rows]
+    done = _sum(_Extraction(out, whole, rows, *config.DERIVED), names, workers, advance)
     for place in lists:
         (out / place.name).write_bytes(place.read_bytes())
     return done
@@ -164,7 +167,7 @@ class _Extraction:
                 partial = frames.with_name(f"{name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
-                for k, image in enumerate(clip.frames.at(range(clip.frames.count()))):
+                for k, image in enumerate(clip.frames.at(every)):
                     image.save(partial / f"{k:05d}.jpg", quality=QUALITY)
                 partial.replace(frames)
         except OSError as error:
@@ -185,11 +188,11 @@ def _write_sound(path: Path, samples: Any, rate: int) -> None:
     partial.replace(path)
 
 
-def _sum(work: Callable[[int], int], count: int, workers: int, advance: Advance) -> int:
+def _sum(work: Callable[[int], int], names: Sequence[str], workers: int, advance: Advance) -> int:
     total = 0
-    for done, (_, amount) in enumerate(each(work, count, workers), 1):
+    for done, (_, amount) in enumerate(each(work, names, workers), 1):
         total += amount
-        advance(done, count)
+        advance(done, len(names))
     return total
 
 

@@ -78,7 +78,7 @@ class Row:
         with open_hdf5(str(self.file)) as held:
             try:
                 values = np.asarray(held[name][self.row])
-            except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
+            except Exception as error:  # a damaged file can make the reader fail in any way
                 raise DataError(
                     f"{self.file}: {name} of scene {self.row + 1} cannot be read ({reason(error)})"
                 ) from None
@@ -117,7 +117,7 @@ def _types(file: Path) -> list[str]:
                 "".join(map(chr, np.asarray(held[cell]).ravel())) for cell in np.asarray(held["sceneTypes"]).ravel()
             ]
             rows = {name: held[name].shape[0] for name in ("images", "depths")}
-        except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError, MemoryError) as error:
+        except Exception as error:  # a damaged file can make the reader fail in any way
             raise DataError(
                 f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
             ) from None
@@ -132,9 +132,8 @@ def _types(file: Path) -> list[str]:
 
 def _parts(file: Place, rows: int) -> list[str]:
     held = load(file, ["trainNdxs", "testNdxs"])
-    numbers = {part: np.asarray(held[name]).ravel() for name, part in (("trainNdxs", "train"), ("testNdxs", "test"))}
-    every = np.concatenate(list(numbers.values()))
-    if sorted(every.tolist()) != list(range(1, rows + 1)):
+    train, test = held["trainNdxs"], held["testNdxs"]
+    if sorted([*train, *test], key=str) != sorted(range(1, rows + 1), key=str):
         raise DataError(f"{file}: trainNdxs and testNdxs must hold each of 1…{rows} once", "bad file")
-    test = set(numbers["test"].tolist())
-    return ["test" if row in test else "train" for row in range(1, rows + 1)]
+    tested = set(test)
+    return ["test" if row in tested else "train" for row in range(1, rows + 1)]

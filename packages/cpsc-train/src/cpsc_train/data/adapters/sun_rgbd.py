@@ -13,7 +13,7 @@ from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import Camera, Metres
 from cpsc_train.data.media.files import Place, check_root, read_text
-from cpsc_train.data.media.matlab import cells, load
+from cpsc_train.data.media.matlab import load
 from cpsc_train.data.media.rgbd import Scene, SceneConfig, Scenes, Separate, derived
 from cpsc_train.data.media.video import listed
 from cpsc_train.errors import DataError, UserError
@@ -110,7 +110,7 @@ def _official(path: Place) -> dict[str, str]:
     held = load(path, ["alltrain", "alltest"])
     found: dict[str, str] = {}
     for variable, part in (("alltrain", "train"), ("alltest", "test")):
-        for text in cells(held[variable], path):
+        for text in map(str, held[variable]):
             name = text.replace("\\", "/").rpartition("SUNRGBD/")[2].strip("/")
             if found.setdefault(name, part) != part:
                 raise DataError(f"{path}: {name!r} is in both parts", "id in two splits")

@@ -15,7 +15,7 @@ from cpsc_train.data.media.audio import log_spectrogram, read_sound, resample, t
 from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
 from cpsc_train.data.media.stored import Stored, StoredConfig
-from cpsc_train.data.media.video import Frames, Pictures, Video, listed
+from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.errors import DataError, UserError
 
@@ -145,7 +145,7 @@ class Clips(Stored):
         """Return the waveform of the stretch that counts, (samples,), or all frames of the recording, (n, h, w, 3)."""
         clip = self._clips[row]
         if modality == "video":
-            pictures = [np.asarray(image) for image in clip.frames.at(range(clip.frames.count()))]
+            pictures = [np.asarray(image) for image in clip.frames.at(every)]
             if len({picture.shape for picture in pictures}) > 1:
                 raise DataError(f"{clip.name}: its frames are not all of one size", "wrong size")
             return np.stack(pictures)
@@ -189,16 +189,18 @@ class Clips(Stored):
     def _chosen(self, row: int, places: NDArray[np.float64]) -> list[Image]:
         """Return one frame of each of the equal stretches, at `places` in [0, 1) of it."""
         clip = self._clips[row]
-        held = self.held("video", row) if self.cached else None
-        count = clip.frames.count() if held is None else len(held)
-        share = (np.arange(len(places)) + places) / len(places)
-        at = (clip.start + share * (clip.end - clip.start)) * count
-        chosen = [min(int(place), count - 1) for place in at]
-        if held is None:
-            return clip.frames.at(chosen)
+
+        def choose(count: int) -> list[int]:
+            share = (np.arange(len(places)) + places) / len(places)
+            at = (clip.start + share * (clip.end - clip.start)) * count
+            return [min(int(place), count - 1) for place in at]
+
+        if not self.cached:
+            return clip.frames.at(choose)
         from PIL import Image  # noqa: PLC0415  # an extra
 
-        return [Image.fromarray(np.asarray(held[k])) for k in chosen]
+        held = self.held("video", row)
+        return [Image.fromarray(np.asarray(held[k])) for k in choose(len(held))]
 
 
 @dataclass(frozen=True)

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import io
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.errors import DataError, UserError, reason
 
+READER = Path(__file__).with_name("read_matlab.py")
+LONGEST = 60
+"""Seconds that reading a list may take."""
 
-def load(path: Place, names: Sequence[str]) -> dict[str, Any]:
-    """Return variables of a file of version 5.
+
+def load(path: Place, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return variables of a file of version 5, flat: numbers, or the strings of a cell array.
 
     Raises
     ------
     DataError
         If it is missing, damaged, or lacks one.
     """
-    from scipy.io import loadmat  # noqa: PLC0415  # slow to import, and seldom needed
-
     held = read_bytes(path)
     try:
-        found = dict(loadmat(io.BytesIO(held), variable_names=list(names)))
-    except Exception as error:  # a damaged file can make the reader fail in any way
-        raise DataError(f"{path}: is not a readable file of MATLAB ({reason(error)})") from None
+        done = subprocess.run(  # noqa: S603  # our own program
+            [sys.executable, "-P", str(READER), *names], input=held, capture_output=True, timeout=LONGEST, check=False
+        )
+        found: dict[str, list[Any]] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"{path}: is not a readable file of MATLAB (reading took {LONGEST} s)") from None
+    except ValueError:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
+        raise DataError(f"{path}: is not a readable file of MATLAB ({said[-1]})") from None
     for name in names:
         if name not in found:
             raise DataError(f"{path}: has no variable {name!r}", "bad file")
     return found
-
-
-def cells(values: Any, path: Place) -> list[str]:
-    """Return the strings of a cell array."""
-    try:
-        return [str(np.asarray(cell).ravel()[0]) for cell in np.asarray(values).ravel()]
-    except IndexError:
-        raise DataError(f"{path}: must hold strings, and has an empty cell", "bad file") from None
 
 
 def open_hdf5(path: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,14 +24,20 @@ LONGEST = 3600.0
 """Seconds that a header may state; a longer time is not believed."""
 
 
+Choose = Callable[[int], Sequence[int]]
+"""From the number of frames there are, at least 1, to which are wanted, each in [0, number)."""
+
+
 class Frames(Protocol):
     """The frames of a recording that may be looked at, in order of time."""
 
-    def count(self) -> int:
-        """Return how many there are, at least 1."""
+    def at(self, choose: Choose) -> list[Image]:
+        """Return the chosen ones."""
 
-    def at(self, chosen: Sequence[int]) -> list[Image]:
-        """Return the chosen ones, each number in [0, count)."""
+
+def every(count: int) -> Sequence[int]:
+    """Choose all frames."""
+    return range(count)
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,9 @@ class Pictures:
 
     files: tuple[Place, ...]
 
-    def count(self) -> int:
-        """Return how many there are."""
-        return len(self.files)
-
-    def at(self, chosen: Sequence[int]) -> list[Image]:
+    def at(self, choose: Choose) -> list[Image]:
         """Return the chosen ones."""
-        return [read_image(self.files[k]) for k in chosen]
+        return [read_image(self.files[k]) for k in choose(len(self.files))]
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,16 @@ class Video:
     path: Place
     fps: float
 
-    def count(self) -> int:
-        """Return how many there are; a video that is shorter than 1/fps seconds has one."""
-        with _opened(self.path) as container:
-            return _count(*_span(container, self.path), self.fps)
+    def at(self, choose: Choose) -> list[Image]:
+        """Return the chosen ones; a video that is shorter than 1/fps seconds has one.
 
-    def at(self, chosen: Sequence[int]) -> list[Image]:
-        """Return the chosen ones; decodes from the key frame before each, so O(seconds between key frames)."""
+        Decodes from the key frame before each, so O(frames between key frames).
+        """
         with _opened(self.path) as container:
             start, end = _span(container, self.path)
-            count = _count(start, end, self.fps)
+            chosen = choose(max(1, int((end - start) * self.fps + 1e-6)))
             length = min(1 / self.fps, end - start)
-            found = _shown(container, {k: start + (k + 0.5) * length for k in chosen if k < count}, self.path)
+            found = _shown(container, {k: start + (k + 0.5) * length for k in chosen}, self.path)
         return [found[k] for k in chosen]
 
 
@@ -135,7 +135,7 @@ def _opened(path: Place) -> Iterator[Any]:
             yield container
     except UserError:
         raise
-    except (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError, MemoryError, OverflowError) as error:
+    except Exception as error:  # a damaged file can make the decoders fail in any way
         raise DataError(f"{path}: is not a readable video ({reason(error)})") from None
 
 
@@ -161,10 +161,6 @@ def _span(container: Any, path: Place) -> tuple[float, float]:
     if end - start + 0.5 < 0.9 * stated <= LONGEST:
         raise DataError(f"{path}: is cut off: {end - start:.1f} of {stated:.1f} s are there", "truncated")
     return start, max(end, start + 1e-3)
-
-
-def _count(start: float, end: float, fps: float) -> int:
-    return max(1, int((end - start) * fps + 1e-6))
 
 
 def _shown(container: Any, times: dict[int, float], path: Place) -> dict[int, Image]:

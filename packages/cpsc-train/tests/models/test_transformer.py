@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cpsc_train.data import Modality
-from cpsc_train.data.media.tokens import HASHED, START, hashed_words, pretrained
+from cpsc_train.data.media.tokens import HASHED, START, HashedWords, Pretrained
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.transformer import TransformerConfig
 
@@ -102,24 +102,24 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
 
 
 def test_a_local_tokenizer(folder, tmp_path):
-    tokenize, vocabulary = pretrained(folder, 6)
-    assert vocabulary == len(WORDS)
+    tokenize = Pretrained(folder, 6)
+    assert tokenize.vocabulary == len(WORDS)
     assert tokenize("Good dog").tolist() == [2, 5, 7, 3, 0, 0]
     assert len(tokenize("good " * 50)) == 6
     with pytest.raises(UserError, match="no such folder of a tokenizer"):
-        pretrained(tmp_path / "absent", 6)
+        Pretrained(tmp_path / "absent", 6)
     with pytest.raises(UserError, match="holds no readable tokenizer"):
-        pretrained(tmp_path, 6)
+        Pretrained(tmp_path, 6)
 
 
 def test_hashed_words():
-    tokenize, vocabulary = hashed_words(8)
-    assert vocabulary == HASHED
+    tokenize = HashedWords(8)
+    assert tokenize.vocabulary == HASHED
     tokens = tokenize("Grüße, 犬!")
     assert tokens.dtype == np.int64
     assert tokens[0] == START
     assert (tokens[1:5] > START).all()
     assert (tokens[5:] == 0).all()
-    assert (tokens < vocabulary).all()
+    assert (tokens < HASHED).all()
     assert tokenize("").tolist() == [START, *[0] * 7]
     assert len(tokenize("a " * 99)) == 8

@@ -118,7 +118,7 @@ class Dataset(ABC):
         return self.read(modality, rows)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return what the model is given of what `read` or `augmented` returned: (n, *shape) float32, of text int64.
+        """Return what the model is given of what `read` or `augmented` returned, ``(n, *shape)``.
 
         The same values, unless an adapter says otherwise: of a waveform its spectrogram, of a text its tokens.
         """

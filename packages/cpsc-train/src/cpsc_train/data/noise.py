@@ -116,7 +116,7 @@ class Noise:
         Parameters
         ----------
         values
-            (n, *shape) in the modality's own units.
+            ``(n, *shape)`` in the modality's own units.
         ids
             n sample names.
         modality, scale

@@ -27,7 +27,7 @@ import torch
 
 from cpsc_train import RunConfig, train
 from cpsc_train.config import apply_overrides
-from cpsc_train.data import Loader, Preprocessing, Shuffled, prepare
+from cpsc_train.data import Loader, Preprocessing, Shuffled, preparation
 from cpsc_train.data.adapters.crema_d import CLASSES, CremaDConfig
 from cpsc_train.data.dataset import Spectrum
 from cpsc_train.data.media.audio import log_spectrogram
@@ -62,9 +62,9 @@ def forms(root: Path, work: Path) -> dict[str, CremaDConfig]:
     native = CremaDConfig(root=str(root), split="stratified", frames=3)
     told = []
     for name, job in (
-        ("taken out", lambda: prepare.extract(native, work / "out", workers=2)),
-        ("cache", lambda: prepare.fill_cache(native, work / "cache", workers=2)),
-        ("tar files", lambda: prepare.pack(native, str(work / "tar"), workers=2)),
+        ("taken out", lambda: preparation.extract(native, work / "out", workers=2)),
+        ("cache", lambda: preparation.fill_cache(native, work / "cache", workers=2)),
+        ("tar files", lambda: preparation.pack(native, str(work / "tar"), workers=2)),
     ):
         began = time.perf_counter()
         job()

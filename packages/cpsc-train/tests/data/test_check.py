@@ -11,8 +11,8 @@ import pytest
 
 from cpsc_train.cli import main
 from cpsc_train.data import DataConfig, SplitConfig
-from cpsc_train.data.check import balance, check
-from cpsc_train.data.parallel import each
+from cpsc_train.data.preparation import balance, check
+from cpsc_train.data.preparation.work import each
 from cpsc_train.errors import UserError
 
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)

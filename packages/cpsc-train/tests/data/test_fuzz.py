@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cpsc_train.data import DataConfig
 from cpsc_train.data.adapters.nyu_depth_v2 import LABELED
 from cpsc_train.data.faults import Faults, read_skip_list
-from cpsc_train.data.media.audio import read_sound
 from cpsc_train.data.media.files import fields, read_list
 from cpsc_train.data.media.images import read_deep, read_image
 from cpsc_train.data.media.matlab import load
+from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
 from cpsc_train.errors import UserError
 

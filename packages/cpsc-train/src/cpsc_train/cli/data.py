@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cpsc_train.data import DataConfig, SplitConfig
-    from cpsc_train.data.check import Checked
+    from cpsc_train.data.preparation import Checked
 
 EXAMPLES = """\
 Look at a data set before training, or make of it what trains faster.
@@ -95,8 +95,8 @@ class Data:
         return (os.cpu_count() or 1) if self.workers is None else self.workers
 
     def _check(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
-        from cpsc_train.data.check import check  # noqa: PLC0415
         from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415
+        from cpsc_train.data.preparation import check  # noqa: PLC0415
 
         with _progress(console, "reading samples") as advance:
             found = check(config, splits, workers=self._processes(), by_group=self.by_speaker, advance=advance)
@@ -112,31 +112,31 @@ class Data:
         return 2 if found.faults else 0
 
     def _prepare(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
-        from cpsc_train.data import prepare  # noqa: PLC0415
+        from cpsc_train.data import preparation  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
 
         if not any((self.extract, self.cache, self.shards, self.splits)):
             raise UserError("cpsc data prepare needs at least one of --extract, --cache, --shards, --splits")
         workers = self._processes()
         if self.splits is not None:
-            found = prepare.write_splits(config, splits, self.splits, self.by)
+            found = preparation.write_splits(config, splits, self.splits, self.by)
             sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items())
             console.print(f"{self.splits}: {sizes}; to train on it: --set splits.file={self.splits}", soft_wrap=True)
         if self.extract is not None:
             with _progress(console, "taking recordings apart") as advance:
-                count = prepare.extract(config, self.extract, workers=workers, advance=advance)
+                count = preparation.extract(config, self.extract, workers=workers, advance=advance)
             console.print(
                 f"{count:,} recordings are in {self.extract}; to train on them: --root {self.extract}", soft_wrap=True
             )
         if self.cache is not None:
             with _progress(console, "decoding") as advance:
-                size = prepare.fill_cache(config, self.cache, workers=workers, advance=advance)
+                size = preparation.fill_cache(config, self.cache, workers=workers, advance=advance)
             console.print(
                 f"{size / 1e6:,.1f} MB written; to train on them: --set data.cache={self.cache}", soft_wrap=True
             )
         if self.shards is not None:
             with _progress(console, "packing") as advance:
-                size = prepare.pack(config, self.shards, workers=workers, advance=advance)
+                size = preparation.pack(config, self.shards, workers=workers, advance=advance)
             console.print(f"{size / 1e6:,.1f} MB written; to train on them: --root {self.shards}", soft_wrap=True)
         return 0
 
@@ -171,7 +171,7 @@ def _progress(console: Console, what: str) -> Any:
 def _tell(found: Checked, console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    from cpsc_train.data.check import balance, kinds  # noqa: PLC0415
+    from cpsc_train.data.preparation.check import balance, kinds  # noqa: PLC0415
 
     counts = found.counts()
     table = Table(title="Samples by class and part", title_justify="left")

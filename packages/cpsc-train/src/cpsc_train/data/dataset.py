@@ -174,6 +174,11 @@ class Kept(Dataset):
         return self.whole.sources(int(self._rows[row]))
 
 
+def whole_of(dataset: Dataset) -> Dataset:
+    """Return the data set that some rows were kept of, or the data set itself."""
+    return dataset.whole if isinstance(dataset, Kept) else dataset
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Choice):
     """Options of a data set, and the way to open it."""

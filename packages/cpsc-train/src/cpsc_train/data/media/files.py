@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from cpsc_train.data.faults import Faults
+from cpsc_train.data.media.packed import open_packed
 from cpsc_train.errors import DataError, UserError, reason
 
 LFS = b"version https://git-lfs"
@@ -61,8 +62,6 @@ def check_root(root: str) -> Place:
     UserError
         If it is not there.
     """
-    from cpsc_train.data.shards import open_packed  # noqa: PLC0415  # packing knows data sets, which know this module
-
     packed = open_packed(root)
     if packed is not None:
         return packed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.cache import Cache
 from cpsc_train.data.dataset import DataConfig, Dataset, Rows
+from cpsc_train.data.media.cache import FORMAT, Cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,15 @@ class Stored(Dataset):
             If it was filled with other options, or is not complete.
         """
         if folder is not None:
-            self._cache = Cache.open(folder, self)
+            self._cache = Cache.open(folder, self.cache_key(), len(self), self.decoded)
+
+    def decoding(self) -> dict[str, Any]:
+        """Return what the content of a cache depends on beside the samples."""
+        return {"format": FORMAT} | {modality: self.recipe(modality) for modality in self.decoded}
+
+    def cache_key(self) -> str:
+        """Return a hash of all that the content of a cache depends on: options of the decoding, and the samples."""
+        return hashlib.sha256(json.dumps([self.decoding(), list(self.ids)]).encode()).hexdigest()
 
     @property
     def cached(self) -> bool:

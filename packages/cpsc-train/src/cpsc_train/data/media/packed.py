@@ -8,28 +8,18 @@ read through fsspec, so that nothing is copied to a disk, and order, augmentatio
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from fsspec.core import url_to_fs
 
 from cpsc_train.errors import UserError, reason
 
-if TYPE_CHECKING:
-    from cpsc_train.data.dataset import DataConfig, Dataset
-    from cpsc_train.data.media.files import Place
-
 INDEX = "index.json"
-SAMPLES = 256
-"""Samples a tar file."""
 Reference = tuple[str, int, int]
 """Tar file, first byte, number of bytes."""
 
@@ -67,7 +57,7 @@ class Store:
             raise FileNotFoundError(path)
         shard, start, size = self.references[path]
         if os.getpid() not in self._systems:  # connections do not survive a fork
-            self._systems[os.getpid()] = _system(self.root)
+            self._systems[os.getpid()] = open_store(self.root)
         system, base = self._systems[os.getpid()]
         try:
             held = system.cat_file(f"{base}/{shard}", start=start, end=start + size)
@@ -151,7 +141,7 @@ def open_packed(root: str) -> Packed | None:
     remote = "://" in root
     if not remote and not (Path(root) / INDEX).is_file():
         return None
-    system, base = _system(root)
+    system, base = open_store(root)
     try:
         table = json.loads(system.cat_file(f"{base}/{INDEX}"))
         references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
@@ -165,123 +155,7 @@ def open_packed(root: str) -> Packed | None:
     return Packed(Store(root.rstrip("/"), references))
 
 
-@dataclass(frozen=True)
-class Packing:
-    """What is packed, and where to.
-
-    Parameters
-    ----------
-    dataset
-        What is packed.
-    root
-        The folder that it was read from.
-    lists
-        Files of the data set as a whole.
-    out
-        A folder, or an address.
-    """
-
-    dataset: Dataset
-    root: Place
-    lists: tuple[Place, ...]
-    out: str
-
-    @classmethod
-    def of(cls, config: DataConfig, out: str) -> Packing:
-        """Open a data set, and note which files it is opened from.
-
-        Raises
-        ------
-        UserError
-            As `DataConfig.open`; or if its samples are not files, or it is packed already.
-        """
-        from cpsc_train.data.media.files import check_root, noted  # noqa: PLC0415  # which opens packed ones
-
-        root = check_root(config.root) if hasattr(config, "root") else None
-        if root is None:
-            raise UserError(f"{config.name} is embedded: there is nothing to pack")
-        if isinstance(root, Packed):
-            raise UserError(f"{root} is packed already")
-        with noted() as lists:
-            dataset = config.open()
-        of_samples = {str(place) for row in range(len(dataset)) for place in dataset.sources(row).values()}
-        if not of_samples:
-            raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
-        return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out)
-
-    @property
-    def count(self) -> int:
-        """Number of tar files of samples."""
-        return -(-len(self.dataset) // SAMPLES)
-
-    def write(self, number: int) -> int:
-        """Write a tar file of samples and then its index; one that is there already is left alone. Return the bytes.
-
-        Samples are in an order drawn once, so that who reads a file from its beginning meets all classes.
-        """
-        order = np.random.default_rng(0).permutation(len(self.dataset))
-        name = f"samples-{number:05d}"
-        rows = order[number * SAMPLES : (number + 1) * SAMPLES]
-        return self._write(name, (member for row in rows for member in self._members(int(row))))
-
-    def finish(self) -> None:
-        """Write the files of the data set as a whole, and the index, which makes the packed data set readable."""
-        self._write(
-            "lists", ((f"lists/{self._name(place)}", self._name(place), place.read_bytes()) for place in self.lists)
-        )
-        system, base = _system(self.out)
-        names = ["lists", *(f"samples-{number:05d}" for number in range(self.count))]
-        references: dict[str, Reference] = {}
-        for name in names:
-            references |= json.loads(system.cat_file(f"{base}/{name}.json"))["refs"]
-        with _told(self.out):
-            system.pipe_file(f"{base}/{INDEX}", json.dumps({"version": 1, "refs": references}).encode())
-
-    def _members(self, row: int) -> Iterator[tuple[str, str | None, bytes]]:
-        """Return for each member its name, the path it stands for, and what it holds."""
-        dataset = self.dataset
-        key = dataset.ids[row].replace(".", "_")
-        part = next((part for part, rows in (dataset.parts or {}).items() if row in rows), None)
-        label = int(dataset.labels[row])
-        about = {"id": dataset.ids[row], "label": label, "class": dataset.classes[label], "part": part}
-        yield f"{key}.json", None, json.dumps(about).encode()
-        for ending, place in dataset.sources(row).items():
-            yield f"{key}.{ending}", self._name(place), place.read_bytes()
-
-    def _name(self, place: Place) -> str:
-        return Path(str(place)).relative_to(str(self.root)).as_posix()
-
-    def _write(self, name: str, members: Iterator[tuple[str, str | None, bytes]]) -> int:
-        system, base = _system(self.out)
-        if system.exists(f"{base}/{name}.json"):
-            return 0
-        references: dict[str, Reference] = {}
-        written = 0
-        with _told(self.out):
-            system.makedirs(base, exist_ok=True)
-            with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
-                for member, path, held in members:
-                    info = tarfile.TarInfo(member)
-                    info.size = len(held)
-                    tar.addfile(info, io.BytesIO(held))
-                    written = tar.offset
-                    if path is not None:
-                        references[path] = (f"{name}.tar", written - -(-len(held) // 512) * 512, len(held))
-            system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
-            system.pipe_file(f"{base}/{name}.json", json.dumps({"version": 1, "refs": references}).encode())
-        return written
-
-
-@contextmanager
-def _told(out: str) -> Iterator[None]:
-    """Say where it was that writing failed."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({reason(error)})") from None
-
-
-def _system(root: str) -> tuple[Any, str]:
+def open_store(root: str) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it."""
     try:
         system, base = url_to_fs(root)

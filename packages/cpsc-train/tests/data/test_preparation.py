@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cpsc_train.cli import main
-from cpsc_train.data import DataConfig, SplitConfig, Splits, cache, prepare
+from cpsc_train.data import DataConfig, SplitConfig, Splits, preparation
+from cpsc_train.data.media import cache
 from cpsc_train.errors import UserError
 
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)
@@ -37,36 +38,36 @@ def same(one, other):
 def test_a_cache_is_read_as_the_files_are(crema_native, tmp_path, monkeypatch, workers):
     monkeypatch.setattr(cache, "CHUNK", 16)
     out = tmp_path / "cache"
-    assert prepare.fill_cache(config(crema_native), out, workers=workers) > 0
+    assert preparation.fill_cache(config(crema_native), out, workers=workers) > 0
     assert len(list(out.glob("video-*.bin"))) == 4
     cached = config(crema_native, cache=str(out)).open()
     assert cached.cached
     same(config(crema_native).open(), cached)
-    assert prepare.fill_cache(config(crema_native), out) == 0  # all is there
+    assert preparation.fill_cache(config(crema_native), out) == 0  # all is there
 
 
 def test_a_cache_goes_on_where_it_was_stopped(crema_native, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "CHUNK", 16)
     out = tmp_path / "cache"
-    prepare.fill_cache(config(crema_native), out)
+    preparation.fill_cache(config(crema_native), out)
     for name in ("video-00002.json", "audio-00001.json"):
         (out / name).unlink()
     with pytest.raises(UserError, match=r"00\d\.json is not there: fill the folder with cpsc data prepare --cache"):
         config(crema_native, cache=str(out)).open()
     before = (out / "video-00000.bin").stat().st_mtime_ns
-    assert prepare.fill_cache(config(crema_native), out) > 0
+    assert preparation.fill_cache(config(crema_native), out) > 0
     assert (out / "video-00000.bin").stat().st_mtime_ns == before
     same(config(crema_native).open(), config(crema_native, cache=str(out)).open())
 
 
 def test_a_cache_of_other_options_is_refused(crema_native, tmp_path):
     out = tmp_path / "cache"
-    prepare.fill_cache(config(crema_native), out)
+    preparation.fill_cache(config(crema_native), out)
     config(crema_native, cache=str(out), size=32, frames=1).open()  # of which a cache does not depend
     with pytest.raises(UserError, match=r"was made with other options or other samples, namely .*\"seconds\": 3\.0"):
         config(crema_native, cache=str(out), seconds=2.0).open()
     with pytest.raises(UserError, match="holds a cache of other options"):
-        prepare.fill_cache(config(crema_native, fps=3.0), out)
+        preparation.fill_cache(config(crema_native, fps=3.0), out)
     (out / "cache.json").write_text("[]")
     with pytest.raises(UserError, match="is not a readable cache"):
         config(crema_native, cache=str(out)).open()
@@ -77,10 +78,10 @@ def test_a_cache_without_what_a_skip_list_names(crema_native, tmp_path):
     shutil.copytree(crema_native, root)
     (root / "VideoFlash" / "1001_DFA_NEU_XX.flv").write_bytes(b"no video")
     with pytest.raises(UserError, match=r"1001_DFA_NEU_XX\.flv: is not a readable video"):
-        prepare.fill_cache(config(root), tmp_path / "none")
+        preparation.fill_cache(config(root), tmp_path / "none")
     skip = tmp_path / "skip.tsv"
     skip.write_text("1001_DFA_NEU_XX\tis no video\n")
-    prepare.fill_cache(config(root, skip=str(skip)), tmp_path / "cache")
+    preparation.fill_cache(config(root, skip=str(skip)), tmp_path / "cache")
     kept = config(root, skip=str(skip), cache=str(tmp_path / "cache")).open()
     assert len(kept) == 59
     assert np.isfinite(kept.read("video", np.arange(59))).all()
@@ -89,9 +90,9 @@ def test_a_cache_without_what_a_skip_list_names(crema_native, tmp_path):
 
 
 def test_shards_are_read_as_the_files_are(crema_native, tmp_path, monkeypatch):
-    monkeypatch.setattr("cpsc_train.data.shards.SAMPLES", 16)
+    monkeypatch.setattr("cpsc_train.data.preparation.packing.SAMPLES", 16)
     out = tmp_path / "packed"
-    assert prepare.pack(config(crema_native), str(out), workers=2) > 0
+    assert preparation.pack(config(crema_native), str(out), workers=2) > 0
     packed = config(out).open()
     same(config(crema_native).open(), packed)
     assert len(list(out.glob("samples-*.tar"))) == 4
@@ -101,16 +102,16 @@ def test_shards_are_read_as_the_files_are(crema_native, tmp_path, monkeypatch):
     assert names[0] == f"{about['id']}.json"
     assert [name.partition(".")[0] for name in names[:3]] == [about["id"]] * 3
     assert about["class"] == about["id"].split("_")[2]
-    assert prepare.pack(config(crema_native), str(out)) == 0
+    assert preparation.pack(config(crema_native), str(out)) == 0
     with pytest.raises(UserError, match="is packed already"):
-        prepare.pack(config(out), str(tmp_path / "again"))
+        preparation.pack(config(out), str(tmp_path / "again"))
 
 
 def test_shards_in_an_object_store(layouts, tmp_path):
     root = layouts.crema_d(tmp_path / "files")
     address = f"memory://{tmp_path.name}/packed"
     official = {"split": "official"}
-    prepare.pack(config(root, **official), address)
+    preparation.pack(config(root, **official), address)
     same(config(root, **official).open(), config(address, **official).open())
     store = fsspec.filesystem("memory")
     (shard,) = [
@@ -134,7 +135,7 @@ def test_an_address_or_index_that_cannot_be_read(tmp_path):
 
 def test_frames_and_sound_are_taken_out(crema_native, tmp_path):
     out = tmp_path / "out"
-    assert prepare.extract(config(crema_native), out, workers=2) == 60
+    assert preparation.extract(config(crema_native), out, workers=2) == 60
     native, derived = config(crema_native).open(), config(out).open()
     rows = np.arange(0, 60, 7)
     assert list(native.ids) == list(derived.ids)
@@ -142,14 +143,14 @@ def test_frames_and_sound_are_taken_out(crema_native, tmp_path):
     np.testing.assert_allclose(derived.read("video", rows), native.read("video", rows), atol=3)  # JPEG
     gone = out / "Image-01-FPS" / native.ids[0]
     shutil.rmtree(gone)
-    assert prepare.extract(config(crema_native), out) == 60
+    assert preparation.extract(config(crema_native), out) == 60
     assert len(list(gone.iterdir())) == 3
 
 
 def test_lists_come_along(layouts, tmp_path):
     root = layouts.ave_native(tmp_path / "ave")
     ave = DataConfig.named("ave")(root=str(root), size=16)
-    prepare.extract(ave, tmp_path / "out")
+    preparation.extract(ave, tmp_path / "out")
     taken = DataConfig.named("ave")(root=str(tmp_path / "out"), size=16).open()
     assert list(taken.ids) == list(ave.open().ids)
     rows = np.arange(4)
@@ -159,24 +160,24 @@ def test_lists_come_along(layouts, tmp_path):
 def test_divisions_are_written_and_taken(crema_native, tmp_path):
     for by in ("speaker", "stratified"):
         file = tmp_path / f"{by}.json"
-        written = prepare.write_splits(config(crema_native, split="stratified"), SPLITS, file, by)
+        written = preparation.write_splits(config(crema_native, split="stratified"), SPLITS, file, by)
         dataset = config(crema_native, split="stratified").open()
         taken = Splits.of(dataset, SplitConfig(file=str(file)))
         assert taken.sizes == written.sizes
         tested = {dataset.groups[row] for row in taken.test}
         assert tested.isdisjoint(dataset.groups[row] for row in taken.train) == (by == "speaker")
     with pytest.raises(UserError, match="has no division of its own here"):
-        prepare.write_splits(config(crema_native, split="stratified"), SPLITS, tmp_path / "x.json", "official")
+        preparation.write_splits(config(crema_native, split="stratified"), SPLITS, tmp_path / "x.json", "official")
     with pytest.raises(UserError, match="does not say who a sample is of"):
-        prepare.write_splits(DataConfig.named("handwritten")(), SPLITS, tmp_path / "x.json", "speaker")
+        preparation.write_splits(DataConfig.named("handwritten")(), SPLITS, tmp_path / "x.json", "speaker")
 
 
 def test_a_disk_that_is_too_small(crema_native, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 10**3, 10**3))
     for work in (
-        lambda: prepare.fill_cache(config(crema_native), tmp_path / "a"),
-        lambda: prepare.pack(config(crema_native), str(tmp_path / "b")),
-        lambda: prepare.extract(config(crema_native), tmp_path / "c"),
+        lambda: preparation.fill_cache(config(crema_native), tmp_path / "a"),
+        lambda: preparation.pack(config(crema_native), str(tmp_path / "b")),
+        lambda: preparation.extract(config(crema_native), tmp_path / "c"),
     ):
         with pytest.raises(UserError, match=r"GB are needed, and 0\.0 GB are free"):
             work()
@@ -186,11 +187,11 @@ def test_a_disk_that_is_too_small(crema_native, tmp_path, monkeypatch):
 def test_what_cannot_be_prepared_is_said(tmp_path):
     handwritten = DataConfig.named("handwritten")()
     with pytest.raises(UserError, match="is embedded: there is nothing to pack"):
-        prepare.pack(handwritten, str(tmp_path))
+        preparation.pack(handwritten, str(tmp_path))
     with pytest.raises(UserError, match="nothing to cache"):
-        prepare.fill_cache(handwritten, tmp_path)
+        preparation.fill_cache(handwritten, tmp_path)
     with pytest.raises(UserError, match="only recordings with sound and frames"):
-        prepare.extract(handwritten, tmp_path)
+        preparation.extract(handwritten, tmp_path)
 
 
 def test_the_command_prepares_and_says_what_to_do_then(crema_native, tmp_path, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.media.stored import Stored
-from cpsc_train.data.parallel import each
+from cpsc_train.data.preparation.work import Advance, each, nothing
 from cpsc_train.data.splits import SplitConfig, Splits
 from cpsc_train.errors import DataError, UserError
 
@@ -70,7 +70,7 @@ def check(
     *,
     workers: int = 0,
     by_group: bool = False,
-    advance: Callable[[int, int], object] = lambda done, of: None,
+    advance: Advance = nothing,
 ) -> Checked:
     """Read every file of a data set.
 

@@ -1,16 +1,24 @@
-"""One data set, many processes: what checking and preparing have in common."""
+"""What checking and preparing a data set have in common: many processes, progress, and a look at the disk."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from cpsc_train.errors import UserError
 
 T = TypeVar("T")
+Advance = Callable[[int, int], object]
+"""Told how much is done, of how much."""
+TRIED = 8
+"""Samples whose size tells that of all."""
 _work: list[Callable[[int], Any]] = []
 
 
@@ -68,3 +76,29 @@ def _begin(work: Callable[[int], Any]) -> None:
 
 def _do(number: int) -> Any:
     return _work[0](number)
+
+
+def nothing(_done: int, _of: int) -> None:
+    """Say nothing of the progress."""
+
+
+def total(work: Callable[[int], int], names: Sequence[str], workers: int, advance: Advance) -> int:
+    """Return the sum of what `work` returns for each name; `advance` is told on the way."""
+    done_so_far = 0
+    for done, (_, amount) in enumerate(each(work, names, workers), 1):
+        done_so_far += amount
+        advance(done, len(names))
+    return done_so_far
+
+
+def some(samples: int) -> list[int]:
+    """Return a few numbers below `samples`, evenly spaced."""
+    return [int(row) for row in np.unique(np.linspace(0, samples - 1, min(samples, TRIED)).astype(int))]
+
+
+def refuse_small(out: Path, needed: int) -> None:
+    """Refuse a disk that does not hold what is to be written."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(f"{out}: about {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free")

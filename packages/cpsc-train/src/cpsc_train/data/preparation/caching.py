@@ -1,0 +1,108 @@
+"""Filling a cache, which `media.cache` reads, with what a data set decodes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpsc_train.data.dataset import DataConfig, whole_of
+from cpsc_train.data.media.cache import chunks
+from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
+from cpsc_train.errors import UserError, reason
+
+
+def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance = nothing) -> int:
+    """Decode everything into memory-mapped files; goes on where it was stopped. Return the bytes written.
+
+    Raises
+    ------
+    UserError
+        As `DataConfig.open`; if the data set is not read from files, the disk is too small, or another cache is there.
+    """
+    dataset = config.open()
+    whole = whole_of(dataset)
+    if not isinstance(whole, Stored):
+        raise UserError(f"{config.name}: its samples are in memory already: there is nothing to cache")
+    kept = frozenset(dataset.ids)
+    refuse_small(out, _estimate(whole, [row for row, sample in enumerate(whole.ids) if sample in kept]))
+    _begin(out, whole)
+    names = [f"one of {len(rows)} samples from {whole.ids[rows[0]]} on" for rows in chunks(len(whole))]
+    return total(_Chunk(out, whole, kept), names, workers, advance)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    out: Path
+    dataset: Stored
+    kept: frozenset[str]
+
+    def __call__(self, number: int) -> int:
+        try:
+            return _write_chunk(self.out, self.dataset, number, self.kept)
+        except OSError as error:
+            raise UserError(f"{self.out}: cannot be written ({reason(error)})") from None
+
+
+def _begin(folder: Path, dataset: Stored) -> None:
+    """Make the folder of a cache, or go on in one of the same options.
+
+    Raises
+    ------
+    UserError
+        If another cache lies there, or the folder cannot be made.
+    """
+    head = {"hash": dataset.cache_key(), "of": dataset.decoding(), "samples": len(dataset)}
+    file = folder / "cache.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
+            if json.loads(file.read_text(encoding="utf-8")).get("hash") != head["hash"]:
+                raise UserError(f"{folder}: holds a cache of other options or other samples: choose another folder")
+            return
+        file.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder}: cannot be used for a cache ({reason(error)})") from None
+
+
+def _write_chunk(folder: Path, dataset: Stored, number: int, kept: AbstractSet[str]) -> int:
+    """Decode the samples of a chunk that are kept, and write them. Return the bytes.
+
+    A chunk that is there already is left alone.
+    """
+    written = 0
+    for modality in dataset.decoded:
+        name = folder / f"{modality}-{number:05d}"
+        if name.with_suffix(".json").is_file():
+            continue
+        index: dict[str, tuple[int, list[int], str]] = {}
+        partial = name.with_suffix(".partial")
+        with partial.open("wb") as file:
+            for row in chunks(len(dataset))[number]:
+                sample = dataset.ids[row]
+                if sample not in kept:
+                    continue
+                array = dataset.decode(modality, row)
+                index[sample] = (file.tell(), list(array.shape), array.dtype.str)
+                file.write(np.ascontiguousarray(array).tobytes())
+                file.write(b"\0" * (-file.tell() % 16))  # every array begins where any type may
+            written += file.tell()
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(name.with_suffix(".bin"))
+        partial.write_text(json.dumps(index), encoding="utf-8")
+        partial.replace(name.with_suffix(".json"))
+    return written
+
+
+def _estimate(dataset: Stored, rows: list[int]) -> int:
+    """Return about how many bytes the decoded samples take, by looking at a few."""
+    sizes = [sum(dataset.decode(m, rows[k]).nbytes for m in dataset.decoded) for k in some(len(rows))]
+    return round(float(np.mean(sizes)) * len(rows))

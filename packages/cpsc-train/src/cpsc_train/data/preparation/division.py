@@ -1,0 +1,48 @@
+"""Dividing a data set, and writing the division down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from cpsc_train.data.dataset import DataConfig
+from cpsc_train.data.splits import SplitConfig, Splits, by_group, rows_by_part
+from cpsc_train.errors import UserError, reason
+
+By = Literal["official", "speaker", "stratified"]
+
+
+def write_splits(config: DataConfig, splits: SplitConfig, out: Path, by: By) -> Splits:
+    """Divide a data set and write the ids of each part, in the form that ``splits.file`` takes.
+
+    Parameters
+    ----------
+    config, splits
+        What is divided, and the shares.
+    out
+        The file.
+    by
+        ``official``: as the data set says, as far as it says it; ``speaker``: no speaker in two of training, validation
+        and test; ``stratified``: each class in the same proportion everywhere.
+
+    Raises
+    ------
+    UserError
+        If the data set does not say who a sample is of, or has no division; or the file cannot be written.
+    """
+    dataset = config.open()
+    parts = dataset.parts
+    if by == "official" and parts is None:
+        raise UserError(f"{config.name}: has no division of its own here: take --by stratified")
+    if by == "speaker":
+        if dataset.groups is None:
+            raise UserError(f"{config.name}: does not say who a sample is of: take --by stratified")
+        parts = rows_by_part(by_group(list(dataset.groups), splits.seed))
+    found = Splits.draw(dataset.labels, replace(splits, official=by != "stratified", file=None), parts)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        found.save(out, dataset)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({reason(error)})") from None
+    return found

@@ -1,0 +1,157 @@
+"""Packing all files of a data set into tar files, which `media.packed` reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpsc_train.data.dataset import DataConfig, Dataset
+from cpsc_train.data.media.files import Place, check_root, noted
+from cpsc_train.data.media.packed import INDEX, Packed, Reference, open_store
+from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
+from cpsc_train.errors import UserError, reason
+
+SAMPLES = 256
+"""Samples a tar file."""
+
+
+def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = nothing) -> int:
+    """Pack all files of a data set into tar files and an index; goes on where it was stopped. Return the bytes written.
+
+    Raises
+    ------
+    UserError
+        As `Packing.of`; or if the disk is too small, or what is there cannot be written.
+    """
+    packing = Packing.of(config, out)
+    if "://" not in out:
+        sizes = [_size(packing.dataset, row) for row in some(len(packing.dataset))]
+        refuse_small(Path(out), round(float(np.mean(sizes)) * len(packing.dataset)))
+    written = total(packing.write, [f"tar file {number}" for number in range(packing.count)], workers, advance)
+    packing.finish()
+    return written
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is packed, and where to.
+
+    Parameters
+    ----------
+    dataset
+        What is packed.
+    root
+        The folder that it was read from.
+    lists
+        Files of the data set as a whole.
+    out
+        A folder, or an address.
+    """
+
+    dataset: Dataset
+    root: Place
+    lists: tuple[Place, ...]
+    out: str
+
+    @classmethod
+    def of(cls, config: DataConfig, out: str) -> Packing:
+        """Open a data set, and note which files it is opened from.
+
+        Raises
+        ------
+        UserError
+            As `DataConfig.open`; or if its samples are not files, or it is packed already.
+        """
+        root = check_root(config.root) if hasattr(config, "root") else None
+        if root is None:
+            raise UserError(f"{config.name} is embedded: there is nothing to pack")
+        if isinstance(root, Packed):
+            raise UserError(f"{root} is packed already")
+        with noted() as lists:
+            dataset = config.open()
+        of_samples = {str(place) for row in range(len(dataset)) for place in dataset.sources(row).values()}
+        if not of_samples:
+            raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
+        return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out)
+
+    @property
+    def count(self) -> int:
+        """Number of tar files of samples."""
+        return -(-len(self.dataset) // SAMPLES)
+
+    def write(self, number: int) -> int:
+        """Write a tar file of samples and then its index; one that is there already is left alone. Return the bytes.
+
+        Samples are in an order drawn once, so that who reads a file from its beginning meets all classes.
+        """
+        order = np.random.default_rng(0).permutation(len(self.dataset))
+        name = f"samples-{number:05d}"
+        rows = order[number * SAMPLES : (number + 1) * SAMPLES]
+        return self._write(name, (member for row in rows for member in self._members(int(row))))
+
+    def finish(self) -> None:
+        """Write the files of the data set as a whole, and the index, which makes the packed data set readable."""
+        self._write(
+            "lists", ((f"lists/{self._name(place)}", self._name(place), place.read_bytes()) for place in self.lists)
+        )
+        system, base = open_store(self.out)
+        names = ["lists", *(f"samples-{number:05d}" for number in range(self.count))]
+        references: dict[str, Reference] = {}
+        for name in names:
+            references |= json.loads(system.cat_file(f"{base}/{name}.json"))["refs"]
+        with _told(self.out):
+            system.pipe_file(f"{base}/{INDEX}", json.dumps({"version": 1, "refs": references}).encode())
+
+    def _members(self, row: int) -> Iterator[tuple[str, str | None, bytes]]:
+        """Return for each member its name, the path it stands for, and what it holds."""
+        dataset = self.dataset
+        key = dataset.ids[row].replace(".", "_")
+        part = next((part for part, rows in (dataset.parts or {}).items() if row in rows), None)
+        label = int(dataset.labels[row])
+        about = {"id": dataset.ids[row], "label": label, "class": dataset.classes[label], "part": part}
+        yield f"{key}.json", None, json.dumps(about).encode()
+        for ending, place in dataset.sources(row).items():
+            yield f"{key}.{ending}", self._name(place), place.read_bytes()
+
+    def _name(self, place: Place) -> str:
+        return Path(str(place)).relative_to(str(self.root)).as_posix()
+
+    def _write(self, name: str, members: Iterator[tuple[str, str | None, bytes]]) -> int:
+        system, base = open_store(self.out)
+        if system.exists(f"{base}/{name}.json"):
+            return 0
+        references: dict[str, Reference] = {}
+        written = 0
+        with _told(self.out):
+            system.makedirs(base, exist_ok=True)
+            with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+                for member, path, held in members:
+                    info = tarfile.TarInfo(member)
+                    info.size = len(held)
+                    tar.addfile(info, io.BytesIO(held))
+                    written = tar.offset
+                    if path is not None:
+                        references[path] = (f"{name}.tar", written - -(-len(held) // 512) * 512, len(held))
+            system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
+            system.pipe_file(f"{base}/{name}.json", json.dumps({"version": 1, "refs": references}).encode())
+        return written
+
+
+@contextmanager
+def _told(out: str) -> Iterator[None]:
+    """Say where it was that writing failed."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({reason(error)})") from None
+
+
+def _size(dataset: Dataset, row: int) -> int:
+    return sum(len(place.read_bytes()) + 1024 for place in dataset.sources(row).values())

@@ -103,6 +103,9 @@ def test_shards_are_read_as_the_files_are(crema_native, tmp_path, monkeypatch):
     assert [name.partition(".")[0] for name in names[:3]] == [about["id"]] * 3
     assert about["class"] == about["id"].split("_")[2]
     assert preparation.pack(config(crema_native), str(out)) == 0
+    (tmp_path / "skip.tsv").write_text("1001_DFA_NEU_XX\tnot wanted\n")
+    with pytest.raises(UserError, match="other samples are packed here"):
+        preparation.pack(config(crema_native, skip=str(tmp_path / "skip.tsv")), str(out))
     with pytest.raises(UserError, match="is packed already"):
         preparation.pack(config(out), str(tmp_path / "again"))
 

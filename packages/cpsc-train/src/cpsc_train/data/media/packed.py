@@ -66,7 +66,8 @@ class Store:
         except Exception as error:  # each store's client has errors of its own
             raise OSError(f"{self.root}/{shard}: {reason(error)}") from error
         if len(held) != size:
-            raise OSError(f"{self.root}/{shard} is cut off")
+            wrong = "is cut off" if len(held) < size else "is on a server that gives whole files only"
+            raise OSError(f"{self.root}/{shard} {wrong}")
         return bytes(held)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -18,6 +19,7 @@ from cpsc_train.data.media.packed import INDEX, Packed, Reference, open_store
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
 from cpsc_train.errors import UserError, reason
 
+HEAD = "packing.json"
 SAMPLES = 256
 """Samples a tar file."""
 
@@ -34,6 +36,7 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = n
     if "://" not in out:
         sizes = [_size(packing.dataset, row) for row in some(len(packing.dataset))]
         refuse_small(Path(out), round(float(np.mean(sizes)) * len(packing.dataset)))
+    packing.begin()
     written = total(packing.write, [f"tar file {number}" for number in range(packing.count)], workers, advance)
     packing.finish()
     return written
@@ -80,6 +83,24 @@ class Packing:
         if not of_samples:
             raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
         return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out)
+
+    def begin(self) -> None:
+        """Say which data set is packed here, or go on with it.
+
+        Raises
+        ------
+        UserError
+            If another is packed here.
+        """
+        samples = [[i, *map(str, self.dataset.sources(row).values())] for row, i in enumerate(self.dataset.ids)]
+        head = json.dumps({"hash": hashlib.sha256(json.dumps(samples).encode()).hexdigest(), "samples": len(samples)})
+        system, base = open_store(self.out)
+        with _told(self.out):
+            system.makedirs(base, exist_ok=True)
+            if not system.exists(f"{base}/{HEAD}"):
+                system.pipe_file(f"{base}/{HEAD}", head.encode())
+            elif system.cat_file(f"{base}/{HEAD}").decode(errors="replace") != head:
+                raise UserError(f"{self.out}: other samples are packed here: choose another place")
 
     @property
     def count(self) -> int:
@@ -130,7 +151,6 @@ class Packing:
         references: dict[str, Reference] = {}
         written = 0
         with _told(self.out):
-            system.makedirs(base, exist_ok=True)
             with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
                 for member, path, held in members:
                     info = tarfile.TarInfo(member)

@@ -136,6 +136,23 @@ def test_the_lists_that_people_have_are_read(tmp_path):
             opened(name, tmp_path)
 
 
+@pytest.mark.skipif(not LISTS.is_dir(), reason="the real lists are not beside this copy")
+def test_the_annotations_of_ave_are_read(tmp_path):
+    """Divided here by order, into parts of the official sizes, since the three lists are rows of this file."""
+    lines = (LISTS / "ave" / "Annotations.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4143
+    for name, part in (("trainSet", lines[:3339]), ("valSet", lines[3339:3741]), ("testSet", lines[3741:])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(part), encoding="utf-8")
+    (tmp_path / "AVE").mkdir()
+    for line in lines:
+        (tmp_path / "AVE" / f"{line.split('&')[1]}.mp4").touch()
+    dataset = opened("ave", tmp_path)
+    assert len(dataset) + len(dataset.dropped) == 4143
+    assert len(dataset) == len({line.split("&")[1] for line in lines}) - 1
+    assert "VWi2ENBuTbw (trainSet.txt:27, an event of no length)" in dataset.dropped
+    assert len(set(dataset.labels)) == 28
+
+
 @pytest.mark.parametrize(
     ("name", "file", "text", "said"),
     [

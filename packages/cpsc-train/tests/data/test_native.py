@@ -127,6 +127,14 @@ def test_recordings_of_kinetics_are_found_by_video_and_second(natives):
     assert {dataset.classes[label] for label in dataset.labels} == {"bowling", "dribbling basketball", "tickling"}
 
 
+def test_videos_may_lie_in_a_folder_of_their_part(tmp_path):
+    layouts.kinetics_sounds_native(tmp_path)
+    (tmp_path / "train").mkdir()
+    for folder in ("bowling", "tickling"):
+        (tmp_path / folder).rename(tmp_path / "train" / folder)
+    assert len(opened("kinetics-sounds", tmp_path)) == 15
+
+
 def test_a_folder_of_another_class_is_told(tmp_path):
     layouts.kinetics_sounds_native(tmp_path)
     (tmp_path / "tickling").rename(tmp_path / "tying tie")

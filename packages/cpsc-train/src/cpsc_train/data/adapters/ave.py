@@ -29,7 +29,8 @@ class AVEConfig(ClipConfig, name="ave"):
     """Videos in ``AVE/ID.mp4``, or sound in ``audio/ID.wav`` and frames in ``frames/ID/``.
 
     The lists hold ``CLASS&ID&QUALITY&START&END``. They name some recordings more than once, a few in two parts. Each is
-    taken once: for test rather than validation, and for either rather than training. What is left out is told.
+    taken once: for test rather than validation, and for either rather than training. One row has an event of no length.
+    What is left out is told.
     """
 
     root: str = "data/AVE_Dataset"
@@ -52,8 +53,8 @@ class AVEConfig(ClipConfig, name="ave"):
             file = root / name
             rows = read_list(file, partial(_parsed, file), faults, header=lambda line: line.strip() == HEADER)
             for label, clip, start, end, number in rows:
-                if clip in seen:
-                    dropped.append(f"{clip} ({name}:{number})")
+                if clip in seen or start == end:
+                    dropped.append(f"{clip} ({name}:{number}{', an event of no length' if start == end else ''})")
                     continue
                 seen.add(clip)
                 sound = inside(root / "audio", f"{clip}.wav", f"{file}:{number}")
@@ -72,8 +73,8 @@ def _parsed(file: Place, line: str, number: int) -> Row:
     label, clip, _, start, end = fields(line, "&", 5, where)
     if label not in CLASSES:
         raise DataError(f"{where}: {label!r} is not one of the 28 classes", "unknown class")
-    if not start.isdecimal() or not end.isdecimal() or not int(start) < int(end) <= SECONDS:
+    if not start.isdecimal() or not end.isdecimal() or not int(start) <= int(end) <= SECONDS:
         raise DataError(
-            f"{where}: start and end must be seconds, 0 ≤ start < end ≤ 10, got {start}, {end}", "wrong time"
+            f"{where}: start and end must be seconds, 0 ≤ start ≤ end ≤ 10, got {start}, {end}", "wrong time"
         )
     return label, clip, int(start), int(end), number

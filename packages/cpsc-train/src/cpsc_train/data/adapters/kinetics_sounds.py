@@ -20,6 +20,7 @@ CLASSES = (
     *("ripping paper", "shoveling snow", "shuffling cards", "singing", "stomping grapes", "tap dancing"),
     *("tapping guitar", "tapping pen", "tickling"),
 )
+PARTS = ("train", "val", "validate", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +97,11 @@ def _inner(folder: Place) -> Sequence[Place]:
 
 
 def _videos(root: Place) -> Mapping[str, list[Place]]:
-    """Return the videos of each recording, out of folders named as a class is."""
+    """Return the videos of each recording, out of folders named as a class is, or of those in a folder of a part."""
     found: dict[str, list[Place]] = {}
-    for folder in _inner(root):
-        if folder.is_dir() and folder.name not in {"audio", "frames"}:
+    folders = [inner for top in (root, *(root / part for part in PARTS)) for inner in _inner(top) if inner.is_dir()]
+    for folder in folders:
+        if folder.name not in {"audio", "frames", *PARTS}:
             for path in _inner(folder):
                 if path.suffix.lower() in {".mp4", ".mkv", ".webm"}:
                     found.setdefault(_key(path.stem), []).append(path)

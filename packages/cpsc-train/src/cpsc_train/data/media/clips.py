@@ -136,6 +136,7 @@ class Clips(Stored):
         }
         self.modalities = {name: known[name] for name in config.modalities}
         self.decoded = config.modalities
+        self.partly = ("video",)
         self.use_cache(config.cache)
 
     def clip(self, row: int) -> Clip:

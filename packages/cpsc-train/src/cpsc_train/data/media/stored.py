@@ -35,6 +35,8 @@ class Stored(Dataset):
 
     decoded: Sequence[str]
     """The modalities that files are decoded for."""
+    partly: Sequence[str] = ()
+    """Those of them whose `present` looks at a part of the file alone, where nothing is cached."""
     _cache: Cache | None = None
 
     @abstractmethod

@@ -164,8 +164,8 @@ def _wrong(dataset: Dataset, row: int) -> Iterator[DataError]:
 
 def _wrong_values(dataset: Dataset, modality: str, row: int) -> DataError | None:
     known = dataset.modalities[modality]
-    if isinstance(dataset, Stored) and modality in dataset.decoded:
-        dataset.decode(modality, row)  # all of it, where reading looks at a part
+    if isinstance(dataset, Stored) and modality in dataset.partly:
+        dataset.decode(modality, row)
     values = dataset.read(modality, np.array([row]))
     places = [str(place) for place in dataset.sources(row).values()]
     name = f"{places[0] if len(places) == 1 else dataset.ids[row]}: {modality}"

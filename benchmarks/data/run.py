@@ -6,7 +6,7 @@
 
 Each form holds the same recordings: FLV and WAV as they are distributed, frames and sound taken out of them, a cache of
 decoded samples, tar files. Forms and numbers of workers take turns in rounds; figures are medians. Waiting is the share
-of an epoch of training (two ResNet18) that is spent on getting batches. Compare ratios, not seconds.
+of an epoch of training (two ResNet18, frames of 64×64) that is spent on getting batches. Compare ratios, not seconds.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def waiting(config: CremaDConfig, workers: int, folder: Path) -> float:
         "data.root": config.root,
         "data.split": "stratified",
         "data.frames": 3,
+        "data.size": 64,
         "epochs": 3,
         "method.name": "joint",
         "compute.workers": workers,

@@ -76,6 +76,12 @@ def test_what_is_no_sound_is_named(tmp_path, held, said):
         read_sound(tmp_path / "a.wav")
 
 
+@pytest.mark.parametrize("rate", [1, 999, 4_000_000])
+def test_a_rate_that_no_recording_has(tmp_path, rate):
+    with pytest.raises(UserError, match=r"a\.wav: must have 1,000 to 768,000 samples a second"):
+        read_sound(write(tmp_path / "a.wav", bytes(100), rate=rate))
+
+
 def test_no_samples(tmp_path):
     with pytest.raises(UserError, match=r"a\.wav: holds no samples"):
         read_sound(write(tmp_path / "a.wav", b""))

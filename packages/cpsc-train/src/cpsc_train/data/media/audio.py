@@ -14,6 +14,8 @@ Samples = NDArray[np.float32]
 
 MOST = 2**27
 """Samples of a recording, channels counted, at most: 46 minutes in mono at 48 kHz, half a gigabyte."""
+RATES = (1_000, 768_000)
+"""Smallest and largest rate in Hz."""
 
 
 def to_mono(samples: Samples, path: Place) -> Samples:
@@ -28,6 +30,12 @@ def to_mono(samples: Samples, path: Place) -> Samples:
     if not np.isfinite(mixed).all():
         raise DataError(f"{path}: sample {int(np.flatnonzero(~np.isfinite(mixed))[0])} is not a finite number")
     return np.asarray(np.clip(mixed, -1, 1), dtype=np.float32)
+
+
+def refuse_rate(rate: int, path: Place) -> None:
+    """Refuse a rate that no recording has, with which resampling would take all memory."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise DataError(f"{path}: must have {RATES[0]:,} to {RATES[1]:,} samples a second, got {rate:,}", "wrong rate")
 
 
 def refuse_long(count: int, path: Place) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -159,7 +161,8 @@ class Clips(Stored):
         """Return what `decode` depends on."""
         if modality == "video":
             return {"fps": self._config.fps}
-        return {"rate": RATE, "seconds": self._config.seconds}
+        stretches = json.dumps([(clip.start, clip.end) for clip in self._clips]).encode()
+        return {"rate": RATE, "seconds": self._config.seconds, "stretches": zlib.crc32(stretches)}
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
         """Return the waveform, or frames: in evaluation always the same ones, whole; in training all cut alike."""

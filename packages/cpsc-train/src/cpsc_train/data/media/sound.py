@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from cpsc_train.data.media.audio import Samples, refuse_long, to_mono
+from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.data.media.video import SUFFIXES, decode_sound
 from cpsc_train.errors import DataError, UserError, reason
@@ -36,11 +36,14 @@ def read_sound(path: Place) -> tuple[Samples, int]:
     _refuse_cut(held, path)
     try:
         with soundfile.SoundFile(io.BytesIO(held)) as file:
+            refuse_rate(int(file.samplerate), path)
             blocks = []
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # the header may lie about the rest
                 blocks.append(block)
                 refuse_long(sum(part.size for part in blocks), path)
             rate = int(file.samplerate)
+    except DataError:
+        raise
     except soundfile.LibsndfileError as error:
         raise DataError(f"{path}: is not a readable sound file ({error.error_string})") from None
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:

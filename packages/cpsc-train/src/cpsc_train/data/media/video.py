@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cpsc_train.data.media.audio import Samples, refuse_long, to_mono
+from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.data.media.images import MOST_PIXELS, read_image
 from cpsc_train.errors import DataError, UserError, reason
@@ -105,9 +105,10 @@ def decode_sound(path: Place) -> tuple[Samples, int]:
             raise DataError(f"{path}: has no sound", "no sound")
         stream = container.streams.audio[0]
         rate = int(stream.rate or 0)
+        refuse_rate(rate, path)
         import av  # noqa: PLC0415  # an extra
 
-        resampler = av.AudioResampler(format="flt", rate=rate or None)  # one format, the channels as they are
+        resampler = av.AudioResampler(format="flt", rate=rate)  # one format, the channels as they are
         blocks: list[Samples] = []
         total = 0
         for frame in container.decode(stream):

@@ -12,7 +12,10 @@ from cpsc_train.training.refresh import Refresh
 ROWS, CLASSES, ALPHA = 50, 4, 0.1
 GENERATOR = torch.Generator().manual_seed(0)
 SAMPLES = Batch(
-    (), torch.randint(CLASSES, (ROWS,), generator=GENERATOR), {"x": torch.randn(ROWS, 3, generator=GENERATOR)}
+    (),
+    torch.randint(CLASSES, (ROWS,), generator=GENERATOR),
+    {"x": torch.randn(ROWS, 3, generator=GENERATOR)},
+    torch.arange(ROWS),
 )
 
 

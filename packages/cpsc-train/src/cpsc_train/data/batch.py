@@ -20,20 +20,25 @@ class Batch:
         (B,) int64, in [0, C).
     inputs
         By modality, (B, ...) float32.
+    rows
+        (B,) int64, places in the rows of the part.
     """
 
     ids: tuple[str, ...]
     labels: Tensor
     inputs: dict[str, Tensor]
+    rows: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
         """Return a copy in page-locked memory; the loader calls this where it feeds a GPU."""
-        return Batch(self.ids, self.labels.pin_memory(), {name: x.pin_memory() for name, x in self.inputs.items()})
+        inputs = {name: x.pin_memory() for name, x in self.inputs.items()}
+        return Batch(self.ids, self.labels.pin_memory(), inputs, self.rows.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on `device`; the copy is asynchronous from page-locked memory."""
         inputs = {name: x.to(device, non_blocking=True) for name, x in self.inputs.items()}
-        return Batch(self.ids, self.labels.to(device, non_blocking=True), inputs)
+        labels, rows = (x.to(device, non_blocking=True) for x in (self.labels, self.rows))
+        return Batch(self.ids, labels, inputs, rows)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -33,14 +34,16 @@ class _Part(TorchDataset[Batch | UserError]):
         rows = self.rows[draw.positions]
         ids = tuple(self.dataset.ids[row] for row in rows)
         try:
-            return self._read(rows, ids, draw.seed)
+            return Batch(ids, *self._read(rows, ids, draw.seed), torch.from_numpy(draw.positions))
         except UserError as error:  # returned, because an exception that leaves a worker becomes a page of text
             return error
         except OSError as error:
             place = error.filename or f"one of the samples {', '.join(ids)}"
             return UserError(f"{place}: cannot be read ({error.strerror or error})")
 
-    def _read(self, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None) -> Batch:
+    def _read(
+        self, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = {}
         for name, modality in self.dataset.modalities.items():
             if seed is None:
@@ -56,7 +59,7 @@ class _Part(TorchDataset[Batch | UserError]):
                 if noise.modality == name:
                     values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
-        return Batch(ids, torch.from_numpy(self.dataset.labels[rows]), inputs)
+        return torch.from_numpy(self.dataset.labels[rows]), inputs
 
 
 class Loader:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from cpsc_train.config import Choice
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import FUSED, MultimodalClassifier
 
 Heads = dict[str, Tensor]
 """One tensor a head: each modality and ``fused``."""
@@ -54,6 +57,42 @@ class Method(nn.Module):
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
+    def sized(self, rows: int) -> None:
+        """Hear how many training rows there are, once, before anything else."""
+
+    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Hear that an epoch begins; the first is 0. `add_up` adds a tensor up over all processes."""
+
+    def meets(self, rows: Tensor) -> None:
+        """Hear which training rows the next batch holds: (B,) places that are the same in every epoch."""
+
+    def backward(
+        self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]
+    ) -> None:
+        """Call `backward` on what is to be minimised: the sum of the terms, unless a method says otherwise.
+
+        Parameters
+        ----------
+        model
+            The model; its encoders hold the parameters that most methods are about.
+        terms
+            Loss terms of a batch.
+        backward
+            Adds the gradient of a 0-d tensor to that of the step. It may be called once a batch.
+        """
+        backward(total(terms))
+
+    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Change gradients in place, after the last batch of a step and before they are clipped.
+
+        Parameters
+        ----------
+        model
+            The model.
+        add_up
+            Adds a tensor up over all processes.
+        """
+
     def refreshed(self, model: MultimodalClassifier) -> None:
         """Hear that all calibration samples have just been scored with `model` as it is."""
 
@@ -72,8 +111,21 @@ class Method(nn.Module):
         return {head: logits[:, None] for head, logits in self.predict(model, features, qhat).items()}
 
 
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """Return the sum of loss terms, in single precision."""
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def alone(model: MultimodalClassifier, features: Heads) -> Heads:
+    """Return what the fused decision would be of each modality alone, {m: (B, C)}."""
+    return {m: model.classify({m: h})[FUSED] for m, h in features.items()}
+
+
 class MethodConfig(Choice):
     """Options of a method."""
+
+    source: ClassVar[str] = ""
+    """Where its equations come from."""
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method for `model`.

@@ -25,6 +25,8 @@ from cpsc_train.models import FUSED, MultimodalClassifier
 class CPSCConfig(MethodConfig, name="cpsc"):
     """Conformal predictive self-calibration."""
 
+    source = "Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration, CVPR 2026"
+
     warmup: int = 5
     """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""
     rsc: bool = True

@@ -41,6 +41,8 @@ class Joint(Method):
 class JointConfig(MethodConfig, name="joint"):
     """Cross-entropy of the fused logits alone."""
 
+    source = "the plain baseline"
+
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
         return Joint(unimodal=False)
@@ -49,6 +51,8 @@ class JointConfig(MethodConfig, name="joint"):
 @dataclass(frozen=True, kw_only=True)
 class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
     """Cross-entropy of the fused logits plus one of each modality's."""
+
+    source = "the plain baseline"
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import coverage, metrics
+from cpsc_train.methods import Method
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 from cpsc_train.training.checkpoint import random_states, set_random_states
@@ -86,6 +88,8 @@ class Trainer:
             Called after each step but the last, when the state is whole.
         """
         calibrating = self.objective.method.conformal and not self.warming_up
+        if self._position == 0:
+            self.objective.method.starts_epoch(self.epoch, self.setup.process.sum)
         times = dict.fromkeys(("data", "step", "refresh"), 0.0)
         if calibrating and self._position == 0:
             self.refresh.start_epoch()
@@ -219,6 +223,7 @@ class Trainer:
 
     def _step(self, batches: list[Batch], weights: list[float]) -> None:
         qhat = None if self.warming_up else self.refresh.qhat
+        method = self.objective.method
         self.optimizer.zero_grad()
         terms: dict[str, Tensor] = {}
         for place, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
@@ -226,14 +231,18 @@ class Trainer:
             last = place == len(batches) - 1
             waiting = nullcontext() if last or not hasattr(self._called, "no_sync") else self._called.no_sync()
             with waiting:
+                method.meets(here.rows)
                 out = losses(self._called, here, qhat)
-                loss = torch.stack([term.float() for term in out.terms.values()]).sum()
-                torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1 else loss))
+                method.backward(self.objective.model, out.terms, partial(self._backward, weight))
             terms = out.terms
             if weight:
                 self._record.add(out, here.labels)
-        if self.config.optimizer.clip_norm is not None:
+        adjusts = type(method).adjust is not Method.adjust
+        if adjusts or self.config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
+        if adjusts:
+            method.adjust(self.objective.model, self.setup.process.sum)
+        if self.config.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.optimizer.clip_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
@@ -241,6 +250,9 @@ class Trainer:
             self._average.update_parameters(self.objective)
         self.steps += 1
         self._recent.append((self.steps, [batch.ids for batch in batches], terms))
+
+    def _backward(self, weight: float, loss: Tensor) -> None:
+        torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1 else loss))
 
     def _check_finite(self) -> None:
         """Stop if a loss of the last steps was not finite; says which, where, and on which samples."""

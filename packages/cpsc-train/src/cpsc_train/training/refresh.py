@@ -122,7 +122,8 @@ class Refresh:
 
     def _of(self, rows: Tensor, score: Score, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         samples = self._samples
-        part = Batch((), samples.labels[rows], {name: x[rows] for name, x in samples.inputs.items()})
+        inputs = {name: x[rows] for name, x in samples.inputs.items()}
+        part = Batch((), samples.labels[rows], inputs, samples.rows[rows])
         scores = {}
         for head, logits in score(part, qhat).items():
             labels = part.labels[:, None].expand(logits.shape[:2])

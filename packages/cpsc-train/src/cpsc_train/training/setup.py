@@ -81,6 +81,7 @@ class Setup:
             classes=len(dataset.classes),
         )
         method = config.method.build(model, tuple(dataset.modalities), frozen_copy=config.conformal.frozen_copy)
+        method.sized(len(splits.train))
         if config.epochs <= method.warmup:
             raise UserError(
                 f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "
@@ -148,7 +149,8 @@ class Setup:
         order = InOrder(len(rows), self.config.batch_size)
         parts = list(Loader(self.dataset, rows, self.preprocessing, order))
         inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
-        return Batch((), torch.cat([part.labels for part in parts]), inputs).to(self.device)
+        labels, places = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
+        return Batch((), labels, inputs, places).to(self.device)
 
 
 def _check_calibration(size: int, alpha: float) -> None:

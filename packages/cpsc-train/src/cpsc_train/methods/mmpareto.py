@@ -1,0 +1,115 @@
+"""MMPareto: the gradients of the fused and of the unimodal loss are brought together in every encoder.
+
+Source: Wei and Hu, *MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance*, ICML 2024, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, total
+from cpsc_train.methods.joint import Joint
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+SCALE = 2.0**10
+"""What losses are multiplied by for the gradients that are compared, so that they survive half precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMParetoConfig(MethodConfig, name="mmpareto"):
+    """Joint and unimodal cross-entropy, whose gradients in an encoder are weighted so that neither is harmed."""
+
+    source = "Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024"
+
+    strength: float = 1.5
+    """What the gradient of an encoder is multiplied by at the end."""
+
+    def __post_init__(self) -> None:
+        if self.strength <= 0:
+            raise UserError(f"method.strength must be positive, got {self.strength}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return MMPareto(self.strength)
+
+
+class MMPareto(Method):
+    """Weighs the two gradients that an encoder is given; heads and fusion are given their sum.
+
+    Parameters
+    ----------
+    strength
+        Factor at the end.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        self._plain = Joint(unimodal=True)
+        self._gradients: dict[str, Tensor] = {}
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_fused`` and ``ce_<modality>``."""
+        return self._plain.losses(model, features, labels, qhat)
+
+    def backward(
+        self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]
+    ) -> None:
+        """Take the gradients of both losses in each encoder, then that of the sum everywhere."""
+        for modality, encoder in model.encoders.items():
+            both = [_flat(terms[f"ce_{head}"], _trained(encoder)) for head in (FUSED, modality)]
+            before = self._gradients.get(modality)
+            self._gradients[modality] = torch.stack(both) if before is None else before + torch.stack(both)
+        backward(total(terms))
+
+    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Put the combination in place of the sum; only its direction and length beside the sum are used."""
+        for modality, encoder in model.encoders.items():
+            fused, unimodal = add_up(self._gradients.pop(modality))
+            parameters = _trained(encoder)
+            summed = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+            # The two are sums over processes and batches, and what the optimizer is given a mean of them.
+            unit = summed.norm() / (fused + unimodal).norm().clamp(min=torch.finfo(summed.dtype).tiny)
+            found = self.strength * combine(fused, unimodal) * unit
+            for parameter, part in zip(parameters, found.split([p.numel() for p in parameters]), strict=True):
+                parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+
+def combine(fused: Tensor, unimodal: Tensor) -> Tensor:
+    """Return 2k₀g_fused + 2k₁g_unimodal, as long as their sum where it would be shorter.
+
+    Where they agree (cosine above 0) both weights are ½; else they are those of the shortest convex combination.
+
+    Parameters
+    ----------
+    fused, unimodal
+        (P,) gradients of an encoder.
+
+    Examples
+    --------
+    >>> combine(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    difference = unimodal - fused
+    length = difference.square().sum()
+    k = torch.where(length > 0, (difference @ unimodal) / length.clamp(min=torch.finfo(length.dtype).tiny), 0.5)
+    k = torch.where(fused @ unimodal > 0, 0.5, k.clamp(0, 1))
+    found = 2 * k * fused + 2 * (1 - k) * unimodal
+    short = found.norm().clamp(min=torch.finfo(length.dtype).tiny)
+    longer: Tensor = found * ((fused + unimodal).norm() / short).clamp(min=1)
+    return longer
+
+
+def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    found = torch.autograd.grad(loss.float() * SCALE, parameters, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    return torch.cat([part.flatten().float() for part in parts]) / SCALE
+
+
+def _trained(encoder: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]

@@ -1,0 +1,133 @@
+"""QMF: logits are weighted by the energy of each modality, which is taught to follow how hard a sample has been.
+
+Source: Zhang et al., *Provable Dynamic Fusion for Low-Quality Multimodal Data*, ICML 2023; the ranking of Moon et al.,
+*Confidence-Aware Learning for Deep Neural Networks*, ICML 2020, equation 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+ENERGY = 0.1
+"""What the logarithm of the sum of exponentials is multiplied by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QMFConfig(MethodConfig, name="qmf"):
+    """Quality-aware multimodal fusion: logits weighted by energy, a fusion of the model is unused."""
+
+    source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
+
+    ranking: float = 0.1
+    """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
+
+    def __post_init__(self) -> None:
+        if self.ranking < 0:
+            raise UserError(f"method.ranking must not be negative, got {self.ranking}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return QMF(self.ranking, modalities)
+
+
+class QMF(Method):
+    """Cross-entropies, and a ranking between neighbours of a batch.
+
+    Every modality remembers the sum of each sample's losses. Of two neighbours the one with the larger sum, brought to
+    [0, 1] over all samples, is to have the smaller confidence, by a margin of the difference. Weights of the fusion
+    have no gradient. Neighbours are those of a process's share of the batch.
+
+    Parameters
+    ----------
+    ranking
+        Weight of the ranking.
+    modalities
+        Their names.
+    """
+
+    history: Tensor
+
+    def __init__(self, ranking: float, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.ranking = ranking
+        self._modalities = modalities
+        self._rows = torch.zeros(0, dtype=torch.int64)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self.register_buffer("history", torch.zeros(len(modalities), 0))
+
+    def sized(self, rows: int) -> None:
+        """Make room for the history of each training row."""
+        self.history = torch.zeros(len(self._modalities), rows)
+
+    def meets(self, rows: Tensor) -> None:
+        """Note whose losses come next."""
+        self._rows = rows
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_<head>`` and ``ranking_<modality>``."""
+        logits = self.predict(model, features, qhat)
+        terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
+        hard = normalised(self.history)[:, self._rows]
+        for place, m in enumerate(features):
+            terms[f"ranking_{m}"] = self.ranking * ranking_loss(energy(logits[m]), hard[place])
+        with torch.no_grad():
+            each = [cross_entropy(logits[m], labels, reduction="none") for m in features]
+            self._seen.append((self._rows, torch.stack(each).to(self.history.dtype)))
+        return StepLosses(terms, logits)
+
+    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Remember the losses of the step, of all processes; gradients are left as they are."""
+        new = torch.zeros_like(self.history)
+        for rows, losses in self._seen:
+            new.index_add_(1, rows, losses)
+        self._seen.clear()
+        self.history += add_up(new)
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Return logits, and for ``fused`` Σ_m c_m z_m of the modalities that are there."""
+        logits = {m: model.heads[m](h) for m, h in features.items()}
+        weighted = [energy(z).detach()[:, None] * z for z in logits.values()]
+        return logits | {FUSED: torch.stack(weighted).sum(0)}
+
+
+def energy(logits: Tensor) -> Tensor:
+    """Return the confidence .1 log Σ exp z, (B,), of logits (B, C)."""
+    return ENERGY * logits.logsumexp(-1)
+
+
+def normalised(history: Tensor) -> Tensor:
+    """Return (M, N) brought to [0, 1] by the smallest and largest of each row; 0 where they are the same.
+
+    Examples
+    --------
+    >>> normalised(torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]])).tolist()
+    [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]
+    """
+    low, high = history.min(-1, keepdim=True).values, history.max(-1, keepdim=True).values
+    span = high - low
+    return torch.where(span > 0, (history - low) / span.clamp(min=torch.finfo(span.dtype).tiny), 0.0)
+
+
+def ranking_loss(confidence: Tensor, hard: Tensor) -> Tensor:
+    """Return the mean of max(0, s(c_i − c_j) + |h_i − h_j|) over neighbours, the last beside the first.
+
+    s = sign(h_i − h_j).
+
+    Parameters
+    ----------
+    confidence
+        c, (B,).
+    hard
+        h in [0, 1], (B,); without gradient.
+    """
+    other, apart = confidence.roll(-1), hard - hard.roll(-1)
+    return (apart.sign() * (confidence - other) + apart.abs()).clamp(min=0).mean()

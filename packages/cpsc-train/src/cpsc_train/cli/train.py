@@ -46,7 +46,7 @@ class Train:
     root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where the data set lies."""
     method: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Training method: cpsc, joint or joint-unimodal; the recipe's own if absent."""
+    """Training method, such as cpsc or joint; `cpsc methods` lists all. The recipe's own if absent."""
     refresh: Annotated[str | None, tyro.conf.arg(metavar="POLICY")] = None
     """How the conformal predictor follows the model: exact, rolling, epoch or interval:K."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None

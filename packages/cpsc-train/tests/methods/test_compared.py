@@ -301,6 +301,8 @@ def test_pmr_draws_the_slower_modality_to_its_prototypes(model, batch):
     prototypes = {m: torch.stack([h[labels == k].mean(0) for k in range(CLASSES)]) for m, h in features.items()}
     for place, m in enumerate(MODALITIES):
         torch.testing.assert_close(method.prototypes[place], prototypes[m])
+    second = step(method, model, batch)  # whose scores are the first that prototypes give
+    assert second.terms["prototype_a"].item() == second.terms["prototype_b"].item() == 0
     second = step(method, model, batch)
     near = {m: -torch.cdist(features[m], prototypes[m]) for m in MODALITIES}
     true = {m: float(s.softmax(-1).gather(1, labels[:, None]).sum()) for m, s in near.items()}

@@ -83,6 +83,7 @@ class OGMGE(Method):
         """Scale gradients, and add noise."""
         scores = add_up(torch.stack(self._scores).sum(0))
         self._scores.clear()
+        processes = add_up(torch.ones_like(scores[0]))
         active = (self.epoch >= self.config.start) & (
             self.epoch < (2**62 if self.config.end is None else self.config.end)
         )
@@ -92,7 +93,9 @@ class OGMGE(Method):
                     continue
                 changed = k * parameter.grad
                 if self.config.noise:
-                    changed += torch.randn_like(changed) * (parameter.grad.std() + 1e-8)
+                    # Every process must draw the same: the sum of W normal draws, divided by √W, is one.
+                    noise = add_up(torch.randn_like(changed)) / processes.sqrt()
+                    changed += noise * (parameter.grad.std() + 1e-8)
                 parameter.grad.copy_(torch.where(active, changed, parameter.grad))
 
 

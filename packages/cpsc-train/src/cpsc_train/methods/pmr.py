@@ -42,8 +42,9 @@ class PMRConfig(MethodConfig, name="pmr"):
 class PMR(Method):
     """A prototype is the moving average of the features of a class, in steps that hold any.
 
-    s_m sums over a batch the softmax of −‖z − p‖ at the true class. Of modality m the prototypical cross-entropy counts
-    α · min(1, s_best / s_m − 1): nothing for the one that is ahead. With prototypes of no class yet, there is none.
+    s_m sums the softmax of −‖z − p‖ at the true class over the step before, of all processes. Of modality m the
+    prototypical cross-entropy counts α · min(1, s_best / s_m − 1): nothing for the one that is ahead, or before there
+    are prototypes of all classes.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ class PMR(Method):
 
     prototypes: Tensor
     known: Tensor
+    scores: Tensor
 
     def __init__(self, config: PMRConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
         super().__init__()
@@ -64,7 +66,8 @@ class PMR(Method):
         self._modalities, self._classes = modalities, classes
         self.register_buffer("prototypes", torch.zeros(len(modalities), classes, dim))
         self.register_buffer("known", torch.zeros(classes, dtype=torch.bool))
-        self._sums: list[tuple[Tensor, Tensor]] = []
+        self.register_buffer("scores", torch.ones(len(modalities)))
+        self._sums: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused`` and ``prototype_<modality>``."""
@@ -72,19 +75,20 @@ class PMR(Method):
         near = {m: self._similarities(p, features[m]) for m, p in zip(self._modalities, self.prototypes, strict=True)}
         with torch.no_grad():
             true = torch.stack([s.softmax(-1).gather(1, labels[:, None]).sum() for s in near.values()])
-            lag = (true.max() / true.clamp(min=torch.finfo(true.dtype).tiny) - 1).clamp(max=1)
-            lag = torch.where(self.known.all(), self.config.strength * lag, 0.0)
+            tiny = torch.finfo(self.scores.dtype).tiny
+            lag = self.config.strength * (self.scores.max() / self.scores.clamp(min=tiny) - 1).clamp(max=1)
             classes = one_hot(labels, self._classes).to(self.prototypes.dtype)
             sums = [classes.T @ features[m].detach().to(classes.dtype) for m in self._modalities]
-            self._sums.append((torch.stack(sums), classes.sum(0)))
+            self._sums.append((torch.stack(sums), classes.sum(0), true))
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
         terms |= {f"prototype_{m}": w * cross_entropy(s, labels) for (m, s), w in zip(near.items(), lag, strict=True)}
         return StepLosses(terms, logits)
 
     def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Bring the prototypes up to date; gradients are left as they are."""
-        sums, counts = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
+        """Bring prototypes and scores up to date; gradients are left as they are."""
+        sums, counts, true = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
         self._sums.clear()
+        self.scores.copy_(torch.where(self.known.all(), true, 1.0))
         there = counts > 0
         means = sums / counts.clamp(min=1)[:, None]
         kept = torch.where(self.known, self.config.momentum, 0.0)[:, None]

@@ -134,6 +134,17 @@ def test_one_file_under_two_names_is_noted(layouts, tmp_path):
     assert "1005_DFA_NEU_XX of test" in str(note)
 
 
+@pytest.mark.parametrize("columns", ["60", "400"])
+def test_a_data_set_of_which_nothing_is_there(layouts, tmp_path, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    root = layouts.crema_d(tmp_path / "crema")
+    shutil.rmtree(root / "AudioWAV")
+    assert main(["data", "check", "crema-d", "--root", str(root), "--workers", "0"]) == 2
+    out = "".join(line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if line.count("│") == 4)
+    assert f"{root / 'AudioWAV'}/1001_DFA_NEU_XX.wav: is missing".replace(" ", "") in out.replace(" ", "")
+    assert "therearenosamplestotrainon" in out.replace(" ", "")
+
+
 def test_figures_of_balance():
     assert balance(np.array([30, 10])) == {"samples": 40, "majority": 0.75, "imbalance": 3.0}
     assert balance(np.array([3, 0]))["imbalance"] == np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,20 +184,24 @@ def _tell(found: Checked, console: Console) -> None:
     figures = {part: balance(held) for part, held in counts.items()}
     table.add_section()
     table.add_row("all", *(f"{of['samples']:,}" for of in figures.values()))
-    table.add_row("most frequent, %", *(f"{100 * of['majority']:.1f}" for of in figures.values()))
-    table.add_row("most / least frequent", *(f"{of['imbalance']:.2f}" for of in figures.values()))
+    table.add_row("most frequent, %", *(_number(100 * of["majority"], 1) for of in figures.values()))
+    table.add_row("most / least frequent", *(_number(of["imbalance"], 2) for of in figures.values()))
     console.print(table)
     for modality, held in found.present().items():
         of = balance(held)
-        console.print(
-            f"{modality}: {of['samples']:,} samples can be read; to answer the most frequent class is right for "
-            f"{100 * of['majority']:.1f}%"
-        )
+        always = f"; always the most frequent class: {100 * of['majority']:.1f}% right" if of["samples"] else ""
+        console.print(f"{modality}: {of['samples']:,} samples can be read{always}", soft_wrap=True)
     for title, errors in (("What is wrong", list(found.faults.values())), ("Notes", list(found.notes))):
         if errors:
-            table = Table("kind", "how many", "the first", title=title, title_justify="left")
+            table = Table("kind", "how many", title=title, title_justify="left")
+            table.add_column("the first", overflow="fold")  # a path is never cut
             for kind, count in kinds(errors).most_common():
                 table.add_row(kind, f"{count:,}", str(next(error for error in errors if error.kind == kind)))
             console.print(table)
     if not found.faults:
         console.print("nothing is wrong")
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number, or a dash where it is none or has no bound."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

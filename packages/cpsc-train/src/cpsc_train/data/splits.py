@@ -94,7 +94,7 @@ class Splits:
         Raises
         ------
         UserError
-            If a class has too few rows to appear in every part.
+            If a class has too few rows to appear in every part, or there are none.
 
         Examples
         --------
@@ -105,6 +105,8 @@ class Splits:
         fixed = {name: np.sort(rows) for name, rows in given.items() if name != "train"}
         named = np.concatenate([*fixed.values(), np.array([], dtype=np.int64)])
         rows = given.get("train", np.setdiff1d(np.arange(len(labels)), named))
+        if not len(rows):
+            raise UserError("there are no samples to train on")
         drawn = [name for name in ("calibration", "validation", "test") if name not in fixed]
         generator = np.random.default_rng(config.seed)
         by_class = [generator.permutation(rows[labels[rows] == label]) for label in np.unique(labels[rows])]

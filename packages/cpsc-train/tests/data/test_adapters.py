@@ -15,6 +15,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
 
 pytest.importorskip("PIL", reason="images are read by Pillow")
+pytest.importorskip("soundfile", reason="sound is read by soundfile")
 spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
 layouts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(layouts)

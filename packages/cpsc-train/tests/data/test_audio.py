@@ -10,6 +10,8 @@ from cpsc_train.data.media.audio import log_spectrogram, resample, tile
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.errors import UserError
 
+pytest.importorskip("soundfile", reason="sound is read by soundfile")
+
 
 def write(path, values, *, width=2, channels=1, rate=8000):
     with wave.open(str(path), "wb") as file:

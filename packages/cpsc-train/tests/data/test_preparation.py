@@ -187,6 +187,13 @@ def test_a_disk_that_is_too_small(crema_native, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_there_already_needs_no_room(crema_native, tmp_path, monkeypatch):
+    out = tmp_path / "cache"
+    preparation.fill_cache(config(crema_native), out)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 10**3, 10**3))
+    assert preparation.fill_cache(config(crema_native), out) == 0
+
+
 def test_what_cannot_be_prepared_is_said(tmp_path):
     handwritten = DataConfig.named("handwritten")()
     with pytest.raises(UserError, match="is embedded: there is nothing to pack"):

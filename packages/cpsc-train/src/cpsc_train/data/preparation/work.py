@@ -97,8 +97,9 @@ def some(samples: int) -> list[int]:
 
 
 def refuse_small(out: Path, needed: int) -> None:
-    """Refuse a disk that does not hold what is to be written."""
+    """Refuse a disk that does not hold what is to be written, beside what of it is there already."""
     there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
-    if needed > free:
-        raise UserError(f"{out}: about {needed / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free")
+    left = needed - sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if left > free:
+        raise UserError(f"{out}: about {left / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free")

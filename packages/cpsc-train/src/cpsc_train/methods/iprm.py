@@ -105,8 +105,9 @@ def slerp(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> slerp(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.tensor(0.5)).round(decimals=4).tolist()
-    [[0.7071, 0.7071]]
+    >>> halfway = slerp(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.tensor(0.5))
+    >>> torch.allclose(halfway, torch.tensor([[0.5, 0.5]]).sqrt())
+    True
     """
     a, b = normalize(one, dim=-1), normalize(other, dim=-1)
     cosine = (a * b).sum(-1, keepdim=True)

@@ -92,8 +92,9 @@ def combine(fused: Tensor, unimodal: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> combine(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
+    >>> found = combine(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 2.0]))  # weights ¾ and ¼, then length 2
+    >>> torch.allclose(found, torch.tensor([2.0, 2.0]).sqrt())
+    True
     """
     difference = unimodal - fused
     length = difference.square().sum()

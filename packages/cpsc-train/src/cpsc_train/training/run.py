@@ -111,14 +111,14 @@ def evaluate(
     if noise is not None:
         config = replace(config, noise=tuple(noise), protocols=tuple(protocols))
     with joined(config.compute.device), config.compute.applied():
-        setup = Setup.build(config, run_folder.read_splits(config.data.open()))
+        setup = Setup.build(config, run_folder.read_splits)
         return _measured(setup, _load(run_folder, setup))
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
     began = time.perf_counter()
     with joined(config.compute.device) as process, config.compute.applied(), _explained(config):
-        setup = Setup.build(config, folder.read_splits(config.data.open()) if going_on else None)
+        setup = Setup.build(config, folder.read_splits if going_on else None)
         observer = observer if process.first else Observer()
         trainer = Trainer(setup)
         progress = _Progress(trainer, folder)

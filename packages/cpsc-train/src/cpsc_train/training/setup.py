@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +44,15 @@ class Setup:
     """What evaluation rows go through, beside the clean ones."""
 
     @classmethod
-    def build(cls, config: RunConfig, splits: Splits | None = None) -> Setup:
+    def build(cls, config: RunConfig, divide: Callable[[Dataset], Splits] | None = None) -> Setup:
         """Open the data, divide it, and build the model from the seed.
 
         Parameters
         ----------
         config
             What to build.
-        splits
-            The division of an earlier run; drawn anew if absent.
+        divide
+            Gives the division of an earlier run; drawn anew if absent.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Setup:
         for noise in config.noise:
             noise.check(dataset.modalities[noise.modality])
         named = tuple(one for text in config.protocols for one in conditions(text, dataset.modalities))
-        splits = splits or Splits.of(dataset, config.splits)
+        splits = Splits.of(dataset, config.splits) if divide is None else divide(dataset)
         if config.conformal.quantile == "exact":
             _check_calibration(len(splits.calibration), config.conformal.alpha)
         torch.manual_seed(config.seed)

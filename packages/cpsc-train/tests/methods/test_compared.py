@@ -14,13 +14,23 @@ from cpsc_train import RunConfig, train
 from cpsc_train.config import apply_overrides
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
-from cpsc_train.methods import MethodConfig
+from cpsc_train.methods import Examined, MethodConfig, StepLosses
+from cpsc_train.methods.agm import AGMConfig
+from cpsc_train.methods.arl import ARLConfig, weights
+from cpsc_train.methods.base import zeroed
+from cpsc_train.methods.di_mml import DIMMLConfig, by_certainty
 from cpsc_train.methods.evidential import conflict, dempster, divergence_from_ignorance, evidential_loss, mean_evidence
 from cpsc_train.methods.iprm import IPRMConfig, slerp
+from cpsc_train.methods.lfm import LFMConfig, disagreement
+from cpsc_train.methods.mla import MLAConfig, entropy, projected
 from cpsc_train.methods.mmpareto import MMParetoConfig, combine
 from cpsc_train.methods.ogm_ge import OGMGEConfig, coefficients
+from cpsc_train.methods.pdf import PDFConfig, relative_calibration, shared_confidence
 from cpsc_train.methods.pmr import PMRConfig
 from cpsc_train.methods.qmf import QMFConfig, energy, normalised, ranking_loss
+from cpsc_train.methods.reconboost import ReconBoostConfig
+from cpsc_train.methods.relearning import RelearningConfig, purity
+from cpsc_train.methods.smv import SMVConfig, copies_of, values_of
 from cpsc_train.models import FUSED, MultimodalClassifier
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.observability import Observer
@@ -30,7 +40,24 @@ from cpsc_train.training.setup import Setup
 
 MODALITIES = ("a", "b")
 ROWS, CLASSES, DIM = 12, 3, 4
-COMPARED = ("ogm-ge", "mmpareto", "tmc", "ecml", "qmf", "iprm", "pmr")
+COMPARED = (
+    "ogm-ge",
+    "agm",
+    "pmr",
+    "mmpareto",
+    "mla",
+    "lfm",
+    "arl",
+    "iprm",
+    "qmf",
+    "tmc",
+    "ecml",
+    "pdf",
+    "reconboost",
+    "di-mml",
+    "relearning",
+    "smv",
+)
 
 
 def alone(tensor):
@@ -55,14 +82,20 @@ def batch():
 
 
 def step(method, model, batch, rows=None):
-    """One step without an optimizer; gradients are those that it would be given."""
+    """One step without an optimizer; gradients are those that it would be given in the last turn."""
     inputs, labels = batch
-    model.zero_grad()
-    method.meets(torch.arange(ROWS) if rows is None else rows)
-    out = method.losses(model, model.encode(inputs), labels, None)
-    method.backward(model, out.terms, lambda loss: loss.backward())
-    method.adjust(model, alone)
-    return out
+    whole = StepLosses({}, {})
+    for turn in range(method.turns):
+        asked = method.takes_turn(turn)
+        model.zero_grad()
+        method.zero_grad()
+        method.meets(torch.arange(ROWS) if rows is None else rows)
+        features = model.encode({m: inputs[m] for m in asked or inputs})
+        out = method.losses(model, features, labels, None)
+        method.backward(model, out.terms, lambda loss: loss.backward())
+        method.adjust(model, alone)
+        whole |= out
+    return whole
 
 
 def gradients(module):
@@ -320,6 +353,362 @@ def test_pmr_draws_the_slower_modality_to_its_prototypes(model, batch):
     torch.testing.assert_close(method.prototypes[0, 1], prototypes["a"][1])
 
 
+# AGM
+
+
+def test_agm_scales_the_gradient_of_each_part(model, batch):
+    """With late fusion the part of m has a gradient in encoder m alone, so that its gradient is κ_m times the plain."""
+    inputs, labels = batch
+    step(MethodConfig.named("joint")().build(model, MODALITIES), model, batch)
+    plain = {m: gradients(model.encoders[m]).clone() for m in MODALITIES}
+    method = AGMConfig(alpha=0.5).build(model, MODALITIES)
+    method.running.copy_(torch.tensor([1.0, 1.4]))
+    method.steps.fill_(4)
+    out = step(method, model, batch)
+    features = model.encode(inputs)
+    both, a, b = (zeroed(model, features, kept) for kept in ("ab", "a", "b"))
+    parts = {"a": (both - b + a) / 2, "b": (both - a + b) / 2}
+    torch.testing.assert_close(parts["a"] + parts["b"], out.logits[FUSED])
+    s = {m: float(cross_entropy(part, labels).detach()) for m, part in parts.items()}
+    kappa = {
+        "a": np.exp(0.5 * (np.exp(0.4) - np.exp(s["b"] - s["a"]))),
+        "b": np.exp(0.5 * (np.exp(-0.4) - np.exp(s["a"] - s["b"]))),
+    }
+    assert abs(kappa["a"] - 1) > 0.05
+    for m in MODALITIES:
+        torch.testing.assert_close(gradients(model.encoders[m]), kappa[m] * plain[m], rtol=1e-4, atol=1e-7)
+    expected = torch.tensor([1.0 + (s["a"] - 1.0) / 5, 1.4 + (s["b"] - 1.4) / 5])
+    torch.testing.assert_close(method.running, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_agm_with_three_modalities_shares_out_the_whole(batch):
+    vector, names = Modality(kind="vector", shape=(5,)), ("a", "b", "c")
+    model = MultimodalClassifier(
+        dict.fromkeys(names, vector), dict.fromkeys(names, MLPConfig(hidden=6)), dim=DIM, classes=CLASSES
+    )
+    inputs, labels = batch
+    three = inputs | {"c": inputs["a"] * 2}
+    out = step(AGMConfig(alpha=0.0).build(model, names), model, (three, labels))
+    torch.testing.assert_close(out.terms["ce_fused"], cross_entropy(model(three)[FUSED], labels))
+
+
+# MLA
+
+
+def test_projection_is_that_of_recursive_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, DIM, generator=generator, dtype=torch.float64)
+    p = torch.eye(DIM, dtype=torch.float64)
+    for row in x:
+        p = projected(p, row, alpha=0.2)
+    torch.testing.assert_close(p, torch.linalg.inv(torch.eye(DIM, dtype=torch.float64) + x.T @ x / 0.2))
+
+
+def test_mla_takes_turns_and_leaves_what_was_said_of_the_modality_before(model, batch):
+    inputs, labels = batch
+    method = MLAConfig(alpha=1e-5).build(model, MODALITIES)
+    assert method.turns == 2
+    out = step(method, model, batch)
+    features = model.encode(inputs)
+    for m in MODALITIES:
+        torch.testing.assert_close(out.terms[f"ce_{m}"], cross_entropy(method.head(features[m]), labels))
+    assert all(p.grad is None for p in model.encoders["a"].parameters())  # the last turn was that of b
+    before = features["a"].detach().mean(0)
+    change = method.head.weight.grad @ before
+    plain = torch.autograd.grad(cross_entropy(method.head(features["b"]), labels), method.head.weight)[0]
+    assert change.norm() < 1e-3 * (plain @ before).norm()
+    torch.testing.assert_close(method.before, features["b"].detach().mean(0))
+
+
+def test_mla_gives_weight_to_who_is_sure(model, batch):
+    method = MLAConfig().build(model, MODALITIES)
+    features = model.encode(batch[0])
+    z = {m: method.head(features[m]) for m in MODALITIES}
+    h = {m: -(p.softmax(-1) * p.log_softmax(-1)).sum(-1) for m, p in z.items()}
+    share = (torch.exp(-h["a"]) / (torch.exp(-h["a"]) + torch.exp(-h["b"])))[:, None]
+    torch.testing.assert_close(method.predict(model, features, None)[FUSED], share * z["a"] + (1 - share) * z["b"])
+    assert entropy(torch.tensor([1e4, 0.0])).item() == 0
+    released = MLAConfig(normalize=True).build(model, MODALITIES)
+    step(released, model, batch)
+    assert float(released.projection.norm()) == pytest.approx(1)
+
+
+# LFM
+
+
+def test_disagreement_by_hand():
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5])
+    middle = (p + q) / 2
+    expected = 0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum()
+    found = disagreement({"a": torch.tensor(p).log()[None], "b": torch.tensor(q).log()[None]})
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_lfm_learns_its_weight_by_a_step_on_one_half_seen_from_the_other(model, batch):
+    """The slope is that of the loss of the second half after a small step on the first, by finite differences."""
+    inputs, labels = batch
+    method = LFMConfig(start=0.5, rate=1.0).build(model, MODALITIES)
+    out = step(method, model, batch)
+    logits = model(inputs)
+    js = disagreement({m: logits[m] for m in MODALITIES}).mean()
+    torch.testing.assert_close(out.terms["js"], 2 * 0.5 * js)
+    torch.testing.assert_close(out.terms["ce_fused"], cross_entropy(logits[FUSED], labels))
+    found = 0.5 - float(method.divergence)
+
+    lr, ends = 1e-3, []
+    for weight in (0.4, 0.6):
+        stepped = deepcopy(model).double()
+        first = {m: x[:6].double() for m, x in inputs.items()}
+        z = stepped(first)
+        apart = disagreement({m: z[m] for m in MODALITIES}).mean()
+        stepped.zero_grad()
+        (2 * ((1 - weight) * cross_entropy(z[FUSED], labels[:6]) + weight * apart)).backward()
+        with torch.no_grad():
+            for p in stepped.parameters():
+                p.sub_(lr * (0 if p.grad is None else p.grad))
+            second = stepped({m: x[6:].double() for m, x in inputs.items()})
+            ends.append(float(cross_entropy(second[FUSED], labels[6:])))
+    assert found == pytest.approx((ends[1] - ends[0]) / 0.2 / lr, rel=2e-2)
+
+
+def test_lfm_keeps_its_weight_in_bounds(model, batch):
+    method = LFMConfig(rate=1e6).build(model, MODALITIES)
+    step(method, model, batch)
+    assert float(method.divergence) == pytest.approx(0.05) or float(method.divergence) == pytest.approx(0.95)
+    fixed = LFMConfig(rate=0.0).build(model, MODALITIES)
+    step(fixed, model, batch)
+    assert float(fixed.divergence) == pytest.approx(0.95)
+
+
+# ARL
+
+
+def test_asymmetric_weights_by_hand():
+    a, b = np.array([[3.0, -1.0], [1.0, 0.0]]), np.array([[0.2, 0.1], [0.0, 0.4]])
+
+    def mean_entropy(z):
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        return -(p * np.log(p)).sum(1).mean()
+
+    share = np.maximum(np.array([mean_entropy(a), mean_entropy(b)]) / (mean_entropy(a) + mean_entropy(b)), 0.3)
+    w = 1 / share / (1 / share).sum()
+    d = np.array([np.abs(a).mean(0).sum(), np.abs(b).mean(0).sum()])
+    d /= d.sum()
+    e = np.exp(4 * d[::-1] * w)
+    assert weights(torch.tensor(np.stack([a, b])), temperature=4.0).tolist() == pytest.approx(
+        (e / e.sum()).tolist(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("weigh", [True, False])
+def test_arl_scales_encoders_alone(weigh, model, batch):
+    inputs, labels = batch
+    method = ARLConfig(unimodal=2.0, temperature=6.0, weigh=weigh).build(model, MODALITIES)
+    step(method, model, batch)
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    features = model.encode(inputs)
+    seen = torch.stack([zeroed(model, features, {m}) for m in MODALITIES])
+    loss = cross_entropy(model.classify(features)[FUSED], labels)
+    loss = loss + 2 * sum(cross_entropy(z, labels) for z in seen)
+    loss.backward()
+    factors = dict(zip(MODALITIES, 1 + (weights(seen, 6.0) if weigh else torch.zeros(2)), strict=True))
+    assert not weigh or abs(factors["a"] - factors["b"]) > 1e-3
+    for name, p in model.named_parameters():
+        part, m = name.split(".")[:2]
+        scale = factors[m].detach() if part == "encoders" else 1.0
+        torch.testing.assert_close(found[name], p.grad * scale, rtol=1e-4, atol=1e-7)
+
+
+def test_arl_starts_later(model, batch):
+    method = ARLConfig(start=2, unimodal=3.0).build(model, MODALITIES)
+    before = step(method, model, batch)
+    assert before.diagnostics["factor_a"].item() == 1
+    method.starts_epoch(2, alone)
+    after = step(method, model, batch)
+    torch.testing.assert_close(after.terms["ce_a"], 3 * before.terms["ce_a"])
+    assert after.diagnostics["factor_a"].item() > 1
+
+
+# PDF
+
+
+def test_confidence_by_hand():
+    """t = .6 and .3; each is given the other's share of log t, and in use the less certain is held back."""
+    t = np.array([0.6, 0.3])
+    holo = np.log(t[::-1]) / np.log(t).sum()
+    found = shared_confidence(torch.tensor(t)[:, None].logit())
+    assert found.flatten().tolist() == pytest.approx((t + holo).tolist())
+    assert torch.isfinite(shared_confidence(torch.tensor([[200.0], [200.0]]))).all()  # 0/0 of the source's code
+    assert torch.isfinite(shared_confidence(torch.tensor([[-200.0], [200.0]]))).all()
+    p, q = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.6, 0.4]]).log()
+    assert relative_calibration({"a": p, "b": q}).flatten().tolist() == pytest.approx([1.0, 0.1 / 0.4])
+    assert relative_calibration({"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)}).flatten().tolist() == [1.0, 1.0]
+
+
+def test_pdf_learns_the_probability_of_the_true_class(model, batch):
+    inputs, labels = batch
+    method = PDFConfig().build(model, MODALITIES)
+    out = step(method, model, batch)
+    features = {m: h.detach() for m, h in model.encode(inputs).items()}
+    z = {m: model.heads[m](features[m]) for m in MODALITIES}
+    t = {m: method.regressors[m](features[m]).sigmoid()[:, 0] for m in MODALITIES}
+    true = {m: z[m].softmax(-1)[torch.arange(ROWS), labels] for m in MODALITIES}
+    torch.testing.assert_close(out.terms["confidence_a"], (t["a"] - true["a"]).abs().mean())
+    share = {m: t[m].log() / (t["a"].log() + t["b"].log()) for m in MODALITIES}
+    w = torch.softmax(torch.stack([t["a"] + share["b"], t["b"] + share["a"]]), 0)[..., None]
+    torch.testing.assert_close(out.logits[FUSED], w[0] * z["a"] + w[1] * z["b"])
+    assert set(method.predict(model, {"a": features["a"]}, None)) == {"a", FUSED}
+    torch.testing.assert_close(method.predict(model, {"a": features["a"]}, None)[FUSED], z["a"])
+
+
+# ReconBoost
+
+
+def test_reconboost_stages(model, batch):
+    inputs, labels = batch
+    method = ReconBoostConfig(epochs=2, together=1, consolidation=0.5).build(model, MODALITIES)
+    features = model.encode(inputs)
+    z = {m: model.heads[m](features[m]).detach() for m in MODALITIES}
+    p = {m: s.softmax(-1) for m, s in z.items()}
+    own = {m: cross_entropy(s, labels, reduction="none") for m, s in z.items()}
+
+    method.starts_epoch(0, alone)
+    out = step(method, model, batch)  # nobody is there yet, so that the others say 1/C
+    torch.testing.assert_close(out.terms["boosting"], ((5 - 1 / CLASSES) * own["a"]).mean() / CLASSES)
+    assert set(out.terms) == {"boosting"}
+    assert all(p.grad is None for p in model.encoders["b"].parameters())
+    torch.testing.assert_close(method.predict(model, features, None)[FUSED], z["a"])
+    torch.testing.assert_close(method.predict(model, {"b": features["b"]}, None)[FUSED], z["b"])
+
+    method.starts_epoch(2, alone)
+    assert set(step(method, model, batch).terms) == {"ce_fused"}
+
+    method.starts_epoch(3, alone)
+    out = step(method, model, batch)
+    right = p["a"][torch.arange(ROWS), labels]
+    torch.testing.assert_close(out.terms["boosting"], ((5 - right) * own["b"]).mean() / CLASSES)
+    torch.testing.assert_close(out.terms["consolidation"], 0.5 * (p["b"] - p["a"]).square().mean())
+    assert all(p.grad is None or not p.grad.any() for p in model.encoders["a"].parameters())
+    with torch.no_grad():
+        method.rate.fill_(0.5)
+    torch.testing.assert_close(method.predict(model, features, None)[FUSED], 0.5 * (z["a"] + z["b"]))
+
+    method.starts_epoch(5, alone)
+    step(method, model, batch)
+    assert method.rate.grad is not None
+    method.starts_epoch(6, alone)
+    assert set(step(method, model, batch).terms) == {"boosting", "consolidation"}
+
+
+# DI-MML
+
+
+def test_di_mml_teaches_along_what_one_alone_knows(model, batch):
+    inputs, labels = batch
+    method = DIMMLConfig(start=3, temperature=0.5, shared=2.0).build(model, MODALITIES)
+    assert [method.examines(epoch) for epoch in (2, 3, 4)] == [(), ("train",), ()]
+    before = step(method, model, batch)
+    assert before.terms["contrast"].item() == 0
+    features = {m: h.detach() for m, h in model.encode(inputs).items()}
+    torch.testing.assert_close(before.terms["shared_a"], 2 * cross_entropy(method.shared(features["a"]), labels))
+
+    known = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0]], dtype=torch.bool)
+    clear = labels[:, None].numpy() + np.zeros((1, DIM))
+    noise = np.random.default_rng(0).standard_normal((ROWS, DIM))
+    shown = {m: np.where(row.numpy(), clear, noise).astype(np.float32) for m, row in zip("ab", known, strict=True)}
+    method.examine(model, {"train": Examined(shown, labels.numpy())})
+    assert torch.equal(method.effective, known)
+
+    a, b = features["a"], features["b"]
+    terms = []
+    for student, teacher, dimension in ((a, b, 2), (b, a, 0)):
+        alike = torch.outer(student[:, dimension], teacher[:, dimension]) / 0.5
+        terms.append(-(alike.diagonal() - alike.logsumexp(1)).mean())
+    model.zero_grad()
+    out = method.losses(model, model.encode(inputs), labels, None)
+    torch.testing.assert_close(out.terms["contrast"], sum(terms))
+    # `joined` learns from the features and does not change them.
+    out.terms["ce_joined"].backward()
+    assert all(p.grad is None for p in model.encoders.parameters())
+
+
+def test_certainty_by_hand():
+    sure, unsure = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    share = np.exp(0.9 / 0.5) / (np.exp(0.9 / 0.5) + np.exp(0.5 / 0.5))
+    found = by_certainty({"a": sure, "b": unsure}, temperature=0.5)
+    torch.testing.assert_close(found, share * sure + (1 - share) * unsure, rtol=1e-5, atol=1e-6)
+
+
+# Diagnosing & Re-learning
+
+
+def test_purity_against_scikit_learn():
+    clustering = pytest.importorskip("sklearn.cluster")
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 4
+    features = (3 * np.eye(4)[labels] + rng.standard_normal((120, 4))).astype(np.float32)
+    span = features.max(0) - features.min(0)
+    scaled = 2 * (features - features.min(0)) / span - 1
+    places = clustering.KMeans(4, n_init=20, random_state=0).fit_predict(scaled)
+    expected = sum(np.bincount(labels[places == k]).max() for k in range(4)) / 120
+    assert purity(features, labels, 4) == pytest.approx(expected, abs=0.02)
+    assert purity(np.zeros((6, 2), np.float32), np.array([0, 0, 0, 1, 1, 2]), 3) == pytest.approx(0.5)
+
+
+def test_relearning_takes_the_encoder_that_does_not_generalise_back(model, batch):
+    method = RelearningConfig(every=4, times=2, strength=3.0).build(model, MODALITIES)
+    asked = [epoch for epoch in range(20) if method.examines(epoch)]
+    assert asked == [4, 8]
+    start = {name: p.detach().clone() for name, p in model.encoders.named_parameters()}
+    with torch.no_grad():
+        for p in model.encoders.parameters():
+            p.add_(1.0)
+    labels = np.arange(30) % CLASSES
+    clear = np.eye(CLASSES, DIM, dtype=np.float32)[labels]
+    same = np.zeros((30, DIM), np.float32)
+    parts = {
+        "train": Examined({"a": clear, "b": clear}, labels),
+        "validation": Examined({"a": clear, "b": same}, labels),
+    }
+    method.examine(model, parts)
+    share = np.tanh(3.0 * (1 - 1 / 3))
+    for name, p in model.encoders.named_parameters():
+        left = 1.0 if name.startswith("a.") else 1 - share
+        torch.testing.assert_close(p.detach(), start[name] + left, rtol=1e-5, atol=1e-5)
+
+
+# SMV
+
+
+def test_values_and_copies_by_hand(model, batch):
+    inputs, labels = batch
+    features = model.encode(inputs)
+    found = values_of(model, features, labels, MODALITIES)
+    right = {kept: (zeroed(model, features, kept).argmax(-1) == labels).float() for kept in ("ab", "a", "b")}
+    torch.testing.assert_close(found["a"], (2 * right["ab"] + right["a"] - right["b"]) / 2)
+    assert copies_of({"a": torch.tensor([-0.5, 1.5])}, most=2).tolist() == [[2.0, 0.0]]
+
+
+def test_smv_shows_a_weak_modality_alone(model, batch):
+    inputs, labels = batch
+    method = SMVConfig(warmup=2).build(model, MODALITIES)
+    method.sized(ROWS)
+    assert [method.examines(epoch) for epoch in (1, 2, 3)] == [(), ("train",), ("train",)]
+    first = step(method, model, batch)
+    torch.testing.assert_close(first.terms["ce_fused"], cross_entropy(model(inputs)[FUSED], labels))
+    assert first.terms["alone_a"].item() == 0
+    features = {m: h.detach() for m, h in model.encode(inputs).items()}
+    method.examine(model, {"train": Examined({m: h.numpy() for m, h in features.items()}, labels.numpy())})
+    copies = copies_of(values_of(model, features, labels, MODALITIES), 3)
+    torch.testing.assert_close(method.copies, copies)
+    out = step(method, model, batch)
+    whole = 1 + copies.sum(0).mean()
+    each = cross_entropy(zeroed(model, features, {"b"}), labels, reduction="none")
+    torch.testing.assert_close(out.terms["alone_b"], (copies[1] * each).mean() / whole)
+    torch.testing.assert_close(out.terms["ce_fused"], first.terms["ce_fused"] / whole)
+
+
 # All
 
 
@@ -330,8 +719,11 @@ def test_probabilities_of_nought_and_one(name, model, batch):
             head.weight.mul_(1e4)
     method = MethodConfig.named(name)().build(model, MODALITIES)
     method.sized(ROWS)
-    for epoch in range(3):
+    features = {m: h.detach().numpy() for m, h in model.encode(batch[0]).items()}
+    for epoch in range(30):
         method.starts_epoch(epoch, alone)
+        shown = Examined(features, batch[1].numpy())
+        method.examine(model, dict.fromkeys(method.examines(epoch), shown)) if method.examines(epoch) else None
         out = step(method, model, batch)
     assert all(torch.isfinite(term) for term in out.terms.values())
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -346,9 +738,26 @@ def test_it_trains_on_handwritten(name, tmp_path):
     assert set(results["test"]) == {"clean", "without-pix", "without-fou"}
 
 
-@pytest.mark.parametrize("name", ["ogm-ge", "qmf", "iprm", "pmr", "tmc"])
+REMEMBERING = {
+    "ogm-ge": [],
+    "agm": [],
+    "mla": [],
+    "lfm": [],
+    "qmf": [],
+    "iprm": [],
+    "pmr": [],
+    "tmc": [],
+    "reconboost": ["method.epochs=1", "method.together=0"],
+    "di-mml": ["method.start=1"],
+    "relearning": ["method.every=1"],
+    "smv": ["method.warmup=1"],
+}
+"""By name, settings that make what is remembered count in the second epoch."""
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
 def test_what_it_remembers_survives_a_pause(name):
-    changes = [f"method.name={name}", "epochs=6", "noise=[]"]
+    changes = [f"method.name={name}", "epochs=6", "noise=[]", *REMEMBERING[name]]
     config = RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), changes))
     whole = Trainer(Setup.build(config))
     whole.train_epoch(Observer())
@@ -359,7 +768,7 @@ def test_what_it_remembers_survives_a_pause(name):
     assert paused.train_epoch(Observer())["loss"] == expected
 
 
-@pytest.mark.parametrize("name", ["ogm-ge", "mmpareto", "qmf", "iprm"])
+@pytest.mark.parametrize("name", ["ogm-ge", "mmpareto", "qmf", "iprm", "pdf", "relearning", "reconboost"])
 def test_two_batches_make_the_step_of_one(name, model, batch):
     """What `adjust` sees is that of the whole step; QMF ranks within a batch, so its ranking is left out."""
     inputs, labels = batch
@@ -393,6 +802,24 @@ def test_two_batches_make_the_step_of_one(name, model, batch):
         ("qmf", {"ranking": -0.1}, r"method\.ranking"),
         ("iprm", {"decay": 1.0}, r"method\.decay"),
         ("pmr", {"momentum": 1.0}, r"method\.momentum"),
+        ("agm", {"alpha": -1.0}, r"method\.alpha"),
+        ("mla", {"alpha": 0.0}, r"method\.alpha"),
+        ("lfm", {"start": 1.0}, r"method\.start"),
+        ("lfm", {"rate": -1.0}, r"method\.rate"),
+        ("arl", {"temperature": -1.0}, r"method\.temperature"),
+        ("arl", {"unimodal": -1.0}, r"method\.unimodal"),
+        ("arl", {"start": -1}, r"method\.start"),
+        ("reconboost", {"epochs": 0}, r"method\.epochs"),
+        ("reconboost", {"together": -1}, r"method\.together"),
+        ("reconboost", {"reconcile": 5.0}, r"method\.reconcile"),
+        ("reconboost", {"consolidation": -1.0}, r"method\.consolidation"),
+        ("di-mml", {"start": 0}, r"method\.start"),
+        ("di-mml", {"shared": -1.0}, r"method\.shared"),
+        ("di-mml", {"certainty": 0.0}, r"method\.certainty"),
+        ("relearning", {"every": 0}, r"method\.every"),
+        ("relearning", {"strength": -1.0}, r"method\.strength"),
+        ("smv", {"warmup": 0}, r"method\.warmup"),
+        ("smv", {"most": -1}, r"method\.most"),
     ],
 )
 def test_bad_options(name, options, said):

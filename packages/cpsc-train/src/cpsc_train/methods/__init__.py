@@ -3,8 +3,8 @@
 import sys
 
 from cpsc_train.config import discover
-from cpsc_train.methods.base import Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Examined, Method, MethodConfig, StepLosses
 
 discover(sys.modules[__name__])
 
-__all__ = ["Method", "MethodConfig", "StepLosses"]
+__all__ = ["Examined", "Method", "MethodConfig", "StepLosses"]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpsc_train.config import Choice
 from cpsc_train.models import FUSED, MultimodalClassifier
+
+SCALE = 2.0**10
+"""What losses are multiplied by for gradients that are taken by hand, so that they survive half precision."""
 
 Heads = dict[str, Tensor]
 """One tensor a head: each modality and ``fused``."""
@@ -38,6 +43,40 @@ class StepLosses:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     distributions: dict[str, Heads] = field(default_factory=dict)
 
+    def __or__(self, other: StepLosses) -> StepLosses:
+        """Return what two steps on the same batch made of it."""
+        return StepLosses(
+            self.terms | other.terms,
+            self.logits | other.logits,
+            self.diagnostics | other.diagnostics,
+            self.distributions | other.distributions,
+        )
+
+    def detached(self) -> StepLosses:
+        """Return it without what gradients were computed from, which takes memory."""
+        return StepLosses(
+            {name: term.detach() for name, term in self.terms.items()},
+            {head: z.detach() for head, z in self.logits.items()},
+            self.diagnostics,
+            self.distributions,
+        )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Features of a whole part of the data, in evaluation mode; the same on every process.
+
+    Parameters
+    ----------
+    features
+        By modality, (N, d); row i is that which `Method.meets` calls i.
+    labels
+        (N,).
+    """
+
+    features: dict[str, NDArray[np.float32]]
+    labels: NDArray[np.int64]
+
 
 class Method(nn.Module):
     """What one training method adds to the loop: modules, loss terms, and the logits it predicts with.
@@ -53,6 +92,9 @@ class Method(nn.Module):
     conformal: bool = False
     """Whether the conformal predictor takes part in training, so that it has to be refreshed in the loop."""
 
+    turns: int = 1
+    """Optimizer steps that are made of every batch."""
+
     @abstractmethod
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
@@ -62,6 +104,17 @@ class Method(nn.Module):
 
     def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
         """Hear that an epoch begins; the first is 0. `add_up` adds a tensor up over all processes."""
+
+    def examines(self, epoch: int) -> tuple[str, ...]:
+        """Return the parts to be shown before an epoch, of ``train`` and ``validation``; each costs a forward pass."""
+        return ()
+
+    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+        """Look at the parts that `examines` has asked for."""
+
+    def takes_turn(self, turn: int) -> tuple[str, ...] | None:
+        """Hear which of the `turns` comes next; return the modalities that it encodes, ``None`` for all of them."""
+        return None
 
     def meets(self, rows: Tensor) -> None:
         """Hear which training rows the next batch holds: (B,) places that are the same in every epoch."""
@@ -119,6 +172,28 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 def alone(model: MultimodalClassifier, features: Heads) -> Heads:
     """Return what the fused decision would be of each modality alone, {m: (B, C)}."""
     return {m: model.classify({m: h})[FUSED] for m, h in features.items()}
+
+
+def zeroed(model: MultimodalClassifier, features: Heads, kept: Collection[str]) -> Tensor:
+    """Return the fused logits (B, C) where the features of modalities that are not kept are zeros."""
+    return model.classify({m: h if m in kept else torch.zeros_like(h) for m, h in features.items()})[FUSED]
+
+
+def true_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability (B,) of the true class, of logits (B, C)."""
+    return logits.float().softmax(-1).gather(1, labels[:, None])[:, 0]
+
+
+def flat_gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    """Return the gradient (P,) of a 0-d loss, zeros where it has none; the graph is kept."""
+    found = torch.autograd.grad(loss.float() * SCALE, parameters, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    return torch.cat([part.flatten().float() for part in parts]) / SCALE
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that an optimizer changes."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 class MethodConfig(Choice):

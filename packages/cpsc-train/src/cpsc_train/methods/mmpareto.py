@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, total
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED, MultimodalClassifier
-
-SCALE = 2.0**10
-"""What losses are multiplied by for the gradients that are compared, so that they survive half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ class MMPareto(Method):
     ) -> None:
         """Take the gradients of both losses in each encoder, then that of the sum everywhere."""
         for modality, encoder in model.encoders.items():
-            both = [_flat(terms[f"ce_{head}"], _trained(encoder)) for head in (FUSED, modality)]
+            both = [flat_gradient(terms[f"ce_{head}"], trained(encoder)) for head in (FUSED, modality)]
             before = self._gradients.get(modality)
             self._gradients[modality] = torch.stack(both) if before is None else before + torch.stack(both)
         backward(total(terms))
@@ -71,7 +68,7 @@ class MMPareto(Method):
         """Put the combination in place of the sum; only its direction and length beside the sum are used."""
         for modality, encoder in model.encoders.items():
             fused, unimodal = add_up(self._gradients.pop(modality))
-            parameters = _trained(encoder)
+            parameters = trained(encoder)
             summed = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
             # The two are sums over processes and batches, and what the optimizer is given a mean of them.
             unit = summed.norm() / (fused + unimodal).norm().clamp(min=torch.finfo(summed.dtype).tiny)
@@ -104,13 +101,3 @@ def combine(fused: Tensor, unimodal: Tensor) -> Tensor:
     short = found.norm().clamp(min=torch.finfo(length.dtype).tiny)
     longer: Tensor = found * ((fused + unimodal).norm() / short).clamp(min=1)
     return longer
-
-
-def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    found = torch.autograd.grad(loss.float() * SCALE, parameters, retain_graph=True, allow_unused=True)
-    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-    return torch.cat([part.flatten().float() for part in parts]) / SCALE
-
-
-def _trained(encoder: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]

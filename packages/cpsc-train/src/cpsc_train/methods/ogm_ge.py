@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, alone
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, alone, true_probability
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -75,7 +75,7 @@ class OGMGE(Method):
         """Return ``ce_fused``."""
         logits = model.classify(features)
         with torch.no_grad():
-            true = [z.float().softmax(-1).gather(1, labels[:, None]).sum() for z in alone(model, features).values()]
+            true = [true_probability(z, labels).sum() for z in alone(model, features).values()]
         self._scores.append(torch.stack(true))
         return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import coverage, metrics
-from cpsc_train.methods import Method
+from cpsc_train.methods import Method, StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 from cpsc_train.training.checkpoint import random_states, set_random_states
@@ -89,7 +89,7 @@ class Trainer:
         """
         calibrating = self.objective.method.conformal and not self.warming_up
         if self._position == 0:
-            self.objective.method.starts_epoch(self.epoch, self.setup.process.sum)
+            self._start_epoch()
         times = dict.fromkeys(("data", "step", "refresh"), 0.0)
         if calibrating and self._position == 0:
             self.refresh.start_epoch()
@@ -221,11 +221,34 @@ class Trainer:
             reason = (str(error) or type(error).__name__).splitlines()[-1].strip()
             raise UserError(f"the checkpoint does not fit the configuration: {reason}") from None
 
+    def _start_epoch(self) -> None:
+        method = self.objective.method
+        method.starts_epoch(self.epoch, self.setup.process.sum)
+        asked = method.examines(self.epoch)
+        if asked:
+            self.setup.process.same_buffers(self.objective)
+            evaluator = Evaluator(self.setup, self.objective, self.refresh.qhat)
+            method.examine(self.objective.model, {part: evaluator.examined(part) for part in asked})
+
     def _step(self, batches: list[Batch], weights: list[float]) -> None:
+        """Make the optimizer steps of some batches: one, or as many as the method takes turns."""
+        method = self.objective.method
+        found = [StepLosses({}, {})] * len(batches)
+        for turn in range(method.turns):
+            self.objective.encoded = method.takes_turn(turn)
+            outs, labels = self._turn(batches, weights)
+            found = [seen | out for seen, out in zip(found, outs, strict=True)]
+        for out, true, weight in zip(found, labels, weights, strict=True):
+            if weight:
+                self._record.add(out, true)
+        self.steps += 1
+        self._recent.append((self.steps, [batch.ids for batch in batches], found[-1].terms))
+
+    def _turn(self, batches: list[Batch], weights: list[float]) -> tuple[list[StepLosses], list[Tensor]]:
         qhat = None if self.warming_up else self.refresh.qhat
         method = self.objective.method
         self.optimizer.zero_grad()
-        terms: dict[str, Tensor] = {}
+        found, labels = [], []
         for place, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
             here = batch.to(self.setup.device)
             last = place == len(batches) - 1
@@ -234,9 +257,8 @@ class Trainer:
                 method.meets(here.rows)
                 out = losses(self._called, here, qhat)
                 method.backward(self.objective.model, out.terms, partial(self._backward, weight))
-            terms = out.terms
-            if weight:
-                self._record.add(out, here.labels)
+            found.append(out.detached())
+            labels.append(here.labels)
         adjusts = type(method).adjust is not Method.adjust
         if adjusts or self.config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
@@ -248,8 +270,7 @@ class Trainer:
         self._scaler.update()
         if self._average is not None:
             self._average.update_parameters(self.objective)
-        self.steps += 1
-        self._recent.append((self.steps, [batch.ids for batch in batches], terms))
+        return found, labels
 
     def _backward(self, weight: float, loss: Tensor) -> None:
         torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1 else loss))

@@ -34,6 +34,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.method = method
+        self.encoded: tuple[str, ...] | None = None
+        """Modalities that the step at hand is about; ``None`` for all."""
         self._compute = compute
         self._device = device
         if compute.channels_last:
@@ -43,6 +45,8 @@ class Objective(nn.Module):
         self, inputs: dict[str, Tensor], labels: Tensor, qhat: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """Return the fields of `StepLosses`, as plain containers that wrappers of modules know."""
+        if self.encoded is not None:
+            inputs = {m: inputs[m] for m in self.encoded}
         with self._compute.autocast(self._device):
             features = self.model.encode(self._laid_out(inputs))
             out = self.method.losses(self.model, features, labels, qhat)

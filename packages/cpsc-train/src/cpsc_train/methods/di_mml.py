@@ -1,0 +1,158 @@
+"""DI-MML: modalities are trained apart, on a shared head beside their own, and teach each other what they alone know.
+
+Source: Fan et al., *Detached and Interactive Multimodal Learning*, ACM Multimedia 2024.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, StepLosses
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class DIMMLConfig(MethodConfig, name="di-mml"):
+    """Detached unimodal training, one-way contrast along dimensions, and logits weighted by certainty."""
+
+    source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
+
+    start: int = 20
+    """First epoch of the contrast; dimensions are told apart just before it."""
+    shared: float = 1.0
+    """Weight of the cross-entropies of the shared head."""
+    temperature: float = 1.0
+    """Of the contrast."""
+    certainty: float = 1.0
+    """Temperature of the weights of the fusion; the smaller, the more the most certain head counts."""
+
+    def __post_init__(self) -> None:
+        if self.start < 1:
+            raise UserError(f"method.start must be at least 1, got {self.start}")
+        if self.shared < 0:
+            raise UserError(f"method.shared must not be negative, got {self.shared}")
+        for name in ("temperature", "certainty"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"method.{name} must be positive, got {getattr(self, name)}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return DIMML(self, modalities, model.dim, model.classes)
+
+
+class DIMML(Method):
+    """Cross-entropies of each modality's head and of a shared one, and from an epoch on the contrast.
+
+    Modality m learns from another along the dimensions that are effective for the other alone: feature x of m is to be
+    more like the other's of its own sample than like those of other samples of the batch, which have no gradient. A
+    linear layer on all features side by side, which has no gradient for encoders either, is the third voter of two.
+
+    Parameters
+    ----------
+    config
+        Options.
+    modalities
+        Their names.
+    dim, classes
+        d and C.
+    """
+
+    effective: Tensor
+    known: Tensor
+
+    def __init__(self, config: DIMMLConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self._modalities = modalities
+        self.shared = nn.Linear(dim, classes)
+        self.joined = nn.Linear(dim * len(modalities), classes)
+        self.register_buffer("effective", torch.zeros(len(modalities), dim, dtype=torch.bool))
+        self.register_buffer("known", torch.zeros((), dtype=torch.bool))
+
+    def examines(self, epoch: int) -> tuple[str, ...]:
+        """Ask for the training rows before the first epoch of contrast."""
+        return ("train",) if epoch == self.config.start else ()
+
+    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+        """Tell which dimensions of each modality are effective."""
+        seen = parts["train"]
+        found = np.stack([effective_dimensions(seen.features[m], seen.labels) for m in self._modalities])
+        self.effective.copy_(torch.from_numpy(found))
+        self.known.fill_(True)
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_<head>``, ``shared_<modality>`` and ``contrast``."""
+        logits = self._voters(model, features)
+        terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
+        for m, h in features.items():
+            terms[f"shared_{m}"] = self.config.shared * cross_entropy(self.shared(h), labels)
+        terms["contrast"] = torch.where(self.known, self._contrast(features), 0.0)
+        with torch.no_grad():
+            decision = by_certainty(logits, self.config.certainty)
+        return StepLosses(terms, {m: logits[m] for m in features} | {FUSED: decision})
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Return logits of each modality, and the sum of all voters weighted by certainty."""
+        logits = self._voters(model, features)
+        return {m: logits[m] for m in features} | {FUSED: by_certainty(logits, self.config.certainty)}
+
+    def _voters(self, model: MultimodalClassifier, features: Heads) -> Heads:
+        """Return logits by modality, and of ``joined`` where no modality is missing."""
+        logits = {m: model.heads[m](h) for m, h in features.items()}
+        if len(features) == len(self._modalities):
+            logits["joined"] = self.joined(torch.cat([features[m].detach() for m in self._modalities], -1))
+        return logits
+
+    def _contrast(self, features: Heads) -> Tensor:
+        terms = []
+        for (i, student), (j, teacher) in permutations(enumerate(self._modalities), 2):
+            only = (self.effective[j] & ~self.effective[i]).to(features[teacher].dtype)
+            alike = (features[student] * only) @ features[teacher].detach().T / self.config.temperature
+            terms.append(cross_entropy(alike.float(), torch.arange(len(alike), device=alike.device)))
+        return torch.stack(terms).sum()
+
+
+def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (d,): whether a dimension alone puts more samples next to the mean of their class than the average one.
+
+    Cost: O(N d C) time, O(N d) memory.
+
+    Parameters
+    ----------
+    features
+        (N, d).
+    labels
+        (N,).
+
+    Examples
+    --------
+    >>> tells_apart, noise = np.array([0.0, 0.1, 1.0, 1.1]), np.array([0.0, 1.0, 0.0, 1.1])
+    >>> effective_dimensions(np.stack([tells_apart, noise], 1), np.array([0, 0, 1, 1])).tolist()
+    [True, False]
+    """
+    nearest = np.full(features.shape, np.inf, dtype=features.dtype)
+    right = np.zeros(features.shape, dtype=bool)
+    for label in np.unique(labels):
+        rows = labels == label
+        distance = np.abs(features - features[rows].mean(0))
+        closer = distance < nearest
+        nearest = np.where(closer, distance, nearest)
+        right = np.where(closer, rows[:, None], right)
+    hits = right.mean(0)
+    effective: NDArray[np.bool_] = hits > hits.mean()
+    return effective
+
+
+def by_certainty(logits: Heads, temperature: float) -> Tensor:
+    """Return the sum of logits {voter: (B, C)}, weighted by a softmax over voters of their largest probability."""
+    stacked = torch.stack(list(logits.values()))
+    sure = stacked.float().softmax(-1).max(-1).values
+    return ((sure / temperature).softmax(0)[..., None] * stacked).sum(0)

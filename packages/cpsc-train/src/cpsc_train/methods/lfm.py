@@ -1,0 +1,117 @@
+"""LFM: modalities are brought to agree first, and to classify later; the balance is learned on the way.
+
+Source: Yang et al., *Facilitating Multimodal Classification via Dynamically Learning Modality Gap*, NeurIPS 2024.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, flat_gradient, total, trained
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+LEAST, LARGEST = 0.05, 0.95
+"""Bounds of a weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LFMConfig(MethodConfig, name="lfm"):
+    """Cross-entropy of the fused logits and a divergence between modalities, with a learned balance."""
+
+    source = "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
+
+    start: float = 0.95
+    """Weight of the divergence at first; that of the cross-entropy is one minus it."""
+    rate: float = 0.05
+    """How fast the weight learns, times the learning rate of the model; 0 keeps it."""
+
+    def __post_init__(self) -> None:
+        if not LEAST <= self.start <= LARGEST:
+            raise UserError(f"method.start must lie in [{LEAST}, {LARGEST}], got {self.start}")
+        if self.rate < 0:
+            raise UserError(f"method.rate must not be negative, got {self.rate}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return LFM(self)
+
+
+class LFM(Method):
+    """2 (α₀ CE(fused) + α₁ JS), where JS is the mean over pairs of modalities and α₀ = 1 − α₁.
+
+    Every batch is halved: α₁ follows the derivative of the cross-entropy of the second half after a step of gradient
+    descent on the first, which is −2 g₂ · (∇JS − ∇CE) times the learning rate. The model itself learns from the whole
+    batch. Cost: two backward passes more.
+
+    Parameters
+    ----------
+    config
+        Options.
+    """
+
+    divergence: Tensor
+
+    def __init__(self, config: LFMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("divergence", torch.tensor(config.start))
+        self._halves: tuple[Tensor, Tensor] | None = None
+        self._slopes: list[Tensor] = []
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_fused`` and ``js``."""
+        logits = model.classify(features)
+        each = cross_entropy(logits[FUSED], labels, reduction="none")
+        apart = disagreement({m: logits[m] for m in features})
+        half = len(labels) // 2
+        self._halves = ((apart - each)[:half].mean(), each[half:].mean()) if half and self.config.rate else None
+        weight = self.divergence.clone()
+        terms = {"ce_fused": 2 * (1 - weight) * each.mean(), "js": 2 * weight * apart.mean()}
+        return StepLosses(terms, logits, {"weight_js": weight})
+
+    def backward(
+        self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]
+    ) -> None:
+        """Take the slope of the weight, then the gradient of the loss."""
+        if self._halves is not None:
+            parameters = trained(model)
+            first, second = (flat_gradient(loss, parameters) for loss in self._halves)
+            self._slopes.append(-2 * first @ second)
+            self._halves = None
+        backward(total(terms))
+
+    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Bring the weight up to date; gradients are left as they are."""
+        if not self.config.rate:
+            return
+        count = torch.full_like(self.divergence, len(self._slopes))
+        slopes = add_up(torch.stack([torch.zeros_like(self.divergence), *self._slopes]).sum())
+        self._slopes.clear()
+        self.divergence -= self.config.rate * slopes / add_up(count).clamp(min=1)
+        self.divergence.clamp_(LEAST, LARGEST)
+
+
+def disagreement(logits: Heads) -> Tensor:
+    """Return the Jensen-Shannon divergence (B,) in nats, the mean over pairs of modalities, of logits {m: (B, C)}.
+
+    Examples
+    --------
+    >>> opposite = {"a": torch.tensor([[200.0, 0.0]]), "b": torch.tensor([[0.0, 200.0]])}
+    >>> torch.allclose(disagreement(opposite), torch.tensor(2.0).log())
+    True
+    """
+    logs = [z.float().log_softmax(-1) for z in logits.values()]
+    return torch.stack([_jensen_shannon(p, q) for p, q in combinations(logs, 2)]).mean(0)
+
+
+def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    middle = torch.logaddexp(p, q) - math.log(2)
+    return 0.5 * (p.exp() * (p - middle) + q.exp() * (q - middle)).sum(-1)

@@ -1,0 +1,117 @@
+"""MLA: modalities learn in turns, share one head, and the head forgets nothing of the modality before.
+
+Source: Zhang et al., *Multimodal Representation Learning by Alternating Unimodal Adaptation*, CVPR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLAConfig(MethodConfig, name="mla"):
+    """One optimizer step a modality, a shared head with projected gradients, and fusion by entropy."""
+
+    source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
+
+    alpha: float = 0.1
+    """What keeps the projection finite; the smaller, the more is left out of the head's gradient."""
+    normalize: bool = False
+    """Whether the projection is divided by its Frobenius norm after each update, as in the released code."""
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise UserError(f"method.alpha must be positive, got {self.alpha}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return MLA(self, modalities, model.dim, model.classes)
+
+
+class MLA(Method):
+    """In its turn, modality m is trained by the cross-entropy of the shared head on its features.
+
+    The gradient of the head's matrix is multiplied by P, which every turn but the first brings up to date with the mean
+    feature x of the turn before: P ← P − P x xᵀ P / (α + xᵀ P x), so that what the head says of x stays as it was.
+    The fused logits are Σ_m w_m z_m, where w is a softmax over modalities of minus the entropy of each.
+
+    Parameters
+    ----------
+    config
+        Options.
+    modalities
+        Their names, in the order of turns.
+    dim, classes
+        d and C.
+    """
+
+    projection: Tensor
+    before: Tensor
+
+    def __init__(self, config: MLAConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.turns = len(modalities)
+        self._modalities = modalities
+        self.head = nn.Linear(dim, classes)
+        self.register_buffer("projection", torch.eye(dim))
+        self.register_buffer("before", torch.zeros(dim))
+        self._sums: list[tuple[Tensor, Tensor]] = []
+
+    def takes_turn(self, turn: int) -> tuple[str, ...]:
+        """Return the modality whose turn it is."""
+        return (self._modalities[turn],)
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_<modality>`` of the one whose turn it is."""
+        ((modality, h),) = features.items()
+        logits = self.head(h)
+        self._sums.append((h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device)))
+        return StepLosses({f"ce_{modality}": cross_entropy(logits, labels)}, {modality: logits})
+
+    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Project the gradient of the head, and note the mean feature for the next turn."""
+        # Before the first turn the mean is nought, which leaves P as it is.
+        p = projected(self.projection, self.before, self.config.alpha)
+        self.projection.copy_(p / p.norm() if self.config.normalize else p)
+        gradient = self.head.weight.grad
+        if gradient is not None:
+            gradient.copy_(gradient @ self.projection)
+        features, samples = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
+        self._sums.clear()
+        self.before.copy_(features / samples)
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Return logits of the shared head, and their sum weighted by entropy."""
+        logits = {m: self.head(h) for m, h in features.items()}
+        stacked = torch.stack(list(logits.values()))
+        weights = (-entropy(stacked)).softmax(0)
+        return logits | {FUSED: (weights[..., None] * stacked).sum(0)}
+
+
+def projected(projection: Tensor, direction: Tensor, alpha: float) -> Tensor:
+    """Return P − P x xᵀ P / (α + xᵀ P x), symmetric (d, d), for x (d,).
+
+    Examples
+    --------
+    >>> p = projected(torch.eye(2), torch.tensor([3.0, 0.0]), alpha=1e-6)
+    >>> torch.allclose(p, torch.tensor([[0.0, 0.0], [0.0, 1.0]]), atol=1e-6)
+    True
+    """
+    along = projection @ direction
+    return projection - torch.outer(along, along) / (alpha + direction @ along)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Return the entropy (...) in nats of softmax(logits (..., C)); finite also for probabilities of nought."""
+    logs = logits.float().log_softmax(-1)
+    return -(logs.exp() * logs).sum(-1)

@@ -1,0 +1,108 @@
+"""ReconBoost: modalities are trained in turns of epochs, each on what the others leave wrong, and then all together.
+
+Source: Hua et al., *ReconBoost: Boosting Can Achieve Modality Reconcilement*, ICML 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, true_probability
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconBoostConfig(MethodConfig, name="reconboost"):
+    """Gradient boosting over modalities, in stages; a fusion of the model is unused."""
+
+    source = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
+
+    epochs: int = 4
+    """Epochs of a stage in which one modality is trained."""
+    together: int = 4
+    """Epochs of a stage in which all are trained, after it (global rectification)."""
+    alone: float = 5.0
+    """Weight of a modality's own cross-entropy."""
+    reconcile: float = 1.0
+    """What is taken from it where the others are right already."""
+    consolidation: float = 0.5
+    """Weight of the squared distance to the modality of the stage before. The released code cuts its gradient, which is
+    the same as 0."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"method.epochs must be at least 1, got {self.epochs}")
+        if self.together < 0:
+            raise UserError(f"method.together must not be negative, got {self.together}")
+        if not 0 <= self.reconcile < self.alone:
+            raise UserError(
+                f"method.reconcile and method.alone must be 0 ≤ reconcile < alone, got {self.reconcile}, {self.alone}"
+            )
+        if self.consolidation < 0:
+            raise UserError(f"method.consolidation must not be negative, got {self.consolidation}")
+
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
+        """Return the method."""
+        return ReconBoost(self, modalities)
+
+
+class ReconBoost(Method):
+    """Stage s trains modality m = s mod M: the mean of −(w₁ − w₂ p_y) log q_y, over samples and classes.
+
+    q is the softmax of m, p that of the sum of the others that have been trained, uniform if none has. Then all are
+    trained by the cross-entropy of the fused logits, a learned rate times the sum of those trained so far.
+
+    Parameters
+    ----------
+    config
+        Options.
+    modalities
+        Their names, in the order of stages.
+    """
+
+    trained: Tensor
+
+    def __init__(self, config: ReconBoostConfig, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self._modalities = modalities
+        self._place, self._before, self._boosting = 0, -1, True
+        self.rate = nn.Parameter(torch.ones(()))
+        self.register_buffer("trained", torch.zeros(len(modalities)))
+
+    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Find the stage."""
+        stage, place = divmod(epoch, self.config.epochs + self.config.together)
+        self._place = stage % len(self._modalities)
+        self._before = (stage - 1) % len(self._modalities) if stage else -1
+        self._boosting = place < self.config.epochs
+        self.trained[self._place] = 1.0
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``boosting`` and ``consolidation``, or ``ce_fused``."""
+        logits = self.predict(model, features, qhat)
+        if not self._boosting:
+            return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
+        own = logits[self._modalities[self._place]]
+        with torch.no_grad():
+            others = [self.trained[i] * logits[m] for i, m in enumerate(self._modalities) if i != self._place]
+            right = true_probability(self.rate * torch.stack(others).sum(0), labels)
+        each = (self.config.alone - self.config.reconcile * right) * cross_entropy(own, labels, reduction="none")
+        terms = {"boosting": each.mean() / own.shape[-1]}
+        if self._before >= 0 and self.config.consolidation:
+            before = logits[self._modalities[self._before]].detach().float().softmax(-1)
+            terms["consolidation"] = self.config.consolidation * mse_loss(own.float().softmax(-1), before)
+        return StepLosses(terms, logits)
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Return logits, and the rate times their sum; of those trained so far, if any is there."""
+        logits = {m: model.heads[m](h) for m, h in features.items()}
+        counts = torch.stack([self.trained[self._modalities.index(m)] for m in logits])
+        counts = torch.where(counts.sum() > 0, counts, 1.0)
+        return logits | {FUSED: self.rate * (counts[:, None, None] * torch.stack(list(logits.values()))).sum(0)}

@@ -145,3 +145,13 @@ def test_a_coefficient_is_a_number():
 def test_weights_are_of_one_modality():
     with pytest.raises(TypeError, match="reliability must be the tensor of one modality, got dict"):
         gsc_weights({"audio": torch.ones(2)})
+
+
+def test_a_probability_takes_no_notice_of_the_prediction_set():
+    logits = {"a": torch.tensor([[2.0, 0.0], [0.0, 1.0]]), "b": torch.zeros(2, 2)}
+    fused = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    for qhat in (0.0, torch.inf):
+        thresholds = dict.fromkeys(logits, torch.tensor(qhat))
+        found = collaborative_reliability(logits, fused, qhat=thresholds, kind="probability")
+        torch.testing.assert_close(found["a"], logits["a"].softmax(-1)[:, 0])
+        assert found["b"].tolist() == [0.5, 0.5]

@@ -31,7 +31,11 @@ B, D, C = 4, 6, 3
         ({"diversity": float("inf")}, ValueError, "diversity must be finite and at least 0, got inf"),
         ({"diversity": None}, TypeError, "diversity must be a float, got NoneType"),
         ({"recomposition": "sum"}, ValueError, "recomposition must be one of 'mean', 'weighted', got 'sum'"),
-        ({"reliability": "rank"}, ValueError, "reliability must be one of 'normalized', 'reciprocal', got 'rank'"),
+        (
+            {"reliability": "rank"},
+            ValueError,
+            "reliability must be one of 'normalized', 'reciprocal', 'probability', got 'rank'",
+        ),
         ({"score": "lac"}, TypeError, "score must be callable, got str"),
     ],
 )

@@ -131,3 +131,18 @@ def test_proposition_1(n, weighted, scale, seed):
     bound = (weights * deviations).sum(-1)
     assert (got <= bound * (1 + 1e-12)).all()
     assert (bound <= deviations.max(-1).values * (1 + 1e-12)).all()
+
+
+def test_a_probability_takes_no_notice_of_the_prediction_set():
+    components = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
+    for qhat in (0.0, 0.5, torch.inf):
+        found = rate(
+            components,
+            torch.tensor([1]),
+            head=torch.nn.Identity(),
+            qhat=torch.tensor(qhat, dtype=torch.float64),
+            kind="probability",
+        )
+        expected = components.softmax(-1)[..., 1]
+        torch.testing.assert_close(found.reliability, expected)
+        torch.testing.assert_close(found.score, 1 - expected)

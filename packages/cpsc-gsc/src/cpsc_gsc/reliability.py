@@ -13,7 +13,7 @@ from cpsc_gsc import _checks
 
 Score = Callable[..., Tensor]
 """A nonconformity score: (…, C) probabilities in, (…, C) scores of all labels out; takes the keyword ``check``."""
-Kind = Literal["normalized", "reciprocal"]
+Kind = Literal["normalized", "reciprocal", "probability"]
 LEAST_AMBIGUOUS: Score = LAC()
 """The default score, one minus the probability of the label."""
 
@@ -44,7 +44,8 @@ def collaborative_reliability(
     score
         Nonconformity score, the one that `qhat` was computed with.
     kind
-        ``"normalized"`` as above, or ``"reciprocal"``: 1 / (rank + 1) inside the set.
+        ``"normalized"`` as above; ``"reciprocal"``: 1 / (rank + 1) inside the set; or ``"probability"``: that of y',
+        which no prediction set has a part in, for comparison.
     check
         Whether values are checked, which a device has to be waited for. ``None``: for CPU tensors outside
         ``torch.compile`` only.
@@ -81,7 +82,10 @@ def collaborative_reliability(
         thresholds = torch.stack([qhat[modality] for modality in unimodal_logits])[:, None]
         probs = stacked.softmax(dim=-1, dtype=torch.promote_types(stacked.dtype, torch.float32))
         decided = fused_logits.argmax(dim=-1)
-        rho = rank_reliability(score(probs, check=check), decided, thresholds, kind=kind, check=check)
+        if kind == "probability":
+            rho = probs.gather(-1, decided.expand(probs.shape[:-1])[..., None])[..., 0]
+        else:
+            rho = rank_reliability(score(probs, check=check), decided, thresholds, kind=kind, check=check)
     return dict(zip(unimodal_logits, rho.unbind(), strict=True))
 
 

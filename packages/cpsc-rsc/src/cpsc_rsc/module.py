@@ -63,7 +63,7 @@ class RepresentationSelfCalibration(nn.Module):
         λ₁ and λ₂ of `divergence_loss`.
     recomposition : {"mean", "weighted"}
         Plain or reliability-weighted mean of the K components.
-    reliability : {"normalized", "reciprocal"}
+    reliability : {"normalized", "reciprocal", "probability"}
         See `rate`.
     score : callable
         Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.

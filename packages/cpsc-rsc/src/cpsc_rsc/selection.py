@@ -16,7 +16,7 @@ from cpsc_rsc._checks import check_callable, check_labels, check_logits, check_q
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Reliability: TypeAlias = Literal["normalized", "reciprocal"]
+Reliability: TypeAlias = Literal["normalized", "reciprocal", "probability"]
 Recomposition: TypeAlias = Literal["mean", "weighted"]
 Head: TypeAlias = "Callable[[Tensor], Tensor]"
 Score: TypeAlias = "Callable[..., Tensor]"
@@ -56,8 +56,9 @@ def rate(
         Calibrated quantile of `score` for this head; +inf is allowed (every class is in the set).
     score : callable
         Nonconformity score of conformal-core; ``LAC()`` by default.
-    kind : {"normalized", "reciprocal"}
-        ``1 − rank/|set|`` or ``1/(rank + 1)``; both 0 when the label is outside the set.
+    kind : {"normalized", "reciprocal", "probability"}
+        ``1 − rank/|set|`` or ``1/(rank + 1)``, both 0 when the label is outside the set; or the probability of the
+        label, which no prediction set has a part in: for comparison, with a head whose softmax is a posterior.
     check : bool, optional
         Look at values (label range, finite logits).  None: only for CPU tensors outside `torch.compile`.
 
@@ -92,7 +93,10 @@ def rate(
         if wants_value_checks(scores, check):
             check_values(scores, labels, qhat)
         labels = labels.unsqueeze(-1).expand(batch, n)
-        reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
+        if kind == "probability":
+            reliability = probabilities.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1)
+        else:
+            reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
         return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1))
 
 

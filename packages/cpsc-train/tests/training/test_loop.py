@@ -258,9 +258,9 @@ def test_judges_are_the_heads_of_the_last_refresh(small_config):
     for _ in range(3):
         trainer.train_epoch(Observer())
     model, method = trainer.objective.model, trainer.objective.method
-    assert not torch.equal(method.judges["pix"].weight, model.heads["pix"].weight)
+    assert not torch.equal(method.copies["pix"].weight, model.heads["pix"].weight)
     trainer.refresh.start_epoch()
-    assert torch.equal(method.judges["pix"].weight, model.heads["pix"].weight)
+    assert torch.equal(method.copies["pix"].weight, model.heads["pix"].weight)
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(small_config):

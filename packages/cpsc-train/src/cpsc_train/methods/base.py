@@ -103,7 +103,7 @@ class Method(nn.Module):
         """Hear how many training rows there are, once, before anything else."""
 
     def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Hear that an epoch begins; the first is 0. `add_up` adds a tensor up over all processes."""
+        """Hear that an epoch begins, or goes on after a pause; the first is 0. `add_up` adds up over all processes."""
 
     def examines(self, epoch: int) -> tuple[str, ...]:
         """Return the parts to be shown before an epoch, of ``train`` and ``validation``; each costs a forward pass."""

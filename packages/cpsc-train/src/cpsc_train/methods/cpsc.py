@@ -5,9 +5,12 @@ Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from types import MappingProxyType
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
 from cpsc_train.methods.joint import Joint
+from cpsc_train.methods.judges import Ensemble, Judge, MonteCarloDropout, Temperature
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -65,6 +69,15 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"
     """With RSC, what the in-loop conformal predictor of a modality scores."""
+    judge: Literal["conformal", "temperature", "mc-dropout", "ensemble"] = "conformal"
+    """Where reliability comes from: the rank in a conformal prediction set, or the probability that an approximation
+    gives the label: the head at a fitted temperature, its mean over dropout masks, or that of an ensemble of heads."""
+    dropout: float = 0.2
+    """Share that ``mc-dropout`` drops of what a head is given."""
+    draws: int = 10
+    """Masks of ``mc-dropout``."""
+    experts: int = 5
+    """Heads of ``ensemble``."""
     inference: Literal["features", "mean", "collaborative"] = "collaborative"
     """With RSC, what stands for a modality when there is no label: its feature, the mean of its components, or the
     components that agree with the fused decision (which changes the fused decision alone)."""
@@ -78,13 +91,30 @@ class CPSCConfig(MethodConfig, name="cpsc"):
             raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
         if not 0 < self.residual <= 1:
             raise UserError(f"method.residual must lie in (0, 1], got {self.residual}")
+        if not 0 < self.dropout < 1:
+            raise UserError(f"method.dropout must lie in (0, 1), got {self.dropout}")
+        for name in ("draws", "experts"):
+            if getattr(self, name) < 1:
+                raise UserError(f"method.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("consistency", "diversity", "a", "b"):
             if getattr(self, name) < 0:
                 raise UserError(f"method.{name} must not be negative, got {getattr(self, name)}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
-        return CPSC(self, model.dim, modalities, judges=deepcopy(model.heads) if frozen_copy else None)
+        if frozen_copy and self.judge != "conformal":
+            raise UserError(f"conformal.frozen_copy needs method.judge = conformal, got {self.judge}")
+        copies = deepcopy(model.heads).requires_grad_(False) if frozen_copy else None
+        return CPSC(self, model.dim, modalities, copies=copies, judges=self._judges(model, modalities))
+
+    def _judges(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> dict[str, Judge]:
+        if self.judge == "conformal":
+            return {}
+        if self.judge == "temperature":
+            return {m: Temperature() for m in modalities}
+        if self.judge == "mc-dropout":
+            return {m: MonteCarloDropout(model.dim, rate=self.dropout, draws=self.draws) for m in modalities}
+        return {m: Ensemble(model.dim, model.classes, members=self.experts) for m in modalities}
 
 
 class CPSC(Method):
@@ -98,14 +128,20 @@ class CPSC(Method):
         Feature width d.
     modalities
         Their names.
-    judges
+    copies
         Heads that judge reliability and are brought up to date at each full refresh; the model's own if absent.
+    judges
+        By modality, what judges reliability in place of a conformal predictor; empty for none.
     """
 
-    conformal = True
-
     def __init__(
-        self, config: CPSCConfig, dim: int, modalities: tuple[str, ...], *, judges: nn.ModuleDict | None = None
+        self,
+        config: CPSCConfig,
+        dim: int,
+        modalities: tuple[str, ...],
+        *,
+        copies: nn.ModuleDict | None = None,
+        judges: Mapping[str, Judge] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.config = config
@@ -120,7 +156,7 @@ class CPSC(Method):
                 residual=config.residual,
                 mixing=config.mixing,
                 decomposition=config.decomposition,
-                reliability=config.reliability,
+                reliability="probability" if judges else config.reliability,
                 match_magnitude=config.match_magnitude,
                 divergence=config.divergence,
                 consistency=config.consistency,
@@ -129,37 +165,51 @@ class CPSC(Method):
             if config.rsc
             else None
         )
-        self.judges = None if judges is None else judges.requires_grad_(False)
+        self.copies = copies
+        self.judges = nn.ModuleDict(judges)
+        # Dropout and an ensemble are never calibrated, so that they are spared the predictor in the loop.
+        self.conformal = config.judge in ("conformal", "temperature")
+        self._warming_up = False
+
+    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Note whether warm-up is over."""
+        self._warming_up = epoch < self.warmup
 
     def refreshed(self, model: MultimodalClassifier) -> None:
         """Copy the heads, where reliability is judged by a copy."""
-        if self.judges is not None:
-            self.judges.load_state_dict(model.heads.state_dict())
+        if self.copies is not None:
+            self.copies.load_state_dict(model.heads.state_dict())
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
+        qhat = self._thresholds(features, qhat)
         if qhat is None:
-            return self._plain.losses(model, features, labels, qhat)
+            plain = self._plain.losses(model, {m: self._trained_on(m, h) for m, h in features.items()}, labels, qhat)
+            return plain | StepLosses(self._learned(features, labels), {})
         scale = _GradientScale(features) if self.config.weigh == "encoders" else None
         if scale is not None:
             features = scale.features
         calibrated = self._calibrate(model, features, labels, qhat)
         represented = features | {m: out.recomposed for m, out in calibrated.items()}
-        logits = model.classify(represented)
+        logits = model.classify({m: self._trained_on(m, h) for m, h in represented.items()})
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
         terms |= {f"div_{m}": out.divergence for m, out in calibrated.items()}
         unimodal = {m: logits[m] for m in features}
-        judged = unimodal if self.judges is None else {m: self.judges[m](h) for m, h in represented.items()}
+        judged, kind = unimodal, self.config.reliability
+        if self.copies is not None or self.judges:
+            heads = self._heads(model)
+            judged = {m: heads[m](h) for m, h in represented.items()}
         reliability = collaborative_reliability(
-            judged, logits[FUSED], qhat=qhat, kind=self.config.reliability, check=False
+            judged, logits[FUSED], qhat=qhat, kind="probability" if self.judges else kind, check=False
         )
         if self.config.heads_learn_on == "features":
-            unimodal = {m: model.heads[m](h) for m, h in features.items()}
+            unimodal = {m: model.heads[m](self._trained_on(m, h)) for m, h in features.items()}
         weights = {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
         if scale is not None:
             scale.weights = {m: w.mean() for m, w in weights.items()}
             weights = {m: torch.ones_like(w) for m, w in weights.items()}
         terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
+        terms |= self._learned(represented, labels)
         distributions = {"reliability": reliability}
         if calibrated:
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
@@ -168,6 +218,7 @@ class CPSC(Method):
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Classify the representation that ``inference`` says; the features during warm-up and without RSC."""
         logits = model.classify(features)
+        qhat = self._thresholds(features, qhat)
         if qhat is None or self.rsc is None or self.config.inference == "features":
             return logits
         represented = model.classify(
@@ -176,7 +227,7 @@ class CPSC(Method):
                 features,
                 mode=self.config.inference,
                 predict=lambda _: logits[FUSED],
-                heads=model.heads,
+                heads=self._heads(model) if self.judges else model.heads,
                 qhat={m: qhat[m] for m in features},
                 check=False,
             )
@@ -189,6 +240,8 @@ class CPSC(Method):
     ) -> Heads:
         """Return logits of what ``calibrate_on`` says for each modality, and of the features for ``fused``."""
         logits = {head: z[:, None] for head, z in model.classify(features).items()}
+        for m in self.judges.keys() & logits.keys():
+            self._judge(m).calibrate(logits[m][:, 0], labels)
         if self.rsc is None or self.config.calibrate_on == "features":
             return logits
         if self.config.calibrate_on == "components":
@@ -204,9 +257,33 @@ class CPSC(Method):
         if self.rsc is None:
             return {}
         own = {m: qhat[m] for m in features}
-        heads = model.heads if self.judges is None else self.judges
-        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=heads, qhat=own, check=False)
+        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=self._heads(model), qhat=own, check=False)
         return calibrated
+
+    def _heads(self, model: MultimodalClassifier) -> Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict:
+        """Return what reliability is judged by."""
+        if self.judges:
+            return {m: partial(self._judge(m), model.heads[m]) for m in self.judges}
+        return model.heads if self.copies is None else self.copies
+
+    def _judge(self, modality: str) -> Judge:
+        return cast("Judge", self.judges[modality])
+
+    def _learned(self, features: Heads, labels: Tensor) -> Heads:
+        learned = {m: self._judge(m).loss(features[m], labels) for m in self.judges}
+        return {f"judge_{m}": loss for m, loss in learned.items() if loss is not None}
+
+    def _trained_on(self, modality: str, h: Tensor) -> Tensor:
+        return self._judge(modality).trained_on(h) if self.judges else h
+
+    def _thresholds(self, features: Heads, qhat: Heads | None) -> Heads | None:
+        """Return the quantiles; where none are needed, ones that let every class in, or ``None`` during warm-up."""
+        if self.conformal:
+            return qhat
+        if self._warming_up:
+            return None
+        everything = torch.full((), torch.inf, device=next(iter(features.values())).device)
+        return dict.fromkeys((*features, FUSED), everything)
 
 
 class _GradientScale:

@@ -88,8 +88,7 @@ class Trainer:
             Called after each step but the last, when the state is whole.
         """
         calibrating = self.objective.method.conformal and not self.warming_up
-        if self._position == 0:
-            self._start_epoch()
+        self._start_epoch()
         times = dict.fromkeys(("data", "step", "refresh"), 0.0)
         if calibrating and self._position == 0:
             self.refresh.start_epoch()
@@ -224,7 +223,7 @@ class Trainer:
     def _start_epoch(self) -> None:
         method = self.objective.method
         method.starts_epoch(self.epoch, self.setup.process.sum)
-        asked = method.examines(self.epoch)
+        asked = method.examines(self.epoch) if self._position == 0 else ()
         if asked:
             self.setup.process.same_buffers(self.objective)
             evaluator = Evaluator(self.setup, self.objective, self.refresh.qhat)

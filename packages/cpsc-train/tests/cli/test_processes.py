@@ -64,7 +64,7 @@ def outcome(folder):
     results = json.loads((folder / "results.json").read_text()) | {"seconds": 0}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     arrays = (folder / "predictions.npz").read_bytes()
-    return results, [line | {"seconds": 0, "time": 0} for line in lines], arrays
+    return results, [line | {"seconds": 0, "time": 0, "cost": 0} for line in lines], arrays
 
 
 def test_two_processes_are_one(tmp_path, quick):

@@ -36,17 +36,17 @@ def test_the_protocol_looks_at_every_condition_and_calibrates_on_clean_calibrati
     asked = []
     noise = Noise(modality="a", kind="gaussian", severity=1.0)
 
-    def collect(part, noise=(), without=None):
+    def collect(part, noise=(), without=()):
         asked.append((part, noise, without))
         labels = np.arange(20) % 2
         wrong = 0.9 if noise or without else {"calibration": 0.0, "validation": 0.1, "test": 0.2}[part]
         p = np.where(np.arange(2) == labels[:, None], 1 - wrong, wrong)
-        return predictions(labels, {head: p for head in ("a", "b", "fused") if head != without})
+        return predictions(labels, {head: p for head in ("a", "b", "fused") if head not in without})
 
-    report = measure(collect, alpha=0.1, noise=[Condition(noise.name, (noise,))], missing=["b"])
-    conditions = [((), None), ((noise,), None), ((), "b")]
+    report = measure(collect, alpha=0.1, noise=[Condition(noise.name, (noise,))], missing=[("b",)])
+    conditions = [((), ()), ((noise,), ()), ((), ("b",))]
     assert asked == [
-        ("calibration", (), None),
+        ("calibration", (), ()),
         *((part, *condition) for part in ("validation", "test") for condition in conditions),
     ]
     clean, noisy, without = (report["test"][name] for name in ("clean", noise.name, "without-b"))

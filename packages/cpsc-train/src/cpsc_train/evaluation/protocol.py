@@ -51,8 +51,8 @@ class Predictions:
 class Collect(Protocol):
     """From a part (``calibration``, ``validation``, ``test``) and a condition to what the selected model says."""
 
-    def __call__(self, part: str, noise: Sequence[Noise] = (), without: str | None = None) -> Predictions:
-        """Predict the rows of `part` under a noise, or `without` a modality."""
+    def __call__(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
+        """Predict the rows of `part` under a noise, or `without` some modalities."""
         ...
 
 
@@ -101,7 +101,7 @@ def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> di
 
 
 def measure(
-    collect: Collect, *, alpha: float, noise: Iterable[Condition] = (), missing: Sequence[str] = ()
+    collect: Collect, *, alpha: float, noise: Iterable[Condition] = (), missing: Sequence[Sequence[str]] = ()
 ) -> dict[str, Any]:
     """Run the whole protocol.
 
@@ -114,7 +114,8 @@ def measure(
     noise
         Conditions of the validation and test rows, beside the clean ones.
     missing
-        Modalities without each of which validation and test are looked at too, as ``without-<modality>``.
+        Modalities without which validation and test are looked at too, as ``without-<modality>``, or
+        ``without-<modality>+<modality>`` of several.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def measure(
     calibration = collect("calibration")
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
     conditions |= {one.name: {"noise": one.parts} for one in noise}
-    conditions |= {f"without-{modality}": {"without": modality} for modality in missing}
+    conditions |= {f"without-{'+'.join(absent)}": {"without": absent} for absent in missing}
     report: dict[str, Any] = {
         part: {
             name: describe(collect(part, **condition), calibration, alpha=alpha)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -201,6 +202,17 @@ class MethodConfig(Choice):
 
     source: ClassVar[str] = ""
     """Where its equations come from."""
+    shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    """Options that count epochs, as a share of the epochs of a run."""
+
+    @classmethod
+    def for_epochs(cls, epochs: int) -> Self:
+        """Return the options for a run of `epochs`: the defaults, but where they are `shares` of a run.
+
+        A default is what the source has, at the source's number of epochs; in a run of another length it may be too
+        late for anything to happen.
+        """
+        return cls(**{name: max(1, round(share * epochs)) for name, share in cls.shares.items()})
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method for `model`.

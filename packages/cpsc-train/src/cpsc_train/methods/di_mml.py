@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
     """Detached unimodal training, one-way contrast along dimensions, and logits weighted by certainty."""
 
     source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
+    shares = MappingProxyType({"start": 20 / 150})
 
     start: int = 20
     """First epoch of the contrast; dimensions are told apart just before it."""

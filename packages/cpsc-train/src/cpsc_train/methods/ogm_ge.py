@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
     """On-the-fly gradient modulation with generalisation enhancement."""
 
     source = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
+    shares = MappingProxyType({"end": 0.5})
 
     alpha: float = 0.8
     """How strongly the modality that is ahead is slowed down."""

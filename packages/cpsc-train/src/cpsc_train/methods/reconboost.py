@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class ReconBoostConfig(MethodConfig, name="reconboost"):
     """Gradient boosting over modalities, in stages; a fusion of the model is unused."""
 
     source = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
+    shares = MappingProxyType({"epochs": 0.05, "together": 0.05})
 
     epochs: int = 4
     """Epochs of a stage in which one modality is trained."""

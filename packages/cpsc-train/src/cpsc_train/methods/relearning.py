@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class RelearningConfig(MethodConfig, name="relearning"):
     """Joint cross-entropy, and soft re-initialisation of encoders by how well their features cluster."""
 
     source = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
+    shares = MappingProxyType({"every": 0.4})
 
     every: int = 20
     """Epochs between two diagnoses."""

@@ -6,6 +6,7 @@ Source: Wei et al., *Enhancing Multimodal Cooperation via Sample-level Modality 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class SMVConfig(MethodConfig, name="smv"):
     """Joint cross-entropy, and re-sampling of single modalities by their value for each sample."""
 
     source = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
+    shares = MappingProxyType({"warmup": 5 / 60})
 
     warmup: int = 5
     """Epochs of joint training before samples are valued."""

@@ -36,7 +36,7 @@ class Evaluator:
         self.qhat = qhat
         self._setup = setup
 
-    def collect(self, part: str, noise: Sequence[Noise] = (), without: str | None = None) -> Predictions:
+    def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
         """Return labels and probabilities of all rows of a part, the same on every process.
 
         Parameters
@@ -46,17 +46,17 @@ class Evaluator:
         noise
             What its rows go through.
         without
-            A modality that is missing.
+            Modalities that are missing.
         """
         return self._collect(part, noise, without)[0]
 
     def collect_with_features(self, part: str) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
         """Return also the features (N, d) by modality."""
-        return self._collect(part, (), None)
+        return self._collect(part, (), ())
 
     def examined(self, part: str) -> Examined:
         """Return features and labels of a part, for a method to look at."""
-        predictions, features = self._collect(part, (), None)
+        predictions, features = self._collect(part, (), ())
         return Examined(features, predictions.labels)
 
     def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
@@ -75,7 +75,7 @@ class Evaluator:
         }
 
     def _collect(
-        self, part: str, noise: Sequence[Noise], without: str | None
+        self, part: str, noise: Sequence[Noise], without: Sequence[str]
     ) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
         setup = self._setup
         rows = getattr(setup.splits, part)
@@ -83,8 +83,8 @@ class Evaluator:
         features: dict[str, list[Tensor]] = {}
         for batch in setup.batches(part, noise):
             kept = batch
-            if without is not None:
-                kept = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m != without})
+            if without:
+                kept = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in without})
             seen, said = self.objective.predict(kept.to(setup.device), self.qhat)
             for found, new in ((features, seen), (logits, said)):
                 for name, values in new.items():

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.training import checkpoint
 from cpsc_train.training.checkpoint import Checkpoints
+from cpsc_train.training.compute import peak_memory
 from cpsc_train.training.config import RunConfig
 from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
@@ -183,7 +185,7 @@ class _Progress:
             self._folder.forget_after(self._trainer.epoch)
 
     def _epoch(self, observer: Observer) -> None:
-        trainer, began = self._trainer, time.perf_counter()
+        trainer, began, cpu = self._trainer, time.perf_counter(), time.process_time()
         selectable = not trainer.warming_up
         record = trainer.train_epoch(observer, after_step=self._maybe_save)
         validating = time.perf_counter()
@@ -191,6 +193,7 @@ class _Progress:
         now = time.perf_counter()
         record["time"] |= {"validation": now - validating}
         record = {"epoch": trainer.epoch} | record | {"seconds": now - began}
+        record["cost"] = {"cpu_seconds": time.process_time() - cpu, "peak_mib": peak_memory(trainer.setup.device)}
         accuracy = record["validation"]["accuracy"]
         key = (accuracy[FUSED], -record["validation"]["nll"][FUSED])
         if selectable and (self._best is None or key > self._best):
@@ -244,9 +247,15 @@ def _load(folder: RunFolder, setup: Setup) -> Evaluator:
         ) from None
 
 
+def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return what may be missing: each modality and, where there are three, each pair of them."""
+    sizes = (1, 2) if len(modalities) == 3 else (1,)
+    return [absent for size in sizes if size < len(modalities) for absent in combinations(modalities, size)]
+
+
 def _measured(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     config = setup.config
-    missing = tuple(setup.dataset.modalities) if config.missing and len(setup.dataset.modalities) > 1 else ()
+    missing = _absent(tuple(setup.dataset.modalities)) if config.missing else []
     ids = [setup.dataset.ids[row] for row in setup.splits.test]
     corrupted = {
         one.name: {noise.modality: float(noise.hits(ids).mean()) for noise in one.parts} for one in setup.conditions

@@ -9,6 +9,7 @@ import traceback
 import tyro
 
 from cpsc_train.cli.ablate import Ablate
+from cpsc_train.cli.benchmark import Benchmark
 from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
@@ -16,6 +17,7 @@ from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.train import Train
+from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError
 
 DESCRIPTION = """\
@@ -28,7 +30,7 @@ Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fau
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate | Report | Recipe | Methods | Data | Ablate | Export,
+        Train | Evaluate | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,

@@ -17,7 +17,7 @@ Change one option at a time, over several seeds: one table, one plot. A stopped 
   cpsc ablate --axes parts --variant "literal: method.residual=1.0 method.divergence=kl"
 
 Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer, components, top-k, alpha, heads,
-inference.
+judge (the conformal rank, or the probability of a Bayesian approximation), inference.
 """
 
 

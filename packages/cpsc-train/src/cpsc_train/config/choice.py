@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import itertools
 import pkgutil
+import textwrap
 from difflib import get_close_matches
 from types import ModuleType
 from typing import ClassVar, Self
@@ -53,6 +57,17 @@ class Choice:
             kind = cls.__name__.removesuffix("Config").lower()
             raise UserError(unknown(kind, name, list(cls.members)))
         return cls.members[name]  # type: ignore[return-value]  # only subclasses of cls enter cls.members
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Return by field of a class the string that stands below it in the source; on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+    found = {}
+    for field, after in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            text = ast.literal_eval(after.value)
+            found[field.target.id] = " ".join(text.split())
+    return found
 
 
 def unknown(kind: str, got: str, known: list[str]) -> str:

@@ -69,6 +69,7 @@ AXES: dict[str, Callable[[RunConfig], list[Variant]]] = {
     "top-k": _each("method.top_k", [1, 5, 10]),
     "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
     "heads": _each("method.heads_learn_on", ["recomposed", "features"]),
+    "judge": _each("method.judge", ["conformal", "temperature", "mc-dropout", "ensemble"]),
     "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
 """By name, the variants along one axis, given the configuration that is ablated."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from cpsc_train.config import apply_overrides
 from cpsc_train.config.choice import unknown
@@ -16,7 +17,12 @@ ALL = "all"
 """Stands for every method."""
 
 
-def contenders(base: RunConfig, methods: Sequence[str], more: Sequence[Variant] = ()) -> dict[str, RunConfig]:
+def contenders(
+    base: RunConfig,
+    methods: Sequence[str],
+    more: Sequence[Variant] = (),
+    tuned: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, RunConfig]:
     """Return the configurations to run, by method.
 
     Parameters
@@ -28,6 +34,8 @@ def contenders(base: RunConfig, methods: Sequence[str], more: Sequence[Variant] 
         Names, or ``["all"]``.
     more
         Further rows, each a name and settings on top of `base`; ``method.name`` may be among them.
+    tuned
+        By method, ``key=value`` on top of what it would have.
 
     Raises
     ------
@@ -42,7 +50,10 @@ def contenders(base: RunConfig, methods: Sequence[str], more: Sequence[Variant] 
         if name in found:
             raise UserError(f"methods must be different, got {name} twice")
         own = base.method if name == base.method.name else MethodConfig.named(name).for_epochs(base.epochs)
-        found[name] = replace(base, method=own)
+        config = replace(base, method=own)
+        if name in tuned:
+            config = RunConfig.from_plain(apply_overrides(config.to_plain(), tuned[name]))
+        found[name] = config
     for variant in more:
         if variant.name in found:
             raise UserError(f"methods and variants must be different, got {variant.name} twice")

@@ -3,8 +3,8 @@
 import sys
 
 from cpsc_train.config import discover
-from cpsc_train.methods.base import Examined, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Examined, Method, MethodConfig, Range, StepLosses
 
 discover(sys.modules[__name__])
 
-__all__ = ["Examined", "Method", "MethodConfig", "StepLosses"]
+__all__ = ["Examined", "Method", "MethodConfig", "Range", "StepLosses"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, zeroed
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, zeroed
 from cpsc_train.models import MultimodalClassifier
 
 LEAST = 1e-8
@@ -29,6 +30,7 @@ class AGMConfig(MethodConfig, name="agm"):
     """Adaptive gradient modulation, by the Shapley value of each modality in the fused logits."""
 
     source = "Li et al., Boosting Multi-modal Model Performance with Adaptive Gradient Modulation, ICCV 2023"
+    search = MappingProxyType({"alpha": Range(0.1, 2.0)})
 
     alpha: float = 1.0
     """How strongly gradients are scaled; 0 is joint training."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, zeroed
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, zeroed
 from cpsc_train.methods.mla import entropy
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -26,6 +27,7 @@ class ARLConfig(MethodConfig, name="arl"):
     """Joint and unimodal cross-entropy, and gradients of encoders scaled by asymmetric weights."""
 
     source = "Wei et al., Improving Multimodal Learning via Imbalanced Learning, ICCV 2025"
+    search = MappingProxyType({"temperature": Range(1.0, 16.0, log=True), "unimodal": Range(0.5, 8.0, log=True)})
 
     temperature: float = 4.0
     """T of the softmax over modalities; the source has 8 for CREMA-D, 4 for AVE and Kinetics-Sounds."""

@@ -197,6 +197,23 @@ def trained(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
+@dataclass(frozen=True)
+class Range:
+    """Where a search for a good value looks: both ends included, whole numbers if both are.
+
+    Parameters
+    ----------
+    low, high
+        The ends.
+    log
+        Whether to look at factors rather than differences.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
 class MethodConfig(Choice):
     """Options of a method."""
 
@@ -204,6 +221,8 @@ class MethodConfig(Choice):
     """Where its equations come from."""
     shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Options that count epochs, as a share of the epochs of a run."""
+    search: ClassVar[Mapping[str, Range | tuple[str | bool, ...]]] = MappingProxyType({})
+    """Options that ``cpsc tune`` looks for, and where."""
 
     @classmethod
     def for_epochs(cls, epochs: int) -> Self:

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
 from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.methods.judges import Ensemble, Judge, MonteCarloDropout, Temperature
 from cpsc_train.models import FUSED, MultimodalClassifier
@@ -30,6 +30,14 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """Conformal predictive self-calibration."""
 
     source = "Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration, CVPR 2026"
+    search = MappingProxyType(
+        {
+            "residual": Range(0.05, 0.9),
+            "a": Range(0.0, 1.5),
+            "b": Range(0.1, 1.5),
+            "heads_learn_on": ("recomposed", "features"),
+        }
+    )
 
     warmup: int = 5
     """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -26,6 +26,13 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
 
     source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
     shares = MappingProxyType({"start": 20 / 150})
+    search = MappingProxyType(
+        {
+            "shared": Range(0.1, 3.0, log=True),
+            "temperature": Range(0.1, 4.0, log=True),
+            "certainty": Range(0.05, 4.0, log=True),
+        }
+    )
 
     start: int = 20
     """First epoch of the contrast; dimensions are told apart just before it."""

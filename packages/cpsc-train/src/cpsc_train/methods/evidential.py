@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -25,6 +26,7 @@ class TMCConfig(MethodConfig, name="tmc"):
     """Trusted multi-view classification: Dempster's rule on subjective opinions."""
 
     source = "Han et al., Trusted Multi-View Classification, ICLR 2021"
+    search = MappingProxyType({"annealing": Range(5, 100, log=True)})
 
     annealing: int = 50
     """Epochs over which the divergence from ignorance is brought in."""
@@ -43,6 +45,7 @@ class ECMLConfig(MethodConfig, name="ecml"):
     """Evidential conflictive multi-view learning: the mean of the evidence, and a loss on conflict."""
 
     source = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
+    search = MappingProxyType({"annealing": Range(5, 100, log=True), "conflict": Range(0.1, 4.0, log=True)})
 
     annealing: int = 50
     """Epochs over which the divergence from ignorance is brought in."""

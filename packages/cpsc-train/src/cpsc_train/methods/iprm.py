@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -22,6 +23,7 @@ class IPRMConfig(MethodConfig, name="iprm"):
     """Spherical interpolation of two features, and three heads."""
 
     source = "IPRM, IJCAI 2025"
+    search = MappingProxyType({"decay": Range(0.5, 0.99)})
 
     decay: float = 0.8
     """Decay of the moving average of the weight."""

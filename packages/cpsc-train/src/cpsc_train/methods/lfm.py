@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, flat_gradient, total, trained
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 LEAST, LARGEST = 0.05, 0.95
@@ -27,6 +28,7 @@ class LFMConfig(MethodConfig, name="lfm"):
     """Cross-entropy of the fused logits and a divergence between modalities, with a learned balance."""
 
     source = "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
+    search = MappingProxyType({"start": Range(LEAST, LARGEST), "rate": Range(1e-3, 1.0, log=True)})
 
     start: float = 0.95
     """Weight of the divergence at first; that of the cross-entropy is one minus it."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -22,6 +23,7 @@ class MLAConfig(MethodConfig, name="mla"):
     """One optimizer step a modality, a shared head with projected gradients, and fusion by entropy."""
 
     source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
+    search = MappingProxyType({"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)})
 
     alpha: float = 0.1
     """What keeps the projection finite; the smaller, the more is left out of the head's gradient."""

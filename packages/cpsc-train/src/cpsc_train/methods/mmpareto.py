@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -22,6 +23,7 @@ class MMParetoConfig(MethodConfig, name="mmpareto"):
     """Joint and unimodal cross-entropy, whose gradients in an encoder are weighted so that neither is harmed."""
 
     source = "Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024"
+    search = MappingProxyType({"strength": Range(0.5, 3.0)})
 
     strength: float = 1.5
     """What the gradient of an encoder is multiplied by at the end."""

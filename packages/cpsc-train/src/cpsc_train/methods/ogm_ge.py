@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, alone, true_probability
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, alone, true_probability
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -24,6 +24,7 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
 
     source = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
     shares = MappingProxyType({"end": 0.5})
+    search = MappingProxyType({"alpha": Range(0.1, 1.5), "noise": (True, False)})
 
     alpha: float = 0.8
     """How strongly the modality that is ahead is slowed down."""

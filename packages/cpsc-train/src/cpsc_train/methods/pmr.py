@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -22,6 +23,7 @@ class PMRConfig(MethodConfig, name="pmr"):
     """Joint cross-entropy, and a prototypical one for modalities that lag behind."""
 
     source = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
+    search = MappingProxyType({"strength": Range(0.1, 4.0, log=True), "momentum": Range(0.5, 0.99)})
 
     strength: float = 1.0
     """Weight α of the prototypical cross-entropy; the source has 1 to 2."""

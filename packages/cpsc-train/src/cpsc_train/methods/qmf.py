@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 ENERGY = 0.1
@@ -26,6 +27,7 @@ class QMFConfig(MethodConfig, name="qmf"):
     """Quality-aware multimodal fusion: logits weighted by energy, a fusion of the model is unused."""
 
     source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
+    search = MappingProxyType({"ranking": Range(0.01, 2.0, log=True)})
 
     ranking: float = 0.1
     """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""

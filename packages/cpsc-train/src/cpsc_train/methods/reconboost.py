@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, true_probability
+from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, true_probability
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -24,6 +24,7 @@ class ReconBoostConfig(MethodConfig, name="reconboost"):
 
     source = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
     shares = MappingProxyType({"epochs": 0.05, "together": 0.05})
+    search = MappingProxyType({"reconcile": Range(0.0, 4.0), "consolidation": Range(0.0, 2.0)})
 
     epochs: int = 4
     """Epochs of a stage in which one modality is trained."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, StepLosses
+from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import MultimodalClassifier
 
@@ -29,6 +29,7 @@ class RelearningConfig(MethodConfig, name="relearning"):
 
     source = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
     shares = MappingProxyType({"every": 0.4})
+    search = MappingProxyType({"strength": Range(0.3, 10.0, log=True)})
 
     every: int = 20
     """Epochs between two diagnoses."""

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, StepLosses, zeroed
+from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses, zeroed
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 AT_ONCE = 4096
@@ -27,6 +27,7 @@ class SMVConfig(MethodConfig, name="smv"):
 
     source = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
     shares = MappingProxyType({"warmup": 5 / 60})
+    search = MappingProxyType({"most": Range(1, 5)})
 
     warmup: int = 5
     """Epochs of joint training before samples are valued."""

@@ -125,6 +125,13 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: is not readable JSON ({error})") from None
 
+    def read_environment(self) -> dict[str, Any]:
+        """Return ``environment.json``; nothing where it is missing or damaged."""
+        try:
+            return dict(json.loads((self.path / "environment.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
     def read_config(self) -> dict[str, Any]:
         """Return the tables of ``config.toml``.
 

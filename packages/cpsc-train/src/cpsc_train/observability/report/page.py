@@ -51,15 +51,20 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     names = [*tables, *(section.title for section in sections)]
     links = "".join(f'<a href="#s{place}">{escape(name)}</a>' for place, name in enumerate(names))
     parts.append(f"<nav>{links}</nav>")
-    for place, (name, table) in enumerate(tables.items()):
-        parts.append(f'<h2 id="s{place}">{escape(name)}</h2>{table}')
+    for place, (name, shown) in enumerate(tables.items()):
+        parts.append(f'<h2 id="s{place}">{escape(name)}</h2>{shown}')
     parts += [_section(section, pictures, len(tables) + place) for place, section in enumerate(sections)]
+    return document(title, "".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """Return an HTML page that needs nothing else; `body` is HTML, `title` is escaped."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 
@@ -89,7 +94,7 @@ def _accuracy(runs: Sequence[Run]) -> str:
         cells.insert(len(heads), _percent(test["clean"]["average_accuracy"]))
         rows.append([run.name, *cells])
     note = "In %. The mean is that of all heads, clean. Under noise and without a modality: the fused decision."
-    return f'<p class="soft">{note}</p>{_table(header, rows)}'
+    return f'<p class="soft">{note}</p>{table(header, rows)}'
 
 
 def _sets(runs: Sequence[Run]) -> str:
@@ -102,7 +107,7 @@ def _sets(runs: Sequence[Run]) -> str:
             target = f"{next(iter(heads.values()))['target']:.2f}"
             rows.append([f"{run.name}, {part}", target, " / ".join(cells)])
     note = f"Coverage and, in brackets, mean set size on clean rows; heads in this order: {', '.join(runs[0].heads)}."
-    return f'<p class="soft">{escape(note)}</p>{_table(["run and rows", "target", "coverage (size)"], rows)}'
+    return f'<p class="soft">{escape(note)}</p>{table(["run and rows", "target", "coverage (size)"], rows)}'
 
 
 def _runs(runs: Sequence[Run]) -> str:
@@ -118,11 +123,11 @@ def _runs(runs: Sequence[Run]) -> str:
         ["gpu", *(str(run.environment.get("gpu") or "–") for run in runs)],
     ]
     rows += [[key, *values] for key, values in differing(runs).items() if key not in {"recipe", "method.name"}]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _section(section: Section, pictures: Pictures, place: int) -> str:
-    shown = "".join(_figure(panel, pictures) for panel in section.panels)
+    shown = "".join(figure(panel, pictures) for panel in section.panels)
     absent = "".join(f'<p class="soft">Not shown: {escape(text)}</p>' for text in section.absent)
     return (
         f'<h2 id="s{place}">{escape(section.title)}</h2><p class="soft">{escape(section.caption)}</p>'
@@ -130,7 +135,8 @@ def _section(section: Section, pictures: Pictures, place: int) -> str:
     )
 
 
-def _figure(panel: Panel, pictures: Pictures) -> str:
+def figure(panel: Panel, pictures: Pictures) -> str:
+    """Return a picture as HTML, in the theme of the reader."""
     light, dark = (_data(pictures[panel.name, theme]) for theme in ("light", "dark"))
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
@@ -142,7 +148,8 @@ def _data(picture: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML that is moved sideways where it is too wide; every cell is escaped."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,119 @@
+"""What a benchmark looks at: figures of a run by column, in the shape of the tables of the field. A suite is one entry.
+
+Suites are views of the same runs: what is trained and measured does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cpsc_train.evaluation.shapley import shapley
+from cpsc_train.models import FUSED
+
+Run = Mapping[str, Any]
+"""What ``results.json`` holds."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A table.
+
+    Parameters
+    ----------
+    title
+        What it is about.
+    primary
+        The column that methods are compared by.
+    figures
+        From a run to its figures in %, by column.
+    """
+
+    title: str
+    primary: str
+    figures: Callable[[Run], dict[str, float]]
+
+
+def contributions(run: Run) -> dict[str, float]:
+    """Return by modality the Shapley value of the fused clean test accuracy in %; none if subsets were not measured.
+
+    The accuracy of no modality at all is taken as nought, so that the values add up to the accuracy of all.
+    """
+    modalities, test = list(run["data"]["modalities"]), run["test"]
+
+    def accuracy(kept: frozenset[str]) -> float:
+        absent = [m for m in modalities if m not in kept]
+        name = f"without-{'+'.join(absent)}" if absent else "clean"
+        return 100 * float(test[name]["accuracy"][FUSED])
+
+    try:
+        return shapley(modalities, accuracy)
+    except KeyError:
+        return {}
+
+
+def _imbalance(run: Run) -> dict[str, float]:
+    clean = run["test"]["clean"]
+    modalities = run["data"]["modalities"]
+    found = {"accuracy": clean["accuracy"][FUSED]}
+    found |= {f"accuracy, {m}": clean["accuracy"][m] for m in modalities}
+    found |= {"average": clean["average_accuracy"], "macro F1": clean["macro_f1"][FUSED]}
+    found |= {f"without {m}": run["test"][f"without-{m}"]["accuracy"][FUSED] for m in modalities if _missing(run, m)}
+    shares = {f"contribution, {m}": value / 100 for m, value in contributions(run).items()}
+    return _percent(found | shares | _calibration(run))
+
+
+def _noise(run: Run) -> dict[str, float]:
+    conditions = {
+        name: seen["accuracy"][FUSED] for name, seen in run["test"].items() if not name.startswith("without-")
+    }
+    values = list(conditions.values())
+    return _percent(conditions | {"mean": float(np.mean(values)), "worst": min(values)} | _calibration(run))
+
+
+def _missing(run: Run, modality: str) -> bool:
+    return f"without-{modality}" in run["test"]
+
+
+def _calibration(run: Run) -> dict[str, float]:
+    """Return calibration error and coverage of the fused decision on clean test rows."""
+    clean = run["test"]["clean"]
+    return {"ECE": clean["expected_calibration_error"][FUSED], "coverage": clean["coverage"][FUSED]["coverage"]}
+
+
+def _percent(shares: dict[str, float]) -> dict[str, float]:
+    return {name: 100 * float(share) for name, share in shares.items()}
+
+
+SUITES = {
+    "imbalance": Suite("Imbalanced modalities: clean test rows", "accuracy", _imbalance),
+    "noise": Suite("Noisy modalities: accuracy of the fused decision on test rows", "mean", _noise),
+}
+"""By name."""
+
+
+REPORTED: dict[tuple[str, str], dict[str, dict[str, float]]] = {
+    ("kinetics-sounds", "imbalance"): {"cpsc": {"accuracy": 76.08}, "iprm": {"accuracy": 74.82}},
+    ("crema-d", "imbalance"): {
+        "cpsc": {"accuracy": 87.83, "average": 78.65},
+        "lfm": {"accuracy": 86.02, "average": 75.94},
+    },
+    ("ave", "imbalance"): {
+        "cpsc": {"accuracy": 77.66, "average": 63.41},
+        "mmpareto": {"accuracy": 75.81, "average": 61.85},
+    },
+    ("mvsa-single", "noise"): {"cpsc": {"clean": 80.07, "GS@5": 74.12, "GS@10": 63.32, "SP@5": 73.95, "SP@10": 61.27}},
+    ("nyu-depth-v2", "noise"): {"cpsc": {"clean": 73.12, "GS@5": 64.15, "GS@10": 57.32, "SP@5": 61.22, "SP@10": 47.40}},
+    ("sun-rgbd", "noise"): {"cpsc": {"clean": 62.12, "GS@5": 54.11, "GS@10": 49.10, "SP@5": 53.37, "SP@10": 41.28}},
+}
+"""By data set and suite, what arXiv:2605.03820 reports in %, by method and column. It is from another harness, and does
+not compare with figures of this one."""
+
+
+def reported(data: str, suite: str, method: str) -> str:
+    """Return what the source reports of a method, as text; empty where it says nothing."""
+    figures = REPORTED.get((data, suite), {}).get(method, {})
+    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

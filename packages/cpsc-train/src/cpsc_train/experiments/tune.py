@@ -1,0 +1,244 @@
+"""A search for good options of each method, on validation rows alone, with as many trials for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cpsc_train.config import apply_overrides, read_toml, write_toml
+from cpsc_train.errors import UserError
+from cpsc_train.experiments.grid import Grid
+from cpsc_train.models import FUSED
+from cpsc_train.training import RunConfig
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+Goal = Literal["clean", "mean"]
+"""Fused accuracy on clean validation rows, or its mean over clean and noisy ones."""
+FOUND = "tuned.toml"
+"""What `Tuning.run` leaves behind, beside the runs."""
+OPTIMIZER = 10.0
+"""By what factor at most the learning rate of the recipe is changed, up or down."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found for a method.
+
+    Parameters
+    ----------
+    settings
+        ``key=value`` of the best trial.
+    best, default
+        Fused validation accuracy in %, of the best trial and with the defaults, which are the first.
+    trials
+        How many came to an end.
+    failed
+        How many of them with an error, such as a loss that is not finite.
+    """
+
+    settings: tuple[str, ...]
+    best: float
+    default: float
+    trials: int
+    failed: int
+
+
+class Tuning:
+    """A study a method, in one folder that a stopped search goes on from.
+
+    Parameters
+    ----------
+    folder
+        Holds ``study.db``, ``METHOD/trial-N`` with a run each, and in the end ``tuned.toml``.
+    configs
+        By method, what the search starts from.
+    trials
+        How many each method has, the first with what it starts from.
+    goal
+        What is to be high.
+
+    Raises
+    ------
+    UserError
+        If optuna is not installed, or there is no trial.
+    """
+
+    def __init__(self, folder: Path, configs: Mapping[str, RunConfig], *, trials: int, goal: Goal) -> None:
+        require_optuna()
+        if trials < 1:
+            raise UserError(f"trials must be at least 1, got {trials}")
+        self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
+
+    def run(self, *, jobs: int, console: Console, quiet: bool = False) -> dict[str, Tuned]:
+        """Do the trials that are not done, write ``tuned.toml``, and return what was found.
+
+        Parameters
+        ----------
+        jobs
+            Trials at a time, each a process.
+        console, quiet
+            Where progress is shown, and whether.
+
+        Raises
+        ------
+        UserError
+            If the folder holds a search of other configurations or another goal, or every trial of a method failed.
+        """
+        if jobs < 1:
+            raise UserError(f"jobs must be at least 1, got {jobs}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = {}
+        for name, config in self._configs.items():
+            study = self._study(name, config)
+            left = self._trials - len(_ended(study))
+            if left > 0:
+                study.optimize(partial(self._try, name, config), n_trials=left, n_jobs=jobs)
+            found[name] = self._outcome(name, study)
+            if not quiet:
+                best = found[name]
+                console.print(f"{name}: {best.default:.1f} → {best.best:.1f} in {best.trials} trials", soft_wrap=True)
+        write_toml(self._folder / FOUND, {name: _plain(tuned) for name, tuned in found.items()})
+        return found
+
+    def _study(self, name: str, config: RunConfig) -> Study:
+        import optuna  # noqa: PLC0415  # an extra
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(
+            study_name=name,
+            storage=f"sqlite:///{self._folder / 'study.db'}",
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            load_if_exists=True,
+        )
+        asked = {"config": config.to_plain(), "goal": self._goal}
+        if study.user_attrs.get("asked", asked) != asked:
+            raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
+        study.set_user_attr("asked", asked)
+        for trial in study.trials:  # what was killed on the way is tried again, and does not count
+            if trial.state == optuna.trial.TrialState.RUNNING:
+                study.enqueue_trial(trial.params)
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if not study.trials:
+            study.enqueue_trial(_start(config))
+        return study
+
+    def _try(self, name: str, config: RunConfig, trial: Trial) -> float:
+        import optuna  # noqa: PLC0415
+
+        chosen = RunConfig.from_plain(apply_overrides(config.to_plain(), _settings(config, trial)))
+        label = f"trial-{trial.number}"
+        try:
+            results = Grid(self._folder / name, {label: chosen}, [config.seed]).run(
+                jobs=1, console=Console(), quiet=True
+            )
+        except UserError as error:
+            if "ended with code 2" not in str(error):  # only what the options have led to counts as a trial
+                raise
+            trial.set_user_attr("error", str(error))
+            raise optuna.TrialPruned from None
+        return validation_accuracy(results[label][0], self._goal)
+
+    def _outcome(self, name: str, study: Study) -> Tuned:
+        ended = _ended(study)
+        done = [trial for trial in ended if trial.value is not None]
+        if not done:
+            raise UserError(f"every trial of {name} failed, the last with: {ended[-1].user_attrs['error']}")
+        best = max(done, key=lambda trial: trial.value)
+        default = float("nan") if ended[0].value is None else ended[0].value
+        settings = tuple(f"{key}={_text(value)}" for key, value in best.params.items())
+        return Tuned(settings, best.value, default, len(ended), len(ended) - len(done))
+
+
+def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
+    """Return the fused accuracy in % of a run on validation rows; its test rows are not looked at."""
+    seen = run["validation"]
+    names = ["clean"] if goal == "clean" else [name for name in seen if not name.startswith("without-")]
+    return 100 * float(np.mean([seen[name]["accuracy"][FUSED] for name in names]))
+
+
+def tuned_options(folder: Path) -> dict[str, list[str]]:
+    """Return by method the settings that a search has found.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no finished search.
+    """
+    if not (folder / FOUND).is_file():
+        raise UserError(f"{folder}: holds no {FOUND}: run cpsc tune --out {folder} to its end first")
+    return {name: list(entry["settings"]) for name, entry in read_toml(folder / FOUND).items()}
+
+
+def table(found: Mapping[str, Tuned]) -> Table:
+    """Return what was found, for a terminal."""
+    result = Table(title="Fused validation accuracy, %", title_justify="left")
+    for name in ("method", "default", "best", "trials", "failed", "settings"):
+        result.add_column(name, justify="left" if name in {"method", "settings"} else "right")
+    for name, tuned in found.items():
+        figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
+        result.add_row(name, *figures, " ".join(tuned.settings))
+    return result
+
+
+def require_optuna() -> None:
+    """Refuse to begin without optuna.
+
+    Raises
+    ------
+    UserError
+        If it is not installed.
+    """
+    try:
+        import optuna  # noqa: F401, PLC0415  # an extra
+    except ImportError:
+        raise UserError('optuna is not installed: pip install "cpsc-train[tune]"') from None
+
+
+def _start(config: RunConfig) -> dict[str, Any]:
+    method = {f"method.{option}": getattr(config.method, option) for option in config.method.search}
+    return {"optimizer.lr": config.optimizer.lr} | method
+
+
+def _settings(config: RunConfig, trial: Trial) -> Sequence[str]:
+    lr = config.optimizer.lr
+    found: dict[str, Any] = {
+        "optimizer.lr": trial.suggest_float("optimizer.lr", lr / OPTIMIZER, lr * OPTIMIZER, log=True)
+    }
+    for option, space in config.method.search.items():
+        key = f"method.{option}"
+        if isinstance(space, tuple):
+            found[key] = trial.suggest_categorical(key, space)
+        elif isinstance(space.low, int) and isinstance(space.high, int):
+            found[key] = trial.suggest_int(key, space.low, space.high, log=space.log)
+        else:
+            found[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
+    return [f"{key}={_text(value)}" for key, value in found.items()]
+
+
+def _ended(study: Study) -> list[Any]:
+    import optuna  # noqa: PLC0415
+
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _plain(tuned: Tuned) -> dict[str, Any]:
+    figures = {"best": tuned.best, "default": tuned.default, "trials": tuned.trials, "failed": tuned.failed}
+    return {"settings": list(tuned.settings)} | figures
+
+
+def _text(value: Any) -> str:
+    """Return a value as a setting; three digits of a number are all that a search can tell."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -49,9 +49,9 @@ class LFMConfig(MethodConfig, name="lfm"):
 class LFM(Method):
     """2 (α₀ CE(fused) + α₁ JS), where JS is the mean over pairs of modalities and α₀ = 1 − α₁.
 
-    Every batch is halved: α₁ follows the derivative of the cross-entropy of the second half after a step of gradient
-    descent on the first, which is −2 g₂ · (∇JS − ∇CE) times the learning rate. The model itself learns from the whole
-    batch. Cost: two backward passes more.
+    Every step is halved, rows with an even place on one side: α₁ follows the derivative of the cross-entropy of the odd
+    half after a step of gradient descent on the even one, −2 g₂ · (∇JS − ∇CE) times the learning rate. The model itself
+    learns from all rows. Cost: two backward passes more.
 
     Parameters
     ----------
@@ -65,16 +65,22 @@ class LFM(Method):
         super().__init__()
         self.config = config
         self.register_buffer("divergence", torch.tensor(config.start))
+        self._rows = torch.zeros(0, dtype=torch.int64)
         self._halves: tuple[Tensor, Tensor] | None = None
-        self._slopes: list[Tensor] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def meets(self, rows: Tensor) -> None:
+        """Note which half each sample is in."""
+        self._rows = rows
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused`` and ``js``."""
         logits = model.classify(features)
         each = cross_entropy(logits[FUSED], labels, reduction="none")
         apart = disagreement({m: logits[m] for m in features})
-        half = len(labels) // 2
-        self._halves = ((apart - each)[:half].mean(), each[half:].mean()) if half and self.config.rate else None
+        if self.config.rate:
+            even = (self._rows % 2 == 0).to(each.dtype)
+            self._halves = ((apart - each) @ even, each @ (1 - even))
         weight = self.divergence.clone()
         terms = {"ce_fused": 2 * (1 - weight) * each.mean(), "js": 2 * weight * apart.mean()}
         return StepLosses(terms, logits, {"weight_js": weight})
@@ -85,8 +91,9 @@ class LFM(Method):
         """Take the slope of the weight, then the gradient of the loss."""
         if self._halves is not None:
             parameters = trained(model)
-            first, second = (flat_gradient(loss, parameters) for loss in self._halves)
-            self._slopes.append(-2 * first @ second)
+            gradients = torch.stack([flat_gradient(loss, parameters) for loss in self._halves])
+            even = (self._rows % 2 == 0).to(gradients.dtype)
+            self._seen.append((gradients, torch.stack([even.sum(), (1 - even).sum()])))
             self._halves = None
         backward(total(terms))
 
@@ -94,10 +101,10 @@ class LFM(Method):
         """Bring the weight up to date; gradients are left as they are."""
         if not self.config.rate:
             return
-        count = torch.full_like(self.divergence, len(self._slopes))
-        slopes = add_up(torch.stack([torch.zeros_like(self.divergence), *self._slopes]).sum())
-        self._slopes.clear()
-        self.divergence -= self.config.rate * slopes / add_up(count).clamp(min=1)
+        gradients, samples = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        first, second = gradients / samples.clamp(min=1)[:, None]
+        self.divergence += self.config.rate * 2 * first @ second
         self.divergence.clamp_(LEAST, LARGEST)
 
 

@@ -18,12 +18,13 @@ ROOT = Path(__file__).parent
 MEMBERS = ["conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train"]  # in the order of their dependencies
 EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.5"],
-    "tools": ["import-linter>=2.3", "ruff>=0.9"],
+    "tools": ["import-linter>=2.3", "pytest>=8.3", "ruff>=0.9"],
 }
 
 
@@ -43,6 +44,16 @@ def environment(session: nox.Session, name: str, *more: str) -> str:
         session.run(sys.executable, "-m", "venv", str(home), external=True)
     session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
     stamp.write_text("\n".join([*made, wanted]), encoding="utf-8")
+    return python
+
+
+def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str = sys.executable) -> str:
+    """Return the interpreter of an environment that is made anew."""
+    home = ROOT / ".nox" / name
+    shutil.rmtree(home, ignore_errors=True)
+    session.run(interpreter, "-m", "venv", str(home), external=True)
+    python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
     return python
 
 
@@ -77,6 +88,12 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def tools(session: nox.Session) -> None:
+    """Test what makes releases and holds limits."""
+    session.run(environment(session, "tools"), "-m", "pytest", "tools", *session.posargs, external=True)
+
+
+@nox.session(python=False)
 def contracts(session: nox.Session) -> None:
     """Check that imports go one way: core <- rsc, gsc <- train."""
     environment(session, "tools")
@@ -87,9 +104,105 @@ def contracts(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def types(session: nox.Session) -> None:
-    """Check types, strictly."""
+    """Check types, strictly; the public ones of conformal-core by a second checker too."""
     sources = [f"packages/{member}/src" for member in MEMBERS]
-    session.run(environment(session, "torch", "mypy>=1.14"), "-m", "mypy", *sources, external=True)
+    python = environment(session, "torch", "mypy>=1.14", "pyright[nodejs]>=1.1.400")
+    session.run(python, "-m", "mypy", *sources, external=True)
+    # This checker wants the package as it is installed, and does not follow an editable one.
+    installed = Path(session.create_tmp()).resolve() / "installed"
+    shutil.rmtree(installed, ignore_errors=True)
+    session.run(
+        *(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(installed),
+            "packages/conformal-core",
+        ),
+        external=True,
+    )
+    verify = ["-m", "pyright", "--verifytypes", "conformal_core", "--ignoreexternal", "--pythonpath", python]
+    session.run(python, *verify, env={"PYTHONPATH": str(installed)}, external=True)
+
+
+@nox.session(python=False, default=False)
+def coverage(session: nox.Session) -> None:
+    """Run all tests with branch coverage, combined over the packages, and hold each package to its share."""
+    python = environment(session, "torch", "pytest-cov>=6")
+    report = Path(session.create_tmp()).resolve() / "coverage.json"
+    measured = [f"--cov=packages/{member}/src" for member in MEMBERS]
+    options = ["--cov-branch", "--cov-report=", f"--cov-report=json:{report}"]
+    paths = [f"packages/{member}" for member in MEMBERS]
+    session.run(python, "-m", "pytest", *measured, *options, *paths, *session.posargs, external=True)
+    session.run(python, "tools/check_coverage.py", str(report), external=True)
+
+
+@nox.session(python=False, default=False)
+@nox.parametrize("part", [nox.param("core", id="core"), nox.param("all", id="all")])
+def lowest(session: nox.Session, part: str) -> None:
+    """Test with the lowest version of every direct dependency, in an environment of its own."""
+    members = MEMBERS[:1] if part == "core" else MEMBERS
+    projects = [f"packages/{member}/pyproject.toml" for member in members]
+    constraints = Path(session.create_tmp()).resolve() / f"lowest-{part}.txt"
+    found = session.run(sys.executable, "tools/lowest.py", *projects, silent=True, external=True)
+    constraints.write_text(str(found), encoding="utf-8")
+    editable = EDITABLE[: 2 * len(members)]
+    python = fresh(session, f"oldest-{part}", *editable, *TESTING, "-c", str(constraints))
+    session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+@nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
+def python(session: nox.Session, version: str) -> None:
+    """Test conformal-core on another Python, where it is there."""
+    interpreter = shutil.which(f"python{version}")
+    if (
+        interpreter is None
+        or session.run(interpreter, "--version", success_codes=range(256), silent=True, external=True) is None
+    ):
+        session.skip(f"python{version} is not there")
+    python = fresh(session, f"on-python-{version}", *EDITABLE[:2], *TESTING, interpreter=str(interpreter))
+    session.run(python, "-m", "pytest", "packages/conformal-core", *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+def api(session: nox.Session) -> None:
+    """Compare each public interface with that of its last tag, and say what would break its users."""
+    python = environment(session, "tools", "griffe>=1.7")
+    for member in MEMBERS:
+        tag = session.run("git", "tag", "--list", f"{member}-v*", "--sort=-v:refname", silent=True, external=True)
+        if not str(tag).split():
+            session.log(f"{member} has no tag yet: nothing to compare with")
+            continue
+        module = member.replace("-", "_")
+        check = ["-m", "griffe", "check", module, "-s", f"packages/{member}/src", "-a", str(tag).split()[0]]
+        session.run(python, *check, external=True)
+
+
+@nox.session(python=False, default=False)
+def changed(session: nox.Session) -> None:
+    """Test the packages that a branch touches, and those that stand on them; after --, what to compare with."""
+    base = session.posargs[0] if session.posargs else "origin/main"
+    names = str(session.run("git", "diff", "--name-only", f"{base}...", silent=True, external=True)).split()
+    touched = [member for member in MEMBERS if any(name.startswith(f"packages/{member}/") for name in names)]
+    if {"pyproject.toml", "noxfile.py"} & set(names):
+        touched = MEMBERS
+    above = {"conformal-core": MEMBERS, "cpsc-rsc": ["cpsc-rsc", "cpsc-train"], "cpsc-gsc": ["cpsc-gsc", "cpsc-train"]}
+    chosen = [member for member in MEMBERS if any(member in above.get(one, [one]) for one in touched)]
+    if not chosen:
+        session.skip(f"no package differs from {base}")
+    for member in chosen:
+        session.notify(f"tests({member})", posargs=[])
+
+
+@nox.session(python=False, default=False)
+def bump(session: nox.Session) -> None:
+    """Make a release: `nox -s bump -- conformal-core minor`; changes files, commits nothing."""
+    session.run(sys.executable, "tools/bump.py", *session.posargs, external=True)
 
 
 @nox.session(python=False)
@@ -112,15 +225,11 @@ def wheels(session: nox.Session) -> None:
         )
     session.run(tools, "tools/check_wheels.py", str(dist), external=True)
     for name, members in {"wheel-core": MEMBERS[:1], "wheel-all": MEMBERS}.items():
-        home = ROOT / ".nox" / name
-        shutil.rmtree(home, ignore_errors=True)
-        session.run(sys.executable, "-m", "venv", str(home), external=True)
-        python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
         found = [str(next(dist.glob(f"{member.replace('-', '_')}-*.whl"))) for member in members]
-        session.run(python, "-m", "pip", "install", "--quiet", *found, *TESTING, external=True)
+        python = fresh(session, name, *found, *TESTING)
         with session.chdir(session.create_tmp()):
             for member in members:
                 settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT / "packages" / member)]
                 tests_of = str(ROOT / "packages" / member / "tests")
                 session.run(python, "-m", "pytest", *settings, tests_of, external=True)
-        shutil.rmtree(home)
+        shutil.rmtree(ROOT / ".nox" / name)

@@ -46,8 +46,8 @@ class ACI:
     """
 
     def __init__(self, *, alpha: Alpha, gamma: Alpha = 0.005) -> None:
-        self.alpha = miscoverage(alpha)
-        self.gamma = positive("gamma", gamma)
+        self.alpha: Fraction = miscoverage(alpha)
+        self.gamma: Fraction = positive("gamma", gamma)
         # α_t = (first + steps · up − misses · down) / whole, all integers.
         self._whole = self.alpha.denominator * self.gamma.denominator
         self._down = self.gamma.numerator * self.alpha.denominator

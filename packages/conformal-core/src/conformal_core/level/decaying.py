@@ -1,5 +1,7 @@
 """Quantile tracking with a decaying step."""
 
+from fractions import Fraction
+
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.level.base import finite, positive
@@ -43,7 +45,7 @@ class DecayingStep:
     """
 
     def __init__(self, *, alpha: Alpha, start: float = 1.0, scale: float = 1.0, epsilon: float = 0.1) -> None:
-        self.alpha = miscoverage(alpha)
+        self.alpha: Fraction = miscoverage(alpha)
         self._scale = float(positive("scale", scale))
         self._epsilon = finite("epsilon", epsilon)
         if not 0 <= self._epsilon <= 0.5:

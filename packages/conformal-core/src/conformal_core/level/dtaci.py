@@ -58,7 +58,7 @@ class DtACI:
         is_count("window", window)
         if len(gammas) == 0:
             raise ValueError("gammas must hold at least one step, got none")
-        self.alpha = miscoverage(alpha)
+        self.alpha: Fraction = miscoverage(alpha)
         self._window = window
         self._experts = [ACI(alpha=alpha, gamma=gamma) for gamma in gammas]
         self._weights = np.full(len(gammas), 1.0 / len(gammas))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
@@ -67,7 +68,7 @@ class ConformalPID:
         saturation: float = 1.0,
         forecast: Callable[[float | None], float] | None = None,
     ) -> None:
-        self.alpha = miscoverage(alpha)
+        self.alpha: Fraction = miscoverage(alpha)
         self._rate = float(positive("rate", rate))
         self._saturation = float(positive("saturation", saturation))
         self._integral = finite("integral", integral)

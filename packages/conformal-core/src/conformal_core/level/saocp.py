@@ -1,6 +1,7 @@
 """Strongly adaptive online conformal prediction."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class SAOCP:
     """
 
     def __init__(self, *, alpha: Alpha, scale: float = 1.0, lifetime: int = 8) -> None:
-        self.alpha = miscoverage(alpha)
+        self.alpha: Fraction = miscoverage(alpha)
         self._scale = float(positive("scale", scale))
         self._lifetime = is_count("lifetime", lifetime)
         self._steps = 0

@@ -1,0 +1,101 @@
+"""Make a release of one package: its version, the heading of its changelog, and the ranges of those that stand on it.
+
+Usage: bump.py PACKAGE (major|minor|patch|VERSION). Nothing is committed; what to do next is printed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("major", "minor", "patch")
+VERSION = r"\d+\.\d+\.\d+"
+
+
+def main(package: str, wish: str, root: Path = ROOT) -> int:
+    """Change the files, say what is next, and return the exit code."""
+    folder = root / "packages" / package
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in (root / "packages").iterdir()))
+        return _complain(f"package must be one of {known}, got {package}")
+    about = next(folder.glob("src/*/__about__.py"))
+    found = re.search(rf'__version__ = "({VERSION})"', about.read_text(encoding="utf-8"))
+    if found is None:
+        return _complain(f"{about}: must hold a version as X.Y.Z")
+    old, changelog = found[1], folder / "CHANGELOG.md"
+    if wish not in PARTS and not re.fullmatch(VERSION, wish):
+        return _complain(f"version must be major, minor, patch or X.Y.Z, got {wish}")
+    text = changelog.read_text(encoding="utf-8")
+    if "(unreleased)" not in text:
+        return _complain(f"{changelog}: has no heading with (unreleased): write what changes for users first")
+    new = raised(old, wish)
+    if _numbers(new) < _numbers(old):
+        return _complain(f"version must not be below {old}, got {new}")
+    about.write_text(about.read_text(encoding="utf-8").replace(f'"{old}"', f'"{new}"'), encoding="utf-8")
+    today = datetime.now(tz=UTC).date().isoformat()
+    changelog.write_text(re.sub(r"## .*\(unreleased\)", f"## {new} ({today})", text, count=1), encoding="utf-8")
+    changed = widened(root, package, new)
+    print(f"{package} {old} → {new}")  # noqa: T201
+    for project in changed:
+        print(f"widened the range in {project.relative_to(root)}: run its tests at both ends")  # noqa: T201
+    print(f"next: python -m nox -s wheels; git commit; git tag {package}-v{new}; git push --tags")  # noqa: T201
+    return 0
+
+
+def raised(version: str, wish: str) -> str:
+    """Return the version after `version`, by the part that is raised, or `wish` itself.
+
+    Examples
+    --------
+    >>> raised("0.4.2", "minor"), raised("0.4.2", "patch"), raised("0.4.2", "1.0.0")
+    ('0.5.0', '0.4.3', '1.0.0')
+    """
+    if wish not in PARTS:
+        return wish
+    place = PARTS.index(wish)
+    numbers = list(_numbers(version))
+    numbers[place:] = [numbers[place] + 1, *([0] * (2 - place))]
+    return ".".join(map(str, numbers))
+
+
+def ceiling(version: str) -> str:
+    """Return the first version that may break users of `version`: the next minor while it is 0, else the next major.
+
+    Examples
+    --------
+    >>> ceiling("0.4.2"), ceiling("2.1.0")
+    ('0.5', '3')
+    """
+    major, minor, _ = _numbers(version)
+    return f"0.{minor + 1}" if major == 0 else str(major + 1)
+
+
+def widened(root: Path, package: str, version: str) -> list[Path]:
+    """Let the packages that stand on `package` take `version` too; return the files that had to change."""
+    changed = []
+    for project in sorted(root.glob("packages/*/pyproject.toml")):
+        text = project.read_text(encoding="utf-8")
+        new = re.sub(rf'"({package}>=[\d.]+,<)[\d.]+"', rf'"\g<1>{ceiling(version)}"', text)
+        if new != text:
+            project.write_text(new, encoding="utf-8")
+            changed.append(project)
+    return changed
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, patch = map(int, version.split("."))
+    return major, minor, patch
+
+
+def _complain(text: str) -> int:
+    print(f"bump: error: {text}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(_complain("usage: bump.py PACKAGE (major|minor|patch|X.Y.Z)"))
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""The tools that make releases, on a small tree of their own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import bump
+import check_coverage
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name, needs in (("base", ""), ("above", '"base>=0.1,<0.2"')):
+        folder = tmp_path / "packages" / name
+        (folder / "src" / name).mkdir(parents=True)
+        (folder / "src" / name / "__about__.py").write_text('__version__ = "0.1.3"\n', encoding="utf-8")
+        (folder / "CHANGELOG.md").write_text("# Changes\n\n## 0.1.3 (unreleased)\n\n- New.\n", encoding="utf-8")
+        (folder / "pyproject.toml").write_text(f"dependencies = [{needs}]\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_release_that_may_break_users_widens_the_ranges(tree, capsys):
+    assert bump.main("base", "minor", tree) == 0
+    assert (tree / "packages/base/src/base/__about__.py").read_text() == '__version__ = "0.2.0"\n'
+    assert "## 0.2.0 (20" in (tree / "packages/base/CHANGELOG.md").read_text()
+    assert '"base>=0.1,<0.3"' in (tree / "packages/above/pyproject.toml").read_text()
+    assert "git tag base-v0.2.0" in capsys.readouterr().out
+
+
+def test_a_patch_changes_no_range(tree, capsys):
+    assert bump.main("base", "patch", tree) == 0
+    assert '"base>=0.1,<0.2"' in (tree / "packages/above/pyproject.toml").read_text()
+    assert "widened" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bse", "minor"), "package must be one of above, base, got bse"),
+        (("base", "larger"), "version must be major, minor, patch or X.Y.Z, got larger"),
+        (("base", "0.1.0"), "version must not be below 0.1.3, got 0.1.0"),
+    ],
+)
+def test_mistakes(arguments, said, tree, capsys):
+    assert bump.main(*arguments, tree) == 2
+    assert said in capsys.readouterr().err
+    assert (tree / "packages/base/src/base/__about__.py").read_text() == '__version__ = "0.1.3"\n'
+
+
+def test_a_release_without_a_word_for_users_is_refused(tree, capsys):
+    bump.main("base", "patch", tree)
+    assert bump.main("base", "patch", tree) == 2
+    assert "has no heading with (unreleased)" in capsys.readouterr().err
+
+
+def test_too_few_branches(tmp_path, capsys):
+    def files(train):
+        share = dict.fromkeys(check_coverage.LEAST, 96) | {"cpsc_train": train}
+        return {
+            f"packages/x/src/{package}/a.py": {
+                "summary": {"covered_branches": n, "num_branches": 100, "covered_lines": 1, "num_statements": 1}
+            }
+            for package, n in share.items()
+        }
+
+    report = tmp_path / "coverage.json"
+    report.write_text(json.dumps({"files": files(86)}), encoding="utf-8")
+    assert check_coverage.main(report) == 0
+    report.write_text(json.dumps({"files": files(84)}), encoding="utf-8")
+    assert check_coverage.main(report) == 1
+    assert "cpsc_train: 84.0 % of 100 branches (at least 85)" in capsys.readouterr().out

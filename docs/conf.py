@@ -1,5 +1,11 @@
 """Configuration of the documentation. Build: python -m nox -s docs."""
 
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
 project = "Conformal self-calibration"
 copyright = "the CPSC developers"  # Sphinx reads this name
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -23,3 +29,10 @@ napoleon_use_ivar = True
 
 # A dangling reference to one of our own names is an error; other projects' pages need a network to look up.
 nitpick_ignore_regex = [("py:.*", r"(?!conformal_core|cpsc_).*")]
+
+
+def setup(app):
+    """Draw the pictures before pages are read."""
+    import pictures
+
+    app.connect("builder-inited", lambda _: pictures.draw(HERE / "_pictures"))

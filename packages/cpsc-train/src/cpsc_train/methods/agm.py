@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, zeroed
+from cpsc_train.methods.base import NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses, zeroed
 from cpsc_train.models import MultimodalClassifier
 
 LEAST = 1e-8
@@ -30,14 +29,11 @@ class AGMConfig(MethodConfig, name="agm"):
     """Adaptive gradient modulation, by the Shapley value of each modality in the fused logits."""
 
     source = "Li et al., Boosting Multi-modal Model Performance with Adaptive Gradient Modulation, ICCV 2023"
+    rules = MappingProxyType({"alpha": NOT_NEGATIVE})
     search = MappingProxyType({"alpha": Range(0.1, 2.0)})
 
     alpha: float = 1.0
     """How strongly gradients are scaled; 0 is joint training."""
-
-    def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise UserError(f"method.alpha must not be negative, got {self.alpha}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

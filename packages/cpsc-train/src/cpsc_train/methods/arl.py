@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, zeroed
+from cpsc_train.methods.base import NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses, zeroed
 from cpsc_train.methods.mla import entropy
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -27,6 +26,7 @@ class ARLConfig(MethodConfig, name="arl"):
     """Joint and unimodal cross-entropy, and gradients of encoders scaled by asymmetric weights."""
 
     source = "Wei et al., Improving Multimodal Learning via Imbalanced Learning, ICCV 2025"
+    rules = MappingProxyType({"temperature": NOT_NEGATIVE, "unimodal": NOT_NEGATIVE, "start": NOT_NEGATIVE})
     search = MappingProxyType({"temperature": Range(1.0, 16.0, log=True), "unimodal": Range(0.5, 8.0, log=True)})
 
     temperature: float = 4.0
@@ -37,14 +37,6 @@ class ARLConfig(MethodConfig, name="arl"):
     """First epoch of weights and of γ; before it γ is 1."""
     weigh: bool = True
     """Whether the weights are applied; the released code computes them and never uses them."""
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"method.temperature must not be negative, got {self.temperature}")
-        if self.unimodal < 0:
-            raise UserError(f"method.unimodal must not be negative, got {self.unimodal}")
-        if self.start < 0:
-            raise UserError(f"method.start must not be negative, got {self.start}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpsc_train.config import Choice
+from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 SCALE = 2.0**10
@@ -198,6 +199,28 @@ def trained(module: nn.Module) -> list[nn.Parameter]:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a value of an option must be.
+
+    Parameters
+    ----------
+    text
+        Said after its name: ``must not be negative``.
+    holds
+        Whether a value keeps it.
+    """
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+NOT_NEGATIVE = Rule("must not be negative", lambda value: value >= 0)
+POSITIVE = Rule("must be positive", lambda value: value > 0)
+COUNT = Rule("must be at least 1", lambda value: value >= 1)
+DECAY = Rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
+
+
+@dataclass(frozen=True)
 class Range:
     """Where a search for a good value looks: both ends included, whole numbers if both are.
 
@@ -221,8 +244,17 @@ class MethodConfig(Choice):
     """Where its equations come from."""
     shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Options that count epochs, as a share of the epochs of a run."""
+    rules: ClassVar[Mapping[str, Rule]] = MappingProxyType({})
+    """What options must be."""
     search: ClassVar[Mapping[str, Range | tuple[str | bool, ...]]] = MappingProxyType({})
     """Options that ``cpsc tune`` looks for, and where."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value that breaks its rule; what several options must be together, a method says itself."""
+        for option, rule in self.rules.items():
+            value = getattr(self, option)
+            if not rule.holds(value):
+                raise UserError(f"method.{option} {rule.text}, got {value}")
 
     @classmethod
     def for_epochs(cls, epochs: int) -> Self:

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Examined,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    StepLosses,
+)
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -25,6 +34,7 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
     """Detached unimodal training, one-way contrast along dimensions, and logits weighted by certainty."""
 
     source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
+    rules = MappingProxyType({"start": COUNT, "shared": NOT_NEGATIVE, "temperature": POSITIVE, "certainty": POSITIVE})
     shares = MappingProxyType({"start": 20 / 150})
     search = MappingProxyType(
         {
@@ -42,15 +52,6 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
     """Of the contrast."""
     certainty: float = 1.0
     """Temperature of the weights of the fusion; the smaller, the more the most certain head counts."""
-
-    def __post_init__(self) -> None:
-        if self.start < 1:
-            raise UserError(f"method.start must be at least 1, got {self.start}")
-        if self.shared < 0:
-            raise UserError(f"method.shared must not be negative, got {self.shared}")
-        for name in ("temperature", "certainty"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"method.{name} must be positive, got {getattr(self, name)}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

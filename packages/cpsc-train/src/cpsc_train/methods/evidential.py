@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import COUNT, NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -26,14 +25,11 @@ class TMCConfig(MethodConfig, name="tmc"):
     """Trusted multi-view classification: Dempster's rule on subjective opinions."""
 
     source = "Han et al., Trusted Multi-View Classification, ICLR 2021"
+    rules = MappingProxyType({"annealing": COUNT})
     search = MappingProxyType({"annealing": Range(5, 100, log=True)})
 
     annealing: int = 50
     """Epochs over which the divergence from ignorance is brought in."""
-
-    def __post_init__(self) -> None:
-        if self.annealing < 1:
-            raise UserError(f"method.annealing must be at least 1, got {self.annealing}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""
@@ -45,18 +41,13 @@ class ECMLConfig(MethodConfig, name="ecml"):
     """Evidential conflictive multi-view learning: the mean of the evidence, and a loss on conflict."""
 
     source = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
+    rules = MappingProxyType({"annealing": COUNT, "conflict": NOT_NEGATIVE})
     search = MappingProxyType({"annealing": Range(5, 100, log=True), "conflict": Range(0.1, 4.0, log=True)})
 
     annealing: int = 50
     """Epochs over which the divergence from ignorance is brought in."""
     conflict: float = 1.0
     """Weight of the conflict between opinions that are both certain."""
-
-    def __post_init__(self) -> None:
-        if self.annealing < 1:
-            raise UserError(f"method.annealing must be at least 1, got {self.annealing}")
-        if self.conflict < 0:
-            raise UserError(f"method.conflict must not be negative, got {self.conflict}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import DECAY, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -23,14 +23,11 @@ class IPRMConfig(MethodConfig, name="iprm"):
     """Spherical interpolation of two features, and three heads."""
 
     source = "IPRM, IJCAI 2025"
+    rules = MappingProxyType({"decay": DECAY})
     search = MappingProxyType({"decay": Range(0.5, 0.99)})
 
     decay: float = 0.8
     """Decay of the moving average of the weight."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise UserError(f"method.decay must lie in [0, 1), got {self.decay}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -15,8 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import (
+    NOT_NEGATIVE,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    Rule,
+    StepLosses,
+    flat_gradient,
+    total,
+    trained,
+)
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 LEAST, LARGEST = 0.05, 0.95
@@ -28,18 +38,18 @@ class LFMConfig(MethodConfig, name="lfm"):
     """Cross-entropy of the fused logits and a divergence between modalities, with a learned balance."""
 
     source = "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
+    rules = MappingProxyType(
+        {
+            "start": Rule(f"must lie in [{LEAST}, {LARGEST}]", lambda value: LEAST <= value <= LARGEST),
+            "rate": NOT_NEGATIVE,
+        }
+    )
     search = MappingProxyType({"start": Range(LEAST, LARGEST), "rate": Range(1e-3, 1.0, log=True)})
 
     start: float = 0.95
     """Weight of the divergence at first; that of the cross-entropy is one minus it."""
     rate: float = 0.05
     """How fast the weight learns, times the learning rate of the model; 0 keeps it."""
-
-    def __post_init__(self) -> None:
-        if not LEAST <= self.start <= LARGEST:
-            raise UserError(f"method.start must lie in [{LEAST}, {LARGEST}], got {self.start}")
-        if self.rate < 0:
-            raise UserError(f"method.rate must not be negative, got {self.rate}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

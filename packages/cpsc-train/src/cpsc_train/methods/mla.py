@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import POSITIVE, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -23,16 +22,13 @@ class MLAConfig(MethodConfig, name="mla"):
     """One optimizer step a modality, a shared head with projected gradients, and fusion by entropy."""
 
     source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
+    rules = MappingProxyType({"alpha": POSITIVE})
     search = MappingProxyType({"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)})
 
     alpha: float = 0.1
     """What keeps the projection finite; the smaller, the more is left out of the head's gradient."""
     normalize: bool = False
     """Whether the projection is divided by its Frobenius norm after each update, as in the released code."""
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise UserError(f"method.alpha must be positive, got {self.alpha}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

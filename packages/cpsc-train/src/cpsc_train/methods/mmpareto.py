@@ -12,8 +12,17 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import (
+    POSITIVE,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    StepLosses,
+    flat_gradient,
+    total,
+    trained,
+)
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -23,14 +32,11 @@ class MMParetoConfig(MethodConfig, name="mmpareto"):
     """Joint and unimodal cross-entropy, whose gradients in an encoder are weighted so that neither is harmed."""
 
     source = "Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024"
+    rules = MappingProxyType({"strength": POSITIVE})
     search = MappingProxyType({"strength": Range(0.5, 3.0)})
 
     strength: float = 1.5
     """What the gradient of an encoder is multiplied by at the end."""
-
-    def __post_init__(self) -> None:
-        if self.strength <= 0:
-            raise UserError(f"method.strength must be positive, got {self.strength}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, alone, true_probability
+from cpsc_train.methods.base import (
+    NOT_NEGATIVE,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    StepLosses,
+    alone,
+    true_probability,
+)
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -23,6 +32,7 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
     """On-the-fly gradient modulation with generalisation enhancement."""
 
     source = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
+    rules = MappingProxyType({"alpha": NOT_NEGATIVE})
     shares = MappingProxyType({"end": 0.5})
     search = MappingProxyType({"alpha": Range(0.1, 1.5), "noise": (True, False)})
 
@@ -36,8 +46,7 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
     """Whether gradients are given normal noise of their own deviation (GE)."""
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise UserError(f"method.alpha must not be negative, got {self.alpha}")
+        super().__post_init__()
         if self.start < 0 or (self.end is not None and self.end < self.start):
             raise UserError(f"method.start and method.end must be 0 ≤ start ≤ end, got {self.start}, {self.end}")
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import DECAY, NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -23,18 +22,13 @@ class PMRConfig(MethodConfig, name="pmr"):
     """Joint cross-entropy, and a prototypical one for modalities that lag behind."""
 
     source = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
+    rules = MappingProxyType({"strength": NOT_NEGATIVE, "momentum": DECAY})
     search = MappingProxyType({"strength": Range(0.1, 4.0, log=True), "momentum": Range(0.5, 0.99)})
 
     strength: float = 1.0
     """Weight α of the prototypical cross-entropy; the source has 1 to 2."""
     momentum: float = 0.9
     """Share of a prototype that a step leaves."""
-
-    def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise UserError(f"method.strength must not be negative, got {self.strength}")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"method.momentum must lie in [0, 1), got {self.momentum}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 ENERGY = 0.1
@@ -27,14 +26,11 @@ class QMFConfig(MethodConfig, name="qmf"):
     """Quality-aware multimodal fusion: logits weighted by energy, a fusion of the model is unused."""
 
     source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
+    rules = MappingProxyType({"ranking": NOT_NEGATIVE})
     search = MappingProxyType({"ranking": Range(0.01, 2.0, log=True)})
 
     ranking: float = 0.1
     """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
-
-    def __post_init__(self) -> None:
-        if self.ranking < 0:
-            raise UserError(f"method.ranking must not be negative, got {self.ranking}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses, true_probability
+from cpsc_train.methods.base import (
+    COUNT,
+    NOT_NEGATIVE,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    StepLosses,
+    true_probability,
+)
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -23,6 +32,7 @@ class ReconBoostConfig(MethodConfig, name="reconboost"):
     """Gradient boosting over modalities, in stages; a fusion of the model is unused."""
 
     source = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
+    rules = MappingProxyType({"epochs": COUNT, "together": NOT_NEGATIVE, "consolidation": NOT_NEGATIVE})
     shares = MappingProxyType({"epochs": 0.05, "together": 0.05})
     search = MappingProxyType({"reconcile": Range(0.0, 4.0), "consolidation": Range(0.0, 2.0)})
 
@@ -39,16 +49,11 @@ class ReconBoostConfig(MethodConfig, name="reconboost"):
     the same as 0."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UserError(f"method.epochs must be at least 1, got {self.epochs}")
-        if self.together < 0:
-            raise UserError(f"method.together must not be negative, got {self.together}")
+        super().__post_init__()
         if not 0 <= self.reconcile < self.alone:
             raise UserError(
                 f"method.reconcile and method.alone must be 0 ≤ reconcile < alone, got {self.reconcile}, {self.alone}"
             )
-        if self.consolidation < 0:
-            raise UserError(f"method.consolidation must not be negative, got {self.consolidation}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import COUNT, NOT_NEGATIVE, Examined, Heads, Method, MethodConfig, Range, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import MultimodalClassifier
 
@@ -28,6 +27,7 @@ class RelearningConfig(MethodConfig, name="relearning"):
     """Joint cross-entropy, and soft re-initialisation of encoders by how well their features cluster."""
 
     source = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
+    rules = MappingProxyType({"every": COUNT, "times": COUNT, "strength": NOT_NEGATIVE})
     shares = MappingProxyType({"every": 0.4})
     search = MappingProxyType({"strength": Range(0.3, 10.0, log=True)})
 
@@ -37,13 +37,6 @@ class RelearningConfig(MethodConfig, name="relearning"):
     """How many there are at most."""
     strength: float = 3.0
     """λ in the share tanh(λ · gap) that the start has in an encoder afterwards."""
-
-    def __post_init__(self) -> None:
-        for name in ("every", "times"):
-            if getattr(self, name) < 1:
-                raise UserError(f"method.{name} must be at least 1, got {getattr(self, name)}")
-        if self.strength < 0:
-            raise UserError(f"method.strength must not be negative, got {self.strength}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

@@ -12,9 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import Examined, Heads, Method, MethodConfig, Range, StepLosses, zeroed
+from cpsc_train.methods.base import (
+    COUNT,
+    NOT_NEGATIVE,
+    Examined,
+    Heads,
+    Method,
+    MethodConfig,
+    Range,
+    StepLosses,
+    zeroed,
+)
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 AT_ONCE = 4096
@@ -26,6 +35,7 @@ class SMVConfig(MethodConfig, name="smv"):
     """Joint cross-entropy, and re-sampling of single modalities by their value for each sample."""
 
     source = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
+    rules = MappingProxyType({"warmup": COUNT, "most": NOT_NEGATIVE})
     shares = MappingProxyType({"warmup": 5 / 60})
     search = MappingProxyType({"most": Range(1, 5)})
 
@@ -33,12 +43,6 @@ class SMVConfig(MethodConfig, name="smv"):
     """Epochs of joint training before samples are valued."""
     most: int = 3
     """How often a modality of a sample is shown alone at most."""
-
-    def __post_init__(self) -> None:
-        if self.warmup < 1:
-            raise UserError(f"method.warmup must be at least 1, got {self.warmup}")
-        if self.most < 0:
-            raise UserError(f"method.most must not be negative, got {self.most}")
 
     def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
         """Return the method."""

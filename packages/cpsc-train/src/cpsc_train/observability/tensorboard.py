@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import needs
 from cpsc_train.observability.observer import Observer
 
 
@@ -19,10 +19,8 @@ class TensorBoard(Observer):
     """
 
     def __init__(self) -> None:
-        try:
+        with needs("TensorBoard", extra="tensorboard"):
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # an extra, and slow to import
-        except ImportError:
-            raise UserError('TensorBoard is not installed: pip install "cpsc-train[tensorboard]"') from None
         self._open = SummaryWriter
         self._writer: Any = None
 

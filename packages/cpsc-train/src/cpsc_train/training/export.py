@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, needs, reason
 from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.training import checkpoint
 
@@ -32,10 +32,8 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     UserError
         If safetensors is not installed, there is no checkpoint, or the file cannot be written.
     """
-    try:
+    with needs("safetensors", extra="safetensors"):
         from safetensors.torch import save_file  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
     run_folder = RunFolder(folder)
     config = run_folder.read_config()
     state = checkpoint.load(run_folder.checkpoint, torch.device("cpu"))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import DataError, needs, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,10 +61,8 @@ def read_deep(path: Place) -> NDArray[np.uint16]:
 
 
 def _decoded(path: Place) -> Image:
-    try:
+    with needs("Pillow", extra="vision"):
         from PIL import Image, ImageOps  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise UserError('Pillow is not installed: pip install "cpsc-train[vision]"') from None
     held = read_bytes(path)
     try:
         with warnings.catch_warnings():

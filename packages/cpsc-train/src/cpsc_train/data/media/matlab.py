@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import DataError, needs, reason
 
 READER = Path(__file__).with_name("read_matlab.py")
 LONGEST = 60
@@ -50,10 +50,8 @@ def open_hdf5(path: str) -> Any:
     UserError
         If it cannot be opened, or h5py is not installed.
     """
-    try:
+    with needs("h5py", extra="vision"):
         import h5py  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise UserError('h5py is not installed: pip install "cpsc-train[vision]"') from None
     try:
         return h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.data.media.video import SUFFIXES, decode_sound
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import DataError, needs, reason
 
 BLOCK = 2**18
 UNKNOWN = {0, 2**31 - 1, 2**32 - 1}
@@ -28,10 +28,8 @@ def read_sound(path: Place) -> tuple[Samples, int]:
     """
     if path.suffix.lower() in SUFFIXES:
         return decode_sound(path)
-    try:
+    with needs("soundfile", extra="audio"):
         import soundfile  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise UserError('soundfile is not installed: pip install "cpsc-train[audio]"') from None
     held = read_bytes(path)
     _refuse_cut(held, path)
     try:

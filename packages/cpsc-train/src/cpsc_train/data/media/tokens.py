@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, needs, reason
 
 START = 1
 """The token before the first word; what an encoder says of it stands for the text."""
@@ -76,10 +76,8 @@ class Pretrained:
     """
 
     def __init__(self, folder: Path, length: int) -> None:
-        try:
+        with needs("transformers", extra="text"):
             from transformers import AutoTokenizer  # noqa: PLC0415  # an extra, and slow to import
-        except ImportError:
-            raise UserError('transformers is not installed: pip install "cpsc-train[text]"') from None
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of a tokenizer")
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.data.media.images import MOST_PIXELS, read_image
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import DataError, UserError, needs, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -125,10 +125,8 @@ def decode_sound(path: Place) -> tuple[Samples, int]:
 @contextmanager
 def _opened(path: Place) -> Iterator[Any]:
     """Open a container; whatever FFmpeg says of it is told with its name."""
-    try:
+    with needs("PyAV", extra="video"):
         import av  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise UserError('PyAV is not installed: pip install "cpsc-train[video]"') from None
     av.logging.set_level(None)  # a library must not write to the terminal
     held = read_bytes(path)
     try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, needs, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
 
 
@@ -39,10 +39,8 @@ class ResNetConfig(EncoderConfig, name="resnet"):
         shape = modality.shape
         if len(shape) not in {3, 4}:
             raise UserError(f"resnet reads images or frames, got samples of shape {shape}: use mlp")
-        try:
+        with needs("torchvision", extra="vision"):
             from torchvision.models import resnet  # noqa: PLC0415  # an extra, and slow to import
-        except ImportError:
-            raise UserError('torchvision is not installed: pip install "cpsc-train[vision]"') from None
         backbone = getattr(resnet, f"resnet{self.depth}")(weights=None)
         width = backbone.fc.in_features
         backbone.fc = nn.Identity()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, needs, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
 
 
@@ -115,8 +115,6 @@ class Transformer(nn.Module):
 
 
 def _transformers() -> Any:
-    try:
+    with needs("transformers", extra="text"):
         import transformers  # noqa: PLC0415  # an extra, and slow to import
-    except ImportError:
-        raise UserError('transformers is not installed: pip install "cpsc-train[text]"') from None
     return transformers

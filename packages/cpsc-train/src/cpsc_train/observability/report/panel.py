@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,10 +128,8 @@ def require_matplotlib() -> None:
     UserError
         If it is not installed.
     """
-    try:
+    with needs("matplotlib", extra="report"):
         import matplotlib  # noqa: F401, ICN001, PLC0415  # an extra
-    except ImportError:
-        raise UserError('matplotlib is not installed: pip install "cpsc-train[report]"') from None
 
 
 @contextmanager

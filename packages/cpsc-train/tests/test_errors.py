@@ -1,0 +1,14 @@
+import pytest
+
+from cpsc_train.errors import UserError, needs
+
+
+def test_an_extra_that_is_missing_is_named_with_its_command():
+    with pytest.raises(UserError, match=r'nowhere is not installed: pip install "cpsc-train\[report\]"'):
+        with needs("nowhere", extra="report"):
+            import nowhere  # noqa: F401, PLC0415
+
+
+def test_other_errors_pass():
+    with pytest.raises(KeyError), needs("nowhere", extra="report"):
+        raise KeyError

@@ -120,7 +120,8 @@ def html(boards: Sequence[Scoreboard]) -> str:
         found, panel = cells(board), ranks_panel(board)
         pictures = {(panel.name, theme): panel.render(theme) for theme in THEMES}
         parts.append(f"<h2>{escape(board.suite.title)}</h2>")
-        parts.append(f'<p class="soft">{escape(caption(board))}</p>{table(found.header, found.rows)}')
+        parts.append(f'<p class="soft">{escape(caption(board))}</p>')
+        parts.append(f'<div class="figures">{table(found.header, found.rows)}</div>')
         parts.append(f'<p class="soft">{escape(ranks_caption(board))}</p>')
         parts.append(f'<div class="pictures">{figure(panel, pictures)}</div>')
     return document(f"Benchmark on {boards[0].data}", "".join(parts))

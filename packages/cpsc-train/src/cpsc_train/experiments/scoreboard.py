@@ -82,7 +82,7 @@ class Scoreboard:
     suite
         What is looked at.
     data
-        Name of the data set.
+        Name of the data set, and its modalities.
     seeds
         How many.
     columns
@@ -145,7 +145,7 @@ def scoreboard(
         [float("nan") if n == reference else paired_p_value(s, against) for n, s in zip(names, scores.T, strict=True)]
     )
     plain = PLAIN if PLAIN in names else reference
-    data = next(iter(results.values()))[0]["data"]["name"]
+    data = next(iter(results.values()))[0]["data"]
     rows = [
         Row(
             name=name,
@@ -154,14 +154,16 @@ def scoreboard(
             p_value=float(p),
             rank=float(rank),
             cost=_relative(taken[name], taken[plain]),
-            reported=reported(data, suite_name, name),
+            reported=reported(data["name"], suite_name, name),
         )
         for name, score, p, rank in zip(names, scores.T, p_values, mean_ranks(scores), strict=True)
     ]
     primary = columns.index(suite.primary)
     critical = critical_difference(len(names), seeds) if seeds > 1 and len(names) > 1 else float("nan")
     ordered = tuple(sorted(rows, key=lambda row: -float(row.values[:, primary].mean())))
-    return Scoreboard(suite, data, seeds, columns, ordered, reference, plain, critical)
+    return Scoreboard(
+        suite, f"{data['name']} ({', '.join(data['modalities'])})", seeds, columns, ordered, reference, plain, critical
+    )
 
 
 def _cost(folder: RunFolder) -> Cost:

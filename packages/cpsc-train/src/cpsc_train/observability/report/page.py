@@ -27,6 +27,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; font-size: .9rem; } a { 
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--edge); text-align: right; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--ground); }
+.figures td { white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: .5rem; } figure { margin: 0; flex: 0 1 370px; }
 img { width: 100%; height: auto; display: block; }
 .warn { background: var(--warn); padding: .5rem .75rem; border-radius: .4rem; }

@@ -3,7 +3,8 @@
 import sys
 
 from cpsc_train.config import discover
-from cpsc_train.methods.base import Examined, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Examined, Method, StepLosses
+from cpsc_train.methods.options import MethodConfig, Range
 
 discover(sys.modules[__name__])
 

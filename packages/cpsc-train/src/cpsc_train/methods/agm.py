@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses, zeroed
+from cpsc_train.methods.base import Heads, Method, StepLosses, zeroed
+from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import MultimodalClassifier
 
 LEAST = 1e-8

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses, zeroed
+from cpsc_train.methods.base import Heads, Method, StepLosses, zeroed
 from cpsc_train.methods.mla import entropy
+from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 LEAST = 0.6

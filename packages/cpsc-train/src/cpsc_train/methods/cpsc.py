@@ -19,9 +19,10 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
 from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.methods.judges import Ensemble, Judge, MonteCarloDropout, Temperature
+from cpsc_train.methods.options import MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

@@ -15,17 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    Examined,
-    Heads,
-    Method,
-    MethodConfig,
-    Range,
-    StepLosses,
-)
+from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

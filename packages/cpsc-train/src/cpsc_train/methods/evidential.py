@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
-from cpsc_train.methods.base import COUNT, NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import DECAY, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.options import DECAY, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

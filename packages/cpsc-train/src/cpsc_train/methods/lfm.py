@@ -15,18 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import (
-    NOT_NEGATIVE,
-    Heads,
-    Method,
-    MethodConfig,
-    Range,
-    Rule,
-    StepLosses,
-    flat_gradient,
-    total,
-    trained,
-)
+from cpsc_train.methods.base import Heads, Method, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range, Rule
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 LEAST, LARGEST = 0.05, 0.95

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import POSITIVE, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

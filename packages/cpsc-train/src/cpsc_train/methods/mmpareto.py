@@ -12,18 +12,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from cpsc_train.methods.base import (
-    POSITIVE,
-    Heads,
-    Method,
-    MethodConfig,
-    Range,
-    StepLosses,
-    flat_gradient,
-    total,
-    trained,
-)
+from cpsc_train.methods.base import Heads, Method, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.joint import Joint
+from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, logsigmoid
 
-from cpsc_train.methods.base import Heads, Method, MethodConfig, StepLosses, true_probability
+from cpsc_train.methods.base import Heads, Method, StepLosses, true_probability
+from cpsc_train.methods.options import MethodConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

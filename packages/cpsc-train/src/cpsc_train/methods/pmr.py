@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.methods.base import DECAY, NOT_NEGATIVE, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

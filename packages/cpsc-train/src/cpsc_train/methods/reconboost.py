@@ -14,16 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import (
-    COUNT,
-    NOT_NEGATIVE,
-    Heads,
-    Method,
-    MethodConfig,
-    Range,
-    StepLosses,
-    true_probability,
-)
+from cpsc_train.methods.base import Heads, Method, StepLosses, true_probability
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.methods.base import COUNT, NOT_NEGATIVE, Examined, Heads, Method, MethodConfig, Range, StepLosses
+from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
 from cpsc_train.methods.joint import Joint
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import MultimodalClassifier
 
 RESTARTS = 5

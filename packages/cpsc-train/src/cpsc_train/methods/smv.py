@@ -13,17 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import (
-    COUNT,
-    NOT_NEGATIVE,
-    Examined,
-    Heads,
-    Method,
-    MethodConfig,
-    Range,
-    StepLosses,
-    zeroed,
-)
+from cpsc_train.methods.base import Examined, Heads, Method, StepLosses, zeroed
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 AT_ONCE = 4096

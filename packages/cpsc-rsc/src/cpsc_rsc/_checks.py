@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def check_weight(name: str, value: float) -> float:
 
 def check_choice(name: str, value: T, choices: Any) -> T:
     """Return `value` if it is one of the strings of the Literal `choices`."""
-    allowed = get_args(choices)
+    allowed = choices.__args__  # `get_args` says the same, and older compilers of torch stop there
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value

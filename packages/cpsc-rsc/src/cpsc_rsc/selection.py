@@ -43,8 +43,8 @@ def rate(
 ) -> Rated:
     """Rate each component by the rank of its label in the prediction set of the component.
 
-    The head sees the components as one batch (B·n, d), without gradient, and, if it is a module, in eval mode: q̂ was
-    found with dropout off, and running statistics must not learn from components.  Its modes are put back.
+    The head sees the components as one batch (B·n, d), its answer is detached, and, if it is a module, it is in eval
+    mode: q̂ was found with dropout off, and running statistics must not learn from components. Modes are put back.
 
     Parameters
     ----------
@@ -83,10 +83,12 @@ def rate(
     check_labels(labels, batch)
     check_qhat(qhat)
     check_callable("head", head)
+    # Not under `no_grad`: before torch 2.11 a product there leaves autocast with weights that have no gradient, and the
+    # loss would use them.
+    logits = _evaluate(head, components.detach().flatten(0, 1))
+    check_logits("head", logits, batch * n)
     with torch.no_grad():
-        logits = _evaluate(head, components.detach().flatten(0, 1))
-        check_logits("head", logits, batch * n)
-        logits = logits.reshape(batch, n, logits.shape[-1])
+        logits = logits.detach().reshape(batch, n, logits.shape[-1])
         # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
         scores = score(probabilities, check=False)

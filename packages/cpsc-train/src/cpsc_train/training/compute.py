@@ -64,9 +64,13 @@ class ComputeConfig:
         return device
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Return a fresh context in which products are taken in the chosen precision."""
+        """Return a fresh context in which products are taken in the chosen precision.
+
+        Its cache is off: before torch 2.11 a weight that is met without gradient first, as methods do to look at what a
+        head says, was cached without one, and never learned.
+        """
         kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(device.type, dtype=kind, enabled=self.precision != "fp32")
+        return torch.autocast(device.type, dtype=kind, enabled=self.precision != "fp32", cache_enabled=False)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

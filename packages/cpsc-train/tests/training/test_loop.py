@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_results_to_the_last_digit(small_config, tm
         train(small_config, RunFolder(tmp_path / name))
     assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
     a, b = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in "ab")
-    timeless = {"seconds": 0, "time": 0}
+    timeless = {"seconds": 0, "time": 0, "cost": 0}
     assert [json.loads(x) | timeless for x in a] == [json.loads(x) | timeless for x in b]
     train(replace(small_config, seed=1), RunFolder(tmp_path / "c"))
     assert untimed(tmp_path / "a") != untimed(tmp_path / "c")

@@ -272,6 +272,13 @@ def test_a_mistake_is_told_before_the_long_part(options, said, tmp_path, capsys)
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("text", ["[joint]\nbest = 3\n", "joint = 3\n", "[joint]\nsettings = [3]\n"])
+def test_a_damaged_outcome_of_a_search(text, tmp_path, capsys):
+    (tmp_path / "tuned.toml").write_text(text, encoding="utf-8")
+    assert main(["benchmark", "--methods", "joint", "--tuned", str(tmp_path), "--out", str(tmp_path / "b")]) == 2
+    assert "tuned.toml: joint.settings must be a list of KEY=VALUE, got" in capsys.readouterr().err
+
+
 def test_methods_are_explained(capsys):
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out

@@ -172,11 +172,17 @@ def tuned_options(folder: Path) -> dict[str, list[str]]:
     Raises
     ------
     UserError
-        If the folder holds no finished search.
+        If the folder holds no finished search, or its outcome is damaged.
     """
     if not (folder / FOUND).is_file():
         raise UserError(f"{folder}: holds no {FOUND}: run cpsc tune --out {folder} to its end first")
-    return {name: list(entry["settings"]) for name, entry in read_toml(folder / FOUND).items()}
+    found = {}
+    for name, entry in read_toml(folder / FOUND).items():
+        settings = entry.get("settings") if isinstance(entry, dict) else None
+        if not isinstance(settings, list) or not all(isinstance(setting, str) for setting in settings):
+            raise UserError(f"{folder / FOUND}: {name}.settings must be a list of KEY=VALUE, got {settings!r}")
+        found[name] = settings
+    return found
 
 
 def table(found: Mapping[str, Tuned]) -> Table:

@@ -7,6 +7,7 @@ probability of a label instead of its rank in a prediction set. Shapes: B sample
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -22,9 +23,9 @@ FLATTEST, SHARPEST = 0.05, 20.0
 class Judge(nn.Module):
     """What one modality's reliability comes from; the base class changes nothing about training."""
 
+    @abstractmethod
     def forward(self, head: Head, x: Tensor) -> Tensor:
         """Return log-probabilities (…, C), or logits that have them as their softmax, of x (…, d)."""
-        raise NotImplementedError
 
     def trained_on(self, h: Tensor) -> Tensor:
         """Return what heads are given of a feature (B, d) in training."""

@@ -266,6 +266,32 @@ def test_a_fixed_memory_ignores_the_stream(lib):
     assert lib.back(other.p_values(lib(np.asarray([0.2])))).tolist() == [0.75]
 
 
+def test_a_fixed_memory_without_scores_promises_nothing():
+    empty = Fixed()
+    assert empty.quantile(Fraction(1, 10)) == math.inf
+    assert empty.p_values(np.asarray([0.3, 0.9])).tolist() == [1.0, 1.0]
+
+
+def test_overwriting_no_row_changes_nothing():
+    buffer = CalibrationBuffer(3)
+    buffer.overwrite(np.asarray([], dtype=np.int64), np.asarray([]))
+    assert np.isinf(buffer.scores).all()
+
+
+def test_equal_scores_of_a_stream_are_forgotten_oldest_first():
+    """More of them than one bucket holds: the one that leaves lies anywhere among its like."""
+    decay, n = 0.99, 6000
+    memory, brief = Exponential(decay), Exponential(decay)
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 2, n) / 2
+    memory.extend(scores)
+    brief.extend(scores[-len(memory) :])
+    assert len(memory) < n
+    for alpha in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
+        assert memory.quantile(alpha) == brief.quantile(alpha)
+    np.testing.assert_allclose(memory.p_values(np.asarray([0.0, 0.5])), brief.p_values(np.asarray([0.0, 0.5])))
+
+
 def test_a_buffer_lives_in_the_library_of_its_scores(lib):
     if lib.name in ("read-only", "strided", "torch-strided"):
         pytest.skip("the buffer keeps arrays of its own")
@@ -317,6 +343,11 @@ def test_a_buffer_lives_in_the_library_of_its_scores(lib):
         ),
         (lambda: History().load_state_dict({"kind": "History", "version": 1}), ValueError, "must hold scores"),
         (lambda: History().load_state_dict([]), TypeError, "state must be a dict"),
+        (
+            lambda: CalibrationBuffer(2).load_state_dict(CalibrationBuffer(3).state_dict()),
+            ValueError,
+            r"state of CalibrationBuffer must hold 2 scores, got shape \(3,\)",
+        ),
     ],
 )
 def test_bad_use_is_refused(call, kind, message):

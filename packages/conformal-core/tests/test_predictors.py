@@ -258,6 +258,19 @@ def test_each_group_has_the_threshold_of_its_own_rows(lib):
     np.testing.assert_array_equal(got, APS()(probs) <= wanted[groups][:, None])
 
 
+def test_thresholds_of_groups_survive_a_save(lib):
+    probs, labels = sample(200)
+    groups = np.arange(200) % 2
+    first = MondrianClassifier(LAC(), alpha=0.25, groups=2)
+    first.calibrate(lib(probs), lib(labels), lib(groups))
+    second = MondrianClassifier(LAC(), alpha=0.25, groups=2)
+    second.load_state_dict(first.state_dict())
+    got, expected = (lib.back(p.predict(lib(probs), lib(groups))) for p in (second, first))
+    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(ValueError, match="must have groups = 3 as here, got 2"):
+        MondrianClassifier(LAC(), alpha=0.25, groups=3).load_state_dict(first.state_dict())
+
+
 def test_class_conditional_coverage_where_marginal_coverage_hides_a_weak_class():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000)
@@ -314,6 +327,36 @@ def test_clusters_find_classes_that_behave_alike_and_cover_each_of_them():
     loaded = ClusteredClassifier(LAC(), alpha=0.1)
     loaded.load_state_dict(predictor.state_dict())
     np.testing.assert_array_equal(loaded.predict(probs[:50]), predictor.predict(probs[:50]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0.0}, r"share must lie in \(0, 1\), got 0.0"),
+        ({"share": 1}, r"share must lie in \(0, 1\), got 1"),
+        ({"clusters": 0}, "clusters must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_bad_clusterings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClusteredClassifier(LAC(), alpha=0.1, **options)
+
+
+def test_clusters_are_asked_for_after_calibration_only():
+    with pytest.raises(ValueError, match="ClusteredClassifier must be calibrated before it is asked"):
+        _ = ClusteredClassifier(LAC(), alpha=0.1).clusters
+
+
+def test_classes_that_are_all_alike_make_one_cluster_and_too_few_rows_none():
+    probs, labels = np.full((400, 4), 0.25), np.arange(400) % 4
+    predictor = ClusteredClassifier(LAC(), alpha=0.2, clusters=3)
+    predictor.calibrate(probs, labels)
+    assert set(predictor.clusters) == {0}
+    few = ClusteredClassifier(LAC(), alpha=0.2)
+    few.calibrate(probs[:12], labels[:12])
+    assert set(few.clusters) == {-1}
+    assert len(set(few.qhat)) == 1
 
 
 def test_rare_classes_share_the_threshold_of_all_rows(lib):

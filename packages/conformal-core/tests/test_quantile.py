@@ -116,7 +116,7 @@ def test_too_few_scores_give_infinity_and_say_the_smallest_alpha(lib):
 )
 def test_bad_input_is_refused(lib, values, alpha, kind, message):
     with pytest.raises(kind, match=message):
-        conformal_quantile(lib(np.asarray(values, dtype=np.float64)), alpha=alpha)
+        conformal_quantile(lib(np.asarray(values, dtype=np.float64)), alpha=alpha, check=lib.check)
 
 
 def test_bad_kinds_are_refused(lib):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from conformal_core import APS, CQR, LAC, RAPS, SAPS, AbsoluteResidual, Margin, NormalizedResidual
+from conformal_core import APS, CQR, LAC, RAPS, SAPS, AbsoluteResidual, Margin, NormalizedResidual, p_values
 
 SCORES = {
     "LAC": (LAC(normalized=False), reference.lac),
@@ -107,6 +107,7 @@ def test_large_batches_are_the_same_as_small_ones(lib, name):
     """Chunks and threads change nothing."""
     rng = np.random.default_rng(0)
     array = rng.dirichlet(np.full(130, 0.1), size=3000).astype(np.float32)
+    array[array < np.finfo(np.float32).tiny] = 0  # GPUs may take denormal numbers for zero
     score = type(SCORES[name][0])()
     labels = rng.integers(0, 130, 3000)
     whole = lib.back(score(lib(array)))
@@ -116,6 +117,39 @@ def test_large_batches_are_the_same_as_small_ones(lib, name):
     np.testing.assert_array_equal(whole, score(array))  # the same bits in every library
     cube = lib.back(score(lib(array.reshape(30, 100, 130)), lib(labels.reshape(30, 100))))
     np.testing.assert_array_equal(cube.reshape(-1), whole[np.arange(3000), labels])
+
+
+def test_chunks_of_a_tensor_that_numpy_cannot_see_change_nothing(monkeypatch):
+    """As on a device, where a chunk is larger than a test can be."""
+    torch = pytest.importorskip("torch")
+    probs = torch.rand((70, 11), generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16)
+    score = APS(normalized=False)
+    whole = score(probs)
+    monkeypatch.setattr("conformal_core._chunks._DEVICE_CHUNK", 100)
+    assert torch.equal(score(probs), whole)
+
+
+def test_chunks_on_one_core_change_nothing(monkeypatch):
+    array = np.random.default_rng(0).dirichlet(np.ones(50), size=20_000)
+    whole = APS()(array)
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    np.testing.assert_array_equal(APS()(array), whole)
+
+
+def test_finite_values_may_be_as_large_as_they_like():
+    """Their sum overflows, which is no reason to call one of them infinite."""
+    huge = np.full(3, np.finfo(np.float64).max)
+    assert p_values(huge, huge).tolist() == [1.0] * 3
+
+
+def test_values_are_not_looked_at_when_told_not_to():
+    bad = np.asarray([[0.5, math.nan]])
+    assert np.isnan(LAC()(bad, check=False)[0, 1])
+    assert np.isnan(LAC()(bad[0], check=False)[1])
+    assert np.isnan(AbsoluteResidual()(bad, bad, check=False)[0, 1])
+    assert np.isnan(AbsoluteResidual().interval(bad[0], 1.0, check=False)[1]).all()
+    p = p_values(np.asarray([0.1, 0.2]), np.asarray([0.15]), u=np.asarray([2.0]), check=False)
+    assert p.shape == (1,)
 
 
 @given(rows, st.lists(st.floats(0, 1), min_size=4, max_size=4), sixteenths)
@@ -212,7 +246,7 @@ def test_rows_may_miss_one_by_the_rounding_of_their_dtype():
 def test_bad_rows_are_refused(lib, score, probs, labels, kind, message):
     labels = None if labels is None else lib(np.asarray(labels))
     with pytest.raises(kind, match=message):
-        score(lib(np.asarray(probs)), labels)
+        score(lib(np.asarray(probs)), labels, check=lib.check)
 
 
 @pytest.mark.parametrize("bad", [[0.5, math.nan], [1.5, -0.5], [0.5, 0.6]])

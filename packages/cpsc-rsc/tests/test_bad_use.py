@@ -116,6 +116,32 @@ def test_components_that_do_not_match_the_feature(shape):
         divergence_loss(torch.randn(B, D), torch.randn(shape))
 
 
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [([[0.0]], "components must be a tensor, got list"), (torch.zeros(B, 10, D, dtype=torch.long), "floating dtype")],
+)
+def test_components_of_another_kind(components, message):
+    with pytest.raises(TypeError, match=message):
+        divergence_loss(torch.randn(B, D), components)
+
+
+def test_modalities_that_are_no_mapping_or_unknown():
+    rsc = MultimodalSelfCalibration({"audio": D})
+    h, labels = {"audio": torch.randn(B, D)}, torch.zeros(B, dtype=torch.long)
+    heads, qhat = {"audio": nn.Linear(D, C)}, {"audio": torch.tensor(0.9)}
+    with pytest.raises(TypeError, match=r"^heads must map each modality to its own, got list$"):
+        rsc(h, labels, heads=[heads["audio"]], qhat=qhat)
+    with pytest.raises(ValueError, match=r"only, got \['video'\] too$"):
+        rsc(h | {"video": torch.randn(B, D)}, labels, heads=heads, qhat=qhat)
+    for got, error, message in (
+        (h["audio"], TypeError, "must map each modality to its own, got Tensor"),
+        ({}, ValueError, r"at least one of the modalities \['audio'\] and no other, got \[\]"),
+        (h | {"video": torch.randn(B, D)}, ValueError, r"and no other, got \['audio', 'video'\]"),
+    ):
+        with pytest.raises(error, match=message):
+            represent(rsc, got)
+
+
 def test_mappings_name_the_modalities():
     dims = {"audio": 6, "text": 8}
     rsc = MultimodalSelfCalibration(dims)

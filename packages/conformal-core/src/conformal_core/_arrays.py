@@ -105,6 +105,13 @@ def host_view(array: Array | None) -> Array | None:
     return array.numpy()
 
 
+def to_host(array: Array) -> np.ndarray[Any, Any]:
+    """Copy an array of any library from wherever it lives into one of numpy."""
+    if array_api_compat.is_cupy_array(array):
+        return np.asarray(array.get())
+    return np.asarray(array.detach().cpu() if is_torch(array) else array)
+
+
 def from_host(result: np.ndarray[Any, Any], original: Array) -> Array:
     """Give a numpy result back in the library that ``original`` came from."""
     result = np.asarray(result)  # numpy makes a scalar of what has no axes

@@ -30,7 +30,7 @@ def as_fraction(alpha: float | Decimal | Fraction, name: str = "alpha") -> Fract
 def miscoverage(alpha: float | Decimal | Fraction, name: str = "alpha") -> Fraction:
     """Return ``alpha`` as an exact fraction and refuse it outside (0, 1)."""
     exact = as_fraction(alpha, name)
-    if not 0 < exact < 1:
+    if not 0 < exact.numerator < exact.denominator:  # torch 2.11 cannot trace how fractions compare
         raise ValueError(f"{name} must lie in (0, 1), got {alpha}")
     return exact
 

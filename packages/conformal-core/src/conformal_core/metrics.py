@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace
+from conformal_core._arrays import array_namespace, to_host
 from conformal_core._checks import is_count, is_integer, labels_of_rows
 from conformal_core.sets import set_size
 
@@ -79,7 +79,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
     array([0.5, 1. ])
     """
     hits = _hits(sets, labels)
-    return _by_group(hits, _host(labels), sets.shape[-1], confidence)
+    return _by_group(hits, to_host(labels), sets.shape[-1], confidence)
 
 
 def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -95,7 +95,7 @@ def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) ->
     array([0, 2, 1])
     """
     hits = _hits(sets, labels)
-    return _by_group(hits, _host(set_size(sets)), sets.shape[-1] + 1, confidence)
+    return _by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
 
 
 def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -113,7 +113,7 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
     hits = _hits(sets, labels)
     xp = array_namespace(groups=groups)
     is_integer("groups", groups, xp)
-    ids = _host(groups)
+    ids = to_host(groups)
     if ids.shape != hits.shape:
         raise ValueError(f"groups must have the shape {hits.shape} of the labels, got {ids.shape}")
     if len(ids) and ids.min() < 0:
@@ -130,7 +130,7 @@ def size_distribution(sets: Array, /) -> NDArray[np.int64]:
     >>> size_distribution(np.asarray([[True, False], [True, True], [False, True]]))
     array([0, 2, 1])
     """
-    return np.bincount(_host(set_size(sets)).reshape(-1), minlength=sets.shape[-1] + 1)
+    return np.bincount(to_host(set_size(sets)).reshape(-1), minlength=sets.shape[-1] + 1)
 
 
 def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
@@ -165,7 +165,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
         raise TypeError(f"hits must hold booleans, got {hits.dtype}")
     if hits.ndim != 1:
         raise ValueError(f"hits must have shape (T,), got {tuple(hits.shape)}")
-    total = np.concatenate([[0], np.cumsum(_host(hits))])
+    total = np.concatenate([[0], np.cumsum(to_host(hits))])
     end = np.arange(1, len(total))
     start = np.maximum(end - window, 0)
     return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
@@ -179,11 +179,7 @@ def _hits(sets: Array, labels: Array) -> NDArray[np.bool_]:
     if sets.ndim != 2:
         raise ValueError(f"sets must have shape (N, K), got {tuple(sets.shape)}")
     own = labels_of_rows(labels, sets, check=True)
-    return np.asarray(_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0]))
-
-
-def _host(array: Array) -> NDArray[Any]:
-    return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+    return to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
 
 
 def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:

@@ -50,14 +50,14 @@ class StepLosses:
             self.distributions | other.distributions,
         )
 
-    def detached(self) -> StepLosses:
-        """Return it without what gradients were computed from, which takes memory."""
-        return StepLosses(
-            {name: term.detach() for name, term in self.terms.items()},
-            {head: z.detach() for head, z in self.logits.items()},
-            self.diagnostics,
-            self.distributions,
-        )
+    def kept(self) -> StepLosses:
+        """Return a copy without what gradients were computed from; a recorded CUDA graph writes over the original."""
+
+        def copies(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.detach().clone() for name, value in values.items()}
+
+        distributions = {kind: copies(values) for kind, values in self.distributions.items()}
+        return StepLosses(copies(self.terms), copies(self.logits), copies(self.diagnostics), distributions)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Learning*, AAAI 2024.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -140,7 +141,7 @@ def evidential_loss(alpha: Tensor, labels: Tensor, share: Tensor) -> Tensor:
 def divergence_from_ignorance(alpha: Tensor) -> Tensor:
     """Return KL(Dir(α) ‖ Dir(1)) of (B, C), (B,)."""
     strength = alpha.sum(-1, keepdim=True)
-    constant = strength[..., 0].lgamma() - alpha.lgamma().sum(-1) - alpha.new_tensor(float(alpha.shape[-1])).lgamma()
+    constant = strength[..., 0].lgamma() - alpha.lgamma().sum(-1) - math.lgamma(alpha.shape[-1])
     return constant + ((alpha - 1) * (alpha.digamma() - strength.digamma())).sum(-1)
 
 

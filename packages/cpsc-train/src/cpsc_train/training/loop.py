@@ -256,7 +256,7 @@ class Trainer:
                 method.meets(here.rows)
                 out = losses(self._called, here, qhat)
                 method.backward(self.objective.model, out.terms, partial(self._backward, weight))
-            found.append(out.detached())
+            found.append(out.kept())
             labels.append(here.labels)
         adjusts = type(method).adjust is not Method.adjust
         if adjusts or self.config.optimizer.clip_norm is not None:

@@ -1,6 +1,6 @@
 """The benchmark of training on CUDA: two ResNet18 streams, in float32 and as people train on GPUs; skipped without one.
 
-python benchmarks/gpu.py
+python benchmarks/gpu.py [--rounds 3 --variants joint "CPSC, rolling"]      options of benchmarks/train/run.py
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ def main() -> int:
     for name, settings in SETTINGS.items():
         print(f"\n## {name}")
         options = [part for one in settings for part in ("--set", one)]
-        benchmark.main(["--workloads", "resnet18", "--device", "cuda", "--rows", "6400", *options])
+        benchmark.main(["--workloads", "resnet18", "--device", "cuda", "--rows", "6400", *options, *sys.argv[1:]])
     return 0
 
 

@@ -208,12 +208,12 @@ def peak(base: RunConfig, variant: str) -> None:
 def measure(name: str, arguments: argparse.Namespace) -> None:
     base = workload(name, arguments)
     with base.compute.applied():
-        made = {variant: trainer(base, variant) for variant in VARIANTS}
-        found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        made = {variant: trainer(base, variant) for variant in arguments.variants}
+        found: dict[str, list[float]] = {variant: [] for variant in made}
         for _ in range(arguments.rounds):
-            for variant in VARIANTS:
-                found[variant].append(epoch(made[variant]))
-        parts = {variant: split(made[variant]) for variant in VARIANTS}
+            for variant, one in made.items():
+                found[variant].append(epoch(one))
+        parts = {variant: split(one) for variant, one in made.items()}
     setup = made["joint"].setup
     sizes = f"|D_train| {len(setup.splits.train)}, |D_cal| {len(setup.splits.calibration)}, B {base.batch_size}"
     print(f"\n{name}: {sizes}, {base.compute.threads or torch.get_num_threads()} threads")
@@ -232,6 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default=None, help="comma-separated: handwritten, av-digits, resnet18")
     parser.add_argument("--av-digits", default=None, metavar="DIR", help="where the av-digits data lie")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="joint among them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rows", type=int, default=640, help="rows of the two ResNet18 streams")
@@ -240,6 +241,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--peak", nargs=2, metavar=("WORKLOAD", "VARIANT"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if "joint" not in given.variants:
+        parser.error("--variants: ratios are to joint, which is missing")
     if given.peak:
         peak(workload(given.peak[0], given), given.peak[1])
         return

@@ -23,8 +23,11 @@ from conformal_core.metrics import (
     size_coverage,
     size_distribution,
 )
+from conformal_core.novelty.mahalanobis import Mahalanobis
+from conformal_core.novelty.neighbours import NearestNeighbours
 from conformal_core.predictors.clustered import ClusteredClassifier
 from conformal_core.predictors.mondrian import MondrianClassifier
+from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
@@ -53,9 +56,12 @@ __all__ = [
     "Exponential",
     "Fixed",
     "History",
+    "Mahalanobis",
     "Margin",
     "MondrianClassifier",
+    "NearestNeighbours",
     "NormalizedResidual",
+    "NoveltyGate",
     "OnlineClassifier",
     "OnlineRegressor",
     "Reservoir",

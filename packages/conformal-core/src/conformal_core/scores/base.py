@@ -42,7 +42,6 @@ class Score(ABC):
         Whether rows are sorted, which is worth sharing among the cores.
     """
 
-    __slots__ = ()
     normalized: bool
     randomized: bool = False
     sorts: ClassVar[bool] = False

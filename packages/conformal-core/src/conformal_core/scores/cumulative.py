@@ -30,7 +30,6 @@ _NO_MASS = 2.0
 class _Cumulative(Score):
     """The share of mass down to the label, plus a penalty for deep ranks."""
 
-    __slots__ = ()
     sorts: ClassVar[bool] = True
     if TYPE_CHECKING:
 
@@ -115,7 +114,7 @@ class _Cumulative(Score):
         return share + self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class APS(_Cumulative):
     """Adaptive prediction sets, s(x, y) = Σ p_j over the labels j at least as probable as y.
 
@@ -146,7 +145,7 @@ class APS(_Cumulative):
     free_ranks: ClassVar[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RAPS(_Cumulative):
     """Regularized adaptive prediction sets, APS + penalty · max(0, rank − free_ranks).
 

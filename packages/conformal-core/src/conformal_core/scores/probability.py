@@ -10,7 +10,7 @@ from conformal_core.sets import take_label
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LAC(Score):
     """Least ambiguous classifier score, s(x, y) = 1 − p(y | x), in [0, 1].
 
@@ -39,7 +39,7 @@ class LAC(Score):
         return 1.0 - (probs if labels is None else take_label(probs, labels))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Margin(Score):
     """Margin score, the largest probability among the other labels minus the label's own, in [−1, 1].
 

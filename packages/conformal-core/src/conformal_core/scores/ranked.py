@@ -12,7 +12,7 @@ from conformal_core.sets import take_label
 Array = Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SAPS(Score):
     """Sorted adaptive prediction sets: u · p_max for a top label, p_max + (rank − 2 + u) · weight for the others.
 

@@ -21,7 +21,6 @@ class ResidualScore(ABC):
         Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
     """
 
-    __slots__ = ()
     columns: int = 1
 
     @abstractmethod
@@ -104,7 +103,7 @@ class ResidualScore(ABC):
         return xp
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AbsoluteResidual(ResidualScore):
     """``|y − ŷ|``: intervals of the same width everywhere.
 
@@ -131,7 +130,7 @@ class AbsoluteResidual(ResidualScore):
         return predictions - qhat, predictions + qhat
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NormalizedResidual(ResidualScore):
     """``|y − ŷ| / σ̂``: wide intervals where the model expects a large error.
 
@@ -166,7 +165,7 @@ class NormalizedResidual(ResidualScore):
         return predictions[..., 0] - qhat * predictions[..., 1], predictions[..., 0] + qhat * predictions[..., 1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CQR(ResidualScore):
     """max(lower − y, y − upper): conformalized quantile regression.
 

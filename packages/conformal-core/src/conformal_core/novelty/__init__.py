@@ -1,0 +1,1 @@
+"""Novelty scores: how unlike the training features an input is, without a label."""

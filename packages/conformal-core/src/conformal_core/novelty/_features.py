@@ -1,0 +1,45 @@
+"""What novelty scores share: the check of features, and the precision they are computed in."""
+
+import math
+from typing import Any
+
+from conformal_core._arrays import array_namespace, reads_values
+from conformal_core._checks import is_finite, is_floating
+
+Array = Any
+
+
+def are_features(features: Array, width: int | None, *, check: bool | None) -> Any:
+    """Refuse what are no features (..., d) of the width learned from; return their namespace."""
+    xp = array_namespace(features=features)
+    is_floating("features", features, xp)
+    if features.ndim == 0 or features.shape[-1] == 0 or width not in {None, features.shape[-1]}:
+        wanted = "d" if width is None else width
+        raise ValueError(f"features must have shape (..., {wanted}), got {tuple(features.shape)}")
+    if reads_values(features, check):
+        is_finite("features", features, xp)
+    return xp
+
+
+def as_rows(features: Array, xp: Any) -> Array:
+    """Return features (..., d) as rows (N, d) in float64: sums over many rows need it."""
+    rows = math.prod(features.shape[:-1])
+    return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
+
+
+def squared_distances(rows: Array, points: Array, xp: Any) -> Array:
+    """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices."""
+    both = rows @ xp.matrix_transpose(points)
+    found = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
+    return xp.where(found > 0, found, xp.zeros_like(found))  # rounding
+
+
+def slices(count: int, step: int) -> list[slice]:
+    """Cut 0..count into slices of `step` and a rest; there is always one, be it empty."""
+    return [slice(start, min(start + step, count)) for start in range(0, max(1, count), step)]
+
+
+def at_least_single(features: Array, xp: Any) -> Array:
+    """Return half-precision features in single precision; distances need it."""
+    wide = xp.isdtype(features.dtype, (xp.float32, xp.float64))
+    return features if wide else xp.astype(features, xp.float32)

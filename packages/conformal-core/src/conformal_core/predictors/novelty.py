@@ -1,0 +1,107 @@
+"""From a novelty score to a test with a guarantee, and to a weight that falls with distance."""
+
+import math
+from typing import Any
+
+from conformal_core._arrays import array_namespace, device
+from conformal_core._checks import is_score
+from conformal_core._rank import miscoverage
+from conformal_core._state import State, check_state
+from conformal_core.memory.base import Memory
+from conformal_core.memory.fixed import Fixed
+from conformal_core.quantile import Alpha, warn_too_few
+
+Array = Any
+
+
+class NoveltyGate:
+    """How much to trust an input by how unlike the calibration inputs it is; no label is needed.
+
+    An input whose score s lies within the threshold q̂ has weight 1. Beyond it the weight is q̂ / s: scores are squared
+    distances, and noise adds its variance to them, so that several inputs are weighted by the inverse of their
+    variance, as in the best linear combination of measurements of different precision.
+
+    Parameters
+    ----------
+    score
+        A novelty score that has learned from training features, such as ``Mahalanobis(classes=K)``.
+    alpha
+        Share of inputs like those of calibration that may get a weight below 1, in (0, 1).
+    memory
+        Holds calibration scores: ``Fixed()`` if absent; ``Window(n)`` forgets, for inputs that drift.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``score`` cannot be called, or ``alpha`` is not a number in (0, 1).
+
+    Notes
+    -----
+    Guarantee: for an input exchangeable with the calibration inputs P(weight < 1) ≤ α, and P(p ≤ t) ≤ t for its p-value
+    and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with
+    conformal p-values* (2023). Calibration rows must not be rows the score or the model has learned from. Calibrating
+    costs O(N log N) beside the scores, a weight O(1) and a p-value O(log N).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import Mahalanobis
+    >>> rng = np.random.default_rng(0)
+    >>> score = Mahalanobis()
+    >>> score.update(rng.normal(size=(500, 4)))
+    >>> gate = NoveltyGate(score, alpha=0.02)
+    >>> gate.calibrate(rng.normal(size=(200, 4)))
+    >>> gate.weights(np.asarray([[0.1, 0.2, -0.3, 0.0], [9.0, 9.0, 9.0, 9.0]])).round(2)
+    array([1.  , 0.04])
+    >>> gate.p_values(np.asarray([[9.0, 9.0, 9.0, 9.0]])).round(3)
+    array([0.005])
+    """
+
+    _kind = "NoveltyGate"
+
+    def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
+        is_score(score)
+        self._alpha = miscoverage(alpha)
+        self.score = score
+        self.alpha = alpha
+        self.memory: Memory = Fixed() if memory is None else memory
+
+    @property
+    def qhat(self) -> Array | float:
+        """Threshold of the score, +∞ while calibration rows are too few."""
+        qhat = self.memory.quantile(self._alpha)
+        if isinstance(qhat, float) and qhat == math.inf:
+            warn_too_few(len(self.memory))
+        return qhat
+
+    def calibrate(self, features: Array, *, check: bool | None = None) -> None:
+        """Add calibration features (..., d) to those there."""
+        self.memory.extend(self.score(features, check=check), check=False)
+
+    def weights(self, features: Array, *, check: bool | None = None) -> Array:
+        """Weights (...) in (0, 1] of features (..., d)."""
+        return trust(self.score(features, check=check), self.qhat)
+
+    def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
+        """p-value of every row, (...), small where it is unlike calibration; see :func:`conformal_core.p_values`."""
+        return self.memory.p_values(self.score(features, check=check), u)
+
+    def state_dict(self) -> State:
+        """Return the level, the calibration scores and what the score has learned."""
+        memory, score = self.memory.state_dict(), self.score.state_dict()
+        return {"kind": self._kind, "version": 1, "alpha": str(self._alpha), "memory": memory, "score": score}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit."""
+        check_state(state, self._kind, {"memory", "score"}, alpha=str(self._alpha))
+        self.score.load_state_dict(state["score"])
+        self.memory.load_state_dict(state["memory"])
+
+
+def trust(scores: Array, qhat: Array | float) -> Array:
+    """Return the weights min(1, q̂ / s) of scores of any shape, at least 0."""
+    xp = array_namespace(scores=scores)
+    qhat = xp.asarray(qhat, dtype=scores.dtype, device=device(scores))
+    one = xp.ones_like(scores)
+    inside = scores <= qhat
+    return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, scores))

@@ -1,0 +1,234 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conformal_core import Mahalanobis, NearestNeighbours, NoveltyGate, Window
+from conformal_core.novelty.base import NoveltyScore
+
+SCORES = {
+    "classes": lambda: Mahalanobis(classes=3),
+    "no classes": Mahalanobis,
+    "neighbours": lambda: NearestNeighbours(k=3),
+}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def sample(rows, width=4, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, rows)
+    mixing = np.random.default_rng(99).normal(size=(width, width))
+    return (rng.normal(size=(rows, width)) + 3 * labels[:, None]) @ mixing, labels
+
+
+def mahalanobis(train, labels, asked, ridge=1e-3):
+    """The definition, one row and one class at a time."""
+    means = {c: train[labels == c].mean(0) for c in np.unique(labels)}
+    apart = train - np.stack([means[c] for c in labels])
+    covariance = apart.T @ apart / len(train)
+    covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    inverse = np.linalg.inv(covariance)
+    return np.asarray([min((row - mean) @ inverse @ (row - mean) for mean in means.values()) for row in asked])
+
+
+def neighbour(train, asked, k):
+    unit = train.std(0)
+    return np.asarray([np.sort((((row - train) / unit) ** 2).sum(1))[k - 1] for row in asked])
+
+
+def learned(name, lib=np.asarray, rows=60):
+    score, (train, labels) = SCORES[name](), sample(rows)
+    score.update(lib(train), lib(labels))
+    return score
+
+
+def test_scores_are_the_definition(lib):
+    train, labels = sample(60)
+    asked, _ = sample(20, seed=1)
+    expected = {
+        "classes": mahalanobis(train, labels, asked),
+        "no classes": mahalanobis(train, np.zeros_like(labels), asked),
+        "neighbours": neighbour(train, asked, 3),
+    }
+    for name, wanted in expected.items():
+        got = learned(name, lib)(lib(asked))
+        assert got.shape == (20,)
+        np.testing.assert_allclose(lib.back(got), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SCORES)
+@given(seed=seeds, cuts=st.lists(st.integers(0, 60), max_size=4))
+@settings(max_examples=25)
+def test_learning_in_pieces_is_learning_at_once(name, seed, cuts):
+    train, labels = sample(60, seed=seed)
+    whole, pieces = SCORES[name](), SCORES[name]()
+    whole.update(train, labels)
+    for rows, classes in zip(np.split(train, sorted(cuts)), np.split(labels, sorted(cuts)), strict=True):
+        pieces.update(rows, classes)
+    asked, _ = sample(10, seed=1)
+    np.testing.assert_allclose(pieces(asked), whole(asked), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_shape_precision_and_state_are_kept(name, lib):
+    score, fresh = learned(name, lib), SCORES[name]()
+    fresh.load_state_dict(score.state_dict())
+    asked, _ = sample(12, seed=1)
+    flat = lib.back(score(lib(asked)))
+    np.testing.assert_array_equal(lib.back(fresh(lib(asked))), flat)
+    np.testing.assert_allclose(lib.back(score(lib(asked.reshape(2, 6, 4)))), flat.reshape(2, 6))
+    assert score(lib(asked[0])).shape == ()
+    single = score(lib(asked.astype(np.float32)))
+    assert "float32" in str(single.dtype)
+    np.testing.assert_allclose(lib.back(single), flat, rtol=2e-3)
+    assert isinstance(score, NoveltyScore)
+
+
+def test_many_questions_in_pieces_are_the_same(monkeypatch):
+    score, (asked, _) = learned("neighbours"), sample(50, seed=1)
+    whole = score(asked)
+    monkeypatch.setattr("conformal_core.novelty.neighbours._TABLE", 200)
+    np.testing.assert_allclose(score(asked), whole)
+    many = Mahalanobis(classes=3)
+    monkeypatch.setattr("conformal_core.novelty.mahalanobis._ONE_HOT", 20)
+    many.update(*sample(60))
+    np.testing.assert_allclose(many(asked), learned("classes")(asked))
+
+
+def test_classes_without_rows_attract_nothing():
+    train, labels = sample(60)
+    few, many = Mahalanobis(classes=3), Mahalanobis(classes=7)
+    for score in (few, many):
+        score.update(train, labels)
+    np.testing.assert_allclose(few(train), many(train))
+
+
+def test_half_precision_is_computed_in_single():
+    torch = pytest.importorskip("torch")
+    train, labels = (torch.from_numpy(x) for x in sample(60))
+    score = Mahalanobis(classes=3)
+    score.update(train.bfloat16(), labels)
+    assert score(train.bfloat16()).dtype == torch.float32
+
+
+def test_rows_all_alike_make_everything_else_new():
+    for score in (Mahalanobis(), NearestNeighbours(k=1)):
+        score.update(np.ones((20, 3)))
+        near, far = score(np.asarray([[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]]))
+        assert near == 0 < far
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_p_values_are_no_smaller_than_uniform_ones(name):
+    """Over draws of calibration and test rows P(p ≤ t) ≤ t, and the weight falls below 1 for a share of at most α."""
+    score, rng = learned(name, rows=200), np.random.default_rng(5)
+    runs, n, alpha = 2000, 19, 0.25
+    rows, _ = sample(runs * (n + 1), seed=6)
+    values = score(rows).reshape(runs, n + 1)
+    gates = []
+    for run in values:
+        gate = NoveltyGate(lambda scores, check=None: scores, alpha=alpha)
+        gate.calibrate(run[:n])
+        gates.append((gate.p_values(run[n:])[0], gate.p_values(run[n:], u=rng.random())[0], gate.weights(run[n:])[0]))
+    p, smoothed, weights = np.asarray(gates).T
+    for level in (0.05, 0.1, 0.25, 0.5, 0.9):
+        bound = 4 * math.sqrt(level * (1 - level) / runs)  # four standard errors: one in 16,000
+        assert (p <= level).mean() < level + bound
+        assert abs((smoothed <= level).mean() - level) < bound
+    assert abs((weights < 1).mean() - alpha) < 4 * math.sqrt(alpha * (1 - alpha) / runs)
+    np.testing.assert_array_equal(weights < 1, p <= alpha)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=10, max_size=40), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_weights_fall_with_distance(calibration, one, other):
+    gate = NoveltyGate(lambda scores, check=None: scores, alpha=0.2)
+    gate.calibrate(np.asarray(calibration))
+    near, far = gate.weights(np.asarray(sorted((one, other))))
+    assert 0 <= far <= near <= 1
+    if far < 1:
+        assert far == pytest.approx(float(gate.qhat) / max(one, other))
+
+
+def test_a_gate_of_many_kinds(lib):
+    score, (rows, _) = learned("classes", lib), sample(200, seed=3)
+    gate = NoveltyGate(score, alpha=0.05)
+    gate.calibrate(lib(rows[:100]))
+    noisy = rows[100:] + 20 * np.random.default_rng(0).normal(size=(100, 4))
+    clean, broken = (lib.back(gate.weights(lib(x))) for x in (rows[100:], noisy))
+    assert (clean < 1).mean() < 0.15
+    assert np.median(broken) < 0.1
+    assert lib.back(gate.p_values(lib(noisy))).max() <= 1
+    again = NoveltyGate(SCORES["classes"](), alpha=0.05)
+    again.load_state_dict(gate.state_dict())
+    np.testing.assert_array_equal(lib.back(again.weights(lib(noisy))), broken)
+
+
+def test_a_window_follows_inputs_that_drift():
+    score, rng = learned("no classes"), np.random.default_rng(0)
+    old, new = (rng.normal(size=(400, 4)) * scale for scale in (1, 8))
+    fixed, follows = NoveltyGate(score, alpha=0.05), NoveltyGate(score, alpha=0.05, memory=Window(200))
+    for gate in (fixed, follows):
+        gate.calibrate(old)
+    follows.calibrate(new)
+    assert (fixed.weights(new) < 1).mean() > 0.5
+    assert (follows.weights(new) < 1).mean() < 0.1
+
+
+def test_too_few_calibration_rows_gate_nothing_and_say_so():
+    gate = NoveltyGate(learned("classes"), alpha=0.05)
+    gate.calibrate(sample(10)[0])
+    with pytest.warns(UserWarning, match="10 calibration scores are too few"):
+        assert gate.weights(sample(5)[0] * 100).tolist() == [1.0] * 5
+
+
+def test_a_gate_compiles_into_one_graph():
+    torch = pytest.importorskip("torch")
+    gate = NoveltyGate(learned("classes", lambda x: torch.from_numpy(np.asarray(x))), alpha=0.05)
+    gate.calibrate(torch.from_numpy(sample(100, seed=3)[0]))
+    asked = torch.from_numpy(sample(8, seed=4)[0])
+    compiled = torch.compile(lambda x: gate.weights(x, check=False), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(asked), gate.weights(asked))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: Mahalanobis(classes=0), ValueError, "classes must be at least 1, got 0"),
+        (lambda: Mahalanobis(ridge=-1.0), ValueError, "ridge must be finite and at least 0, got -1.0"),
+        (lambda: NearestNeighbours(k=2.0), TypeError, "k must be an integer, got float"),
+        (lambda: Mahalanobis()(np.zeros((1, 2))), ValueError, "Mahalanobis must learn from training features before"),
+        (lambda: NearestNeighbours()(np.zeros((1, 2))), ValueError, "NearestNeighbours must learn from training"),
+        (lambda: Mahalanobis(classes=2).update(np.zeros((1, 2))), TypeError, "labels must be given to a score"),
+        (
+            lambda: Mahalanobis(classes=2).update(np.zeros((1, 2)), np.asarray([2])),
+            ValueError,
+            r"labels must lie in 0\.\.1, got 2 at row 0",
+        ),
+        (
+            lambda: Mahalanobis().update(np.asarray(0.5)),
+            ValueError,
+            r"must have shape \(\.\.\., d\), got \(\)",
+        ),
+        (lambda: Mahalanobis().update(np.zeros((2, 3), dtype=int)), TypeError, "features must hold real floating"),
+        (lambda: Mahalanobis().update(np.full((1, 2), math.nan)), ValueError, r"finite, got nan at index \(0, 0\)"),
+        (
+            lambda: learned("classes")(np.zeros((1, 5))),
+            ValueError,
+            r"must have shape \(\.\.\., 4\), got \(1, 5\)",
+        ),
+        (lambda: learned("neighbours")(np.full((1, 4), math.inf)), ValueError, "features must be finite"),
+        (lambda: NoveltyGate("knn"), TypeError, "score must"),
+        (lambda: NoveltyGate(Mahalanobis(), alpha=0.0), ValueError, r"alpha must lie in \(0, 1\), got 0.0"),
+        (
+            lambda: Mahalanobis(classes=2).load_state_dict(Mahalanobis(classes=3).state_dict()),
+            ValueError,
+            "state of Mahalanobis must have classes = 2 as here, got 3",
+        ),
+    ],
+)
+def test_bad_use_is_refused(call, kind, message):
+    with pytest.raises(kind, match=message), warnings.catch_warnings():
+        call()

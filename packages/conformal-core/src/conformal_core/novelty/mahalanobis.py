@@ -57,7 +57,7 @@ class Mahalanobis:
         self._counts: Array | None = None
         self._means: Array | None = None
         self._scatter: Array | None = None
-        self._ready: tuple[Array, Array] | None = None
+        self._ready: tuple[Array, Array, Array] | None = None
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
         """Learn from further training features (..., d) and, with ``classes``, their labels (...).
@@ -88,13 +88,14 @@ class Mahalanobis:
         """
         xp = are_features(features, self._width, check=check)
         features = at_least_single(features, xp)
-        whitening, centres = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
-        return xp.min(squared_distances(features @ xp.matrix_transpose(whitening), centres, xp), axis=-1)
+        centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
+        return xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points, xp), axis=-1)
 
-    def whitened(self) -> tuple[Array, Array]:
-        """Return W (d, d) and the class means W μ (K, d) in float64: the distance is min over k of ‖W h − W μ_k‖².
+    def whitened(self) -> tuple[Array, Array, Array]:
+        """Return c (d,), W (d, d) and points (K, d) in float64: the distance is min over k of ‖W (h − c) − points_k‖².
 
-        Classes without rows are left out. Raises ValueError before anything was learned.
+        Points are W (μ_k − c), where c is the mean of the class means μ_k; classes without rows are left out. Raises
+        ValueError before anything was learned.
         """
         if self._ready is None:
             if self._means is None or self._counts is None or self._scatter is None:
@@ -106,8 +107,9 @@ class Mahalanobis:
             identity = xp.eye(width, dtype=xp.float64, device=device(covariance))
             root = xp.linalg.cholesky(covariance + (self._ridge * level + _LEAST) * identity)
             whitening = xp.linalg.inv(root)
-            known = self._means[self._counts > 0, :]
-            self._ready = whitening, known @ xp.matrix_transpose(whitening)
+            known = xp.take(self._means, xp.nonzero(self._counts > 0)[0], axis=0)
+            centre = xp.mean(known, axis=0)
+            self._ready = centre, whitening, (known - centre) @ xp.matrix_transpose(whitening)
         return self._ready
 
     def state_dict(self) -> State:

@@ -27,13 +27,6 @@ def as_rows(features: Array, xp: Any) -> Array:
     return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
 
 
-def squared_distances(rows: Array, points: Array, xp: Any) -> Array:
-    """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices."""
-    both = rows @ xp.matrix_transpose(points)
-    found = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
-    return xp.where(found > 0, found, xp.zeros_like(found))  # rounding
-
-
 def slices(count: int, step: int) -> list[slice]:
     """Cut 0..count into slices of `step` and a rest; there is always one, be it empty."""
     return [slice(start, min(start + step, count)) for start in range(0, max(1, count), step)]

@@ -5,7 +5,8 @@ from typing import Any
 from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_count
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, slices, squared_distances
+from conformal_core.novelty._features import are_features, as_rows, at_least_single, slices
+from conformal_core.novelty.distance import squared_distances
 from conformal_core.quantile import kth_smallest
 
 Array = Any
@@ -81,7 +82,7 @@ class NearestNeighbours:
         asked = xp.reshape((features - centre) / unit, (-1, features.shape[-1]))
         count, k = points.shape[0], min(self._k, points.shape[0])
         parts = [
-            kth_smallest(squared_distances(asked[part, :], points, xp), k, xp)
+            kth_smallest(squared_distances(asked[part, :], points), k, xp)
             for part in slices(asked.shape[0], max(1, _TABLE // count))
         ]
         return xp.reshape(xp.concat(parts), features.shape[:-1])

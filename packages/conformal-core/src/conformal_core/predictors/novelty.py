@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_score
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
+from conformal_core.novelty.distance import trust
 from conformal_core.quantile import Alpha, warn_too_few
 
 Array = Any
@@ -96,12 +96,3 @@ class NoveltyGate:
         check_state(state, self._kind, {"memory", "score"}, alpha=str(self._alpha))
         self.score.load_state_dict(state["score"])
         self.memory.load_state_dict(state["memory"])
-
-
-def trust(scores: Array, qhat: Array | float) -> Array:
-    """Return the weights min(1, q̂ / s) of scores of any shape, at least 0."""
-    xp = array_namespace(scores=scores)
-    qhat = xp.asarray(qhat, dtype=scores.dtype, device=device(scores))
-    one = xp.ones_like(scores)
-    inside = scores <= qhat
-    return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, scores))

@@ -1,0 +1,39 @@
+"""Distances between many rows and many points, and what they are worth as weights."""
+
+from typing import Any
+
+from conformal_core._arrays import array_namespace, device
+
+Array = Any
+
+
+def squared_distances(rows: Array, points: Array) -> Array:
+    """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> squared_distances(np.asarray([[0.0, 0.0], [3.0, 4.0]]), np.asarray([[0.0, 0.0]]))
+    array([[ 0.],
+           [25.]])
+    """
+    xp = array_namespace(rows=rows, points=points)
+    both = rows @ xp.matrix_transpose(points)
+    found = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
+    return xp.where(found > 0, found, xp.zeros_like(found))  # rounding
+
+
+def trust(distances: Array, qhat: Array | float) -> Array:
+    """Return min(1, q̂ / s) of squared distances s of any shape: the precision of an input relative to the usual one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trust(np.asarray([0.0, 5.0, 20.0]), 10.0)
+    array([1. , 1. , 0.5])
+    """
+    xp = array_namespace(distances=distances)
+    qhat = xp.asarray(qhat, dtype=distances.dtype, device=device(distances))
+    one = xp.ones_like(distances)
+    inside = distances <= qhat
+    return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, distances))

@@ -1,0 +1,176 @@
+"""The gate: what core computes, in a module; and what becomes of a fusion behind it."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from conformal_core import Mahalanobis, NoveltyGate
+from cpsc_rsc import ConformalGate
+
+DIMS = {"audio": 6, "image": 4}
+CLASSES = 3
+
+
+def features(rows, seed=0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % CLASSES
+    return {m: scale * torch.randn(rows, d, generator=generator) + 4 * labels[:, None] for m, d in DIMS.items()}, labels
+
+
+@pytest.fixture(params=["classes", "all"])
+def gate(request):
+    made = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=request.param)
+    made.fit(*features(300), features(99, seed=1)[0])
+    return made
+
+
+def noisy(seed=2):
+    h, _ = features(50, seed=seed)
+    return h | {"audio": h["audio"] + 30 * torch.randn(50, 6, generator=torch.Generator().manual_seed(3))}
+
+
+def test_weights_are_those_of_the_core(gate):
+    training, labels = features(300)
+    for m in DIMS:
+        score = Mahalanobis(classes=CLASSES if gate.distance == "classes" else None)
+        score.update(training[m].double(), labels if gate.distance == "classes" else None)
+        core = NoveltyGate(score, alpha=0.1)
+        core.calibrate(features(99, seed=1)[0][m].double())
+        for asked in (noisy(), features(40, seed=5)[0]):
+            torch.testing.assert_close(
+                gate.weights(asked)[m].double(), core.weights(asked[m].double()), rtol=1e-3, atol=1e-4
+            )
+
+
+def test_a_clean_sample_is_turned_down_as_often_as_promised():
+    """Over draws of the calibration part; four standard errors, one in 16,000."""
+    alpha, runs = 0.1, 400
+    down = dict.fromkeys(DIMS, 0.0)
+    gate = ConformalGate(DIMS, classes=CLASSES, alpha=alpha)
+    for run in range(runs):
+        gate.fit(*features(60), features(39, seed=10 + run)[0])
+        for m, w in gate.weights(features(30, seed=10_000 + run)[0]).items():
+            down[m] += (w < 1).double().mean().item() / runs
+    for share in down.values():
+        assert share < alpha + 4 * math.sqrt(alpha * (1 - alpha) / runs)
+        assert share > alpha / 2
+
+
+def test_before_it_is_fitted_nothing_is_turned_down():
+    gate, (h, _) = ConformalGate(DIMS, classes=CLASSES), features(5, scale=100.0)
+    assert all(torch.equal(gate(h)[m], h[m]) for m in DIMS)
+
+
+def test_too_few_calibration_samples_turn_nothing_down_and_say_so():
+    gate = ConformalGate(DIMS, classes=CLASSES, alpha=0.1)
+    with pytest.warns(UserWarning, match="5 calibration scores are too few"):
+        gate.fit(*features(60), features(5, seed=1)[0])
+    assert all((w == 1).all() for w in gate.weights(noisy()).values())
+
+
+def test_a_broken_modality_leaves_late_fusion_and_concatenation(gate):
+    h = noisy()
+    scaled = gate(h)
+    assert torch.equal(scaled["image"][gate.weights(h)["image"] == 1], h["image"][gate.weights(h)["image"] == 1])
+    assert scaled["audio"].norm() < 0.2 * h["audio"].norm()
+    far = {"audio": 1e9 * torch.ones(1, 6), "image": features(1)[0]["image"]}
+    head = nn.Linear(10, CLASSES)
+    whole = head(torch.cat(list(gate(far).values()), -1))
+    missing = head(torch.cat([torch.zeros(1, 6), gate(far)["image"]], -1))
+    torch.testing.assert_close(whole, missing)
+
+
+def test_attention_takes_the_logarithm():
+    """Attention over modalities, with log w added to its scores, forgets the broken one."""
+    gate = ConformalGate({"a": 8, "b": 8}, classes=1, distance="all")
+    generator = torch.Generator().manual_seed(0)
+    training, calibration = ({m: torch.randn(n, 8, generator=generator) for m in ("a", "b")} for n in (200, 100))
+    gate.fit(training, torch.zeros(200, dtype=torch.long), calibration)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    h = {"a": torch.full((3, 8), 1e12), "b": torch.randn(3, 8, generator=generator)}
+    bias = torch.stack([w.log() for w in gate.weights(h).values()], -1)[:, None].repeat_interleave(2, 0)
+    query, tokens = h["b"][:, None], torch.stack([torch.randn(3, 8, generator=generator), h["b"]], 1)
+    got, _ = attention(query, tokens, tokens, attn_mask=bias)
+    alone, _ = attention(query, tokens[:, 1:], tokens[:, 1:])
+    torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_modality_stays_missing(gate):
+    assert set(gate({"image": noisy()["image"]})) == {"image"}
+
+
+def test_it_travels_with_the_model(gate):
+    stream, other = io.BytesIO(), ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
+    torch.save(gate.state_dict(), stream)
+    other.load_state_dict(torch.load(io.BytesIO(stream.getvalue()), weights_only=True))
+    exported = torch.export.export(copy.deepcopy(gate), (noisy(),))
+    for m, h in gate(noisy()).items():
+        assert torch.equal(other(noisy())[m], h)
+        torch.testing.assert_close(exported.module()(noisy())[m], h)
+
+
+def test_half_precision_changes_no_decision(gate):
+    h = {m: x.bfloat16() for m, x in noisy().items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        got = gate(h)
+    assert {x.dtype for x in got.values()} == {torch.bfloat16}
+    plain = gate.weights({m: x.float() for m, x in h.items()})
+    for m, x in got.items():
+        torch.testing.assert_close(x, (h[m] * plain[m][:, None].bfloat16()))
+
+
+def test_gradients_pass_and_a_device_is_not_waited_for(gate):
+    h = {m: x.requires_grad_() for m, x in noisy().items()}
+    sum(x.sum() for x in gate(h).values()).backward()
+    assert all(x.grad.abs().sum() > 0 for x in h.values())
+    with FakeTensorMode(), torch.device("cuda"):
+        fake = ConformalGate(DIMS, classes=CLASSES)
+        out = fake({m: torch.randn(7, d) for m, d in DIMS.items()})
+    assert {x.device.type for x in out.values()} == {"cuda"}
+
+
+def test_a_class_without_samples_attracts_nothing():
+    few, many = (ConformalGate(DIMS, classes=classes, alpha=0.1) for classes in (CLASSES, CLASSES + 4))
+    for gate in (few, many):
+        gate.fit(*features(300), features(99, seed=1)[0])
+    for m in DIMS:
+        torch.testing.assert_close(few.weights(noisy())[m], many.weights(noisy())[m])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: ConformalGate(DIMS, classes=0), ValueError, "classes must be at least 1, got 0"),
+        (lambda: ConformalGate(DIMS, classes=2, alpha=1.0), ValueError, r"alpha must lie in \(0, 1\), got 1.0"),
+        (lambda: ConformalGate(DIMS, classes=2, distance="l2"), ValueError, "distance must be one of 'classes', 'all'"),
+        (lambda: ConformalGate({"audio": 0}, classes=2), ValueError, "dim must be at least 1, got 0"),
+        (
+            lambda: ConformalGate(DIMS, classes=2).weights({"text": torch.zeros(1, 4)}),
+            ValueError,
+            r"features must hold at least one of the modalities \['audio', 'image'\] and no other",
+        ),
+        (
+            lambda: ConformalGate(DIMS, classes=2).weights({"image": torch.zeros(1, 5)}),
+            ValueError,
+            r"features\['image'\] must have shape \(B, 4\), got \(1, 5\)",
+        ),
+        (
+            lambda: ConformalGate(DIMS, classes=CLASSES).fit(*features(9), {"audio": torch.zeros(5, 6)}),
+            ValueError,
+            r"calibration must hold every modality, got \['audio'\] without \['image'\]",
+        ),
+        (
+            lambda: ConformalGate(DIMS, classes=2).fit(*features(9), features(9)[0]),
+            ValueError,
+            r"labels must lie in 0\.\.1, got 2 at row 2",
+        ),
+    ],
+)
+def test_bad_use_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -112,6 +112,7 @@ def test_a_device_is_not_waited_for_by_default(options):
 
 # array-api-compat caches its look-ups; the compiler says that it ignores the cache.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch 2.11 itself
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_one_graph(options, head):

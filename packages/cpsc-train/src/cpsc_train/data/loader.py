@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from cpsc_train.data.batch import Batch
-from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.dataset import Dataset, whole_of
+from cpsc_train.data.media.stored import Stored
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw
 from cpsc_train.data.preprocessing import Preprocessing
+from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
 
 
@@ -95,12 +97,15 @@ class Loader:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
+        decodes = workers > 0 and isinstance(whole_of(dataset), Stored)
         self._batches: DataLoader[Batch | UserError] = DataLoader(
             _Part(dataset, rows, preprocessing, noise),
             sampler=order,
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # What lies in memory is shared with forked processes, which is most of what they save.
+            multiprocessing_context=clean_context() if decodes else None,
             pin_memory=pin_memory,
             # Of its own, for the seeds of workers: looking at data must not move the random state of the model.
             generator=torch.Generator(),

@@ -130,7 +130,7 @@ def _opened(path: Place) -> Iterator[Any]:
     av.logging.set_level(None)  # a library must not write to the terminal
     held = read_bytes(path)
     # A title in another encoding is no reason to refuse a video; PyAV 19 has no strict reading of it any more.
-    lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    lenient: Any = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     try:
         with av.open(io.BytesIO(held), **lenient) as container:
             yield container

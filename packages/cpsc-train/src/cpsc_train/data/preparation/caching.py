@@ -32,19 +32,21 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
     kept = frozenset(dataset.ids)
     refuse_small(out, _estimate(whole, [row for row, sample in enumerate(whole.ids) if sample in kept]))
     _begin(out, whole)
-    names = [f"one of {len(rows)} samples from {whole.ids[rows[0]]} on" for rows in chunks(len(whole))]
-    return total(_Chunk(out, whole, kept), names, workers, advance)
+    parts = chunks(len(whole))
+    names = [f"one of {len(rows)} samples from {whole.ids[rows[0]]} on" for rows in parts]
+    return total(_Chunks(out, whole, kept, parts), names, workers, advance)
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class _Chunks:
     out: Path
     dataset: Stored
     kept: frozenset[str]
+    parts: list[range]
 
     def __call__(self, number: int) -> int:
         try:
-            return _write_chunk(self.out, self.dataset, number, self.kept)
+            return _write_chunk(self.out / f"{number:05d}", self.dataset, self.parts[number], self.kept)
         except OSError as error:
             raise UserError(f"{self.out}: cannot be written ({reason(error)})") from None
 
@@ -72,20 +74,20 @@ def _begin(folder: Path, dataset: Stored) -> None:
         raise UserError(f"{folder}: cannot be used for a cache ({reason(error)})") from None
 
 
-def _write_chunk(folder: Path, dataset: Stored, number: int, kept: AbstractSet[str]) -> int:
-    """Decode the samples of a chunk that are kept, and write them. Return the bytes.
+def _write_chunk(place: Path, dataset: Stored, rows: range, kept: AbstractSet[str]) -> int:
+    """Decode the samples of a chunk that are kept, and write them to `place`, one file a modality. Return the bytes.
 
     A chunk that is there already is left alone.
     """
     written = 0
     for modality in dataset.decoded:
-        name = folder / f"{modality}-{number:05d}"
+        name = place.with_name(f"{modality}-{place.name}")
         if name.with_suffix(".json").is_file():
             continue
         index: dict[str, tuple[int, list[int], str]] = {}
         partial = name.with_suffix(".partial")
         with partial.open("wb") as file:
-            for row in chunks(len(dataset))[number]:
+            for row in rows:
                 sample = dataset.ids[row]
                 if sample not in kept:
                     continue

@@ -62,6 +62,8 @@ class Packing:
     root: Place
     lists: tuple[Place, ...]
     out: str
+    samples: int
+    """Samples a tar file."""
 
     @classmethod
     def of(cls, config: DataConfig, out: str) -> Packing:
@@ -82,7 +84,7 @@ class Packing:
         of_samples = {str(place) for row in range(len(dataset)) for place in dataset.sources(row).values()}
         if not of_samples:
             raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
-        return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out)
+        return cls(dataset, root, tuple(place for place in lists if str(place) not in of_samples), out, SAMPLES)
 
     def begin(self) -> None:
         """Say which data set is packed here, or go on with it.
@@ -105,7 +107,7 @@ class Packing:
     @property
     def count(self) -> int:
         """Number of tar files of samples."""
-        return -(-len(self.dataset) // SAMPLES)
+        return -(-len(self.dataset) // self.samples)
 
     def write(self, number: int) -> int:
         """Write a tar file of samples and then its index; one that is there already is left alone. Return the bytes.
@@ -114,7 +116,7 @@ class Packing:
         """
         order = np.random.default_rng(0).permutation(len(self.dataset))
         name = f"samples-{number:05d}"
-        rows = order[number * SAMPLES : (number + 1) * SAMPLES]
+        rows = order[number * self.samples : (number + 1) * self.samples]
         return self._write(name, (member for row in rows for member in self._members(int(row))))
 
     def finish(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def each(work: Callable[[int], T], names: Sequence[str], workers: int) -> Iterat
 
 
 def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Iterator[tuple[int, T]]:
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,)) as pool:
+    with ProcessPoolExecutor(workers, clean_context(), initializer=_begin, initargs=(work,)) as pool:
         waiting = {pool.submit(_do, number): number for number in numbers}
         try:
             for done in as_completed(waiting):

@@ -16,6 +16,7 @@ from cpsc_train.cli.export import Export
 from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
+from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError
@@ -30,7 +31,7 @@ Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fau
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     command = tyro.cli(
-        Train | Evaluate | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
+        Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
         prog="cpsc",
         description=DESCRIPTION,
         args=arguments,

@@ -115,6 +115,19 @@ def evaluate(
     dict
         ``results.json`` without what only training knows (``selected``, ``seconds``).
     """
+    with opened(folder, noise=noise, protocols=protocols, gate=gate) as (setup, evaluator):
+        return _measured(setup, evaluator)
+
+
+@contextmanager
+def opened(
+    folder: RunFolder | Path | str,
+    *,
+    noise: Sequence[Noise] | None = None,
+    protocols: Sequence[str] = (),
+    gate: GateConfig | None = None,
+) -> Iterator[tuple[Setup, Evaluator]]:
+    """Give the kept model of a run, and the data it is for; arguments are those of `evaluate`."""
     run_folder = _folder(folder)
     config = RunConfig.from_plain(run_folder.read_config())
     if noise is not None:
@@ -124,7 +137,7 @@ def evaluate(
         config = replace(config, gate=gate)
     with joined(config.compute.device), config.compute.applied():
         setup = Setup.build(config, run_folder.read_splits)
-        return _measured(setup, _load(run_folder, setup, refit=refit))
+        yield setup, _load(run_folder, setup, refit=refit)
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:

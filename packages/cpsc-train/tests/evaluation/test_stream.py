@@ -95,7 +95,7 @@ def test_the_command_tells_and_draws(cpsc, finished, tmp_path):
     assert set(found["heads"]) == {"pix", "fou", "fused"}
     assert found["heads"]["fou"]["split"]["coverage"] < found["heads"]["fou"]["aci"]["coverage"]
     clean = cpsc("stream", finished)
-    assert "weighted" in clean.out
+    assert "weighted: 40 calibration rows count as" in clean.out
 
 
 @pytest.mark.parametrize(

@@ -81,4 +81,7 @@ class Stream:
             cells = [by[name] for by in found["heads"].values()]
             shown = (f"{c['coverage']:.3f} ({c['worst']:.2f}; {c['mean_size']:.2f})" for c in cells)
             table.add_row(name, *shown)
-        Console(highlight=False).print(table)
+        console = Console(highlight=False)
+        console.print(table)
+        if "effective" in found:
+            console.print(f"weighted: {found['calibration']} calibration rows count as {found['effective']:.1f}")

@@ -53,7 +53,8 @@ def stream(
     Returns
     -------
     dict
-        ``target``; ``rows``; ``heads``: by head and predictor, ``coverage``, ``worst`` and ``mean_size``.
+        ``target``; ``rows``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; where rows are
+        weighted, ``calibration`` and ``effective``: how many calibration rows there are, and as how many they count.
 
     Raises
     ------
@@ -79,7 +80,10 @@ def stream(
         panel = Panel("stream", f"Coverage of the last {window} rows, fused", _drawn(found[FUSED], 1 - alpha, window))
         picture.write_bytes(panel.render("light"))
     heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in found.items()}
-    return {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
+    told = {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
+    if ratios is not None:
+        told |= {"calibration": len(ratios[0]), "effective": float(ratios[0].sum() ** 2 / np.square(ratios[0]).sum())}
+    return told
 
 
 def _order(setup: Setup, order: Order) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from cpsc_train.data import Noise
-from cpsc_train.errors import Terminated, UserError
+from cpsc_train.errors import UserError
 from cpsc_train.evaluation import measure
+from cpsc_train.interrupts import Terminated
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
@@ -119,15 +120,20 @@ def evaluate(
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    with joined(config.compute.device) as process, config.compute.applied(), _explained(config):
+    with ExitStack() as stack:
+        process = stack.enter_context(joined(config.compute.device))
+        stack.enter_context(config.compute.applied())
+        stack.enter_context(_explained(config))
         setup = Setup.build(config, folder.read_splits if going_on else None)
         observer = observer if process.first else Observer()
         trainer = Trainer(setup)
         progress = _Progress(trainer, folder)
+        if process.first:
+            if not going_on:
+                folder.create(config.to_plain(), setup.splits, setup.dataset)
+            stack.enter_context(folder.held())
         if going_on:
             progress.restore()
-        elif process.first:
-            folder.create(config.to_plain(), setup.splits, setup.dataset)
         process.wait()
         if setup.dataset.dropped:
             observer.dropped(setup.dataset.dropped)
@@ -170,17 +176,23 @@ class _Progress:
             while trainer.epoch < self._config.epochs and not self._out_of_patience():
                 self._epoch(observer)
         except KeyboardInterrupt:
-            if self._process.first and not self._folder.checkpoint.exists():
+            # Not among several processes, where it needs the others, who may be gone.
+            if self._process.world == 1 and not self._folder.checkpoint.exists():
                 checkpoint.save(self._folder.checkpoint, trainer.selected_state())
             raise
 
     def restore(self) -> None:
         """Go on from the newest checkpoint, or from the beginning where there is none yet."""
-        state = self._checkpoints.newest(torch.device("cpu"))
+        cpu = torch.device("cpu")
+        state = self._checkpoints.newest(cpu)
         if state is not None:
             self._trainer.load_state_dict(state)
             self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
             self.selected, self.seconds = state["selected"], state["seconds"]
+        if self._folder.checkpoint.exists():  # may be of a later epoch, and what it holds is what is selected
+            kept = checkpoint.load(self._folder.checkpoint, cpu)
+            if kept.get("best") is not None:
+                self._best, self.selected = (kept["best"][0], kept["best"][1]), kept["selected"]
         if self._process.first:
             self._folder.forget_after(self._trainer.epoch)
 
@@ -198,7 +210,7 @@ class _Progress:
         key = (accuracy[FUSED], -record["validation"]["nll"][FUSED])
         if selectable and (self._best is None or key > self._best):
             self._best, self.selected = key, {"epoch": trainer.epoch, "validation_accuracy": accuracy}
-            kept = trainer.selected_state()
+            kept = trainer.selected_state() | {"best": self._best, "selected": self.selected}
             if self._process.first:
                 checkpoint.save(self._folder.checkpoint, kept)
         if self._process.first:

@@ -1,0 +1,141 @@
+"""SIGTERM, SIGINT, and each twice, at random moments of every long command; and a reader of its output that goes away.
+
+A command that is told to end ends within seconds with 130 or 143 (141 where nobody reads), says no traceback, leaves
+no process behind, and the same command, or --resume, later comes to its end. About four minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from _trials import COMMAND, Running, Trials, children, options, run, small, workplace
+
+WAYS = [(signal.SIGINT, False, True), (signal.SIGTERM, False, False), (signal.SIGINT, True, False)]
+WAYS += [(signal.SIGTERM, True, True)]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PATIENCE = 30
+"""Seconds after which a command that was told to end hangs."""
+
+
+def commands(place: Path) -> dict[str, list[str]]:
+    """Return every long command, each with a folder of its own."""
+    settings = small(place, "missing=false")[2:]
+    finished = str(place / "finished")
+    return {
+        "train": ["train", *small(place, epochs=60), "--out", str(place / "run")],
+        "train --seeds": ["train", *small(place), "--seeds", "0..2", "--jobs", "2", "--out", str(place / "seeds")],
+        "benchmark": [
+            "benchmark",
+            "--methods",
+            "joint,cpsc",
+            "--seeds",
+            "0..1",
+            "--out",
+            str(place / "benchmark"),
+            *settings,
+            "--set",
+            "epochs=4",
+        ],
+        "tune": [
+            "tune",
+            "--methods",
+            "joint",
+            "--trials",
+            "3",
+            "--out",
+            str(place / "tune"),
+            *settings,
+            "--set",
+            "epochs=4",
+        ],
+        "ablate": ["ablate", "--seeds", "0", "--out", str(place / "ablate"), *settings, "--set", "epochs=4"],
+        "evaluate": ["evaluate", finished, "--noise", "pix:gaussian:0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"],
+    }
+
+
+def works(place: Path, since: float) -> bool:
+    """Return whether anything but a log has been written since then."""
+    files = [path for path in place.rglob("*") if path.is_file() and path.suffix not in {".log", ""}]
+    return any(path.stat().st_mtime > since for path in files)
+
+
+def passed(until: float) -> bool:
+    """Return whether it is that late."""
+    return time.monotonic() > until
+
+
+def tell(running: Running, number: signal.Signals, *, twice: bool, everyone: bool) -> None:
+    """Send a signal as Ctrl-C does, to the whole group, or as `kill` does, to one; once more a moment later."""
+    for _ in range(1 + twice):
+        if running.process.poll() is None:
+            (os.killpg if everyone else os.kill)(running.process.pid, number)
+        time.sleep(0.05)
+
+
+def fault_of(running: Running, code: int, wanted: int, started: list[int]) -> str:
+    """Return what is wrong with how a command ended."""
+    found = [] if code == wanted else [f"exit code {code}: {running.last}"]
+    found += [word for word in ("Traceback", "internal error", "Exception ignored") if word in running.said]
+    time.sleep(0.2)
+    found += [f"process {pid} lives on" for pid in started if Path(f"/proc/{pid}").exists()]
+    return "; ".join(found)
+
+
+def unread(trials: Trials, words: list[str], log: Path) -> None:
+    """Run a command whose output nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    running = run([*COMMAND, *words], log, stdout=writer)
+    os.close(writer)
+    code = running.process.returncode
+    trials.row(
+        f"cpsc {' '.join(words[:2])}, unread", f"exit code {code} {running.last}", ok=(code, running.said) == (141, "")
+    )
+
+
+def main() -> int:
+    """Tell every command to end in every way, then let it come to its end."""
+    asked = options(__doc__)
+    draw = random.Random(asked.seed)
+    trials = Trials()
+    with workplace() as place:
+        log = place / "log"
+        run([*COMMAND, "train", "-q", *small(place), "--out", place / "finished"], log)
+        for name, words in commands(place).items():
+            for (number, twice, everyone), at_work in product(WAYS[:2] if asked.quick else WAYS, (True, False)):
+                if not at_work and name != "train":
+                    continue  # all start alike
+                resume = name == "train" and (place / "run").exists()
+                running = Running([*COMMAND, *(["train", "--resume", str(place / "run")] if resume else words)], log)
+                if at_work:
+                    running.wait_for(partial(works, place, time.time()), 30)
+                until = time.monotonic() + draw.uniform(0.1, 1.5)  # the first 0.1 s belong to Python
+                running.wait_for(partial(passed, until))
+                started = [pid for one in children(running.process.pid) for pid in (one, *children(one))]
+                alive = running.process.poll() is None
+                tell(running, number, twice=twice, everyone=everyone)
+                since = time.monotonic()
+                found = fault_of(running, running.end(PATIENCE), CODES[number] if alive else 0, started)
+                what = f"{name}, {number.name}{' twice' * twice} to {'all' if everyone else 'one'}"
+                took = f"{'at work' if at_work else 'at start'}{'' if alive else ', done'}, {len(started)} children"
+                trials.row(what, f"{took}, {time.monotonic() - since:.1f} s to end {found}", ok=not found)
+            rest = ["train", "--resume", str(place / "run")] if name == "train" and (place / "run").exists() else words
+            last = run([*COMMAND, *rest], log, 300)
+            code = last.process.returncode
+            trials.row(f"{name}, to its end", f"exit code {code}", ok=code == 0 or "the run is done" in last.said)
+        for words in (["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["methods"]):
+            unread(trials, words, log)
+        for name in ("train", "evaluate"):
+            unread(trials, [*commands(place)[name], "--out", str(place / "unread")], log)
+    return trials.exit_code()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

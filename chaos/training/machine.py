@@ -35,7 +35,11 @@ int clock_gettime(clockid_t id, struct timespec *t) {
     if (id == CLOCK_REALTIME) t->tv_sec += jump();
     return code;
 }
-time_t time(time_t *at) { struct timespec t; clock_gettime(CLOCK_REALTIME, &t); if (at) *at = t.tv_sec; return t.tv_sec; }
+time_t time(time_t *at) {
+    struct timespec t; clock_gettime(CLOCK_REALTIME, &t);
+    if (at) *at = t.tv_sec;
+    return t.tv_sec;
+}
 int gettimeofday(struct timeval *tv, void *zone) {
     struct timespec t; clock_gettime(CLOCK_REALTIME, &t);
     tv->tv_sec = t.tv_sec; tv->tv_usec = t.tv_nsec / 1000; return 0;
@@ -134,7 +138,7 @@ class Machine:
                 running = run([*COMMAND, *words], self.log, stdout=full)
                 self.refused(f"full output, {words[0]}", running, "No space left")
         log_file = [*self.words, "--out", self.place / "logged", "--log-file", "/dev/full"]
-        self.refused("full log file", run(log_file, self.log), "No space left")
+        self.refused("full log file", run(log_file, self.log), "--log-file /dev/full")
 
     def two_in_one_folder(self) -> None:
         """Start two runs in one new folder at once, and resume a run that is running."""

@@ -114,9 +114,9 @@ def main() -> int:
                     continue  # all start alike
                 resume = name == "train" and (place / "run").exists()
                 running = Running([*COMMAND, *(["train", "--resume", str(place / "run")] if resume else words)], log)
-                if at_work:
+                if at_work and name != "evaluate":  # which writes nothing
                     running.wait_for(partial(works, place, time.time()), 30)
-                until = time.monotonic() + draw.uniform(0.1, 1.5)  # the first 0.1 s belong to Python
+                until = time.monotonic() + draw.uniform(0.1, 3 if name == "evaluate" else 1.5)
                 running.wait_for(partial(passed, until))
                 started = [pid for one in children(running.process.pid) for pid in (one, *children(one))]
                 alive = running.process.poll() is None

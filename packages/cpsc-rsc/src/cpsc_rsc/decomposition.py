@@ -5,7 +5,7 @@ Shape legend: B batch, n components, d feature width.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,8 @@ class Decomposition(nn.Module):
     torch.Size([2, 4, 8])
     """
 
+    _version = 1  # of what state_dict() holds
+
     def __init__(
         self,
         dim: int,
@@ -121,6 +123,7 @@ class Decomposition(nn.Module):
             self.net = nn.Sequential(nn.Linear(dim, components * dim, bias=False), nn.ReLU())
         else:
             self.net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, components * dim))
+        self.register_load_state_dict_pre_hook(_refuse_newer)
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the components, shape (B, n, d), of features of shape (B, d)."""
@@ -134,4 +137,16 @@ class Decomposition(nn.Module):
         return (
             f"dim={self.dim}, components={self.n}, residual={self.residual}, mixing={self.mixing!r}, "
             f"match_magnitude={self.match_magnitude}"
+        )
+
+
+def _refuse_newer(
+    module: nn.Module, _state: Any, prefix: str, metadata: dict[str, Any], _strict: bool, *found: list[str]
+) -> None:
+    """Say so where a newer release saved the state; torch writes the version of every module beside its tensors."""
+    version = metadata.get("version", 1)
+    if version > module._version:
+        found[-1].append(
+            f"state of {prefix}Decomposition must have version {module._version} or less, got {version}: a newer "
+            "release of cpsc-rsc saved it: install that one"
         )

@@ -182,21 +182,26 @@ class RunFolder:
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``predictions.npz``; arrays by name, none of them of objects."""
-        partial = self.predictions.with_suffix(".partial")
-        with self._writing("predictions.npz"):
-            with partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            partial.replace(self.predictions)
+        with self._replacing("predictions.npz") as partial, partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _write_json(self, name: str, value: Any) -> None:
         self._write_text(name, json.dumps(value, indent=1) + "\n")
 
     def _write_text(self, name: str, text: str) -> None:
+        with self._replacing(name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
         """Write whole or not at all, so that a reader never meets half a file."""
         partial = self.path / f"{name}.partial"
         with self._writing(name):
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.path / name)
+            try:
+                yield partial
+                partial.replace(self.path / name)
+            finally:
+                partial.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:

@@ -39,7 +39,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             partial.replace(path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it in its own
+        raise UserError(f"{path}: cannot be written ({reason(cause)})") from None
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

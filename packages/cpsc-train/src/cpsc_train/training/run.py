@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from cpsc_train.data import Noise
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.interrupts import Terminated
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
-from cpsc_train.training import checkpoint
+from cpsc_train.training import checkpoint, distributed
 from cpsc_train.training.checkpoint import Checkpoints
 from cpsc_train.training.compute import peak_memory
 from cpsc_train.training.config import RunConfig
@@ -289,7 +289,7 @@ def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any
 
 @contextmanager
 def _explained(config: RunConfig) -> Iterator[None]:
-    """Say what to do where memory runs out, or a process that reads samples dies."""
+    """Say what to do where memory runs out, or a process that reads samples or trains along dies."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -302,6 +302,11 @@ def _explained(config: RunConfig) -> Iterator[None]:
             raise UserError(
                 f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"
             ) from None
+        if distributed.lost_another(error):
+            raise UserError(
+                f"another process of the job is gone ({reason(error)}): see what it said; cpsc train --resume goes on "
+                "with as many processes"
+            ) from None
         if "can't allocate memory" in text:
             raise _out_of_memory(config, error) from None
         raise
@@ -309,9 +314,9 @@ def _explained(config: RunConfig) -> Iterator[None]:
 
 def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:
     half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
-    reason = next(iter(str(error).splitlines()), "")[:120]
+    told = next(iter(str(error).splitlines()), "")[:120]
     return UserError(
-        f"out of memory with batch_size = {config.batch_size} ({reason}): try --set batch_size={half} --set "
+        f"out of memory with batch_size = {config.batch_size} ({told}): try --set batch_size={half} --set "
         f"optimizer.accumulate={accumulate}, which makes the same step"
     )
 

@@ -123,7 +123,7 @@ class Decomposition(nn.Module):
             self.net = nn.Sequential(nn.Linear(dim, components * dim, bias=False), nn.ReLU())
         else:
             self.net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, components * dim))
-        self.register_load_state_dict_pre_hook(_refuse_newer)
+        self.register_load_state_dict_pre_hook(_refuse_newer)  # type: ignore[no-untyped-call]
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the components, shape (B, n, d), of features of shape (B, d)."""

@@ -295,10 +295,12 @@ class Trainer:
             if bad:
                 ids = ", ".join(batches[-1][:5])
                 more = f" and {len(batches[-1]) - 5} more" if len(batches[-1]) > 5 else ""
-                bounded = any("div" in name for name in bad)
+                hints = ["lower optimizer.lr"]
+                hints += ["take compute.precision=bf16"] * (self.config.compute.precision == "fp16")
+                hints += ["take the bounded divergence, method.divergence=js"] * any("div" in name for name in bad)
                 raise UserError(
                     f"epoch {self.epoch + 1}, step {step}: loss {', '.join(bad)} is not finite on samples {ids}{more}: "
-                    "lower optimizer.lr" + (", or take the bounded divergence, method.divergence=js" if bounded else "")
+                    + ", or ".join(hints)
                 )
 
     def _refuse_not_finite(self) -> None:

@@ -289,11 +289,18 @@ def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any
 
 @contextmanager
 def _explained(config: RunConfig) -> Iterator[None]:
-    """Say what to do where memory runs out, or a process that reads samples or trains along dies."""
+    """Say what to do where memory runs out, another process dies, or a batch is a single row."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory(config, error) from None
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch normalisation cannot take a single row, and batch_size = {config.batch_size} gives a process one: "
+            "raise batch_size"
+        ) from None
     except RuntimeError as error:
         text = str(error)
         if "DataLoader worker" in text and "Terminated" in text:  # the whole group of processes was told to end

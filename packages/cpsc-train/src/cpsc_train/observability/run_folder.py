@@ -77,8 +77,9 @@ class RunFolder:
             splits.save(partial / "splits.json", dataset)
             partial.rename(self.path)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise UserError(f"{self.path}: cannot be made ({reason(error)}): choose another --out") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def held(self) -> AbstractContextManager[None]:
         """Be the only process that writes into the folder.

@@ -115,6 +115,7 @@ class Trainer:
                 after_step()
             observer.step()
         self._check_finite()
+        self._refuse_not_finite()
         record = self._record.read(self.setup.process)
         qhat = self.refresh.qhat or {}
         seen = {
@@ -309,8 +310,8 @@ class Trainer:
         bad = [name for name, value in zip(named, _floats(named), strict=True) if not math.isfinite(value)]
         if bad:
             raise UserError(
-                f"epoch {self.epoch}, step {self.steps}: parameter {bad[0].removeprefix('model.')} is not finite, and "
-                "the loss was, so that a gradient was not: lower optimizer.lr, or look for a root or a logarithm of 0 "
+                f"epoch {self.epoch + 1}, step {self.steps}: parameter {bad[0].removeprefix('model.')} is not finite, "
+                "and the loss was, so that a gradient was not: lower optimizer.lr, or look for a root or a logarithm of 0 "
                 "in modules of your own"
             )
 

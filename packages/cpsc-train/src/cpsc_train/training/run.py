@@ -135,10 +135,10 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
         if going_on:
             progress.restore()
         process.wait()
-        if setup.dataset.dropped:
-            observer.dropped(setup.dataset.dropped)
-        observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
         with folder.recording() if process.first else nullcontext(), _explained(config):
+            if setup.dataset.dropped:
+                observer.dropped(setup.dataset.dropped)
+            observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
             progress.fit(observer)
             evaluator = _load(folder, setup)
             results = _measured(setup, evaluator)

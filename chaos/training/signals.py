@@ -26,38 +26,24 @@ PATIENCE = 30
 
 def commands(place: Path) -> dict[str, list[str]]:
     """Return every long command, each with a folder of its own."""
-    settings = small(place, "missing=false")[2:]
-    finished = str(place / "finished")
+    settings = [*small(place)[2:], "--set", "epochs=4", "--out"]
+    long = small(place, epochs=60)
     return {
-        "train": ["train", *small(place, epochs=60), "--out", str(place / "run")],
-        "train --seeds": ["train", *small(place), "--seeds", "0..2", "--jobs", "2", "--out", str(place / "seeds")],
-        "benchmark": [
-            "benchmark",
-            "--methods",
-            "joint,cpsc",
-            "--seeds",
-            "0..1",
-            "--out",
-            str(place / "benchmark"),
-            *settings,
-            "--set",
-            "epochs=4",
-        ],
-        "tune": [
-            "tune",
-            "--methods",
-            "joint",
-            "--trials",
-            "3",
-            "--out",
-            str(place / "tune"),
-            *settings,
-            "--set",
-            "epochs=4",
-        ],
-        "ablate": ["ablate", "--seeds", "0", "--out", str(place / "ablate"), *settings, "--set", "epochs=4"],
-        "evaluate": ["evaluate", finished, "--noise", "pix:gaussian:0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"],
+        "train": ["train", *long, "--out", str(place / "run")],
+        "train, 2 workers": ["train", *long, "--set", "compute.workers=2", "--out", str(place / "read")],
+        "train --seeds": ["train", "--seeds", "0..2", "--jobs", "2", *settings, str(place / "seeds")],
+        "benchmark": ["benchmark", "--methods", "joint,cpsc", "--seeds", "0..1", *settings, str(place / "benchmark")],
+        "tune": ["tune", "--methods", "joint", "--trials", "3", *settings, str(place / "tune")],
+        "ablate": ["ablate", "--seeds", "0", *settings, str(place / "ablate")],
+        "evaluate": ["evaluate", str(place / "finished"), "--noise", "pix:gaussian:0.1,0.2,0.3,0.4,0.5,0.6,0.7"],
     }
+
+
+def going_on(words: list[str]) -> list[str]:
+    """Return the command, or what goes on with the run that it has begun."""
+    folder = Path(words[-1])
+    one_run = words[0] == "train" and "--seeds" not in words
+    return ["train", "--resume", str(folder)] if one_run and folder.exists() else words
 
 
 def works(place: Path, since: float) -> bool:
@@ -112,8 +98,7 @@ def main() -> int:
             for (number, twice, everyone), at_work in product(WAYS[:2] if asked.quick else WAYS, (True, False)):
                 if not at_work and name != "train":
                     continue  # all start alike
-                resume = name == "train" and (place / "run").exists()
-                running = Running([*COMMAND, *(["train", "--resume", str(place / "run")] if resume else words)], log)
+                running = Running([*COMMAND, *going_on(words)], log)
                 if at_work and name != "evaluate":  # which writes nothing
                     running.wait_for(partial(works, place, time.time()), 30)
                 until = time.monotonic() + draw.uniform(0.1, 3 if name == "evaluate" else 1.5)
@@ -126,8 +111,7 @@ def main() -> int:
                 what = f"{name}, {number.name}{' twice' * twice} to {'all' if everyone else 'one'}"
                 took = f"{'at work' if at_work else 'at start'}{'' if alive else ', done'}, {len(started)} children"
                 trials.row(what, f"{took}, {time.monotonic() - since:.1f} s to end {found}", ok=not found)
-            rest = ["train", "--resume", str(place / "run")] if name == "train" and (place / "run").exists() else words
-            last = run([*COMMAND, *rest], log, 300)
+            last = run([*COMMAND, *going_on(words)], log, 300)
             code = last.process.returncode
             trials.row(f"{name}, to its end", f"exit code {code}", ok=code == 0 or "the run is done" in last.said)
         for words in (["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["methods"]):

@@ -309,10 +309,10 @@ class Trainer:
         named = {name: parameter.detach().abs().max() for name, parameter in self.objective.named_parameters()}
         bad = [name for name, value in zip(named, _floats(named), strict=True) if not math.isfinite(value)]
         if bad:
+            name = bad[0].removeprefix("model.")
             raise UserError(
-                f"epoch {self.epoch + 1}, step {self.steps}: parameter {bad[0].removeprefix('model.')} is not finite, "
-                "and the loss was, so that a gradient was not: lower optimizer.lr, or look for a root or a logarithm of 0 "
-                "in modules of your own"
+                f"epoch {self.epoch + 1}, step {self.steps}: parameter {name} is not finite, and the loss was, so that "
+                "a gradient was not: lower optimizer.lr, or look for a root or a logarithm of 0 in modules of your own"
             )
 
     def _phase(self, *, calibrating: bool) -> str:

@@ -33,7 +33,7 @@ def commands(place: Path) -> dict[str, list[str]]:
         "train, 2 workers": ["train", *long, "--set", "compute.workers=2", "--out", str(place / "read")],
         "train --seeds": ["train", "--seeds", "0..2", "--jobs", "2", *settings, str(place / "seeds")],
         "benchmark": ["benchmark", "--methods", "joint,cpsc", "--seeds", "0..1", *settings, str(place / "benchmark")],
-        "tune": ["tune", "--methods", "joint", "--trials", "3", *settings, str(place / "tune")],
+        "tune": ["tune", "--methods", "joint", "--trials", "4", "--jobs", "2", *settings, str(place / "tune")],
         "ablate": ["ablate", "--seeds", "0", *settings, str(place / "ablate")],
         "evaluate": ["evaluate", str(place / "finished"), "--noise", "pix:gaussian:0.1,0.2,0.3,0.4,0.5,0.6,0.7"],
     }

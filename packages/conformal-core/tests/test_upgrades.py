@@ -26,7 +26,10 @@ from conformal_core import (
     Exponential,
     Fixed,
     History,
+    Mahalanobis,
     MondrianClassifier,
+    NearestNeighbours,
+    NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
     Reservoir,
@@ -68,7 +71,13 @@ REGRESSORS = {
     "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
 }
 BUFFERS = {"CalibrationBuffer": lambda: CalibrationBuffer(20)}
-MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS
+FEATURES = np.random.default_rng(4).normal(size=(80, 3))
+NOVELTY = {
+    "Mahalanobis": Mahalanobis,
+    "NearestNeighbours": lambda: NearestNeighbours(k=3),
+    "NoveltyGate": lambda: NoveltyGate(NearestNeighbours(k=3), alpha=0.1),
+}
+MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY
 
 
 def feed(name, made):
@@ -80,6 +89,11 @@ def feed(name, made):
         made.calibrate(PROBABILITIES[:60], LABELS[:60])
     elif name in REGRESSORS:
         made.calibrate(VALUES[:60], VALUES[1:61])
+    elif name in NOVELTY:
+        score = made.score if name == "NoveltyGate" else made
+        score.update(FEATURES[:30])
+        if score is not made:
+            made.calibrate(FEATURES[30:60])
     else:
         made.overwrite(np.arange(20), SCORES[:20])
         made.advance()
@@ -94,6 +108,8 @@ def answers(name, made):
         before = [float(made.quantile(Fraction(1, n))) for n in (3, 5)]
         made.extend(SCORES[30:])
         return [*before, *(float(made.quantile(Fraction(1, n))) for n in (3, 5))]
+    if name in NOVELTY:
+        return [float(value) for value in (made.weights if name == "NoveltyGate" else made)(2 * FEATURES[60:])]
     if name in BUFFERS:
         return [float(made.quantile(alpha=0.1)), *map(float, made.scores), *map(float, made.ages)]
     inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))

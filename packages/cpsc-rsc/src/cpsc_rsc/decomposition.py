@@ -5,12 +5,13 @@ Shape legend: B batch, n components, d feature width.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from cpsc_rsc._checks import check_choice, check_count, check_share
+from cpsc_rsc._versions import refuse_newer
 
 Kind: TypeAlias = Literal["linear", "mlp"]
 Mixing: TypeAlias = Literal["convex", "additive"]
@@ -123,7 +124,7 @@ class Decomposition(nn.Module):
             self.net = nn.Sequential(nn.Linear(dim, components * dim, bias=False), nn.ReLU())
         else:
             self.net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, components * dim))
-        self.register_load_state_dict_pre_hook(_refuse_newer)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the components, shape (B, n, d), of features of shape (B, d)."""
@@ -137,16 +138,4 @@ class Decomposition(nn.Module):
         return (
             f"dim={self.dim}, components={self.n}, residual={self.residual}, mixing={self.mixing!r}, "
             f"match_magnitude={self.match_magnitude}"
-        )
-
-
-def _refuse_newer(
-    module: nn.Module, _state: Any, prefix: str, metadata: dict[str, Any], _strict: bool, *found: list[str]
-) -> None:
-    """Say so where a newer release saved the state; torch writes the version of every module beside its tensors."""
-    version = metadata.get("version", 1)
-    if version > module._version:
-        found[-1].append(
-            f"state of {prefix}Decomposition must have version {module._version} or less, got {version}: a newer "
-            "release of cpsc-rsc saved it: install that one"
         )

@@ -189,7 +189,7 @@ def chaos(session: nox.Session) -> None:
     python = environment(session, "torch")
     options = [word for word in session.posargs if word.startswith("-")]
     parts = [word for word in session.posargs if not word.startswith("-")]
-    known = sorted(folder.name for folder in (ROOT / "chaos").iterdir() if folder.is_dir())
+    known = sorted({script.parent.name for script in ROOT.glob("chaos/*/[!_]*.py")})
     if unknown := sorted(set(parts) - set(known)):
         session.error(f"no such part: {', '.join(unknown)} (there are: {', '.join(known)})")
     scripts = [s for part in parts or known for s in sorted((ROOT / "chaos" / part).glob("[!_]*.py"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,13 @@ def listen() -> None:
     for number in HEARD:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _told)
+    sys.unraisablehook = _lost
+
+
+def look() -> None:
+    """Raise again what a callback of Python's own, such as one before a fork, has swallowed."""
+    if _first:
+        raise _raised(_first[0][0])
 
 
 def close_ears() -> None:
@@ -67,8 +75,7 @@ def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str,
     KeyboardInterrupt
         If this process has been told already.
     """
-    if _first:
-        raise _raised(_first[0][0])
+    look()
     with subprocess.Popen(command, stdout=output, stderr=output, env=environment) as child:  # noqa: S603
         _children.add(child)
         try:
@@ -95,6 +102,14 @@ def _told(number: int, _frame: FrameType | None) -> Any:
     if not _first:
         _first.append((number, now))
         end_children()
+        if hasattr(signal, "SIGCHLD"):  # torch raises where a process that reads samples ends first
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise _raised(number)
     if now - _first[0][1] > SAME:
         os._exit(128 + number)
+
+
+def _lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of an interrupt in a place that cannot raise: `look` finds it."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)

@@ -13,6 +13,7 @@ import pytest
 from cpsc_train import interrupts
 from cpsc_train.cli import main
 from cpsc_train.cli.output import Output
+from cpsc_train.errors import UserError
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 
@@ -113,11 +114,21 @@ def test_a_signal_while_it_starts_has_the_same_code():
     assert "Traceback" not in err
 
 
-def test_what_libraries_make_of_an_interrupt_is_no_fault_of_ours(cpsc, monkeypatch, tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError("[gloo] Connection closed"), UserError("a process died")])
+def test_what_becomes_of_an_interrupt_is_an_interrupt(cpsc, monkeypatch, tmp_path, error):
     def confused(*_, **__):
-        raise RuntimeError("[gloo] Connection closed")
+        raise error
 
     monkeypatch.setattr("cpsc_train.training.train", confused)
     monkeypatch.setattr(interrupts, "_first", [(signal.SIGTERM, time.monotonic())])
     found = cpsc("train", "--out", tmp_path / "run")
     assert (found.code, found.err) == (143, "cpsc: interrupted\n")
+
+
+def test_an_interrupt_that_was_swallowed_is_found_at_the_next_step(cpsc, monkeypatch, tmp_path, quick):
+    """As where it comes inside a callback before a fork, in which nothing can be raised."""
+    monkeypatch.setattr(interrupts, "_first", [(signal.SIGTERM, time.monotonic())])
+    found = cpsc("train", "--out", tmp_path / "run", *quick)
+    assert (found.code, found.err) == (143, "cpsc: interrupted\n")
+    assert '"interrupted"' in (tmp_path / "run/environment.json").read_text()
+    assert not (tmp_path / "run/metrics.jsonl").exists()

@@ -56,14 +56,18 @@ def _run(arguments: list[str] | None) -> int:
         return _command(arguments).run()
     except (BrokenPipeError, OutputClosed):
         raise
-    except UserError as error:
-        return _told(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
-        return _told("interrupted", exit_code(stop))
-    except Exception as error:  # whatever else escapes is a defect of ours, and says so
+        return _say("interrupted", exit_code(stop))
+    except Exception as error:
+        told = told_to_end()
+        if told is not None:  # what becomes of an interrupt inside a library, or in another process, can be anything
+            return _say("interrupted", exit_code(told))
+        if isinstance(error, UserError):
+            return _say(f"error: {error}", 2)
         if isinstance(error, OSError) and error.errno in REFUSED:
-            return _told(f"error: {error.filename or 'output'}: {reason(error)}", 2)
-        return _our_fault()
+            return _say(f"error: {error.filename or 'output'}: {reason(error)}", 2)
+        traceback.print_exc()  # whatever else escapes is a defect of ours, and says so
+        return _say("internal error: this is our fault; please report it with the lines above", 1)
 
 
 def _command(arguments: list[str] | None) -> Command:
@@ -80,16 +84,7 @@ def _command(arguments: list[str] | None) -> Command:
         raise
 
 
-def _told(what: str, code: int) -> int:
+def _say(what: str, code: int) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         print(f"cpsc: {what}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def _our_fault() -> int:
-    stop = told_to_end()
-    if stop is not None:  # what libraries raise when they are interrupted can be anything
-        return _told("interrupted", exit_code(stop))
-    traceback.print_exc()
-    print("cpsc: internal error: this is our fault; please report it with the lines above", file=sys.stderr)  # noqa: T201
-    return 1

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cpsc_train import interrupts
 from cpsc_train.data import Noise
 from cpsc_train.errors import UserError, reason
 from cpsc_train.evaluation import measure
-from cpsc_train.interrupts import Terminated
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
@@ -199,7 +199,7 @@ class _Progress:
     def _epoch(self, observer: Observer) -> None:
         trainer, began, cpu = self._trainer, time.perf_counter(), time.process_time()
         selectable = not trainer.warming_up
-        record = trainer.train_epoch(observer, after_step=self._maybe_save)
+        record = trainer.train_epoch(observer, after_step=self._after_step)
         validating = time.perf_counter()
         record |= {"validation": trainer.validate()}
         now = time.perf_counter()
@@ -219,7 +219,8 @@ class _Progress:
             self._save()
         observer.epoch(record)
 
-    def _maybe_save(self) -> None:
+    def _after_step(self) -> None:
+        interrupts.look()
         every = self._config.checkpoints.every_steps
         if every is not None and self._trainer.steps % every == 0:
             self._save()
@@ -304,7 +305,7 @@ def _explained(config: RunConfig) -> Iterator[None]:
     except RuntimeError as error:
         text = str(error)
         if "DataLoader worker" in text and "Terminated" in text:  # the whole group of processes was told to end
-            raise Terminated from None
+            raise interrupts.Terminated from None
         if "DataLoader worker" in text:
             raise UserError(
                 f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"

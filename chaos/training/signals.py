@@ -1,7 +1,7 @@
 """SIGTERM, SIGINT, and each twice, at random moments of every long command; and a reader of its output that goes away.
 
 A command that is told to end ends within seconds with 130 or 143 (141 where nobody reads), says no traceback, leaves
-no process behind, and the same command, or --resume, later comes to its end. About four minutes.
+no process behind, and the same command, or --resume, later comes to its end. About eight minutes on two cores.
 """
 
 from __future__ import annotations

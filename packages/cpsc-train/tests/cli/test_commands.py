@@ -101,7 +101,7 @@ def test_options_reach_the_run(cpsc, tmp_path, quick):
         (["--set", "method.topk=3"], "unknown key 'method.topk'; did you mean 'method.top_k'?"),
         (["--set", "method.top_k=11"], "method.top_k must lie in 1…components = 10, got 11"),
         (["--set", "conformal.alpha=0"], "conformal.alpha must lie in (0, 1), got 0"),
-        (["--set", "conformal.alpha=0.001"], "200 calibration samples are too few for alpha = 0.001"),
+        (["--set", "conformal.alpha=0.001"], "200 calibration samples are too few for conformal.alpha = 0.001"),
         (["--set", "conformal.refresh=sometimes"], "conformal.refresh must be exact, rolling, epoch or interval:K"),
         (["--set", "data.file=absent.npz"], "absent.npz: no such file"),
         (["--set", "splits.test=0.9"], "splits must leave a share for training"),

@@ -222,7 +222,7 @@ def test_a_baseline_has_no_predictor_in_the_loop_and_the_same_report(small_confi
     ("settings", "message"),
     [
         ({"epochs": 2}, "epochs must be larger than the 2 warm-up epochs of cpsc, got 2"),
-        ({"conformal__alpha": 0.01}, r"40 calibration samples are too few for alpha = 0\.01.*is 0\.02439"),
+        ({"conformal__alpha": 0.01}, r"40 calibration samples are too few for conformal\.alpha = 0\.01.*is 0\.02439"),
         ({"compute__device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
         ({"data__file": "absent.npz"}, "absent.npz: no such file"),
     ],

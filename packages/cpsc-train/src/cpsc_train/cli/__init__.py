@@ -19,6 +19,7 @@ from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.output import discard
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
+from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError, reason
@@ -73,7 +74,7 @@ def _run(arguments: list[str] | None) -> int:
 def _command(arguments: list[str] | None) -> Command:
     try:
         return tyro.cli(
-            Train | Evaluate | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
+            Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
             prog="cpsc",
             description=DESCRIPTION,
             args=arguments,

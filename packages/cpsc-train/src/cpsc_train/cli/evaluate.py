@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +15,7 @@ Measure the checkpoint of a run again, from its folder alone, and compare with i
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
   cpsc evaluate runs/A --noise strict:GS@0,5,10
+  cpsc evaluate runs/A --gate classes                with a conformal gate on the modalities
 """
 
 
@@ -29,6 +30,9 @@ class Evaluate:
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A,B")] = ()
     """Noise to sweep in place of the run's own conditions, or a named protocol, as qmf:GS@5,10 (qmf, cpsc, strict); may
     be given more than once."""
+    gate: Literal["off", "classes", "all"] | None = None
+    """A conformal gate in place of that of the run: a modality whose features lie farther from those of training (from
+    the nearest class, or from all) than those of calibration counts for less."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write what was measured to this JSON file."""
 
@@ -36,6 +40,7 @@ class Evaluate:
         """Evaluate, and return the exit code."""
         from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.data import Noise  # noqa: PLC0415
+        from cpsc_train.models import GateConfig  # noqa: PLC0415
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
         from cpsc_train.observability.console import print_results  # noqa: PLC0415
         from cpsc_train.training import evaluate  # noqa: PLC0415
@@ -43,12 +48,13 @@ class Evaluate:
         folder = RunFolder(self.run_folder)
         protocols = [text for text in self.noise if "@" in text]
         sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
-        results = evaluate(folder, noise=sweep if self.noise else None, protocols=protocols)
+        gate = None if self.gate is None else GateConfig(distance=self.gate)
+        results = evaluate(folder, noise=sweep if self.noise else None, protocols=protocols, gate=gate)
         console = Output()
         print_results(results, console)
         if self.out is not None:
             self._write(results)
-        if self.noise:
+        if self.noise or self.gate is not None:
             return 0
         recorded = folder.read_results()
         if recorded is None:

@@ -44,6 +44,9 @@ class Train:
     """Training method, such as cpsc or joint; `cpsc methods` lists all. The recipe's own if absent."""
     refresh: Annotated[str | None, tyro.conf.arg(metavar="POLICY")] = None
     """How the conformal predictor follows the model: exact, rolling, epoch or interval:K."""
+    gate: Literal["off", "classes", "all"] | None = None
+    """A conformal gate at inference: a modality whose features lie farther from those of training (from the nearest
+    class, or from all) than those of calibration counts for less. The recipe's own if absent."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Seed of the parameters and the batch order."""
     seeds: Annotated[str | None, tyro.conf.arg(metavar="A..B")] = None
@@ -152,7 +155,12 @@ class Train:
             )
         changes: dict[str, Any] = {"seed": self.seed, "epochs": self.epochs}
         base = replace(base, **{key: value for key, value in changes.items() if value is not None})
-        named = {"method.name": self.method, "conformal.refresh": self.refresh, "data.root": self.root}
+        named = {
+            "method.name": self.method,
+            "conformal.refresh": self.refresh,
+            "gate.distance": self.gate,
+            "data.root": self.root,
+        }
         overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
         return RunConfig.from_plain(apply_overrides(base.to_plain(), [*overrides, *self.set]))
 

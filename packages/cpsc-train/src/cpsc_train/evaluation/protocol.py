@@ -7,7 +7,7 @@ calibrated on the clean calibration rows alone, with the very logits the model p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,10 +38,13 @@ class Predictions:
         (N,) true classes.
     probabilities
         By head (each modality that is there, and ``fused``), (N, C) float64.
+    weights
+        By modality, (N,) in [0, 1]: what the gate lets through; empty without one.
     """
 
     labels: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float64]]
+    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def each(self, metric: Metric) -> dict[str, float]:
         """Return a metric by head."""
@@ -93,10 +96,14 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
 def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
     """Return all figures of one condition: `METRICS` by head, ``average_accuracy`` over heads, and ``coverage``.
 
-    The average is the mean accuracy of the fused head and of each modality alone, as work on imbalance reports it.
+    The average is the mean accuracy of the fused head and of each modality alone, as work on imbalance reports it. With
+    a gate, ``gate`` says by modality which share of the samples it turned down, and the mean weight.
     """
     figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
+    if seen.weights:
+        gate = {m: {"turned_down": float((w < 1).mean()), "weight": float(w.mean())} for m, w in seen.weights.items()}
+        figures["gate"] = gate
     return figures | {"coverage": coverage(calibration, seen, alpha=alpha)}
 
 

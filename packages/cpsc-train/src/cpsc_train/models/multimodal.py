@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
+from cpsc_rsc import ConformalGate
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
@@ -50,6 +51,8 @@ class MultimodalClassifier(nn.Module):
         self.encoders = nn.ModuleDict({m: _encoder(encoders[m], modality, dim) for m, modality in modalities.items()})
         self.heads = nn.ModuleDict({m: nn.Linear(dim, classes) for m in modalities})
         self.fusion = fusion.build(tuple(modalities), dim, classes)
+        self.gate: ConformalGate | None = None
+        """From features to features, {m: (B, d)}, before anything is decided at inference."""
 
     def standardise(self, scales: Mapping[str, Scale]) -> None:
         """Take the statistics of the modalities whose input this model computes itself, from a waveform."""
@@ -69,6 +72,10 @@ class MultimodalClassifier(nn.Module):
         self._check(inputs)
         return {m: encoder(inputs[m]) for m, encoder in self.encoders.items() if m in inputs}
 
+    def gated(self, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the features that decide at inference; those given where there is no gate."""
+        return features if self.gate is None else self.gate(features)
+
     def classify(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map features {m: (B, d)} to logits {m: (B, C), "fused": (B, C)}.
 
@@ -82,8 +89,8 @@ class MultimodalClassifier(nn.Module):
         return logits | {FUSED: self.fusion(features, logits)}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}."""
-        return self.classify(self.encode(inputs))
+        """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, as at inference."""
+        return self.classify(self.gated(self.encode(inputs)))
 
     def _check(self, given: Iterable[str]) -> None:
         names = list(given)

@@ -111,6 +111,15 @@ def print_results(results: dict[str, Any], console: Console) -> None:
         sets.add_row(name, *(_sets(seen.get(head)) for head in heads))
     console.print(sets)
 
+    if "gate" in results["test"]["clean"]:
+        gate = Table(title="Turned down by the gate, % of the test rows (mean weight)", title_justify="left")
+        gate.add_column("condition")
+        for modality in heads[:-1]:
+            gate.add_column(modality, justify="right")
+        for condition, seen in results["test"].items():
+            gate.add_row(condition, *(_gated(seen["gate"].get(modality)) for modality in heads[:-1]))
+        console.print(gate)
+
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
@@ -118,6 +127,10 @@ def _percent(share: float | None) -> str:
 
 def _sets(seen: dict[str, float] | None) -> str:
     return "–" if seen is None else f"{seen['coverage']:.3f} ({seen['mean_size']:.2f})"
+
+
+def _gated(seen: dict[str, float] | None) -> str:
+    return "–" if seen is None else f"{100 * seen['turned_down']:.1f} ({seen['weight']:.2f})"
 
 
 def _figures(record: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from cpsc_train.config import from_plain, to_plain
 from cpsc_train.data import DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
-from cpsc_train.models import EncoderConfig, FusionConfig, LateConfig
+from cpsc_train.models import EncoderConfig, FusionConfig, GateConfig, LateConfig
 from cpsc_train.training.compute import ComputeConfig
 from cpsc_train.training.optimizer import ConstantConfig, OptimizerConfig, ScheduleConfig
 
@@ -104,6 +104,8 @@ class RunConfig:
     """The course of its learning rate."""
     conformal: ConformalConfig = field(default_factory=ConformalConfig)
     """The conformal predictor."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """The conformal gate at inference."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions of the validation and test rows, beside the clean ones."""
     protocols: tuple[str, ...] = ()

@@ -94,5 +94,8 @@ class Evaluator:
             head: gather(torch.cat(found), len(rows)).double().softmax(-1).cpu().numpy()
             for head, found in logits.items()
         }
-        embedded = {m: gather(torch.cat(found), len(rows)).float().cpu().numpy() for m, found in features.items()}
-        return Predictions(setup.dataset.labels[rows], probabilities), embedded
+        encoded = {m: gather(torch.cat(found), len(rows)).float() for m, found in features.items()}
+        gate = self.objective.model.gate
+        weights = {} if gate is None else {m: w.double().cpu().numpy() for m, w in gate.weights(encoded).items()}
+        embedded = {m: h.cpu().numpy() for m, h in encoded.items()}
+        return Predictions(setup.dataset.labels[rows], probabilities, weights), embedded

@@ -13,7 +13,7 @@ from cpsc_train.training import checkpoint
 
 
 def export(folder: Path | str, out: Path | None = None) -> Path:
-    """Write ``model.*`` (encoders, heads, fusion), ``method.*`` and ``qhat.*`` of the kept epoch.
+    """Write ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*`` and, if there is one, ``gate.*``.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     state = checkpoint.load(run_folder.checkpoint, torch.device("cpu"))
     tensors = {f"{part}.{name}": value for part in ("model", "method") for name, value in state[part].items()}
     tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
+    tensors |= {f"gate.{name}": value for name, value in state.get("gate", {}).items()}
     path = out or run_folder.path / "model.safetensors"
     metadata = {"config": json.dumps(config), "epoch": str(state["epoch"])}
     try:

@@ -53,10 +53,10 @@ class Objective(nn.Module):
         return out.terms, out.logits, out.diagnostics, out.distributions
 
     def predict(self, batch: Batch, qhat: dict[str, Tensor] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return features and logits of samples without a label, by modality and by head."""
+        """Return features, as encoded, and logits of samples without a label, by modality and by head."""
         with evaluating(self), self._compute.autocast(self._device):
             features = self.model.encode(self._laid_out(batch.inputs))
-            return features, self.method.predict(self.model, features, qhat)
+            return features, self.method.predict(self.model, dict(self.model.gated(features)), qhat)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the in-loop conformal predictor scores, by head."""

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cpsc_train import interrupts
 from cpsc_train.data import Noise
 from cpsc_train.errors import UserError, reason
 from cpsc_train.evaluation import measure
-from cpsc_train.models import FUSED
+from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.training import checkpoint, distributed
@@ -91,7 +92,11 @@ def resume(folder: RunFolder | Path | str, observer: Observer | None = None) -> 
 
 
 def evaluate(
-    folder: RunFolder | Path | str, *, noise: Sequence[Noise] | None = None, protocols: Sequence[str] = ()
+    folder: RunFolder | Path | str,
+    *,
+    noise: Sequence[Noise] | None = None,
+    protocols: Sequence[str] = (),
+    gate: GateConfig | None = None,
 ) -> dict[str, Any]:
     """Measure the checkpoint of a run; needs its folder only.
 
@@ -103,19 +108,37 @@ def evaluate(
         Noise conditions in place of those of the run.
     protocols
         With `noise`: named protocols, such as ``qmf:GS@5,10``, in place of those of the run.
+    gate
+        A conformal gate in place of that of the run; it is fitted to the training and calibration rows of the run.
 
     Returns
     -------
     dict
         ``results.json`` without what only training knows (``selected``, ``seconds``).
     """
+    with opened(folder, noise=noise, protocols=protocols, gate=gate) as (setup, evaluator):
+        return _measured(setup, evaluator)
+
+
+@contextmanager
+def opened(
+    folder: RunFolder | Path | str,
+    *,
+    noise: Sequence[Noise] | None = None,
+    protocols: Sequence[str] = (),
+    gate: GateConfig | None = None,
+) -> Iterator[tuple[Setup, Evaluator]]:
+    """Give the kept model of a run, and the data it is for; arguments are those of `evaluate`."""
     run_folder = _folder(folder)
     config = RunConfig.from_plain(run_folder.read_config())
     if noise is not None:
         config = replace(config, noise=tuple(noise), protocols=tuple(protocols))
+    refit = gate is not None and gate != config.gate
+    if gate is not None:
+        config = replace(config, gate=gate)
     with joined(config.compute.device), config.compute.applied():
         setup = Setup.build(config, run_folder.read_splits)
-        return _measured(setup, _load(run_folder, setup))
+        yield setup, _load(run_folder, setup, refit=refit)
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
@@ -141,6 +164,8 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
             observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
             progress.fit(observer)
             evaluator = _load(folder, setup)
+            if process.first:
+                _keep_gate(folder, setup)
             results = _measured(setup, evaluator)
             results |= {"selected": progress.selected, "seconds": progress.seconds + time.perf_counter() - began}
             kept = _predictions(setup, evaluator)
@@ -241,23 +266,45 @@ class _Progress:
         return self._trainer.epoch - int(self.selected["epoch"]) >= self._config.patience
 
 
-def _load(folder: RunFolder, setup: Setup) -> Evaluator:
-    """Put the kept parameters into the model.
+def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
+    """Put the kept parameters into the model, and its gate, fitted now where it was not yet or is to be anew.
 
     Raises
     ------
     UserError
         If they do not fit the model of the configuration.
     """
-    state = checkpoint.load(folder.checkpoint, setup.device)
+    state, config = checkpoint.load(folder.checkpoint, setup.device), setup.config
+    model, method = setup.objective.model, setup.objective.method
+    gate = config.gate.build(tuple(setup.dataset.modalities), config.feature_dim, len(setup.dataset.classes))
+    fitted = None if refit else state.get("gate")
     try:
-        setup.objective.model.load_state_dict(state["model"])
-        setup.objective.method.load_state_dict(state["method"])
-        return Evaluator(setup, setup.objective, state["qhat"])
+        model.load_state_dict(state["model"])
+        method.load_state_dict(state["method"])
+        if gate is not None and fitted is not None:
+            gate.load_state_dict(fitted)
+        evaluator = Evaluator(setup, setup.objective, state["qhat"])
     except (KeyError, RuntimeError) as error:
         raise UserError(
             f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
         ) from None
+    if gate is not None and fitted is None:
+        training, calibration = (evaluator.examined(part) for part in ("train", "calibration"))
+        gate.fit(_tensors(training.features), torch.from_numpy(training.labels), _tensors(calibration.features))
+    model.gate = None if gate is None else gate.to(setup.device)
+    return evaluator
+
+
+def _tensors(features: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    return {m: torch.from_numpy(h) for m, h in features.items()}
+
+
+def _keep_gate(folder: RunFolder, setup: Setup) -> None:
+    """Put what the gate was fitted to beside the parameters, so that the run folder alone predicts the same."""
+    gate = setup.objective.model.gate
+    if gate is not None:
+        state = checkpoint.load(folder.checkpoint, torch.device("cpu"))
+        checkpoint.save(folder.checkpoint, state | {"gate": gate.state_dict()})
 
 
 def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -71,7 +71,9 @@ class Setup:
         named = tuple(one for text in config.protocols for one in conditions(text, dataset.modalities))
         splits = Splits.of(dataset, config.splits) if divide is None else divide(dataset)
         if config.conformal.quantile == "exact":
-            _check_calibration(len(splits.calibration), config.conformal.alpha)
+            _check_calibration(len(splits.calibration), config.conformal.alpha, "conformal.alpha")
+        if config.gate.distance != "off":
+            _check_calibration(len(splits.calibration), config.gate.alpha, "gate.alpha")
         torch.manual_seed(config.seed)
         model = MultimodalClassifier(
             dataset.modalities,
@@ -153,9 +155,9 @@ class Setup:
         return Batch((), labels, inputs, places).to(self.device)
 
 
-def _check_calibration(size: int, alpha: float) -> None:
+def _check_calibration(size: int, alpha: float, name: str) -> None:
     if quantile_rank(size, alpha) is None:
         raise UserError(
-            f"{size} calibration samples are too few for alpha = {alpha}: the smallest usable alpha is "
-            f"{1 / (size + 1):.4g}; raise splits.calibration or conformal.alpha"
+            f"{size} calibration samples are too few for {name} = {alpha}: the smallest usable alpha is "
+            f"{1 / (size + 1):.4g}; raise splits.calibration or {name}"
         )

@@ -47,7 +47,9 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
         Their panels, in both themes. Every name in a run is escaped.
     """
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
-    tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs), "Runs": _runs(runs)}
+    tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs)}
+    tables |= {"Gate": _gate(runs)} if any(map(_has_gate, runs)) else {}
+    tables |= {"Runs": _runs(runs)}
     parts = [f"<h1>{escape(title)}</h1>", *_warnings(runs)]
     names = [*tables, *(section.title for section in sections)]
     links = "".join(f'<a href="#s{place}">{escape(name)}</a>' for place, name in enumerate(names))
@@ -109,6 +111,22 @@ def _sets(runs: Sequence[Run]) -> str:
             rows.append([f"{run.name}, {part}", target, " / ".join(cells)])
     note = f"Coverage and, in brackets, mean set size on clean rows; heads in this order: {', '.join(runs[0].heads)}."
     return f'<p class="soft">{escape(note)}</p>{table(["run and rows", "target", "coverage (size)"], rows)}'
+
+
+def _gate(runs: Sequence[Run]) -> str:
+    rows = []
+    for run in runs:
+        test = (run.results or {}).get("test", {})
+        for condition, seen in test.items():
+            cells = [f"{m} {100 * w['turned_down']:.1f} ({w['weight']:.2f})" for m, w in seen.get("gate", {}).items()]
+            rows += [[f"{run.name}, {condition}", " / ".join(cells)]] if cells else []
+    bounds = ", ".join(f"{100 * run.config['gate']['alpha']:g} in {run.name}" for run in runs if _has_gate(run))
+    note = f"Test rows whose modality is turned down, in %, and mean weight. Promised on clean rows: at most {bounds}."
+    return f'<p class="soft">{escape(note)}</p>{table(["run and condition", "turned down (weight)"], rows)}'
+
+
+def _has_gate(run: Run) -> bool:
+    return "gate" in (run.results or {}).get("test", {}).get("clean", {})
 
 
 def _runs(runs: Sequence[Run]) -> str:

@@ -1,0 +1,85 @@
+"""``cpsc stream``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+EXAMPLES = """\
+Let the test rows of a run come one after another, and see which conformal predictors keep their coverage.
+
+  cpsc stream runs/A                                     in the order of the data set
+  cpsc stream runs/A --order group                       one speaker after another
+  cpsc stream runs/A --drift pix:gaussian:0.5            the second half is noisy
+  cpsc stream runs/A --picture coverage.png --out stream.json
+
+split and weighted are calibrated once; weighted knows the features that will come. window, aci, dtaci and saocp learn
+from each label after they have predicted it.
+"""
+
+
+@tyro.conf.configure(tyro.conf.subcommand("stream", description=EXAMPLES))
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Let the test rows of a run come one after another, and see which conformal predictors keep their coverage."""
+
+    run_folder: tyro.conf.Positional[Path]
+    """The run folder."""
+    order: Literal["data", "group", "random"] = "data"
+    """In which order rows come: as the data set lists them, group by group (speakers, say), or at random."""
+    drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A")] = ()
+    """Noise of the second half; may be given more than once."""
+    gate: Literal["off", "classes", "all"] | None = None
+    """A conformal gate in place of that of the run."""
+    window: int = 100
+    """Rows in a row of which the worst coverage is told."""
+    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A PNG of the coverage of the last rows, at each step."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write what was measured to this JSON file."""
+
+    def run(self) -> int:
+        """Follow the stream, and return the exit code."""
+        from cpsc_train.data import Noise  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.experiments.streaming import stream  # noqa: PLC0415
+        from cpsc_train.models import GateConfig  # noqa: PLC0415
+
+        if self.window < 1:
+            raise UserError(f"--window must be at least 1, got {self.window}")
+        try:
+            found = stream(
+                self.run_folder,
+                order=self.order,
+                drift=[noise for text in self.drift for noise in Noise.sweep(text)],
+                gate=None if self.gate is None else GateConfig(distance=self.gate),
+                window=self.window,
+                picture=self.picture,
+            )
+            if self.out is not None:
+                self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+        self._print(found)
+        return 0
+
+    def _print(self, found: dict[str, Any]) -> None:
+        from rich.table import Table  # noqa: PLC0415
+
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+
+        told = f"(worst {self.window} in a row; mean set size)"
+        title = f"Coverage of {found['rows']} rows, target {found['target']:.2f} {told}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("predictor")
+        for head in found["heads"]:
+            table.add_column(head, justify="right")
+        for name in next(iter(found["heads"].values())):
+            cells = [by[name] for by in found["heads"].values()]
+            shown = (f"{c['coverage']:.3f} ({c['worst']:.2f}; {c['mean_size']:.2f})" for c in cells)
+            table.add_row(name, *shown)
+        Output().print(table)

@@ -1,0 +1,121 @@
+"""The test rows of a run as a stream: which predictors keep their coverage on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core import rolling_coverage
+from cpsc_train.data import Noise
+from cpsc_train.errors import UserError
+from cpsc_train.evaluation import Predictions
+from cpsc_train.evaluation.stream import Followed, density_ratios, follow
+from cpsc_train.models import FUSED, GateConfig
+from cpsc_train.observability.report.panel import COLOURS, Panel, require_matplotlib
+from cpsc_train.training.run import opened
+from cpsc_train.training.setup import Setup
+
+Order = Literal["data", "group", "random"]
+"""``data``: as the data set lists the rows; ``group``: one group, such as a speaker, after another; ``random``."""
+
+
+def stream(
+    folder: Path | str,
+    *,
+    order: Order = "data",
+    drift: Sequence[Noise] = (),
+    gate: GateConfig | None = None,
+    window: int = 100,
+    picture: Path | None = None,
+) -> dict[str, Any]:
+    """Let the test rows of a run come one after another, each label after its prediction.
+
+    Parameters
+    ----------
+    folder
+        A run folder.
+    order
+        In which they come.
+    drift
+        Noise of the second half of the stream; the first half is clean.
+    gate
+        A conformal gate in place of that of the run.
+    window
+        Steps in a row of which the worst coverage is told.
+    picture
+        A PNG of the rolling coverage of the fused decision, if wanted.
+
+    Returns
+    -------
+    dict
+        ``target``; ``rows``; ``heads``: by head and predictor, ``coverage``, ``worst`` and ``mean_size``.
+
+    Raises
+    ------
+    UserError
+        If the data set has no groups, or matplotlib is wanted and missing.
+    """
+    if picture is not None:
+        require_matplotlib()
+    with opened(folder, gate=gate) as (setup, evaluator):
+        for noise in drift:
+            noise.check(setup.dataset.modalities[noise.modality])
+        places = _order(setup, order)
+        calibration, features = evaluator.collect_with_features("calibration")
+        clean, encoded = evaluator.collect_with_features("test")
+        noisy = evaluator.collect("test", drift) if drift else clean
+    coming = _halves(clean, noisy, places)
+    ratios = None
+    if not drift:
+        ratios = density_ratios(_side_by_side(features), _side_by_side(encoded)[places])
+    alpha = setup.config.conformal.alpha
+    found = {head: follow(calibration, coming, head, alpha=alpha, ratios=ratios) for head in coming.probabilities}
+    if picture is not None:
+        panel = Panel("stream", f"Coverage of the last {window} rows, fused", _drawn(found[FUSED], 1 - alpha, window))
+        picture.write_bytes(panel.render("light"))
+    heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in found.items()}
+    return {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
+
+
+def _order(setup: Setup, order: Order) -> NDArray[np.int64]:
+    rows = setup.splits.test
+    if order == "data":
+        return np.argsort(rows, kind="stable")
+    if order == "random":
+        return np.random.default_rng(setup.config.seed).permutation(len(rows))
+    groups = setup.dataset.groups
+    if groups is None:
+        raise UserError(f"{setup.config.data.name} has no groups to order the rows by: take --order data or random")
+    return np.argsort(np.array([groups[row] for row in rows]), kind="stable")
+
+
+def _halves(first: Predictions, second: Predictions, places: NDArray[np.int64]) -> Predictions:
+    """Return the rows at `places`, the first half as in `first`, the rest as in `second`."""
+    half = len(places) // 2
+    probabilities = {
+        head: np.concatenate([p[places[:half]], second.probabilities[head][places[half:]]])
+        for head, p in first.probabilities.items()
+    }
+    return replace(first, labels=first.labels[places], probabilities=probabilities, weights={})
+
+
+def _side_by_side(features: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+    return np.concatenate(list(features.values()), -1).astype(np.float64)
+
+
+def _drawn(found: dict[str, Followed], target: float, window: int) -> Any:
+    def draw(axes: Any) -> None:
+        for place, (name, one) in enumerate(found.items()):
+            axes.plot(rolling_coverage(one.hits, window=window), color=COLOURS[place], label=name, linewidth=1.2)
+        axes.axhline(target, color="0.5", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("rows seen")
+        axes.set_ylabel("coverage")
+        axes.set_ylim(0, 1.02)
+        axes.legend(fontsize=7, loc="lower right")
+
+    return draw

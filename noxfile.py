@@ -184,6 +184,26 @@ def api(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
+def chaos(session: nox.Session) -> None:
+    """Try to break it: every script of chaos/, or of the parts given after --; `-- --quick training` takes less."""
+    python = environment(session, "torch")
+    options = [word for word in session.posargs if word.startswith("-")]
+    parts = [word for word in session.posargs if not word.startswith("-")]
+    known = sorted({script.parent.name for script in ROOT.glob("chaos/*/[!_]*.py")})
+    if unknown := sorted(set(parts) - set(known)):
+        session.error(f"no such part: {', '.join(unknown)} (there are: {', '.join(known)})")
+    scripts = [s for part in parts or known for s in sorted((ROOT / "chaos" / part).glob("[!_]*.py"))]
+    failed = []
+    for script in scripts:
+        try:
+            session.run(python, str(script), *options, external=True)
+        except nox.command.CommandFailed:  # the others are tried all the same
+            failed.append(script.stem)
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session(python=False, default=False)
 def changed(session: nox.Session) -> None:
     """Test the packages that a branch touches, and those that stand on them; after --, what to compare with."""
     base = session.posargs[0] if session.posargs else "origin/main"

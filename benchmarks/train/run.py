@@ -232,7 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default=None, help="comma-separated: handwritten, av-digits, resnet18")
     parser.add_argument("--av-digits", default=None, metavar="DIR", help="where the av-digits data lie")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="joint among them")
+    parser.add_argument(
+        "--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="joint among them"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rows", type=int, default=640, help="rows of the two ResNet18 streams")

@@ -22,10 +22,10 @@ def check_state(state: State, kind: str, keys: Collection[str], **settings: obje
     if state.get("kind") != kind:
         raise ValueError(f"state must be of kind {kind!r}, got {state.get('kind')!r}")
     if state.get("version") != VERSION:
-        raise ValueError(
-            f"state of {kind} must have version {VERSION}, got {state.get('version')!r}: "
-            "save it again with this release"
-        )
+        version = state.get("version")
+        newer = isinstance(version, int) and version > VERSION
+        hint = ": a newer release of conformal-core saved it: install that one" if newer else ""
+        raise ValueError(f"state of {kind} must have version {VERSION}, got {version!r}{hint}")
     if missing := sorted({*keys, *settings} - set(state)):
         raise ValueError(f"state of {kind} must hold {', '.join(missing)}, got only {', '.join(sorted(state))}")
     for name, value in settings.items():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_rsc._checks import check_choice, check_count, check_share
+from cpsc_rsc._versions import refuse_newer
 
 Kind: TypeAlias = Literal["linear", "mlp"]
 Mixing: TypeAlias = Literal["convex", "additive"]
@@ -100,6 +101,8 @@ class Decomposition(nn.Module):
     torch.Size([2, 4, 8])
     """
 
+    _version = 1  # of what state_dict() holds
+
     def __init__(
         self,
         dim: int,
@@ -121,6 +124,7 @@ class Decomposition(nn.Module):
             self.net = nn.Sequential(nn.Linear(dim, components * dim, bias=False), nn.ReLU())
         else:
             self.net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, components * dim))
+        self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the components, shape (B, n, d), of features of shape (B, d)."""

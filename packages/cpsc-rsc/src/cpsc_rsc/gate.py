@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 
 from conformal_core import Mahalanobis, NoveltyGate
 from cpsc_rsc._checks import check_choice, check_count, check_feature, check_modalities, check_present
+from cpsc_rsc._versions import refuse_newer
 
 Distance = Literal["classes", "all"]
 
@@ -62,6 +63,8 @@ class ConformalGate(nn.Module):
     True
     """
 
+    _version = 1  # of what state_dict() holds
+
     def __init__(
         self, dims: Mapping[str, int], *, classes: int, alpha: float = 0.02, distance: Distance = "classes"
     ) -> None:
@@ -71,6 +74,7 @@ class ConformalGate(nn.Module):
         self.alpha = alpha
         groups = self.classes if distance == "classes" else 1
         self._of = nn.ModuleDict({m: _Fitted(check_count("dim", dim), groups) for m, dim in dims.items()})
+        self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
         NoveltyGate(self._score(), alpha=alpha)  # refuses a bad alpha now
 
     def fit(self, training: Mapping[str, Tensor], labels: Tensor, calibration: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,24 @@
-"""``python -m cpsc_train`` is the ``cpsc`` command."""
+"""The ``cpsc`` command as a process; ``python -m cpsc_train`` is the same."""
 
 import sys
 
-from cpsc_train.cli import main
+from cpsc_train import interrupts
 
-sys.exit(main())
+
+def main() -> None:
+    """Run the command line and end with its exit code."""
+    interrupts.listen()
+    code = 130
+    try:
+        from cpsc_train.cli import main as run  # noqa: PLC0415  # a signal may come while it is imported
+
+        code = run()
+    except KeyboardInterrupt as stop:
+        code = interrupts.exit_code(stop)
+    finally:
+        interrupts.close_ears()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

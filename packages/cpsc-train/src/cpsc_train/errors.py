@@ -31,10 +31,6 @@ class DataError(UserError):
         """The modalities that it is about, where that is known."""
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end, as schedulers of clusters do."""
-
-
 def reason(error: BaseException) -> str:
     """Return what an error of a library says, in one line that is never empty.
 

@@ -22,6 +22,7 @@ def test_results_hold_the_promised_names(finished):
     assert results["data"]["train"] + sum(results["data"][p] for p in ("calibration", "validation", "test")) == 200
     assert results["seconds"] > 0
     assert {file.name for file in finished.iterdir()} == {
+        ".lock",
         "checkpoint.pt",
         "checkpoints",
         "config.toml",

@@ -36,8 +36,19 @@ def test_together_the_processes_meet_every_row_once(rows, batch_size, accumulate
     assert sorted(met) == list(range(rows))
     # each row counts 1 / (rows of its step), whichever process it is on
     group = batch_size * accumulate
-    expected = [1 / min(group, rows - place // group * group) for place in range(rows)]
-    np.testing.assert_allclose(np.sort(counted), np.sort(expected))
+    alone = rows > 1 and batch_size > 1 and rows % batch_size == 1  # goes into the batch before
+    steps = [group] * ((rows - alone) // group) + ([rest] if (rest := (rows - alone) % group) else [])
+    steps[-1] += alone
+    np.testing.assert_allclose(np.sort(counted), np.sort([1 / size for size in steps for _ in range(size)]))
+
+
+@given(rows=st.integers(2, 80), batch_size=st.integers(2, 20), accumulate=st.integers(1, 3))
+def test_no_row_is_a_batch_by_itself(rows, batch_size, accumulate):
+    order = Shuffled(rows, batch_size=batch_size, accumulate=accumulate, seed=3)
+    order.go_to(epoch=0, step=0)
+    sizes = [len(draw.positions) for draw in order]
+    assert min(sizes) > 1
+    assert max(sizes) <= batch_size + 1
 
 
 def test_a_pass_can_start_in_the_middle():

@@ -48,6 +48,30 @@ def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
+def test_torchs_own_words_do_not_hide_a_full_disk(tmp_path, monkeypatch):
+    def full(_state, _file):
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"c\.pt: cannot be written \(No space left on device\)"):
+        checkpoint.save(tmp_path / "c.pt", STATE)
+
+
+def test_what_a_killed_write_left_goes_away(tmp_path):
+    (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
+    checkpoint.Checkpoints(tmp_path, keep=2).save(4, STATE)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000004.pt"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file.checkpoints: cannot be written \("):
+        checkpoint.Checkpoints(tmp_path / "file/checkpoints", keep=2).save(4, STATE)
+
+
 class Signalling:
     """Sends a signal to the process where torch writes it."""
 

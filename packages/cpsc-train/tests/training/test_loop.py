@@ -13,7 +13,7 @@ from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED
 from cpsc_train.observability import Observer, RunFolder
 from cpsc_train.recipes import recipe
-from cpsc_train.training import RunConfig, evaluate, resume, train
+from cpsc_train.training import RunConfig, checkpoint, evaluate, resume, train
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup
@@ -395,3 +395,33 @@ def test_a_reading_process_that_dies(small_config, tmp_path, monkeypatch, how, r
     with pytest.raises(raised):
         train(small_config, tmp_path / "run")
     assert json.loads((tmp_path / "run/environment.json").read_text())["status"] == status
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_parameters_that_are_not_finite_are_never_saved(small_config, tmp_path, monkeypatch, value):
+    """At the last step of an epoch, where no later loss could tell."""
+    step, calls = Trainer._step, []
+
+    def poisoned(trainer, *arguments):
+        step(trainer, *arguments)
+        calls.append(1)
+        if len(calls) == 3 * trainer._order.steps:
+            next(trainer.objective.parameters()).data.fill_(value)
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
+    with pytest.raises(UserError, match=r"epoch 3, step \d+: parameter encoders\..* is not finite, and the loss was"):
+        train(small_config, tmp_path / "run")
+    monkeypatch.undo()
+    for file in [*(tmp_path / "run").glob("*.pt"), *(tmp_path / "run/checkpoints").iterdir()]:
+        state = checkpoint.load(file, torch.device("cpu"))
+        assert all(tensor.isfinite().all() for tensor in (state.get("model") or state["objective"]).values())
+    assert resume(tmp_path / "run")["selected"]["epoch"] >= 3
+
+
+def test_a_single_row_and_batch_normalisation(small_config, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 16])")
+
+    monkeypatch.setattr(Trainer, "_step", fail)
+    with pytest.raises(UserError, match="batch normalisation cannot take a single row, and batch_size = 64"):
+        train(small_config, tmp_path / "run")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from typing import Protocol
 
 import tyro
 
@@ -14,39 +16,76 @@ from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.methods import Methods
+from cpsc_train.cli.output import discard
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
+from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers with conformal predictive self-calibration.
 
-Exit code 0: done. 2: wrong use or bad data. 130 or 143: interrupted. 1: our fault.
+Exit code 0: done. 2: wrong use or bad data. 130, 141 or 143: interrupted. 1: our fault.
 """
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""What a machine says that has no room, no permission or no file left: nothing that we could do better."""
+
+
+class Command(Protocol):
+    """A sub-command with its options."""
+
+    def run(self) -> int:
+        """Run, and return the exit code."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    command = tyro.cli(
-        Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
-        prog="cpsc",
-        description=DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
     try:
-        return command.run()
-    except UserError as error:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-            print(f"cpsc: error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("cpsc: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    except Exception:  # whatever else escapes is a defect of ours, and says so
-        traceback.print_exc()
-        print("cpsc: internal error: this is our fault; please report it with the lines above", file=sys.stderr)  # noqa: T201
-        return 1
+        code = _run(arguments)
+        sys.stdout.flush()  # here, where somebody hears that nobody reads it
+    except (BrokenPipeError, OutputClosed):
+        discard()
+        return exit_code(OutputClosed())
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        return _command(arguments).run()
+    except (BrokenPipeError, OutputClosed):
+        raise
+    except KeyboardInterrupt as stop:
+        return _say("interrupted", exit_code(stop))
+    except Exception as error:
+        told = told_to_end()
+        if told is not None:  # what becomes of an interrupt inside a library, or in another process, can be anything
+            return _say("interrupted", exit_code(told))
+        if isinstance(error, UserError):
+            return _say(f"error: {error}", 2)
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            return _say(f"error: {error.filename or 'output'}: {reason(error)}", 2)
+        traceback.print_exc()  # whatever else escapes is a defect of ours, and says so
+        return _say("internal error: this is our fault; please report it with the lines above", 1)
+
+
+def _command(arguments: list[str] | None) -> Command:
+    try:
+        return tyro.cli(
+            Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
+            prog="cpsc",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except SystemExit:  # help was asked for, or the command line is wrong, and that has been said
+        sys.stdout.flush()
+        raise
+
+
+def _say(what: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        print(f"cpsc: {what}", file=sys.stderr)  # noqa: T201
+    return code

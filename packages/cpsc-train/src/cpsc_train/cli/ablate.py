@@ -49,8 +49,7 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
-
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.experiments import (  # noqa: PLC0415
             AXES,
@@ -70,7 +69,7 @@ class Ablate:
         base = RunConfig.from_plain(apply_overrides(table, [*root, *self.set]))
         axes = list(AXES) if self.axes == "all" else self.axes.split(",")
         configs = variants(base, axes, [Variant.parse(text) for text in self.variant])
-        console = Console(highlight=False)
+        console = Output()
         results = Grid(self.out, configs, parse_seeds(self.seeds)).run(
             jobs=self.jobs, console=console, quiet=self.quiet
         )

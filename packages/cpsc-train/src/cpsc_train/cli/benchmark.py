@@ -57,8 +57,7 @@ class Benchmark:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
-
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.config.choice import unknown  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
@@ -85,7 +84,7 @@ class Benchmark:
         reference = self.reference or ("cpsc" if "cpsc" in configs else next(iter(configs)))
         if reference not in configs:
             raise UserError(unknown("reference", reference, list(configs)))
-        console = Console(highlight=False)
+        console = Output()
         grid = Grid(self.out, configs, parse_seeds(self.seeds))
         results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
         taken = costs(grid, results)

@@ -61,9 +61,9 @@ class Data:
 
     def run(self) -> int:
         """Look or prepare, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
-        console = Console(highlight=False)
+        console = Output()
         if self.action == "list":
             return _list(console)
         config, splits = self._resolve()

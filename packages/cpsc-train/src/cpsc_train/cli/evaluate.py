@@ -38,8 +38,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
-
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.data import Noise  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
@@ -51,7 +50,7 @@ class Evaluate:
         sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
         gate = None if self.gate is None else GateConfig(distance=self.gate)
         results = evaluate(folder, noise=sweep if self.noise else None, protocols=protocols, gate=gate)
-        console = Console(highlight=False)
+        console = Output()
         print_results(results, console)
         if self.out is not None:
             self._write(results)

@@ -34,13 +34,13 @@ class Methods:
 
     def run(self) -> int:
         """Print, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
         from rich.table import Table  # noqa: PLC0415
 
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.methods import MethodConfig  # noqa: PLC0415
 
-        console = Console(highlight=False)
+        console = Output()
         if self.method is not None:
             if self.method in OPEN:
                 raise UserError(f"{self.method} is {OPEN[self.method][0]}")

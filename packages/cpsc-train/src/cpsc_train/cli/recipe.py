@@ -31,9 +31,9 @@ class Recipe:
 
     def run(self) -> int:
         """Print, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
         from rich.table import Table  # noqa: PLC0415
 
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.recipes import RECIPES, annotated, recipe  # noqa: PLC0415
 
@@ -48,5 +48,5 @@ class Recipe:
             encoders = " + ".join(encoder.name for encoder in config.encoders.values())
             root = getattr(config.data, "root", None)
             table.add_row(name, " + ".join(config.data.modalities), encoders, "embedded" if root is None else "--root")
-        Console(highlight=False).print(table)
+        Output().print(table)
         return 0

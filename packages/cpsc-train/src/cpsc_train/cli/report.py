@@ -29,12 +29,12 @@ class Report:
 
     def run(self) -> int:
         """Write the report, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
         from rich.progress import Progress  # noqa: PLC0415
 
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.observability.report import report  # noqa: PLC0415
 
-        console = Console(highlight=False)
+        console = Output()
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             task = progress.add_task("drawing", total=None)
             path = report(self.runs, self.out, advance=lambda done, of: progress.update(task, completed=done, total=of))

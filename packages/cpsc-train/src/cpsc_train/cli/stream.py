@@ -68,8 +68,9 @@ class Stream:
         return 0
 
     def _print(self, found: dict[str, Any]) -> None:
-        from rich.console import Console  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
+
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         told = f"(worst {self.window} in a row; mean set size)"
         title = f"Coverage of {found['rows']} rows, target {found['target']:.2f} {told}"
@@ -81,7 +82,7 @@ class Stream:
             cells = [by[name] for by in found["heads"].values()]
             shown = (f"{c['coverage']:.3f} ({c['worst']:.2f}; {c['mean_size']:.2f})" for c in cells)
             table.add_row(name, *shown)
-        console = Console(highlight=False)
-        console.print(table)
+        output = Output()
+        output.print(table)
         if "effective" in found:
-            console.print(f"weighted: {found['calibration']} calibration rows count as {found['effective']:.1f}")
+            output.print(f"weighted: {found['calibration']} calibration rows count as {found['effective']:.1f}")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-
-from cpsc_train.errors import Terminated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,12 +76,11 @@ class Train:
 
     def run(self) -> int:
         """Train, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
-
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
         from cpsc_train.training import distributed  # noqa: PLC0415
 
-        console = Console(highlight=False, quiet=not distributed.speaks())
+        console = Output(quiet=not distributed.speaks())
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
@@ -104,15 +98,14 @@ class Train:
 
         observer = self._observer(console)
         try:
-            with _terminable():
-                results = resume(folder, observer) if config is None else train(config, folder, observer)
-        except KeyboardInterrupt as stop:
+            results = resume(folder, observer) if config is None else train(config, folder, observer)
+        except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; go on: cpsc train --resume {folder.path}; what is there so far: "
                 f"cpsc evaluate {folder.path}",
                 soft_wrap=True,
             )
-            return 143 if isinstance(stop, Terminated) else 130
+            raise
         finally:
             observer.close()
         if self.quiet:
@@ -181,24 +174,6 @@ class Train:
             raise UserError(
                 f"--resume goes on with the run as it was configured, so that --{given[0]} has no place beside it"
             )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: marked as interrupted, exit code 143."""
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    try:
-        former = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread, which alone may listen
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _default_path(config: RunConfig) -> Path:

@@ -51,8 +51,7 @@ class Tune:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from rich.console import Console  # noqa: PLC0415  # heavy imports wait until there is work
-
+        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
         from cpsc_train.experiments.tune import FOUND, Tuning, table  # noqa: PLC0415
@@ -64,7 +63,7 @@ class Tune:
         plain = recipe(self.data, modalities=chosen, seed=self.seed).to_plain()
         base = RunConfig.from_plain(apply_overrides(plain, [*root, *self.set]))
         configs = contenders(base, self.methods.split(","))
-        console = Console(highlight=False)
+        console = Output()
         found = Tuning(self.out, configs, trials=self.trials, goal=self.goal).run(
             jobs=self.jobs, console=console, quiet=self.quiet
         )

@@ -210,6 +210,9 @@ class DataConfig(Choice):
         dataset = self.load()
         skip = {} if self.skip is None else read_skip_list(Path(self.skip))
         rows = {sample: row for row, sample in enumerate(dataset.ids)}
+        if len(rows) < len(dataset.ids):
+            twice = next(sample for row, sample in enumerate(dataset.ids) if rows[sample] != row)
+            raise UserError(f"{self.name}: sample ids must be different, got {twice!r} more than once")
         for place in skip:
             if place not in rows and place not in dataset.faults:
                 raise UserError(

@@ -45,8 +45,9 @@ class Shuffled(Sampler[Draw]):
     """All rows once an epoch, in an order drawn anew from (seed, epoch); every batch is shared out over the processes.
 
     A step of the optimizer takes `accumulate` batches of `batch_size` rows each, counted over all processes; the last
-    step of an epoch takes what is left. A process whose share of a batch is empty is given its first row, which
-    `weights` then counts as nothing.
+    step of an epoch takes what is left, and a row that would be left alone goes into the batch before it: its gradient
+    would be noise, and batch normalisation cannot take it. A process whose share of a batch is empty is given its first
+    row, which `weights` then counts as nothing.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ class Shuffled(Sampler[Draw]):
     Examples
     --------
     >>> order = Shuffled(5, batch_size=2, accumulate=1, seed=0)
-    >>> order.go_to(epoch=0, step=2)
+    >>> order.go_to(epoch=0, step=0)
     >>> [len(draw.positions) for draw in order]
-    [1]
+    [2, 3]
     """
 
     def __init__(
@@ -79,7 +80,12 @@ class Shuffled(Sampler[Draw]):
     @property
     def steps(self) -> int:
         """Steps of the optimizer an epoch."""
-        return -(-self._rows // (self._batch_size * self._accumulate))
+        return max(1, -(-(self._rows - self._alone) // (self._batch_size * self._accumulate)))
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the last row would be a batch by itself, and there is one before it."""
+        return self._rows % self._batch_size == 1 and self._rows > 1
 
     def go_to(self, *, epoch: int, step: int) -> None:
         """Let the next pass be `epoch`, from its step `step` on."""
@@ -108,5 +114,8 @@ class Shuffled(Sampler[Draw]):
 
     def _sizes(self, step: int) -> list[int]:
         start = step * self._batch_size * self._accumulate
-        end = min(start + self._batch_size * self._accumulate, self._rows)
-        return [min(self._batch_size, end - first) for first in range(start, end, self._batch_size)]
+        end = min(start + self._batch_size * self._accumulate, self._rows - self._alone)
+        sizes = [min(self._batch_size, end - first) for first in range(start, end, self._batch_size)]
+        if self._alone and step == self.steps - 1:
+            sizes[-1] += 1
+        return sizes

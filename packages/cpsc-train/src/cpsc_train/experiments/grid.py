@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.errors import UserError
+from cpsc_train.interrupts import call, end_children
 from cpsc_train.training import RunConfig
 
 Results = dict[str, list[dict[str, Any]]]
@@ -108,7 +108,9 @@ class Grid:
                     if not quiet and not console.is_terminal:
                         name, seed = waiting[future]
                         console.print(f"{done}/{len(waiting)} {name} seed {seed}", soft_wrap=True)
-            except BaseException:
+            except BaseException as stop:
+                if isinstance(stop, KeyboardInterrupt):  # otherwise what is on its way comes to its end
+                    end_children()
                 pool.shutdown(cancel_futures=True)
                 raise
         results: Results = {}
@@ -132,7 +134,7 @@ class Grid:
         environment = os.environ if jobs == 1 else os.environ | {"OMP_NUM_THREADS": threads}
         log = folder.with_suffix(".log")
         with log.open("wb") as output:
-            code = subprocess.run(command, check=False, stdout=output, stderr=output, env=environment).returncode  # noqa: S603
+            code = call(command, output=output, environment=environment)
         if code:
             last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
             raise UserError(f"{name} seed {seed} ended with code {code}: {last} (all of it: {log})")

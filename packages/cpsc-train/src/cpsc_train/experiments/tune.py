@@ -141,8 +141,12 @@ class Tuning:
             results = Grid(self._folder / name, {label: chosen}, [config.seed]).run(
                 jobs=1, console=Console(), quiet=True
             )
+        except KeyboardInterrupt:
+            trial.study.enqueue_trial(trial.params)  # to be tried again, and not to count
+            raise
         except UserError as error:
             if "ended with code 2" not in str(error):  # only what the options have led to counts as a trial
+                trial.study.enqueue_trial(trial.params)
                 raise
             trial.set_user_attr("error", str(error))
             raise optuna.TrialPruned from None

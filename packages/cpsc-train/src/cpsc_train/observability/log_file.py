@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,12 @@ class LogFile(Observer):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been said
+            self._file.close()
 
     def _write(self, text: str) -> None:
-        self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
-        self._file.flush()
+        try:
+            self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"--log-file {self._file.name}: cannot be written ({error.strerror})") from None

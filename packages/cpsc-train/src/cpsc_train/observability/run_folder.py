@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
+from cpsc_train.observability.lock import held
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
 
@@ -35,6 +37,7 @@ class RunFolder:
     ``checkpoints/``     the newest states that a killed run can go on from
     ``predictions.npz``  what the kept model says of the clean test rows, and its features
     ``results.json``     what was measured at the end
+    ``.lock``            held by the process that writes
     ==================== ==========================================================================
 
     Parameters
@@ -66,13 +69,27 @@ class RunFolder:
             If the path is taken or cannot be written.
         """
         self.refuse_if_present()
+        # Beside it, then moved into place: a run that is killed here leaves no folder that is neither new nor a run.
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
         try:
-            self.path.mkdir(parents=True)
+            partial.mkdir(parents=True)
+            write_toml(partial / "config.toml", config)
+            splits.save(partial / "splits.json", dataset)
+            partial.rename(self.path)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be made ({error.strerror}): choose another --out") from None
-        with self._writing("config.toml"):
-            write_toml(self.path / "config.toml", config)
-            splits.save(self.path / "splits.json", dataset)
+            raise UserError(f"{self.path}: cannot be made ({reason(error)}): choose another --out") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Be the only process that writes into the folder.
+
+        Raises
+        ------
+        UserError
+            If there is another one.
+        """
+        return held(self.path)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -166,21 +183,26 @@ class RunFolder:
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``predictions.npz``; arrays by name, none of them of objects."""
-        partial = self.predictions.with_suffix(".partial")
-        with self._writing("predictions.npz"):
-            with partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            partial.replace(self.predictions)
+        with self._replacing("predictions.npz") as partial, partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _write_json(self, name: str, value: Any) -> None:
         self._write_text(name, json.dumps(value, indent=1) + "\n")
 
     def _write_text(self, name: str, text: str) -> None:
+        with self._replacing(name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
         """Write whole or not at all, so that a reader never meets half a file."""
         partial = self.path / f"{name}.partial"
         with self._writing(name):
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.path / name)
+            try:
+                yield partial
+                partial.replace(self.path / name)
+            finally:
+                partial.unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:

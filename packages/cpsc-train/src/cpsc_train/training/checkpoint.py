@@ -18,6 +18,9 @@ import torch
 
 from cpsc_train.errors import UserError, reason
 
+FORMAT = 2
+"""Of what is written, and all that is read; other numbers belong to other versions of this package."""
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` beside `path`, then move it into place in one step; an interrupt waits until that is done.
@@ -30,13 +33,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     try:
         with _interrupts_wait(), partial.open("wb") as file:
-            torch.save(state, file)
+            torch.save({"format": FORMAT} | state, file)
             file.flush()
             os.fsync(file.fileno())
             partial.replace(path)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it in its own
+        raise UserError(f"{path}: cannot be written ({reason(cause)})") from None
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file is missing, cut off, or holds anything else.
+        If the file is missing, cut off, of another format, or holds anything else.
     """
     try:
         with warnings.catch_warnings():
@@ -57,6 +61,11 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         raise UserError(f"{path}: is not a readable checkpoint ({reason(error)})") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a table of states, got {type(state).__name__}")
+    if state.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: must have format {FORMAT}, got {state.get('format')}: it was written by another version of "
+            "cpsc-train, which environment.json names: install that one"
+        )
     return state
 
 
@@ -82,10 +91,15 @@ class Checkpoints:
         UserError
             If the disk does not take it; the others are untouched then.
         """
-        self._folder.mkdir(exist_ok=True)
-        save(self._folder / f"step-{step:08d}.pt", state)
-        for old in self._found()[: -self._keep]:
-            old.unlink()
+        try:
+            self._folder.mkdir(exist_ok=True)
+            for abandoned in self._folder.glob("*.partial"):  # by a process that was killed
+                abandoned.unlink()
+            save(self._folder / f"step-{step:08d}.pt", state)
+            for old in self._found()[: -self._keep]:
+                old.unlink()
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({reason(error)})") from None
 
     def newest(self, device: torch.device) -> dict[str, Any] | None:
         """Read the newest, or return ``None`` where there is none.

@@ -147,3 +147,9 @@ def current() -> Process:
 def speaks() -> bool:
     """Return whether this process is the one of its job that writes to the terminal; before the job is joined, too."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Return whether an error says that another process of the job could not be reached."""
+    kinds = (distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError)
+    return distributed.is_initialized() and (isinstance(error, kinds) or "gloo" in str(error))

@@ -115,6 +115,7 @@ class Trainer:
                 after_step()
             observer.step()
         self._check_finite()
+        self._refuse_not_finite()
         record = self._record.read(self.setup.process)
         qhat = self.refresh.qhat or {}
         seen = {
@@ -160,11 +161,17 @@ class Trainer:
         return Evaluator(self.setup, averaged, qhat)
 
     def selected_state(self) -> dict[str, Any]:
-        """Return what is needed to predict as the model does now."""
+        """Return what is needed to predict as the model does now.
+
+        Raises
+        ------
+        UserError
+            If a parameter is not finite.
+        """
+        self._refuse_not_finite()
         evaluator = self.evaluator()
         kept = evaluator.objective
         return {
-            "format": 2,
             "epoch": self.epoch,
             "model": kept.model.state_dict(),
             "method": kept.method.state_dict(),
@@ -172,10 +179,16 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on; every process must call it."""
+        """Return all that is needed to go on; every process must call it.
+
+        Raises
+        ------
+        UserError
+            If a parameter is not finite: nothing good could come of going on.
+        """
+        self._refuse_not_finite()
         mine = {"random": random_states(), "record": self._record.state_dict()}
         return {
-            "format": 2,
             "epoch": self.epoch,
             "steps": self.steps,
             "position": self._position,
@@ -283,11 +296,24 @@ class Trainer:
             if bad:
                 ids = ", ".join(batches[-1][:5])
                 more = f" and {len(batches[-1]) - 5} more" if len(batches[-1]) > 5 else ""
-                bounded = any("div" in name for name in bad)
+                hints = ["lower optimizer.lr"]
+                hints += ["take compute.precision=bf16"] * (self.config.compute.precision == "fp16")
+                hints += ["take the bounded divergence, method.divergence=js"] * any("div" in name for name in bad)
                 raise UserError(
                     f"epoch {self.epoch + 1}, step {step}: loss {', '.join(bad)} is not finite on samples {ids}{more}: "
-                    "lower optimizer.lr" + (", or take the bounded divergence, method.divergence=js" if bounded else "")
+                    + ", or ".join(hints)
                 )
+
+    def _refuse_not_finite(self) -> None:
+        """Look at the parameters themselves: a gradient can be NaN where the loss was not."""
+        named = {name: parameter.detach().abs().max() for name, parameter in self.objective.named_parameters()}
+        bad = [name for name, value in zip(named, _floats(named), strict=True) if not math.isfinite(value)]
+        if bad:
+            name = bad[0].removeprefix("model.")
+            raise UserError(
+                f"epoch {self.epoch + 1}, step {self.steps}: parameter {name} is not finite, and the loss was, so that "
+                "a gradient was not: lower optimizer.lr, or look for a root or a logarithm of 0 in modules of your own"
+            )
 
     def _phase(self, *, calibrating: bool) -> str:
         if calibrating:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpsc_train import interrupts
 from cpsc_train.data import Noise
-from cpsc_train.errors import Terminated, UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.observer import Observer
 from cpsc_train.observability.run_folder import RunFolder
-from cpsc_train.training import checkpoint
+from cpsc_train.training import checkpoint, distributed
 from cpsc_train.training.checkpoint import Checkpoints
 from cpsc_train.training.compute import peak_memory
 from cpsc_train.training.config import RunConfig
@@ -142,20 +143,25 @@ def opened(
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    with joined(config.compute.device) as process, config.compute.applied(), _explained(config):
+    with ExitStack() as stack:
+        process = stack.enter_context(joined(config.compute.device))
+        stack.enter_context(config.compute.applied())
+        stack.enter_context(_explained(config))
         setup = Setup.build(config, folder.read_splits if going_on else None)
         observer = observer if process.first else Observer()
         trainer = Trainer(setup)
         progress = _Progress(trainer, folder)
+        if process.first:
+            if not going_on:
+                folder.create(config.to_plain(), setup.splits, setup.dataset)
+            stack.enter_context(folder.held())
         if going_on:
             progress.restore()
-        elif process.first:
-            folder.create(config.to_plain(), setup.splits, setup.dataset)
         process.wait()
-        if setup.dataset.dropped:
-            observer.dropped(setup.dataset.dropped)
-        observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
         with folder.recording() if process.first else nullcontext(), _explained(config):
+            if setup.dataset.dropped:
+                observer.dropped(setup.dataset.dropped)
+            observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
             progress.fit(observer)
             evaluator = _load(folder, setup)
             if process.first:
@@ -195,24 +201,30 @@ class _Progress:
             while trainer.epoch < self._config.epochs and not self._out_of_patience():
                 self._epoch(observer)
         except KeyboardInterrupt:
-            if self._process.first and not self._folder.checkpoint.exists():
+            # Not among several processes, where it needs the others, who may be gone.
+            if self._process.world == 1 and not self._folder.checkpoint.exists():
                 checkpoint.save(self._folder.checkpoint, trainer.selected_state())
             raise
 
     def restore(self) -> None:
         """Go on from the newest checkpoint, or from the beginning where there is none yet."""
-        state = self._checkpoints.newest(torch.device("cpu"))
+        cpu = torch.device("cpu")
+        state = self._checkpoints.newest(cpu)
         if state is not None:
             self._trainer.load_state_dict(state)
             self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
             self.selected, self.seconds = state["selected"], state["seconds"]
+        if self._folder.checkpoint.exists():  # may be of a later epoch, and what it holds is what is selected
+            kept = checkpoint.load(self._folder.checkpoint, cpu)
+            if kept.get("best") is not None:
+                self._best, self.selected = (kept["best"][0], kept["best"][1]), kept["selected"]
         if self._process.first:
             self._folder.forget_after(self._trainer.epoch)
 
     def _epoch(self, observer: Observer) -> None:
         trainer, began, cpu = self._trainer, time.perf_counter(), time.process_time()
         selectable = not trainer.warming_up
-        record = trainer.train_epoch(observer, after_step=self._maybe_save)
+        record = trainer.train_epoch(observer, after_step=self._after_step)
         validating = time.perf_counter()
         record |= {"validation": trainer.validate()}
         now = time.perf_counter()
@@ -223,7 +235,7 @@ class _Progress:
         key = (accuracy[FUSED], -record["validation"]["nll"][FUSED])
         if selectable and (self._best is None or key > self._best):
             self._best, self.selected = key, {"epoch": trainer.epoch, "validation_accuracy": accuracy}
-            kept = trainer.selected_state()
+            kept = trainer.selected_state() | {"best": self._best, "selected": self.selected}
             if self._process.first:
                 checkpoint.save(self._folder.checkpoint, kept)
         if self._process.first:
@@ -232,7 +244,8 @@ class _Progress:
             self._save()
         observer.epoch(record)
 
-    def _maybe_save(self) -> None:
+    def _after_step(self) -> None:
+        interrupts.look()
         every = self._config.checkpoints.every_steps
         if every is not None and self._trainer.steps % every == 0:
             self._save()
@@ -324,18 +337,30 @@ def _predictions(setup: Setup, evaluator: Evaluator) -> dict[str, np.ndarray[Any
 
 @contextmanager
 def _explained(config: RunConfig) -> Iterator[None]:
-    """Say what to do where memory runs out, or a process that reads samples dies."""
+    """Say what to do where memory runs out, another process dies, or a batch is a single row."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory(config, error) from None
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch normalisation cannot take a single row, and batch_size = {config.batch_size} gives a process one: "
+            "raise batch_size"
+        ) from None
     except RuntimeError as error:
         text = str(error)
         if "DataLoader worker" in text and "Terminated" in text:  # the whole group of processes was told to end
-            raise Terminated from None
+            raise interrupts.Terminated from None
         if "DataLoader worker" in text:
             raise UserError(
                 f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"
+            ) from None
+        if distributed.lost_another(error):
+            raise UserError(
+                f"another process of the job is gone ({reason(error)}): see what it said; cpsc train --resume goes on "
+                "with as many processes"
             ) from None
         if "can't allocate memory" in text:
             raise _out_of_memory(config, error) from None
@@ -344,9 +369,9 @@ def _explained(config: RunConfig) -> Iterator[None]:
 
 def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:
     half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
-    reason = next(iter(str(error).splitlines()), "")[:120]
+    told = next(iter(str(error).splitlines()), "")[:120]
     return UserError(
-        f"out of memory with batch_size = {config.batch_size} ({reason}): try --set batch_size={half} --set "
+        f"out of memory with batch_size = {config.batch_size} ({told}): try --set batch_size={half} --set "
         f"optimizer.accumulate={accumulate}, which makes the same step"
     )
 

@@ -1,0 +1,155 @@
+"""What the trials of training share: a table row a trial, the command in a process of its own, small data."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+COMMAND = [sys.executable, "-m", "cpsc_train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+TORCHRUN += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+class Trials:
+    """A table with a row a trial; knows at the end whether all went well."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        print("| trial | seen | |\n|---|---|---|")
+
+    def row(self, name: str, seen: object, *, ok: bool) -> None:
+        """Print a row."""
+        self.failed += not ok
+        text = " ".join(str(seen).split()).replace("|", "/")
+        print(f"| {name} | {text} | {'ok' if ok else 'FAILED'} |", flush=True)
+
+    def exit_code(self) -> int:
+        """Return 1 if a trial failed."""
+        print(f"\n{self.failed} failed" if self.failed else "\nall as promised")
+        return int(self.failed > 0)
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """Read the options that every script has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer trials")
+    parser.add_argument("--seed", type=int, default=0, help="of what is random")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """Give a folder that is gone at the end, with ``small.npz`` in it: 20 rows a class of the embedded data."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        with np.load(str(files("cpsc_train").joinpath("data/embedded/handwritten.npz"))) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        rows = np.concatenate([np.flatnonzero(arrays["label"] == label)[:20] for label in range(10)])
+        np.savez(folder / "small.npz", **{key: array[rows] for key, array in arrays.items()})
+        yield folder
+
+
+def small(folder: Path, *more: str, epochs: int = 4) -> list[str]:
+    """Return the options of a run of seconds on the small data; `more` are ``key=value``."""
+    settings = [f"data.file={folder / 'small.npz'}", "method.warmup=2", "splits.calibration=0.2", "missing=false"]
+    return ["--epochs", str(epochs), *(part for one in (*settings, *more) for part in ("--set", one))]
+
+
+class Running:
+    """The command in a process, and a process group, of its own.
+
+    Parameters
+    ----------
+    command
+        All words.
+    log
+        Where it says what it says.
+    how
+        Further arguments of `subprocess.Popen`.
+    """
+
+    def __init__(self, command: list[str], log: Path, **how: object) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=how.pop("stdout", output),
+                stderr=output,
+                env=how.pop("env", ENVIRONMENT),
+                process_group=0,
+                # A job in the background of a shell ignores the signal, and so would what it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                **how,
+            )
+
+    def wait_for(self, ready: Callable[[], object], seconds: float = 120) -> bool:
+        """Wait until something is so; ``False`` if the process ended before, or it took too long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if ready():
+                return True
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.002)
+        return False
+
+    def end(self, seconds: float = 120) -> int:
+        """Wait for the end and return the exit code; 255 if there was none in time, when all of it is killed."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            return 255
+
+    @property
+    def said(self) -> str:
+        """All that it has said so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def last(self) -> str:
+        """Its last line."""
+        return next((line for line in reversed(self.said.splitlines()) if line.strip()), "")
+
+
+def run(command: list[object], log: Path, seconds: float = 120, **how: object) -> Running:
+    """Run the command to its end."""
+    running = Running([str(word) for word in command], log, **how)
+    running.end(seconds)
+    return running
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that are alive."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(word) for word in task.read_text().split()]
+    return found
+
+
+def status(folder: Path) -> str:
+    """Return the status that a run folder names."""
+    return str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["status"])
+
+
+def outcome(folder: Path) -> tuple[object, object, bytes]:
+    """Return everything a finished run says but how long it took."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"seconds": 0}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    timeless = [line | {"seconds": 0, "time": 0, "cost": 0} for line in lines]
+    return results, timeless, (folder / "predictions.npz").read_bytes()

@@ -1,0 +1,104 @@
+"""SIGKILL at 50 random moments of training, every third inside the write of a checkpoint.
+
+After each kill every finished file of the run folder must be readable, and `cpsc train --resume` must go on; a run that
+was killed on its way ends as one that was left alone, to the last digit. About two minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from _trials import Trials, options, outcome, small, workplace
+
+from cpsc_train.cli import main as cpsc
+from cpsc_train.observability import RunFolder
+from cpsc_train.training import checkpoint, train  # noqa: F401  # all of torch before forking, so that a trial is short
+
+
+def start(words: list[str]) -> int:
+    """Run the command in a process that has all imports behind it, and return its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    with contextlib.suppress(BaseException), contextlib.redirect_stdout(io.StringIO()):
+        code = cpsc(words)
+    os._exit(code)
+
+
+def partials(folder: Path) -> list[Path]:
+    """Return the files that are being written."""
+    return [*folder.glob("*.partial"), *folder.glob("checkpoints/*.partial")]
+
+
+def kill(pid: int, folder: Path, *, delay: float, in_a_write: bool) -> str | None:
+    """Kill a process after a while, or then inside a write; say where it was, or ``None`` if it had ended."""
+    deadline = time.monotonic() + delay
+    while time.monotonic() < deadline or (in_a_write and not partials(folder)):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return None
+        if not in_a_write:
+            time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    written = partials(folder)
+    return f"inside {written[0].name}" if written else "between writes"
+
+
+def broken(folder: Path) -> str:
+    """Return which finished file cannot be read."""
+    run = RunFolder(folder)
+    try:
+        run.read_config()
+        run.read_metrics()
+        for file in [*folder.glob("*.pt"), *folder.glob("checkpoints/*.pt")]:
+            checkpoint.load(file, torch.device("cpu"))
+    except ValueError as error:
+        return str(error)
+    return "" if run.read_environment() or not (folder / "metrics.jsonl").exists() else "environment.json"
+
+
+def main() -> int:
+    """Kill, resume, compare."""
+    asked = options(__doc__)
+    draw = random.Random(asked.seed)
+    torch.set_num_threads(1)
+    trials = Trials()
+    with workplace() as place:
+        words = ["train", "--quiet", *small(place, "checkpoints.every_steps=1", "ema=0.9", epochs=12)]
+        os.waitpid(start([*words, "--out", str(place / "whole")]), 0)
+        kills, runs, leftovers = 0, 0, 0
+        wanted = 10 if asked.quick else 50
+        while kills < wanted:
+            folder = place / f"run-{runs}"
+            runs += 1
+            for attempt in range(1000):
+                again = ["--resume", str(folder)] if folder.exists() else ["--out", str(folder)]
+                pid = start(["train", "--quiet", *again] if folder.exists() else [*words, *again])
+                if kills < wanted and attempt < 10:
+                    where = kill(pid, folder, delay=draw.uniform(0.05, 0.8), in_a_write=draw.random() < 0.34)
+                    if where:
+                        kills += 1
+                        fault = broken(folder) if (folder / "config.toml").exists() else ""
+                        steps = max((p.stem for p in folder.glob("checkpoints/*.pt")), default="no step")
+                        trials.row(f"kill {kills}", f"{where}, at {steps} {fault}", ok=not fault)
+                        continue
+                    break
+                os.waitpid(pid, 0)
+                break
+            same = outcome(folder) == outcome(place / "whole")
+            leftovers = len(partials(folder))
+            trials.row(f"outcome of {folder.name}", f"same as left alone: {same}; leftovers: {leftovers}", ok=same)
+    return trials.exit_code()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""States that released versions have saved load, and go on to the answers that they went on to there.
+
+``python packages/conformal-core/tests/test_upgrades.py`` freezes what this version saves, as a part of its release.
+"""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conformal_core
+from conformal_core import (
+    ACI,
+    APS,
+    LAC,
+    SAOCP,
+    AbsoluteResidual,
+    CalibrationBuffer,
+    ClusteredClassifier,
+    ConformalPID,
+    Constant,
+    DecayingStep,
+    DtACI,
+    Exponential,
+    Fixed,
+    History,
+    Mahalanobis,
+    MondrianClassifier,
+    NearestNeighbours,
+    NoveltyGate,
+    OnlineClassifier,
+    OnlineRegressor,
+    Reservoir,
+    SplitClassifier,
+    SplitRegressor,
+    Window,
+)
+
+SCORES = np.random.default_rng(0).uniform(size=60)
+PROBABILITIES = np.random.default_rng(1).dirichlet(np.ones(4), 80)
+LABELS = np.random.default_rng(2).integers(0, 4, 80)
+VALUES = np.random.default_rng(3).normal(size=80)
+
+
+GOLDEN = Path(__file__).with_name("golden")
+LEVELS = {
+    "ACI": lambda: ACI(alpha=0.1, gamma=0.05),
+    "Constant": lambda: Constant(0.1),
+    "ConformalPID": lambda: ConformalPID(alpha=0.1),
+    "DecayingStep": lambda: DecayingStep(alpha=0.1),
+    "DtACI": lambda: DtACI(alpha=0.1, gammas=(0.01, 0.1), window=20),
+    "SAOCP": lambda: SAOCP(alpha=0.1),
+}
+MEMORIES = {
+    "Exponential": lambda: Exponential(0.9),
+    "Fixed": Fixed,
+    "History": History,
+    "Reservoir": lambda: Reservoir(10, seed=1),
+    "Window": lambda: Window(10),
+}
+CLASSIFIERS = {
+    "ClusteredClassifier": lambda: ClusteredClassifier(LAC(), alpha=0.3, clusters=2),
+    "MondrianClassifier": lambda: MondrianClassifier(LAC(), alpha=0.3),
+    "OnlineClassifier": lambda: OnlineClassifier(APS(), memory=Window(20), level=ACI(alpha=0.1)),
+    "SplitClassifier": lambda: SplitClassifier(LAC(), alpha=0.1),
+}
+REGRESSORS = {
+    "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.9)),
+    "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
+}
+BUFFERS = {"CalibrationBuffer": lambda: CalibrationBuffer(20)}
+FEATURES = np.random.default_rng(4).normal(size=(80, 3))
+NOVELTY = {
+    "Mahalanobis": Mahalanobis,
+    "NearestNeighbours": lambda: NearestNeighbours(k=3),
+    "NoveltyGate": lambda: NoveltyGate(NearestNeighbours(k=3), alpha=0.1),
+}
+MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY
+
+
+def feed(name, made):
+    if name in LEVELS:
+        thresholds(made, SCORES[:30])
+    elif name in MEMORIES:
+        made.extend(SCORES[:30])
+    elif name in CLASSIFIERS:
+        made.calibrate(PROBABILITIES[:60], LABELS[:60])
+    elif name in REGRESSORS:
+        made.calibrate(VALUES[:60], VALUES[1:61])
+    elif name in NOVELTY:
+        score = made.score if name == "NoveltyGate" else made
+        score.update(FEATURES[:30])
+        if score is not made:
+            made.calibrate(FEATURES[30:60])
+    else:
+        made.overwrite(np.arange(20), SCORES[:20])
+        made.advance()
+        made.overwrite(np.arange(5), SCORES[20:25])
+
+
+def answers(name, made):
+    """What it says, and where it can learn, what it says after it has learned more."""
+    if name in LEVELS:
+        return thresholds(made, SCORES[30:])
+    if name in MEMORIES:
+        before = [float(made.quantile(Fraction(1, n))) for n in (3, 5)]
+        made.extend(SCORES[30:])
+        return [*before, *(float(made.quantile(Fraction(1, n))) for n in (3, 5))]
+    if name in NOVELTY:
+        return [float(value) for value in (made.weights if name == "NoveltyGate" else made)(2 * FEATURES[60:])]
+    if name in BUFFERS:
+        return [float(made.quantile(alpha=0.1)), *map(float, made.scores), *map(float, made.ages)]
+    inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))
+    said = [np.asarray(made.predict(inputs[:5]), dtype=float)]
+    if hasattr(made, "update"):
+        for row in range(60, 80):
+            made.update(inputs[row : row + 1], labels[row : row + 1])
+        said.append(np.asarray(made.predict(inputs[:5]), dtype=float))
+    return np.concatenate(said).ravel().tolist()
+
+
+def thresholds(level, scores):
+    past, seen = Fixed(), []
+    past.extend(SCORES)
+    for score in scores:
+        seen.append(float(level.threshold(past)))
+        level.update(float(score), seen[-1], past)
+    return seen
+
+
+def plain(value):
+    if isinstance(value, np.ndarray):
+        return {"dtype": str(value.dtype), "values": value.tolist()}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def arrays(value):
+    if isinstance(value, dict) and value.keys() == {"dtype", "values"}:
+        return np.array(value["values"], dtype=value["dtype"])
+    if isinstance(value, dict):
+        return {key: arrays(item) for key, item in value.items()}
+    return [arrays(item) for item in value] if isinstance(value, list) else value
+
+
+def freeze():
+    frozen = {}
+    for name, make in MADE.items():
+        made = make()
+        feed(name, made)
+        frozen[name] = {"state": plain(made.state_dict()), "answers": answers(name, made)}
+    GOLDEN.mkdir(exist_ok=True)
+    text = json.dumps(frozen, indent=None, sort_keys=True)
+    (GOLDEN / f"{conformal_core.__version__}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def states():
+    for file in sorted(GOLDEN.glob("*.json")):
+        for name, frozen in json.loads(file.read_text(encoding="utf-8")).items():
+            yield pytest.param(name, frozen, id=f"{file.stem}-{name}")
+
+
+def test_every_class_with_a_state_is_frozen():
+    stateful = {name for name in conformal_core.__all__ if hasattr(getattr(conformal_core, name), "state_dict")}
+    assert stateful == set(MADE)
+
+
+@pytest.mark.parametrize(("name", "frozen"), list(states()))
+def test_a_state_of_a_released_version_goes_on_as_it_did_there(name, frozen):
+    fresh = MADE[name]()
+    fresh.load_state_dict(arrays(frozen["state"]))
+    np.testing.assert_allclose(answers(name, fresh), frozen["answers"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_state_of_a_newer_version_is_refused_and_changes_nothing(name):
+    made, fresh = MADE[name](), MADE[name]()
+    feed(name, made)
+    newer = made.state_dict() | {"version": 2}
+    with pytest.raises(ValueError, match=rf"state of {name} must have version 1, got 2: a newer release .* install"):
+        fresh.load_state_dict(newer)
+    fresh.load_state_dict(made.state_dict())
+    assert answers(name, fresh) == answers(name, made)
+
+
+if __name__ == "__main__":
+    freeze()

@@ -1,0 +1,45 @@
+"""One writer a folder, for as long as its process lives."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cpsc_train.errors import UserError, reason
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
+TAKEN = (errno.EACCES, errno.EAGAIN)
+FILE = ".lock"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into `folder`; a kill lets go, and no worker holds on.
+
+    Raises
+    ------
+    UserError
+        If another process writes into it, or nobody can.
+    """
+    path = folder / FILE
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in TAKEN:
+                raise UserError(
+                    f"{folder}: another process is training in it: wait for its end, or choose another --out"
+                ) from None
+            # Some network file systems have no locks; a run is worth more than a guard.
+        yield

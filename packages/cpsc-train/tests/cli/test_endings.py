@@ -1,0 +1,134 @@
+"""How commands end when they are told to, when nobody reads them, and when the machine refuses."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cpsc_train import interrupts
+from cpsc_train.cli import main
+from cpsc_train.cli.output import Output
+from cpsc_train.errors import UserError
+
+COMMAND = [sys.executable, "-m", "cpsc_train"]
+
+
+def start(*words, **how):
+    # A job in the background of a shell ignores the signal, and so would a process of a test that runs in one.
+    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)],
+        stdout=how.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=default,  # noqa: PLW1509  # no threads before it
+    )
+
+
+def wait_for(path, pattern):
+    deadline = time.monotonic() + 120
+    while not list(path.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return next(iter(path.glob(pattern)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["recipe", "show", "handwritten"]],
+)
+def test_nobody_reads_a_command(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(*words, stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (141, "")
+
+
+def test_a_run_that_nobody_reads_can_go_on(tmp_path, quick, monkeypatch, cpsc):
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "print", lambda self, *_, **__: self.on_broken_pipe())
+        assert main(["train", "--out", str(tmp_path / "run"), *map(str, quick)]) == 141
+    assert '"interrupted"' in (tmp_path / "run/environment.json").read_text()
+    assert cpsc("train", "--resume", tmp_path / "run").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["recipe", "list"]])
+def test_output_that_is_full_is_the_users_to_mend(words):
+    with Path("/dev/full").open("wb") as full:
+        process = start(*words, stdout=full)
+        _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (2, "cpsc: error: output: No space left on device\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EROFS, 2), (errno.ENOSPC, 2), (errno.ENOENT, 1)])
+def test_what_the_machine_refuses_is_no_fault_of_ours(cpsc, monkeypatch, tmp_path, number, code):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "somewhere")
+
+    monkeypatch.setattr("cpsc_train.training.train", refuse)
+    found = cpsc("train", "--out", tmp_path / "run")
+    assert found.code == code
+    assert (f"cpsc: error: somewhere: {os.strerror(number)}\n" in found.err) == (code == 2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_command_with_runs_of_its_own_ends_them(tmp_path, quick, cpsc, number, code, times):
+    """Told alone, as `kill` does; what it has started ends too, and the command goes on later."""
+    words = ["train", "--seeds", "0..1", "--out", tmp_path / "seeds", *quick]
+    process = start(*words, "--set", "epochs=100000")
+    log = wait_for(tmp_path / "seeds", "*/seed-0/metrics.jsonl")
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split() or _children(process.pid)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.1)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "cpsc: interrupted\n")
+    assert not Path(f"/proc/{child}").exists()
+    assert '"interrupted"' in (log.parent / "environment.json").read_text()
+
+
+def _children(pid):
+    return [one for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+
+
+def test_a_signal_while_it_starts_has_the_same_code():
+    process = start("recipe", "list", stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    caught = f"/proc/{process.pid}/status"
+    while time.monotonic() < deadline:  # until it listens to SIGTERM
+        mask = next(line for line in Path(caught).read_text().splitlines() if line.startswith("SigCgt"))
+        if int(mask.split()[1], 16) & 1 << (signal.SIGTERM - 1):
+            break
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[gloo] Connection closed"), UserError("a process died")])
+def test_what_becomes_of_an_interrupt_is_an_interrupt(cpsc, monkeypatch, tmp_path, error):
+    def confused(*_, **__):
+        raise error
+
+    monkeypatch.setattr("cpsc_train.training.train", confused)
+    monkeypatch.setattr(interrupts, "_first", [(signal.SIGTERM, time.monotonic())])
+    found = cpsc("train", "--out", tmp_path / "run")
+    assert (found.code, found.err) == (143, "cpsc: interrupted\n")
+
+
+def test_an_interrupt_that_was_swallowed_is_found_at_the_next_step(cpsc, monkeypatch, tmp_path, quick):
+    """As where it comes inside a callback before a fork, in which nothing can be raised."""
+    monkeypatch.setattr(interrupts, "_first", [(signal.SIGTERM, time.monotonic())])
+    found = cpsc("train", "--out", tmp_path / "run", *quick)
+    assert (found.code, found.err) == (143, "cpsc: interrupted\n")
+    assert '"interrupted"' in (tmp_path / "run/environment.json").read_text()
+    assert not (tmp_path / "run/metrics.jsonl").exists()

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_train.data import Noise
-from cpsc_train.errors import Terminated, UserError
+from cpsc_train.errors import Terminated, UserError, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.observer import Observer
@@ -204,8 +204,14 @@ class _Progress:
         state = self._checkpoints.newest(torch.device("cpu"))
         if state is not None:
             self._trainer.load_state_dict(state)
-            self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
-            self.selected, self.seconds = state["selected"], state["seconds"]
+            try:
+                self._best = None if state["best"] is None else (float(state["best"][0]), float(state["best"][1]))
+                self.selected, self.seconds = dict(state["selected"]), float(state["seconds"])
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"the checkpoint does not say how far the run was ({reason(error)}): remove it to go on from the "
+                    "one before it"
+                ) from None
         if self._process.first:
             self._folder.forget_after(self._trainer.epoch)
 
@@ -261,20 +267,24 @@ def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
     UserError
         If they do not fit the model of the configuration.
     """
-    state, config = checkpoint.load(folder.checkpoint, setup.device), setup.config
+    state, config = checkpoint.load_kept(folder.checkpoint, setup.device), setup.config
     model, method = setup.objective.model, setup.objective.method
     gate = config.gate.build(tuple(setup.dataset.modalities), config.feature_dim, len(setup.dataset.classes))
     fitted = None if refit else state.get("gate")
+    heads = {*setup.dataset.modalities, FUSED}
+    if state["qhat"] is not None and not heads <= set(state["qhat"]):
+        raise UserError(
+            f"the checkpoint does not fit the configuration: it has no quantile of {min(heads - set(state['qhat']))}"
+        )
     try:
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
         if gate is not None and fitted is not None:
             gate.load_state_dict(fitted)
         evaluator = Evaluator(setup, setup.objective, state["qhat"])
-    except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
-        ) from None
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[-1].strip()
+        raise UserError(f"the checkpoint does not fit the configuration: {told}") from None
     if gate is not None and fitted is None:
         training, calibration = (evaluator.examined(part) for part in ("train", "calibration"))
         gate.fit(_tensors(training.features), torch.from_numpy(training.labels), _tensors(calibration.features))
@@ -344,9 +354,9 @@ def _explained(config: RunConfig) -> Iterator[None]:
 
 def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:
     half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
-    reason = next(iter(str(error).splitlines()), "")[:120]
+    told = next(iter(str(error).splitlines()), "")[:120]
     return UserError(
-        f"out of memory with batch_size = {config.batch_size} ({reason}): try --set batch_size={half} --set "
+        f"out of memory with batch_size = {config.batch_size} ({told}): try --set batch_size={half} --set "
         f"optimizer.accumulate={accumulate}, which makes the same step"
     )
 

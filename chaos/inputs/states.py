@@ -30,6 +30,7 @@ MEMORIES = {
     "Reservoir": lambda: cc.Reservoir(10),
     "Exponential": lambda: cc.Exponential(0.9),
     "Fixed": cc.Fixed,
+    "Sketch": lambda: cc.Sketch(4),
 }
 PREDICTORS = {
     **{name: lambda made=made: cc.OnlineClassifier(cc.LAC(), level=made()) for name, made in LEVELS.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -90,10 +91,10 @@ class Cache:
         try:
             file, start, shape, kind = self._index[modality][sample]
             held = _mapped(str(self._folder / file))
+            if not re.fullmatch(r"[<>|=]?[biuf]\d{1,2}", kind) or start < 0:
+                raise ValueError("not numbers")  # noqa: TRY301
             dtype = np.dtype(kind)
             size = math.prod(shape) * dtype.itemsize
-            if dtype.kind not in "biuf" or start < 0:
-                raise TypeError("not numbers")  # noqa: TRY301
             return held[start : start + size].view(dtype).reshape(shape)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, UserError):

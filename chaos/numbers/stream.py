@@ -48,10 +48,10 @@ def of_history(seen: np.ndarray) -> float:
 
 
 MEMORIES: dict[str, tuple[Callable[[], Any], Callable[[np.ndarray], float], float]] = {
-    # What memory may grow by, in MiB: nothing, but for the list of all scores, which says 40 bytes each.
+    # What memory may grow by, in MiB: the allocator moves by a few, a sketch by its logarithm, a list of all by 40 bytes each.
     "Window(1000)": (lambda: cc.Window(KEPT), of_window, 8),
     "Exponential(0.99)": (lambda: cc.Exponential(DECAY), of_exponential, 8),
-    "Sketch": (cc.Sketch, of_history, 16),
+    "Sketch": (cc.Sketch, of_history, 48),
     "History": (cc.History, of_history, math.inf),
 }
 

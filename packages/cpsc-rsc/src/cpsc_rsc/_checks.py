@@ -74,15 +74,15 @@ def check_per_component(name: str, value: Tensor, shape: tuple[int, ...] | None 
         raise ValueError(f"{name} must have shape {shape or '(B, n)'}, got {tuple(value.shape)}")
 
 
-def check_selected(selected: Tensor, batch: int, components: int) -> None:
-    """Refuse anything but integers (B, K) and, on the host, those that are no component."""
+def check_selected(selected: Tensor, batch: int, components: int, *, check: bool | None) -> None:
+    """Refuse anything but integers (B, K) and, where values are looked at, those that are no component."""
     if not isinstance(selected, Tensor):
         raise TypeError(f"selected must be a tensor, got {type(selected).__name__}")
     if selected.is_floating_point() or selected.is_complex() or selected.dtype == torch.bool:
         raise TypeError(f"selected must be of an integer dtype, got {selected.dtype}")
     if selected.ndim != 2 or selected.shape[0] != batch or selected.shape[1] == 0:
         raise ValueError(f"selected must have shape ({batch}, K) with K >= 1, got {tuple(selected.shape)}")
-    if wants_value_checks(selected, None) and bool(((selected < 0) | (selected >= components)).any()):
+    if wants_value_checks(selected, check) and bool(((selected < 0) | (selected >= components)).any()):
         raise ValueError(f"selected must lie in [0, {components}), the components, got others")
 
 

@@ -160,7 +160,9 @@ def top_k(reliability: Tensor, score: Tensor, k: int) -> Tensor:
     return by_score.gather(-1, by_reliability[..., :k])
 
 
-def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None = None) -> Tensor:
+def recompose(
+    components: Tensor, selected: Tensor, reliability: Tensor | None = None, *, check: bool | None = None
+) -> Tensor:
     """Average the selected components, by their reliability if it is given.
 
     Proposition 1 of the source: for any reference v, ``‖h̃ − v‖ ≤ Σ_k w_k ‖c_k − v‖ ≤ max_k ‖c_k − v‖`` over the
@@ -172,6 +174,8 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     selected : integer Tensor, shape (B, K)
     reliability : Tensor, shape (B, n), optional
         Weights ∝ reliability; equal weights where all selected components have reliability 0, or if None.
+    check : bool, optional
+        Look at the indices.  None: only for CPU tensors outside `torch.compile`.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     Raises
     ------
     TypeError, ValueError
-        If shapes or dtypes do not fit, or, looked at on the host only, an index is no component.
+        If shapes or dtypes do not fit, or an index is no component.
 
     Examples
     --------
@@ -193,7 +197,7 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     """
     check_components("components", components)
     batch, n, _ = components.shape
-    check_selected(selected, batch, n)
+    check_selected(selected, batch, n, check=check)
     if reliability is not None:
         check_per_component("reliability", reliability, (batch, n))
     selected = selected.long()

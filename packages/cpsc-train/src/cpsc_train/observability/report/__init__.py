@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,13 +58,18 @@ def report(
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for panel in panels:
-            (folder / "figures" / f"{panel.name}.png").write_bytes(pictures[panel.name, "light"])
+            (folder / "figures" / _file_name(panel.name)).write_bytes(pictures[panel.name, "light"])
         (folder / "report.html").write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: cannot be written ({error.strerror}): choose another --out"
         ) from None
     return folder / "report.html"
+
+
+def _file_name(panel: str) -> str:
+    """Return the name of a picture's file: names of modalities are part of it, and may hold anything."""
+    return re.sub(r"[^\w.-]", "_", panel)[:200] + ".png"
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class Cache:
         try:
             file, start, shape, kind = self._index[modality][sample]
             held = _mapped(str(self._folder / file))
-            if not re.fullmatch(r"[<>|=]?[biuf]\d{1,2}", kind) or start < 0:
+            if not re.fullmatch(r"[<>|=]?[biuf]\d{1,2}", kind) or min(start, *shape) < 0:
                 raise ValueError("not numbers")  # noqa: TRY301
             dtype = np.dtype(kind)
             size = math.prod(shape) * dtype.itemsize

@@ -1,7 +1,7 @@
 """The commands on run folders and configurations in which something was bent: exit code 2 and a sentence, or done.
 
-A value somewhere in a file is exchanged for another of any kind, or bytes are damaged. No command may end in exit code 1,
-in a traceback, or not at all. About four minutes, half a minute with `--quick`.
+A value somewhere in a file is exchanged for another of any kind, or bytes are damaged. No command may end in exit code
+1, in a traceback, or not at all. About four minutes, half a minute with `--quick`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def fault(arguments: list[str]) -> str | None:
             code = cpsc(arguments)
     except SystemExit as stop:
         code = int(stop.code or 0)
-    except BaseException as error:  # noqa: BLE001  # whatever escapes is the finding
+    except BaseException as error:  # whatever escapes is the finding
         return f"escaped: {type(error).__name__}: {error}"
     said = err.getvalue()
     if code not in (0, 2) or "Traceback" in said:

@@ -36,10 +36,41 @@ from cpsc_train.recipes import recipe
 from cpsc_train.training import RunConfig, checkpoint
 
 TOKENS = [
-    b"", b"\0", b"\n", b"\r\n", b",", b"\t", b"=", b".", b"../", b"/etc/passwd", b"-1", b"0", b"1e999", b"nan", b"inf", b"null",
-    b"true", b"{}", b"[]", b'""', b"\xff\xfe", b"\xef\xbb\xbf", b"9" * 30, b"[" * 2000, b"a" * 300, b"\xf0\x9f\x92\xa5",
-    b"name", b"import", b"1979-05-27T07:32:00Z", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"%s", b"'''", b"#",
-]  # fmt: skip
+    b"",
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b",",
+    b"\t",
+    b"=",
+    b".",
+    b"../",
+    b"/etc/passwd",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"nan",
+    b"inf",
+    b"null",
+    b"true",
+    b"{}",
+    b"[]",
+    b'""',
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"9" * 30,
+    b"[" * 2000,
+    b"a" * 300,
+    b"\xf0\x9f\x92\xa5",
+    b"name",
+    b"import",
+    b"1979-05-27T07:32:00Z",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\xff",
+    b"%s",
+    b"'''",
+    b"#",
+]
 
 
 def damaged(rng: np.random.Generator, whole: bytes, other: bytes) -> bytes:
@@ -119,7 +150,7 @@ def make_run(folder: Path) -> Path:
         str(run),
         "--quiet",
     ]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  # our own command
+    subprocess.run(command, check=True, capture_output=True)  # our own command
     return run
 
 
@@ -181,9 +212,17 @@ def targets(folder: Path, run: Path) -> dict[str, Target]:
     held = RunFolder(damaged_run)
     return {
         "lists of files": Target(lists, read_lines, 550_000),
-        "skip lists": Target([b"# x\na\tmissing\nlist.csv:3\tbad line\n"], in_file(folder / "skip", lambda: read_skip_list(folder / "skip")), 100_000),
+        "skip lists": Target(
+            [b"# x\na\tmissing\nlist.csv:3\tbad line\n"],
+            in_file(folder / "skip", lambda: read_skip_list(folder / "skip")),
+            100_000,
+        ),
         "noise": Target([b"pix:gaussian:0.25,0.5,1", b"fou:salt-pepper:1"], lambda b: Noise.sweep(text(b)), 100_000),
-        "--set": Target([b"optimizer.lr=0.01", b"method.name=joint", b"data.modalities=['pix', 'fou']"], lambda b: RunConfig.from_plain(apply_overrides(base.to_plain(), [text(b)])), 60_000),
+        "--set": Target(
+            [b"optimizer.lr=0.01", b"method.name=joint", b"data.modalities=['pix', 'fou']"],
+            lambda b: RunConfig.from_plain(apply_overrides(base.to_plain(), [text(b)])),
+            60_000,
+        ),
         "TOML": Target([config], in_file(folder / "c.toml", lambda: read_toml(folder / "c.toml")), 60_000),
         "config.toml": of_run("config.toml", lambda: RunConfig.from_plain(held.read_config()), 60_000),
         "splits.json": of_run("splits.json", lambda: Splits.load(damaged_run / "splits.json", dataset), 12_000),
@@ -193,8 +232,12 @@ def targets(folder: Path, run: Path) -> dict[str, Target]:
         "predictions.npz": of_run("predictions.npz", lambda: read_runs([damaged_run]), 3_000),
         "checkpoint.pt": of_run("checkpoint.pt", lambda: checkpoint.load(held.checkpoint, torch.device("cpu")), 6_000),
         "index of a cache": Target([entry], in_file(cache / "m-00000.json", read_cache), 60_000),
-        "index of packed files": Target([b'{"version": 1, "refs": {"a/b.wav": ["000.tar", 0, 100], "c": ["000.tar", 100, 7]}}'], in_file(packed / "index.json", read_packed), 12_000),
-    }  # fmt: skip
+        "index of packed files": Target(
+            [b'{"version": 1, "refs": {"a/b.wav": ["000.tar", 0, 100], "c": ["000.tar", 100, 7]}}'],
+            in_file(packed / "index.json", read_packed),
+            12_000,
+        ),
+    }
 
 
 def attack(target: Target, rng: np.random.Generator, count: int) -> list[str]:
@@ -209,7 +252,7 @@ def attack(target: Target, rng: np.random.Generator, count: int) -> list[str]:
         except UserError as error:
             if "\n" in str(error) or not str(error):
                 found.setdefault("message", f"not one line: {str(error)!r}")
-        except Exception as error:  # noqa: BLE001  # whatever else escapes is the finding
+        except Exception as error:  # whatever else escapes is the finding
             where = traceback.extract_tb(error.__traceback__)[-1]
             key = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
             found.setdefault(key, f"{key}: {str(error)[:100]!r} for {held[:80]!r}")

@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/conformal-core/tests"))
 
 import _draws as d
-import reference
 from arrays import described, judge, valid_labels
 
 import cpsc_gsc
 import cpsc_rsc
+import reference
 
 Case = tuple[str, Callable[[], Any], np.ndarray | None, float]
 LOOSE = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
@@ -175,7 +175,7 @@ def a_module(draw: Any) -> Case:
         else None
     )
     # A module has parameters of one dtype; torch itself says so for a feature of another.
-    if h.floating and h.dtype != "float32" or not h.finite or not moderate(h):
+    if (h.floating and h.dtype != "float32") or not h.finite or not moderate(h):
         rsc, head = rsc.to(h.array.dtype) if h.floating else rsc, head.to(h.array.dtype) if h.floating else head
         finite = h.finite and (np.abs(h.held) < 1e3).all()
         want = np.zeros((b, width)) if finite and h.held.shape == (b, width) and valid_labels(labels, classes) else None
@@ -227,9 +227,12 @@ def a_loss(draw: Any) -> Case:
             entropy = -np.log(softmax(logits.held)[np.arange(b), labels.held.astype(int)])
             total += ((a * rho + 0.6) * entropy).mean()
         want, off = np.asarray(total), 1e-3 * (1 + abs(total))
-    call = lambda: cpsc_gsc.gsc_loss(
-        {"a": one.array, "b": two.array}, labels.array, fused_logits=fused.array, qhat=qhat, a=a
-    )  # noqa: E731
+
+    def call() -> torch.Tensor:
+        return cpsc_gsc.gsc_loss(
+            {"a": one.array, "b": two.array}, labels.array, fused_logits=fused.array, qhat=qhat, a=a
+        )
+
     return "unimodal_logits labels fused_logits qhat a scores probs", call, want, off
 
 
@@ -268,7 +271,7 @@ def main() -> int:
         try:
             seed(options.seed)(limits(given(strategy)(run)))()
             verdict = "ok"
-        except Exception as error:  # noqa: BLE001  # whatever escapes a public function is the finding
+        except Exception as error:  # whatever escapes a public function is the finding
             failed += 1
             verdict = "FAILED " + "; ".join(described(one) for one in getattr(error, "exceptions", [error]))
         print(f"{name:<24}{tried:>8}  {verdict}", flush=True)

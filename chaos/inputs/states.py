@@ -43,11 +43,42 @@ PREDICTORS = {
     "ClusteredClassifier": lambda: cc.ClusteredClassifier(cc.LAC(), alpha=0.3),
 }
 JUNK: list[Any] = [
-    None, True, -1, 0, 3, 10**400, 0.5, float("nan"), float("inf"), -0.0, "", "x", "1/0", "0.1", b"x", [], {}, (), object(),
-    np.asarray([np.nan]), np.asarray([np.inf, 0.1]), np.asarray([[0.1, 0.2]]), np.asarray([0.9, 0.1, 0.5]), np.asarray(["a"]),
-    np.asarray(0.3), np.zeros(0), np.zeros((0, 5)), np.asarray([0.1, 0.2, 0.3], dtype=np.complex64), np.full((2, 5), np.nan),
-    np.asarray([None]), np.zeros(3, dtype=np.int8), np.arange(10.0)[::-1], np.full(8, -1.0), [{}], [1, 2, 3],
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    3,
+    10**400,
+    0.5,
+    float("nan"),
+    float("inf"),
+    -0.0,
+    "",
+    "x",
+    "1/0",
+    "0.1",
+    b"x",
+    [],
+    {},
+    (),
+    object(),
+    np.asarray([np.nan]),
+    np.asarray([np.inf, 0.1]),
+    np.asarray([[0.1, 0.2]]),
+    np.asarray([0.9, 0.1, 0.5]),
+    np.asarray(["a"]),
+    np.asarray(0.3),
+    np.zeros(0),
+    np.zeros((0, 5)),
+    np.asarray([0.1, 0.2, 0.3], dtype=np.complex64),
+    np.full((2, 5), np.nan),
+    np.asarray([None]),
+    np.zeros(3, dtype=np.int8),
+    np.arange(10.0)[::-1],
+    np.full(8, -1.0),
+    [{}],
+    [1, 2, 3],
+]
 
 
 def places(state: dict[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -93,7 +124,7 @@ def fault(make: Any, state: dict[str, Any]) -> str | None:
         if "state" not in str(error):
             return f"names no state: {error}"
         return None if np.array_equal(predictor.predict(PROBS), before) else f"changed by a refused state: {error}"
-    except Exception as error:  # noqa: BLE001  # whatever escapes is the finding
+    except Exception as error:  # whatever escapes is the finding
         return f"{type(error).__name__}: {error}"
     try:
         sets = predictor.predict(PROBS)
@@ -103,7 +134,7 @@ def fault(make: Any, state: dict[str, Any]) -> str | None:
                 return "a threshold of NaN"
     except ValueError as error:  # such as the thresholds of other classes: as good as another model's
         return None if "calibrat" in str(error) else f"taken, then {error}"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"taken, then {type(error).__name__}: {error}"
     return None if sets.shape == PROBS.shape else f"taken, then sets of shape {sets.shape}"
 

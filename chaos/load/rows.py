@@ -1,7 +1,8 @@
 """A million small rows through the whole pipeline: training, calibration, selection, test; memory must stay flat.
 
 The command runs in a process of its own, whose memory is read from outside all the time. After the first epoch of
-each kind (warm-up, calibrated) nothing may be added. About five minutes; with `--quick` 50,000 rows.
+each kind (warm-up, calibrated) nothing may be added, but for a tenth by which peaks differ. A quarter of an hour on two
+busy cores; half a minute with `--quick`, which takes 50,000 rows.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def watch(command: list[str], run: Path) -> tuple[int, str, dict[int, float], fl
     """Run a command; return its exit code, what it said, its largest memory by number of epochs done, and seconds."""
     start, largest = time.perf_counter(), dict[int, float]()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ)  # noqa: S603
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ)
         while process.poll() is None:
             metrics = run / "metrics.jsonl"
             done = len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
@@ -78,11 +79,13 @@ def main() -> int:
         ]
         code, said, largest, seconds = watch(command, run)
     by_epoch = [largest.get(done, 0.0) for done in range(epochs)]
-    # Epoch 3 is the first of those with reliability: its tensors are new, later ones are not.
-    flat = code == 0 and max(by_epoch[3:]) <= by_epoch[2] + 16 + 0.01 * by_epoch[2]
+    # Epoch 3 is the first of those with reliability: its tensors are new, later ones are not. Peaks differ by when what
+    # validation made is given back; a leak of 100 bytes a row would show as as many MiB each epoch.
+    flat = code == 0 and max(by_epoch[3:]) <= 1.1 * by_epoch[2]
     curve = ", ".join(f"{value:.0f}" for value in by_epoch)
     print(
-        f"{'rows':<12}{rows:>9}  {'ok' if flat else 'FAILED'}  {seconds:.0f} s, MiB by epoch: {curve}; after: {largest.get(epochs, 0):.0f}"
+        f"{'rows':<12}{rows:>9}  {'ok' if flat else 'FAILED'}  {seconds:.0f} s, MiB by epoch: {curve}; after: "
+        f"{largest.get(epochs, 0):.0f}"
     )
     if code:
         print(said[-2000:])

@@ -73,7 +73,7 @@ LEVELS: dict[str, tuple[Callable[[], Any], float | None]] = {
 
 
 def split(name: str, runs: int, rng: np.random.Generator) -> tuple[str, bool]:
-    """Runs of a split predictor."""
+    """Simulate runs of a split predictor."""
     score, draw, continuous = SCORES[name]
     hits = np.empty(runs)
     kind = cc.SplitClassifier if draw is classified else cc.SplitRegressor
@@ -97,7 +97,7 @@ def split(name: str, runs: int, rng: np.random.Generator) -> tuple[str, bool]:
 
 
 def remembered(name: str, runs: int, rng: np.random.Generator) -> tuple[str, bool]:
-    """Runs of a memory at a constant level on an exchangeable stream: hits of steps 100 to 250."""
+    """Simulate runs of a memory at a constant level on an exchangeable stream: hits of steps 100 to 250."""
     level = cc.Constant(ALPHA)
     share = np.empty(runs)
     for run in range(runs):
@@ -113,7 +113,7 @@ def remembered(name: str, runs: int, rng: np.random.Generator) -> tuple[str, boo
 
 
 def leveled(name: str, runs: int, rng: np.random.Generator) -> tuple[str, bool]:
-    """Runs of a level over 500 steps of a stream in [0, 1] whose scale doubles in the middle."""
+    """Simulate runs of a level over 500 steps of a stream in [0, 1] whose scale doubles in the middle."""
     make, bound = LEVELS[name]
     steps, share = 500, np.empty(runs)
     for run in range(runs):

@@ -44,7 +44,7 @@ def train(out: Path, seed: int, workers: int) -> str:
         str(out),
     ]
     command += ["--set", "method.warmup=1", "--set", f"compute.workers={workers}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     if done.returncode:
         raise RuntimeError(done.stderr[-500:])
     return digest(out)

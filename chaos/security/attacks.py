@@ -32,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "inputs"))
 
 from commands import fault
-from files import Held, make_run
+from files import make_run
 
 from cpsc_train.data import DataConfig
 from cpsc_train.data.media.cache import Cache
@@ -73,7 +73,7 @@ def refused(read: Callable[[], object]) -> str | None:
         read()
     except UserError:
         return None
-    except Exception as error:  # noqa: BLE001  # whatever else escapes is the finding
+    except Exception as error:  # whatever else escapes is the finding
         return f"{type(error).__name__}: {error}"
     return "was read"
 
@@ -113,7 +113,7 @@ def pickles(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
         yield f"cpsc {command[0]} on a pickle in {name}", after(fault([*command, str(bent)]))
 
 
-def paths(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa: ARG001  # all attacks are called alike
+def paths(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # all attacks are called alike
     """Paths that lead out of where they should stay."""
     for name in ("../x", "/etc/passwd", "a/../../x", "a\0b", "x" * 300, "\ud800"):
         yield f"{name[:12]!r} in a list", refused(lambda name=name: inside(folder, name, "list:1"))
@@ -135,7 +135,7 @@ def paths(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa:
     )
 
 
-def sizes(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa: ARG001
+def sizes(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
     """Headers that claim a terabyte; this process may have a few gigabytes, and uses less."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -257,8 +257,8 @@ def pages(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
         shutil.rmtree(folder / "page")
 
 
-def source(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa: ARG001
-    """Calls that can run what they read."""
+def source(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
+    """Look for calls that can run what they read."""
     bad = []
     for path in sorted(ROOT.glob("packages/*/src/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -283,14 +283,14 @@ def source(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa
         yield f"{kind.__name__} says that it runs code", None if says else "does not"
 
 
-def history(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # noqa: ARG001
-    """Secrets in what was ever committed."""
+def history(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
+    """Look for secrets in what was ever committed."""
     log = subprocess.run(
         ["git", "log", "-p", "--all", "--no-color", "--text", "--", ".", ":!*.npz"],
         cwd=ROOT,
         capture_output=True,
         check=True,
-    ).stdout.decode("utf-8", "replace")  # noqa: S607  # git of the path
+    ).stdout.decode("utf-8", "replace")  # git of the path
     added = [line[1:] for line in log.splitlines() if line.startswith("+") and "re.compile" not in line]
     for name, pattern in SECRETS.items():
         found = [
@@ -319,7 +319,8 @@ def main() -> int:
             for name, said in attack(place, run):
                 failed += said is not None
                 print(
-                    f"{attack.__name__:<10}{'ok' if said is None else 'FAILED':<8}{name}{'' if said is None else ': ' + said[:300]}",
+                    f"{attack.__name__:<10}{'ok' if said is None else 'FAILED':<8}{name}"
+                    f"{'' if said is None else ': ' + said[:300]}",
                     flush=True,
                 )
     return int(failed > 0)

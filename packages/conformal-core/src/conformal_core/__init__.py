@@ -12,6 +12,7 @@ from conformal_core.memory.buffer import CalibrationBuffer
 from conformal_core.memory.fixed import Fixed
 from conformal_core.memory.history import History
 from conformal_core.memory.reservoir import Reservoir
+from conformal_core.memory.sketch import Sketch
 from conformal_core.memory.weighted import Exponential
 from conformal_core.memory.window import Window
 from conformal_core.metrics import (
@@ -65,6 +66,7 @@ __all__ = [
     "OnlineClassifier",
     "OnlineRegressor",
     "Reservoir",
+    "Sketch",
     "SplitClassifier",
     "SplitRegressor",
     "Window",

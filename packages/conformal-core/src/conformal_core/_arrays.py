@@ -61,8 +61,14 @@ def reads_values(array: Array, check: bool | None) -> bool:
 
 def _namespace(name: str, array: Array) -> Any:
     if isinstance(array, np.ndarray):
+        if type(array) is not np.ndarray and isinstance(array, (np.ma.MaskedArray, np.matrix)):
+            # The one would lose its mask on the way, the other keeps two axes whatever is done to it.
+            raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
         return _numpy()
     if is_torch(array):
+        torch = sys.modules["torch"]
+        if array.layout is not torch.strided or array.is_nested:
+            raise TypeError(f"{name} must be a dense tensor, got {'nested' if array.is_nested else array.layout}")
         import array_api_compat.torch as torch_compat  # noqa: PLC0415  (only once torch is there)
 
         return torch_compat

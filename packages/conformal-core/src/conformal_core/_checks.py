@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, reads_values
+from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 
 Array = Any
 
@@ -22,7 +22,8 @@ _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 def is_floating(name: str, array: Array, xp: Any) -> None:
     """Refuse an array that does not hold real floating-point numbers."""
-    if not xp.isdtype(array.dtype, "real floating"):
+    # Numbers of one byte exist in torch for products of matrices alone.
+    if not xp.isdtype(array.dtype, "real floating") or (is_torch(array) and array.dtype.itemsize < 2):
         raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}")
 
 
@@ -108,16 +109,35 @@ def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) ->
         xp = array_namespace(values=values)
         labels = xp.asarray(int(labels), dtype=xp.int64, device=device(values))
     xp = array_namespace(values=values, labels=labels)
-    if not xp.isdtype(labels.dtype, "integral"):
-        raise TypeError(f"labels must hold integers, got {labels.dtype}")
+    is_integer("labels", labels, xp)
+    labels = xp.astype(labels, xp.int64, copy=False)  # first: not every library compares what is narrower, or unsigned
     if reads_values(labels, check):
         are_labels(labels, values.shape[-1], xp)
     rows = tuple(values.shape[:-1])
     try:
-        labels = xp.broadcast_to(labels, rows)
+        return xp.broadcast_to(labels, rows)
     except (ValueError, RuntimeError):
         raise ValueError(f"labels must broadcast to shape {rows}, got {tuple(labels.shape)}") from None
-    return xp.astype(labels, xp.int64, copy=False)
+
+
+def threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
+    """Return a threshold as an array of ``like``'s kind; refuse NaN, and what does not broadcast to ``shape``."""
+    xp = array_namespace(like=like)
+    if isinstance(qhat, (int, float)):
+        if math.isnan(qhat):  # a number of the host: to look at it costs nothing
+            raise ValueError("qhat must not be NaN, got nan")
+        return xp.asarray(float(qhat), dtype=like.dtype, device=device(like))
+    array_namespace(like=like, qhat=qhat)
+    is_floating("qhat", qhat, xp)
+    if not _broadcasts(tuple(qhat.shape), shape):
+        raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
+    if reads_values(qhat, check):
+        is_not_nan("qhat", qhat, xp)
+    return qhat
+
+
+def _broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    return len(inner) <= len(outer) and all(a in (1, b) for a, b in zip(reversed(inner), reversed(outer), strict=False))
 
 
 def uniform_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
@@ -143,6 +163,18 @@ def are_labels(labels: Array, classes: int, xp: Any) -> None:
     if bool(xp.any(bad)):
         index = first_index(bad, xp)
         raise ValueError(f"labels must lie in 0..{classes - 1}, got {int(labels[index])} at row {_show(index)}")
+
+
+def is_number(name: str, value: object) -> None:
+    """Refuse what is no real number of the host."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def is_finite_number(name: str, value: float) -> None:
+    """Refuse NaN and infinity in a number of the host."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
 
 
 def is_integer(name: str, array: Array, xp: Any) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, to_host
-from conformal_core._checks import is_count, is_integer, labels_of_rows
+from conformal_core._checks import is_count, is_integer, is_number, labels_of_rows
 from conformal_core.sets import set_size
 
 Array = Any
+
+_MOST_GROUPS = 1 << 24  # four arrays of this length are made, whatever the number of rows
 
 
 class Coverage(NamedTuple):
@@ -79,7 +81,8 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
     array([0.5, 1. ])
     """
     hits = _hits(sets, labels)
-    return _by_group(hits, to_host(labels), sets.shape[-1], confidence)
+    ids = np.broadcast_to(to_host(labels), hits.shape).astype(np.int64, copy=False)
+    return _by_group(hits, ids, sets.shape[-1], confidence)
 
 
 def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -113,11 +116,13 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
     hits = _hits(sets, labels)
     xp = array_namespace(groups=groups)
     is_integer("groups", groups, xp)
-    ids = to_host(groups)
+    ids = to_host(groups).astype(np.int64, copy=False)
     if ids.shape != hits.shape:
         raise ValueError(f"groups must have the shape {hits.shape} of the labels, got {ids.shape}")
     if len(ids) and ids.min() < 0:
         raise ValueError(f"groups must be at least 0, got {ids.min()}")
+    if len(ids) and ids.max() >= _MOST_GROUPS:
+        raise ValueError(f"groups must be numbered 0..G-1 with G at most {_MOST_GROUPS}, got {ids.max()}")
     return _by_group(hits, ids, int(ids.max()) + 1 if len(ids) else 0, confidence)
 
 
@@ -183,6 +188,7 @@ def _hits(sets: Array, labels: Array) -> NDArray[np.bool_]:
 
 
 def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:
+    is_number("confidence", confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     rows = np.bincount(ids, minlength=count)

@@ -20,6 +20,7 @@ Alpha = float | Decimal | Fraction
 # Torch selects by one block of threads a row there: on an H100 a row of 10⁴ takes .055 ms and sorting it .081, one of
 # 10⁶ takes 5.2 and .12, one of 10⁸ 729 and 5.0.
 _SORTED_ON_A_DEVICE = 20_000
+_HUGE = 2.0**500  # weights up to here can be added and multiplied by a level without an overflow
 
 
 def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
@@ -68,8 +69,12 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     is_floating("scores", scores, xp)
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got a scalar")
+    if isinstance(alpha, np.ndarray) and alpha.ndim == 0:
+        alpha = alpha[()]
     if isinstance(alpha, (Sequence, np.ndarray)):
         levels = [miscoverage(level) for level in alpha]
+        if not levels:
+            raise ValueError("alpha must hold at least one level, got none")
         return xp.stack([conformal_quantile(scores, alpha=level, check=check) for level in levels])
     n = scores.shape[-1]
     k = quantile_rank(n, alpha)
@@ -165,9 +170,13 @@ def weighted_conformal_quantile(
         raise ValueError(f"weights must broadcast to shape {tuple(scores.shape)}, got {tuple(weights.shape)}") from None
     order = xp.argsort(scores, axis=-1, stable=True)
     ordered = xp.take_along_axis(scores, order, axis=-1)
+    # A power of two, which rounds nothing, keeps the sums of the largest weights finite.
+    largest = xp.maximum(_largest(weights, xp), _largest(test_weights, xp))
+    scale = xp.where(largest > _HUGE, xp.asarray(1 / _HUGE, **where), xp.asarray(1.0, **where))
+    weights, test_weights = weights * scale, xp.astype(test_weights, xp.float64) * scale
     # The level is multiplied out, Σ · den ≥ (den − num) · total, so that whole weights are compared exactly.
     mass = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
-    total = xp.sum(weights, axis=-1) + xp.astype(test_weights, xp.float64)
+    total = xp.sum(weights, axis=-1) + test_weights
     wanted = total * float(level.denominator - level.numerator)
     mass = mass * float(level.denominator)
     if scores.ndim == 1:
@@ -177,6 +186,14 @@ def weighted_conformal_quantile(
     below = xp.sum(xp.astype(mass < wanted[..., None], xp.int64), axis=-1, keepdims=True)
     endless = xp.full((*ordered.shape[:-1], 1), math.inf, dtype=scores.dtype, device=device(scores))
     return xp.take_along_axis(xp.concat([ordered, endless], axis=-1), below, axis=-1)[..., 0]
+
+
+def _largest(weights: Array, xp: Any) -> Array:
+    return (
+        xp.max(xp.astype(weights, xp.float64))
+        if math.prod(weights.shape)
+        else xp.zeros((), dtype=xp.float64, device=device(weights))
+    )
 
 
 def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 from conformal_core._arrays import array_namespace, contiguous, device, reads_values
-from conformal_core._checks import has_classes, is_finite, is_floating, is_not_nan, labels_of_rows, uniform_draws
+from conformal_core._checks import has_classes, is_finite, is_floating, labels_of_rows, threshold, uniform_draws
 
 Array = Any
 
@@ -33,9 +33,9 @@ def prediction_set(
     Raises
     ------
     TypeError
-        If ``scores`` is not an array of real floating-point numbers, or ``qhat`` comes from another library.
+        If ``scores`` or ``qhat`` does not hold real floating-point numbers, or they come from different libraries.
     ValueError
-        If ``scores`` has no class axis or holds NaN or ±∞, or ``qhat`` is NaN.
+        If ``scores`` has no class axis or holds NaN or ±∞, or ``qhat`` is NaN or does not broadcast.
 
     Notes
     -----
@@ -68,6 +68,8 @@ def set_size(sets: Array, /) -> Array:
     ------
     TypeError
         If ``sets`` is not an array of booleans.
+    ValueError
+        If ``sets`` has no axis.
 
     Examples
     --------
@@ -78,6 +80,8 @@ def set_size(sets: Array, /) -> Array:
     xp = array_namespace(sets=sets)
     if not xp.isdtype(sets.dtype, "bool"):
         raise TypeError(f"sets must hold booleans, got {sets.dtype}")
+    if sets.ndim == 0:
+        raise ValueError("sets must have shape (..., K), got a scalar")
     return xp.sum(xp.astype(sets, xp.int64), axis=-1)
 
 
@@ -222,14 +226,17 @@ def p_values(
 def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, check: bool | None) -> Array:
     """p-values against calibration scores that are sorted already."""
     xp = array_namespace(ordered=ordered, scores=scores)
+    if ordered.dtype != scores.dtype:  # some libraries search in the narrower of the two, where others become equal
+        wider = xp.result_type(ordered.dtype, scores.dtype)
+        ordered, scores = xp.astype(ordered, wider), xp.astype(scores, wider)
     n, scores = ordered.shape[0], contiguous(scores)
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
     total = xp.asarray(float(n + 1), dtype=xp.float64, device=device(scores))
-    at_least = n - xp.searchsorted(ordered, scores, side="left")
+    at_least = xp.asarray(n - xp.searchsorted(ordered, scores, side="left"))  # numpy makes a scalar of a 0-d array
     if u is None:
         return xp.astype(at_least + 1, xp.float64) / total
-    above = n - xp.searchsorted(ordered, scores, side="right")
+    above = xp.asarray(n - xp.searchsorted(ordered, scores, side="right"))
     return smoothed(xp.astype(above, xp.float64), xp.astype(at_least, xp.float64), u, total, check=check)
 
 
@@ -242,13 +249,7 @@ def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None
     xp = array_namespace(scores=scores)
     is_floating("scores", scores, xp)
     has_classes("scores", scores)
-    if isinstance(qhat, (int, float)):
-        qhat = xp.asarray(qhat, dtype=scores.dtype, device=device(scores))
-    else:
-        array_namespace(scores=scores, qhat=qhat)
-        # One precision for both sides, that of the scores: a boundary point is then inside in either.
-        qhat = xp.astype(qhat, scores.dtype, copy=False)
     if reads_values(scores, check):
         is_finite("scores", scores, xp)
-        is_not_nan("qhat", qhat, xp)
-    return xp, qhat
+    # One precision for both sides, that of the scores: a boundary point is then inside in either.
+    return xp, xp.astype(threshold(qhat, tuple(scores.shape[:-1]), scores, check=check), scores.dtype, copy=False)

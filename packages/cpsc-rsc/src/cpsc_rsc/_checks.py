@@ -54,23 +54,43 @@ def check_callable(name: str, value: object) -> None:
 
 def check_feature(name: str, value: Tensor, dim: int | None = None) -> None:
     """Refuse anything but a floating tensor (B, d)."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must be of a floating dtype, got {value.dtype}")
+    _check_floating(name, value)
     if value.ndim != 2 or dim not in {None, value.shape[1]}:
         raise ValueError(f"{name} must have shape (B, {dim or 'd'}), got {tuple(value.shape)}")
 
 
-def check_components(name: str, value: Tensor, h: Tensor) -> None:
-    """Refuse anything but a floating tensor (B, n, d) that matches h of shape (B, d)."""
+def check_components(name: str, value: Tensor, h: Tensor | None = None) -> None:
+    """Refuse anything but a floating tensor (B, n, d) that, where h is given, matches its shape (B, d)."""
+    _check_floating(name, value)
+    batch, dim = ("B", "d") if h is None else h.shape
+    if value.ndim != 3 or (h is not None and (value.shape[0], value.shape[2]) != (batch, dim)):
+        raise ValueError(f"{name} must have shape ({batch}, n, {dim}), got {tuple(value.shape)}")
+
+
+def check_per_component(name: str, value: Tensor, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse anything but a floating tensor (B, n), of the shape that is given."""
+    _check_floating(name, value)
+    if value.ndim != 2 or (shape is not None and tuple(value.shape) != shape):
+        raise ValueError(f"{name} must have shape {shape or '(B, n)'}, got {tuple(value.shape)}")
+
+
+def check_selected(selected: Tensor, batch: int, components: int, *, check: bool | None) -> None:
+    """Refuse anything but integers (B, K) and, where values are looked at, those that are no component."""
+    if not isinstance(selected, Tensor):
+        raise TypeError(f"selected must be a tensor, got {type(selected).__name__}")
+    if selected.is_floating_point() or selected.is_complex() or selected.dtype == torch.bool:
+        raise TypeError(f"selected must be of an integer dtype, got {selected.dtype}")
+    if selected.ndim != 2 or selected.shape[0] != batch or selected.shape[1] == 0:
+        raise ValueError(f"selected must have shape ({batch}, K) with K >= 1, got {tuple(selected.shape)}")
+    if wants_value_checks(selected, check) and bool(((selected < 0) | (selected >= components)).any()):
+        raise ValueError(f"selected must lie in [0, {components}), the components, got others")
+
+
+def _check_floating(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be of a floating dtype, got {value.dtype}")
-    batch, dim = h.shape
-    if value.ndim != 3 or (value.shape[0], value.shape[2]) != (batch, dim):
-        raise ValueError(f"{name} must have shape ({batch}, n, {dim}), got {tuple(value.shape)}")
 
 
 def check_qhat(qhat: Tensor) -> None:
@@ -86,7 +106,7 @@ def check_labels(labels: Tensor, batch: int) -> None:
     """Refuse anything but an integer tensor (B,)."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
     if labels.shape != (batch,):
         raise ValueError(f"labels must have shape ({batch},), got {tuple(labels.shape)}")
@@ -96,7 +116,7 @@ def check_logits(name: str, logits: Tensor, rows: int) -> None:
     """Refuse a classifier whose output is not one row of class scores for each row it was given."""
     if not isinstance(logits, Tensor):
         raise TypeError(f"{name} must return a tensor, got {type(logits).__name__}")
-    if logits.ndim != 2 or logits.shape[0] != rows:
+    if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] == 0:
         raise ValueError(f"{name} must return logits of shape ({rows}, C), got {tuple(logits.shape)}")
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cpsc_rsc._checks import check_count
+from cpsc_rsc._checks import check_count, check_per_component, check_selected
 
 
 class Diagnostics(NamedTuple):
@@ -51,7 +51,7 @@ def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagno
     Raises
     ------
     TypeError, ValueError
-        If `bins` is not a positive integer.
+        If `bins` is not a positive integer, or shapes or dtypes do not fit.
 
     Examples
     --------
@@ -61,7 +61,9 @@ def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagno
     (tensor(0.5000), tensor(0.2500), tensor([0.5000, 0.5000]), tensor([1., 0., 1., 0.]))
     """
     check_count("bins", bins)
+    check_per_component("reliability", reliability)
     batch, n = reliability.shape
+    check_selected(selected, batch, n, check=False)
     in_set = (reliability > 0).to(reliability.dtype)
     bin_of = (reliability * bins).long().clamp_max(bins - 1)
     return Diagnostics(

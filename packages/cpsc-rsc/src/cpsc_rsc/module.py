@@ -168,7 +168,7 @@ class RepresentationSelfCalibration(nn.Module):
         )
         selected = top_k(reliability, score, self.top_k)
         weights = reliability if self.recomposition == "weighted" else None
-        return recompose(components, selected, weights), reliability, selected
+        return recompose(components, selected, weights, check=False), reliability, selected
 
     def extra_repr(self) -> str:
         """Show the options that are not layers."""

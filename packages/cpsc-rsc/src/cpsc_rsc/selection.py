@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from conformal_core import LAC, rank_reliability
-from cpsc_rsc._checks import check_callable, check_labels, check_logits, check_qhat, check_values, wants_value_checks
+from cpsc_rsc._checks import (
+    check_callable,
+    check_components,
+    check_count,
+    check_labels,
+    check_logits,
+    check_per_component,
+    check_qhat,
+    check_selected,
+    check_values,
+    wants_value_checks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +90,7 @@ def rate(
     >>> rate(components, torch.tensor([0]), head=torch.nn.Identity(), qhat=torch.tensor(0.5)).reliability
     tensor([[1., 0.]])
     """
+    check_components("components", components)
     batch, n, _ = components.shape
     check_labels(labels, batch)
     check_qhat(qhat)
@@ -128,18 +140,29 @@ def top_k(reliability: Tensor, score: Tensor, k: int) -> Tensor:
     integer Tensor, shape (B, k)
         Indices, best first.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes or dtypes do not fit, or k is not an integer from 1 to n.
+
     Examples
     --------
     >>> import torch
     >>> top_k(torch.tensor([[0.5, 1.0, 1.0, 1.0]]), torch.tensor([[0.1, 0.3, 0.2, 0.3]]), 3)
     tensor([[2, 1, 3]])
     """
+    check_per_component("reliability", reliability)
+    check_per_component("score", score, tuple(reliability.shape))
+    if check_count("k", k) > reliability.shape[-1]:
+        raise ValueError(f"k must be at most the number of components ({reliability.shape[-1]}), got {k}")
     by_score = score.argsort(dim=-1, stable=True)
     by_reliability = reliability.gather(-1, by_score).argsort(dim=-1, stable=True, descending=True)
     return by_score.gather(-1, by_reliability[..., :k])
 
 
-def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None = None) -> Tensor:
+def recompose(
+    components: Tensor, selected: Tensor, reliability: Tensor | None = None, *, check: bool | None = None
+) -> Tensor:
     """Average the selected components, by their reliability if it is given.
 
     Proposition 1 of the source: for any reference v, ``‖h̃ − v‖ ≤ Σ_k w_k ‖c_k − v‖ ≤ max_k ‖c_k − v‖`` over the
@@ -151,10 +174,17 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     selected : integer Tensor, shape (B, K)
     reliability : Tensor, shape (B, n), optional
         Weights ∝ reliability; equal weights where all selected components have reliability 0, or if None.
+    check : bool, optional
+        Look at the indices.  None: only for CPU tensors outside `torch.compile`.
 
     Returns
     -------
     Tensor, shape (B, d)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes or dtypes do not fit, or an index is no component.
 
     Examples
     --------
@@ -165,6 +195,12 @@ def recompose(components: Tensor, selected: Tensor, reliability: Tensor | None =
     >>> recompose(c, torch.tensor([[0, 2]]), torch.tensor([[0.25, 0.0, 0.75]]))
     tensor([[6.]])
     """
+    check_components("components", components)
+    batch, n, _ = components.shape
+    check_selected(selected, batch, n, check=check)
+    if reliability is not None:
+        check_per_component("reliability", reliability, (batch, n))
+    selected = selected.long()
     rows = torch.arange(selected.shape[0], device=selected.device).unsqueeze(-1)
     kept = components[rows, selected]
     if reliability is None:

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_fraction
 from conformal_core.level.base import positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
@@ -84,4 +84,7 @@ class ACI:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, "ACI", {"current"}, alpha=str(self.alpha), gamma=str(self.gamma))
-        self._now = int(Fraction(state["current"]) * self._whole)
+        now = read_fraction(state, "current") * self._whole
+        if now.denominator != 1:
+            raise ValueError(f"state of ACI must hold a level that steps of {self.gamma} reach, got {state['current']}")
+        self._now = int(now)

@@ -1,10 +1,10 @@
 """What a level is: a threshold from a memory, and a lesson from every score that follows."""
 
-import math
 from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
+from conformal_core._checks import is_finite_number, is_number
 from conformal_core._rank import as_fraction
 from conformal_core._state import State
 from conformal_core.memory.base import Memory
@@ -46,8 +46,6 @@ def positive(name: str, value: float | Decimal | Fraction) -> Fraction:
 
 def finite(name: str, value: float) -> float:
     """Return a finite number; refuse anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
+    is_number(name, value)
+    is_finite_number(name, value)
     return float(value)

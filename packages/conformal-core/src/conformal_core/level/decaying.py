@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_count, read_number
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
@@ -79,4 +79,4 @@ class DecayingStep:
         """Continue from a saved state; ValueError says what does not fit."""
         settings = {"alpha": str(self.alpha), "scale": self._scale, "epsilon": self._epsilon}
         check_state(state, "DecayingStep", {"qhat", "steps"}, **settings)
-        self._qhat, self._steps = float(state["qhat"]), int(state["steps"])
+        self._qhat, self._steps = read_number(state, "qhat"), read_count(state, "steps")

@@ -8,7 +8,7 @@ import numpy as np
 
 from conformal_core._checks import is_count
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_floats
 from conformal_core.level.aci import ACI
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
@@ -56,6 +56,8 @@ class DtACI:
 
     def __init__(self, *, alpha: Alpha, gammas: Sequence[Alpha] = _STEPS, window: int = 500) -> None:
         is_count("window", window)
+        if isinstance(gammas, str) or not isinstance(gammas, (Sequence, np.ndarray)):
+            raise TypeError(f"gammas must be a sequence of steps, got {type(gammas).__name__}")
         if len(gammas) == 0:
             raise ValueError("gammas must hold at least one step, got none")
         self.alpha: Fraction = miscoverage(alpha)
@@ -63,7 +65,7 @@ class DtACI:
         self._experts = [ACI(alpha=alpha, gamma=gamma) for gamma in gammas]
         self._weights = np.full(len(gammas), 1.0 / len(gammas))
         a, k = float(self.alpha), len(gammas)
-        self._eta = math.sqrt(3 / window * (math.log(k * window) + 2) / ((1 - a) ** 2 * a**3 + a**2 * (1 - a) ** 3))
+        self._eta = math.sqrt(3 / window * (math.log(k * window) + 2)) / (a * (1 - a))
         self._sigma = 1 / (2 * window)
 
     @property
@@ -101,11 +103,14 @@ class DtACI:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, "DtACI", {"weights", "experts"}, window=self._window)
-        if len(state["experts"]) != len(self._experts):
-            raise ValueError(
-                f"state of DtACI must hold {len(self._experts)} experts, got {len(state['experts'])}: "
-                "use the same gammas"
-            )
-        for expert, saved in zip(self._experts, state["experts"], strict=True):
-            expert.load_state_dict(saved)
-        self._weights = np.array(state["weights"], dtype=np.float64)
+        saved, count = state["experts"], len(self._experts)
+        if not isinstance(saved, (list, tuple)) or len(saved) != count:
+            got = len(saved) if isinstance(saved, (list, tuple)) else type(saved).__name__
+            raise ValueError(f"state of DtACI must hold {count} experts, got {got}: use the same gammas")
+        weights = read_floats(state, "weights", length=count, least=0.0)
+        if not 0.5 < weights.sum() < 2.0:  # 1, but for rounding
+            raise ValueError(f"state of DtACI must hold weights that sum to 1, got {weights.sum()}")
+        experts = [ACI(alpha=expert.alpha, gamma=expert.gamma) for expert in self._experts]
+        for expert, one in zip(experts, saved, strict=True):
+            expert.load_state_dict(one)
+        self._experts, self._weights = experts, weights

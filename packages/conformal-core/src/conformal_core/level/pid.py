@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_count, read_number
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
@@ -118,8 +118,9 @@ class ConformalPID:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, "ConformalPID", {"tracked", "errors", "steps", "guess"}, **self._settings())
-        self._tracked, self._errors = float(state["tracked"]), float(state["errors"])
-        self._steps, self._guess = int(state["steps"]), float(state["guess"])
+        tracked, errors, guess = (read_number(state, key) for key in ("tracked", "errors", "guess"))
+        self._steps = read_count(state, "steps")
+        self._tracked, self._errors, self._guess = tracked, errors, guess
 
     def _settings(self) -> State:
         return {

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformal_core._checks import is_count
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.level.base import positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
@@ -93,8 +93,11 @@ class SAOCP:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, "SAOCP", {"steps", "learners"}, **self._settings())
-        self._steps = int(state["steps"])
-        self._learners = np.array(state["learners"], dtype=np.float64)
+        steps, learners = read_count(state, "steps"), read_floats(state, "learners", columns=5)
+        born, _, squares, _, _ = learners.T
+        if not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any():
+            raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
+        self._steps, self._learners = steps, learners
 
     def _settings(self) -> State:
         return {"alpha": str(self.alpha), "scale": self._scale, "lifetime": self._lifetime}

@@ -9,7 +9,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import is_count, is_finite, is_floating, is_integer
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_count, read_thresholds
 from conformal_core.quantile import Alpha, conformal_quantile
 
 Array = Any
@@ -117,6 +117,7 @@ class CalibrationBuffer:
         else:
             array_namespace(buffer=self._scores, index=index)
             is_integer("index", index, xp)
+            index = xp.astype(index, xp.int64, copy=False)  # torch takes bytes for a mask
             shape = tuple(index.shape)
             if reads_values(index, check):
                 self._check_index(index)
@@ -166,15 +167,15 @@ class CalibrationBuffer:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state, moved to this buffer's dtype and device; ValueError says what does not fit."""
         check_state(state, "CalibrationBuffer", {"step", "scores", "scored_at"})
-        if tuple(state["scores"].shape) != (len(self),):
-            raise ValueError(
-                f"state of CalibrationBuffer must hold {len(self)} scores, got shape {tuple(state['scores'].shape)}"
-            )
-        array_namespace(buffer=self._scores, scores=state["scores"], scored_at=state["scored_at"])
-        xp, where = self._xp, device(self._scores)
-        self._scores = xp.asarray(state["scores"], dtype=self._scores.dtype, device=where, copy=True)
-        self._scored_at = xp.asarray(state["scored_at"], dtype=xp.int64, device=where, copy=True)
-        self._step = int(state["step"])
+        step, scores = read_count(state, "step"), read_thresholds(state, "scores", length=len(self))
+        scored_at, xp = state["scored_at"], self._xp
+        array_namespace(buffer=self._scores, scores=scores, scored_at=scored_at)
+        if not xp.isdtype(scored_at.dtype, "integral") or tuple(scored_at.shape) != (len(self),):
+            raise ValueError(f"state of CalibrationBuffer must hold {len(self)} integers as scored_at")
+        where = device(self._scores)
+        self._scores = xp.asarray(scores, dtype=self._scores.dtype, device=where, copy=True)
+        self._scored_at = xp.asarray(scored_at, dtype=xp.int64, device=where, copy=True)
+        self._step = step
 
     def _check_index(self, index: Array) -> None:
         xp = self._xp

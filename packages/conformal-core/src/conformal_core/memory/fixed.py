@@ -9,7 +9,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, reads_values
 from conformal_core._checks import is_finite, is_floating
 from conformal_core._rank import rank
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.sets import sorted_p_values
 
 Array = Any
@@ -53,7 +53,7 @@ class Fixed:
         flat = xp.reshape(scores, (-1,))
         if self._sorted is not None:
             array_namespace(calibration_scores=self._sorted, scores=scores)
-            flat = xp.concat([self._sorted, xp.astype(flat, self._sorted.dtype, copy=False)])
+            flat = xp.concat([self._sorted, flat])  # in the wider precision of the two
         self._sorted = xp.sort(flat, stable=False)
 
     def add(self, score: float) -> None:
@@ -84,4 +84,5 @@ class Fixed:
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, "Fixed", {"scores"})
-        self._sorted = state["scores"]
+        scores = read_thresholds(state, "scores", endless=False)
+        self._sorted = None if scores is None else array_namespace(scores=scores).sort(scores, stable=False)

@@ -3,7 +3,8 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._state import State, check_state
+from conformal_core._checks import is_finite_number
+from conformal_core._state import State, check_state, read_floats
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -29,6 +30,7 @@ class History(SortedMemory):
 
     def add(self, score: float) -> None:
         """Remember a score."""
+        is_finite_number("score", score)
         self._sorted.add(score)
 
     def merge(self, *others: "History") -> None:
@@ -36,6 +38,8 @@ class History(SortedMemory):
         for other in others:
             if not isinstance(other, History):
                 raise TypeError(f"others must be of kind History, got {type(other).__name__}")
+            if other is self:
+                raise ValueError("others must be other memories, got this one: its scores would count twice")
         for other in others:
             self._sorted.update(other._sorted)
 
@@ -46,4 +50,4 @@ class History(SortedMemory):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved memory; ValueError says what does not fit."""
         check_state(state, "History", {"scores"})
-        self._sorted = SortedList(state["scores"].tolist())
+        self._sorted = SortedList(read_floats(state, "scores").tolist())

@@ -3,8 +3,8 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._checks import is_count
-from conformal_core._state import State, check_state
+from conformal_core._checks import is_count, is_finite_number
+from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -44,6 +44,7 @@ class Reservoir(SortedMemory):
 
     def add(self, score: float) -> None:
         """Remember a score by chance, in the place of one by chance."""
+        is_finite_number("score", score)
         self._seen += 1
         if len(self._places) < self._size:
             self._places.append(score)
@@ -69,9 +70,10 @@ class Reservoir(SortedMemory):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved memory; ValueError says what does not fit."""
         check_state(state, "Reservoir", {"scores", "seen"}, size=self._size, seed=self._seed)
-        self._places = state["scores"].tolist()
+        seen = read_count(state, "seen")
+        self._places = read_floats(state, "scores", length=min(seen, self._size)).tolist()
         self._sorted = SortedList(self._places)
-        self._seen = int(state["seen"])
+        self._seen = seen
 
 
 def _hash(seed: int, position: int) -> int:

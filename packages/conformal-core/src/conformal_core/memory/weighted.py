@@ -10,14 +10,15 @@ from typing import Any, Literal
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_floating
-from conformal_core._state import State, check_state
+from conformal_core._checks import is_finite_number, is_floating
+from conformal_core._state import State, check_state, read_floats, read_number
 from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
 
 Array = Any
 
 _BUCKET = 64
+_LEAST = 5e-324  # of what is positive
 _FADED = 1e-18  # of the newest score's weight: less than a sum of doubles can notice
 
 
@@ -68,6 +69,7 @@ class Exponential(StreamMemory):
 
     def add(self, score: float) -> None:
         """Remember a score; every earlier one fades by a step."""
+        is_finite_number("score", score)
         if len(self._order) == self._keep:
             self._forget(*self._order.popleft())
         # Weights grow instead of fading, so that nothing but the new one is touched; now and then all are scaled back.
@@ -126,9 +128,13 @@ class Exponential(StreamMemory):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved memory; ValueError says what does not fit."""
         check_state(state, "Exponential", {"scores", "weights", "unit"}, decay=self._decay)
+        scores, unit = read_floats(state, "scores"), read_number(state, "unit", least=_LEAST)
+        weights = read_floats(state, "weights", length=len(scores), least=_LEAST)
+        if len(scores) > self._keep:
+            raise ValueError(f"state of Exponential must hold at most {self._keep} scores, got {len(scores)}")
         self._clear()
-        self._unit = float(state["unit"])
-        for score, weight in zip(state["scores"].tolist(), state["weights"].tolist(), strict=True):
+        self._unit = unit
+        for score, weight in zip(scores.tolist(), weights.tolist(), strict=True):
             self._order.append((score, weight))
             self._insert(score, weight)
 

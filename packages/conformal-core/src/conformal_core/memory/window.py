@@ -5,8 +5,8 @@ from collections import deque
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._checks import is_count
-from conformal_core._state import State, check_state
+from conformal_core._checks import is_count, is_finite_number
+from conformal_core._state import State, check_state, read_floats
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -42,6 +42,7 @@ class Window(SortedMemory):
 
     def add(self, score: float) -> None:
         """Remember a score, and forget the oldest if the window is full."""
+        is_finite_number("score", score)
         if len(self._order) == self._size:
             self._sorted.remove(self._order.popleft())
         self._order.append(score)
@@ -54,5 +55,8 @@ class Window(SortedMemory):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved memory; ValueError says what does not fit."""
         check_state(state, "Window", {"scores"}, size=self._size)
-        self._order = deque(state["scores"].tolist())
+        scores = read_floats(state, "scores")
+        if len(scores) > self._size:
+            raise ValueError(f"state of Window must hold at most {self._size} scores, got {len(scores)}")
+        self._order = deque(scores.tolist())
         self._sorted = SortedList(self._order)

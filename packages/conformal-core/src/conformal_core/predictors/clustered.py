@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, labels_of_rows
-from conformal_core._state import State, check_state
+from conformal_core._checks import is_count, is_number, labels_of_rows
+from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core.predictors.mondrian import ThresholdPerClass
 from conformal_core.quantile import Alpha, conformal_quantile, grouped_quantiles
 
@@ -65,6 +65,7 @@ class ClusteredClassifier(ThresholdPerClass):
         self, score: Any, *, alpha: Alpha, clusters: int | None = None, share: float = 0.3, seed: int = 0
     ) -> None:
         super().__init__(score, alpha=alpha)
+        is_number("share", share)
         if not 0 < share < 1:
             raise ValueError(f"share must lie in (0, 1), got {share}")
         self._wanted = None if clusters is None else is_count("clusters", clusters)
@@ -109,7 +110,9 @@ class ClusteredClassifier(ThresholdPerClass):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, self._kind, {"qhat", "clusters"}, alpha=str(self._alpha))
-        self._qhat, self._clusters = state["qhat"], state["clusters"]
+        qhat = read_thresholds(state, "qhat")
+        clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)
+        self._qhat, self._clusters = qhat, None if clusters is None else clusters.astype(np.int64)
 
     def _cluster(
         self, scores: np.ndarray[Any, Any], ids: np.ndarray[Any, Any], classes: int, rng: np.random.Generator

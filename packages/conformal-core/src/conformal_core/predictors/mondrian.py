@@ -6,7 +6,7 @@ from typing import Any
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_count, is_integer, is_score, labels_of_rows
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.quantile import Alpha, grouped_quantiles
 from conformal_core.sets import prediction_set, with_top
 
@@ -125,7 +125,7 @@ class MondrianClassifier(ThresholdPerClass):
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, self._kind, {"qhat"}, **self._settings())
-        self._qhat = state["qhat"]
+        self._qhat = read_thresholds(state, "qhat", length=self._count)
 
     def _settings(self) -> State:
         return {"alpha": str(self._alpha), "groups": self._count}
@@ -138,6 +138,7 @@ class MondrianClassifier(ThresholdPerClass):
         rows = tuple(probs.shape[:-1])
         if tuple(groups.shape) != rows:
             raise ValueError(f"groups must have the shape {rows} of the rows, got {tuple(groups.shape)}")
+        groups = xp.astype(groups, xp.int64, copy=False)
         count = self._count or 0
         if groups.ndim and groups.shape[0]:
             low, high = int(xp.min(groups)), int(xp.max(groups))

@@ -53,9 +53,15 @@ class OnlinePredictor:
                 self.level.update(score, self.level.threshold(self.memory), self.memory)
                 self.memory.add(score)
             return
-        thresholds = [float(q) for q in np.broadcast_to(qhat, len(values) if np.ndim(qhat) == 0 else np.shape(qhat))]
-        if len(thresholds) != len(values):
-            raise ValueError(f"qhat must hold one threshold, or one for each of {len(values)}, got {len(thresholds)}")
+        given = np.asarray(qhat)
+        if given.dtype.kind not in "fiu":
+            raise TypeError(f"qhat must be a number, or a sequence of them, got {type(qhat).__name__}")
+        if given.ndim and given.shape != (len(values),):
+            got = given.shape[0] if given.ndim == 1 else f"shape {given.shape}"
+            raise ValueError(f"qhat must hold one threshold, or one for each of {len(values)}, got {got}")
+        if np.isnan(given).any():
+            raise ValueError("qhat must not be NaN, got nan")
+        thresholds = np.broadcast_to(given, (len(values),)).astype(np.float64).tolist()
         for score, threshold in zip(values, thresholds, strict=True):
             self.level.update(score, threshold, self.memory)
             self.memory.add(score)

@@ -1,5 +1,6 @@
 """What classification scores share: the check of their rows, all labels or one, and prediction sets."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from conformal_core._checks import (
     is_plain_row,
     labels_of_rows,
     refusal_of_distribution,
+    threshold,
     uniform_draws,
 )
 from conformal_core._chunks import map_rows
@@ -24,6 +26,12 @@ Array = Any
 
 class _NotProbabilitiesError(Exception):
     """A chunk holds a row to refuse; which one is found out on the whole array."""
+
+
+def _are_rows(probs: Array) -> None:
+    """Refuse what is no array (..., K) of real numbers."""
+    is_floating("probs", probs, array_namespace(probs=probs))
+    has_classes("probs", probs)
 
 
 class Score(ABC):
@@ -90,7 +98,7 @@ class Score(ABC):
                 return self.compute(probs, None, None)
             if type(labels) is int and 0 <= labels < probs.size:
                 return np.asarray(self.compute(probs, labels, None))
-        array_namespace(probs=probs)
+        _are_rows(probs)
         if labels is not None:
             labels = labels_of_rows(labels, probs, check=check)
         return self._map(self.compute, probs, labels, u, check)
@@ -108,11 +116,12 @@ class Score(ABC):
 
         The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
         """
-        plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float)
+        plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
         if plain and is_plain_row(probs, normalized=self.normalized, check=check):
             return self.compute_sets(probs, qhat, None)
-        if not isinstance(qhat, (int, float)):
-            array_namespace(probs=probs, qhat=qhat)
+        _are_rows(probs)
+        if not isinstance(qhat, (int, float)) or math.isnan(qhat):
+            qhat = threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
             if nonempty or qhat.ndim > 0:
                 return prediction_set(self(probs, u=u, check=check), qhat, nonempty=nonempty, check=False)
             if host_view(probs) is not None:
@@ -124,8 +133,6 @@ class Score(ABC):
     ) -> Array:
         """Check rows and apply the function to them, a chunk at a time: while they are in the cache."""
         xp = array_namespace(probs=probs)
-        is_floating("probs", probs, xp)
-        has_classes("probs", probs)
         u = self.draw(probs, u, check)
         if not reads_values(probs, check):
             return map_rows(function, probs, labels, u, threads=self.sorts)

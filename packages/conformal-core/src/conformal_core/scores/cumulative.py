@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
+from conformal_core._checks import is_number
 from conformal_core._chunks import scratch
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
@@ -85,7 +86,7 @@ class _Cumulative(Score):
         blocks = _blocks(probs, xp)
         ends = _ends(blocks, xp)
         mass = xp.stack([ends[:-1, ...] + part for part in _partial_sums(xp.moveaxis(blocks, 1, 0))], axis=1)
-        mass = xp.reshape(mass, (-1, *probs.shape[:-1]))
+        mass = xp.reshape(mass, (mass.shape[0] * mass.shape[1], *probs.shape[:-1]))
         mass, total = xp.moveaxis(mass[:classes, ...], 0, -1), _positive(ends[-1, ...], xp)[..., None]
         before = None
         if u is not None:
@@ -183,6 +184,7 @@ class RAPS(_Cumulative):
 
     def __post_init__(self) -> None:
         for name in ("penalty", "free_ranks"):
+            is_number(name, getattr(self, name))
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
 

@@ -1,11 +1,12 @@
 """Scores of regression, and the intervals they stand for."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from conformal_core._arrays import array_namespace, device, reads_values
-from conformal_core._checks import is_finite, is_floating
+from conformal_core._arrays import array_namespace, reads_values
+from conformal_core._checks import is_finite, is_floating, threshold
 
 Array = Any
 
@@ -82,11 +83,14 @@ class ResidualScore(ABC):
         -------
         array, shape (..., 2)
             Lower and upper ends, both included; an interval is empty where the lower is the larger.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call, and if ``qhat`` is NaN or does not broadcast.
         """
         xp = self._checked(predictions, check)
-        if isinstance(qhat, (int, float)):
-            qhat = xp.asarray(qhat, dtype=predictions.dtype, device=device(predictions))
-        array_namespace(predictions=predictions, qhat=qhat)
+        qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
         return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
 
     def _rows(self, predictions: Array) -> tuple[int, ...]:
@@ -152,7 +156,7 @@ class NormalizedResidual(ResidualScore):
 
     def check_values(self, predictions: Array, xp: Any) -> None:
         """Refuse a spread that is not positive."""
-        smallest = xp.min(predictions[..., 1]) if predictions.shape[0] else xp.ones(())
+        smallest = xp.min(predictions[..., 1]) if math.prod(predictions.shape) else xp.ones(())
         if not bool(smallest > 0):
             raise ValueError(f"predictions[..., 1], the size of the error, must be positive, got {float(smallest)}")
 

@@ -3,5 +3,6 @@
 from cpsc_train.config.choice import Choice, discover
 from cpsc_train.config.convert import from_plain, to_plain
 from cpsc_train.config.override import apply_overrides, read_toml, write_toml
+from cpsc_train.config.text import parse_json
 
-__all__ = ["Choice", "apply_overrides", "discover", "from_plain", "read_toml", "to_plain", "write_toml"]
+__all__ = ["Choice", "apply_overrides", "discover", "from_plain", "parse_json", "read_toml", "to_plain", "write_toml"]

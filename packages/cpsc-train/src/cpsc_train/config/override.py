@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from cpsc_train.config.text import parse_toml
 from cpsc_train.errors import UserError
 
 
@@ -21,10 +21,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: is not a valid TOML file: {error}") from None
 
 
@@ -57,6 +57,8 @@ def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str
         key, equals, text = item.partition("=")
         if not equals or not key:
             raise UserError(f"an override must read key=value, got {item!r}")
+        if not _is_text(item):  # such as a byte of the command line that is not UTF-8
+            raise UserError(f"an override must be UTF-8, got {item!r}")
         *parents, last = key.strip().split(".")
         place = result
         for parent in parents:
@@ -72,9 +74,17 @@ def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
+
+
+def _is_text(item: str) -> bool:
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _copy(table: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.errors import UserError
 
@@ -143,7 +144,7 @@ class Splits:
             If the file cannot be read, or names an id that `dataset` lacks or that stands in two parts.
         """
         try:
-            named = json.loads(path.read_text(encoding="utf-8"))
+            named = parse_json(path.read_text(encoding="utf-8"))
             parts = {field.name: list(named[field.name]) for field in fields(cls)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is not a readable list of splits ({error!r})") from None
@@ -151,7 +152,7 @@ class Splits:
         seen: dict[str, str] = {}
         for part, ids in parts.items():
             for sample in ids:
-                if sample not in row_of:
+                if not isinstance(sample, str) or sample not in row_of:
                     raise UserError(f"{path}: id {sample!r} of {part} is not in the data set")
                 if sample in seen:
                     raise UserError(f"{path}: id {sample!r} is in both {seen[sample]} and {part}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cpsc_train.config import read_toml, write_toml
+from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.errors import UserError
 from cpsc_train.interrupts import call, end_children
 from cpsc_train.training import RunConfig
@@ -148,4 +147,4 @@ def _refuse_another(folder: Path, config: RunConfig) -> None:
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+    return dict(parse_json((folder / "results.json").read_text(encoding="utf-8")))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.config import read_toml, write_toml
+from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.errors import UserError, reason
 from cpsc_train.observability.lock import held
@@ -115,12 +115,16 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of ``metrics.jsonl``; one that was cut off when the run was killed is left out."""
         path = self.path / "metrics.jsonl"
-        records = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        records: list[dict[str, Any]] = []
+        # A byte that is not UTF-8 makes the line one that was cut off, too.
+        for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
-                records.append(dict(json.loads(line)))
+                record = parse_json(line)
             except ValueError:
                 break
+            if not isinstance(record, dict) or type(record.get("epoch")) is not int:
+                break
+            records.append(record)
         return records
 
     def log(self, record: dict[str, Any]) -> None:
@@ -138,14 +142,14 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return dict(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: is not readable JSON ({error})") from None
 
     def read_environment(self) -> dict[str, Any]:
         """Return ``environment.json``; nothing where it is missing or damaged."""
         try:
-            return dict(json.loads((self.path / "environment.json").read_text(encoding="utf-8")))
+            return dict(parse_json((self.path / "environment.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 

@@ -69,6 +69,31 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
+def load_kept(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read the kept parameters of a run, with the quantiles of its heads; what they are of is not looked at.
+
+    Raises
+    ------
+    UserError
+        As `load`, and if it holds anything else.
+    """
+    state = load(path, device)
+    qhat = state.get("qhat", 0)
+    right = all(_are_tensors(state.get(part)) for part in ("model", "method"))
+    right = right and type(state.get("epoch")) is int
+    if not right or not (qhat is None or (_are_tensors(qhat) and all(_is_number(q) for q in qhat.values()))):
+        raise UserError(f"{path}: must hold epoch, model, method and qhat, as a run saves them")
+    return state
+
+
+def _are_tensors(held: object) -> bool:
+    return isinstance(held, dict) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items())
+
+
+def _is_number(tensor: torch.Tensor) -> bool:
+    return tensor.ndim == 0 and tensor.is_floating_point() and not tensor.isnan().item()
+
+
 class Checkpoints:
     """The newest few checkpoints that a run can go on from.
 

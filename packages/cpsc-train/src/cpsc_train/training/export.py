@@ -36,7 +36,7 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
         from safetensors.torch import save_file  # noqa: PLC0415  # an extra
     run_folder = RunFolder(folder)
     config = run_folder.read_config()
-    state = checkpoint.load(run_folder.checkpoint, torch.device("cpu"))
+    state = checkpoint.load_kept(run_folder.checkpoint, torch.device("cpu"))
     tensors = {f"{part}.{name}": value for part in ("model", "method") for name, value in state[part].items()}
     tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
     tensors |= {f"gate.{name}": value for name, value in state.get("gate", {}).items()}

@@ -212,8 +212,14 @@ class _Progress:
         state = self._checkpoints.newest(cpu)
         if state is not None:
             self._trainer.load_state_dict(state)
-            self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
-            self.selected, self.seconds = state["selected"], state["seconds"]
+            try:
+                self._best = None if state["best"] is None else (float(state["best"][0]), float(state["best"][1]))
+                self.selected, self.seconds = dict(state["selected"]), float(state["seconds"])
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"the checkpoint does not say how far the run was ({reason(error)}): remove it to go on from the "
+                    "one before it"
+                ) from None
         if self._folder.checkpoint.exists():  # may be of a later epoch, and what it holds is what is selected
             kept = checkpoint.load(self._folder.checkpoint, cpu)
             if kept.get("best") is not None:
@@ -274,20 +280,24 @@ def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
     UserError
         If they do not fit the model of the configuration.
     """
-    state, config = checkpoint.load(folder.checkpoint, setup.device), setup.config
+    state, config = checkpoint.load_kept(folder.checkpoint, setup.device), setup.config
     model, method = setup.objective.model, setup.objective.method
     gate = config.gate.build(tuple(setup.dataset.modalities), config.feature_dim, len(setup.dataset.classes))
     fitted = None if refit else state.get("gate")
+    heads = {*setup.dataset.modalities, FUSED}
+    if state["qhat"] is not None and not heads <= set(state["qhat"]):
+        raise UserError(
+            f"the checkpoint does not fit the configuration: it has no quantile of {min(heads - set(state['qhat']))}"
+        )
     try:
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
         if gate is not None and fitted is not None:
             gate.load_state_dict(fitted)
         evaluator = Evaluator(setup, setup.objective, state["qhat"])
-    except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"the checkpoint does not fit the configuration: {str(error).splitlines()[-1].strip()}"
-        ) from None
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[-1].strip()
+        raise UserError(f"the checkpoint does not fit the configuration: {told}") from None
     if gate is not None and fitted is None:
         training, calibration = (evaluator.examined(part) for part in ("train", "calibration"))
         gate.fit(_tensors(training.features), torch.from_numpy(training.labels), _tensors(calibration.features))

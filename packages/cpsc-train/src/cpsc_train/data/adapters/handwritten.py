@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
+from cpsc_train.data.media.npz import read_npz
 from cpsc_train.errors import UserError
 
 VIEWS = {
@@ -84,19 +83,11 @@ class Handwritten(Dataset):
 
 
 def _load(file: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
-    try:
-        # Opened here, since numpy leaves the file open when it turns out not to be an archive.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in names if name in archive.files}
-            others = ", ".join(archive.files)
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: a single array
-        raise UserError(f"{file}: is not a readable .npz file") from None
+    held = read_npz(file)
     for name in names:
         if name not in held:
-            raise UserError(f"{file}: has no array {name!r} (it holds: {others})")
-    return held
+            raise UserError(f"{file}: has no array {name!r} (it holds: {', '.join(held)})")
+    return {name: held[name] for name in names}
 
 
 def _labels(file: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.int64]:

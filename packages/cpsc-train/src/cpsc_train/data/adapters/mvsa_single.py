@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Modality, check_modalities
 from cpsc_train.data.faults import Faults, first_of_each
 from cpsc_train.data.media.files import Place, check_root, fields, inside, read_bytes, read_list
@@ -151,7 +151,7 @@ def _derived(root: Place, file: Place, part: str, faults: Faults) -> list[Post]:
     def parse(line: str, number: int) -> Post:
         where = f"{file}:{number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             name, label, text, image = (row[key] for key in ("id", "label", "text", "img"))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import parse_json
 from cpsc_train.errors import DataError, UserError, reason
 
 FORMAT = 1
@@ -58,7 +61,7 @@ class Cache:
         """
         path = Path(folder)
         try:
-            head = json.loads((path / "cache.json").read_text(encoding="utf-8"))
+            head = parse_json((path / "cache.json").read_text(encoding="utf-8"))
             if head["hash"] != key:
                 raise UserError(
                     f"data.cache {path}: was made with other options or other samples, namely "
@@ -68,7 +71,7 @@ class Cache:
             for modality in index:
                 for number in range(len(chunks(samples))):
                     name = f"{modality}-{number:05d}"
-                    held = json.loads((path / f"{name}.json").read_text(encoding="utf-8"))
+                    held = parse_json((path / f"{name}.json").read_text(encoding="utf-8"))
                     index[modality] |= {sample: (f"{name}.bin", *entry) for sample, entry in held.items()}
         except FileNotFoundError as error:
             raise UserError(
@@ -85,10 +88,18 @@ class Cache:
         """Return an array without reading what is not looked at of it."""
         if sample not in self._index[modality]:
             raise DataError(f"data.cache {self._folder}: {sample} is not in it, since it was left out then", "missing")
-        file, start, shape, kind = self._index[modality][sample]
-        held = _mapped(str(self._folder / file))
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        return held[start : start + size].view(kind).reshape(shape)
+        try:
+            file, start, shape, kind = self._index[modality][sample]
+            held = _mapped(str(self._folder / file))
+            if not re.fullmatch(r"[<>|=]?[biuf]\d{1,2}", kind) or min(start, *shape) < 0:
+                raise ValueError("not numbers")  # noqa: TRY301
+            dtype = np.dtype(kind)
+            size = math.prod(shape) * dtype.itemsize
+            return held[start : start + size].view(dtype).reshape(shape)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise DataError(f"data.cache {self._folder}: its entry of {sample} is damaged ({reason(error)})") from None
 
 
 @lru_cache(maxsize=512)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from cpsc_train.data.media.packed import open_packed
 from cpsc_train.errors import DataError, UserError, reason
 
 LFS = b"version https://git-lfs"
+LONGEST_NAME = 255
+"""Bytes of a part of a path, on all common file systems; the question whether a longer one is there is an error."""
 
 T = TypeVar("T")
 
@@ -206,8 +209,18 @@ def inside(root: Place, name: str, where: str) -> Place:
     Raises
     ------
     DataError
-        If it leads out of `root`; `where` names file and line.
+        If it leads out of `root`, or can be the name of no file; `where` names file and line.
     """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    path = Path(name)
+    if path.anchor or ".." in path.parts:
         raise DataError(f"{where}: {name!r} leads out of {root}", "bad path")
+    if not all(map(_can_be_a_name, path.parts)):
+        raise DataError(f"{where}: {name[:80]!r} can be the name of no file", "bad path")
     return root / name
+
+
+def _can_be_a_name(part: str) -> bool:
+    try:
+        return "\0" not in part and len(os.fsencode(part)) <= LONGEST_NAME
+    except UnicodeEncodeError:  # half a character, which JSON can hold
+        return False

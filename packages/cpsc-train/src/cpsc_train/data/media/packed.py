@@ -8,7 +8,6 @@ read through fsspec, so that nothing is copied to a disk, and order, augmentatio
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
+from cpsc_train.config import parse_json
 from cpsc_train.errors import UserError, reason
 
 INDEX = "index.json"
@@ -144,7 +144,7 @@ def open_packed(root: str) -> Packed | None:
         return None
     system, base = open_store(root)
     try:
-        table = json.loads(system.cat_file(f"{base}/{INDEX}"))
+        table = parse_json(system.cat_file(f"{base}/{INDEX}"))
         references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
     except FileNotFoundError:
         raise UserError(f"{root}/{INDEX}: no such file: pack the data set with cpsc data prepare --shards") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, whole_of
 from cpsc_train.data.media.cache import chunks
 from cpsc_train.data.media.stored import Stored
@@ -64,7 +65,7 @@ def _begin(folder: Path, dataset: Stored) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.is_file():
-            if json.loads(file.read_text(encoding="utf-8")).get("hash") != head["hash"]:
+            if parse_json(file.read_text(encoding="utf-8")).get("hash") != head["hash"]:
                 raise UserError(f"{folder}: holds a cache of other options or other samples: choose another folder")
             return
         file.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.media.files import Place, check_root, noted
 from cpsc_train.data.media.packed import INDEX, Packed, Reference, open_store
@@ -128,7 +129,7 @@ class Packing:
         names = ["lists", *(f"samples-{number:05d}" for number in range(self.count))]
         references: dict[str, Reference] = {}
         for name in names:
-            references |= json.loads(system.cat_file(f"{base}/{name}.json"))["refs"]
+            references |= parse_json(system.cat_file(f"{base}/{name}.json"))["refs"]
         with _told(self.out):
             system.pipe_file(f"{base}/{INDEX}", json.dumps({"version": 1, "refs": references}).encode())
 

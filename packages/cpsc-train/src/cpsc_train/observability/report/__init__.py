@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from cpsc_train.errors import UserError
+from cpsc_train.errors import UserError, reason
 from cpsc_train.observability.report import outcome, training
 from cpsc_train.observability.report.page import page
 from cpsc_train.observability.report.panel import THEMES, require_matplotlib
-from cpsc_train.observability.report.source import read_runs
+from cpsc_train.observability.report.source import Run, read_runs
 
 
 def report(
@@ -44,23 +46,44 @@ def report(
     require_matplotlib()
     found = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
     folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in found])) / "report"
-    sections = [section(found) for section in (*outcome.SECTIONS, *training.SECTIONS)]
-    panels = [panel for section in sections for panel in section.panels]
     pictures = {}
-    for done, panel in enumerate(panels, 1):
-        for theme in THEMES:
-            pictures[panel.name, theme] = panel.render(theme)
-        advance(done, len(panels))
+    with _written_by_a_run(found):
+        sections = [section(found) for section in (*outcome.SECTIONS, *training.SECTIONS)]
+        panels = [panel for section in sections for panel in section.panels]
+        for done, panel in enumerate(panels, 1):
+            for theme in THEMES:
+                pictures[panel.name, theme] = panel.render(theme)
+            advance(done, len(panels))
+        html = page(found, sections, pictures)
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for panel in panels:
-            (folder / "figures" / f"{panel.name}.png").write_bytes(pictures[panel.name, "light"])
-        (folder / "report.html").write_text(page(found, sections, pictures), encoding="utf-8")
+            (folder / "figures" / _file_name(panel.name)).write_bytes(pictures[panel.name, "light"])
+        (folder / "report.html").write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: cannot be written ({error.strerror}): choose another --out"
         ) from None
     return folder / "report.html"
+
+
+def _file_name(panel: str) -> str:
+    """Return the name of a picture's file: names of modalities are part of it, and may hold anything."""
+    return re.sub(r"[^\w.-]", "_", panel)[:200] + ".png"
+
+
+@contextmanager
+def _written_by_a_run(runs: Sequence[Run]) -> Iterator[None]:
+    """Say that files hold something else than a run writes, whichever of its many values that shows in."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+        where = ", ".join(str(run.path) for run in runs)
+        raise UserError(
+            f"{where}: a file does not hold what a run writes ({reason(error)}): restore it, or evaluate the run again"
+        ) from error
 
 
 __all__ = ["report"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.config import parse_json
+from cpsc_train.data.media.npz import read_npz
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.observability.run_folder import RunFolder
@@ -156,7 +154,7 @@ def _read(path: Path, name: str) -> Run:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return dict(parse_json(path.read_text(encoding="utf-8"))) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: is not readable JSON ({error})") from None
 
@@ -164,11 +162,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         return {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path}: is not a readable .npz file") from None
+    return read_npz(path)
 
 
 def _under(record: dict[str, Any], keys: Sequence[str]) -> Any:

@@ -1,0 +1,191 @@
+"""What fuzzing found: wrong answers where a refusal or the right one was due, and states that were bent."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from conformal_core import (
+    ACI,
+    APS,
+    LAC,
+    SAOCP,
+    AbsoluteResidual,
+    CalibrationBuffer,
+    ConformalPID,
+    DtACI,
+    Exponential,
+    Fixed,
+    History,
+    NormalizedResidual,
+    OnlineClassifier,
+    Reservoir,
+    Sketch,
+    SplitClassifier,
+    Window,
+    class_coverage,
+    conformal_quantile,
+    coverage,
+    group_coverage,
+    p_values,
+    prediction_set,
+    rank_reliability,
+    set_size,
+    weighted_conformal_quantile,
+)
+
+LARGE = 1e308
+PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 40)
+LABELS = np.random.default_rng(1).integers(0, 3, 40)
+
+
+def test_weights_whose_sum_overflows_are_compared_all_the_same(lib):
+    scores = lib([1.0, 2.0])
+    for unit in (1.0, LARGE, 5e-324):
+        got = weighted_conformal_quantile(scores, lib(np.full(2, unit)), lib(np.full(1, unit)), alpha=0.1)
+        assert lib.back(got).tolist() == [np.inf]
+        got = weighted_conformal_quantile(scores, lib(np.full(2, unit)), lib(np.full(1, unit)), alpha=0.6)
+        assert lib.back(got).tolist() == [2.0]
+
+
+def test_p_values_of_two_precisions_compare_the_numbers_themselves(lib):
+    past, score = lib(np.asarray([0.1], dtype=np.float32)), lib(np.asarray([0.1]))  # the float32 is the larger
+    assert lib.back(p_values(past, score)).tolist() == [1.0]
+    assert lib.back(p_values(score, past)).tolist() == [0.5]
+    memory = Fixed()
+    memory.extend(past)
+    assert lib.back(memory.p_values(score)).tolist() == [1.0]
+
+
+def test_a_calibration_set_keeps_the_wider_precision(lib):
+    memory = Fixed()
+    memory.extend(lib(np.asarray([0.5], dtype=np.float32)))
+    memory.extend(lib(np.asarray([0.1])))
+    assert float(memory.quantile(Fraction(1, 2))) == 0.5
+    assert float(memory.quantile(Fraction(2, 3))) == 0.1
+
+
+def test_an_index_of_bytes_is_no_mask(lib):
+    buffer = CalibrationBuffer(3, like=lib(np.zeros(1)))
+    buffer.overwrite(lib(np.asarray([2, 0], dtype=np.uint8)), lib(np.asarray([0.2, 0.1])))
+    assert lib.back(buffer.scores).tolist() == [0.1, np.inf, 0.2]
+
+
+def test_labels_of_narrow_and_unsigned_integers(lib):
+    probs = lib(np.full((1, 300), 1 / 300))
+    for dtype in (np.int8, np.uint8, np.uint64):
+        assert lib.back(LAC()(probs, lib(np.asarray([5], dtype=dtype)))) == pytest.approx([1 - 1 / 300])
+
+
+@pytest.mark.parametrize("memory", [History(), Window(3), Reservoir(3), Exponential(0.9), Sketch(2)])
+def test_no_memory_takes_nan(memory):
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="score must be finite"):
+            memory.add(wrong)
+    assert len(memory) == 0
+
+
+def test_scalars_and_empty_arrays(lib):
+    assert lib.back(p_values(lib(np.zeros(0)), lib(np.asarray(0.1)), u=0.5)) == pytest.approx(0.5)
+    assert lib.back(APS()(lib(np.zeros((0, 1))))).shape == (0, 1)
+    assert lib.back(NormalizedResidual()(lib(np.zeros((1, 0, 2))), lib(np.zeros((1, 0))))).shape == (1, 0)
+    sets = lib(np.asarray([[True, False], [True, True]]))
+    assert class_coverage(sets, lib(np.asarray([0]))).coverage[0] == 1.0
+    assert float(class_coverage(sets, 1).coverage[1]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda a: conformal_quantile(a([0.1, 0.2]), alpha=[]), ValueError, "alpha must hold at least one level"),
+        (lambda a: set_size(a(True)), ValueError, "sets must have shape"),
+        (lambda a: LAC()(a(0.5), a(0)), ValueError, "probs must have shape"),
+        (lambda a: prediction_set(a([0.1]), a(0)), TypeError, "qhat must hold real floating-point numbers"),
+        (lambda a: prediction_set(a([0.1]), np.nan), ValueError, "qhat must not be NaN"),
+        (lambda a: rank_reliability(a([0.1]), 0, a([0.1, 0.2])), ValueError, "qhat must broadcast to shape"),
+        (lambda a: LAC().sets(a([[0.5, 0.5]]), np.nan), ValueError, "qhat must not be NaN"),
+        (lambda a: AbsoluteResidual().interval(a([0.1]), np.nan), ValueError, "qhat must not be NaN"),
+        (lambda a: AbsoluteResidual().interval(a([0.1]), a([1, 2])), TypeError, "qhat must hold real"),
+        (lambda a: coverage(a([[True]]), a([0]), confidence="a"), TypeError, "confidence must be a number"),
+        (
+            lambda a: group_coverage(a([[True]]), a([0]), a([10**12])),
+            ValueError,
+            "groups must be numbered 0..G-1 with G at most",
+        ),
+    ],
+)
+def test_what_has_no_right_answer_is_refused_by_name(lib, call, kind, message):
+    with pytest.raises(kind, match=message):
+        call(lambda values: lib(np.asarray(values)))
+
+
+def test_kinds_of_arrays_that_would_lose_what_they_say():
+    with pytest.raises(TypeError, match="scores must be a plain array, got MaskedArray"):
+        conformal_quantile(np.ma.masked_array([0.1, 0.2], mask=[True, False]), alpha=0.5)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="scores must be a dense tensor"):
+        conformal_quantile(torch.ones(3).to_sparse(), alpha=0.5)
+    with pytest.raises(TypeError, match="scores must hold real floating-point"):
+        conformal_quantile(torch.ones(3).to(torch.float8_e4m3fn), alpha=0.5)
+
+
+@pytest.mark.parametrize("qhat", [np.nan, [0.1, np.nan], "a", [[0.1, 0.2]], [0.1]])
+def test_thresholds_of_late_labels_are_numbers(qhat):
+    predictor = OnlineClassifier(LAC(), level=ACI(alpha=0.1))
+    with pytest.raises((TypeError, ValueError), match="qhat must"):
+        predictor.update(PROBS[:2], LABELS[:2], qhat=qhat)
+    assert len(predictor.memory) == 0
+
+
+MAKE = {
+    "ACI": lambda: OnlineClassifier(LAC(), level=ACI(alpha=0.1)),
+    "DtACI": lambda: OnlineClassifier(LAC(), level=DtACI(alpha=0.1)),
+    "PID": lambda: OnlineClassifier(LAC(), level=ConformalPID(alpha=0.1)),
+    "SAOCP": lambda: OnlineClassifier(LAC(), level=SAOCP(alpha=0.1)),
+    "Exponential": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Exponential(0.9)),
+    "Reservoir": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Reservoir(5)),
+    "Sketch": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Sketch(4)),
+}
+JUNK = [None, "x", "1/0", float("nan"), 10**400, [], np.asarray([np.nan]), np.asarray(["a"]), np.zeros((1, 1, 1))]
+
+
+def places(state, path=()):
+    for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*path, key))
+
+
+def bent(state, path, value):
+    if not path:
+        return value
+    made = dict(state) if isinstance(state, dict) else list(state)
+    made[path[0]] = bent(state[path[0]], path[1:], value)
+    return made
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_bent_state_is_refused_and_changes_nothing(name):
+    predictor = MAKE[name]()
+    predictor.update(PROBS, LABELS)
+    whole = predictor.state_dict()
+    for path in places(whole):
+        for junk in JUNK:
+            fresh = MAKE[name]()
+            fresh.update(PROBS, LABELS)
+            try:
+                fresh.load_state_dict(bent(whole, path, junk))
+            except (TypeError, ValueError) as error:
+                assert "state" in str(error)  # noqa: PT017  # an empty list may also be a memory of nothing
+                np.testing.assert_equal(fresh.state_dict(), whole)
+            else:
+                fresh.update(PROBS[:2], LABELS[:2])
+                assert not np.isnan(fresh.qhat)
+
+
+def test_a_loaded_calibration_set_is_its_own_and_in_order():
+    scores = np.asarray([0.3, 0.1, 0.2])
+    predictor, state = SplitClassifier(LAC(), alpha=0.5), SplitClassifier(LAC(), alpha=0.5).state_dict()
+    predictor.load_state_dict(state | {"memory": state["memory"] | {"scores": scores}})
+    scores[:] = 9.0
+    assert float(predictor.qhat) == 0.2

@@ -1,0 +1,111 @@
+"""What damaged inputs found, one of each kind: a sentence that names the file, and nothing that was believed."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from cpsc_train.config import apply_overrides, read_toml
+from cpsc_train.data import DataConfig, Splits
+from cpsc_train.data.media.cache import Cache
+from cpsc_train.data.media.files import inside
+from cpsc_train.data.media.npz import read_npz
+from cpsc_train.errors import UserError
+from cpsc_train.observability import RunFolder
+from cpsc_train.training import checkpoint
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\ud800", "../x", "/x"])
+def test_names_that_are_no_file_of_the_folder(tmp_path, name):
+    with pytest.raises(UserError, match=r"list:3: .* (leads out of|can be the name of no file)"):
+        inside(tmp_path, name, "list:3")
+
+
+def test_text_that_is_nested_too_deeply(tmp_path):
+    (tmp_path / "config.toml").write_text(f"x = {DEEP}")
+    with pytest.raises(UserError, match="nested too deeply"):
+        read_toml(tmp_path / "config.toml")
+    (tmp_path / "results.json").write_text(DEEP)
+    with pytest.raises(UserError, match="nested too deeply"):
+        RunFolder(tmp_path).read_results()
+    for damaged in (DEEP.encode(), b"\xff", b"[]", b'{"epoch": "1"}'):
+        (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + damaged)
+        assert RunFolder(tmp_path).read_metrics() == [{"epoch": 1}]
+    (tmp_path / "environment.json").write_text(DEEP)
+    assert RunFolder(tmp_path).read_environment() == {}
+
+
+def test_a_byte_of_the_command_line_that_is_no_text():
+    with pytest.raises(UserError, match="an override must be UTF-8"):
+        apply_overrides({}, ["data.root=\udcff"])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [[0, [10**6], "<f4"], [0, [-1], "<f4"], [0, [1], "O"], [0, [1], "|, "], [-4, [1], "<f4"], [0], [0, 1, 2, 3]],
+)
+def test_an_entry_of_a_cache_is_not_believed(tmp_path, entry):
+    (tmp_path / "cache.json").write_text('{"hash": "k", "of": {}}')
+    (tmp_path / "m-00000.bin").write_bytes(bytes(40))
+    (tmp_path / "m-00000.json").write_text(json.dumps({"a": entry}))
+    with pytest.raises(UserError, match=r"data.cache .*: its entry of a is damaged"):
+        Cache.open(str(tmp_path), "k", 1, ["m"]).read("m", "a")
+
+
+def test_an_array_that_claims_more_than_its_file_holds(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("label.npy", header.getvalue() + bytes(80))
+    with pytest.raises(UserError, match=r"a\.npz: is not a readable .npz file"):
+        read_npz(tmp_path / "a.npz")
+    with pytest.raises(UserError, match=r"b\.npz: no such file"):
+        read_npz(tmp_path / "b.npz")
+
+
+def test_a_list_of_splits_that_holds_something_else_than_ids(tmp_path):
+    dataset = DataConfig.named("handwritten")().load()
+    (tmp_path / "splits.json").write_text(
+        json.dumps({part: [{}] for part in ("train", "calibration", "validation", "test")})
+    )
+    with pytest.raises(UserError, match="is not in the data set"):
+        Splits.load(tmp_path / "splits.json", dataset)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"epoch": 1, "model": {}, "method": {}},
+        {"epoch": "1", "model": {}, "method": {}, "qhat": None},
+        {"epoch": 1, "model": {"w": 1}, "method": {}, "qhat": None},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": True}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor([0.5])}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor(float("nan"))}},
+    ],
+)
+def test_a_checkpoint_that_holds_something_else(tmp_path, state):
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: must hold epoch, model, method and qhat"):
+        checkpoint.load_kept(tmp_path / "checkpoint.pt", torch.device("cpu"))
+
+
+def test_commands_on_a_run_that_was_bent(finished, tmp_path, cpsc):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"qhat": {"fused": torch.tensor(0.5)}}, run / "checkpoint.pt")
+    outcome = cpsc("evaluate", run)
+    assert (outcome.code, "no quantile of" in outcome.err) == (2, True)
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"coverage": [1]}))
+    outcome = cpsc("report", run)
+    assert (outcome.code, "a file does not hold what a run writes" in outcome.err) == (2, True)

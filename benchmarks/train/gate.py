@@ -1,0 +1,101 @@
+"""What the conformal gate brings: the same trained models measured without and with it, paired by seed.
+
+    python benchmarks/train/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
+    python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
+
+A run that is in the folder already is not trained again. Differences are means over seeds with the 95 % interval of
+Student's t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from cpsc_train import RunConfig, evaluate, train
+from cpsc_train.config import apply_overrides
+from cpsc_train.experiments.grid import parse_seeds
+from cpsc_train.models import FUSED, GateConfig
+from cpsc_train.observability import RunFolder
+from cpsc_train.recipes import recipe
+
+PROTOCOLS = "protocols=['strict:GS@5,10','qmf:GS@10']"
+"""All modalities noisy at once, mildly and more, and each sample of each with probability one half."""
+
+
+def measured(folder: Path, config: RunConfig, distance: str) -> dict[str, Any]:
+    """Return the results of a run, trained if it is not there, with a gate."""
+    run = RunFolder(folder)
+    if run.read_results() is None:
+        train(config, run)
+    kept = folder / f"gate-{distance}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(evaluate(run, gate=GateConfig(distance=distance))), encoding="utf-8")
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return found["test"]
+
+
+def interval(values: list[float]) -> str:
+    """Return mean and 95 % interval; bold where it leaves out 0."""
+    x, n = np.asarray(values), len(values)
+    half = stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    text = f"{x.mean():+.1f} ({x.mean() - half:+.1f} to {x.mean() + half:+.1f})"
+    return f"**{text}**" if abs(x.mean()) > half else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="handwritten")
+    parser.add_argument("--modalities", default=None)
+    parser.add_argument("--root", default=None)
+    parser.add_argument("--methods", default="joint-unimodal,cpsc")
+    parser.add_argument("--distance", default="classes", choices=["classes", "all"])
+    parser.add_argument("--seeds", default="0..9")
+    parser.add_argument("--out", type=Path, default=Path("runs/gate"))
+    given = parser.parse_args()
+    modalities = None if given.modalities is None else tuple(given.modalities.split(","))
+    base = recipe(given.recipe, modalities=modalities).to_plain()
+    name = given.recipe if modalities is None else "-".join(modalities)
+    for method in given.methods.split(","):
+        rows: dict[str, dict[str, list[float]]] = {}
+        for seed in parse_seeds(given.seeds):
+            changes = [f"method.name={method}", f"seed={seed}", PROTOCOLS]
+            changes += [f"data.root={given.root}"] if given.root else []
+            config = RunConfig.from_plain(apply_overrides(base, changes))
+            folder = given.out / f"{name}-{method}-{seed}"
+            plain, gated = (measured(folder, config, distance) for distance in ("off", given.distance))
+            for condition, before in plain.items():
+                row, after = rows.setdefault(condition, {}), gated[condition]
+                row.setdefault("plain", []).append(100 * before["accuracy"][FUSED])
+                row.setdefault("gated", []).append(100 * after["accuracy"][FUSED])
+                row.setdefault("ece", []).append(100 * before["expected_calibration_error"][FUSED])
+                row.setdefault("ece gated", []).append(100 * after["expected_calibration_error"][FUSED])
+                for m, seen in after["gate"].items():
+                    row.setdefault(f"down {m}", []).append(100 * seen["turned_down"])
+        print(f"\n{name}, {method}, {len(next(iter(rows.values()))['plain'])} seeds\n")
+        downs = [key for key in next(iter(rows.values())) if key.startswith("down")]
+        header = [
+            "",
+            "without",
+            "with",
+            "difference",
+            "ECE",
+            "with",
+            *(key.replace("down", "turned down:") for key in downs),
+        ]
+        print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+        for condition, row in rows.items():
+            cells = [f"{np.mean(row['plain']):.1f}", f"{np.mean(row['gated']):.1f}"]
+            cells.append(interval([b - a for a, b in zip(row["plain"], row["gated"], strict=True)]))
+            cells += [f"{np.mean(row[key]):.1f}" if key in row else "" for key in ("ece", "ece gated", *downs)]
+            print(f"| {condition} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

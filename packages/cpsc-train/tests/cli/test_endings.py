@@ -38,10 +38,7 @@ def wait_for(path, pattern):
     return next(iter(path.glob(pattern)))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["recipe", "show", "handwritten"]],
-)
+@pytest.mark.parametrize("words", [["export", "--help"], ["recipe", "list"]])
 def test_nobody_reads_a_command(words):
     reader, writer = os.pipe()
     os.close(reader)
@@ -60,10 +57,9 @@ def test_a_run_that_nobody_reads_can_go_on(tmp_path, quick, monkeypatch, cpsc):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("words", [["--help"], ["recipe", "list"]])
-def test_output_that_is_full_is_the_users_to_mend(words):
+def test_output_that_is_full_is_the_users_to_mend():
     with Path("/dev/full").open("wb") as full:
-        process = start(*words, stdout=full)
+        process = start("recipe", "list", stdout=full)
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (2, "cpsc: error: output: No space left on device\n")
 
@@ -80,14 +76,13 @@ def test_what_the_machine_refuses_is_no_fault_of_ours(cpsc, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_command_with_runs_of_its_own_ends_them(tmp_path, quick, cpsc, number, code, times):
+def test_a_command_with_runs_of_its_own_ends_them(tmp_path, quick, number, code):
     """Told alone, as `kill` does; what it has started ends too, and the command goes on later."""
     words = ["train", "--seeds", "0..1", "--out", tmp_path / "seeds", *quick]
     process = start(*words, "--set", "epochs=100000")
     log = wait_for(tmp_path / "seeds", "*/seed-0/metrics.jsonl")
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split() or _children(process.pid)
-    for _ in range(times):
+    for _ in range(3):  # what comes soon after the first counts with it
         process.send_signal(number)
         time.sleep(0.1)
     _, err = process.communicate(timeout=60)

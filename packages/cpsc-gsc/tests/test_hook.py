@@ -293,6 +293,7 @@ def test_a_learning_rate_scheduler_may_wrap_the_step(model, batches):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.newer_torch
 def test_a_compiled_model(model, batches):
     expected = copy.deepcopy(model)
     train_with_loss(expected, optim.SGD(expected.parameters(), lr=0.1), batches[:4])

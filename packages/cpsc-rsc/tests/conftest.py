@@ -11,3 +11,9 @@ settings.load_profile("rsc")
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+def pytest_runtest_setup(item):
+    """Before torch 2.9 its compiler stops at array-api-compat, and a fake device of CUDA asks for a real one."""
+    if item.get_closest_marker("newer_torch") and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
+        pytest.skip("needs torch 2.9")

@@ -99,6 +99,7 @@ def test_the_number_of_operations_does_not_depend_on_sizes(options):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.newer_torch
 def test_a_device_is_not_waited_for_by_default(options):
     """On a fake accelerator, reading a value raises and so does mixing devices: the default policy does neither."""
     with FakeTensorMode(), torch.device("cuda"):
@@ -115,6 +116,7 @@ def test_a_device_is_not_waited_for_by_default(options):
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch 2.11 itself
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.newer_torch
 def test_one_graph(options, head):
     rsc, head = RepresentationSelfCalibration(D, **options), HEADS[head]()
     h, labels, qhat = torch.randn(8, D), torch.randint(0, C, (8,)), torch.tensor(0.9)
@@ -140,6 +142,7 @@ def test_one_graph(options, head):
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.newer_torch
 def test_one_graph_serves_every_quantile():
     rsc, head = RepresentationSelfCalibration(D), nn.Linear(D, C)
     torch._dynamo.reset()
@@ -153,6 +156,7 @@ def test_one_graph_serves_every_quantile():
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.newer_torch
 def test_several_modalities_and_inference_are_one_graph():
     dims = {"audio": D, "text": D + 1}
     rsc, heads = MultimodalSelfCalibration(dims), nn.ModuleDict({m: nn.Linear(d, C) for m, d in dims.items()})

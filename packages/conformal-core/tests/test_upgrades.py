@@ -33,6 +33,7 @@ from conformal_core import (
     OnlineClassifier,
     OnlineRegressor,
     Reservoir,
+    Sketch,
     SplitClassifier,
     SplitRegressor,
     Window,
@@ -58,6 +59,7 @@ MEMORIES = {
     "Fixed": Fixed,
     "History": History,
     "Reservoir": lambda: Reservoir(10, seed=1),
+    "Sketch": lambda: Sketch(4),
     "Window": lambda: Window(10),
 }
 CLASSIFIERS = {

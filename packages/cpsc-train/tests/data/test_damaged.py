@@ -93,7 +93,7 @@ def test_a_list_of_splits_that_holds_something_else_than_ids(tmp_path):
     ],
 )
 def test_a_checkpoint_that_holds_something_else(tmp_path, state):
-    torch.save(state, tmp_path / "checkpoint.pt")
+    torch.save({"format": 2} | state, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match=r"checkpoint\.pt: must hold epoch, model, method and qhat"):
         checkpoint.load_kept(tmp_path / "checkpoint.pt", torch.device("cpu"))
 

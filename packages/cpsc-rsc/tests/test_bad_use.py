@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from cpsc_rsc import MultimodalSelfCalibration, RepresentationSelfCalibration, diagnose, divergence_loss, represent
+from cpsc_rsc import (
+    MultimodalSelfCalibration,
+    RepresentationSelfCalibration,
+    diagnose,
+    divergence_loss,
+    recompose,
+    represent,
+    top_k,
+)
 
 B, D, C = 4, 6, 3
 
@@ -123,6 +131,33 @@ def test_components_that_do_not_match_the_feature(shape):
 def test_components_of_another_kind(components, message):
     with pytest.raises(TypeError, match=message):
         divergence_loss(torch.randn(B, D), components)
+
+
+@pytest.mark.parametrize(
+    ("selected", "error", "message"),
+    [
+        ([[0]], TypeError, "selected must be a tensor, got list"),
+        (torch.zeros(B, 2), TypeError, "selected must be of an integer dtype, got torch.float32"),
+        (torch.zeros(B, 2, dtype=torch.bool), TypeError, "selected must be of an integer dtype, got torch.bool"),
+        (torch.zeros(B, 0, dtype=torch.long), ValueError, r"selected must have shape \(4, K\) with K >= 1"),
+        (torch.zeros(B + 1, 2, dtype=torch.long), ValueError, r"selected must have shape \(4, K\)"),
+        (torch.full((B, 2), 10), ValueError, r"selected must lie in \[0, 10\), the components"),
+        (torch.full((B, 2), -1), ValueError, r"selected must lie in \[0, 10\), the components"),
+    ],
+)
+def test_selections_that_are_none(selected, error, message):
+    with pytest.raises(error, match=message):
+        recompose(torch.randn(B, 10, D), selected)
+
+
+def test_figures_of_components_that_do_not_fit():
+    reliability = torch.rand(B, 10)
+    with pytest.raises(ValueError, match=r"reliability must have shape \(B, n\), got \(4,\)"):
+        top_k(reliability[:, 0], reliability[:, 0], 3)
+    with pytest.raises(ValueError, match=r"score must have shape \(4, 10\), got \(4, 9\)"):
+        top_k(reliability, reliability[:, 1:], 3)
+    with pytest.raises(ValueError, match=r"k must be at most the number of components \(10\), got 11"):
+        top_k(reliability, reliability, 11)
 
 
 def test_modalities_that_are_no_mapping_or_unknown():

@@ -100,6 +100,10 @@ def test_attention_takes_the_logarithm():
     torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_it_says_its_options(gate):
+    assert f"alpha=0.1, distance={gate.distance!r}" in repr(gate)
+
+
 def test_a_missing_modality_stays_missing(gate):
     assert set(gate({"image": noisy()["image"]})) == {"image"}
 

@@ -178,7 +178,7 @@ class Data:
         self.trial("a class absent from validation and test", nothing, self.splits("untested", **untested))
         one = whole | {"calibration": [200]}
         division = self.splits("one", **one)
-        self.refused("one calibration row, α = 0.1", "too few for alpha", division)
+        self.refused("one calibration row, α = 0.1", "too few for conformal.alpha", division)
         self.trial("one calibration row, α = 0.5", nothing, division, "conformal.alpha=0.5")
         self.trial("one calibration row, the released quantile", full, division, "conformal.quantile=released")
         for part in ("train", "validation", "test"):

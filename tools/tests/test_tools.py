@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import bump
 import check_coverage
+import conda_recipe
 
 
 @pytest.fixture
@@ -75,3 +79,27 @@ def test_too_few_branches(tmp_path, capsys):
     report.write_text(json.dumps({"files": files(84)}), encoding="utf-8")
     assert check_coverage.main(report) == 1
     assert "cpsc_train: 84.0 % of 100 branches (at least 85)" in capsys.readouterr().out
+
+
+def test_a_recipe_is_what_the_archive_says(tmp_path, capsys):
+    metadata = (
+        "Metadata-Version: 2.4\nName: some-thing\nVersion: 1.2.0\nSummary: Does a thing.\nLicense-Expression: MIT\n"
+        "Requires-Python: >=3.11\nRequires-Dist: torch>=2.6\nRequires-Dist: av>=13; extra == 'video'\n\n"
+    )
+    project = '[project]\nname = "some-thing"\n[project.scripts]\nthing = "some_thing.cli:main"\n'
+    archive = tmp_path / "some_thing-1.2.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in (("PKG-INFO", metadata), ("pyproject.toml", project)):
+            member = tarfile.TarInfo(f"some_thing-1.2.0/{name}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    assert conda_recipe.main([str(archive)]) == 0
+    text = (tmp_path / "some-thing/recipe.yaml").read_text()
+    assert f"sha256: {hashlib.sha256(archive.read_bytes()).hexdigest()}\n" in text
+    assert "source/s/some-thing/some_thing-${{ version }}.tar.gz\n" in text
+    assert "    - pytorch >=2.6\n" in text
+    assert "av" not in text.split("run:")[1].split("tests:")[0]
+    assert "      - thing = some_thing.cli:main\n" in text
+    assert "        - some_thing\n" in text
+    assert conda_recipe.main([]) == 2
+    assert "needs at least one sdist" in capsys.readouterr().err

@@ -317,6 +317,86 @@ def a_split(draw: Any) -> Case:
     return "probs labels alpha", call, want, 0
 
 
+def a_group(draw: Any) -> Case:
+    """Thresholds of groups: each set is that of the rows of its group."""
+    lib, n, k = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
+    probs, labels, new = d.rows(draw, lib, (n, k)), d.labels(draw, lib, (n,), k), d.rows(draw, lib, (3, k))
+    groups, asked = d.labels(draw, lib, (n,), 2), d.labels(draw, lib, (3,), 2)
+    alpha = d.alpha(draw)
+
+    def call() -> Any:
+        predictor = cc.MondrianClassifier(cc.LAC(), alpha=alpha, groups=2)
+        predictor.calibrate(probs.array, labels.array, groups.array)
+        return predictor.predict(new.array, asked.array)
+
+    ok = good_alpha(alpha) and valid_labels(labels, k) and valid_labels(groups, 2) and valid_labels(asked, 2)
+    ok = ok and all(x.finite and (x.held >= 0).all() and summing(x) for x in (probs, new))
+    want = None
+    if ok:
+        own, scores = d.to_numpy(cc.LAC()(probs.array, labels.array)), d.to_numpy(cc.LAC()(new.array))
+        kept = [reference.quantile(own[groups.held == group].tolist(), alpha) for group in (0, 1)]
+        # Thresholds are kept in the dtype of the calibration rows, and compared in that of the new ones.
+        rounded = [float(d.Drawn(lib, d.Drawn(lib, np.asarray(q), probs.dtype).held, new.dtype).held) for q in kept]
+        want = (scores <= np.asarray(rounded)[asked.held.astype(int)][:, None]).astype(float)
+    return "probs labels alpha groups", call, want, 0
+
+
+def a_novelty(draw: Any) -> Case:
+    """Distances are those of the definition, in double precision and for numbers of common size."""
+    lib, n, width = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
+    kind = draw(st.sampled_from(["classes", "all", "neighbours"]))
+    rows, new = d.numbers(draw, lib, (n, width)), d.numbers(draw, lib, (3, width))
+    labels = d.labels(draw, lib, (n,), 2)
+
+    def call() -> Any:
+        score = {"classes": cc.Mahalanobis(classes=2), "all": cc.Mahalanobis(), "neighbours": cc.NearestNeighbours(k=2)}
+        score[kind].update(rows.array, labels.array)
+        return score[kind](new.array)
+
+    ok = n > 0 and rows.finite and new.finite and (kind != "classes" or valid_labels(labels, 2))
+    want, off = None, np.inf
+    if ok:
+        plain = all(x.dtype == "float64" and (np.abs(x.held) < 1e3).all() for x in (rows, new))
+        off = -1e-6 if plain and rows.held.std(0).min() > 1e-3 else np.inf
+        want = _distances(kind, rows.held, labels.held, new.held)
+    return "features labels Mahalanobis NearestNeighbours", call, want, off
+
+
+def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    if kind == "neighbours":
+        unit = np.where(rows.std(0) > 0, rows.std(0), 1)
+        apart = ((asked[:, None] - rows) / unit) ** 2
+        return np.sort(apart.sum(-1), -1)[:, min(2, len(rows)) - 1]
+    groups = labels if kind == "classes" else np.zeros(len(rows))
+    means = {group: rows[groups == group].mean(0) for group in np.unique(groups)}
+    apart = rows - np.stack([means[group] for group in groups])
+    covariance = apart.T @ apart / len(rows)
+    covariance += (1e-3 * np.trace(covariance) / len(covariance) + 1e-150) * np.eye(len(covariance))
+    inverse = np.linalg.inv(covariance)
+    return np.min([np.einsum("nd,de,ne->n", asked - m, inverse, asked - m) for m in means.values()], 0)
+
+
+def a_weight(draw: Any) -> Case:
+    """Weights of a gate on given distances: 1 up to the threshold, and then its share."""
+    lib = d.library(draw)
+    known, new, alpha = d.numbers(draw, lib, d.shape(draw, 1), signed=False), d.numbers(draw, lib, (3,)), d.alpha(draw)
+    if known.floating and not known.finite:  # a score's own affair
+        known = d.Drawn(lib, np.zeros(3), known.dtype)
+
+    def call() -> Any:
+        gate = cc.NoveltyGate(lambda scores, check=None: scores, alpha=alpha)
+        gate.calibrate(known.array, check=True)
+        return gate.weights(new.array)
+
+    want, ok = None, good_alpha(alpha) and known.finite and (known.held >= 0).all() and new.floating
+    if ok:
+        q = reference.quantile(known.held.reshape(-1).tolist(), alpha)
+        with np.errstate(all="ignore"):
+            want = np.where(new.held <= q, 1.0, q / new.held)
+        want = np.where(np.isnan(new.held), np.nan, want)
+    return "scores alpha features distances", call, want, 2e-2
+
+
 TARGETS: dict[str, Callable[[Any], Case]] = {
     "quantile_rank": a_rank,
     "conformal_quantile": a_quantile,
@@ -332,6 +412,9 @@ TARGETS: dict[str, Callable[[Any], Case]] = {
     "interval": an_interval,
     **{f"{name}.extend, quantile": a_memory(name) for name in MEMORIES},
     "Split-, OnlineClassifier": a_split,
+    "MondrianClassifier": a_group,
+    "novelty scores": a_novelty,
+    "NoveltyGate": a_weight,
 }
 
 
@@ -341,7 +424,7 @@ def judge(case: Case) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message=".*calibration scores are too few.*")
+            warnings.filterwarnings("ignore", message=".*calibration scores are too few.*|.*too few calibration rows.*")
             got = d.to_numpy(call())
     except (TypeError, ValueError) as error:
         assert want is None, f"refused what is valid: {error}"

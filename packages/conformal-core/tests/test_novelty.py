@@ -114,6 +114,27 @@ def test_half_precision_is_computed_in_single():
     assert score(train.bfloat16()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", SCORES)
+def test_what_is_too_far_for_its_dtype_is_infinitely_far(name):
+    gate = NoveltyGate(learned(name), alpha=0.05)
+    gate.calibrate(sample(100, seed=3)[0])
+    far = np.full((1, 4), 1e308)
+    assert gate.score(far).tolist() == [math.inf]
+    assert gate.weights(far).tolist() == [0.0]
+    assert np.isinf(gate.score(np.full((1, 4), math.nan), check=False)).all()
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_no_rows_teach_nothing(name):
+    score, (rows, labels) = SCORES[name](), sample(40)
+    score.update(rows[:0], labels[:0])
+    with pytest.raises(ValueError, match="must learn from training features before it is asked"):
+        score(rows)
+    score.update(rows, labels)
+    np.testing.assert_allclose(score(rows[:5]), learned(name, rows=40)(rows[:5]))
+    assert score(rows[:0]).shape == (0,)
+
+
 def test_rows_all_alike_make_everything_else_new():
     for score in (Mahalanobis(), NearestNeighbours(k=1)):
         score.update(np.ones((20, 3)))

@@ -100,6 +100,16 @@ def test_attention_takes_the_logarithm():
     torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_a_sensor_that_gives_no_numbers_has_no_vote(gate, broken):
+    h, _ = features(4)
+    h["audio"][1:3] = broken
+    scaled = gate(h)
+    assert all(x.isfinite().all() for x in scaled.values())
+    assert torch.equal(scaled["audio"][1:3], torch.zeros(2, 6))
+    assert (gate.weights(h)["audio"][[0, 3]] > 0).all()
+
+
 def test_it_says_its_options(gate):
     assert f"alpha=0.1, distance={gate.distance!r}" in repr(gate)
 

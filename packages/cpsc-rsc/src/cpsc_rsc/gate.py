@@ -121,8 +121,12 @@ class ConformalGate(nn.Module):
         return {m: self._of[m](h) for m, h in features.items()}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the features (B, d_m) times their weights; arguments and errors are those of `weights`."""
-        return {m: features[m] * w[:, None].to(features[m].dtype) for m, w in self.weights(features).items()}
+        """Return the features (B, d_m) times their weights; arguments and errors are those of `weights`.
+
+        Features that are not finite have weight 0, and become 0.
+        """
+        weights = {m: w[:, None].to(features[m].dtype) for m, w in self.weights(features).items()}
+        return {m: torch.where(w > 0, features[m] * w, 0.0) for m, w in weights.items()}
 
     def extra_repr(self) -> str:
         """Say the options."""
@@ -166,4 +170,4 @@ class _Fitted(nn.Module):
         with torch.autocast(h.device.type, enabled=False):  # distances in half precision tell nothing
             x = linear(h.to(self.whitening.dtype), self.whitening, self.bias)
             to_points = torch.addmm(self.points.square().sum(-1), x, self.points.T, alpha=-2).amin(-1)
-            return self.qhat / torch.maximum(to_points + x.square().sum(-1), self.qhat)
+            return (self.qhat / torch.maximum(to_points + x.square().sum(-1), self.qhat)).nan_to_num(nan=0.0)

@@ -1,7 +1,10 @@
 """What novelty scores share: the check of features, and the precision they are computed in."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+import numpy as np
 
 from conformal_core._arrays import array_namespace, reads_values
 from conformal_core._checks import is_finite, is_floating
@@ -25,6 +28,11 @@ def as_rows(features: Array, xp: Any) -> Array:
     """Return features (..., d) as rows (N, d) in float64: sums over many rows need it."""
     rows = math.prod(features.shape[:-1])
     return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
+
+
+def quietly(features: Array) -> AbstractContextManager[Any]:
+    """Let numpy say nothing of overflow: what is too far away is infinitely far."""
+    return np.errstate(over="ignore", invalid="ignore") if isinstance(features, np.ndarray) else nullcontext()
 
 
 def slices(count: int, step: int) -> list[slice]:

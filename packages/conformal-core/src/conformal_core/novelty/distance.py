@@ -3,12 +3,15 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
+from conformal_core._checks import is_floating
 
 Array = Any
 
 
 def squared_distances(rows: Array, points: Array) -> Array:
     """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices.
+
+    Rows that are not finite, or too far away for their dtype, are infinitely far.
 
     Examples
     --------
@@ -20,7 +23,8 @@ def squared_distances(rows: Array, points: Array) -> Array:
     xp = array_namespace(rows=rows, points=points)
     both = rows @ xp.matrix_transpose(points)
     found = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
-    return xp.where(found > 0, found, xp.zeros_like(found))  # rounding
+    found = xp.where(found < 0, xp.zeros_like(found), found)  # rounding
+    return xp.where(xp.isnan(found), xp.full_like(found, xp.inf), found)
 
 
 def trust(distances: Array, qhat: Array | float) -> Array:
@@ -33,6 +37,7 @@ def trust(distances: Array, qhat: Array | float) -> Array:
     array([1. , 1. , 0.5])
     """
     xp = array_namespace(distances=distances)
+    is_floating("distances", distances, xp)
     qhat = xp.asarray(qhat, dtype=distances.dtype, device=device(distances))
     one = xp.ones_like(distances)
     inside = distances <= qhat

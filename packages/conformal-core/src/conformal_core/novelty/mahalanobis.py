@@ -5,7 +5,7 @@ from typing import Any
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_count, labels_of_rows
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, slices
+from conformal_core.novelty._features import are_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 
 Array = Any
@@ -73,6 +73,8 @@ class Mahalanobis:
         xp = are_features(features, self._width, check=check)
         rows = as_rows(features, xp)
         groups = self._groups(features, labels, xp, check)
+        if rows.shape[0] == 0:
+            return
         if self._means is not None:
             array_namespace(means=self._means, features=features)
         for part in slices(rows.shape[0], max(1, _ONE_HOT // (self._classes or 1))):
@@ -90,7 +92,8 @@ class Mahalanobis:
         xp = are_features(features, self._width, check=check)
         features = at_least_single(features, xp)
         centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
-        return xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points), axis=-1)
+        with quietly(features):
+            return xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points), axis=-1)
 
     def whitened(self) -> tuple[Array, Array, Array]:
         """Return c (d,), W (d, d) and points (K, d) in float64: the distance is min over k of ‖W (h − c) − points_k‖².

@@ -5,7 +5,7 @@ from typing import Any
 from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_count
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, slices
+from conformal_core.novelty._features import are_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 from conformal_core.quantile import kth_smallest
 
@@ -61,7 +61,8 @@ class NearestNeighbours:
         if self._rows is not None:
             array_namespace(rows=self._rows, features=features)
             rows = xp.concat([self._rows, rows])
-        self._rows = rows
+        if rows.shape[0]:
+            self._rows = rows
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
         """Return squared distances (...) of features (..., d), at least in single precision.
@@ -81,10 +82,11 @@ class NearestNeighbours:
         centre, unit = (xp.astype(x, features.dtype, copy=False) for x in (centre, unit))
         asked = xp.reshape((features - centre) / unit, (-1, features.shape[-1]))
         count, k = points.shape[0], min(self._k, points.shape[0])
-        parts = [
-            kth_smallest(squared_distances(asked[part, :], points), k, xp)
-            for part in slices(asked.shape[0], max(1, _TABLE // count))
-        ]
+        with quietly(features):
+            parts = [
+                kth_smallest(squared_distances(asked[part, :], points), k, xp)
+                for part in slices(asked.shape[0], max(1, _TABLE // count))
+            ]
         return xp.reshape(xp.concat(parts), features.shape[:-1])
 
     def state_dict(self) -> State:

@@ -236,12 +236,56 @@ def a_loss(draw: Any) -> Case:
     return "unimodal_logits labels fused_logits qhat a scores probs", call, want, off
 
 
+def a_representation(draw: Any) -> Case:
+    """Take the features themselves, of the modalities that are there."""
+    b, width = draw(st.sampled_from([1, 2, 5])), draw(st.sampled_from([2, 2, 2, 3]))
+    h = d.numbers(draw, "torch", (b, width))
+    name, mode = draw(st.sampled_from(["a", "a", "a", "b"])), draw(st.sampled_from(["features", "features", "x"]))
+    rsc = cpsc_rsc.MultimodalSelfCalibration({"a": 2, "c": 3})
+    want = h.held if h.floating and width == 2 and name == "a" and mode == "features" else None
+    return "features mode", lambda: cpsc_rsc.represent(rsc, {name: h.array}, mode=mode)["a"], want, 0
+
+
+def a_gate(draw: Any) -> Case:
+    """Weigh by the inverse of the distance; what is no number has no weight."""
+    b, width, name = (
+        draw(st.sampled_from([1, 2, 5])),
+        draw(st.sampled_from([2, 2, 2, 3])),
+        draw(st.sampled_from("aaab")),
+    )
+    h = d.numbers(draw, "torch", (b, width))
+    gate = cpsc_rsc.ConformalGate({"a": 2}, classes=1, alpha=0.25, distance="all")
+    training, calibration = (torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in (50, 9))
+    gate.fit({"a": training}, torch.zeros(50, dtype=torch.long), {"a": calibration})
+
+    def call() -> Any:
+        weights, scaled = gate.weights({name: h.array})["a"], gate({name: h.array})["a"]
+        assert scaled.isfinite().all(), "gave features that are not finite"
+        return weights
+
+    if not h.floating or width != 2 or name != "a":
+        return "features", call, None, 0
+    rows = training.double().numpy()
+    covariance = np.cov(rows.T, bias=True)
+    inverse = np.linalg.inv(covariance + 1e-3 * np.trace(covariance) / 2 * np.eye(2))
+
+    def distance(x: np.ndarray) -> np.ndarray:
+        return np.einsum("nd,de,ne->n", x - rows.mean(0), inverse, x - rows.mean(0))
+
+    q = reference.quantile(distance(calibration.double().numpy()).tolist(), 0.25)
+    with np.errstate(all="ignore"):
+        want = np.nan_to_num(np.minimum(1, q / distance(h.held)), nan=0.0)
+    return "features", call, want, 1e-3
+
+
 TARGETS = {
     "rsc divergence_loss": a_divergence,
     "rsc rate": a_rating,
     "rsc top_k": a_selection,
     "rsc recompose": a_recomposition,
     "rsc module": a_module,
+    "rsc represent": a_representation,
+    "rsc ConformalGate": a_gate,
     "gsc gsc_loss": a_loss,
 }
 

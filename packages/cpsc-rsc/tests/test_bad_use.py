@@ -150,6 +150,15 @@ def test_selections_that_are_none(selected, error, message):
         recompose(torch.randn(B, 10, D), selected)
 
 
+def test_features_of_another_kind_are_refused_in_every_mode():
+    rsc = MultimodalSelfCalibration({"audio": D})
+    for mode in ("features", "mean"):
+        with pytest.raises(ValueError, match=r"features\['audio'\] must have shape \(B, 6\), got \(4, 7\)"):
+            represent(rsc, {"audio": torch.randn(B, D + 1)}, mode=mode)
+        with pytest.raises(TypeError, match=r"features\['audio'\] must be of a floating dtype, got torch.int64"):
+            represent(rsc, {"audio": torch.zeros(B, D, dtype=torch.long)}, mode=mode)
+
+
 def test_figures_of_components_that_do_not_fit():
     reliability = torch.rand(B, 10)
     with pytest.raises(ValueError, match=r"reliability must have shape \(B, n\), got \(4,\)"):

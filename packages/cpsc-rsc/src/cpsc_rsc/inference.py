@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cpsc_rsc._checks import check_choice, check_logits, check_modalities, check_present
+from cpsc_rsc._checks import check_choice, check_feature, check_logits, check_modalities, check_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +71,8 @@ def represent(
     """
     check_choice("mode", mode, Mode)
     check_present("features", features, rsc)
+    for m, h in features.items():
+        check_feature(f"features[{m!r}]", h, rsc[m].decomposition.dim)
     if mode == "features":
         return dict(features)
     components = {m: rsc[m].components(features[m]) for m in rsc if m in features}

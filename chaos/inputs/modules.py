@@ -4,29 +4,24 @@ A call must give what plain double precision gives, or refuse in a TypeError or 
 is valid must not be refused. Under two minutes, a few seconds with `--quick`.
 """
 
-import argparse
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/conformal-core/tests"))
 
 import _draws as d
-from arrays import described, judge, valid_labels
+from _judging import Case, fuzz, valid_labels
 
 import cpsc_gsc
 import cpsc_rsc
 import reference
 
-Case = tuple[str, Callable[[], Any], np.ndarray | None, float]
 LOOSE = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-2, "bfloat16": 2e-1}
 
 
@@ -290,37 +285,5 @@ TARGETS = {
 }
 
 
-def main() -> int:
-    """Run all targets, print a line for each, and return 1 if any failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
-    np.seterr(all="ignore")
-    warnings.simplefilter("ignore")
-    count, failed = 150 if options.quick else 3000, 0
-    for name, target in TARGETS.items():
-        if options.only not in name:
-            continue
-        tried = 0
-
-        def run(case: Case) -> None:
-            nonlocal tried
-            tried += 1
-            judge(case)
-
-        strategy = st.composite(lambda draw, target=target: target(draw))()
-        limits = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        try:
-            seed(options.seed)(limits(given(strategy)(run)))()
-            verdict = "ok"
-        except Exception as error:  # whatever escapes a public function is the finding
-            failed += 1
-            verdict = "FAILED " + "; ".join(described(one) for one in getattr(error, "exceptions", [error]))
-        print(f"{name:<24}{tried:>8}  {verdict}", flush=True)
-    return int(failed > 0)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzz(__doc__, TARGETS, examples=3000))

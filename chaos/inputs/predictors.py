@@ -1,0 +1,178 @@
+"""Memories, predictors and novelty scores of conformal-core on arrays of any library, dtype, shape and value.
+
+What must hold is what `arrays.py` asks of functions. A few seconds with `--quick`, about a minute without.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages/conformal-core/tests"))
+
+import _draws as d
+from _judging import Case, fuzz, good_alpha, summing, valid_labels
+
+import conformal_core as cc
+import reference
+
+MEMORIES = {
+    "Fixed": cc.Fixed,
+    "History": cc.History,
+    "Window": lambda: cc.Window(5),
+    "Reservoir": lambda: cc.Reservoir(10_000),
+}
+
+
+def a_memory(name: str) -> Callable[[Any], Case]:
+    def build(draw: Any) -> Case:
+        from fractions import Fraction  # noqa: PLC0415
+
+        lib = d.library(draw)
+        parts = [d.numbers(draw, lib, d.shape(draw, 2)) for _ in range(draw(st.integers(1, 3)))]
+        if draw(st.booleans()):
+            parts = [d.Drawn(lib, p.held.real, parts[0].dtype) for p in parts]
+        level = draw(
+            st.sampled_from([Fraction(1, 4), Fraction(-1, 2), Fraction(0), Fraction(1), Fraction(2), Fraction(1, 10)])
+        )
+
+        def call() -> Any:
+            memory = MEMORIES[name]()
+            for part in parts:
+                memory.extend(part.array)
+            value = memory.quantile(level)
+            return float(value)
+
+        want = None
+        if all(p.finite for p in parts):
+            with np.errstate(all="ignore"):
+                seen = [s for p in parts for s in p.held.reshape(-1).tolist()]
+            seen = sorted(seen[-5:] if name == "Window" else seen)
+            k = -((-(len(seen) + 1) * (1 - level)) // 1)
+            want = np.asarray(np.inf if k > len(seen) else -np.inf if k < 1 else seen[int(k) - 1])
+        mixed = name == "Fixed" and len({p.dtype for p in parts}) > 1
+        return "scores", call, want, np.inf if mixed else 0
+
+    return build
+
+
+def a_split(draw: Any) -> Case:
+    """Calibrate, predict; sets are those of the definition, on the scores of the same library."""
+    lib, n, k = d.library(draw), draw(d.SIZES), draw(st.integers(1, 5))
+    probs, labels, new = d.rows(draw, lib, (n, k)), d.labels(draw, lib, (n,), k), d.rows(draw, lib, (3, k))
+    alpha = d.alpha(draw)
+    kind = draw(st.sampled_from(["SplitClassifier", "OnlineClassifier"]))
+
+    def call() -> Any:
+        predictor = getattr(cc, kind)(cc.LAC(), alpha=alpha)
+        predictor.calibrate(probs.array, labels.array)
+        return predictor.predict(new.array)
+
+    ok = good_alpha(alpha) and valid_labels(labels, k)
+    ok = ok and all(x.finite and (x.held >= 0).all() and summing(x) for x in (probs, new))
+    want = None
+    if ok:
+        lac = cc.LAC()
+        own = d.to_numpy(lac(probs.array, labels.array))
+        q = reference.quantile(own.tolist(), alpha)
+        if np.isfinite(q):
+            q = float(d.Drawn(lib, np.asarray(q), new.dtype).held)
+        want = (d.to_numpy(lac(new.array)) <= q).astype(float)
+    return "probs labels alpha", call, want, 0
+
+
+def a_group(draw: Any) -> Case:
+    """Thresholds of groups: each set is that of the rows of its group."""
+    lib, n, k = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
+    probs, labels, new = d.rows(draw, lib, (n, k)), d.labels(draw, lib, (n,), k), d.rows(draw, lib, (3, k))
+    groups, asked = d.labels(draw, lib, (n,), 2), d.labels(draw, lib, (3,), 2)
+    alpha = d.alpha(draw)
+
+    def call() -> Any:
+        predictor = cc.MondrianClassifier(cc.LAC(), alpha=alpha, groups=2)
+        predictor.calibrate(probs.array, labels.array, groups.array)
+        return predictor.predict(new.array, asked.array)
+
+    ok = good_alpha(alpha) and valid_labels(labels, k) and valid_labels(groups, 2) and valid_labels(asked, 2)
+    ok = ok and all(x.finite and (x.held >= 0).all() and summing(x) for x in (probs, new))
+    want = None
+    if ok:
+        own, scores = d.to_numpy(cc.LAC()(probs.array, labels.array)), d.to_numpy(cc.LAC()(new.array))
+        kept = [reference.quantile(own[groups.held == group].tolist(), alpha) for group in (0, 1)]
+        # Thresholds are kept in the dtype of the calibration rows, and compared in that of the new ones.
+        rounded = [float(d.Drawn(lib, d.Drawn(lib, np.asarray(q), probs.dtype).held, new.dtype).held) for q in kept]
+        want = (scores <= np.asarray(rounded)[asked.held.astype(int)][:, None]).astype(float)
+    return "probs labels alpha groups", call, want, 0
+
+
+def a_novelty(draw: Any) -> Case:
+    """Distances are those of the definition, in double precision and for numbers of common size."""
+    lib, n, width = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
+    kind = draw(st.sampled_from(["classes", "all", "neighbours"]))
+    rows, new = d.numbers(draw, lib, (n, width)), d.numbers(draw, lib, (3, width))
+    labels = d.labels(draw, lib, (n,), 2)
+
+    def call() -> Any:
+        score = {"classes": cc.Mahalanobis(classes=2), "all": cc.Mahalanobis(), "neighbours": cc.NearestNeighbours(k=2)}
+        score[kind].update(rows.array, labels.array)
+        return score[kind](new.array)
+
+    ok = n > 0 and rows.finite and new.finite and (kind != "classes" or valid_labels(labels, 2))
+    want, off = None, np.inf
+    if ok:
+        plain = all(x.dtype == "float64" and (np.abs(x.held) < 1e3).all() for x in (rows, new))
+        off = -1e-6 if plain and rows.held.std(0).min() > 1e-3 else np.inf
+        want = _distances(kind, rows.held, labels.held, new.held)
+    return "features labels Mahalanobis NearestNeighbours", call, want, off
+
+
+def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    if kind == "neighbours":
+        unit = np.where(rows.std(0) > 0, rows.std(0), 1)
+        apart = ((asked[:, None] - rows) / unit) ** 2
+        return np.sort(apart.sum(-1), -1)[:, min(2, len(rows)) - 1]
+    groups = labels if kind == "classes" else np.zeros(len(rows))
+    means = {group: rows[groups == group].mean(0) for group in np.unique(groups)}
+    apart = rows - np.stack([means[group] for group in groups])
+    covariance = apart.T @ apart / len(rows)
+    covariance += (1e-3 * np.trace(covariance) / len(covariance) + 1e-150) * np.eye(len(covariance))
+    inverse = np.linalg.inv(covariance)
+    return np.min([np.einsum("nd,de,ne->n", asked - m, inverse, asked - m) for m in means.values()], 0)
+
+
+def a_weight(draw: Any) -> Case:
+    """Weights of a gate on given distances: 1 up to the threshold, and then its share."""
+    lib = d.library(draw)
+    known, new, alpha = d.numbers(draw, lib, d.shape(draw, 1), signed=False), d.numbers(draw, lib, (3,)), d.alpha(draw)
+    if known.floating and not known.finite:  # a score's own affair
+        known = d.Drawn(lib, np.zeros(3), known.dtype)
+
+    def call() -> Any:
+        gate = cc.NoveltyGate(lambda scores, check=None: scores, alpha=alpha)
+        gate.calibrate(known.array, check=True)
+        return gate.weights(new.array)
+
+    want, ok = None, good_alpha(alpha) and known.finite and (known.held >= 0).all() and new.floating
+    if ok:
+        q = reference.quantile(known.held.reshape(-1).tolist(), alpha)
+        with np.errstate(all="ignore"):
+            want = np.where(new.held <= q, 1.0, q / new.held)
+        want = np.where(np.isnan(new.held), np.nan, want)
+    return "scores alpha features distances", call, want, 2e-2
+
+
+TARGETS: dict[str, Callable[[Any], Case]] = {
+    **{f"{name}.extend, quantile": a_memory(name) for name in MEMORIES},
+    "Split-, OnlineClassifier": a_split,
+    "MondrianClassifier": a_group,
+    "novelty scores": a_novelty,
+    "NoveltyGate": a_weight,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(fuzz(__doc__, TARGETS, examples=1500))

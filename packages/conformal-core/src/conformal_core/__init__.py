@@ -35,7 +35,7 @@ from conformal_core.quantile import conformal_quantile, weighted_conformal_quant
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.probability import LAC, Margin
 from conformal_core.scores.ranked import SAPS
-from conformal_core.scores.residual import CQR, AbsoluteResidual, NormalizedResidual
+from conformal_core.scores.residual import CQR, AbsoluteResidual, NormalizedResidual, ResidualScore
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "OnlineClassifier",
     "OnlineRegressor",
     "Reservoir",
+    "ResidualScore",
     "Sketch",
     "SplitClassifier",
     "SplitRegressor",

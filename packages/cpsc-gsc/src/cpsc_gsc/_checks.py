@@ -51,6 +51,42 @@ def fused(fused_logits: Tensor, shape: tuple[int, int], check: bool | None) -> N
         raise ValueError(f"fused_logits must be finite, got {float(fused_logits[row, column])} at row {row}")
 
 
+def predictions_by_modality(unimodal: Mapping[str, Tensor], columns: int) -> tuple[dict[str, Tensor], int]:
+    """Return {modality: (B,) or (B, columns)} predictions of a regression, and B; refuse anything else."""
+    if not isinstance(unimodal, Mapping):
+        raise TypeError(f"unimodal_logits must map each modality to a tensor, got {type(unimodal).__name__}")
+    if not unimodal:
+        raise ValueError("unimodal_logits must hold at least one modality, got none")
+    first = next(iter(unimodal.values()))
+    rows = len(first) if isinstance(first, Tensor) and first.ndim else 0
+    found = {m: predictions(f"unimodal_logits[{m!r}]", value, rows, columns) for m, value in unimodal.items()}
+    return found, rows
+
+
+def predictions(name: str, value: Tensor, rows: int, columns: int) -> Tensor:
+    """Return predictions (rows,) or (rows, columns); one column may stand in an axis of its own."""
+    _floating(name, value)
+    if columns == 1 and value.shape == (rows, 1):
+        value = value.squeeze(-1)
+    wanted = (rows,) if columns == 1 else (rows, columns)
+    if tuple(value.shape) != wanted or not rows:
+        raise ValueError(
+            f"{name} must hold predictions of the shape (B,{f' {columns})' if columns > 1 else ') or (B, 1)'} with "
+            f"B = {max(rows, 1)} of all modalities, got {tuple(value.shape)}"
+        )
+    return value
+
+
+def targets(labels: Tensor, rows: int, check: bool | None) -> None:
+    """Refuse targets of a regression that are not (B,) and floating, or, where values are read, not finite."""
+    _floating("labels", labels)
+    if tuple(labels.shape) != (rows,):
+        raise ValueError(f"labels must have the shape ({rows},) of the predictions, got {tuple(labels.shape)}")
+    if values_are_checked(labels, check) and not bool(labels.isfinite().all()):
+        row = int((~labels.isfinite()).nonzero()[0])
+        raise ValueError(f"labels must be finite, got {float(labels[row])} at row {row}")
+
+
 def quantiles(qhat: Mapping[str, Tensor], modalities: Mapping[str, Any]) -> None:
     """Refuse quantiles that are missing, or are not one 0-d tensor a modality."""
     if not isinstance(qhat, Mapping):

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import LBFGS, Optimizer
 
+from conformal_core import ResidualScore
 from cpsc_gsc import _checks
 from cpsc_gsc._running_mean import RunningMean
-from cpsc_gsc.loss import weighted_cross_entropy
+from cpsc_gsc.loss import Loss, check_loss, weighted
 from cpsc_gsc.reliability import LEAST_AMBIGUOUS, Kind, Score, collaborative_reliability, gsc_weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class GradientSelfCalibration:
         Slope and intercept of the weight, not negative.
     score, kind
         As in :func:`collaborative_reliability`.
+    loss
+        As in :func:`gsc_loss`; ``"add"`` needs it with a score of regression.
     process_group
         The processes whose samples make one batch: ``None`` for all processes of ``torch.distributed`` where it is
         initialised. All of them must observe before the same steps, logits that depend on the same parameters.
@@ -88,6 +91,7 @@ class GradientSelfCalibration:
         b: float = 0.6,
         score: Score = LEAST_AMBIGUOUS,
         kind: Kind = "normalized",
+        loss: Loss | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         is_mapping = isinstance(encoders, (Mapping, nn.ModuleDict)) and len(encoders) > 0
@@ -96,12 +100,15 @@ class GradientSelfCalibration:
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
         _checks.coefficients(a, b)
+        if mode == "add":
+            check_loss(score, loss)
         self.encoders: dict[str, nn.Module] = dict(encoders.items())
         self.mode = mode
         self.a = a
         self.b = b
         self.score = score
         self.kind: Kind = kind
+        self.loss = loss
         self.process_group = process_group
         self._paused = False
         self._forget()
@@ -166,11 +173,12 @@ class GradientSelfCalibration:
         Parameters
         ----------
         unimodal_logits
-            {modality: (B, C)} with their graph, which is kept for the loop's own ``backward``.
+            {modality: (B, C)} with their graph, which is kept for the loop's own ``backward``; with a score of
+            regression predictions.
         labels
-            (B,) int64 in [0, C).
+            (B,) int64 in [0, C); floating targets with a score of regression.
         fused_logits
-            (B, C); only its argmax is used.
+            (B, C), or the fused predictions; only what they decide is used.
         qhat
             {modality: 0-d}, the conformal quantile of the scores of that modality's head.
         check
@@ -192,8 +200,12 @@ class GradientSelfCalibration:
             raise RuntimeError("observe must follow attach(optimizer), got a hook that is not attached")
         if self._paused:
             return {}
-        batch, classes = _checks.logits_by_modality(unimodal_logits)
-        _checks.class_labels(labels, (batch, classes), check)
+        if isinstance(self.score, ResidualScore):
+            batch = _checks.predictions_by_modality(unimodal_logits, self.score.columns)[1]
+            _checks.targets(labels, batch, check)
+        else:
+            batch, classes = _checks.logits_by_modality(unimodal_logits)
+            _checks.class_labels(labels, (batch, classes), check)
         reliability = collaborative_reliability(
             unimodal_logits, fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
         )
@@ -203,7 +215,7 @@ class GradientSelfCalibration:
             self._stored.add({"rho": torch.stack(list(reliability.values())).mean()}, batch)
         else:
             weights = {modality: gsc_weights(rho, a=self.a, b=self.b) for modality, rho in reliability.items()}
-            loss = weighted_cross_entropy(unimodal_logits, labels, weights, check=False)
+            loss = weighted(unimodal_logits, labels, weights, score=self.score, loss=self.loss, check=False)
             self._stored.add(self._gradient(loss), batch)
         return reliability
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from conformal_core import LAC, rank_reliability
+from conformal_core import LAC, ResidualScore, rank_reliability
 from cpsc_gsc import _checks
 
 Score = Callable[..., Tensor]
@@ -36,13 +36,17 @@ def collaborative_reliability(
     Parameters
     ----------
     unimodal_logits
-        {modality: (B, C)}, the logits of each modality's own head.
+        {modality: (B, C)}, the logits of each modality's own head; with a score of regression its predictions, (B,) or
+        (B, columns).
     fused_logits
-        (B, C), the logits of all modalities together.
+        (B, C), the logits of all modalities together, or their prediction.
     qhat
         {modality: 0-d}, the conformal quantile of the scores of that modality's head; +∞ is allowed.
     score
-        Nonconformity score, the one that `qhat` was computed with.
+        Nonconformity score, the one that `qhat` was computed with. With a score of regression, such as
+        ``AbsoluteResidual()`` or ``CQR()``, y' is the target that the fused prediction stands for, and ρ is how deep it
+        lies in the modality's prediction interval: `conformal_core.ResidualScore.reliability`, the limit of
+        ``normalized`` for ever finer classes and the only kind there.
     kind
         ``"normalized"`` as above; ``"reciprocal"``: 1 / (rank + 1) inside the set; or ``"probability"``: that of y',
         which no prediction set has a part in, for comparison.
@@ -73,7 +77,16 @@ def collaborative_reliability(
     >>> fused = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
     >>> collaborative_reliability(logits, fused, qhat={"audio": torch.tensor(0.9)})
     {'audio': tensor([0.5000, 1.0000])}
+
+    Regression, where the interval of the audio is 2 ± 1:
+
+    >>> from conformal_core import AbsoluteResidual
+    >>> audio, fused = torch.tensor([2.0, 2.0]), torch.tensor([2.25, 4.0])
+    >>> collaborative_reliability({"audio": audio}, fused, qhat={"audio": torch.tensor(1.0)}, score=AbsoluteResidual())
+    {'audio': tensor([0.7500, 0.0000])}
     """
+    if isinstance(score, ResidualScore):
+        return _of_predictions(unimodal_logits, fused_logits, qhat=qhat, score=score, kind=kind, check=check)
     shape = _checks.logits_by_modality(unimodal_logits)
     _checks.fused(fused_logits, shape, check)
     _checks.quantiles(qhat, unimodal_logits)
@@ -87,6 +100,26 @@ def collaborative_reliability(
         else:
             rho = rank_reliability(score(probs, check=check), decided, thresholds, kind=kind, check=check)
     return dict(zip(unimodal_logits, rho.unbind(), strict=True))
+
+
+@torch.no_grad()
+def _of_predictions(
+    unimodal: Mapping[str, Tensor],
+    fused: Tensor,
+    *,
+    qhat: Mapping[str, Tensor],
+    score: ResidualScore,
+    kind: Kind,
+    check: bool | None,
+) -> dict[str, Tensor]:
+    if kind != "normalized":
+        raise ValueError(f"kind must be 'normalized' with a score of regression, got {kind!r}")
+    predictions, rows = _checks.predictions_by_modality(unimodal, score.columns)
+    fused = _checks.predictions("fused_logits", fused, rows, score.columns)
+    _checks.quantiles(qhat, unimodal)
+    wide = torch.promote_types(fused.dtype, torch.float32)
+    decided = score.point(fused.to(wide))
+    return {m: score.reliability(said.to(wide), decided, qhat[m], check=check) for m, said in predictions.items()}
 
 
 def gsc_weights(reliability: Tensor, *, a: float = 0.6, b: float = 0.6) -> Tensor:

@@ -120,6 +120,37 @@ def check_logits(name: str, logits: Tensor, rows: int) -> None:
         raise ValueError(f"{name} must return logits of shape ({rows}, C), got {tuple(logits.shape)}")
 
 
+def check_targets(targets: Tensor, batch: int) -> None:
+    """Refuse anything but a floating tensor (B,), which is what a score of regression judges."""
+    _check_floating("labels", targets)
+    if targets.shape != (batch,):
+        raise ValueError(f"labels must have shape ({batch},), got {tuple(targets.shape)}")
+
+
+def check_predictions(name: str, predictions: Tensor, rows: int, columns: int) -> Tensor:
+    """Return predictions (rows,) or (rows, columns) of a regression; one column may stand in an axis of its own."""
+    if not isinstance(predictions, Tensor):
+        raise TypeError(f"{name} must return a tensor, got {type(predictions).__name__}")
+    if columns == 1 and predictions.shape == (rows, 1):
+        predictions = predictions.squeeze(-1)
+    wanted = (rows,) if columns == 1 else (rows, columns)
+    if tuple(predictions.shape) != wanted:
+        also = f" or ({rows}, 1)" if columns == 1 else ""
+        raise ValueError(f"{name} must return predictions of shape {wanted}{also}, got {tuple(predictions.shape)}")
+    return predictions
+
+
+def check_values_of_targets(predictions: Tensor, targets: Tensor, qhat: Tensor) -> None:
+    """Refuse predictions (B, n, ...) and targets (B,) that are not finite, and q̂ = NaN. See `wants_value_checks`."""
+    for name, values in (("labels", targets), ("predictions of the head", predictions)):
+        bad = (~values.isfinite()).nonzero()
+        if bad.numel():
+            place = tuple(bad[0].tolist())
+            raise ValueError(f"{name} must be finite, got {values[place].item()} in row {place[0]}")
+    if qhat.isnan():
+        raise ValueError("qhat must not be NaN, got nan")
+
+
 def wants_value_checks(value: Tensor, check: bool | None) -> bool:
     """Say whether values may be looked at: on the host by default, on a device only when asked (it would wait)."""
     if check is None:

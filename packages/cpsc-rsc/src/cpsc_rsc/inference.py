@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cpsc_rsc._checks import check_choice, check_feature, check_logits, check_modalities, check_present
+from cpsc_rsc._checks import check_choice, check_feature, check_modalities, check_present
+from cpsc_rsc.selection import decided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ def represent(
         Of every modality, or of those that are there where some are missing; at least one.
     mode : {"features", "mean", "collaborative"}
     predict : callable, dict of (B, d_m) -> (B, C)
-        The fused classifier; for ``collaborative`` only, like the next two.
+        The fused classifier, or with a score of regression the fused predictions (B,) or (B, columns); for
+        ``collaborative`` only, like the next two.
     heads : Mapping[str, callable] or nn.ModuleDict
     qhat : Mapping[str, Tensor], each 0-d
     check : bool, optional
@@ -83,7 +85,6 @@ def represent(
         raise TypeError(f"mode 'collaborative' needs predict, heads and qhat, got no {', '.join(missing)}")
     check_modalities("heads", heads, features, more=True)
     check_modalities("qhat", qhat, features, more=True)
-    fused = predict(dict(features))
-    check_logits("predict", fused, next(iter(features.values())).shape[0])
-    labels = fused.argmax(dim=-1)
+    rows = next(iter(features.values())).shape[0]
+    labels = decided(rsc[next(iter(rsc))].score, predict(dict(features)), rows)
     return {m: rsc[m].select(c, labels, head=heads[m], qhat=qhat[m], check=check)[0] for m, c in components.items()}

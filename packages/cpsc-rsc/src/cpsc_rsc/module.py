@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from cpsc_rsc._checks import check_callable, check_choice, check_count, check_feature, check_modalities, check_weight
 from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
 from cpsc_rsc.divergence import Divergence, divergence_loss
-from cpsc_rsc.selection import DEFAULT_SCORE, Head, Recomposition, Reliability, Score, rate, recompose, top_k
+from cpsc_rsc.selection import (
+    DEFAULT_SCORE,
+    Head,
+    Recomposition,
+    Reliability,
+    Score,
+    check_kind,
+    rate,
+    recompose,
+    top_k,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +76,8 @@ class RepresentationSelfCalibration(nn.Module):
     reliability : {"normalized", "reciprocal", "probability"}
         See `rate`.
     score : callable
-        Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.
+        Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.  With a
+        score of regression, such as ``AbsoluteResidual()``, labels are floating targets and heads return predictions.
 
     Raises
     ------
@@ -81,6 +92,13 @@ class RepresentationSelfCalibration(nn.Module):
     >>> out = rsc(torch.randn(4, 8), torch.tensor([0, 1, 2, 0]), head=head, qhat=torch.tensor(0.9))
     >>> out.recomposed.shape, out.components.shape, out.reliability.shape, out.selected.shape
     (torch.Size([4, 8]), torch.Size([4, 5, 8]), torch.Size([4, 5]), torch.Size([4, 2]))
+
+    Regression:
+
+    >>> from conformal_core import AbsoluteResidual
+    >>> rsc = RepresentationSelfCalibration(8, components=5, top_k=2, score=AbsoluteResidual())
+    >>> rsc(torch.randn(4, 8), torch.randn(4), head=torch.nn.Linear(8, 1), qhat=torch.tensor(0.9)).recomposed.shape
+    torch.Size([4, 8])
     """
 
     def __init__(
@@ -118,6 +136,7 @@ class RepresentationSelfCalibration(nn.Module):
         self.recomposition = check_choice("recomposition", recomposition, Recomposition)
         self.reliability = check_choice("reliability", reliability, Reliability)
         check_callable("score", score)
+        check_kind(score, reliability)
         self.score = score
 
     def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> Calibrated:
@@ -127,7 +146,7 @@ class RepresentationSelfCalibration(nn.Module):
         ----------
         h : Tensor, shape (B, d)
         labels : integer Tensor, shape (B,)
-            In [0, C).
+            In [0, C); floating targets with a score of regression.
         head : callable, (B·n, d) -> (B·n, C)
             The modality's classifier; see `rate` for how it is called.
         qhat : Tensor, 0-d

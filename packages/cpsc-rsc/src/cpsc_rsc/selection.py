@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from conformal_core import LAC, rank_reliability
+from conformal_core import LAC, ResidualScore, rank_reliability
 from cpsc_rsc._checks import (
     check_callable,
     check_components,
@@ -18,9 +18,12 @@ from cpsc_rsc._checks import (
     check_labels,
     check_logits,
     check_per_component,
+    check_predictions,
     check_qhat,
     check_selected,
+    check_targets,
     check_values,
+    check_values_of_targets,
     wants_value_checks,
 )
 
@@ -61,15 +64,19 @@ def rate(
     ----------
     components : Tensor, shape (B, n, d)
     labels : integer Tensor, shape (B,)
+        With a score of regression: floating targets.
     head : callable, (B·n, d) -> (B·n, C)
-        Returns logits.
+        Returns logits; with a score of regression its predictions, (B·n,) or (B·n, columns).
     qhat : Tensor, 0-d
         Calibrated quantile of `score` for this head; +inf is allowed (every class is in the set).
     score : callable
-        Nonconformity score of conformal-core; ``LAC()`` by default.
+        Nonconformity score of conformal-core; ``LAC()`` by default. With a score of regression such as
+        ``AbsoluteResidual()`` or ``CQR()``, reliability is how deep the target lies in its prediction interval,
+        `conformal_core.ResidualScore.reliability`, the limit of ``normalized`` for ever finer classes.
     kind : {"normalized", "reciprocal", "probability"}
         ``1 − rank/|set|`` or ``1/(rank + 1)``, both 0 when the label is outside the set; or the probability of the
         label, which no prediction set has a part in: for comparison, with a head whose softmax is a posterior.
+        ``normalized`` alone with a score of regression.
     check : bool, optional
         Look at values (label range, finite logits).  None: only for CPU tensors outside `torch.compile`.
 
@@ -92,26 +99,79 @@ def rate(
     """
     check_components("components", components)
     batch, n, _ = components.shape
-    check_labels(labels, batch)
+    check_kind(score, kind)
+    if isinstance(score, ResidualScore):
+        check_targets(labels, batch)
+    else:
+        check_labels(labels, batch)
     check_qhat(qhat)
     check_callable("head", head)
     # Not under `no_grad`: before torch 2.11 a product there leaves autocast with weights that have no gradient, and the
     # loss would use them.
-    logits = _evaluate(head, components.detach().flatten(0, 1))
-    check_logits("head", logits, batch * n)
-    with torch.no_grad():
-        logits = logits.detach().reshape(batch, n, logits.shape[-1])
-        # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
-        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
-        scores = score(probabilities, check=False)
-        if wants_value_checks(scores, check):
-            check_values(scores, labels, qhat)
-        labels = labels.unsqueeze(-1).expand(batch, n)
-        if kind == "probability":
-            reliability = probabilities.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1)
-        else:
-            reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
-        return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1))
+    said = _evaluate(head, components.detach().flatten(0, 1))
+    if isinstance(score, ResidualScore):
+        return _rate_targets(said, labels, (batch, n), qhat=qhat, score=score, check=check)
+    return _rate_labels(said, labels, (batch, n), qhat=qhat, score=score, kind=kind, check=check)
+
+
+def check_kind(score: Score, kind: Reliability) -> None:
+    """Refuse a kind of reliability that a score of regression does not have."""
+    if isinstance(score, ResidualScore) and kind != "normalized":
+        raise ValueError(f"reliability must be 'normalized' with a score of regression, got {kind!r}")
+
+
+def decided(score: Score, fused: Tensor, batch: int) -> Tensor:
+    """Return the labels, or with a score of regression the targets, (B,), that a fused output stands for."""
+    if isinstance(score, ResidualScore):
+        point: Tensor = score.point(check_predictions("predict", fused, batch, score.columns))
+        return point
+    check_logits("predict", fused, batch)
+    return fused.argmax(dim=-1)
+
+
+@torch.no_grad()
+def _rate_labels(
+    logits: Tensor,
+    labels: Tensor,
+    shape: tuple[int, int],
+    *,
+    qhat: Tensor,
+    score: Score,
+    kind: Reliability,
+    check: bool | None,
+) -> Rated:
+    check_logits("head", logits, shape[0] * shape[1])
+    logits = logits.detach().reshape(*shape, logits.shape[-1])
+    # Scores are compared with q̂, so they keep at least float32 whatever autocast did to the logits.
+    probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
+    scores = score(probabilities, check=False)
+    if wants_value_checks(scores, check):
+        check_values(scores, labels, qhat)
+    labels = labels.unsqueeze(-1).expand(shape)
+    if kind == "probability":
+        reliability = probabilities.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1)
+    else:
+        reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
+    return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1))
+
+
+@torch.no_grad()
+def _rate_targets(
+    predictions: Tensor,
+    targets: Tensor,
+    shape: tuple[int, int],
+    *,
+    qhat: Tensor,
+    score: ResidualScore,
+    check: bool | None,
+) -> Rated:
+    predictions = check_predictions("head", predictions, shape[0] * shape[1], score.columns).detach()
+    predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+    predictions = predictions.reshape(*shape, *predictions.shape[1:])
+    if wants_value_checks(predictions, check):
+        check_values_of_targets(predictions, targets, qhat)
+    targets = targets.to(predictions.dtype).unsqueeze(-1).expand(shape)
+    return Rated(score.reliability(predictions, targets, qhat, check=False), score(predictions, targets, check=False))
 
 
 def _evaluate(head: Head, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ Array = Any
 class ResidualScore(ABC):
     """Base of the regression scores: a frozen callable on predictions and targets, and its inverse.
 
-    A new score defines ``compute`` and ``bounds``.
+    A new score defines ``compute``, ``bounds`` and ``point``.
 
     Attributes
     ----------
@@ -31,6 +31,10 @@ class ResidualScore(ABC):
     @abstractmethod
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest target whose score is at most ``qhat``."""
+
+    @abstractmethod
+    def point(self, predictions: Array) -> Array:
+        """Return the target (...) with the smallest score, which is what a prediction says if it says one number."""
 
     def check_values(self, predictions: Array, xp: Any) -> None:  # noqa: B027  # most scores accept all
         """Refuse predictions that make no sense, beside those that are not finite."""
@@ -93,6 +97,50 @@ class ResidualScore(ABC):
         qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
         return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
 
+    def reliability(
+        self, predictions: Array, targets: Array, qhat: Array | float, /, *, check: bool | None = None
+    ) -> Array:
+        """How deep a target lies in its prediction interval: 1 at the most plausible target, towards 0 at the ends.
+
+        What :func:`conformal_core.rank_reliability` is for labels: one minus the share of the set that is more
+        plausible than the target. Labels are counted and targets are measured, so that with C(t) = {y : s(x, y) ≤ t}
+        it is ``1 − |C(s)| / |C(q̂)|`` where s ≤ q̂, and 0 outside. Of `AbsoluteResidual` and `NormalizedResidual` that is
+        ``1 − s/q̂``, of `CQR` ``2 (q̂ − s)`` over the width of the interval.
+
+        Parameters
+        ----------
+        predictions : array, shape (...) or (..., columns)
+        targets : array, broadcast to shape (...)
+        qhat : array or float, broadcast against shape (...)
+            Threshold of the interval; with +∞ every target has the reliability 1.
+        check
+            Whether to look for values that are not finite. None: only where the host can read them at once.
+
+        Returns
+        -------
+        array, shape (...)
+            In [0, 1]; 0 at the ends of the interval and outside.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call, and if ``qhat`` is NaN or does not broadcast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> AbsoluteResidual().reliability(np.asarray([1.0, 1.0, 1.0]), np.asarray([1.0, 1.25, 2.0]), 0.5)
+        array([1. , 0.5, 0. ])
+        """
+        score = self(predictions, targets, check=check)
+        xp = array_namespace(score=score)
+        qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
+        narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
+        zero = xp.zeros_like(score)
+        # An interval that is one point holds that point alone; where it is empty the target lies outside.
+        value = 1.0 - xp.where(narrow > 0, narrow, zero) / xp.where(wide > 0, wide, xp.ones_like(wide))
+        return xp.where((score <= qhat) & (value > 0), value, zero)
+
     def _rows(self, predictions: Array) -> tuple[int, ...]:
         return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])
 
@@ -133,6 +181,10 @@ class AbsoluteResidual(ResidualScore):
         """Prediction ± q̂."""
         return predictions - qhat, predictions + qhat
 
+    def point(self, predictions: Array) -> Array:
+        """Return the prediction itself."""
+        return predictions
+
 
 @dataclass(frozen=True)
 class NormalizedResidual(ResidualScore):
@@ -168,6 +220,10 @@ class NormalizedResidual(ResidualScore):
         """Prediction ± q̂ σ̂."""
         return predictions[..., 0] - qhat * predictions[..., 1], predictions[..., 0] + qhat * predictions[..., 1]
 
+    def point(self, predictions: Array) -> Array:
+        """Return ŷ."""
+        return predictions[..., 0]
+
 
 @dataclass(frozen=True)
 class CQR(ResidualScore):
@@ -200,3 +256,7 @@ class CQR(ResidualScore):
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Both ends moved outwards by q̂."""
         return predictions[..., 0] - qhat, predictions[..., 1] + qhat
+
+    def point(self, predictions: Array) -> Array:
+        """Middle of the predicted interval."""
+        return (predictions[..., 0] + predictions[..., 1]) / 2

@@ -3,6 +3,7 @@
 from cpsc_train.config import discover
 from cpsc_train.data import adapters
 from cpsc_train.data.batch import Batch
+from cpsc_train.data.corruption import CorruptionConfig
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality
 from cpsc_train.data.loader import Loader
 from cpsc_train.data.noise import Noise
@@ -16,6 +17,7 @@ discover(adapters)
 __all__ = [
     "Batch",
     "Condition",
+    "CorruptionConfig",
     "DataConfig",
     "Dataset",
     "Draw",

@@ -19,10 +19,11 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
 from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.methods.judges import Ensemble, Judge, MonteCarloDropout, Temperature
 from cpsc_train.methods.options import MethodConfig, Range
+from cpsc_train.methods.trust import RowTrust
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
@@ -74,6 +75,10 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     weigh: Literal["samples", "encoders"] = "samples"
     """What w is applied to: each sample's unimodal loss, or, with the mean ρ of the batch, the whole gradient that
     reaches a modality's encoder, as in the released code."""
+    trust: Literal["all", "input", "label", "reliability"] = "all"
+    """Which training rows are believed, for data with bad rows. ``all``: all alike; ``label``: not those whose label has
+    a conformal p-value no larger than the fused head's error on calibration rows, found anew each epoch; ``input``:
+    losses of a modality are weighted by the p-value of its features; ``reliability``: by ρ, which needs no label."""
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"
@@ -179,6 +184,27 @@ class CPSC(Method):
         # Dropout and an ensemble are never calibrated, so that they are spared the predictor in the loop.
         self.conformal = config.judge in ("conformal", "temperature")
         self._warming_up = False
+        self._modalities = modalities
+        self._rows: Tensor | None = None
+        self.trust: RowTrust | None = None
+
+    def sized(self, rows: int) -> None:
+        """Make room for a weight of every training row, where there is to be one."""
+        if self.config.trust in ("input", "label"):
+            self.trust = RowTrust(self.config.trust, self._modalities, rows)
+
+    def examines(self, epoch: int) -> tuple[str, ...]:
+        """Ask for training and calibration rows after warm-up, where rows are weighted by p-values."""
+        return ("train", "calibration") if self.trust is not None and epoch >= self.warmup else ()
+
+    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+        """Weigh the training rows anew."""
+        if self.trust is not None:
+            self.trust.examine(model, parts["train"], parts["calibration"])
+
+    def meets(self, rows: Tensor) -> None:
+        """Note which training rows come next."""
+        self._rows = rows
 
     def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
         """Note whether warm-up is over."""
@@ -201,8 +227,6 @@ class CPSC(Method):
         calibrated = self._calibrate(model, features, labels, qhat)
         represented = features | {m: out.recomposed for m, out in calibrated.items()}
         logits = model.classify({m: self._trained_on(m, h) for m, h in represented.items()})
-        terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
-        terms |= {f"div_{m}": out.divergence for m, out in calibrated.items()}
         unimodal = {m: logits[m] for m in features}
         judged, kind = unimodal, self.config.reliability
         if self.copies is not None or self.judges:
@@ -217,12 +241,20 @@ class CPSC(Method):
         if scale is not None:
             scale.weights = {m: w.mean() for m, w in weights.items()}
             weights = {m: torch.ones_like(w) for m, w in weights.items()}
+        believed = self._believed(reliability)
+        if believed is None:
+            fused = cross_entropy(logits[FUSED], labels)
+        else:
+            fused = (believed[FUSED] * cross_entropy(logits[FUSED], labels, reduction="none")).mean()
+            weights = {m: w * believed[m] for m, w in weights.items()}
+        terms = {"ce_fused": fused} | {f"div_{m}": out.divergence for m, out in calibrated.items()}
         terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
         terms |= self._learned(represented, labels)
         distributions = {"reliability": reliability}
         if calibrated:
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
-        return StepLosses(terms, logits, distributions=distributions)
+        left_out = {} if believed is None else {"left_out": (believed[FUSED] == 0).double().mean()}
+        return StepLosses(terms, logits, left_out, distributions)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Classify the representation that ``inference`` says; the features during warm-up and without RSC."""
@@ -277,6 +309,15 @@ class CPSC(Method):
 
     def _judge(self, modality: str) -> Judge:
         return cast("Judge", self.judges[modality])
+
+    def _believed(self, reliability: Heads) -> Heads | None:
+        """Return the weight of each row of the batch by head, (B,) with a mean of about 1; none where all are alike."""
+        if self.trust is not None and self._rows is not None:
+            return self.trust.weights(self._rows)
+        if self.config.trust != "reliability":
+            return None
+        of = reliability | {FUSED: torch.stack(list(reliability.values())).mean(0)}
+        return {head: rho / rho.mean().clamp_min(1e-6) for head, rho in of.items()}
 
     def _learned(self, features: Heads, labels: Tensor) -> Heads:
         learned = {m: self._judge(m).loss(features[m], labels) for m in self.judges}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cpsc_train.config import from_plain, to_plain
-from cpsc_train.data import DataConfig, Noise, SplitConfig
+from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import EncoderConfig, FusionConfig, GateConfig, LateConfig
@@ -92,6 +92,8 @@ class RunConfig:
     """The data set."""
     splits: SplitConfig = field(default_factory=SplitConfig)
     """Its division."""
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+    """What is done to the rows that are learned from, to see what becomes of it; nothing by default."""
     encoders: dict[str, EncoderConfig]
     """One encoder a modality."""
     fusion: FusionConfig = field(default_factory=LateConfig)
@@ -131,9 +133,10 @@ class RunConfig:
             if modality not in self.encoders:
                 raise UserError(f"encoders.{modality} is missing: say which encoder reads it")
         names = [noise.name for noise in self.noise]
-        for noise in self.noise:
+        for noise in (*self.noise, *self.corruption.noise):
             if noise.modality not in self.data.modalities:
                 raise UserError(f"noise {noise.name}: {noise.modality!r} is not among the modalities in use")
+        for noise in self.noise:
             if names.count(noise.name) > 1:
                 raise UserError(f"noise {noise.name} is listed twice")
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from conformal_core import quantile_rank
@@ -37,6 +39,8 @@ class Setup:
     process: Process
     device: torch.device
     dataset: Dataset
+    intact: NDArray[np.int64]
+    """The labels (N,) before any was made wrong."""
     splits: Splits
     preprocessing: Preprocessing
     objective: Objective
@@ -66,10 +70,11 @@ class Setup:
                 f"batch_size must be at least the number of processes, {process.world}, got {config.batch_size}"
             )
         dataset = config.data.open()
-        for noise in config.noise:
+        for noise in (*config.noise, *config.corruption.noise):
             noise.check(dataset.modalities[noise.modality])
         named = tuple(one for text in config.protocols for one in conditions(text, dataset.modalities))
         splits = Splits.of(dataset, config.splits) if divide is None else divide(dataset)
+        intact, dataset = dataset.labels, config.corruption.relabelled(dataset, splits)
         if config.conformal.quantile == "exact":
             _check_calibration(len(splits.calibration), config.conformal.alpha, "conformal.alpha")
         if config.gate.distance != "off":
@@ -97,7 +102,7 @@ class Setup:
             if device.type == "cuda":
                 objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
         given = (*(Condition(noise.name, (noise,)) for noise in config.noise), *named)
-        return cls(config, process, device, dataset, splits, preprocessing, objective, given)
+        return cls(config, process, device, dataset, intact, splits, preprocessing, objective, given)
 
     def describe(self) -> dict[str, Any]:
         """Return what was built, as it stands at the head of ``results.json``."""
@@ -114,13 +119,14 @@ class Setup:
                 "dropped": len(self.dataset.dropped),
             }
             | self.splits.sizes,
-        }
+        } | self._corruption()
 
     def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
         """Return the batches of this process's share of a part, in order."""
         rows = getattr(self.splits, part)
         rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]  # gathering leaves it out again
         order = InOrder(len(rows), self.config.batch_size)
+        noise = (*self.config.corruption.noise_of(part), *noise)
         return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=self.config.compute.workers)
 
     def order(self) -> Shuffled:
@@ -141,6 +147,7 @@ class Setup:
             self.splits.train,
             self.preprocessing,
             order,
+            noise=self.config.corruption.noise_of("train"),
             workers=self.config.compute.workers,
             pin_memory=self.device.type == "cuda",
         )
@@ -149,10 +156,24 @@ class Setup:
         """Return all calibration samples as one batch on the device."""
         rows = self.splits.calibration
         order = InOrder(len(rows), self.config.batch_size)
-        parts = list(Loader(self.dataset, rows, self.preprocessing, order))
+        noise = self.config.corruption.noise_of("calibration")
+        parts = list(Loader(self.dataset, rows, self.preprocessing, order, noise=noise))
         inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
         labels, places = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
         return Batch((), labels, inputs, places).to(self.device)
+
+    def _corruption(self) -> dict[str, Any]:
+        """Return how many rows of each part were made worse, and how; nothing where none was."""
+        given = self.config.corruption
+        found: dict[str, dict[str, int]] = {}
+        for part in given.parts:
+            rows = getattr(self.splits, part)
+            ids = [self.dataset.ids[row] for row in rows]
+            hit = {noise.name: int(noise.hits(ids).sum()) for noise in given.noise}
+            if given.label_share:
+                hit["labels"] = int((self.dataset.labels[rows] != self.intact[rows]).sum())
+            found[part] = hit
+        return {"corruption": found} if any(found.values()) else {}
 
 
 def _check_calibration(size: int, alpha: float, name: str) -> None:

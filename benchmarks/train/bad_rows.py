@@ -1,0 +1,164 @@
+"""Training on bad rows: noise on a share of the inputs, wrong labels, with and without RSC, GSC and weights of rows.
+
+    python benchmarks/train/bad_rows.py --seeds 0..4 --out runs/bad-rows
+    python benchmarks/train/bad_rows.py --recipe av-digits --root data/av-digits --seeds 0..2 --out runs/bad-rows
+
+Training, calibration and validation rows are hit, test rows are not. `selected` is the test accuracy of the epoch that
+is best on the validation rows, bad ones among them; `last` the mean over the last five epochs, which says what a model
+comes to without selection. AUC: how well the weights of an epoch tell bad training rows from good ones, at the first
+weighing and at the last. What is in the folder is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpsc_train import RunConfig
+from cpsc_train.config import apply_overrides
+from cpsc_train.evaluation import metrics
+from cpsc_train.evaluation.statistics import paired_difference
+from cpsc_train.experiments.grid import parse_seeds
+from cpsc_train.models import FUSED
+from cpsc_train.observability import Observer
+from cpsc_train.recipes import recipe
+from cpsc_train.training.loop import Trainer
+from cpsc_train.training.setup import Setup
+
+LAST = 5
+"""Epochs whose mean is `last`."""
+NOISE = 'corruption.noise=[{modality="%s",kind="gaussian",severity=%g,share=%g}]'
+
+
+def conditions(first: str, severity: float) -> dict[str, list[str]]:
+    """Return by name what is done to the data."""
+    return {
+        "clean": [],
+        f"{first} noisy, 40 %": [NOISE % (first, severity, 0.4)],
+        "symmetric, 20 %": ["corruption.label_share=0.2"],
+        "symmetric, 40 %": ["corruption.label_share=0.4"],
+        "asymmetric, 30 %": ["corruption.label_share=0.3", "corruption.labels=asymmetric"],
+    }
+
+
+PLAIN = ["method.rsc=false", "method.gsc=false"]
+VARIANTS: dict[str, list[str]] = {
+    "neither": PLAIN,
+    "GSC": ["method.rsc=false"],
+    "RSC": ["method.gsc=false"],
+    "CPSC": [],
+    **{f"neither, {kind}": [*PLAIN, f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
+    **{f"CPSC, {kind}": [f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
+}
+
+
+def trained(job: tuple[dict[str, Any], Path]) -> dict[str, Any]:
+    """Return accuracy and detection by epoch of a run; kept in a file."""
+    table, kept = job
+    if not kept.exists():
+        config = RunConfig.from_plain(table)
+        with config.compute.applied():
+            found = _epochs(config)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    read: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return read
+
+
+def _epochs(config: RunConfig) -> dict[str, Any]:
+    trainer = Trainer(Setup.build(config))
+    found: dict[str, list[Any]] = {"test": [], "validation": [], "selectable": [], "auc": []}
+    while trainer.epoch < config.epochs:
+        found["selectable"].append(not trainer.warming_up)
+        trainer.train_epoch(Observer())
+        found["validation"].append(trainer.validate()["accuracy"][FUSED])
+        found["test"].append(trainer.evaluator().collect("test").each(metrics.accuracy)[FUSED])
+        found["auc"].append(dict(_detected(trainer)))
+    return found
+
+
+def _detected(trainer: Trainer) -> Iterator[tuple[str, float]]:
+    """Return by kind of damage the probability that a bad row weighs less than a good one; ties count one half."""
+    from scipy.stats import mannwhitneyu  # noqa: PLC0415
+
+    setup, trust = trainer.setup, getattr(trainer.objective.method, "trust", None)
+    if trust is None or trainer.epoch <= trainer.objective.method.warmup:
+        return
+    rows = setup.splits.train
+    weights = {head: w.cpu().numpy() for head, w in trust.weights(slice(None)).items()}
+    wrong = setup.dataset.labels[rows] != setup.intact[rows]
+    bad = {FUSED: wrong} if wrong.any() else {}
+    ids = [setup.dataset.ids[row] for row in rows]
+    bad |= {noise.modality: noise.hits(ids) for noise in setup.config.corruption.noise}
+    for head, hit in bad.items():
+        w = weights[head]
+        yield head, float(mannwhitneyu(w[~hit], w[hit]).statistic / ((~hit).sum() * hit.sum()))
+
+
+def figures(run: dict[str, Any]) -> dict[str, float]:
+    """Return what is shown of a run, in %."""
+    selectable = np.flatnonzero(run["selectable"])
+    best = selectable[int(np.argmax(np.array(run["validation"])[selectable]))]
+    found = {"selected": 100 * run["test"][best], "last": 100 * float(np.mean(run["test"][-LAST:]))}
+    seen = [next(iter(auc.values())) for auc in run["auc"] if auc]
+    return found | ({"AUC first": seen[0], "AUC last": seen[-1]} if seen else {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="handwritten")
+    parser.add_argument("--root", default=None)
+    parser.add_argument("--severity", type=float, default=None, help="σ of the noise; 2, or 1 for av-digits")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--conditions", nargs="+", type=int, default=None, help="numbers in the list; all if absent")
+    parser.add_argument("--seeds", default="0..4")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/bad-rows"))
+    given = parser.parse_args()
+    base = recipe(given.recipe)
+    first = base.data.modalities[0]
+    table = apply_overrides(base.to_plain(), [f"data.root={given.root}"] if given.root else [])
+    severity = given.severity or (1.0 if given.recipe == "av-digits" else 2.0)
+    damage = conditions(first, severity)
+    names = list(damage) if given.conditions is None else [list(damage)[i] for i in given.conditions]
+    seeds = parse_seeds(given.seeds)
+    jobs = {}
+    for seed in seeds:
+        for condition in names:
+            for variant in given.variants:
+                changes = [f"seed={seed}", "noise=[]", *damage[condition], *VARIANTS[variant]]
+                place = f"{condition}-{variant}".replace(" ", "_").replace("%", "").replace(",", "")
+                kept = given.out / given.recipe / place / f"{seed}.json"
+                jobs[condition, variant, seed] = (apply_overrides(table, changes), kept)
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        runs = dict(zip(jobs, pool.map(trained, jobs.values()), strict=True))
+    for condition in names:
+        print(f"\n{given.recipe}, {condition}, {len(seeds)} seeds\n")
+        print("| | selected | against neither | last | against neither | AUC first | AUC last |\n" + "|---" * 7 + "|")
+        shown = {v: [figures(runs[condition, v, seed]) for seed in seeds] for v in given.variants}
+        plain = shown.get("neither")
+        for variant, found in shown.items():
+            cells = []
+            for column in ("selected", "last"):
+                values = [one[column] for one in found]
+                cells.append(f"{np.mean(values):.1f}")
+                if plain is None or variant == "neither":
+                    cells.append("")
+                else:
+                    mean, low, high = paired_difference(values, [one[column] for one in plain])
+                    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+                    cells.append(f"**{text}**" if low > 0 or high < 0 else text)
+            for column in ("AUC first", "AUC last"):
+                cells.append(f"{np.mean([one[column] for one in found]):.2f}" if column in found[0] else "")
+            print(f"| {variant} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""What t0, α, n, K, λ1, λ2, γ, a and b of CPSC do: a designed sweep, its variance decomposed, and one set for all.
+
+    python benchmarks/train/knobs.py --workloads pix,fou fou,zer av-digits --root data/av-digits --out runs/knobs
+
+Each workload is trained 81 times, in a design of resolution IV: every factor has three levels, every combination of
+the levels of any *three* factors occurs equally often, so that no main effect is mixed with an interaction of two.
+The accuracy that is decomposed is the mean over the clean and the noisy conditions. Levels are chosen on validation
+rows, for each workload (`tuned`) and for all of them together (`shared`); both are then trained anew beside the
+defaults, with seeds that the sweep has not seen, and compared on test rows. Runs that are in the folder are not
+trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy import stats
+
+from cpsc_train import RunConfig
+from cpsc_train.config import apply_overrides
+from cpsc_train.evaluation.statistics import paired_difference
+from cpsc_train.experiments.grid import Grid, parse_seeds
+from cpsc_train.models import FUSED
+from cpsc_train.recipes import recipe
+
+Values = NDArray[np.float64]
+
+LEVELS: dict[str, tuple[float, float, float]] = {
+    "t0": (0.05, 0.25, 0.5),  # share of the epochs
+    "α": (0.02, 0.1, 0.3),
+    "n": (5, 10, 20),
+    "K": (0, 0.3, 1),  # share of the components, at least one
+    "λ1": (0, 0.8, 3.2),
+    "λ2": (0, 0.2, 0.8),
+    "γ": (0.1, 0.3, 0.9),
+    "a": (0, 0.6, 1.2),
+    "b": (0.2, 0.6, 1.2),
+    "seed": (0, 1, 2),
+}
+
+
+def design() -> NDArray[np.int64]:
+    """Return the levels (81, 10): products, modulo 3, of all vectors with the points of an elliptic quadric.
+
+    The quadric xy + z² + w² = 0 of the projective space over three elements has ten points, no three on a line: with
+    one column a point, any three columns hold all 27 combinations three times.
+    """
+    vectors = np.array(list(itertools.product(range(3), repeat=4)))
+    x, y, z, w = vectors.T
+    on = vectors[(x * y + z * z + w * w) % 3 == 0]
+    points = np.array([p for p in on if p.any() and p[p != 0][0] == 1])  # one of the two vectors of a point
+    found: NDArray[np.int64] = vectors @ points.T % 3
+    return found
+
+
+def settings(levels: dict[str, float], epochs: int) -> list[str]:
+    """Return ``key=value`` of a row of the design."""
+    n = int(levels["n"])
+    values: dict[str, float] = {
+        "method.warmup": max(1, round(levels["t0"] * epochs)),
+        "conformal.alpha": levels["α"],
+        "method.components": n,
+        "method.top_k": max(1, round(levels["K"] * n)),
+        "method.consistency": levels["λ1"],
+        "method.diversity": levels["λ2"],
+        "method.residual": levels["γ"],
+        "method.a": levels["a"],
+        "method.b": levels["b"],
+    }
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A recipe, what it is called, and the runs of its sweep."""
+
+    name: str
+    base: RunConfig
+    folder: Path
+
+    def sweep(self, jobs: int, console: Console) -> dict[str, dict[str, Values]]:
+        """Train the design; return by part and column the accuracy (81,) in %."""
+        rows = design()
+        results: list[dict[str, Any]] = []
+        for seed in range(3):  # one grid a seed, since a grid crosses variants with seeds
+            variants = {
+                f"row-{i:02}": self.configured(level)
+                for i, level in enumerate(map(_levels, rows))
+                if level["seed"] == seed
+            }
+            found = Grid(self.folder / "sweep", variants, [seed]).run(jobs=jobs, console=console)
+            results += [{"row": int(name[4:]), **runs[0]} for name, runs in found.items()]
+        results.sort(key=lambda run: run["row"])
+        return _by_part(results)
+
+    def configured(self, levels: dict[str, float]) -> RunConfig:
+        return RunConfig.from_plain(apply_overrides(self.base.to_plain(), settings(levels, self.base.epochs)))
+
+    def confirm(
+        self, sets: dict[str, dict[str, float]], seeds: list[int], jobs: int, console: Console
+    ) -> dict[str, dict[str, dict[str, Values]]]:
+        """Train the defaults and other sets of levels with fresh seeds; return accuracies by set, part and column."""
+        variants = {"default": self.base} | {name: self.configured(levels) for name, levels in sets.items()}
+        found = Grid(self.folder / "confirm", variants, seeds).run(jobs=jobs, console=console)
+        return {name: _by_part(runs) for name, runs in found.items()}
+
+
+def _levels(row: NDArray[np.int64]) -> dict[str, float]:
+    return {name: values[level] for (name, values), level in zip(LEVELS.items(), row, strict=True)}
+
+
+def _by_part(runs: list[dict[str, Any]]) -> dict[str, dict[str, Values]]:
+    found: dict[str, dict[str, Values]] = {}
+    for part in ("validation", "test"):
+        seen = {
+            name: np.array([100 * run[part][name]["accuracy"][FUSED] for run in runs])
+            for name in runs[0][part]
+            if not name.startswith("without-")
+        }
+        found[part] = {"clean": seen["clean"], "all": np.mean(list(seen.values()), axis=0)}
+    return found
+
+
+def effects(accuracy: Values) -> dict[str, Values]:
+    """Return by factor the mean accuracy (3,) at each level."""
+    rows = design()
+    return {
+        name: np.array([accuracy[rows[:, column] == level].mean() for level in range(3)])
+        for column, name in enumerate(LEVELS)
+    }
+
+
+def decomposed(accuracy: Values) -> list[tuple[str, float, float]]:
+    """Return factor, share of the variance in %, and p-value of the F-test; the last row is what remains."""
+    total = float(((accuracy - accuracy.mean()) ** 2).sum())
+    explained = {name: 27 * float(((means - accuracy.mean()) ** 2).sum()) for name, means in effects(accuracy).items()}
+    left, freedom = total - sum(explained.values()), len(accuracy) - 1 - 2 * len(LEVELS)
+    found = [
+        (name, 100 * part / total, float(stats.f.sf(part / 2 / (left / freedom), 2, freedom)))
+        for name, part in explained.items()
+    ]
+    return [*found, ("interactions and noise", 100 * left / total, float("nan"))]
+
+
+def best(sweeps: list[Values]) -> dict[str, float]:
+    """Return the levels with the largest sum of main effects, over one or more sweeps."""
+    chosen: dict[str, float] = {}
+    for name, levels in LEVELS.items():
+        means = np.sum([effects(sweep)[name] for sweep in sweeps], axis=0)
+        chosen[name] = levels[int(means.argmax())]
+    return chosen
+
+
+def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
+    """Print the decomposition of a sweep."""
+    print(f"\n{workload}, {part} rows, mean {accuracy['all'].mean():.1f}, sd {accuracy['all'].std(ddof=1):.2f}\n")
+    print("| factor | levels | accuracy at each | share of the variance, % | p | clean: at each | share, % | p |")
+    print("|---" * 8 + "|")
+    both = zip(decomposed(accuracy["all"]), decomposed(accuracy["clean"]), strict=True)
+    means, clean_means = effects(accuracy["all"]), effects(accuracy["clean"])
+    for (name, share, p), (_, clean, clean_p) in both:
+        if name not in LEVELS:
+            print(f"| {name} | | | {share:.0f} | | | {clean:.0f} | |")
+            continue
+        levels = " / ".join(f"{level:g}" for level in LEVELS[name])
+        at, clean_at = (" / ".join(f"{mean:.1f}" for mean in found[name]) for found in (means, clean_means))
+        print(f"| {name} | {levels} | {at} | {share:.0f} | {p:.2g} | {clean_at} | {clean:.0f} | {clean_p:.2g} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", nargs="+", default=["pix,fou", "fou,zer"], help="views, or av-digits")
+    parser.add_argument("--root", default=None, help="where the av-digits data lie")
+    parser.add_argument("--seeds", default="10..19", help="of the confirmation")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--sweep-only", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/knobs"))
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    workloads = []
+    for name in given.workloads:
+        found = recipe("av-digits") if name == "av-digits" else recipe("handwritten", modalities=tuple(name.split(",")))
+        table = found.to_plain()
+        if name == "av-digits" and given.root:
+            table = apply_overrides(table, [f"data.root={given.root}"])
+        workloads.append(Workload(name, RunConfig.from_plain(table), given.out / name.replace(",", "-")))
+    sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in workloads}
+    for name, sweep in sweeps.items():
+        for part, accuracy in sweep.items():
+            shown(name, accuracy, part)
+    shared = best([sweep["validation"]["all"] / sweep["validation"]["all"].std() for sweep in sweeps.values()])
+    tuned = {name: best([sweep["validation"]["all"]]) for name, sweep in sweeps.items()}
+    print("\n" + json.dumps({"shared": shared, **tuned}, ensure_ascii=False, indent=1))
+    if given.sweep_only:
+        return
+    print(
+        "\n| workload | set | clean | all conditions | against default: clean | all conditions |\n" + "|---" * 6 + "|"
+    )
+    for workload in workloads:
+        sets = {"shared": shared, "tuned": tuned[workload.name]}
+        found = workload.confirm(sets, parse_seeds(given.seeds), given.jobs, console)
+        for name, parts in found.items():
+            cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]
+            for column in ("clean", "all"):
+                mean, low, high = paired_difference(parts["test"][column], found["default"]["test"][column])
+                cells.append("" if name == "default" else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+            print(f"| {workload.name} | {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A bad source of data: noise on a share of the inputs and wrong labels, to see what a method makes of them."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.noise import Noise
+from cpsc_train.data.splits import Splits
+from cpsc_train.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionConfig:
+    """What is done to the rows that a model is made with; test rows stay as they are.
+
+    Every draw depends on the seed and the sample id alone, so the same rows are hit in any order and by every method.
+    """
+
+    noise: tuple[Noise, ...] = ()
+    """Noise on the inputs, each on its own ``share`` of the rows."""
+    labels: Literal["symmetric", "asymmetric"] = "symmetric"
+    """What a wrong label is: any other class, each with the same probability, or always the next class in order."""
+    label_share: float = 0.0
+    """Probability that a row is given a wrong label."""
+    parts: tuple[Literal["train", "calibration", "validation"], ...] = ("train", "calibration", "validation")
+    """The parts that are hit: all that come from one bad source; ``train`` alone, where a few rows were looked at by
+    hand and kept for calibration and validation."""
+    seed: int = 0
+    """Seed of the wrong labels; noise has its own."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_share < 1:
+            raise UserError(f"corruption.label_share must lie in [0, 1), got {self.label_share}")
+        if len(set(self.parts)) < len(self.parts):
+            raise UserError(f"corruption.parts must be different, got {', '.join(self.parts)}")
+
+    def noise_of(self, part: str) -> tuple[Noise, ...]:
+        """Return what the inputs of a part go through."""
+        return self.noise if part in self.parts else ()
+
+    def relabelled(self, dataset: Dataset, splits: Splits) -> Dataset:
+        """Return the data set with the labels that are learned from; the given one stays as it is."""
+        if not self.label_share:
+            return dataset
+        labels = dataset.labels.copy()
+        for part in self.parts:
+            rows = getattr(splits, part)
+            labels[rows] = self.wrong(labels[rows], [dataset.ids[row] for row in rows], len(dataset.classes))
+        found = copy.copy(dataset)
+        found.labels = labels
+        return found
+
+    def wrong(self, labels: NDArray[np.int64], ids: Sequence[str], classes: int) -> NDArray[np.int64]:
+        """Return labels (n,) of which about the share `label_share` is another one of the `classes`.
+
+        Examples
+        --------
+        >>> CorruptionConfig(labels="asymmetric", label_share=0.5).wrong(np.array([0, 1, 2, 2]), list("abcd"), 3)
+        array([1, 2, 0, 0])
+        """
+        found = labels.copy()
+        for place, sample in enumerate(ids):
+            generator = np.random.default_rng([self.seed, zlib.crc32(b"label"), zlib.crc32(sample.encode())])
+            if generator.random() < self.label_share:
+                step = 1 if self.labels == "asymmetric" else int(generator.integers(1, classes))
+                found[place] = (labels[place] + step) % classes
+        return found

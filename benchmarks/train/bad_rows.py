@@ -12,6 +12,7 @@ weighing and at the last. What is in the folder is not trained again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -92,7 +93,7 @@ def _detected(trainer: Trainer) -> Iterator[tuple[str, float]]:
     if trust is None or trainer.epoch <= trainer.objective.method.warmup:
         return
     rows = setup.splits.train
-    weights = {head: w.cpu().numpy() for head, w in trust.weights(slice(None)).items()}
+    weights = {head: w.cpu().numpy() for head, w in trust.weights().items()}
     wrong = setup.dataset.labels[rows] != setup.intact[rows]
     bad = {FUSED: wrong} if wrong.any() else {}
     ids = [setup.dataset.ids[row] for row in rows]
@@ -129,14 +130,14 @@ def main() -> None:
     damage = conditions(first, severity)
     names = list(damage) if given.conditions is None else [list(damage)[i] for i in given.conditions]
     seeds = parse_seeds(given.seeds)
-    jobs = {}
-    for seed in seeds:
-        for condition in names:
-            for variant in given.variants:
-                changes = [f"seed={seed}", "noise=[]", *damage[condition], *VARIANTS[variant]]
-                place = f"{condition}-{variant}".replace(" ", "_").replace("%", "").replace(",", "")
-                kept = given.out / given.recipe / place / f"{seed}.json"
-                jobs[condition, variant, seed] = (apply_overrides(table, changes), kept)
+
+    def job(condition: str, variant: str, seed: int) -> tuple[dict[str, Any], Path]:
+        changes = [f"seed={seed}", "noise=[]", *damage[condition], *VARIANTS[variant]]
+        place = f"{condition}-{variant}".replace(" ", "_").replace("%", "").replace(",", "")
+        return apply_overrides(table, changes), given.out / given.recipe / place / f"{seed}.json"
+
+    every = itertools.product(names, given.variants, seeds)
+    jobs = {one: job(*one) for one in sorted(every, key=lambda one: one[2])}  # a seed of all before the next
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         runs = dict(zip(jobs, pool.map(trained, jobs.values()), strict=True))
     for condition in names:
@@ -155,8 +156,10 @@ def main() -> None:
                     mean, low, high = paired_difference(values, [one[column] for one in plain])
                     text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
                     cells.append(f"**{text}**" if low > 0 or high < 0 else text)
-            for column in ("AUC first", "AUC last"):
-                cells.append(f"{np.mean([one[column] for one in found]):.2f}" if column in found[0] else "")
+            cells += [
+                f"{np.mean([one[column] for one in found]):.2f}" if column in found[0] else ""
+                for column in ("AUC first", "AUC last")
+            ]
             print(f"| {variant} | {' | '.join(cells)} |")
 
 

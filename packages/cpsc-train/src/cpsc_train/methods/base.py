@@ -151,6 +151,10 @@ class Method(nn.Module):
         """Return the logits (B, C) of samples without a label, by head."""
         return model.classify(features)
 
+    def row_weights(self) -> Heads:
+        """Return how much each training row counts by head, {head: (N,)}; nothing where all count alike."""
+        return {}
+
     def calibration_logits(
         self,
         model: MultimodalClassifier,

@@ -76,9 +76,10 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """What w is applied to: each sample's unimodal loss, or, with the mean ρ of the batch, the whole gradient that
     reaches a modality's encoder, as in the released code."""
     trust: Literal["all", "input", "label", "reliability"] = "all"
-    """Which training rows are believed, for data with bad rows. ``all``: all alike; ``label``: not those whose label has
-    a conformal p-value no larger than the fused head's error on calibration rows, found anew each epoch; ``input``:
-    losses of a modality are weighted by the p-value of its features; ``reliability``: by ρ, which needs no label."""
+    """Which training rows are believed, for data with bad rows. ``all``: all alike; ``label``: not those whose label is
+    odder than those of the calibration rows, but for as many as the fused head gets wrong there, found anew each epoch;
+    ``input``: losses of a modality are weighted by the conformal p-value of its features; ``reliability``: by ρ, which
+    needs no label."""
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"
@@ -205,6 +206,10 @@ class CPSC(Method):
     def meets(self, rows: Tensor) -> None:
         """Note which training rows come next."""
         self._rows = rows
+
+    def row_weights(self) -> Heads:
+        """Return the weights of the training rows as they were found last."""
+        return {} if self.trust is None else self.trust.weights()
 
     def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
         """Note whether warm-up is over."""

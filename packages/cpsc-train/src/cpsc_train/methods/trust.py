@@ -25,9 +25,10 @@ class RowTrust(nn.Module):
     (Mahalanobis). The weight is the p-value, and for the fused head the mean over modalities.
 
     ``label``: oddness is how improbable the fused head finds the label that the row has, 1 − f(x)_y. Rows with a
-    p-value of at most ε are left out, where ε is the share of calibration rows whose label the fused head gets wrong,
-    by its own fault or by that of the label. So no share of bad rows has to be known: on calibration rows as bad as
-    those of training ε holds that share, and on clean ones wrong labels have p-values of next to nothing.
+    p-value of at most (W + 1)/(N' + 1) are left out, where W of the N' calibration rows have a label that the fused
+    head gets wrong, by its own fault or by that of the label: what is left out is odder than all calibration rows but
+    W. So no share of bad rows has to be known. On calibration rows as bad as those of training W holds that share, and
+    on clean ones wrong labels are odder than nearly all.
 
     Parameters
     ----------
@@ -63,9 +64,10 @@ class RowTrust(nn.Module):
         mean = weights.mean(1, keepdims=True)
         self.of_rows.copy_(torch.from_numpy(np.where(mean > 0, weights / np.where(mean > 0, mean, 1), 1)))
 
-    def weights(self, rows: Tensor) -> Heads:
-        """Return the weights (B,) of training rows (B,) by head."""
-        return dict(zip(self._heads, self.of_rows[:, rows].unbind(), strict=True))
+    def weights(self, rows: Tensor | None = None) -> Heads:
+        """Return by head the weights (B,) of training rows (B,), or those of all."""
+        found = self.of_rows if rows is None else self.of_rows[:, rows]
+        return dict(zip(self._heads, found.unbind(), strict=True))
 
     @staticmethod
     def _of_input(modality: str, training: Examined, calibration: Examined, classes: int) -> NDArray[np.float64]:
@@ -77,10 +79,10 @@ class RowTrust(nn.Module):
 
 def _of_label(model: MultimodalClassifier, training: Examined, calibration: Examined) -> NDArray[np.float64]:
     usual, odd = (_probabilities(model, seen) for seen in (calibration, training))
-    wrong = float((usual.argmax(-1) != calibration.labels).mean())
+    wrong = int((usual.argmax(-1) != calibration.labels).sum())
     score = LAC()
     p = p_values(score(usual, calibration.labels), score(odd, training.labels))
-    return np.where(np.asarray(p) > wrong, 1.0, 0.0)
+    return np.where(np.asarray(p) > (wrong + 1) / (len(calibration.labels) + 1), 1.0, 0.0)
 
 
 def _probabilities(model: MultimodalClassifier, seen: Examined) -> NDArray[np.float64]:

@@ -90,6 +90,9 @@ def print_results(results: dict[str, Any], console: Console) -> None:
         kept = results["selected"]
         accuracy = 100 * kept["validation_accuracy"][FUSED]
         console.print(f"kept epoch {kept['epoch']}, the best on validation rows: accuracy {accuracy:.1f}%")
+    if "left_out" in results:
+        rows = results["data"]["train"]
+        console.print(f"{results['left_out']} of {rows} training rows counted for nothing; rows.csv lists them first")
     table = Table(title="Test accuracy, %", title_justify="left")
     table.add_column("condition")
     for head in heads:

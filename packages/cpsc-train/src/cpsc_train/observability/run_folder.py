@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import platform
@@ -36,6 +38,7 @@ class RunFolder:
     ``checkpoint.pt``    the parameters that were best on the validation rows
     ``checkpoints/``     the newest states that a killed run can go on from
     ``predictions.npz``  what the kept model says of the clean test rows, and its features
+    ``rows.csv``         how much each training row counted, where a method weighs them
     ``results.json``     what was measured at the end
     ``.lock``            held by the process that writes
     ==================== ==========================================================================
@@ -189,6 +192,17 @@ class RunFolder:
         """Write ``predictions.npz``; arrays by name, none of them of objects."""
         with self._replacing("predictions.npz") as partial, partial.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def write_row_weights(self, dataset: Dataset, rows: NDArray[np.int64], weights: dict[str, NDArray[Any]]) -> None:
+        """Write ``rows.csv``: id, label and weight by head of each training row, those that count least first."""
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["id", "label", *(f"weight_{head}" for head in weights)])
+        for place in np.argsort(np.mean(list(weights.values()), axis=0), kind="stable"):
+            row = int(rows[place])
+            figures = [f"{of[place]:.4g}" for of in weights.values()]
+            writer.writerow([dataset.ids[row], dataset.classes[dataset.labels[row]], *figures])
+        self._write_text("rows.csv", table.getvalue())
 
     def _write_json(self, name: str, value: Any) -> None:
         self._write_text(name, json.dumps(value, indent=1) + "\n")

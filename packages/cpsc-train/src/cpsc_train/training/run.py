@@ -169,7 +169,12 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
             results = _measured(setup, evaluator)
             results |= {"selected": progress.selected, "seconds": progress.seconds + time.perf_counter() - began}
             kept = _predictions(setup, evaluator)
+            weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
+            if weights:
+                results["left_out"] = int((weights[FUSED] == 0).sum())
             if process.first:
+                if weights:
+                    folder.write_row_weights(setup.dataset, setup.splits.train, weights)
                 folder.write_predictions(kept)
                 folder.write_results(results)
             process.wait()

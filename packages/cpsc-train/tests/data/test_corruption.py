@@ -1,0 +1,108 @@
+"""A bad source of data: what is hit, what is not, and that it is the same each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cpsc_train.data import CorruptionConfig, Noise
+from cpsc_train.errors import UserError
+from cpsc_train.training import RunConfig
+from cpsc_train.training.setup import Setup
+
+IDS = [f"s{i}" for i in range(20_000)]
+LABELS = np.arange(20_000) % 10
+PIX = Noise(modality="pix", kind="gaussian", severity=2.0, share=0.4)
+
+
+def test_symmetric_labels_are_any_other_class_with_the_same_probability():
+    wrong = CorruptionConfig(label_share=0.4).wrong(LABELS, IDS, 10)
+    hit = wrong != LABELS
+    assert hit.mean() == pytest.approx(0.4, abs=3.5 * np.sqrt(0.24 / len(IDS)))
+    steps = np.bincount((wrong - LABELS)[hit] % 10, minlength=10)
+    assert steps[0] == 0
+    expected = hit.sum() / 9
+    assert (((steps[1:] - expected) ** 2) / expected).sum() < 27.9  # chi-square of 8 degrees, p = .0005
+
+
+def test_asymmetric_labels_are_the_next_class():
+    wrong = CorruptionConfig(labels="asymmetric", label_share=0.3).wrong(LABELS, IDS, 10)
+    hit = wrong != LABELS
+    assert hit.mean() == pytest.approx(0.3, abs=3.5 * np.sqrt(0.21 / len(IDS)))
+    assert ((wrong - LABELS)[hit] % 10 == 1).all()
+
+
+def test_what_a_row_becomes_depends_on_its_id_and_the_seed_alone():
+    given = CorruptionConfig(label_share=0.5)
+    whole = given.wrong(LABELS, IDS, 10)
+    order = np.random.default_rng(0).permutation(len(IDS))[:500]
+    np.testing.assert_array_equal(given.wrong(LABELS[order], [IDS[i] for i in order], 10), whole[order])
+    assert (replace(given, seed=1).wrong(LABELS, IDS, 10) != whole).any()
+
+
+@pytest.mark.parametrize("parts", [("train", "calibration", "validation"), ("train",)])
+def test_only_the_parts_that_are_named_are_hit(small_config, parts):
+    clean = Setup.build(small_config)
+    given = CorruptionConfig(noise=(PIX,), label_share=0.5, parts=parts)
+    bad = Setup.build(replace(small_config, corruption=given))
+    for part in ("train", "calibration", "validation", "test"):
+        rows = getattr(bad.splits, part)
+        np.testing.assert_array_equal(rows, getattr(clean.splits, part))
+        hit = PIX.hits([bad.dataset.ids[row] for row in rows])
+        pairs = zip(clean.batches(part), bad.batches(part), strict=True)
+        whole, damaged = zip(*((a.inputs, b.inputs) for a, b in pairs), strict=True)
+        moved = torch.cat([(a["pix"] != b["pix"]).flatten(1).any(1) for a, b in zip(whole, damaged, strict=True)])
+        assert moved.tolist() == (hit.tolist() if part in parts else [False] * len(rows))
+        assert all(torch.equal(a["fou"], b["fou"]) for a, b in zip(whole, damaged, strict=True))
+        wrong = bad.dataset.labels[rows] != clean.dataset.labels[rows]
+        assert wrong.any() == (part in parts)
+    np.testing.assert_array_equal(bad.intact, clean.dataset.labels)
+    told = bad.describe()["corruption"]
+    assert list(told) == list(parts)
+    train = bad.splits.train
+    assert told["train"]["labels"] == (bad.dataset.labels[train] != bad.intact[train]).sum()
+    assert told["train"][PIX.name] == PIX.hits([bad.dataset.ids[row] for row in train]).sum()
+
+
+def test_what_the_loop_trains_and_calibrates_on_is_hit(small_config):
+    clean, bad = (
+        Setup.build(replace(small_config, corruption=CorruptionConfig(noise=noise, label_share=share)))
+        for noise, share in (((), 0.0), ((PIX,), 0.5))
+    )
+    for a, b in (
+        (clean.calibration_samples(), bad.calibration_samples()),
+        (next(iter(clean.training_batches(clean.order()))), next(iter(bad.training_batches(bad.order())))),
+    ):
+        assert torch.equal(a.inputs["fou"], b.inputs["fou"])
+        assert not torch.equal(a.inputs["pix"], b.inputs["pix"])
+        assert not torch.equal(a.labels, b.labels)
+
+
+def test_nothing_is_said_of_what_was_not_done(small_config):
+    assert "corruption" not in Setup.build(small_config).describe()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_share": 1.0}, r"corruption.label_share must lie in \[0, 1\), got 1.0"),
+        ({"parts": ["train", "train"]}, "corruption.parts must be different"),
+        ({"parts": ["test"]}, "test"),
+        ({"labels": "some"}, "some"),
+        ({"noise": [{"modality": "ear", "kind": "gaussian", "severity": 1.0}]}, "'ear' is not among the modalities"),
+    ],
+)
+def test_what_cannot_be_done_is_told(small_config, changes, message):
+    table = small_config.to_plain()
+    table["corruption"] |= changes
+    with pytest.raises(UserError, match=message):
+        RunConfig.from_plain(table)
+
+
+def test_noise_that_a_modality_cannot_have_is_refused_before_training(small_config):
+    bad = CorruptionConfig(noise=(Noise(modality="fou", kind="salt-and-pepper", severity=0.1),))
+    with pytest.raises(UserError, match="no bounds"):
+        Setup.build(replace(small_config, corruption=bad))

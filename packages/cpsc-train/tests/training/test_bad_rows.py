@@ -1,0 +1,77 @@
+"""A whole run on data with bad rows: what is kept of them, what is told, and that a pause changes nothing."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from cpsc_train import evaluate, resume, train
+from cpsc_train.data import CorruptionConfig
+from cpsc_train.observability import Observer
+from cpsc_train.recipes import recipe
+from cpsc_train.training.setup import Setup
+
+BAD = CorruptionConfig(label_share=0.3)
+
+
+def test_the_rows_that_are_left_out_are_mostly_those_with_wrong_labels(tmp_path):
+    base = recipe("handwritten")
+    config = replace(
+        base, epochs=9, corruption=BAD, method=replace(base.method, trust="label"), noise=(), missing=False
+    )
+    results = train(config, tmp_path / "run")
+    setup = Setup.build(config)
+    rows = setup.splits.train
+    wrong = {setup.dataset.ids[row] for row in rows if setup.dataset.labels[row] != setup.intact[row]}
+    with (tmp_path / "run/rows.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert list(listed[0]) == ["id", "label", "weight_pix", "weight_fou", "weight_fused"]
+    assert len(listed) == len(rows) == len({row["id"] for row in listed})
+    first = [row["id"] for row in listed[: results["left_out"]]]
+    assert all(float(row["weight_fused"]) == 0 for row in listed[: len(first)])
+    assert all(float(row["weight_fused"]) > 1 for row in listed[len(first) :])
+    assert len(wrong & set(first)) > 0.9 * len(wrong)
+    assert len(set(first) - wrong) < 0.1 * (len(rows) - len(wrong))
+    labels = {setup.dataset.ids[row]: setup.dataset.classes[setup.dataset.labels[row]] for row in rows}
+    assert all(labels[row["id"]] == row["label"] for row in listed)
+
+
+@pytest.mark.parametrize("trust", ["label", "input"])
+def test_a_pause_in_the_middle_of_an_epoch_changes_nothing(small_config, tmp_path, trust):
+    config = replace(
+        small_config,
+        corruption=BAD,
+        method=replace(small_config.method, trust=trust),
+        checkpoints=replace(small_config.checkpoints, every_steps=1),
+        batch_size=16,
+    )
+
+    class Impatient(Observer):
+        steps = 0
+
+        def step(self):
+            self.steps += 1
+            if self.steps == 18:  # of 7 an epoch
+                raise KeyboardInterrupt
+
+    straight = train(config, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "paused", Impatient())
+    again = resume(tmp_path / "paused")
+    assert straight | {"seconds": 0} == again | {"seconds": 0}
+    for name in ("rows.csv", "splits.json"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "paused" / name).read_bytes()
+    assert evaluate(tmp_path / "paused").items() <= again.items()
+
+
+def test_the_command_line_tells_what_was_made_worse_and_what_counted_for_nothing(cpsc, quick, tmp_path):
+    noise = '{modality="pix",kind="gaussian",severity=1.0,share=0.5}'
+    options = ["corruption.label_share=0.3", f"corruption.noise=[{noise}]", "method.trust=label"]
+    outcome = cpsc("train", "--out", tmp_path / "run", *quick, *(part for one in options for part in ("--set", one)))
+    assert outcome.code == 0, outcome.err
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert set(results["corruption"]) == {"train", "calibration", "validation"}
+    assert set(results["corruption"]["train"]) == {"labels", "pix-gaussian-1-of-0.5"}
+    assert f"{results['left_out']} of {results['data']['train']} training rows counted for nothing" in outcome.out
+    assert "identical to results.json" in cpsc("evaluate", tmp_path / "run").out

@@ -6,12 +6,13 @@
 Training, calibration and validation rows are hit, test rows are not. `selected` is the test accuracy of the epoch that
 is best on the validation rows, bad ones among them; `last` the mean over the last five epochs, which says what a model
 comes to without selection. AUC: how well the weights of an epoch tell bad training rows from good ones, at the first
-weighing and at the last. What is in the folder is not trained again.
+weighing and at the last. What is in the folder is not trained again; CSV files beside it hold all runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 from collections.abc import Iterator
@@ -112,6 +113,27 @@ def figures(run: dict[str, Any]) -> dict[str, float]:
     return found | ({"AUC first": seen[0], "AUC last": seen[-1]} if seen else {})
 
 
+def written(folder: Path, runs: dict[tuple[str, str, int], dict[str, Any]]) -> None:
+    """Write every run, and the mean course of the test accuracy over seeds, as CSV files."""
+    columns = ["selected", "last", "AUC first", "AUC last"]
+    lines = [
+        [*job, *(f"{found[column]:.4g}" if column in found else "" for column in columns)]
+        for job, found in ((job, figures(run)) for job, run in runs.items())
+    ]
+    with folder.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["condition", "variant", "seed", *columns], *lines])
+    courses: dict[tuple[str, str], list[list[float]]] = {}
+    for (condition, variant, _), run in runs.items():
+        courses.setdefault((condition, variant), []).append(run["test"])
+    lines = [
+        [*of, epoch, f"{100 * mean:.4g}"]
+        for of, course in courses.items()
+        for epoch, mean in enumerate(np.mean(course, 0), 1)
+    ]
+    with folder.with_name(f"{folder.name}-course.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["condition", "variant", "epoch", "test"], *lines])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="handwritten")
@@ -140,6 +162,7 @@ def main() -> None:
     jobs = {one: job(*one) for one in sorted(every, key=lambda one: one[2])}  # a seed of all before the next
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         runs = dict(zip(jobs, pool.map(trained, jobs.values()), strict=True))
+    written(given.out / given.recipe, runs)
     for condition in names:
         print(f"\n{given.recipe}, {condition}, {len(seeds)} seeds\n")
         print("| | selected | against neither | last | against neither | AUC first | AUC last |\n" + "|---" * 7 + "|")

@@ -3,13 +3,14 @@
     python benchmarks/train/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
     python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
 
-A run that is in the folder already is not trained again. Differences are means over seeds with the 95 % interval of
-Student's t.
+A run that is in the folder already is not trained again; a CSV file beside them holds every seed. Differences are means
+over seeds with the 95 % interval of Student's t.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 from pathlib import Path
@@ -27,6 +28,8 @@ from cpsc_train.recipes import recipe
 
 PROTOCOLS = "protocols=['strict:GS@5,10','qmf:GS@10']"
 """All modalities noisy at once, mildly and more, and each sample of each with probability one half."""
+COLUMNS = ("plain", "gated", "ece", "ece gated")
+"""Of the file that holds every seed, in %."""
 
 
 def measured(folder: Path, config: RunConfig, distance: str) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def main() -> None:
     name = given.recipe if modalities is None else "-".join(modalities)
     for method in given.methods.split(","):
         rows: dict[str, dict[str, list[float]]] = {}
+        lines = []
         for seed in parse_seeds(given.seeds):
             changes = [f"method.name={method}", f"seed={seed}", PROTOCOLS]
             changes += [f"data.root={given.root}"] if given.root else []
@@ -78,6 +82,9 @@ def main() -> None:
                 row.setdefault("ece gated", []).append(100 * after["expected_calibration_error"][FUSED])
                 for m, seen in after["gate"].items():
                     row.setdefault(f"down {m}", []).append(100 * seen["turned_down"])
+                lines.append([condition, seed, *(f"{row[key][-1]:.4g}" for key in COLUMNS)])
+        with (given.out / f"{name}-{method}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([["condition", "seed", *COLUMNS], *lines])
         print(f"\n{name}, {method}, {len(next(iter(rows.values()))['plain'])} seeds\n")
         downs = [key for key in next(iter(rows.values())) if key.startswith("down")]
         header = [

@@ -7,12 +7,13 @@ the levels of any *three* factors occurs equally often, so that no main effect i
 The accuracy that is decomposed is the mean over the clean and the noisy conditions. Levels are chosen on validation
 rows, for each workload (`tuned`) and for all of them together (`shared`); both are then trained anew beside the
 defaults, with seeds that the sweep has not seen, and compared on test rows. Runs that are in the folder are not
-trained again.
+trained again; a CSV file beside each sweep holds its runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 from dataclasses import dataclass
@@ -159,6 +160,17 @@ def best(sweeps: list[Values]) -> dict[str, float]:
     return chosen
 
 
+def written(path: Path, sweep: dict[str, dict[str, Values]]) -> None:
+    """Write a row a run: its levels, and its accuracies by part and column."""
+    columns = [(part, column) for part, of in sweep.items() for column in of]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*LEVELS, *(f"{part} {column}" for part, column in columns)])
+        for i, row in enumerate(design()):
+            figures = [f"{sweep[part][column][i]:.5g}" for part, column in columns]
+            writer.writerow([*(f"{level:g}" for level in _levels(row).values()), *figures])
+
+
 def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
     """Print the decomposition of a sweep."""
     print(f"\n{workload}, {part} rows, mean {accuracy['all'].mean():.1f}, sd {accuracy['all'].std(ddof=1):.2f}\n")
@@ -193,6 +205,8 @@ def main() -> None:
             table = apply_overrides(table, [f"data.root={given.root}"])
         workloads.append(Workload(name, RunConfig.from_plain(table), given.out / name.replace(",", "-")))
     sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in workloads}
+    for workload, sweep in zip(workloads, sweeps.values(), strict=True):
+        written(workload.folder.with_suffix(".csv"), sweep)
     for name, sweep in sweeps.items():
         for part, accuracy in sweep.items():
             shown(name, accuracy, part)

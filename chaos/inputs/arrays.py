@@ -221,6 +221,30 @@ def an_interval(draw: Any) -> Case:
     return "predictions qhat", lambda: cc.AbsoluteResidual().interval(predictions.array, qhat.array), want, -20 * off
 
 
+def a_depth(draw: Any) -> Case:
+    lib, of = d.library(draw), d.shape(draw, 2)
+    predictions, targets = (d.numbers(draw, lib, of) for _ in range(2))
+    qhat = d.numbers(draw, lib, draw(st.sampled_from([of, (), (3, 5)])))
+    p, y, q = predictions.held, targets.held, qhat.held
+    want, off = None, np.inf
+    right = predictions.finite and targets.finite and qhat.floating and fits(q.shape, of) and not np.isnan(q).any()
+    if right:
+        score = np.abs(y - p)
+        share = np.divide(score, q, out=np.zeros(of), where=np.broadcast_to(q > 0, of))
+        want = np.where(score <= q, 1 - share, 0.0)
+        clear = all((np.abs(x) < 100).all() for x in (p, y)) and (np.abs(q) > 0.01).all() and (np.abs(q) < 100).all()
+        if clear and (np.abs(score - q) > 1e-3).all() and {predictions.dtype, targets.dtype, qhat.dtype} == {"float64"}:
+            off = 1e-10
+
+    def call() -> Any:
+        got = cc.AbsoluteResidual().reliability(predictions.array, targets.array, qhat.array)
+        held = d.to_numpy(got)
+        assert ((held >= 0) & (held <= 1)).all(), f"{held} is no reliability"
+        return got
+
+    return "predictions targets qhat", call, want, off
+
+
 TARGETS: dict[str, Callable[[Any], Case]] = {
     "quantile_rank": a_rank,
     "conformal_quantile": a_quantile,
@@ -234,6 +258,7 @@ TARGETS: dict[str, Callable[[Any], Case]] = {
     **{name: a_score(name) for name in SCORES},
     "residual scores": a_residual,
     "interval": an_interval,
+    "reliability of a target": a_depth,
 }
 
 

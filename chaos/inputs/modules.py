@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "packages/conformal-core/test
 import _draws as d
 from _judging import Case, fuzz, valid_labels
 
+import conformal_core
 import cpsc_gsc
 import cpsc_rsc
 import reference
@@ -102,6 +103,25 @@ def a_rating(draw: Any) -> Case:
         off = 1e-5
     call = lambda: cpsc_rsc.rate(components.array, labels.array, head=torch.nn.Identity(), qhat=qhat).reliability  # noqa: E731
     return "components labels qhat head scores", call, want, off
+
+
+def a_rating_of_targets(draw: Any) -> Case:
+    b, n = (draw(st.sampled_from([0, 1, 2, 5])) for _ in range(2))
+    wide = draw(st.booleans())
+    columns = 2 if wide else 1
+    components = d.numbers(draw, "torch", draw(st.sampled_from([(b, n, columns)] * 5 + [(b, n, 3), (b, n)])))
+    targets = d.numbers(draw, "torch", draw(st.sampled_from([(b,)] * 5 + [(b, 1), ()])))
+    qhat = draw(st.sampled_from([torch.tensor(0.5), torch.tensor(float("inf")), torch.tensor(float("nan")), 0.5, None]))
+    right = components.finite and targets.finite and components.held.shape == (b, n, columns)
+    right = right and targets.held.shape == (b,) and isinstance(qhat, torch.Tensor) and not qhat.isnan()
+
+    def call() -> torch.Tensor:
+        score = conformal_core.CQR() if wide else conformal_core.AbsoluteResidual()
+        got = cpsc_rsc.rate(components.array, targets.array, head=torch.nn.Identity(), qhat=qhat, score=score)
+        assert ((got.reliability >= 0) & (got.reliability <= 1)).all(), f"{got.reliability} is no reliability"
+        return got.reliability
+
+    return "components labels qhat head predictions", call, np.zeros((b, n)) if right else None, np.inf
 
 
 def a_selection(draw: Any) -> Case:
@@ -276,6 +296,7 @@ def a_gate(draw: Any) -> Case:
 TARGETS = {
     "rsc divergence_loss": a_divergence,
     "rsc rate": a_rating,
+    "rsc rate, regression": a_rating_of_targets,
     "rsc top_k": a_selection,
     "rsc recompose": a_recomposition,
     "rsc module": a_module,

@@ -394,6 +394,11 @@ def test_reliability_of_known_targets(lib):
     assert lib.back(NormalizedResidual().reliability(scaled, lib(y), 1.0)).tolist() == [1.0, 0.5, 0.0, 0.0]
 
 
+def test_reliability_of_a_single_number(lib):
+    got = AbsoluteResidual().reliability(lib(np.asarray(1.0)), lib(np.asarray(1.25)), 0.5)
+    assert float(lib.back(got)) == 0.5
+
+
 def test_the_point_of_a_prediction_has_the_smallest_score(lib):
     for score, row in ((AbsoluteResidual(), 2.0), (NormalizedResidual(), [2.0, 0.5]), (CQR(), [1.0, 4.0])):
         prediction = lib(np.asarray([row]))

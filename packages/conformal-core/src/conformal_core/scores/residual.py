@@ -133,7 +133,7 @@ class ResidualScore(ABC):
         array([1. , 0.5, 0. ])
         """
         score = self(predictions, targets, check=check)
-        xp = array_namespace(score=score)
+        xp = array_namespace(predictions=predictions)
         qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
         narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
         zero = xp.zeros_like(score)

@@ -1,11 +1,13 @@
 """The pictures of the documentation, computed and drawn when it is built: `python docs/pictures.py FOLDER`.
 
-Each is a function that computes with conformal-core, on the embedded digits or on numbers drawn with a seed, and draws
-into axes. All are drawn twice, for light pages and for dark ones.
+Each is a function that draws into axes: what it computes with conformal-core, on the embedded digits or on numbers
+drawn with a seed, or what was measured, from the files in `benchmarks`. All are drawn twice, for light pages and for
+dark ones.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
 from functools import cache
 from pathlib import Path
@@ -33,6 +35,7 @@ from cpsc_train.data.adapters.handwritten import HandwrittenConfig
 from cpsc_train.observability.report.panel import COLOURS, THEMES
 
 ALPHA = 0.1
+MEASURED = Path(__file__).parent / "benchmarks"
 BLUE, RED, GREEN, PINK, *_ = COLOURS
 
 
@@ -143,6 +146,70 @@ def broken(axes: Axes) -> None:
     )
 
 
+def gate(axes: Axes) -> None:
+    """av-digits: accuracy by condition, of the same models without and with the gate."""
+    rows = _measured("gate-av-digits-joint-unimodal")
+    names = {
+        "clean": "clean",
+        "audio-gaussian-0.3": "sound σ .3",
+        "audio-gaussian-1": "sound σ 1",
+        "image-gaussian-0.3": "image σ .3",
+        "image-gaussian-1": "image σ 1",
+        "image-salt-and-pepper-0.1": "image s&p",
+        "strict:GS@5": "both, mild",
+        "strict:GS@10": "both, strong",
+        "qmf:GS@10": "each at random",
+    }
+    for place, condition in enumerate(names):
+        of = [row for row in rows if row["condition"] == condition]
+        for shift, column, colour in ((-0.2, "plain", RED), (0.2, "gated", BLUE)):
+            values = np.array([float(row[column]) for row in of])
+            label = {"plain": "mean fusion", "gated": "with the gate"}[column] if not place else None
+            axes.bar(
+                place + shift, values.mean(), 0.38, yerr=values.std(ddof=1), color=colour, ecolor="0.5", label=label
+            )
+    axes.set_xticks(range(len(names)), list(names.values()), fontsize=7)
+    axes.set(ylabel="accuracy, %", ylim=(0, 119))
+    axes.legend(frameon=False, ncols=2, loc="upper center")
+
+
+def bad_rows(axes: Axes) -> None:
+    """Test accuracy by epoch where 40 % of the labels are wrong."""
+    rows = _measured("bad-rows-handwritten-course")
+    names = {
+        "neither": ("joint + unimodal", RED, "-"),
+        "CPSC": ("CPSC", PINK, "-"),
+        "neither, label": ("joint + unimodal, label", BLUE, "-"),
+        "CPSC, label": ("CPSC, label", GREEN, "-"),
+    }
+    for variant, (name, colour, line) in names.items():
+        of = [row for row in rows if row["variant"] == variant and row["condition"] == "symmetric, 40 %"]
+        axes.plot([int(r["epoch"]) for r in of], [float(r["test"]) for r in of], line, color=colour, label=name)
+    axes.axvline(5, color="0.5", linewidth=1, linestyle=":")
+    axes.set(xlabel="epoch; warm-up ends at the dotted line", ylabel="accuracy on test rows, %", ylim=(30, 100))
+    axes.legend(frameon=False, loc="lower left")
+
+
+def knobs(axes: Axes) -> None:
+    """Share of the variance of the accuracy over all conditions that each option explains, by data set."""
+    names = [name for name in _measured("knobs-pix-fou")[0] if " " not in name]
+    for shift, data, colour in ((-0.2, "pix-fou", BLUE), (0.2, "av-digits", GREEN)):
+        rows = _measured(f"knobs-{data}")
+        accuracy = np.array([float(row["test all"]) for row in rows])
+        total = ((accuracy - accuracy.mean()) ** 2).sum()
+        shares = []
+        for name in names:
+            levels = np.array([row[name] for row in rows])
+            means = np.array([accuracy[levels == level].mean() for level in set(levels.tolist())])
+            shares.append(100 * len(rows) / 3 * ((means - accuracy.mean()) ** 2).sum() / total)
+        axes.bar(
+            np.arange(len(names)) + shift, shares, 0.38, color=colour, label=data.replace("pix-fou", "handwritten")
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylabel="share of the variance, %")
+    axes.legend(frameon=False)
+
+
 PICTURES = {
     "quantile": quantile,
     "sets": sets,
@@ -150,6 +217,9 @@ PICTURES = {
     "one-problem": one_problem,
     "staleness": staleness,
     "broken": broken,
+    "gate": gate,
+    "bad-rows": bad_rows,
+    "knobs": knobs,
 }
 
 
@@ -173,6 +243,13 @@ def draw(folder: Path) -> list[Path]:
                 figure.savefig(path, transparent=True, metadata={"Date": None})
                 written.append(path)
     return written
+
+
+@cache
+def _measured(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of measurements."""
+    with (MEASURED / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @cache

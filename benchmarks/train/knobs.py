@@ -27,12 +27,15 @@ from scipy import stats
 
 from cpsc_train import RunConfig
 from cpsc_train.config import apply_overrides
+from cpsc_train.errors import UserError
 from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import Grid, parse_seeds
 from cpsc_train.models import FUSED
 from cpsc_train.recipes import recipe
 
 Values = NDArray[np.float64]
+GAMMAS = (0.1, 0.3, 0.5, 0.9)
+"""Of the comparison of divergences."""
 
 LEVELS: dict[str, tuple[float, float, float]] = {
     "t0": (0.05, 0.25, 0.5),  # share of the epochs
@@ -112,6 +115,28 @@ class Workload:
         variants = {"default": self.base} | {name: self.configured(levels) for name, levels in sets.items()}
         found = Grid(self.folder / "confirm", variants, seeds).run(jobs=jobs, console=console)
         return {name: _by_part(runs) for name, runs in found.items()}
+
+    def divergences(self, seeds: list[int], jobs: int, console: Console) -> None:
+        """Print accuracy by divergence and γ; runs stopped by a loss that is not finite are named."""
+        print(f"\n{self.name}, test rows, all conditions, {len(seeds)} seeds: mean ± sd (smallest)\n")
+        print("| divergence | " + " | ".join(f"γ {gamma:g}" for gamma in GAMMAS) + " |\n|" + "---|" * (len(GAMMAS) + 1))
+        for kind in ("kl", "js"):
+            cells = []
+            for gamma in GAMMAS:
+                changes = [f"method.divergence={kind}", f"method.residual={gamma}"]
+                config = RunConfig.from_plain(apply_overrides(self.base.to_plain(), changes))
+                found, stopped = [], 0
+                for seed in seeds:
+                    try:
+                        grid = Grid(self.folder / "divergence", {f"{kind}-{gamma:g}": config}, [seed])
+                        found += next(iter(grid.run(jobs=jobs, console=console, quiet=True).values()))
+                    except UserError as error:
+                        console.print(str(error))
+                        stopped += 1
+                accuracy = _by_part(found)["test"]["all"] if found else np.array([np.nan])
+                cell = f"{accuracy.mean():.1f} ± {accuracy.std(ddof=1):.1f} ({accuracy.min():.1f})"
+                cells.append(cell + (f", {stopped} stopped" if stopped else ""))
+            print(f"| {kind} | {' | '.join(cells)} |", flush=True)
 
 
 def _levels(row: NDArray[np.int64]) -> dict[str, float]:
@@ -194,6 +219,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="10..19", help="of the confirmation")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sweep-only", action="store_true")
+    parser.add_argument("--divergences", action="store_true", help="only compare −KL with Jensen–Shannon, by γ")
     parser.add_argument("--out", type=Path, default=Path("runs/knobs"))
     given = parser.parse_args()
     console = Console(stderr=True)
@@ -204,6 +230,10 @@ def main() -> None:
         if name == "av-digits" and given.root:
             table = apply_overrides(table, [f"data.root={given.root}"])
         workloads.append(Workload(name, RunConfig.from_plain(table), given.out / name.replace(",", "-")))
+    if given.divergences:
+        for workload in workloads:
+            workload.divergences(parse_seeds(given.seeds), given.jobs, console)
+        return
     sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in workloads}
     for workload, sweep in zip(workloads, sweeps.values(), strict=True):
         written(workload.folder.with_suffix(".csv"), sweep)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import importlib
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -174,14 +173,21 @@ def test_data_in_order_is_said_to_be(capsys):
     assert "2,000" in out
 
 
-def dies_at_two(number):
+DYING = """
+import os, signal
+
+def at_two(number):
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+"""
 
 
-def test_a_process_that_dies_names_what_it_was_at():
+def test_a_process_that_dies_names_what_it_was_at(tmp_path, monkeypatch):
+    (tmp_path / "dying.py").write_text(DYING)
+    monkeypatch.syspath_prepend(tmp_path)  # where other processes find it too, however the tests were started
+    at_two = importlib.import_module("dying").at_two
     done = []
     with pytest.raises(UserError, match="a process died at c: a file there makes its decoder die, or memory ran out"):
-        done += [number for number, _ in each(dies_at_two, list("abcd"), 2)]
-    assert sorted(number for number, _ in each(dies_at_two, list("ab"), 2)) == [0, 1]
+        done += [number for number, _ in each(at_two, list("abcd"), 2)]
+    assert sorted(number for number, _ in each(at_two, list("ab"), 2)) == [0, 1]

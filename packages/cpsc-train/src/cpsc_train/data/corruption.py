@@ -64,7 +64,7 @@ class CorruptionConfig:
         Examples
         --------
         >>> CorruptionConfig(labels="asymmetric", label_share=0.5).wrong(np.array([0, 1, 2, 2]), list("abcd"), 3)
-        array([1, 2, 0, 0])
+        array([1, 1, 0, 0])
         """
         found = labels.copy()
         for place, sample in enumerate(ids):

@@ -190,6 +190,18 @@ def bad_rows(axes: Axes) -> None:
     axes.legend(frameon=False, loc="lower left")
 
 
+def shift(axes: Axes) -> None:
+    """av-digits, sound of an unknown speaker: coverage of the last 100 rows by predictor."""
+    rows = _measured("stream-speaker")
+    names = {"split": ("split", RED), "aci": ("ACI", BLUE), "saocp": ("SAOCP", GREEN)}
+    for predictor, (name, colour) in names.items():
+        of = [row for row in rows if row["predictor"] == predictor]
+        axes.plot([int(r["row"]) for r in of], [float(r["coverage"]) for r in of], color=colour, label=name)
+    axes.axhline(1 - ALPHA, color="0.5", linewidth=1)
+    axes.set(xlabel="row of the stream", ylabel="coverage of the last 100", ylim=(0, 1.02))
+    axes.legend(frameon=False, loc="lower right")
+
+
 def knobs(axes: Axes) -> None:
     """Share of the variance of the accuracy over all conditions that each option explains, by data set."""
     names = [name for name in _measured("knobs-pix-fou")[0] if " " not in name]
@@ -219,6 +231,7 @@ PICTURES = {
     "broken": broken,
     "gate": gate,
     "bad-rows": bad_rows,
+    "shift": shift,
     "knobs": knobs,
 }
 

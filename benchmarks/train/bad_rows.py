@@ -177,7 +177,7 @@ def main() -> None:
                     cells.append("")
                 else:
                     mean, low, high = paired_difference(values, [one[column] for one in plain])
-                    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+                    text = f"{mean:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if len(seeds) > 1 else "")
                     cells.append(f"**{text}**" if low > 0 or high < 0 else text)
             cells += [
                 f"{np.mean([one[column] for one in found]):.2f}" if column in found[0] else ""

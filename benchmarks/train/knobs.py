@@ -215,6 +215,9 @@ def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", default=["pix,fou", "fou,zer"], help="views, or av-digits")
+    parser.add_argument(
+        "--also", nargs="*", default=[], help="pairs of views without a sweep, for the shared set alone"
+    )
     parser.add_argument("--root", default=None, help="where the av-digits data lie")
     parser.add_argument("--seeds", default="10..19", help="of the confirmation")
     parser.add_argument("--jobs", type=int, default=2)
@@ -224,7 +227,7 @@ def main() -> None:
     given = parser.parse_args()
     console = Console(stderr=True)
     workloads = []
-    for name in given.workloads:
+    for name in (*given.workloads, *given.also):
         found = recipe("av-digits") if name == "av-digits" else recipe("handwritten", modalities=tuple(name.split(",")))
         table = found.to_plain()
         if name == "av-digits" and given.root:
@@ -234,8 +237,9 @@ def main() -> None:
         for workload in workloads:
             workload.divergences(parse_seeds(given.seeds), given.jobs, console)
         return
-    sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in workloads}
-    for workload, sweep in zip(workloads, sweeps.values(), strict=True):
+    swept = workloads[: len(given.workloads)]
+    sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in swept}
+    for workload, sweep in zip(swept, sweeps.values(), strict=True):
         written(workload.folder.with_suffix(".csv"), sweep)
     for name, sweep in sweeps.items():
         for part, accuracy in sweep.items():
@@ -249,7 +253,7 @@ def main() -> None:
         "\n| workload | set | clean | all conditions | against default: clean | all conditions |\n" + "|---" * 6 + "|"
     )
     for workload in workloads:
-        sets = {"shared": shared, "tuned": tuned[workload.name]}
+        sets = {"shared": shared} | ({"tuned": tuned[workload.name]} if workload.name in tuned else {})
         found = workload.confirm(sets, parse_seeds(given.seeds), given.jobs, console)
         for name, parts in found.items():
             cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]

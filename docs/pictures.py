@@ -158,7 +158,7 @@ def gate(axes: Axes) -> None:
         "image-salt-and-pepper-0.1": "image s&p",
         "strict:GS@5": "both, mild",
         "strict:GS@10": "both, strong",
-        "qmf:GS@10": "each at random",
+        "qmf:GS@10": "each, half",
     }
     for place, condition in enumerate(names):
         of = [row for row in rows if row["condition"] == condition]

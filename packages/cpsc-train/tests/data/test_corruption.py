@@ -90,8 +90,9 @@ def test_nothing_is_said_of_what_was_not_done(small_config):
     [
         ({"label_share": 1.0}, r"corruption.label_share must lie in \[0, 1\), got 1.0"),
         ({"parts": ["train", "train"]}, "corruption.parts must be different"),
-        ({"parts": ["test"]}, "test"),
-        ({"labels": "some"}, "some"),
+        ({"parts": ["test"]}, r"corruption.parts\[0\] must be one of train, calibration, validation, got 'test'"),
+        ({"parts": "train"}, "corruption.parts must be array, got 'train'"),
+        ({"labels": "some"}, "corruption.labels must be one of symmetric, asymmetric, got 'some'"),
         ({"noise": [{"modality": "ear", "kind": "gaussian", "severity": 1.0}]}, "'ear' is not among the modalities"),
     ],
 )

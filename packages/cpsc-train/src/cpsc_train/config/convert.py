@@ -67,7 +67,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return _dataclass(kind, _table(value, path), path)
     if origin is dict:
         return {key: _convert(arguments[1], item, _join(path, key)) for key, item in _table(value, path).items()}
-    if origin is tuple and is_dataclass(arguments[0]) and isinstance(value, list):
+    told_here = origin is tuple and (is_dataclass(arguments[0]) or get_origin(arguments[0]) is Literal)
+    if told_here and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is Literal and value not in arguments:
         raise UserError(f"{path} must be one of {', '.join(map(str, arguments))}, got {value!r}")

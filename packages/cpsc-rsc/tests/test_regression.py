@@ -97,7 +97,7 @@ def test_training_lowers_the_error_with_the_same_call_as_for_classes():
     assert errors[-1] < errors[0] / 10
 
 
-@pytest.mark.skipif(torch.__version__ < "2.9", reason="needs the compiler of a newer torch")
+@pytest.mark.newer_torch
 def test_one_graph():
     rsc = RepresentationSelfCalibration(D, components=N, top_k=2, score=CQR())
     head, h, y, qhat = nn.Linear(D, 2), torch.randn(B, D), torch.randn(B), torch.tensor(0.4)

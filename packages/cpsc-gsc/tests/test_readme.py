@@ -19,8 +19,9 @@ def names():
 
 
 def test_every_block_runs(names):
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     assert set(names["rho"]) == {"audio", "image"}
+    assert names["loss"].isfinite()
     assert all(p.isfinite().all() for p in names["model"].parameters())
 
 

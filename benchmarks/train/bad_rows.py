@@ -56,6 +56,7 @@ VARIANTS: dict[str, list[str]] = {
     "GSC": ["method.rsc=false"],
     "RSC": ["method.gsc=false"],
     "CPSC": [],
+    "CPSC, heads on features": ["method.heads_learn_on=features"],
     **{f"neither, {kind}": [*PLAIN, f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
     **{f"CPSC, {kind}": [f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
 }

@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
+from functools import partial
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
+from conformal_core import AbsoluteResidual
 from cpsc_gsc import GradientSelfCalibration, gsc_loss
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -40,6 +42,21 @@ def test_the_loss_has_the_gradients_of_the_host(model, batches):
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         if p.grad is not None:
             torch.testing.assert_close(q.grad.cpu(), p.grad)
+
+
+def test_targets_have_the_gradients_of_the_host():
+    said = {m: torch.randn(9, 1) for m in ("audio", "image")}
+    y, gradients = torch.randn(9), []
+    for device in ("cpu", "cuda"):
+        outputs = {m: x.to(device).requires_grad_() for m, x in said.items()}
+        qhat, target = {m: torch.tensor(0.8, device=device) for m in said}, y.to(device)
+        fused = sum(outputs.values()) / 2
+        torch.cuda.synchronize()
+        with waits_forbidden() if device == "cuda" else contextlib.nullcontext():
+            options = {"score": AbsoluteResidual(), "loss": partial(mse_loss, reduction="none"), "check": False}
+            gsc_loss(outputs, target, fused_logits=fused, qhat=qhat, **options).backward()
+        gradients.append([x.grad.cpu() for x in outputs.values()])
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -14,6 +14,7 @@ from cpsc_rsc._checks import check_choice, check_count, check_feature, check_mod
 from cpsc_rsc._versions import refuse_newer
 
 Distance = Literal["classes", "all"]
+DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel, and no difference of large squares
 
 
 class ConformalGate(nn.Module):
@@ -125,8 +126,8 @@ class ConformalGate(nn.Module):
 
         Features that are not finite have weight 0, and become 0.
         """
-        weights = {m: w[:, None].to(features[m].dtype) for m, w in self.weights(features).items()}
-        return {m: torch.where(w > 0, features[m] * w, 0.0) for m, w in weights.items()}
+        weights = self.weights(features)
+        return {m: (h * weights[m][:, None].to(h.dtype)).nan_to_num(nan=0.0) for m, h in features.items()}
 
     def extra_repr(self) -> str:
         """Say the options."""
@@ -169,5 +170,5 @@ class _Fitted(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):  # distances in half precision tell nothing
             x = linear(h.to(self.whitening.dtype), self.whitening, self.bias)
-            to_points = torch.addmm(self.points.square().sum(-1), x, self.points.T, alpha=-2).amin(-1)
-            return (self.qhat / torch.maximum(to_points + x.square().sum(-1), self.qhat)).nan_to_num(nan=0.0)
+            s = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square()
+            return (self.qhat / torch.maximum(s, self.qhat)).nan_to_num(nan=0.0)

@@ -66,6 +66,7 @@ def test_a_step_of_a_method_does_not_wait(name):
 @pytest.mark.parametrize(
     "change",
     ["method.judge=temperature", "method.judge=mc-dropout", "method.judge=ensemble"]
+    + [f"method.trust={what}" for what in ("input", "label", "reliability")]
     + [f"conformal.refresh={policy}" for policy in ("rolling", "epoch", "exact", "interval:3")],
 )
 def test_a_step_of_cpsc_does_not_wait(change):

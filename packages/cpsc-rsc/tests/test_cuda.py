@@ -1,0 +1,62 @@
+"""On a GPU: the same numbers as on the host, and nothing that waits for the device. Skipped without one."""
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from conformal_core import CQR, LAC, AbsoluteResidual
+from cpsc_rsc import ConformalGate, RepresentationSelfCalibration
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+B, D, C = 16, 8, 4
+
+
+@contextlib.contextmanager
+def waits_forbidden():
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(("score", "columns"), [(LAC(), C), (AbsoluteResidual(), 1), (CQR(), 2)])
+def test_a_step_has_the_gradients_of_the_host(score, columns):
+    torch.manual_seed(0)
+    rsc = RepresentationSelfCalibration(D, components=5, top_k=2, score=score)
+    head = nn.Linear(D, columns)
+    if columns == 2:
+        nn.init.zeros_(head.weight)
+        head.bias.data = torch.tensor([-1.0, 1.0])
+    h, labels = torch.randn(B, D), torch.randint(0, C, (B,)) if columns == C else torch.randn(B)
+    gradients = []
+    for device in ("cpu", "cuda"):
+        module, judge = copy.deepcopy(rsc).to(device), copy.deepcopy(head).to(device)
+        moved, qhat = [x.to(device) for x in (h, labels)], torch.tensor(0.9, device=device)
+        with waits_forbidden() if device == "cuda" else contextlib.nullcontext():
+            out = module(moved[0], moved[1], head=judge, qhat=qhat, check=False)
+            (out.divergence + judge(out.recomposed).square().mean()).backward()
+        gradients.append([p.grad.cpu() for p in (*module.parameters(), *judge.parameters())])
+    for here, there in zip(*gradients, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["classes", "all"])
+def test_the_gate_has_the_weights_of_the_host(distance):
+    torch.manual_seed(0)
+    here = ConformalGate({"audio": D}, classes=C, distance=distance)
+    there = copy.deepcopy(here).cuda()
+    training, calibration, new = (torch.randn(n, D) for n in (400, 200, B))
+    labels = torch.arange(400) % C
+    here.fit({"audio": training}, labels, {"audio": calibration})
+    there.fit({"audio": training.cuda()}, labels.cuda(), {"audio": calibration.cuda()})
+    new[0] = torch.nan
+    moved = {"audio": (3 * new).cuda()}
+    with waits_forbidden():
+        features = there(moved)["audio"]
+    torch.testing.assert_close(features.cpu(), here({"audio": 3 * new})["audio"], rtol=1e-4, atol=1e-5)

@@ -48,7 +48,7 @@ def test_targets_have_the_gradients_of_the_host():
     said = {m: torch.randn(9, 1) for m in ("audio", "image")}
     y, gradients = torch.randn(9), []
     for device in ("cpu", "cuda"):
-        outputs = {m: x.to(device).requires_grad_() for m, x in said.items()}
+        outputs = {m: x.to(device, copy=True).requires_grad_() for m, x in said.items()}
         qhat, target = {m: torch.tensor(0.8, device=device) for m in said}, y.to(device)
         fused = sum(outputs.values()) / 2
         torch.cuda.synchronize()

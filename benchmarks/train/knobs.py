@@ -105,14 +105,30 @@ class Workload:
         results.sort(key=lambda run: run["row"])
         return _by_part(results)
 
+    @property
+    def table(self) -> str:
+        """Name of the file that holds the sweep."""
+        return f"knobs-{self.folder.name}.csv"
+
     def configured(self, levels: dict[str, float]) -> RunConfig:
         return RunConfig.from_plain(apply_overrides(self.base.to_plain(), settings(levels, self.base.epochs)))
 
+    def apart(self, levels: dict[str, float]) -> dict[str, RunConfig]:
+        """Return by name the defaults with one level of a set each, where it is another."""
+        n = self.base.to_plain()["method"]["components"]
+        found = {}
+        for name in list(LEVELS)[:-1]:
+            alone = settings(levels if name == "n" else levels | {"n": n}, self.base.epochs)[list(LEVELS).index(name)]
+            config = RunConfig.from_plain(apply_overrides(self.base.to_plain(), [alone]))
+            if config != self.base:
+                found[f"{name} {levels[name]:g}"] = config
+        return found
+
     def confirm(
-        self, sets: dict[str, dict[str, float]], seeds: list[int], jobs: int, console: Console
+        self, sets: dict[str, RunConfig], seeds: list[int], jobs: int, console: Console
     ) -> dict[str, dict[str, dict[str, Values]]]:
-        """Train the defaults and other sets of levels with fresh seeds; return accuracies by set, part and column."""
-        variants = {"default": self.base} | {name: self.configured(levels) for name, levels in sets.items()}
+        """Train the defaults and other sets with fresh seeds; return accuracies by set, part and column."""
+        variants = {"default": self.base, **sets}
         found = Grid(self.folder / "confirm", variants, seeds).run(jobs=jobs, console=console)
         return {name: _by_part(runs) for name, runs in found.items()}
 
@@ -137,6 +153,15 @@ class Workload:
                 cell = f"{accuracy.mean():.1f} ± {accuracy.std(ddof=1):.1f} ({accuracy.min():.1f})"
                 cells.append(cell + (f", {stopped} stopped" if stopped else ""))
             print(f"| {kind} | {' | '.join(cells)} |", flush=True)
+
+
+def workload(name: str, root: str | None, out: Path) -> Workload:
+    """Return av-digits below `root`, or a pair of views of handwritten."""
+    found = recipe("av-digits") if name == "av-digits" else recipe("handwritten", modalities=tuple(name.split(",")))
+    table = found.to_plain()
+    if name == "av-digits" and root:
+        table = apply_overrides(table, [f"data.root={root}"])
+    return Workload(name, RunConfig.from_plain(table), out / name.replace(",", "-"))
 
 
 def _levels(row: NDArray[np.int64]) -> dict[str, float]:
@@ -196,6 +221,17 @@ def written(path: Path, sweep: dict[str, dict[str, Values]]) -> None:
             writer.writerow([*(f"{level:g}" for level in _levels(row).values()), *figures])
 
 
+def read(path: Path) -> dict[str, dict[str, Values]]:
+    """Return what `written` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, dict[str, Values]] = {}
+    for name in list(rows[0])[len(LEVELS) :]:
+        part, column = name.split()
+        found.setdefault(part, {})[column] = np.array([float(row[name]) for row in rows])
+    return found
+
+
 def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
     """Print the decomposition of a sweep."""
     print(f"\n{workload}, {part} rows, mean {accuracy['all'].mean():.1f}, sd {accuracy['all'].std(ddof=1):.2f}\n")
@@ -212,12 +248,26 @@ def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
         print(f"| {name} | {levels} | {at} | {share:.0f} | {p:.2g} | {clean_at} | {clean:.0f} | {clean_p:.2g} |")
 
 
+def confirmed(workload: str, found: dict[str, dict[str, dict[str, Values]]]) -> None:
+    """Print a row a set: its accuracies, and paired differences to the defaults."""
+    for name, parts in found.items():
+        cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]
+        for column in ("clean", "all"):
+            mean, low, high = paired_difference(parts["test"][column], found["default"]["test"][column])
+            cells.append("" if name == "default" else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        print(f"| {workload} | {name} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", default=["pix,fou", "fou,zer"], help="views, or av-digits")
     parser.add_argument(
         "--also", nargs="*", default=[], help="pairs of views without a sweep, for the shared set alone"
     )
+    parser.add_argument(
+        "--sweeps", type=Path, metavar="DIR", help="read the sweeps from knobs-*.csv there, train none: docs/benchmarks"
+    )
+    parser.add_argument("--apart", nargs="*", default=[], help="workloads to try each level of the shared set alone on")
     parser.add_argument("--root", default=None, help="where the av-digits data lie")
     parser.add_argument("--seeds", default="10..19", help="of the confirmation")
     parser.add_argument("--jobs", type=int, default=2)
@@ -226,21 +276,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/knobs"))
     given = parser.parse_args()
     console = Console(stderr=True)
-    workloads = []
-    for name in (*given.workloads, *given.also):
-        found = recipe("av-digits") if name == "av-digits" else recipe("handwritten", modalities=tuple(name.split(",")))
-        table = found.to_plain()
-        if name == "av-digits" and given.root:
-            table = apply_overrides(table, [f"data.root={given.root}"])
-        workloads.append(Workload(name, RunConfig.from_plain(table), given.out / name.replace(",", "-")))
+    workloads = [workload(name, given.root, given.out) for name in (*given.workloads, *given.also)]
     if given.divergences:
-        for workload in workloads:
-            workload.divergences(parse_seeds(given.seeds), given.jobs, console)
+        for one in workloads:
+            one.divergences(parse_seeds(given.seeds), given.jobs, console)
         return
     swept = workloads[: len(given.workloads)]
-    sweeps = {workload.name: workload.sweep(given.jobs, console) for workload in swept}
-    for workload, sweep in zip(swept, sweeps.values(), strict=True):
-        written(workload.folder.with_suffix(".csv"), sweep)
+    if given.sweeps:
+        sweeps = {one.name: read(given.sweeps / one.table) for one in swept}
+    else:
+        sweeps = {one.name: one.sweep(given.jobs, console) for one in swept}
+        for one in swept:
+            written(given.out / one.table, sweeps[one.name])
     for name, sweep in sweeps.items():
         for part, accuracy in sweep.items():
             shown(name, accuracy, part)
@@ -252,15 +299,13 @@ def main() -> None:
     print(
         "\n| workload | set | clean | all conditions | against default: clean | all conditions |\n" + "|---" * 6 + "|"
     )
-    for workload in workloads:
-        sets = {"shared": shared} | ({"tuned": tuned[workload.name]} if workload.name in tuned else {})
-        found = workload.confirm(sets, parse_seeds(given.seeds), given.jobs, console)
-        for name, parts in found.items():
-            cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]
-            for column in ("clean", "all"):
-                mean, low, high = paired_difference(parts["test"][column], found["default"]["test"][column])
-                cells.append("" if name == "default" else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
-            print(f"| {workload.name} | {name} | {' | '.join(cells)} |")
+    for one in workloads:
+        sets = {"shared": one.configured(shared)}
+        if one.name in tuned:
+            sets["tuned"] = one.configured(tuned[one.name])
+        if one.name in given.apart:
+            sets |= one.apart(shared)
+        confirmed(one.name, one.confirm(sets, parse_seeds(given.seeds), given.jobs, console))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/train/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
     python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
+    python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
 
 A run that is in the folder already is not trained again; a CSV file beside them holds every seed. Differences are means
 over seeds with the 95 % interval of Student's t.
@@ -13,6 +14,7 @@ import argparse
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from scipy import stats
 
 from cpsc_train import RunConfig, evaluate, train
 from cpsc_train.config import apply_overrides
+from cpsc_train.data import Noise
 from cpsc_train.experiments.grid import parse_seeds
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability import RunFolder
@@ -44,6 +47,11 @@ def measured(folder: Path, config: RunConfig, distance: str) -> dict[str, Any]:
     return found["test"]
 
 
+def dead(modality: str) -> Noise:
+    """Return the condition that a sensor gives nothing, and does not say so."""
+    return Noise(modality=modality, kind="dropout", severity=1.0)
+
+
 def interval(values: list[float]) -> str:
     """Return mean and 95 % interval; bold where it leaves out 0."""
     x, n = np.asarray(values), len(values)
@@ -59,6 +67,7 @@ def main() -> None:
     parser.add_argument("--root", default=None)
     parser.add_argument("--methods", default="joint-unimodal,cpsc")
     parser.add_argument("--distance", default="classes", choices=["classes", "all"])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration")
     parser.add_argument("--seeds", default="0..9")
     parser.add_argument("--out", type=Path, default=Path("runs/gate"))
     given = parser.parse_args()
@@ -71,7 +80,8 @@ def main() -> None:
         for seed in parse_seeds(given.seeds):
             changes = [f"method.name={method}", f"seed={seed}", PROTOCOLS]
             changes += [f"data.root={given.root}"] if given.root else []
-            config = RunConfig.from_plain(apply_overrides(base, changes))
+            config = RunConfig.from_plain(apply_overrides(base, [*changes, *given.set]))
+            config = replace(config, noise=(*config.noise, *map(dead, config.data.modalities)))
             folder = given.out / f"{name}-{method}-{seed}"
             plain, gated = (measured(folder, config, distance) for distance in ("off", given.distance))
             for condition, before in plain.items():

@@ -14,7 +14,7 @@ GREY = np.full((200, 1, 16, 15), 3.0, dtype=np.float32)
 IDS = [f"{i}" for i in range(200)]
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "salt-and-pepper"])
+@pytest.mark.parametrize("kind", ["gaussian", "salt-and-pepper", "dropout"])
 @given(order=st.permutations(range(8)))
 @settings(max_examples=20)
 def test_a_sample_is_corrupted_alike_in_any_order_and_batch(kind, order):
@@ -62,6 +62,17 @@ def test_salt_and_pepper_sets_the_stated_share_half_to_each_end():
     assert (noisy == 0).mean() == pytest.approx(0.15, abs=0.006)  # three binomial standard errors
     assert (noisy == 6).mean() == pytest.approx(0.15, abs=0.006)
     assert ((noisy == 3) | (noisy == 0) | (noisy == 6)).all()
+
+
+def test_dropout_loses_the_stated_share_to_black_or_to_the_mean():
+    image = Noise(modality="pix", kind="dropout", severity=0.3).of_inputs(GREY, IDS, IMAGE, UNIT)
+    assert (image == 0).mean() == pytest.approx(0.3, abs=0.007)  # three binomial standard errors
+    assert ((image == 3) | (image == 0)).all()
+    scale = Scale(np.arange(50, dtype=np.float32), np.ones(50, np.float32))
+    dead = Noise(modality="fou", kind="dropout", severity=1.0)
+    got = dead.of_inputs(np.full((3, 50), 99, np.float32), IDS[:3], VECTOR, scale)
+    np.testing.assert_array_equal(got, np.tile(scale.mean, (3, 1)))
+    assert got.dtype == np.float32
 
 
 def test_salt_and_pepper_needs_bounds():

@@ -17,7 +17,7 @@ from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 
 Values = NDArray[np.float32]
-Kind = Literal["gaussian", "salt-and-pepper", "snr", "impulses", "words"]
+Kind = Literal["gaussian", "salt-and-pepper", "dropout", "snr", "impulses", "words"]
 OF_SAMPLES: dict[Kind, str] = {"snr": "sound", "impulses": "sound", "words": "text"}
 """Kinds that corrupt a sample before it becomes what the model is given, and the kind of modality they are for."""
 BLANK = "_"
@@ -35,8 +35,9 @@ class Noise:
     """The modality it is applied to."""
     kind: Kind
     """On what the model is given: ``gaussian`` adds normal noise, ``salt-and-pepper`` sets values to the smallest or
-    largest valid one. On a waveform: ``snr`` adds normal noise, ``impulses`` sets samples to −1 or 1. On a text:
-    ``words`` replaces words by ``_``."""
+    largest valid one, ``dropout`` loses them: black in an image, each feature's training mean where there is no valid
+    range; a severity of 1 is a sensor that is dead and does not say so. On a waveform: ``snr`` adds normal noise,
+    ``impulses`` sets samples to −1 or 1. On a text: ``words`` replaces words by ``_``."""
     severity: float
     """``gaussian``: standard deviation, in units of the valid range where there is one, else of each feature's
     deviation over the training rows. ``snr``: signal-to-noise ratio in dB, so that less is worse. Else: share of the
@@ -124,18 +125,20 @@ class Noise:
         """
         if self.kind in OF_SAMPLES:
             return values
-        unit = scale.deviation if modality.bounds is None else np.float32(modality.bounds[1] - modality.bounds[0])
         noisy = values.copy()
         for place in map(int, np.flatnonzero(self.hits(ids))):
-            noisy[place] = self._values(values[place], self._generator(ids[place]), modality, unit)
+            noisy[place] = self._values(values[place], self._generator(ids[place]), modality, scale)
         return noisy if modality.bounds is None else np.clip(noisy, *modality.bounds)
 
-    def _values(
-        self, x: Values, generator: np.random.Generator, modality: Modality, unit: Values | np.float32
-    ) -> Values:
+    def _values(self, x: Values, generator: np.random.Generator, modality: Modality, scale: Scale) -> Values:
+        bounds = modality.bounds
         if self.kind == "gaussian":
+            unit = scale.deviation if bounds is None else np.float32(bounds[1] - bounds[0])
             return x + np.float32(self.severity) * unit * generator.standard_normal(x.shape, dtype=np.float32)
-        return _struck(x, self.severity, modality.bounds or (0.0, 0.0), generator)
+        if self.kind == "dropout":
+            lost = generator.random(x.shape, dtype=np.float32) < self.severity
+            return np.where(lost, scale.mean if bounds is None else np.float32(bounds[0]), x).astype(np.float32)
+        return _struck(x, self.severity, bounds or (0.0, 0.0), generator)
 
     def _sound(self, x: Values, generator: np.random.Generator) -> Values:
         if self.kind == "impulses":

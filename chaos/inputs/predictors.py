@@ -112,12 +112,17 @@ def a_group(draw: Any) -> Case:
 def a_novelty(draw: Any) -> Case:
     """Distances are those of the definition, in double precision and for numbers of common size."""
     lib, n, width = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
-    kind = draw(st.sampled_from(["classes", "all", "neighbours"]))
+    kind = draw(st.sampled_from(["classes", "all", "neighbours", "norm"]))
     rows, new = d.numbers(draw, lib, (n, width)), d.numbers(draw, lib, (3, width))
     labels = d.labels(draw, lib, (n,), 2)
 
     def call() -> Any:
-        score = {"classes": cc.Mahalanobis(classes=2), "all": cc.Mahalanobis(), "neighbours": cc.NearestNeighbours(k=2)}
+        score = {
+            "classes": cc.Mahalanobis(classes=2),
+            "all": cc.Mahalanobis(),
+            "neighbours": cc.NearestNeighbours(k=2),
+            "norm": cc.FeatureNorm(),
+        }
         score[kind].update(rows.array, labels.array)
         return score[kind](new.array)
 
@@ -125,9 +130,15 @@ def a_novelty(draw: Any) -> Case:
     want, off = None, np.inf
     if ok:
         plain = all(x.dtype == "float64" and (np.abs(x.held) < 1e3).all() for x in (rows, new))
-        off = -1e-6 if plain and rows.held.std(0).min() > 1e-3 else np.inf
+        spread = _logs(rows.held).std() if kind == "norm" else rows.held.std(0).min()
+        off = -1e-6 if plain and spread > 1e-3 else np.inf
         want = _distances(kind, rows.held, labels.held, new.held)
-    return "features labels Mahalanobis NearestNeighbours", call, want, off
+    return "features labels Mahalanobis NearestNeighbours FeatureNorm", call, want, off
+
+
+def _logs(rows: np.ndarray) -> np.ndarray:
+    norms = np.sqrt((rows**2).sum(-1))
+    return np.log(norms[norms > 0]) if norms.any() else np.zeros(1)
 
 
 def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -135,6 +146,12 @@ def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, asked: np.ndarra
         unit = np.where(rows.std(0) > 0, rows.std(0), 1)
         apart = ((asked[:, None] - rows) / unit) ** 2
         return np.sort(apart.sum(-1), -1)[:, min(2, len(rows)) - 1]
+    if kind == "norm":
+        known = _logs(rows)
+        norms = np.sqrt((asked**2).sum(-1))
+        return np.where(
+            norms > 0, (np.log(np.where(norms > 0, norms, 1)) - known.mean()) ** 2 / (known.var() + 1e-12), np.inf
+        )
     groups = labels if kind == "classes" else np.zeros(len(rows))
     means = {group: rows[groups == group].mean(0) for group in np.unique(groups)}
     apart = rows - np.stack([means[group] for group in groups])

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformal_core import Mahalanobis, NearestNeighbours, NoveltyGate, Window
+from conformal_core import FeatureNorm, Mahalanobis, NearestNeighbours, NoveltyGate, Window
 from conformal_core.novelty.base import NoveltyScore
 
 SCORES = {
     "classes": lambda: Mahalanobis(classes=3),
     "no classes": Mahalanobis,
     "neighbours": lambda: NearestNeighbours(k=3),
+    "norm": FeatureNorm,
 }
 seeds = st.integers(0, 2**32 - 1)
 
@@ -39,6 +40,11 @@ def neighbour(train, asked, k):
     return np.asarray([np.sort((((row - train) / unit) ** 2).sum(1))[k - 1] for row in asked])
 
 
+def norm(train, asked):
+    logs = [np.log(np.sqrt((row**2).sum())) for row in train]
+    return np.asarray([((np.log(np.sqrt((row**2).sum())) - np.mean(logs)) / np.std(logs)) ** 2 for row in asked])
+
+
 def learned(name, lib=np.asarray, rows=60):
     score, (train, labels) = SCORES[name](), sample(rows)
     score.update(lib(train), lib(labels))
@@ -52,6 +58,7 @@ def test_scores_are_the_definition(lib):
         "classes": mahalanobis(train, labels, asked),
         "no classes": mahalanobis(train, np.zeros_like(labels), asked),
         "neighbours": neighbour(train, asked, 3),
+        "norm": norm(train, asked),
     }
     for name, wanted in expected.items():
         got = learned(name, lib)(lib(asked))
@@ -124,6 +131,18 @@ def test_what_is_too_far_for_its_dtype_is_infinitely_far(name):
     assert np.isinf(gate.score(np.full((1, 4), math.nan), check=False)).all()
 
 
+def test_rows_of_no_length_teach_nothing_and_are_infinitely_new(lib):
+    train, _ = sample(60)
+    score, other = FeatureNorm(), FeatureNorm()
+    score.update(lib(train))
+    for rows in (np.zeros((2, 4)), train, np.zeros((3, 4))):
+        other.update(lib(rows))
+    asked = np.concatenate([sample(5, seed=1)[0], np.zeros((1, 4))])
+    got = lib.back(other(lib(asked)))
+    np.testing.assert_allclose(got, lib.back(score(lib(asked))))
+    assert np.isinf(got).tolist() == [False] * 5 + [True]
+
+
 @pytest.mark.parametrize("name", SCORES)
 def test_no_rows_teach_nothing(name):
     score, (rows, labels) = SCORES[name](), sample(40)
@@ -136,10 +155,10 @@ def test_no_rows_teach_nothing(name):
 
 
 def test_rows_all_alike_make_everything_else_new():
-    for score in (Mahalanobis(), NearestNeighbours(k=1)):
+    for score in (Mahalanobis(), NearestNeighbours(k=1), FeatureNorm()):
         score.update(np.ones((20, 3)))
         near, far = score(np.asarray([[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]]))
-        assert near == 0 < far
+        assert near < 1e-9 < far
 
 
 @pytest.mark.parametrize("name", SCORES)

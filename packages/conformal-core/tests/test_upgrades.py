@@ -24,6 +24,7 @@ from conformal_core import (
     DecayingStep,
     DtACI,
     Exponential,
+    FeatureNorm,
     Fixed,
     History,
     Mahalanobis,
@@ -77,6 +78,7 @@ FEATURES = np.random.default_rng(4).normal(size=(80, 3))
 NOVELTY = {
     "Mahalanobis": Mahalanobis,
     "NearestNeighbours": lambda: NearestNeighbours(k=3),
+    "FeatureNorm": FeatureNorm,
     "NoveltyGate": lambda: NoveltyGate(NearestNeighbours(k=3), alpha=0.1),
 }
 MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from conformal_core import Mahalanobis, NoveltyGate
+from conformal_core import FeatureNorm, Mahalanobis, NoveltyGate
 from cpsc_rsc import ConformalGate
 
 DIMS = {"audio": 6, "image": 4}
@@ -37,14 +37,14 @@ def noisy(seed=2):
 def test_weights_are_those_of_the_core(gate):
     training, labels = features(300)
     for m in DIMS:
-        score = Mahalanobis(classes=CLASSES if gate.distance == "classes" else None)
-        score.update(training[m].double(), labels if gate.distance == "classes" else None)
-        core = NoveltyGate(score, alpha=0.1)
-        core.calibrate(features(99, seed=1)[0][m].double())
-        for asked in (noisy(), features(40, seed=5)[0]):
-            torch.testing.assert_close(
-                gate.weights(asked)[m].double(), core.weights(asked[m].double()), rtol=1e-3, atol=1e-4
-            )
+        cores = []
+        for score in (Mahalanobis(classes=CLASSES if gate.distance == "classes" else None), FeatureNorm()):
+            score.update(training[m].double(), labels if gate.distance == "classes" else None)
+            cores.append(NoveltyGate(score, alpha=0.05))
+            cores[-1].calibrate(features(99, seed=1)[0][m].double())
+        for asked in (noisy(), features(40, seed=5)[0], {k: x / 99 for k, x in noisy().items()}):
+            wanted = torch.minimum(*(core.weights(asked[m].double()) for core in cores))
+            torch.testing.assert_close(gate.weights(asked)[m].double(), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_clean_sample_is_turned_down_as_often_as_promised():
@@ -98,6 +98,22 @@ def test_attention_takes_the_logarithm():
     got, _ = attention(query, tokens, tokens, attn_mask=bias)
     alone, _ = attention(query, tokens[:, 1:], tokens[:, 1:])
     torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dead_sensor_is_told_by_the_length_of_its_features(gate):
+    """The origin lies between the classes: no distance to them is large."""
+    h, _ = features(200, seed=4)
+    dead = {m: 1e-3 * x for m, x in h.items()}
+    silent = copy.deepcopy(gate)
+    for fitted in silent._of.values():
+        fitted.slope.zero_()
+        fitted.offset.zero_()
+    for m in DIMS:
+        assert gate.weights(dead)[m].max() < 0.2
+        assert silent.weights(dead)[m].median() > 0.6
+    zero = {m: torch.zeros_like(x, requires_grad=True) for m, x in h.items()}
+    sum(x.sum() for x in gate(zero).values()).backward()
+    assert all(x.grad.isfinite().all() for x in zero.values())
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf"), 3e38])

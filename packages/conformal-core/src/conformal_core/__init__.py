@@ -26,6 +26,7 @@ from conformal_core.metrics import (
 )
 from conformal_core.novelty.mahalanobis import Mahalanobis
 from conformal_core.novelty.neighbours import NearestNeighbours
+from conformal_core.novelty.norm import FeatureNorm
 from conformal_core.predictors.clustered import ClusteredClassifier
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
@@ -55,6 +56,7 @@ __all__ = [
     "DecayingStep",
     "DtACI",
     "Exponential",
+    "FeatureNorm",
     "Fixed",
     "History",
     "Mahalanobis",

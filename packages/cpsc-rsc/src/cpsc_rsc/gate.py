@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from conformal_core import Mahalanobis, NoveltyGate
+from conformal_core import FeatureNorm, Mahalanobis, NoveltyGate
 from cpsc_rsc._checks import check_choice, check_count, check_feature, check_modalities, check_present
 from cpsc_rsc._versions import refuse_newer
 
 Distance = Literal["classes", "all"]
+TINY = torch.finfo(torch.float32).tiny
 DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel, and no difference of large squares
 
 
 class ConformalGate(nn.Module):
     """Scale the features of each modality by how far the input is from what was seen in calibration, w·h.
 
-    w = min(1, q̂ / s), where s is the squared Mahalanobis distance to the training features and q̂ its conformal quantile
-    on the calibration rows. No label is needed, nothing is learned by gradient, and any fusion may follow: the heads of
-    late fusion then give w·z, a concatenation or a sum sees less of the modality, and in the limit w = 0 it is
-    missing. Attention needs `weights` themselves: add their logarithm to the attention scores of the modality.
+    w = min(1, q̂ / s, q̂' / s'): s is the squared Mahalanobis distance to the training features, s' how odd their length
+    is, and q̂ and q̂' are their conformal quantiles on the calibration rows. No label is needed, nothing is learned by
+    gradient, and any fusion may follow: the heads of late fusion then give w·z, a concatenation or a sum sees less of
+    the modality, and in the limit w = 0 it is missing. Attention needs `weights` themselves: add their logarithm to the
+    attention scores of the modality.
 
     Shapes: B samples, N training and N' calibration samples, M modalities, d_m features, C classes.
 
@@ -34,7 +36,8 @@ class ConformalGate(nn.Module):
     classes : int
         C.
     alpha : float
-        Share of clean samples of which a modality may be turned down at all, in (0, 1); below 1/(N' + 1) none ever is.
+        Share of clean samples of which a modality may be turned down at all, in (0, 1), half of it by each of the two
+        scores; below 2/(N' + 1) none ever is.
     distance : {"classes", "all"}
         To the nearest class mean with the covariance within classes, or to the mean of all rows with their whole
         covariance.
@@ -47,8 +50,9 @@ class ConformalGate(nn.Module):
     Notes
     -----
     On samples exchangeable with the calibration ones P(w < 1) ≤ alpha for each modality; see
-    `conformal_core.NoveltyGate`. Before `fit` every weight is 1. What is fitted are buffers, so that they are saved,
-    moved and exported with a model. A forward pass costs O(B d (d + C)) a modality, without a host sync.
+    `conformal_core.NoveltyGate`. Distances tell noise, lengths (`conformal_core.FeatureNorm`) a dead sensor. Before
+    `fit` every weight is 1. What is fitted are buffers, so that they are saved, moved and exported with a model. A
+    forward pass costs O(B d (d + C)) a modality, without a host sync.
 
     Examples
     --------
@@ -57,17 +61,17 @@ class ConformalGate(nn.Module):
     >>> gate = ConformalGate({"audio": 8, "image": 6}, classes=3)
     >>> training, calibration = ({"audio": torch.randn(n, 8), "image": torch.randn(n, 6)} for n in (300, 100))
     >>> gate.fit(training, torch.arange(300) % 3, calibration)
-    >>> noisy = {"audio": 9 * torch.randn(2, 8), "image": torch.zeros(2, 6)}
-    >>> {m: w.tolist() for m, w in gate.weights(noisy).items() if m == "image"}
-    {'image': [1.0, 1.0]}
-    >>> bool((gate.weights(noisy)["audio"] < 0.2).all())
-    True
+    >>> noisy, dead = 9 * torch.randn(2, 8), torch.zeros(2, 6)
+    >>> {m: bool((w < 0.2).all()) for m, w in gate.weights({"audio": noisy, "image": dead}).items()}
+    {'audio': True, 'image': True}
+    >>> gate.weights({"image": training["image"][:2]})["image"].tolist()
+    [1.0, 1.0]
     """
 
-    _version = 1  # of what state_dict() holds
+    _version = 2  # of what state_dict() holds
 
     def __init__(
-        self, dims: Mapping[str, int], *, classes: int, alpha: float = 0.02, distance: Distance = "classes"
+        self, dims: Mapping[str, int], *, classes: int, alpha: float = 0.04, distance: Distance = "classes"
     ) -> None:
         super().__init__()
         self.distance = check_choice("distance", distance, Distance)
@@ -76,7 +80,8 @@ class ConformalGate(nn.Module):
         groups = self.classes if distance == "classes" else 1
         self._of = nn.ModuleDict({m: _Fitted(check_count("dim", dim), groups) for m, dim in dims.items()})
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
-        NoveltyGate(self._score(), alpha=alpha)  # refuses a bad alpha now
+        self.register_load_state_dict_pre_hook(_without_lengths)  # type: ignore[no-untyped-call]
+        NoveltyGate(FeatureNorm(), alpha=alpha)  # refuses a bad alpha now
 
     def fit(self, training: Mapping[str, Tensor], labels: Tensor, calibration: Mapping[str, Tensor]) -> None:
         """Learn distances from training features and the threshold from calibration features, both in evaluation mode.
@@ -96,12 +101,13 @@ class ConformalGate(nn.Module):
         check_modalities("training", training, self._of)
         check_modalities("calibration", calibration, self._of)
         for m, fitted in self._of.items():
-            core = NoveltyGate(self._score(), alpha=self.alpha)
             for name, mapping in (("training", training), ("calibration", calibration)):
                 check_feature(f"{name}[{m!r}]", mapping[m], self._width(m))
-            core.score.update(training[m].detach(), labels if self.distance == "classes" else None)
-            core.calibrate(calibration[m].detach().float())
-            cast("_Fitted", fitted).take(core)
+            cores = [NoveltyGate(score, alpha=self.alpha / 2) for score in (self._score(), FeatureNorm())]
+            for core in cores:
+                core.score.update(training[m].detach(), labels if self.distance == "classes" else None)
+                core.calibrate(calibration[m].detach().float())
+            cast("_Fitted", fitted).take(*cores)
 
     def weights(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights in [0, 1], (B,), of the modalities that are there.
@@ -143,13 +149,16 @@ class ConformalGate(nn.Module):
 class _Fitted(nn.Module):
     """What is known of one modality; its weight is 1 until it is.
 
-    s = min over k of ‖W h + b − p_k‖², with b = −W c, in as few operations as it takes: on a GPU each costs its launch.
+    s = min over k of ‖W h + b − p_k‖², with b = −W c, and √(s' / q̂') = slope · log‖h‖ + offset, in as few operations as
+    it takes: on a GPU each costs its launch.
     """
 
     whitening: Tensor
     bias: Tensor
     points: Tensor
     qhat: Tensor
+    slope: Tensor
+    offset: Tensor
 
     def __init__(self, dim: int, groups: int) -> None:
         super().__init__()
@@ -157,18 +166,33 @@ class _Fitted(nn.Module):
         self.register_buffer("bias", torch.zeros(dim))
         self.register_buffer("points", torch.zeros(groups, dim))
         self.register_buffer("qhat", torch.tensor(torch.finfo(torch.float32).max))
+        self.register_buffer("slope", torch.tensor(0.0))
+        self.register_buffer("offset", torch.tensor(0.0))
 
-    def take(self, core: NoveltyGate) -> None:
-        centre, whitening, points = core.score.whitened()
+    def take(self, distance: NoveltyGate, length: NoveltyGate) -> None:
+        centre, whitening, points = distance.score.whitened()
         self.whitening.copy_(whitening)
         self.bias.copy_(-whitening @ centre)
         self.points.copy_(points[:1])  # a class without samples attracts nothing that another does not
         self.points[: len(points)].copy_(points)
         limits = torch.finfo(self.qhat.dtype)
-        self.qhat.copy_(torch.as_tensor(core.qhat).clamp(limits.tiny, limits.max))
+        self.qhat.copy_(torch.as_tensor(distance.qhat).clamp(limits.tiny, limits.max))
+        mean, deviation = length.score.logarithm()
+        unit = deviation * torch.as_tensor(length.qhat).to(deviation).clamp_min(limits.tiny).sqrt()
+        self.slope.copy_((1 / unit)[0])
+        self.offset.copy_((-mean / unit)[0])
 
     def forward(self, h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):  # distances in half precision tell nothing
             x = linear(h.to(self.whitening.dtype), self.whitening, self.bias)
-            s = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square()
-            return (self.qhat / torch.maximum(s, self.qhat)).nan_to_num(nan=0.0)
+            far = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square() / self.qhat
+            log = torch.linalg.vector_norm(h, dim=-1, dtype=self.slope.dtype).clamp_min(TINY).log()
+            odd = torch.addcmul(self.offset, self.slope, log).square()
+            return torch.maximum(far, odd).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
+
+
+def _without_lengths(gate: ConformalGate, state: dict[str, Any], prefix: str, *_more: Any) -> None:
+    """Before a gate loads a state: one of version 1 knows distances alone, and no length is odd to it."""
+    for m in gate._of:
+        for name in ("slope", "offset"):
+            state.setdefault(f"{prefix}_of.{m}.{name}", torch.tensor(0.0))

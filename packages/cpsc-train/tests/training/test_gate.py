@@ -38,8 +38,8 @@ def test_what_it_turned_down_is_told(runs):
     _, plain, gated = runs
     assert "gate" not in plain["test"]["clean"]
     clean, noisy = gated["test"]["clean"]["gate"], gated["test"]["fou-gaussian-2"]["gate"]
-    for seen in clean.values():  # alpha = .02 of 400 rows: 8 expected, and 5 standard errors
-        assert seen["turned_down"] <= 0.02 + 5 * (0.02 * 0.98 / 400) ** 0.5 + 0.02
+    for seen in clean.values():  # alpha = .04 of 400 rows: at most 16 expected, and 5 standard errors
+        assert seen["turned_down"] <= 0.04 + 5 * (0.04 * 0.96 / 400) ** 0.5
         assert 0.99 < seen["weight"] <= 1
     assert noisy["fou"]["turned_down"] > 0.9 > noisy["fou"]["weight"]
     assert noisy["pix"] == clean["pix"]
@@ -85,7 +85,7 @@ def test_too_few_calibration_rows_are_told_before_training(cpsc, quick, tmp_path
     outcome = cpsc("train", "--out", tmp_path / "run", "--gate", "classes", *quick)
     assert outcome.code == 2
     assert (
-        "40 calibration samples are too few for gate.alpha = 0.02: the smallest usable alpha is 0.02439" in outcome.err
+        "40 calibration samples are too few for gate.alpha = 0.04: the smallest usable alpha is 0.04878" in outcome.err
     )
     assert not (tmp_path / "run").exists()
 

@@ -18,8 +18,8 @@ class GateConfig:
 
     distance: Distance = "off"
     """``off``; ``classes``: by the distance to the nearest class mean of the training features; ``all``: to the mean of
-    all of them."""
-    alpha: float = 0.02
+    all of them. By their length in both cases."""
+    alpha: float = 0.04
     """Share of clean samples of which a modality may be turned down at all."""
 
     def __post_init__(self) -> None:

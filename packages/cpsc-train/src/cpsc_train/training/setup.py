@@ -78,7 +78,7 @@ class Setup:
         if config.conformal.quantile == "exact":
             _check_calibration(len(splits.calibration), config.conformal.alpha, "conformal.alpha")
         if config.gate.distance != "off":
-            _check_calibration(len(splits.calibration), config.gate.alpha, "gate.alpha")
+            _check_calibration(len(splits.calibration), config.gate.alpha, "gate.alpha", parts=2)
         torch.manual_seed(config.seed)
         model = MultimodalClassifier(
             dataset.modalities,
@@ -176,9 +176,10 @@ class Setup:
         return {"corruption": found} if any(found.values()) else {}
 
 
-def _check_calibration(size: int, alpha: float, name: str) -> None:
-    if quantile_rank(size, alpha) is None:
+def _check_calibration(size: int, alpha: float, name: str, *, parts: int = 1) -> None:
+    """Refuse a level, or one that several scores share, that no quantile of so few scores has."""
+    if quantile_rank(size, alpha / parts) is None:
         raise UserError(
             f"{size} calibration samples are too few for {name} = {alpha}: the smallest usable alpha is "
-            f"{1 / (size + 1):.4g}; raise splits.calibration or {name}"
+            f"{parts / (size + 1):.4g}; raise splits.calibration or {name}"
         )

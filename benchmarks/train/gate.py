@@ -4,8 +4,9 @@
     python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
     python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
 
-A run that is in the folder already is not trained again; a CSV file beside them holds every seed. Differences are means
-over seeds with the 95 % interval of Student's t.
+`--beside docs/benchmarks/av-digits-noise.csv` compares the mean over its conditions with the methods of the published
+comparison, seed by seed. A run that is in the folder already is not trained again; a CSV file beside them holds every
+seed. Differences are means over seeds with the 95 % interval of Student's t.
 """
 
 from __future__ import annotations
@@ -60,6 +61,26 @@ def interval(values: list[float]) -> str:
     return f"**{text}**" if abs(x.mean()) > half else text
 
 
+def beside(table: Path, rows: dict[str, dict[str, list[float]]], seeds: list[int]) -> None:
+    """Print how gated models stand to the methods of a published table, over its conditions and the shared seeds."""
+    with table.open(encoding="utf-8", newline="") as file:
+        published = list(csv.DictReader(file))
+    columns = list(published[0])
+    conditions = columns[columns.index("seed") + 1 : columns.index("mean")]
+    gated = dict(zip(seeds, np.mean([rows[c]["gated"] for c in conditions], axis=0), strict=True))
+    print(f"\nmean over {len(conditions)} conditions\n\n| | mean | gate ahead by |\n|---|---|---|")
+    for method in dict.fromkeys(row["method"] for row in published):
+        theirs = {
+            int(row["seed"]): np.mean([float(row[c]) for c in conditions])
+            for row in published
+            if row["method"] == method
+        }
+        shared = sorted(theirs.keys() & gated.keys())
+        ahead = interval([gated[seed] - theirs[seed] for seed in shared])
+        print(f"| `{method}` | {np.mean([theirs[seed] for seed in shared]):.1f} | {ahead} |")
+    print(f"| gate | {np.mean([gated[seed] for seed in shared]):.1f} | |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="handwritten")
@@ -69,6 +90,7 @@ def main() -> None:
     parser.add_argument("--distance", default="classes", choices=["classes", "all"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration")
     parser.add_argument("--seeds", default="0..9")
+    parser.add_argument("--beside", type=Path, default=None, metavar="CSV", help="published results to compare with")
     parser.add_argument("--out", type=Path, default=Path("runs/gate"))
     given = parser.parse_args()
     modalities = None if given.modalities is None else tuple(given.modalities.split(","))
@@ -112,6 +134,8 @@ def main() -> None:
             cells.append(interval([b - a for a, b in zip(row["plain"], row["gated"], strict=True)]))
             cells += [f"{np.mean(row[key]):.1f}" if key in row else "" for key in ("ece", "ece gated", *downs)]
             print(f"| {condition} | " + " | ".join(cells) + " |")
+        if given.beside:
+            beside(given.beside, rows, list(parse_seeds(given.seeds)))
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def a_representation(draw: Any) -> Case:
 
 
 def a_gate(draw: Any) -> Case:
-    """Weigh by the inverse of the distance; what is no number has no weight."""
+    """Weigh by the inverse of the distance and of the oddness of the length; what is no number has no weight."""
     b, width, name = (
         draw(st.sampled_from([1, 2, 5])),
         draw(st.sampled_from([2, 2, 2, 3])),
@@ -287,9 +287,17 @@ def a_gate(draw: Any) -> Case:
     def distance(x: np.ndarray) -> np.ndarray:
         return np.einsum("nd,de,ne->n", x - rows.mean(0), inverse, x - rows.mean(0))
 
-    q = reference.quantile(distance(calibration.double().numpy()).tolist(), 0.25)
+    def logs(x: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(np.sqrt((x**2).sum(-1)), np.finfo(np.float32).tiny))
+
+    def oddness(x: np.ndarray) -> np.ndarray:
+        return (logs(x) - logs(rows).mean()) ** 2 / logs(rows).var()
+
+    want = np.ones(b)
     with np.errstate(all="ignore"):
-        want = np.nan_to_num(np.minimum(1, q / distance(h.held)), nan=0.0)
+        for score in (distance, oddness):
+            q = reference.quantile(score(calibration.double().numpy()).tolist(), 0.125)
+            want = np.minimum(want, np.nan_to_num(q / score(h.held), nan=0.0, posinf=1.0))
     return "features", call, want, 1e-3
 
 

@@ -154,6 +154,11 @@ def test_half_precision_changes_no_decision(gate):
         torch.testing.assert_close(x, (h[m] * plain[m][:, None].bfloat16()))
 
 
+def test_double_precision_is_taken(gate):
+    got = gate({m: x.double() for m, x in noisy().items()})
+    assert {x.dtype for x in got.values()} == {torch.float64}
+
+
 def test_gradients_pass(gate):
     h = {m: x.requires_grad_() for m, x in noisy().items()}
     sum(x.sum() for x in gate(h).values()).backward()

@@ -184,9 +184,10 @@ class _Fitted(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):  # distances in half precision tell nothing
-            x = linear(h.to(self.whitening.dtype), self.whitening, self.bias)
+            h = h.to(self.whitening.dtype)
+            x = linear(h, self.whitening, self.bias)
             far = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square() / self.qhat
-            log = torch.linalg.vector_norm(h, dim=-1, dtype=self.slope.dtype).clamp_min(TINY).log()
+            log = torch.linalg.vector_norm(h, dim=-1).clamp_min(TINY).log()
             odd = torch.addcmul(self.offset, self.slope, log).square()
             return torch.maximum(far, odd).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
 

@@ -156,6 +156,8 @@ def gate(axes: Axes) -> None:
         "image-gaussian-0.3": "image σ .3",
         "image-gaussian-1": "image σ 1",
         "image-salt-and-pepper-0.1": "image s&p",
+        "audio-dropout-1": "sound dead",
+        "image-dropout-1": "image dead",
         "strict:GS@5": "both, mild",
         "strict:GS@10": "both, strong",
         "qmf:GS@10": "each, half",
@@ -168,7 +170,7 @@ def gate(axes: Axes) -> None:
             axes.bar(
                 place + shift, values.mean(), 0.38, yerr=values.std(ddof=1), color=colour, ecolor="0.5", label=label
             )
-    axes.set_xticks(range(len(names)), list(names.values()), fontsize=7)
+    axes.set_xticks(range(len(names)), list(names.values()), fontsize=6)
     axes.set(ylabel="accuracy, %", ylim=(0, 119))
     axes.legend(frameon=False, ncols=2, loc="upper center")
 

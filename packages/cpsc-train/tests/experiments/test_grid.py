@@ -119,6 +119,20 @@ def test_an_ablation_is_a_table_and_a_plot(cpsc, quick, tmp_path):
     assert (tmp_path / "a/plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_own_variants_alone_on_chosen_modalities(cpsc, tmp_path):
+    pytest.importorskip("matplotlib", reason="plots are drawn by matplotlib")
+    outcome = cpsc(
+        *("ablate", "--axes", "none", "--modalities", "fou,mor", "--seeds", "0", "--out", tmp_path / "a"),
+        *("--set", "epochs=2", "--set", "method.warmup=1", "--set", "noise=[]", "--variant", "narrow: method.top_k=1"),
+    )
+    assert outcome.code == 0, outcome.err
+    text = (tmp_path / "a/table.md").read_text("utf-8")
+    assert "| full |" in text
+    assert "| narrow |" in text
+    assert "joint" not in text
+    assert "without-mor" in next((tmp_path / "a").rglob("full/seed-0/results.json")).read_text("utf-8")
+
+
 def test_a_run_that_fails_is_named(small_config, tmp_path):
     table = small_config.to_plain()
     table["data"]["file"] = "absent.npz"

@@ -15,6 +15,7 @@ Change one option at a time, over several seeds: one table, one plot. A stopped 
   cpsc ablate --axes parts,refresh,alpha --jobs 2
   cpsc ablate --axes all --out runs/ablation
   cpsc ablate --axes parts --variant "literal: method.residual=1.0 method.divergence=kl"
+  cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
 Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer, components, top-k, alpha, heads,
 judge (the conformal rank, or the probability of a Bayesian approximation), inference.
@@ -30,10 +31,12 @@ class Ablate:
     """The configuration that is ablated."""
     mode: Annotated[Literal["ours", "paper", "released"], tyro.conf.arg(metavar="MODE")] = "ours"
     """Whose reading of CPSC."""
+    modalities: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
+    """Modalities, in order; the recipe's own choice if absent."""
     root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where the data set lies."""
     axes: Annotated[str, tyro.conf.arg(metavar="A,B")] = "parts"
-    """What is varied, one axis at a time; `all` for every axis."""
+    """What is varied, one axis at a time; `all` for every axis, `none` for your own variants alone."""
     variant: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:KEY=VALUE")] = ()
     """A variant of your own, as "name: key=value key=value"; may be given more than once."""
     seeds: Annotated[str, tyro.conf.arg(metavar="A..B")] = "0..4"
@@ -65,9 +68,10 @@ class Ablate:
         from cpsc_train.training import RunConfig  # noqa: PLC0415
 
         root = [] if self.root is None else [f"data.root={self.root}"]
-        table = recipe(self.recipe, mode=self.mode).to_plain()
+        chosen = None if self.modalities is None else tuple(self.modalities.split(","))
+        table = recipe(self.recipe, mode=self.mode, modalities=chosen).to_plain()
         base = RunConfig.from_plain(apply_overrides(table, [*root, *self.set]))
-        axes = list(AXES) if self.axes == "all" else self.axes.split(",")
+        axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
         configs = variants(base, axes, [Variant.parse(text) for text in self.variant])
         console = Output()
         results = Grid(self.out, configs, parse_seeds(self.seeds)).run(

@@ -151,16 +151,16 @@ def gate(axes: Axes) -> None:
     rows = _measured("gate-av-digits-joint-unimodal")
     names = {
         "clean": "clean",
-        "audio-gaussian-0.3": "sound σ .3",
-        "audio-gaussian-1": "sound σ 1",
-        "image-gaussian-0.3": "image σ .3",
-        "image-gaussian-1": "image σ 1",
-        "image-salt-and-pepper-0.1": "image s&p",
-        "audio-dropout-1": "sound dead",
-        "image-dropout-1": "image dead",
-        "strict:GS@5": "both, mild",
-        "strict:GS@10": "both, strong",
-        "qmf:GS@10": "each, half",
+        "audio-gaussian-0.3": "sound\nσ .3",
+        "audio-gaussian-1": "sound\nσ 1",
+        "image-gaussian-0.3": "image\nσ .3",
+        "image-gaussian-1": "image\nσ 1",
+        "image-salt-and-pepper-0.1": "image\ns&p",
+        "audio-dropout-1": "sound\ndead",
+        "image-dropout-1": "image\ndead",
+        "strict:GS@5": "both\nmild",
+        "strict:GS@10": "both\nstrong",
+        "qmf:GS@10": "each\nhalf",
     }
     for place, condition in enumerate(names):
         of = [row for row in rows if row["condition"] == condition]
@@ -170,7 +170,7 @@ def gate(axes: Axes) -> None:
             axes.bar(
                 place + shift, values.mean(), 0.38, yerr=values.std(ddof=1), color=colour, ecolor="0.5", label=label
             )
-    axes.set_xticks(range(len(names)), list(names.values()), fontsize=6)
+    axes.set_xticks(range(len(names)), list(names.values()), fontsize=7)
     axes.set(ylabel="accuracy, %", ylim=(0, 119))
     axes.legend(frameon=False, ncols=2, loc="upper center")
 

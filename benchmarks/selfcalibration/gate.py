@@ -7,11 +7,9 @@ runs once, in turn, in one process: compare ratios.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from run import medians, nothing
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -45,19 +43,6 @@ class Gated(nn.Module):
         return self.gate({"image": self.encoder(x)})["image"]
 
 
-def medians(variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict[str, float]:
-    """Return the median milliseconds of each variant over interleaved rounds, after ten that do not count."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds + 10):
-        for name, run in variants.items():
-            wait()
-            start = time.perf_counter()
-            run()
-            wait()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(t[10:]) for name, t in times.items()}
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,6 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
+    wait = torch.cuda.synchronize if on_gpu else nothing
     name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, batch {arguments.batch} at 224 x 224, {arguments.rounds} rounds")
     encoder = resnet18(weights=None).to(device).eval()
@@ -90,7 +76,7 @@ def main() -> None:
                 if mode is None:
                     features = encoder(images)
                     calls["gate"] = lambda features=features: gate({"image": features})
-                t = medians(calls, arguments.rounds, torch.cuda.synchronize if on_gpu else lambda: None)
+                t = medians(calls, arguments.rounds, before=wait, after=wait, first=10)
             alone = f", gate alone {t['gate']:.3f} ms = {100 * t['gate'] / t['encoder']:.1f} %" if "gate" in t else ""
             more = 100 * (t["with gate"] / t["encoder"] - 1)
             print(f"{how}, {precision}: encoder {t['encoder']:.3f} ms, with the gate {more:+.1f} %{alone}", flush=True)

@@ -82,19 +82,31 @@ class Case:
             leaf.grad = None
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 def medians(
-    variants: dict[str, Callable[[], object]], rounds: int, clear: Callable[[], None] | None = None
+    variants: dict[str, Callable[[], object]],
+    rounds: int,
+    *,
+    before: Callable[[], object] = nothing,
+    after: Callable[[], object] = nothing,
+    first: int = 3,
 ) -> dict[str, float]:
-    """Return the median milliseconds of each variant over interleaved rounds, after three that do not count."""
+    """Return the median milliseconds of each variant over interleaved rounds, after `first` that do not count.
+
+    `before` a call is not timed, `after` it is: what waits for a device belongs to both.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds + 3):
+    for _ in range(rounds + first):
         for name, run in variants.items():
-            if clear:
-                clear()
+            before()
             start = time.perf_counter()
             run()
+            after()
             times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(t[3:]) for name, t in times.items()}
+    return {name: statistics.median(t[first:]) for name, t in times.items()}
 
 
 @functools.cache
@@ -134,7 +146,7 @@ def main() -> None:
             "loops over samples, pairs batched": lambda c=case: c.loops(batched_pairs=True).backward(),
             "loops over samples and pairs": lambda c=case: c.loops(batched_pairs=False).backward(),
         }
-        t, s = medians(fast, rounds, case.clear), medians(slow, 5, case.clear)
+        t, s = medians(fast, rounds, before=case.clear), medians(slow, 5, before=case.clear)
         print(f"C={classes}: floor {t['floor']:.2f} ms")
         for name in ("ours", "ours, values checked"):
             print(f"C={classes}: {name} {t[name]:.2f} ms = {t[name] / t['floor']:.2f} x floor")

@@ -14,17 +14,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from cpsc_train import RunConfig, evaluate, train
 from cpsc_train.config import apply_overrides
 from cpsc_train.data import Noise
+from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import parse_seeds
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability import RunFolder
@@ -55,10 +54,9 @@ def dead(modality: str) -> Noise:
 
 def interval(values: list[float]) -> str:
     """Return mean and 95 % interval; bold where it leaves out 0."""
-    x, n = np.asarray(values), len(values)
-    half = stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-    text = f"{x.mean():+.1f} ({x.mean() - half:+.1f} to {x.mean() + half:+.1f})"
-    return f"**{text}**" if abs(x.mean()) > half else text
+    mean, low, high = paired_difference(values, [0.0] * len(values))
+    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
 
 
 def beside(table: Path, rows: dict[str, dict[str, list[float]]], seeds: list[int]) -> None:

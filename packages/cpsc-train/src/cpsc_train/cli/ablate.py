@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from cpsc_train.cli.chosen import from_recipe
+
 EXAMPLES = """\
 Change one option at a time, over several seeds: one table, one plot. A stopped ablation goes on where it was.
 
@@ -53,7 +55,6 @@ class Ablate:
     def run(self) -> int:
         """Run, and return the exit code."""
         from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.experiments import (  # noqa: PLC0415
             AXES,
             Grid,
@@ -64,13 +65,8 @@ class Ablate:
             write_tables,
         )
         from cpsc_train.experiments.plot import plot_summary  # noqa: PLC0415
-        from cpsc_train.recipes import recipe  # noqa: PLC0415
-        from cpsc_train.training import RunConfig  # noqa: PLC0415
 
-        root = [] if self.root is None else [f"data.root={self.root}"]
-        chosen = None if self.modalities is None else tuple(self.modalities.split(","))
-        table = recipe(self.recipe, mode=self.mode, modalities=chosen).to_plain()
-        base = RunConfig.from_plain(apply_overrides(table, [*root, *self.set]))
+        base = from_recipe(self.recipe, modalities=self.modalities, root=self.root, settings=self.set, mode=self.mode)
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
         configs = variants(base, axes, [Variant.parse(text) for text in self.variant])
         console = Output()

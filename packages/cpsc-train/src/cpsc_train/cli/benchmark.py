@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from cpsc_train.cli.chosen import from_recipe
+
 EXAMPLES = """\
 Train every method on the same data, encoders, epochs, seeds and selection rule, and compare them.
 
@@ -58,7 +60,6 @@ class Benchmark:
     def run(self) -> int:
         """Run, and return the exit code."""
         from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.config.choice import unknown  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.experiments import Grid, Variant, parse_seeds, publish  # noqa: PLC0415
@@ -67,18 +68,13 @@ class Benchmark:
         from cpsc_train.experiments.suites import SUITES  # noqa: PLC0415
         from cpsc_train.experiments.tune import tuned_options  # noqa: PLC0415
         from cpsc_train.observability.report.panel import require_matplotlib  # noqa: PLC0415
-        from cpsc_train.recipes import recipe  # noqa: PLC0415
-        from cpsc_train.training import RunConfig  # noqa: PLC0415
 
         suites = self.suite.split(",")
         for name in suites:
             if name not in SUITES:
                 raise UserError(unknown("suite", name, list(SUITES)))
         require_matplotlib()
-        chosen = None if self.modalities is None else tuple(self.modalities.split(","))
-        root = [] if self.root is None else [f"data.root={self.root}"]
-        table = recipe(self.data, modalities=chosen).to_plain()
-        base = RunConfig.from_plain(apply_overrides(table, [*root, *self.set]))
+        base = from_recipe(self.data, modalities=self.modalities, root=self.root, settings=self.set)
         tuned = {} if self.tuned is None else tuned_options(self.tuned)
         configs = contenders(base, self.methods.split(","), [Variant.parse(t) for t in self.variant], tuned)
         reference = self.reference or ("cpsc" if "cpsc" in configs else next(iter(configs)))

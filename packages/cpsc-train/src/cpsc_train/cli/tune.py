@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from cpsc_train.cli.chosen import from_recipe
+
 EXAMPLES = """\
 Look for good options of methods on validation rows, with as many trials for every method. Needs the extra `tune`.
 
@@ -52,16 +54,10 @@ class Tune:
     def run(self) -> int:
         """Run, and return the exit code."""
         from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.config import apply_overrides  # noqa: PLC0415
         from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
         from cpsc_train.experiments.tune import FOUND, Tuning, table  # noqa: PLC0415
-        from cpsc_train.recipes import recipe  # noqa: PLC0415
-        from cpsc_train.training import RunConfig  # noqa: PLC0415
 
-        chosen = None if self.modalities is None else tuple(self.modalities.split(","))
-        root = [] if self.root is None else [f"data.root={self.root}"]
-        plain = recipe(self.data, modalities=chosen, seed=self.seed).to_plain()
-        base = RunConfig.from_plain(apply_overrides(plain, [*root, *self.set]))
+        base = from_recipe(self.data, modalities=self.modalities, root=self.root, settings=self.set, seed=self.seed)
         configs = contenders(base, self.methods.split(","))
         console = Output()
         found = Tuning(self.out, configs, trials=self.trials, goal=self.goal).run(

@@ -72,6 +72,13 @@ def tests(session: nox.Session, member: str) -> None:
         session.run(environment(session, name), "-m", "pytest", f"packages/{member}", *session.posargs, external=True)
 
 
+@nox.session(python=False, default=False)
+def nightly(session: nox.Session) -> None:
+    """Run the slow tests of all packages, which every other session leaves out."""
+    paths = [f"packages/{member}" for member in MEMBERS]
+    session.run(environment(session, "torch"), "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
+
+
 @nox.session(python=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with what they show how to work with."""

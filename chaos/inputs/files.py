@@ -27,8 +27,9 @@ from cpsc_train.config import apply_overrides, read_toml
 from cpsc_train.data import DataConfig, Noise, Splits
 from cpsc_train.data.faults import Faults, read_skip_list
 from cpsc_train.data.media.cache import Cache
-from cpsc_train.data.media.files import fields, inside, read_list
+from cpsc_train.data.media.files import fields, read_list
 from cpsc_train.data.media.packed import open_packed
+from cpsc_train.data.media.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.observability.report.source import read_runs
 from cpsc_train.observability.run_folder import RunFolder

@@ -14,8 +14,8 @@ import torch
 from cpsc_train.config import apply_overrides, read_toml
 from cpsc_train.data import DataConfig, Splits
 from cpsc_train.data.media.cache import Cache
-from cpsc_train.data.media.files import inside
 from cpsc_train.data.media.npz import read_npz
+from cpsc_train.data.media.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.observability import RunFolder
 from cpsc_train.training import checkpoint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.packed import open_packed
+from cpsc_train.data.media.untrusted import check_file
 from cpsc_train.errors import DataError, UserError, reason
 
 LFS = b"version https://git-lfs"
-LONGEST_NAME = 255
-"""Bytes of a part of a path, on all common file systems; the question whether a longer one is there is an error."""
 
 T = TypeVar("T")
 
@@ -94,12 +92,14 @@ def read_bytes(path: Place) -> bytes:
     Raises
     ------
     DataError
-        If it is missing, empty, or a pointer that Git LFS left in its place.
+        If it is missing, empty, no regular file or too large, or a pointer that Git LFS left in its place.
     """
     seen = _noting.get()
     if seen is not None:
         seen[str(path)] = path
     try:
+        if isinstance(path, Path):
+            check_file(path)
         held = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "missing") from None
@@ -201,26 +201,3 @@ def fields(line: str, separator: str | None, columns: int, where: str) -> list[s
         divided = "blanks" if separator is None else repr(separator)
         raise DataError(f"{where}: must hold {columns} fields divided by {divided}, got {line[:80]!r}", "bad line")
     return found
-
-
-def inside(root: Place, name: str, where: str) -> Place:
-    """Return ``root / name``, where `name` stands in a list file.
-
-    Raises
-    ------
-    DataError
-        If it leads out of `root`, or can be the name of no file; `where` names file and line.
-    """
-    path = Path(name)
-    if path.anchor or ".." in path.parts:
-        raise DataError(f"{where}: {name!r} leads out of {root}", "bad path")
-    if not all(map(_can_be_a_name, path.parts)):
-        raise DataError(f"{where}: {name[:80]!r} can be the name of no file", "bad path")
-    return root / name
-
-
-def _can_be_a_name(part: str) -> bool:
-    try:
-        return "\0" not in part and len(os.fsencode(part)) <= LONGEST_NAME
-    except UnicodeEncodeError:  # half a character, which JSON can hold
-        return False

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.media.files import Place, read_bytes
+from cpsc_train.data.media.untrusted import MOST_PIXELS, PICTURES
 from cpsc_train.errors import DataError, needs, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_PIXELS = 2**26
-"""Pixels of an image, at most: what a forged header may claim is not decoded."""
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of red, green and blue over ImageNet, of 255."""
 IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
@@ -67,7 +66,7 @@ def _decoded(path: Place) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata, or a size that is looked at here
-            with Image.open(io.BytesIO(held)) as file:
+            with Image.open(io.BytesIO(held), formats=PICTURES) as file:
                 width, height = file.size
                 if width * height <= MOST_PIXELS:
                     file.load()

@@ -12,7 +12,8 @@ import numpy as np
 
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.images import MOST_PIXELS, read_image
+from cpsc_train.data.media.images import read_image
+from cpsc_train.data.media.untrusted import MOST_PIXELS
 from cpsc_train.errors import DataError, UserError, needs, reason
 
 if TYPE_CHECKING:

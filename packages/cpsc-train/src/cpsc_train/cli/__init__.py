@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from typing import Protocol
@@ -24,6 +23,7 @@ from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
+from cpsc_train.launch import speaks
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers with conformal predictive self-calibration.
@@ -86,6 +86,6 @@ def _command(arguments: list[str] | None) -> Command:
 
 
 def _say(what: str, code: int) -> int:
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+    if speaks():  # of several processes one does
         print(f"cpsc: {what}", file=sys.stderr)  # noqa: T201
     return code

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cpsc_train.launch import speaks
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -78,9 +80,8 @@ class Train:
         """Train, and return the exit code."""
         from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
-        from cpsc_train.training import distributed  # noqa: PLC0415
 
-        console = Output(quiet=not distributed.speaks())
+        console = Output(quiet=not speaks())
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
@@ -88,7 +89,7 @@ class Train:
         if self.seeds is not None:
             return self._sweep(config, console)
         folder = RunFolder(self.out or _default_path(config))
-        if distributed.speaks():
+        if speaks():
             folder.refuse_if_present()
         return self._train(config, folder, console)
 

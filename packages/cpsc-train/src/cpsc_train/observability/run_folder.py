@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.errors import UserError, reason
+from cpsc_train.launch import Launch
 from cpsc_train.observability.lock import held
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
@@ -182,7 +183,7 @@ class RunFolder:
                 "platform": platform.platform(),
                 "cpus": os.cpu_count(),
                 "threads": torch.get_num_threads(),
-                "processes": int(os.environ.get("WORLD_SIZE", "1")),
+                "processes": Launch.read().world,
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "versions": {package: version(package) for package in PACKAGES},
             },

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from cpsc_train.errors import UserError, reason
+from cpsc_train.launch import Launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class ComputeConfig:
             If it cannot be used here.
         """
         if self.device in {"auto", "cuda"} and torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+            return torch.device("cuda", own_gpu())
         if self.device == "auto":
             return torch.device("cpu")
         try:
@@ -96,6 +97,25 @@ class ComputeConfig:
             torch.set_float32_matmul_precision(precision)
             torch.backends.cudnn.allow_tf32 = convolutions
             torch.use_deterministic_algorithms(strict, warn_only=warn)
+
+
+def own_gpu() -> int:
+    """Return the number of the GPU of this process: that which a launcher gives it, or the current one.
+
+    Raises
+    ------
+    UserError
+        If there is no such GPU.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return torch.cuda.current_device()
+    number, count = Launch.read().local_rank, torch.cuda.device_count()
+    if number >= count:
+        raise UserError(
+            f"environment variable LOCAL_RANK must be below the number of GPUs, {count}, got '{number}': start one "
+            "process a GPU, or take compute.device=cpu"
+        )
+    return number
 
 
 def peak_memory(device: torch.device) -> float | None:

@@ -5,7 +5,6 @@ Row i of a list belongs to process i mod W of W. Nothing is dropped or counted t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from cpsc_train.errors import UserError, reason
+from cpsc_train.launch import Launch
+from cpsc_train.training.compute import own_gpu
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
@@ -118,19 +119,19 @@ def joined(device: str) -> Iterator[Process]:
     Raises
     ------
     UserError
-        If the environment describes a job and it cannot be joined.
+        If the environment does not describe a job, or the job cannot be joined.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1 or distributed.is_initialized():
+    launch = Launch.read()
+    if launch.world == 1 or distributed.is_initialized():
         yield current()
         return
     gpu = device != "cpu" and torch.cuda.is_available()
     try:
         if gpu:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(own_gpu())
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"the {world} processes cannot meet: {reason(error)}") from None
+        raise UserError(f"the {launch.world} processes cannot meet: {reason(error)}") from None
     try:
         yield current()
     finally:
@@ -142,11 +143,6 @@ def current() -> Process:
     if not distributed.is_available() or not distributed.is_initialized():
         return Process()
     return Process(distributed.get_rank(), distributed.get_world_size())
-
-
-def speaks() -> bool:
-    """Return whether this process is the one of its job that writes to the terminal; before the job is joined, too."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def lost_another(error: RuntimeError) -> bool:

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from cpsc_train.cli import main
@@ -13,7 +14,7 @@ from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ranks, paired_p_value
-from cpsc_train.experiments import Variant, publish
+from cpsc_train.experiments import Grid, Variant, publish, tune
 from cpsc_train.experiments.benchmark import contenders
 from cpsc_train.experiments.scoreboard import Cost, scoreboard, write_csv
 from cpsc_train.experiments.suites import REPORTED, SUITES, contributions, reported
@@ -313,6 +314,45 @@ def test_a_search_is_gone_on_with(tmp_path, capsys):
     used = read_toml(compared / "qmf" / "seed-0" / "config.toml")
     assert used["optimizer"]["lr"] == float(settings["optimizer.lr"])
     assert used["method"]["ranking"] == float(settings["method.ranking"])
+
+
+def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
+    """Killed before anything was drawn for the first trial, then inside its run: it keeps its options and its folder."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = recipe("handwritten")
+    runs = []
+
+    class Killed(BaseException):
+        """What nothing can catch."""
+
+    def kill(*_):
+        raise Killed
+
+    def run(grid, **_):
+        ((name, seed),) = grid._configs
+        runs.append((name, grid._configs[name, seed]))
+        if len(runs) == 1:
+            kill()
+        return {name: [{"validation": {"clean": {"accuracy": {"fused": 0.5}}}}]}
+
+    def search():
+        return tune.Tuning(tmp_path, {"joint": config}, trials=2, goal="clean").run(
+            jobs=1, console=Console(), quiet=True
+        )
+
+    monkeypatch.setattr(Grid, "run", run)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(tune, "_settings", kill)
+        search()
+    with pytest.raises(Killed):
+        search()
+    found = search()["joint"]
+    assert [name for name, _ in runs[:2]] == ["trial-0"] * 2
+    assert len(runs) == 3
+    assert runs[0][1] == runs[1][1]
+    assert runs[0][1].optimizer.lr == config.optimizer.lr
+    assert (found.default, found.trials) == (50, 2)
 
 
 def test_a_trial_that_fails_counts_and_is_not_chosen(tmp_path, capsys):

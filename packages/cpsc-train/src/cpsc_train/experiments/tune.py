@@ -25,6 +25,8 @@ Goal = Literal["clean", "mean"]
 """Fused accuracy on clean validation rows, or its mean over clean and noisy ones."""
 FOUND = "tuned.toml"
 """What `Tuning.run` leaves behind, beside the runs."""
+FIRST = "first"
+"""Attribute of a trial that goes on with one that was stopped: the number of that one, whose run folder it has."""
 OPTIMIZER = 10.0
 """By what factor at most the learning rate of the recipe is changed, up or down."""
 
@@ -124,10 +126,7 @@ class Tuning:
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
         study.set_user_attr("asked", asked)
-        for trial in study.trials:  # what was killed on the way is tried again, and does not count
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                study.enqueue_trial(trial.params)
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        _queue_what_was_killed(study)
         if not study.trials:
             study.enqueue_trial(_start(config))
         return study
@@ -136,17 +135,18 @@ class Tuning:
         import optuna  # noqa: PLC0415
 
         chosen = RunConfig.from_plain(apply_overrides(config.to_plain(), _settings(config, trial)))
-        label = f"trial-{trial.number}"
+        first = trial.user_attrs.get(FIRST, trial.number)
+        label = f"trial-{first}"
         try:
             results = Grid(self._folder / name, {label: chosen}, [config.seed]).run(
                 jobs=1, console=Console(), quiet=True
             )
         except KeyboardInterrupt:
-            trial.study.enqueue_trial(trial.params)  # to be tried again, and not to count
+            _queue_again(trial.study, trial.params, first)  # to be tried again, and not to count
             raise
         except UserError as error:
             if "ended with code 2" not in str(error):  # only what the options have led to counts as a trial
-                trial.study.enqueue_trial(trial.params)
+                _queue_again(trial.study, trial.params, first)
                 raise
             trial.set_user_attr("error", str(error))
             raise optuna.TrialPruned from None
@@ -243,6 +243,24 @@ def _ended(study: Study) -> list[Any]:
 def _plain(tuned: Tuned) -> dict[str, Any]:
     figures = {"best": tuned.best, "default": tuned.default, "trials": tuned.trials, "failed": tuned.failed}
     return {"settings": list(tuned.settings)} | figures
+
+
+def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:
+    """Queue a trial that was stopped; `first` is the number of its run folder, with which it goes on."""
+    study.enqueue_trial(params, user_attrs={FIRST: first})
+
+
+def _queue_what_was_killed(study: Study) -> None:
+    """Queue each trial that no process is at any more, also where nothing was drawn for it yet; it does not count."""
+    import optuna  # noqa: PLC0415
+
+    states = optuna.trial.TrialState
+    queued = {trial.user_attrs.get(FIRST) for trial in study.get_trials(states=(states.WAITING,))}
+    for trial in study.get_trials(states=(states.RUNNING,)):
+        first = trial.user_attrs.get(FIRST, trial.number)
+        if first not in queued:  # a kill between the two steps below would queue it twice
+            _queue_again(study, trial.system_attrs.get("fixed_params", {}) | trial.params, first)
+        study.tell(trial.number, state=states.FAIL)
 
 
 def _text(value: Any) -> str:

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import IO, Any
@@ -15,6 +16,8 @@ from typing import IO, Any
 SAME = 3.0
 """Seconds in which a second signal counts as the first: launchers and terminals often send both."""
 HEARD = (signal.SIGINT, signal.SIGTERM)
+STARTED_BY_US = "CPSC_STDIN_IS_PARENT"
+"""In the environment of a command that `call` runs: its input ends when the process that called it does."""
 
 _first: list[tuple[int, float]] = []
 _children: set[subprocess.Popen[bytes]] = set()
@@ -37,6 +40,8 @@ def listen() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _told)
     sys.unraisablehook = _lost
+    if os.environ.pop(STARTED_BY_US, None):
+        end_when(lambda: os.read(0, 1))  # below sys.stdin, whose lock must be free when the process ends
 
 
 def look() -> None:
@@ -67,8 +72,20 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     return 143 if isinstance(stop, Terminated) else 141 if isinstance(stop, OutputClosed) else 130
 
 
+def end_when(returns: Callable[[], object]) -> None:
+    """End this process at once when a call returns: its parent is gone, and another may do its work already."""
+
+    def watch() -> None:
+        returns()
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
 def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]) -> int:
-    """Run a command to its end and return its exit code; it is told to end when this process is.
+    """Run a command of ``cpsc`` to its end and return its exit code.
+
+    It is told to end when this process is, and ends with it where this process is killed.
 
     Raises
     ------
@@ -76,7 +93,10 @@ def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str,
         If this process has been told already.
     """
     look()
-    with subprocess.Popen(command, stdout=output, stderr=output, env=environment) as child:  # noqa: S603
+    environment = {**environment, STARTED_BY_US: "1"}
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
+    ) as child:
         _children.add(child)
         try:
             if _first:  # between the question above and the child's being known

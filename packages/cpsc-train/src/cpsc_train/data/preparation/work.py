@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
+from cpsc_train.interrupts import end_when
 
 T = TypeVar("T")
 Advance = Callable[[int, int], object]
@@ -72,6 +74,9 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
 
 def _begin(work: Callable[[int], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # which may be killed: then this process would wait for work without end
+        end_when(parent.join)
     _work[:] = [work]
 
 

@@ -49,6 +49,18 @@ def test_a_run_is_not_resumed_while_it_runs(finished, holder, cpsc):
         (finished / "results.json").write_bytes(results)
 
 
+def test_what_killed_runs_leave_is_used_and_goes(small_config, tmp_path):
+    """A run that was killed while it made its folder leaves one beside it, and one killed inside a write a file."""
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial/config.toml").write_text("epo")
+    train(small_config, tmp_path / "run")
+    (tmp_path / "run/results.json").rename(tmp_path / "run/results.json.partial")
+    (tmp_path / "run/checkpoints/step-00000099.partial").write_bytes(b"half")
+    resume(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_folder_is_there_whole_or_not_at_all(small_config, tmp_path, monkeypatch, error):
     def fail(*_):

@@ -27,6 +27,9 @@ def held(folder: Path) -> Iterator[None]:
     UserError
         If another process writes into it, or nobody can.
     """
+    if fcntl is None:
+        yield
+        return
     path = folder / FILE
     try:
         file = path.open("ab")
@@ -34,8 +37,7 @@ def held(folder: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({reason(error)})") from None
     with file:
         try:
-            if fcntl is not None:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in TAKEN:
                 raise UserError(

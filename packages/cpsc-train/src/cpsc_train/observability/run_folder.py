@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,16 +74,22 @@ class RunFolder:
         """
         self.refuse_if_present()
         # Beside it, then moved into place: a run that is killed here leaves no folder that is neither new nor a run.
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
+        # What such a run leaves beside it is used by the next one.
+        partial = self.path.with_name(f"{self.path.name}.partial")
         try:
-            partial.mkdir(parents=True)
-            write_toml(partial / "config.toml", config)
-            splits.save(partial / "splits.json", dataset)
-            partial.rename(self.path)
+            partial.mkdir(parents=True, exist_ok=True)
+            with held(partial):
+                try:
+                    write_toml(partial / "config.toml", config)
+                    splits.save(partial / "splits.json", dataset)
+                    partial.rename(self.path)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({reason(error)}): choose another --out") from None
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):  # of one without a lock, on a full disk
+                partial.rmdir()
 
     def held(self) -> AbstractContextManager[None]:
         """Be the only process that writes into the folder.
@@ -110,7 +116,9 @@ class RunFolder:
             self._write_environment(status)
 
     def forget_after(self, epoch: int) -> None:
-        """Leave only the lines of ``metrics.jsonl`` up to `epoch`; a line that was cut off goes too."""
+        """Leave only the lines of ``metrics.jsonl`` up to `epoch`; a line or file that was cut off goes too."""
+        for abandoned in (*self.path.glob("*.partial"), *self.checkpoints.glob("*.partial")):
+            abandoned.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         kept = [json.dumps(record) for record in self.read_metrics() if record["epoch"] <= epoch]
         if path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +49,23 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+_NO_MEMORY = ("not enough memory", "allocate memory", "bad_alloc", "failed to map segment", "can't start new thread")
+"""Texts of the errors that libraries raise where memory, or the address space, is used up."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out, whichever library says so.
+
+    Examples
+    --------
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(ValueError("no"))
+    (True, True, False)
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, (RuntimeError, ImportError)) and any(text in str(error) for text in _NO_MEMORY)
+
+
 @contextmanager
 def needs(package: str, *, extra: str) -> Iterator[None]:
     """Say how to install an optional package that is imported inside.
@@ -59,5 +77,7 @@ def needs(package: str, *, extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError:
+    except ImportError as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f'{package} is not installed: pip install "cpsc-train[{extra}]"') from None

@@ -75,6 +75,28 @@ def test_what_the_machine_refuses_is_no_fault_of_ours(cpsc, monkeypatch, tmp_pat
     assert (f"cpsc: error: somewhere: {os.strerror(number)}\n" in found.err) == (code == 2)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 GiB for an array with shape (1073741824,) and data type float64"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: Error code 12"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_ran_out_is_one_sentence(cpsc, monkeypatch, tmp_path, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("cpsc_train.training.train", refuse)
+    found = cpsc("train", "--out", tmp_path / "run")
+    assert found.code == 2
+    assert found.err.startswith("cpsc: error: out of memory (")
+    assert found.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_with_runs_of_its_own_ends_them(tmp_path, quick, number, code):
     """Told alone, as `kill` does; what it has started ends too, and the command goes on later."""
@@ -89,6 +111,47 @@ def test_a_command_with_runs_of_its_own_ends_them(tmp_path, quick, number, code)
     assert (process.returncode, err) == (code, "cpsc: interrupted\n")
     assert not Path(f"/proc/{child}").exists()
     assert '"interrupted"' in (log.parent / "environment.json").read_text()
+
+
+WORK = """
+import os, pathlib, sys, time
+def work(number):
+    pathlib.Path(sys.argv[0]).with_suffix(f".{os.getpid()}").touch()
+    time.sleep(60)
+"""
+CALLS = """
+from cpsc_train import interrupts
+if len(sys.argv) == 1:
+    interrupts.call([sys.executable, sys.argv[0], "child"], output=sys.stderr, environment=os.environ)
+else:
+    interrupts.listen()
+    work(0)
+"""
+POOLS = """
+from cpsc_train.data.preparation.work import each
+if __name__ == "__main__":
+    list(each(work, ["one"], 1))
+"""
+
+
+@pytest.mark.parametrize("starts", [CALLS, pytest.param(POOLS, marks=pytest.mark.slow)])
+def test_what_a_killed_process_has_started_ends_with_it(tmp_path, starts):
+    """So that the same command can go on at once, and nothing is written twice."""
+    script = tmp_path / "script.py"
+    script.write_text(WORK + starts)
+    process = subprocess.Popen([sys.executable, script])
+    started = wait_for(tmp_path, "script.[0-9]*").suffix[1:]
+    process.kill()
+    process.wait()
+    _gone(started)
+
+
+def _gone(pid, seconds=10):
+    """Wait until a process is no more, or is a zombie, which the first process of a container may leave."""
+    stat, deadline = Path(f"/proc/{pid}/stat"), time.monotonic() + seconds
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, f"process {pid} lives on"
+        time.sleep(0.02)
 
 
 def _children(pid):

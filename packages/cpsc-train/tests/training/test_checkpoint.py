@@ -24,6 +24,18 @@ class Bomb:
         return (os.mkdir, (str(self.path),))
 
 
+def test_memory_that_runs_out_does_not_make_a_checkpoint_unreadable(tmp_path, monkeypatch):
+    """Whoever believes that removes a sound one."""
+    checkpoint.save(tmp_path / "a.pt", {})
+
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        checkpoint.load(tmp_path / "a.pt", torch.device("cpu"))
+
+
 def test_a_state_comes_back(tmp_path):
     path = tmp_path / "c.pt"
     checkpoint.save(path, STATE)

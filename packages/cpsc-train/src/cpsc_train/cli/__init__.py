@@ -21,7 +21,7 @@ from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
 from cpsc_train.launch import speaks
 
@@ -67,6 +67,8 @@ def _run(arguments: list[str] | None) -> int:
             return _say(f"error: {error}", 2)
         if isinstance(error, OSError) and error.errno in REFUSED:
             return _say(f"error: {error.filename or 'output'}: {reason(error)}", 2)
+        if out_of_memory(error):
+            return _say(f"error: out of memory ({reason(error)}): free some, or raise the limit of this process", 2)
         traceback.print_exc()  # whatever else escapes is a defect of ours, and says so
         return _say("internal error: this is our fault; please report it with the lines above", 1)
 

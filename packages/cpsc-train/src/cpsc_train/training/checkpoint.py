@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, out_of_memory, reason
 
 FORMAT = 2
 """Of what is written, and all that is read; other numbers belong to other versions of this package."""
@@ -58,6 +58,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # a damaged file can make the reader fail in any way
+        if out_of_memory(error):
+            raise
         raise UserError(f"{path}: is not a readable checkpoint ({reason(error)})") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a table of states, got {type(state).__name__}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cpsc_train import interrupts
 from cpsc_train.data import Noise
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.observer import Observer
@@ -356,7 +356,7 @@ def _explained(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(config, error) from None
+        raise _smaller_batch(config, error) from None
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -377,12 +377,12 @@ def _explained(config: RunConfig) -> Iterator[None]:
                 f"another process of the job is gone ({reason(error)}): see what it said; cpsc train --resume goes on "
                 "with as many processes"
             ) from None
-        if "can't allocate memory" in text:
-            raise _out_of_memory(config, error) from None
+        if out_of_memory(error):
+            raise _smaller_batch(config, error) from None
         raise
 
 
-def _out_of_memory(config: RunConfig, error: BaseException) -> UserError:
+def _smaller_batch(config: RunConfig, error: BaseException) -> UserError:
     half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
     told = next(iter(str(error).splitlines()), "")[:120]
     return UserError(

@@ -48,13 +48,11 @@ def test_weights_whose_sum_overflows_are_compared_all_the_same(lib):
         assert lib.back(got).tolist() == [2.0]
 
 
-def test_p_values_of_two_precisions_compare_the_numbers_themselves(lib):
-    past, score = lib(np.asarray([0.1], dtype=np.float32)), lib(np.asarray([0.1]))  # the float32 is the larger
-    assert lib.back(p_values(past, score)).tolist() == [1.0]
-    assert lib.back(p_values(score, past)).tolist() == [0.5]
-    memory = Fixed()
-    memory.extend(past)
-    assert lib.back(memory.p_values(score)).tolist() == [1.0]
+def test_p_values_of_two_precisions_compare_in_the_coarser(lib):
+    narrow = np.asarray([0.1], dtype=np.float32)  # larger than 0.1, and the smallest float32 that is
+    assert lib.back(p_values(lib(narrow), lib(np.asarray([0.1])))).tolist() == [1.0]
+    assert lib.back(p_values(lib(np.asarray([0.1])), lib(narrow))).tolist() == [1.0]
+    assert lib.back(p_values(lib(np.asarray([0.1])), lib(np.nextafter(narrow, narrow + 1)))).tolist() == [0.5]
 
 
 def test_a_calibration_set_keeps_the_wider_precision(lib):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
+from conformal_core._precision import comparable
 
 Array = Any
 
@@ -121,19 +122,22 @@ def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) ->
 
 
 def threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
-    """Return a threshold as an array of ``like``'s kind; refuse NaN, and what does not broadcast to ``shape``."""
+    """Return a threshold in ``like``'s library and dtype; refuse NaN, and what does not broadcast to ``shape``.
+
+    Where the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
+    """
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float)):
         if math.isnan(qhat):  # a number of the host: to look at it costs nothing
             raise ValueError("qhat must not be NaN, got nan")
-        return xp.asarray(float(qhat), dtype=like.dtype, device=device(like))
+        return comparable(qhat, like)
     array_namespace(like=like, qhat=qhat)
     is_floating("qhat", qhat, xp)
     if not _broadcasts(tuple(qhat.shape), shape):
         raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
     if reads_values(qhat, check):
         is_not_nan("qhat", qhat, xp)
-    return qhat
+    return comparable(qhat, like)
 
 
 def _broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:

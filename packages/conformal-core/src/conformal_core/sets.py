@@ -6,6 +6,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, contiguous, device, reads_values
 from conformal_core._checks import has_classes, is_finite, is_floating, labels_of_rows, threshold, uniform_draws
+from conformal_core._precision import rounded_down, rounded_up
 
 Array = Any
 
@@ -39,8 +40,9 @@ def prediction_set(
 
     Notes
     -----
-    C(x) = {y : s(x, y) ≤ q̂}. A set can be empty when every label is odder than the threshold; that is valid and happens
-    with probability at most α.
+    C(x) = {y : s(x, y) ≤ q̂}. Where scores and threshold have different precision they are compared in the coarser one,
+    the threshold rounded up or the scores rounded down: rounding never takes a label out of its set. A set can be
+    empty, where every score exceeds the threshold; that is valid and happens with probability at most α.
 
     Examples
     --------
@@ -202,7 +204,9 @@ def p_values(
 
     Notes
     -----
-    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α. Smoothed p-values are
+    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α, at the boundary and where
+    calibration scores and scores have different precision, too: both compare in the coarser one, calibration scores
+    rounded up or scores rounded down. Smoothed p-values are
     uniform on exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
 
     Time O((N + m) log N), memory O(N + m).
@@ -226,9 +230,9 @@ def p_values(
 def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, check: bool | None) -> Array:
     """p-values against calibration scores that are sorted already."""
     xp = array_namespace(ordered=ordered, scores=scores)
-    if ordered.dtype != scores.dtype:  # some libraries search in the narrower of the two, where others become equal
-        wider = xp.result_type(ordered.dtype, scores.dtype)
-        ordered, scores = xp.astype(ordered, wider), xp.astype(scores, wider)
+    if ordered.dtype != scores.dtype:
+        coarser = max(ordered.dtype, scores.dtype, key=lambda dtype: float(xp.finfo(dtype).eps))
+        ordered, scores = rounded_up(ordered, coarser), rounded_down(scores, coarser)
     n, scores = ordered.shape[0], contiguous(scores)
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
@@ -251,5 +255,4 @@ def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None
     has_classes("scores", scores)
     if reads_values(scores, check):
         is_finite("scores", scores, xp)
-    # One precision for both sides, that of the scores: a boundary point is then inside in either.
-    return xp, xp.astype(threshold(qhat, tuple(scores.shape[:-1]), scores, check=check), scores.dtype, copy=False)
+    return xp, threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)

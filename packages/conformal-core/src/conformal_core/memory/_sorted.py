@@ -9,6 +9,7 @@ from sortedcontainers import SortedList
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_floating
+from conformal_core._precision import below
 from conformal_core._rank import rank
 from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
@@ -38,7 +39,7 @@ class SortedMemory(StreamMemory):
         xp = array_namespace(scores=scores)
         is_floating("scores", scores, xp)
         n, flat = len(self._sorted), finite_floats(scores, check=False)
-        at_least = np.asarray([n - self._sorted.bisect_left(s) for s in flat], dtype=np.float64)
+        at_least = np.asarray([n - self._sorted.bisect_right(s) for s in finite_floats(below(scores), check=False)])
         where = {"dtype": xp.float64, "device": device(scores)}
         shaped = xp.reshape(xp.asarray(at_least, **where), scores.shape)
         total = xp.asarray(float(n + 1), **where)

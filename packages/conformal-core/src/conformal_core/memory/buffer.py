@@ -9,6 +9,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import is_count, is_finite, is_floating, is_integer
+from conformal_core._precision import rounded_up
 from conformal_core._state import State, check_state, read_count, read_thresholds
 from conformal_core.quantile import Alpha, conformal_quantile
 
@@ -129,7 +130,7 @@ class CalibrationBuffer:
             is_finite("scores", scores, xp)
         if is_torch(scores):
             scores = scores.detach()
-        self._scores = _put(self._scores, index, xp.astype(scores, self._scores.dtype, copy=False))
+        self._scores = _put(self._scores, index, rounded_up(scores, self._scores.dtype))
         now = xp.full(scores.shape, self._step, dtype=xp.int64, device=device(self._scored_at))
         self._scored_at = _put(self._scored_at, index, now)
 
@@ -173,7 +174,7 @@ class CalibrationBuffer:
         if not xp.isdtype(scored_at.dtype, "integral") or tuple(scored_at.shape) != (len(self),):
             raise ValueError(f"state of CalibrationBuffer must hold {len(self)} integers as scored_at")
         where = device(self._scores)
-        self._scores = xp.asarray(scores, dtype=self._scores.dtype, device=where, copy=True)
+        self._scores = xp.asarray(rounded_up(scores, self._scores.dtype), device=where, copy=True)
         self._scored_at = xp.asarray(scored_at, dtype=xp.int64, device=where, copy=True)
         self._step = step
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, device, reads_values, to_host
 from conformal_core._checks import is_count, is_finite, is_finite_number, is_floating
+from conformal_core._precision import below
 from conformal_core._rank import rank
 from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.sets import smoothed
@@ -125,14 +126,16 @@ class Sketch:
         xp = array_namespace(scores=scores)
         is_floating("scores", scores, xp)
         values, counts = self._summary()
-        below, n = np.concatenate([[0], counts]), len(self)
-        asked = to_host(xp.astype(scores, xp.float64))
+        smaller, n = np.concatenate([[0], counts]), len(self)
         where = {"dtype": xp.float64, "device": device(scores)}
-        at_least = xp.asarray(np.asarray(n - below[np.searchsorted(values, asked, side="left")]), **where)
+        at_least = xp.asarray(
+            np.asarray(n - smaller[np.searchsorted(values, to_host(below(scores)), side="right")]), **where
+        )
         total = xp.asarray(float(n + 1), **where)
         if u is None:
             return (at_least + 1) / total
-        above = xp.asarray(np.asarray(n - below[np.searchsorted(values, asked, side="right")]), **where)
+        asked = to_host(xp.astype(scores, xp.float64))
+        above = xp.asarray(np.asarray(n - smaller[np.searchsorted(values, asked, side="right")]), **where)
         return smoothed(above, at_least, u, total, check=None)
 
     def state_dict(self) -> State:

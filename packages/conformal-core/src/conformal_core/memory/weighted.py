@@ -5,12 +5,13 @@ from bisect import bisect_left
 from collections import deque
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_finite_number, is_floating
+from conformal_core._precision import below
 from conformal_core._state import State, check_state, read_floats, read_number
 from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
@@ -101,17 +102,16 @@ class Exponential(StreamMemory):
         ordered = np.asarray([s for bucket in self._scores for s in bucket])
         weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit
         above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
-        flat = np.asarray(finite_floats(scores, check=False))
 
-        def weight_from(side: Literal["left", "right"]) -> Array:
-            values = above[np.searchsorted(ordered, flat, side=side)]
-            return xp.reshape(xp.asarray(values, dtype=xp.float64, device=device(scores)), scores.shape)
+        def weight_above(values: Array) -> Array:
+            weight = above[np.searchsorted(ordered, finite_floats(values, check=False), side="right")]
+            return xp.reshape(xp.asarray(weight, dtype=xp.float64, device=device(scores)), scores.shape)
 
-        at_least = weight_from("left")
+        at_least = weight_above(below(scores))
         total = xp.asarray(above[0] + 1.0, dtype=xp.float64, device=device(scores))
         if u is None:
             return (at_least + 1.0) / total
-        return smoothed(weight_from("right"), at_least, u, total, check=None)
+        return smoothed(weight_above(scores), at_least, u, total, check=None)
 
     def state_dict(self) -> State:
         """Return the scores and their weights, oldest first; the next score has weight 1."""

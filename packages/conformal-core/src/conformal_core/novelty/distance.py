@@ -3,7 +3,7 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_floating
+from conformal_core._checks import is_floating, threshold
 
 Array = Any
 
@@ -38,7 +38,8 @@ def trust(distances: Array, qhat: Array | float) -> Array:
     """
     xp = array_namespace(distances=distances)
     is_floating("distances", distances, xp)
-    qhat = xp.asarray(qhat, dtype=distances.dtype, device=device(distances))
+    qhat = qhat if isinstance(qhat, (int, float)) else xp.asarray(qhat, device=device(distances))
+    qhat = threshold(qhat, tuple(distances.shape), distances, check=False)
     one = xp.ones_like(distances)
     inside = distances <= qhat
     return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, distances))

@@ -5,6 +5,7 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_count, is_integer, is_score, labels_of_rows
+from conformal_core._precision import comparable
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.quantile import Alpha, grouped_quantiles
@@ -39,7 +40,7 @@ class ThresholdPerClass:
         known = self.qhat.shape[0]
         if probs.shape[-1] != known:
             raise ValueError(f"probs must have the {known} classes of calibration, got {probs.shape[-1]}")
-        inside = scores <= self.qhat
+        inside = scores <= comparable(self.qhat, scores)
         return with_top(inside, scores, xp) if nonempty else inside
 
 

@@ -19,6 +19,7 @@ from conformal_core._checks import (
     uniform_draws,
 )
 from conformal_core._chunks import map_rows
+from conformal_core._precision import narrow
 from conformal_core.sets import prediction_set
 
 Array = Any
@@ -118,7 +119,7 @@ class Score(ABC):
         """
         plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
         if plain and is_plain_row(probs, normalized=self.normalized, check=check):
-            return self.compute_sets(probs, qhat, None)
+            return self.compute_sets(probs, narrow(qhat, probs), None)
         _are_rows(probs)
         if not isinstance(qhat, (int, float)) or math.isnan(qhat):
             qhat = threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
@@ -126,6 +127,8 @@ class Score(ABC):
                 return prediction_set(self(probs, u=u, check=check), qhat, nonempty=nonempty, check=False)
             if host_view(probs) is not None:
                 qhat = float(qhat)
+        else:
+            qhat = narrow(float(qhat), probs)
         return self._map(lambda p, _, v: self.compute_sets(p, qhat, v), probs, None, u, check)
 
     def _map(

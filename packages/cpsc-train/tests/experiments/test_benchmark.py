@@ -317,7 +317,7 @@ def test_a_search_is_gone_on_with(tmp_path, capsys):
 
 
 def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
-    """Killed before anything was drawn for the first trial, then inside its run: it keeps its options and its folder."""
+    """Killed before anything was drawn for the first trial, then inside its run: options and folder stay."""
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = recipe("handwritten")
@@ -342,9 +342,10 @@ def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(Grid, "run", run)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(tune, "_settings", kill)
-        search()
+        with pytest.raises(Killed):
+            search()
     with pytest.raises(Killed):
         search()
     found = search()["joint"]

@@ -63,14 +63,21 @@ def _run(arguments: list[str] | None) -> int:
         told = told_to_end()
         if told is not None:  # what becomes of an interrupt inside a library, or in another process, can be anything
             return _say("interrupted", exit_code(told))
-        if isinstance(error, UserError):
-            return _say(f"error: {error}", 2)
-        if isinstance(error, OSError) and error.errno in REFUSED:
-            return _say(f"error: {error.filename or 'output'}: {reason(error)}", 2)
-        if out_of_memory(error):
-            return _say(f"error: out of memory ({reason(error)}): free some, or raise the limit of this process", 2)
+        if sentence := _explained(error):
+            return _say(f"error: {sentence}", 2)
         traceback.print_exc()  # whatever else escapes is a defect of ours, and says so
         return _say("internal error: this is our fault; please report it with the lines above", 1)
+
+
+def _explained(error: Exception) -> str:
+    """Return what the user can do something about; nothing of a defect of this package."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return f"{error.filename or 'output'}: {reason(error)}"
+    if out_of_memory(error):
+        return f"out of memory ({reason(error)}): free some, or raise the limit of this process"
+    return ""
 
 
 def _command(arguments: list[str] | None) -> Command:

@@ -2,24 +2,27 @@
 
 The tar files follow the convention of WebDataset: what belongs to a sample has one key, and a ``.json`` beside it says
 which sample it is. ``index.json`` holds for each file of the data set the tar, the first byte and the number of bytes,
-in the format of Kerchunk's references. An adapter sees the same folders and files as before; each file is one ranged
-read through fsspec, so that nothing is copied to a disk, and order, augmentation and results are those of the files.
+in the format of Kerchunk's references, and beside them a CRC-32, so that wrong bytes are refused. An adapter sees the
+same folders and files as before; each file is one ranged read through fsspec, so that nothing is copied to a disk, and
+order, augmentation and results are those of the files.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from cpsc_train.config import parse_json
-from cpsc_train.errors import UserError, reason
+from cpsc_train.data.media.store import StoreReader
+from cpsc_train.errors import UserError
 
 INDEX = "index.json"
+CHECKSUMS = "crc32"
+"""What the index calls the checksums by path; readers of Kerchunk's references leave it alone."""
 Reference = tuple[str, int, int]
 """Tar file, first byte, number of bytes."""
 
@@ -34,12 +37,15 @@ class Store:
         A folder, or an address such as ``s3://bucket/folder``.
     references
         By path from the folder of the data set.
+    checksums
+        CRC-32 by path; empty if it was packed before there were any.
     """
 
     root: str
     references: Mapping[str, Reference]
+    checksums: Mapping[str, int] = field(default_factory=dict)
     _inner: dict[str, set[str]] = field(default_factory=dict)
-    _systems: dict[int, Any] = field(default_factory=dict)
+    _readers: dict[int, StoreReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for path in self.references:
@@ -52,26 +58,32 @@ class Store:
         return self._inner.get(path)
 
     def read(self, path: str) -> bytes:
-        """Return a file by one ranged read."""
+        """Return a file by one ranged read.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        OSError
+            If it cannot be read, or its bytes are not those that were packed; names the tar file.
+        """
         if path not in self.references:
             raise FileNotFoundError(path)
         shard, start, size = self.references[path]
-        if os.getpid() not in self._systems:  # connections do not survive a fork
-            self._systems[os.getpid()] = open_store(self.root)
-        system, base = self._systems[os.getpid()]
-        try:
-            held = system.cat_file(f"{base}/{shard}", start=start, end=start + size)
-        except OSError:
-            raise
-        except Exception as error:  # each store's client has errors of its own
-            raise OSError(f"{self.root}/{shard}: {reason(error)}") from error
-        if len(held) != size:
-            wrong = "is cut off" if len(held) < size else "is on a server that gives whole files only"
-            raise OSError(f"{self.root}/{shard} {wrong}")
-        return bytes(held)
+
+        def accept(answer: bytes) -> bytes:
+            if len(answer) != size:
+                raise OSError("is cut off" if len(answer) < size else "is on a server that gives whole files only")
+            if zlib.crc32(answer) != self.checksums.get(path, zlib.crc32(answer)):
+                raise OSError(f"the {size:,} bytes from byte {start:,} on are not those that were packed")
+            return answer
+
+        if os.getpid() not in self._readers:  # connections do not survive a fork
+            self._readers[os.getpid()] = StoreReader(self.root)
+        return self._readers[os.getpid()].read(shard, accept, start, size)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "references": self.references, "_inner": self._inner, "_systems": {}}
+        return self.__dict__ | {"_readers": {}}
 
 
 @dataclass(frozen=True)
@@ -142,24 +154,22 @@ def open_packed(root: str) -> Packed | None:
     remote = "://" in root
     if not remote and not (Path(root) / INDEX).is_file():
         return None
-    system, base = open_store(root)
     try:
-        table = parse_json(system.cat_file(f"{base}/{INDEX}"))
-        references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
+        references, checksums = StoreReader(root.rstrip("/")).read(INDEX, _parse)
     except FileNotFoundError:
         raise UserError(f"{root}/{INDEX}: no such file: pack the data set with cpsc data prepare --shards") from None
-    except Exception as error:  # each store's client has errors of its own, and an index may hold anything
-        raise UserError(f"{root}/{INDEX}: is not a readable index of packed files ({reason(error)})") from None
+    except OSError as error:
+        raise UserError(f"the index of packed files cannot be read ({error})") from None
     for path, (shard, start, size) in references.items():
         if start < 0 or size < 0 or "/" in shard or ".." in shard:
             raise UserError(f"{root}/{INDEX}: {path!r} must lie in a tar file beside the index")
-    return Packed(Store(root.rstrip("/"), references))
+    return Packed(Store(root.rstrip("/"), references, checksums))
 
 
-def open_store(root: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
-    try:
-        system, base = url_to_fs(root)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{root}: cannot be opened ({reason(error)})") from None
-    return system, str(base).rstrip("/")
+def _parse(text: bytes) -> tuple[dict[str, Reference], dict[str, int]]:
+    table = parse_json(text)
+    references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
+    checksums = {str(path): int(crc) for path, crc in table.get(CHECKSUMS, {}).items()}
+    if CHECKSUMS in table and checksums.keys() != references.keys():
+        raise ValueError(f"{CHECKSUMS} and refs must name the same files")
+    return references, checksums

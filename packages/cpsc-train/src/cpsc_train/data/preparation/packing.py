@@ -6,19 +6,22 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.media.files import Place, check_root, noted
-from cpsc_train.data.media.packed import INDEX, Packed, Reference, open_store
+from cpsc_train.data.media.packed import CHECKSUMS, INDEX, Packed, Reference
+from cpsc_train.data.media.store import open_store
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, out_of_memory, reason
 
 HEAD = "packing.json"
 SAMPLES = 256
@@ -101,7 +104,7 @@ class Packing:
         with _told(self.out):
             system.makedirs(base, exist_ok=True)
             if not system.exists(f"{base}/{HEAD}"):
-                system.pipe_file(f"{base}/{HEAD}", head.encode())
+                _put(system, f"{base}/{HEAD}", head.encode())
             elif system.cat_file(f"{base}/{HEAD}").decode(errors="replace") != head:
                 raise UserError(f"{self.out}: other samples are packed here: choose another place")
 
@@ -123,15 +126,18 @@ class Packing:
     def finish(self) -> None:
         """Write the files of the data set as a whole, and the index, which makes the packed data set readable."""
         self._write(
-            "lists", ((f"lists/{self._name(place)}", self._name(place), place.read_bytes()) for place in self.lists)
+            "lists", ((f"lists/{self._name(place)}", self._name(place), _content(place)) for place in self.lists)
         )
         system, base = open_store(self.out)
         names = ["lists", *(f"samples-{number:05d}" for number in range(self.count))]
         references: dict[str, Reference] = {}
+        checksums: dict[str, int] = {}
         for name in names:
-            references |= parse_json(system.cat_file(f"{base}/{name}.json"))["refs"]
+            table = parse_json(system.cat_file(f"{base}/{name}.json"))
+            references |= table["refs"]
+            checksums |= table[CHECKSUMS]
         with _told(self.out):
-            system.pipe_file(f"{base}/{INDEX}", json.dumps({"version": 1, "refs": references}).encode())
+            _put(system, f"{base}/{INDEX}", _index(references, checksums))
 
     def _members(self, row: int) -> Iterator[tuple[str, str | None, bytes]]:
         """Return for each member its name, the path it stands for, and what it holds."""
@@ -142,16 +148,17 @@ class Packing:
         about = {"id": dataset.ids[row], "label": label, "class": dataset.classes[label], "part": part}
         yield f"{key}.json", None, json.dumps(about).encode()
         for ending, place in dataset.sources(row).items():
-            yield f"{key}.{ending}", self._name(place), place.read_bytes()
+            yield f"{key}.{ending}", self._name(place), _content(place)
 
     def _name(self, place: Place) -> str:
         return Path(str(place)).relative_to(str(self.root)).as_posix()
 
     def _write(self, name: str, members: Iterator[tuple[str, str | None, bytes]]) -> int:
         system, base = open_store(self.out)
-        if system.exists(f"{base}/{name}.json"):
+        if _complete(system, f"{base}/{name}.json"):
             return 0
         references: dict[str, Reference] = {}
+        checksums: dict[str, int] = {}
         written = 0
         with _told(self.out):
             with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
@@ -162,9 +169,28 @@ class Packing:
                     written = tar.offset
                     if path is not None:
                         references[path] = (f"{name}.tar", written - -(-len(held) // 512) * 512, len(held))
+                        checksums[path] = zlib.crc32(held)
             system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
-            system.pipe_file(f"{base}/{name}.json", json.dumps({"version": 1, "refs": references}).encode())
+            _put(system, f"{base}/{name}.json", _index(references, checksums))
         return written
+
+
+def _put(system: Any, path: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    system.pipe_file(f"{path}.partial", content)
+    system.mv(f"{path}.partial", path)
+
+
+def _complete(system: Any, path: str) -> bool:
+    """Return whether an index is there, whole and with checksums, which those of earlier versions lack."""
+    try:
+        return CHECKSUMS in parse_json(system.cat_file(path))
+    except (FileNotFoundError, ValueError, TypeError):
+        return False
+
+
+def _index(references: Mapping[str, Reference], checksums: Mapping[str, int]) -> bytes:
+    return json.dumps({"version": 1, "refs": references, CHECKSUMS: checksums}).encode()
 
 
 @contextmanager
@@ -172,9 +198,20 @@ def _told(out: str) -> Iterator[None]:
     """Say where it was that writing failed."""
     try:
         yield
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        if out_of_memory(error):
+            raise
         raise UserError(f"{out}: cannot be written ({reason(error)})") from None
 
 
+def _content(place: Place) -> bytes:
+    try:
+        return place.read_bytes()
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({reason(error)})") from None
+
+
 def _size(dataset: Dataset, row: int) -> int:
-    return sum(len(place.read_bytes()) + 1024 for place in dataset.sources(row).values())
+    return sum(len(_content(place)) + 1024 for place in dataset.sources(row).values())

@@ -1,0 +1,109 @@
+"""Ranged reads of a store that may be slow, fail, or answer with something else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from cpsc_train.errors import UserError, out_of_memory, reason
+
+T = TypeVar("T")
+
+PAUSES = (1.0, 2.0, 4.0)
+"""Seconds between a read that failed and the next attempt."""
+PATIENCE = 30.0
+"""Seconds in which an answer must be complete, beside those that `SLOWEST` gives it."""
+SLOWEST = 100_000
+"""Bytes a second that are expected of the slowest store."""
+FINAL = (FileNotFoundError, PermissionError, NotImplementedError, UserError)
+"""Errors that another attempt does not change."""
+
+
+class StoreReader:
+    """Reads of one store, by one process.
+
+    A read is attempted up to four times, with pauses of 1, 2 and 4 seconds. After one that failed for good, the next
+    are attempted once until one succeeds, so that a store that is down costs its pauses once. A disk is read once.
+
+    Parameters
+    ----------
+    root
+        A folder, or an address such as ``s3://bucket/folder``.
+
+    Raises
+    ------
+    UserError
+        If there is no such kind of store.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._system, self._base = open_store(root)
+        self._pauses: tuple[float, ...] = () if isinstance(self._system, LocalFileSystem) else PAUSES
+        self._failing = False
+
+    def read(self, name: str, accept: Callable[[bytes], T], start: int | None = None, size: int | None = None) -> T:
+        """Return what `accept` makes of `size` bytes of a file from `start` on, or of all of it.
+
+        Parameters
+        ----------
+        name
+            The file, within the store.
+        accept
+            Refuses a wrong answer by an OSError or a ValueError, whereupon it is asked for again.
+        start, size
+            In bytes.
+
+        Raises
+        ------
+        FileNotFoundError, PermissionError
+            If the store says so.
+        OSError
+            If no attempt was answered rightly in time; names the file, and what went wrong last.
+        """
+        last: Exception = OSError()
+        attempts = 1 if self._failing else 1 + len(self._pauses)
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(self._pauses[attempt - 1])
+            try:
+                accepted = accept(self._answer(name, start, size))
+            except FINAL:
+                raise
+            except Exception as error:  # each store's client has errors of its own
+                if out_of_memory(error):
+                    raise
+                last = error
+            else:
+                self._failing = False
+                return accepted
+        self._failing = True
+        what = "no complete answer in time" if isinstance(last, TimeoutError) else reason(last)
+        raise OSError(f"{self._root}/{name}: {what}{f', tried {attempts} times' * (attempts > 1)}") from last
+
+    def _answer(self, name: str, start: int | None, size: int | None) -> bytes:
+        path, end = f"{self._base}/{name}", None if start is None or size is None else start + size
+        if not isinstance(self._system, AsyncFileSystem):
+            return bytes(self._system.cat_file(path, start=start, end=end))
+        patience = PATIENCE + (size or 0) / SLOWEST
+        return bytes(sync(self._system.loop, self._system._cat_file, path, start=start, end=end, timeout=patience))
+
+
+def open_store(root: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it.
+
+    Raises
+    ------
+    UserError
+        If there is no such kind of store.
+    """
+    try:
+        system, base = url_to_fs(root)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{root}: cannot be opened ({reason(error)})") from None
+    return system, str(base).rstrip("/")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.audio import log_spectrogram
 from cpsc_train.data.media.files import Place, check_root, read_bytes
 from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.untrusted import DEFLATE
 from cpsc_train.errors import DataError, UserError
 
 RATE = 8000
@@ -143,17 +146,22 @@ def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read_idx(file: Place, dimensions: int) -> NDArray[np.uint8]:
     """Read an array of bytes in the format of MNIST, https://yann.lecun.com/exdb/mnist."""
+    packed = read_bytes(file)
+    size = 4 + 4 * dimensions
     try:
-        held = gzip.decompress(read_bytes(file))
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as unpacked:
+            header = unpacked.read(size)
+            if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < size:
+                raise UserError(f"{file}: is not an idx file of bytes with {dimensions} dimensions")
+            shape = tuple(int(n) for n in np.frombuffer(header[4:], ">u4"))
+            count = math.prod(shape)
+            held = unpacked.read(min(count, DEFLATE * len(packed)) + 1)
     except (OSError, EOFError, zlib.error):
         raise UserError(f"{file}: is not a readable gzip file") from None
-    header = 4 + 4 * dimensions
-    if held[:4] != bytes((0, 0, 8, dimensions)) or len(held) < header:
-        raise UserError(f"{file}: is not an idx file of bytes with {dimensions} dimensions")
-    shape = tuple(int(n) for n in np.frombuffer(held[4:header], ">u4"))
-    if len(held) - header != int(np.prod(shape, dtype=object)):
-        raise UserError(f"{file}: must hold {' × '.join(map(str, shape))} bytes, got {len(held) - header}")
-    return np.frombuffer(held[header:], np.uint8).reshape(shape)
+    if len(held) != count:
+        there = "more" if len(held) > count else len(held)
+        raise UserError(f"{file}: must hold {' × '.join(map(str, shape))} bytes, got {there}")
+    return np.frombuffer(held, np.uint8).reshape(shape)
 
 
 def _pair(wanted: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Place) -> NDArray[np.int64]:

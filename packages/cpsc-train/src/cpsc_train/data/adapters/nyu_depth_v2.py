@@ -16,6 +16,7 @@ from cpsc_train.data.media.depth import Form, shown
 from cpsc_train.data.media.files import Place, check_root
 from cpsc_train.data.media.matlab import load, open_hdf5
 from cpsc_train.data.media.rgbd import Scene, SceneConfig, Scenes, derived
+from cpsc_train.data.media.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
 from cpsc_train.errors import DataError, UserError, reason
 
 LABELED = "nyu_depth_v2_labeled.mat"
@@ -77,18 +78,28 @@ class Row:
     def _read(self, name: str, kind: type[np.generic], dimensions: int) -> NDArray[Any]:
         with open_hdf5(str(self.file)) as held:
             try:
-                values = np.asarray(held[name][self.row])
+                array = stored_array(held, name)
+                _check_form(self.file, name, array, kind, dimensions)
+                return np.asarray(array[self.row])
+            except DataError:
+                raise
             except Exception as error:  # a damaged file can make the reader fail in any way
                 raise DataError(
                     f"{self.file}: {name} of scene {self.row + 1} cannot be read ({reason(error)})"
                 ) from None
-        if values.dtype != kind or values.ndim != dimensions:
-            raise DataError(
-                f"{self.file}: {name} must be {np.dtype(kind)} of {dimensions} dimensions a scene, got {values.dtype} "
-                f"of shape {values.shape}",
-                "bad file",
-            )
-        return values
+
+
+def _check_form(file: Path, name: str, array: Any, kind: type[np.generic], dimensions: int) -> None:
+    """Refuse an array of scenes of another type, or of scenes that are too large, before one is read."""
+    if array.dtype != kind or array.ndim != dimensions + 1:
+        raise DataError(
+            f"{file}: {name} must be {np.dtype(kind)} of {dimensions} dimensions a scene, got {array.dtype} of shape "
+            f"{array.shape[1:]}",
+            "bad file",
+        )
+    width, height = array.shape[-2:]
+    if width * height > MOST_PIXELS or array.shape[1:-2] not in {(), (3,)}:
+        raise DataError(f"{file}: {name} has scenes of shape {array.shape[1:]}", "wrong size")
 
 
 def _native(root: Path, faults: Faults) -> list[Scene]:
@@ -113,10 +124,8 @@ def _native(root: Path, faults: Faults) -> list[Scene]:
 def _types(file: Path) -> list[str]:
     with open_hdf5(str(file)) as held:
         try:
-            found = [
-                "".join(map(chr, np.asarray(held[cell]).ravel())) for cell in np.asarray(held["sceneTypes"]).ravel()
-            ]
-            rows = {name: held[name].shape[0] for name in ("images", "depths")}
+            found = [_text(held, cell) for cell in np.asarray(stored_array(held, "sceneTypes")).ravel()]
+            rows = {name: stored_array(held, name).shape[0] for name in ("images", "depths")}
         except Exception as error:  # a damaged file can make the reader fail in any way
             raise DataError(
                 f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
@@ -128,6 +137,13 @@ def _types(file: Path) -> list[str]:
             "bad file",
         )
     return found
+
+
+def _text(held: Any, cell: Any) -> str:
+    signs = stored_array(held, cell)
+    if signs.dtype.kind != "u" or signs.size > LONGEST_NAME:
+        raise ValueError(f"a scene type has {signs.size:,} values of {signs.dtype}")
+    return "".join(map(chr, np.asarray(signs).ravel()))
 
 
 def _parts(file: Place, rows: int) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from cpsc_train.data.media.files import Place, read_bytes
+from cpsc_train.data.media.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY, check_file
 from cpsc_train.errors import DataError, needs, reason
 
 READER = Path(__file__).with_name("read_matlab.py")
@@ -23,19 +26,25 @@ def load(path: Place, names: Sequence[str]) -> dict[str, list[Any]]:
     Raises
     ------
     DataError
-        If it is missing, damaged, or lacks one.
+        If it is missing, damaged, or lacks one, or one is longer than a list of samples.
     """
     held = read_bytes(path)
+    if len(held) > LARGEST_LIST:
+        raise DataError(f"{path}: must have at most {LARGEST_LIST:,} bytes, got {len(held):,}", "wrong size")
+    command = [sys.executable, "-P", str(READER), str(READER_MEMORY), str(LONGEST_LIST), *names]
+    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread of it would ask for memory
     try:
-        done = subprocess.run(  # noqa: S603  # our own program
-            [sys.executable, "-P", str(READER), *names], input=held, capture_output=True, timeout=LONGEST, check=False
-        )
-        found: dict[str, list[Any]] = json.loads(done.stdout)
+        with TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603  # our own program
+                command, input=held, stdout=output, stderr=subprocess.PIPE, timeout=LONGEST, check=False, env=one_thread
+            )
+            output.seek(0)
+            found: dict[str, list[Any]] = json.loads(output.read(LARGEST_LIST))
     except subprocess.TimeoutExpired:
         raise DataError(f"{path}: is not a readable file of MATLAB (reading took {LONGEST} s)") from None
     except ValueError:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
-        raise DataError(f"{path}: is not a readable file of MATLAB ({said[-1]})") from None
+        told = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
+        raise DataError(f"{path}: is not a readable file of MATLAB ({told[-1]})") from None
     for name in names:
         if name not in found:
             raise DataError(f"{path}: has no variable {name!r}", "bad file")
@@ -48,11 +57,14 @@ def open_hdf5(path: str) -> Any:
     Raises
     ------
     UserError
-        If it cannot be opened, or h5py is not installed.
+        If it is no file or cannot be opened, or h5py is not installed.
     """
     with needs("h5py", extra="vision"):
         import h5py  # noqa: PLC0415  # an extra
     try:
+        check_file(Path(path), largest=None)
         return h5py.File(path, "r")
+    except DataError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: is not a readable file of MATLAB 7.3 ({reason(error)})") from None

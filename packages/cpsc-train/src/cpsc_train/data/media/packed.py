@@ -18,6 +18,7 @@ from typing import Any
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.media.store import StoreReader
+from cpsc_train.data.media.untrusted import LARGEST
 from cpsc_train.errors import UserError
 
 INDEX = "index.json"
@@ -163,6 +164,8 @@ def open_packed(root: str) -> Packed | None:
     for path, (shard, start, size) in references.items():
         if start < 0 or size < 0 or "/" in shard or ".." in shard:
             raise UserError(f"{root}/{INDEX}: {path!r} must lie in a tar file beside the index")
+        if size > LARGEST:
+            raise UserError(f"{root}/{INDEX}: {path!r} must have at most {LARGEST:,} bytes, got {size:,}")
     return Packed(Store(root.rstrip("/"), references, checksums))
 
 

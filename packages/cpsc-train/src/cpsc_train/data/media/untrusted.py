@@ -7,7 +7,8 @@ kind             a regular file (`check_file`); pictures and containers of known
                  `CONTAINERS`); members of an archive that are stored or deflated (`check_archive`); arrays of HDF5 of
                  numbers, without filters that are plugins
 size             files that are read whole: `LARGEST`; pictures and frames: `MOST_PIXELS`; what decompression can make:
-                 `DEFLATE` times what lies there, over all members together
+                 `DEFLATE` times what lies there, over all members together; lists of MATLAB: `LONGEST_LIST`, in a
+                 process of `READER_MEMORY`
 ================ ==================================================================================================
 
 The readers of this folder ask here and keep no rules of their own.
@@ -51,6 +52,12 @@ CONTAINERS = MappingProxyType(
 )
 """Formats of FFmpeg by suffix. What FFmpeg would guess from the content can be a playlist, which opens other files and
 connections."""
+LONGEST_LIST = 100_000
+"""Values of a variable in a list of samples of MATLAB, at most; the largest we know of has 5,285."""
+LARGEST_LIST = 2**25
+"""Bytes of such a list, as a file and as text, at most."""
+READER_MEMORY = 2**31
+"""Bytes that the process that reads such a list may take."""
 FILTERS = frozenset({1, 2, 3})
 """Filters of HDF5 that are part of it: deflate, shuffle, Fletcher's checksum."""
 

@@ -20,9 +20,9 @@ LEVELS = {
     "ACI": lambda: cc.ACI(alpha=0.1),
     "Constant": lambda: cc.Constant(0.1),
     "DtACI": lambda: cc.DtACI(alpha=0.1),
-    "DecayingStep": lambda: cc.DecayingStep(alpha=0.1),
-    "ConformalPID": lambda: cc.ConformalPID(alpha=0.1),
-    "SAOCP": lambda: cc.SAOCP(alpha=0.1),
+    "DecayingStep": lambda: cc.DecayingStep(alpha=0.1, start=1.0, scale=1.0),
+    "ConformalPID": lambda: cc.ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.2),
+    "SAOCP": lambda: cc.SAOCP(alpha=0.1, scale=1.0),
 }
 MEMORIES = {
     "History": cc.History,

@@ -64,11 +64,11 @@ MEMORIES: dict[str, Callable[[], Any]] = {
 }
 LEVELS: dict[str, tuple[Callable[[], Any], float | None]] = {
     "ACI": (lambda: cc.ACI(alpha=ALPHA, gamma=0.02), (0.9 + 0.02) / 0.02),
-    "quantile tracking": (lambda: cc.ConformalPID(alpha=ALPHA, rate=0.1, integral=0.0), (1.0 + 0.1) / 0.1),
+    "quantile tracking": (lambda: cc.ConformalPID(alpha=ALPHA, start=1.0, rate=0.1, integral=0.0), (1.0 + 0.1) / 0.1),
     "DtACI": (lambda: cc.DtACI(alpha=ALPHA), None),
-    "DecayingStep": (lambda: cc.DecayingStep(alpha=ALPHA), None),
-    "ConformalPID": (lambda: cc.ConformalPID(alpha=ALPHA), None),
-    "SAOCP": (lambda: cc.SAOCP(alpha=ALPHA), None),
+    "DecayingStep": (lambda: cc.DecayingStep(alpha=ALPHA, start=1.0, scale=1.0), None),
+    "ConformalPID": (lambda: cc.ConformalPID(alpha=ALPHA, start=1.0, rate=0.05, integral=0.2), None),
+    "SAOCP": (lambda: cc.SAOCP(alpha=ALPHA, scale=1.0), None),
 }
 
 

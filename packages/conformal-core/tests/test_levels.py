@@ -27,9 +27,9 @@ LEVELS = {
     "constant": lambda: Constant(0.2),
     "aci": lambda: ACI(alpha=0.2, gamma=0.05),
     "dtaci": lambda: DtACI(alpha=0.2, window=50),
-    "decaying": lambda: DecayingStep(alpha=0.2),
-    "pid": lambda: ConformalPID(alpha=0.2, start=0.5),
-    "saocp": lambda: SAOCP(alpha=0.2),
+    "decaying": lambda: DecayingStep(alpha=0.2, start=1.0, scale=1.0),
+    "pid": lambda: ConformalPID(alpha=0.2, rate=0.05, integral=0.2, start=0.5),
+    "saocp": lambda: SAOCP(alpha=0.2, scale=1.0),
 }
 
 
@@ -119,7 +119,7 @@ bounded = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0]), min_size=
 
 @given(bounded, st.sampled_from([0.1, 0.5]), st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from([0.05, 1.0]))
 def test_a_decaying_step_keeps_its_bound_on_any_sequence(scores, alpha, epsilon, scale):
-    missed, _ = run(DecayingStep(alpha=alpha, scale=scale, epsilon=epsilon), scores)
+    missed, _ = run(DecayingStep(alpha=alpha, start=1.0, scale=scale, epsilon=epsilon), scores)
     steps = [scale * t ** (-0.5 - epsilon) for t in range(1, len(scores) + 1)]
     inverse = [1 / step for step in steps]
     variation = inverse[0] + sum(abs(b - a) for a, b in pairwise(inverse))
@@ -127,20 +127,20 @@ def test_a_decaying_step_keeps_its_bound_on_any_sequence(scores, alpha, epsilon,
 
 
 def test_a_decaying_step_converges_on_independent_scores():
-    _, thresholds = run(DecayingStep(alpha=0.1), np.random.default_rng(0).random(50_000))
+    _, thresholds = run(DecayingStep(alpha=0.1, start=1.0, scale=1.0), np.random.default_rng(0).random(50_000))
     assert thresholds[-1] == pytest.approx(0.9, abs=0.02)
 
 
 @given(bounded, st.sampled_from([0.1, 0.5]), st.sampled_from([0.02, 0.5]))
 def test_quantile_tracking_keeps_its_bound_on_any_sequence(scores, alpha, rate):
-    missed, _ = run(ConformalPID(alpha=alpha, rate=rate, integral=0.0), scores)
+    missed, _ = run(ConformalPID(alpha=alpha, start=1.0, rate=rate, integral=0.0), scores)
     assert abs(missed.mean() - alpha) <= (1 + rate) / (rate * len(scores)) + 1e-9
 
 
 def test_the_integrator_covers_what_the_tracker_alone_cannot_follow():
     scores = np.arange(5000) * 0.05  # the score runs away faster than the tracker may step
-    alone, _ = run(ConformalPID(alpha=0.1, rate=0.01, integral=0.0), scores)
-    both, _ = run(ConformalPID(alpha=0.1, rate=0.01, integral=1.0, saturation=0.05), scores)
+    alone, _ = run(ConformalPID(alpha=0.1, start=1.0, rate=0.01, integral=0.0), scores)
+    both, _ = run(ConformalPID(alpha=0.1, start=1.0, rate=0.01, integral=1.0, saturation=0.05), scores)
     assert alone.mean() > 0.9
     assert abs(both.mean() - 0.1) < math.pi / 2 * 0.05 / math.log(5000) + 0.001
 
@@ -148,9 +148,11 @@ def test_the_integrator_covers_what_the_tracker_alone_cannot_follow():
 def test_a_forecast_takes_the_season_out():
     season = np.tile([0.0, 10.0], 1000)
     scores = season + np.random.default_rng(0).random(2000)
-    plain, wide = run(ConformalPID(alpha=0.1, integral=0.0), scores)
+    plain, wide = run(ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.0), scores)
     other = iter(np.tile([0.0, 10.0], 1001))
-    guessed, narrow = run(ConformalPID(alpha=0.1, integral=0.0, forecast=lambda _: next(other)), scores)
+    guessed, narrow = run(
+        ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.0, forecast=lambda _: next(other)), scores
+    )
     assert abs(guessed.mean() - 0.1) < 0.02
     assert np.mean(np.asarray(narrow[1000:]) - season[1000:]) < 1.1 < np.mean(wide[1000:]) < 11
     assert abs(plain.mean() - 0.1) < 0.1
@@ -159,8 +161,8 @@ def test_a_forecast_takes_the_season_out():
 def test_saocp_recovers_soon_after_a_change():
     rng = np.random.default_rng(0)
     scores = np.concatenate([0.2 * rng.random(1000), 0.8 + 0.2 * rng.random(1000), 0.2 * rng.random(1000)])
-    missed, thresholds = run(SAOCP(alpha=0.1), scores)
-    slow, still = run(DecayingStep(alpha=0.1), scores)
+    missed, thresholds = run(SAOCP(alpha=0.1, scale=1.0), scores)
+    slow, still = run(DecayingStep(alpha=0.1, start=1.0, scale=1.0), scores)
     assert abs(missed.mean() - 0.1) < 0.04  # learners of eight steps cost some coverage
     assert missed[1000:1100].mean() < 0.5 * slow[1000:1100].mean()
     assert np.mean(thresholds[2500:]) < 0.2
@@ -168,7 +170,7 @@ def test_saocp_recovers_soon_after_a_change():
 
 
 def test_saocp_learners_live_as_long_as_their_birthday_says():
-    level = SAOCP(alpha=0.1, lifetime=2)
+    level = SAOCP(alpha=0.1, scale=1.0, lifetime=2)
     for t in range(1, 200):
         born = level.state_dict()["learners"][:, 0].astype(int).tolist()
         assert born == [b for b in range(1, t + 1) if t < b + 2 * (b & -b)]

@@ -50,10 +50,10 @@ GOLDEN = Path(__file__).with_name("golden")
 LEVELS = {
     "ACI": lambda: ACI(alpha=0.1, gamma=0.05),
     "Constant": lambda: Constant(0.1),
-    "ConformalPID": lambda: ConformalPID(alpha=0.1),
-    "DecayingStep": lambda: DecayingStep(alpha=0.1),
+    "ConformalPID": lambda: ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.2),
+    "DecayingStep": lambda: DecayingStep(alpha=0.1, start=1.0, scale=1.0),
     "DtACI": lambda: DtACI(alpha=0.1, gammas=(0.01, 0.1), window=20),
-    "SAOCP": lambda: SAOCP(alpha=0.1),
+    "SAOCP": lambda: SAOCP(alpha=0.1, scale=1.0),
 }
 MEMORIES = {
     "Exponential": lambda: Exponential(0.9),
@@ -70,7 +70,7 @@ CLASSIFIERS = {
     "SplitClassifier": lambda: SplitClassifier(LAC(), alpha=0.1),
 }
 REGRESSORS = {
-    "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.9)),
+    "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.95)),
     "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
 }
 BUFFERS = {"CalibrationBuffer": lambda: CalibrationBuffer(20)}
@@ -129,8 +129,9 @@ def thresholds(level, scores):
     past, seen = Fixed(), []
     past.extend(SCORES)
     for score in scores:
-        seen.append(float(level.threshold(past)))
-        level.update(float(score), seen[-1], past)
+        threshold = level.threshold(past)
+        seen.append(float(threshold))
+        level.update(float(score), threshold, past)
     return seen
 
 

@@ -4,12 +4,12 @@ from fractions import Fraction
 
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state, read_fraction
-from conformal_core.level.base import positive
+from conformal_core.level.base import Level, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 
-class ACI:
+class ACI(Level):
     """Adaptive conformal inference: α_{t+1} = α_t + γ(α − err_t), where err_t is 1 if the set missed the label, else 0.
 
     Parameters

@@ -1,15 +1,16 @@
-"""The same miscoverage for ever."""
+"""A miscoverage that does not change."""
 
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state
+from conformal_core.level.base import Level
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 
-class Constant:
-    """The same miscoverage α for ever.
+class Constant(Level):
+    """A miscoverage α that does not change.
 
     Parameters
     ----------

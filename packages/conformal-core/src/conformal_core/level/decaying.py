@@ -1,15 +1,17 @@
 """Quantile tracking with a decaying step."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state, read_count, read_number
+from conformal_core._state import State, check_state
+from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 
-class DecayingStep:
+class DecayingStep(UnitLevel):
     """Online gradient descent on the threshold: q_{t+1} = q_t + η_t(err_t − α) with η_t = scale · t^(−½−ε).
 
     Parameters
@@ -17,17 +19,18 @@ class DecayingStep:
     alpha
         Miscoverage to keep in the long run, in (0, 1).
     start
-        First threshold q₁, in the units of the score; 1 is the largest LAC or APS score, so that the first sets are
-        full.
+        First threshold q₁, in the units of the score. None: the conformal quantile of the calibration scores.
     scale
-        First step η₁ > 0, in the units of the score.
+        First step η₁ > 0, in the units of the score. None: how far that quantile lies above the smallest calibration
+        score.
     epsilon
         ε in [0, ½]: 0 adapts longest, larger values settle sooner. With ½ the step is scale/t.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not a number in its range.
+        If a parameter is not a number in its range. ValueError from :meth:`threshold` and :meth:`update` where
+        ``start`` or ``scale`` was neither given nor learned.
 
     Notes
     -----
@@ -44,39 +47,51 @@ class DecayingStep:
     0.99
     """
 
-    def __init__(self, *, alpha: Alpha, start: float = 1.0, scale: float = 1.0, epsilon: float = 0.1) -> None:
+    def __init__(
+        self, *, alpha: Alpha, start: float | None = None, scale: float | None = None, epsilon: float = 0.1
+    ) -> None:
+        super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._scale = float(positive("scale", scale))
+        self._given_start = None if start is None else finite("start", start)
+        self._given_scale = None if scale is None else float(positive("scale", scale))
         self._epsilon = finite("epsilon", epsilon)
         if not 0 <= self._epsilon <= 0.5:
             raise ValueError(f"epsilon must lie in [0, 0.5], got {epsilon}")
-        self._qhat = finite("start", start)
-        self._steps = 0
+        self._qhat, self._scale = self._given_start, self._given_scale
 
     def threshold(self, memory: Memory, /) -> float:
         """Return q_t."""
-        return self._qhat
+        return known("start", self._qhat, self)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Raise the threshold after a miss, lower it after a hit, ever less."""
-        self._steps += 1
-        step = self._scale * self._steps ** (-0.5 - self._epsilon)
-        self._qhat += step * ((score > threshold) - float(self.alpha))
+        qhat, scale = known("start", self._qhat, self), known("scale", self._scale, self)
+        self._counts()
+        step = scale * self._steps ** (-0.5 - self._epsilon)
+        self._qhat = qhat + step * ((score > threshold) - float(self.alpha))
+
+    def take_units(self, scores: Sequence[float], /) -> None:
+        """Start at the conformal quantile, and step by its distance from the smallest score."""
+        self._qhat = given_or(self._given_start, first_threshold(scores, self.alpha))
+        self._scale = given_or(self._given_scale, spread(scores, self.alpha))
 
     def state_dict(self) -> State:
-        """Return the threshold and the number of steps."""
-        return {
-            "kind": "DecayingStep",
-            "version": 1,
-            "alpha": str(self.alpha),
-            "scale": self._scale,
-            "epsilon": self._epsilon,
-            "qhat": self._qhat,
-            "steps": self._steps,
-        }
+        """Return the threshold, the number of steps, and what was learned from calibration."""
+        learned = {"qhat": self._qhat, "unit": self._scale}
+        return {"kind": "DecayingStep", "version": 1, **self._settings(), **learned, **self._saved()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        settings = {"alpha": str(self.alpha), "scale": self._scale, "epsilon": self._epsilon}
-        check_state(state, "DecayingStep", {"qhat", "steps"}, **settings)
-        self._qhat, self._steps = read_number(state, "qhat"), read_count(state, "steps")
+        check_state(state, "DecayingStep", {"qhat", "unit", "steps", "calibration"}, **self._settings())
+        qhat = read_learned(state, "qhat", self._given_start)
+        scale = read_learned(state, "unit", self._given_scale, least=SMALLEST)
+        self._load_saved(state)
+        self._qhat, self._scale = qhat, scale
+
+    def _settings(self) -> State:
+        return {
+            "alpha": str(self.alpha),
+            "start": self._given_start,
+            "scale": self._given_scale,
+            "epsilon": self._epsilon,
+        }

@@ -10,17 +10,20 @@ from conformal_core._checks import is_count
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state, read_floats
 from conformal_core.level.aci import ACI
+from conformal_core.level.base import Level, Threshold
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
-class DtACI:
+class DtACI(Level):
     """Dynamically tuned ACI: several :class:`ACI` with steps of their own, weighted by how well they did lately.
 
     α_t is the weighted mean of the experts' levels. After each label an expert is charged the pinball loss of its level
-    at β_t, the largest level at which the set would have held the label, which is the p-value of the true score.
+    at β_t, the largest level at which the set would have held the label, which is the p-value of the true score. A
+    label may be late: each expert then learns whether *its* set of that time missed the label, and is charged for the
+    level it had then; β_t is the p-value against the memory as it is when the label arrives.
 
     Parameters
     ----------
@@ -75,19 +78,29 @@ class DtACI:
         return sum((Fraction(weight) * expert.current for weight, expert in pairs), start=Fraction(0))
 
     def threshold(self, memory: Memory, /) -> float:
-        """Quantile of the memory at α_t: +∞ for α_t ≤ 0, −∞ for α_t ≥ 1."""
-        return float(memory.quantile(self.current))
+        """Quantile of the memory at α_t: +∞ for α_t ≤ 0, −∞ for α_t ≥ 1; its parts are the experts' α and quantiles."""
+        parts = [(float(expert.current), expert.threshold(memory)) for expert in self._experts]
+        return Threshold(float(memory.quantile(self.current)), parts)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Charge the experts, and let each take its own step."""
+        """Charge the experts, and let each take its own step.
+
+        Raises
+        ------
+        TypeError
+            If ``threshold`` was not returned by :meth:`threshold`.
+        """
+        parts = getattr(threshold, "parts", ())
+        if len(parts) != len(self._experts):
+            raise TypeError(f"threshold must be one that DtACI.threshold returned, got {threshold!r}")
         p = float(memory.p_values(np.asarray([score]))[0])
-        levels = np.asarray([float(expert.current) for expert in self._experts])
+        levels = np.asarray([level for level, _ in parts])
         loss = float(self.alpha) * (p - levels) - np.minimum(0.0, p - levels)
         weights = self._weights * np.exp(-self._eta * (loss - loss.min()))
         weights = (1 - self._sigma) * weights / weights.sum() + self._sigma / len(weights)
         self._weights = weights / weights.sum()
-        for expert in self._experts:
-            expert.update(score, expert.threshold(memory), memory)
+        for expert, (_, own) in zip(self._experts, parts, strict=True):
+            expert.update(score, own, memory)
 
     def state_dict(self) -> State:
         """Return the experts and their weights."""

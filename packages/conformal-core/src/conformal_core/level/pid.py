@@ -1,19 +1,21 @@
 """Conformal PID control of the threshold."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state, read_count, read_number
+from conformal_core._state import State, check_state, read_number
+from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 _PERIOD = math.pi / 2
+_RATE, _INTEGRAL = 0.05, 0.2  # of the unit that calibration scores give
 
 
-class ConformalPID:
+class ConformalPID(UnitLevel):
     """Conformal PID: quantile tracking (P), a saturated integral of the error (I), and a forecast of the score (D).
 
     q_{t+1} = p_{t+1} + r_t(Σ_{i≤t}(err_i − α)) + g_{t+1}, where p_{t+1} = p_t + η(err_t − α) tracks the quantile of the
@@ -25,11 +27,13 @@ class ConformalPID:
     alpha
         Miscoverage to keep in the long run, in (0, 1).
     start
-        First threshold, in the units of the score.
+        First value of the tracker, in the units of the score. None: such that the first threshold is the conformal
+        quantile of the calibration scores.
     rate
-        Step η > 0 of the tracker, in the units of the score.
+        Step η > 0 of the tracker, in the units of the score. None: a twentieth of the distance of that quantile from
+        the smallest calibration score.
     integral
-        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out.
+        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out. None: a fifth of that distance.
     saturation
         C_sat > 0: the smaller, the sooner the integrator acts; after t steps it holds ``|mean err − α|`` to about
         π/2 · C_sat / log t.
@@ -40,7 +44,8 @@ class ConformalPID:
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not a number in its range, or ``forecast`` cannot be called.
+        If a parameter is not a number in its range, or ``forecast`` cannot be called. ValueError from
+        :meth:`threshold` and :meth:`update` where a unit was neither given nor learned.
 
     Notes
     -----
@@ -62,41 +67,51 @@ class ConformalPID:
         self,
         *,
         alpha: Alpha,
-        start: float = 1.0,
-        rate: float = 0.05,
-        integral: float = 0.2,
+        start: float | None = None,
+        rate: float | None = None,
+        integral: float | None = None,
         saturation: float = 1.0,
         forecast: Callable[[float | None], float] | None = None,
     ) -> None:
+        super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._rate = float(positive("rate", rate))
-        self._saturation = float(positive("saturation", saturation))
-        self._integral = finite("integral", integral)
-        if self._integral < 0:
+        self._given_start = None if start is None else finite("start", start)
+        self._given_rate = None if rate is None else float(positive("rate", rate))
+        self._given_integral = None if integral is None else finite("integral", integral)
+        if self._given_integral is not None and self._given_integral < 0:
             raise ValueError(f"integral must be at least 0, got {integral}")
+        self._saturation = float(positive("saturation", saturation))
         if forecast is not None and not callable(forecast):
             raise TypeError(f"forecast must be callable, got {type(forecast).__name__}")
         self._forecast = forecast
-        self._tracked = finite("start", start)
+        self._tracked, self._rate, self._integral = self._given_start, self._given_rate, self._given_integral
         self._errors = 0.0
-        self._steps = 0
         self._guess = 0.0 if forecast is None else float(forecast(None))
 
     def threshold(self, memory: Memory, /) -> float:
         """Return the threshold of the next set; ±∞ where the integrator is saturated."""
-        return self._tracked + self._integrator() + self._guess
+        return known("start", self._tracked, self) + self._integrator() + self._guess
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Move all three parts."""
+        tracked, rate = known("start", self._tracked, self), known("rate", self._rate, self)
+        known("integral", self._integral, self)
+        self._counts()
         error = (score > threshold) - float(self.alpha)
-        self._tracked += self._rate * error
+        self._tracked = tracked + rate * error
         self._errors += error
-        self._steps += 1
         if self._forecast is not None:
             self._guess = float(self._forecast(score))
 
+    def take_units(self, scores: Sequence[float], /) -> None:
+        """Make the first threshold the conformal quantile, and its distance from the smallest score the unit."""
+        unit = spread(scores, self.alpha)
+        self._tracked = given_or(self._given_start, first_threshold(scores, self.alpha) - self._guess)
+        self._rate = given_or(self._given_rate, unit and _RATE * unit)
+        self._integral = given_or(self._given_integral, unit and _INTEGRAL * unit)
+
     def _integrator(self) -> float:
-        if not self._integral or self._steps < 2:
+        if not self._integral or self._steps < 2:  # left out, or not learned yet
             return 0.0
         angle = self._errors * math.log(self._steps) / (self._steps * self._saturation)
         if abs(angle) >= _PERIOD:
@@ -105,27 +120,27 @@ class ConformalPID:
 
     def state_dict(self) -> State:
         """Return tracker, error sum, steps and the last guess; what the forecast knows is for its owner to save."""
-        return {
-            "kind": "ConformalPID",
-            "version": 1,
-            **self._settings(),
-            "tracked": self._tracked,
-            "errors": self._errors,
-            "steps": self._steps,
-            "guess": self._guess,
-        }
+        learned = {"tracked": self._tracked, "step": self._rate, "gain": self._integral}
+        moving = {"errors": self._errors, "guess": self._guess}
+        return {"kind": "ConformalPID", "version": 1, **self._settings(), **learned, **moving, **self._saved()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "ConformalPID", {"tracked", "errors", "steps", "guess"}, **self._settings())
-        tracked, errors, guess = (read_number(state, key) for key in ("tracked", "errors", "guess"))
-        self._steps = read_count(state, "steps")
-        self._tracked, self._errors, self._guess = tracked, errors, guess
+        keys = {"tracked", "step", "gain", "errors", "guess", "steps", "calibration"}
+        check_state(state, "ConformalPID", keys, **self._settings())
+        tracked = read_learned(state, "tracked", self._given_start)
+        rate = read_learned(state, "step", self._given_rate, least=SMALLEST)
+        integral = read_learned(state, "gain", self._given_integral, least=0.0)
+        errors, guess = read_number(state, "errors"), read_number(state, "guess")
+        self._load_saved(state)
+        self._tracked, self._rate, self._integral = tracked, rate, integral
+        self._errors, self._guess = errors, guess
 
     def _settings(self) -> State:
         return {
             "alpha": str(self.alpha),
-            "rate": self._rate,
-            "integral": self._integral,
+            "start": self._given_start,
+            "rate": self._given_rate,
+            "integral": self._given_integral,
             "saturation": self._saturation,
         }

@@ -1,6 +1,7 @@
 """Strongly adaptive online conformal prediction."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from conformal_core._checks import is_count
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state, read_count, read_floats
-from conformal_core.level.base import positive
+from conformal_core.level._units import SMALLEST, UnitLevel, given_or, known, read_learned
+from conformal_core.level.base import Threshold, positive
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha
 
 
-class SAOCP:
+class SAOCP(UnitLevel):
     """Strongly adaptive online conformal prediction: short-lived learners of the threshold, combined by betting.
 
     A learner is born at every step t and lives lifetime · 2ᵏ steps, where 2ᵏ is the largest power of two that divides
@@ -25,7 +27,8 @@ class SAOCP:
     alpha
         Miscoverage, in (0, 1).
     scale
-        Largest score D > 0 that is to be expected; 1 for LAC and APS.
+        Largest absolute score D > 0 that is to be expected. None: the largest of the calibration scores. Bets are
+        settled as if a learner could gain or lose at most D, so that larger scores do not break the betting condition.
     lifetime
         Steps that the shortest-lived learner lives, at least 1.
 
@@ -43,71 +46,96 @@ class SAOCP:
     Examples
     --------
     >>> from conformal_core import History
-    >>> level = SAOCP(alpha=0.1)
+    >>> level = SAOCP(alpha=0.1, scale=1.0)
     >>> for _ in range(200):
     ...     level.update(0.5, level.threshold(History()), History())
     >>> 0.5 <= level.threshold(History()) < 0.7
     True
     """
 
-    def __init__(self, *, alpha: Alpha, scale: float = 1.0, lifetime: int = 8) -> None:
+    def __init__(self, *, alpha: Alpha, scale: float | None = None, lifetime: int = 8) -> None:
+        super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._scale = float(positive("scale", scale))
+        self._given_scale = None if scale is None else float(positive("scale", scale))
+        self._scale = self._given_scale
         self._lifetime = is_count("lifetime", lifetime)
-        self._steps = 0
         # One row a living learner: born, threshold, Σ gradient², Σ gain, Σ weight · gain.
         self._learners = np.empty((0, 5))
-        self._spawn()
+        if self._scale is not None:
+            self._spawn(self._scale)
 
     def threshold(self, memory: Memory, /) -> float:
-        """Return the weighted mean of the learners' thresholds."""
-        return float(self._shares() @ self._learners[:, 1])
+        """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
+        known("scale", self._scale, self)
+        return Threshold(self._combined(), self._learners[:, :2].tolist())
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Let the learners learn, settle the bets, bury and spawn."""
+        """Let the learners learn, settle the bets, remove the expired and add a new one.
+
+        Raises
+        ------
+        TypeError
+            If ``threshold`` was not returned by :meth:`threshold`.
+        """
+        scale = known("scale", self._scale, self)
+        if not isinstance(threshold, Threshold):
+            raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")
         alpha = float(self.alpha)
         born, own, squares, gains, bets = self._learners.T
+        then = dict(threshold.parts)  # who was not there yet is judged by the threshold it would have been added at
+        issued = np.asarray([then.get(birthday, float(threshold)) for birthday in born.tolist()])
         weights = self._weights()
-        relief = (_pinball(score - threshold, alpha) - _pinball(score - own, alpha)) / self._scale
+        relief = _pinball(score - float(threshold), alpha) - _pinball(score - issued, alpha)
+        relief = np.clip(relief / scale, -1.0, 1.0)
         gain = np.where(weights > 0, relief, np.maximum(relief, 0.0))
         gains += gain
         bets += weights * gain
-        gradient = np.where(score > own, alpha - 1.0, alpha)
+        gradient = np.where(score > issued, alpha - 1.0, alpha)
         squares += gradient**2
-        own -= self._scale / math.sqrt(3) * gradient / np.sqrt(squares)
-        self._steps += 1
+        own -= scale / math.sqrt(3) * gradient / np.sqrt(squares)
+        self._counts()
         alive = self._steps + 1 - born < [self._life(int(b)) for b in born]
         self._learners = self._learners[alive]
-        self._spawn()
+        self._spawn(self._combined() if len(self._learners) else scale)
+
+    def take_units(self, scores: Sequence[float], /) -> None:
+        """Take the largest absolute score as D, and start there."""
+        self._scale = given_or(self._given_scale, max(map(abs, scores)) or None)
+        self._learners = np.empty((0, 5))
+        if self._scale is not None:
+            self._spawn(self._scale)
 
     def state_dict(self) -> State:
         """Return the learners and the number of steps."""
-        return {
-            "kind": "SAOCP",
-            "version": 1,
-            **self._settings(),
-            "steps": self._steps,
-            "learners": self._learners.copy(),
-        }
+        learned = {"largest": self._scale, "learners": self._learners.copy()}
+        return {"kind": "SAOCP", "version": 1, **self._settings(), **learned, **self._saved()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "SAOCP", {"steps", "learners"}, **self._settings())
-        steps, learners = read_count(state, "steps"), read_floats(state, "learners", columns=5)
+        check_state(state, "SAOCP", {"largest", "learners", "steps", "calibration"}, **self._settings())
+        scale, steps = read_learned(state, "largest", self._given_scale, least=SMALLEST), read_count(state, "steps")
+        learners = read_floats(state, "learners", columns=5)
         born, _, squares, _, _ = learners.T
-        if not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any():
+        if scale is None:
+            wrong = bool(len(born))
+        else:
+            wrong = not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any()
+        if wrong:
             raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
-        self._steps, self._learners = steps, learners
+        self._load_saved(state)
+        self._scale, self._learners = scale, learners
 
     def _settings(self) -> State:
-        return {"alpha": str(self.alpha), "scale": self._scale, "lifetime": self._lifetime}
+        return {"alpha": str(self.alpha), "scale": self._given_scale, "lifetime": self._lifetime}
+
+    def _combined(self) -> float:
+        return float(self._shares() @ self._learners[:, 1])
 
     def _life(self, born: int) -> int:
         return self._lifetime * (born & -born)
 
-    def _spawn(self) -> None:
+    def _spawn(self, start: float) -> None:
         """Add the learner of the next step; it starts where the ensemble is, so that nothing is learned twice."""
-        start = float(self._shares() @ self._learners[:, 1]) if len(self._learners) else self._scale
         self._learners = np.vstack([self._learners, [self._steps + 1, start, 0.0, 0.0, 0.0]])
 
     def _weights(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -1,16 +1,21 @@
-"""Online conformal prediction: a score, a memory of past scores, and a level that says how strict to be now."""
+"""Online conformal prediction: a score, a memory of past scores, and a level that sets the threshold."""
 
-from collections.abc import Sequence
+import math
+import warnings
 from typing import Any
 
 import numpy as np
 
-from conformal_core._checks import is_score
+from conformal_core._arrays import array_namespace
+from conformal_core._checks import is_count, is_score, threshold
 from conformal_core._state import State, check_state
-from conformal_core.level.base import Level
+from conformal_core.level.aci import ACI
+from conformal_core.level.base import Level, Threshold
 from conformal_core.level.constant import Constant
+from conformal_core.level.dtaci import DtACI
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.history import History
+from conformal_core.predictors._issued import Ids, Issued, keys_of_ids, keys_of_rows
 from conformal_core.quantile import Alpha
 
 Array = Any
@@ -24,62 +29,101 @@ class OnlinePredictor:
     memory
         Past scores.
     level
-        How strict to be now.
+        Rule that sets the threshold.
     """
 
     _kind: str
 
-    def __init__(self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None) -> None:
+    def __init__(
+        self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
+    ) -> None:
         is_score(score)
         if (alpha is None) == (level is None):
             both = "neither" if alpha is None else "both"
             raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
-        for name, value, kind in (("memory", memory, Memory), ("level", level, Level)):
-            if value is not None and not isinstance(value, kind):
-                raise TypeError(f"{name} must have the methods of {kind.__name__}, got {type(value).__name__}")
+        if memory is not None and not isinstance(memory, Memory):
+            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
+        if level is not None and not isinstance(level, Level):
+            raise TypeError(f"level must be a Level, such as ACI(alpha=0.1), got {type(level).__name__}")
         self.score = score
         self.memory: Memory = History() if memory is None else memory
         self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
+        self._issued = Issued(is_count("max_pending", max_pending))
+        self._warned = False
 
     @property
     def qhat(self) -> float:
         """Threshold of the next prediction; +∞ while nothing is ruled out."""
-        return self.level.threshold(self.memory)
+        return float(self.level.threshold(self.memory))
 
-    def _learn(self, scores: Array, qhat: float | Sequence[float] | None, check: bool | None) -> None:
+    @property
+    def pending(self) -> int:
+        """Number of predicted rows whose labels have not come; 0 where the level is constant and learns nothing."""
+        return len(self._issued)
+
+    def _calibrate(self, scores: Array, check: bool | None) -> None:
+        self.memory.extend(scores, check=check)
+        self.level.calibrate(finite_floats(scores, check=False))
+
+    def _threshold_of(self, rows: Array) -> float:
+        """Return the threshold of rows, in their precision."""
+        qhat = _in_precision_of(rows, self.level.threshold(self.memory))
+        if qhat == math.inf and not self._warned and _is_too_short(self.memory, self.level):
+            self._warned = True
+            warnings.warn(
+                f"the memory ({len(self.memory)} scores) is too short for alpha = {float(self.level.alpha):.6g}: "  # type: ignore[attr-defined]
+                f"the threshold is +inf and every set is full until it holds more",
+                UserWarning,
+                stacklevel=3,
+            )
+        return qhat
+
+    def _remember(self, rows: Array, axes: int, ids: Ids | None, qhat: float) -> None:
+        """Keep the threshold with which rows, of ``axes`` axes each, were predicted."""
+        if isinstance(self.level, Constant):
+            return
+        shape = rows.shape[: rows.ndim - axes]
+        self._issued.put(keys_of_rows(rows, axes) if ids is None else keys_of_ids(ids, math.prod(shape)), qhat)
+
+    def _learn(self, scores: Array, rows: Array, axes: int, ids: Ids | None, check: bool | None) -> None:
         values = finite_floats(scores, check)
-        if qhat is None:
+        if isinstance(self.level, Constant):
             for score in values:
-                self.level.update(score, self.level.threshold(self.memory), self.memory)
                 self.memory.add(score)
             return
-        given = np.asarray(qhat)
-        if given.dtype.kind not in "fiu":
-            raise TypeError(f"qhat must be a number, or a sequence of them, got {type(qhat).__name__}")
-        if given.ndim and given.shape != (len(values),):
-            got = given.shape[0] if given.ndim == 1 else f"shape {given.shape}"
-            raise ValueError(f"qhat must hold one threshold, or one for each of {len(values)}, got {got}")
-        if np.isnan(given).any():
-            raise ValueError("qhat must not be NaN, got nan")
-        thresholds = np.broadcast_to(given, (len(values),)).astype(np.float64).tolist()
-        for score, threshold in zip(values, thresholds, strict=True):
-            self.level.update(score, threshold, self.memory)
+        keys = keys_of_rows(rows, axes) if ids is None else self._keys_that_wait(ids, len(values))
+        for key, score in zip(keys, values, strict=True):
+            qhat = self._issued.take(key)
+            if qhat is None:
+                qhat = _in_precision_of(rows, self.level.threshold(self.memory))
+            self.level.update(score, qhat, self.memory)
             self.memory.add(score)
+
+    def _keys_that_wait(self, ids: Ids, rows: int) -> list[bytes]:
+        keys = keys_of_ids(ids, rows)
+        unknown = [place for place, key in enumerate(keys) if key not in self._issued or key in keys[:place]]
+        if unknown:
+            one = np.asarray(ids).ravel()[unknown[0]]
+            raise ValueError(f"ids must be of predicted rows without a label, got {one}: leave it out for a new row")
+        return keys
 
     def state_dict(self) -> State:
         """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
         state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
-        return {"kind": self._kind, "version": 1, **state}
+        return {"kind": self._kind, "version": 1, **state, "issued": self._issued.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
-        check_state(state, self._kind, {"memory", "level"})
-        before = self.level.state_dict()
-        self.level.load_state_dict(state["level"])
+        check_state(state, self._kind, {"memory", "level", "issued"})
+        level, issued = self.level.state_dict(), self._issued.state_dict()
         try:
+            self._issued.load_state_dict(state["issued"])
+            self.level.load_state_dict(state["level"])
+            self._issued.check_kind(type(self.level.threshold(self.memory)) if self.pending else float)
             self.memory.load_state_dict(state["memory"])
         except (TypeError, ValueError):
-            self.level.load_state_dict(before)
+            self._issued.load_state_dict(issued)
+            self.level.load_state_dict(level)
             raise
 
 
@@ -91,13 +135,15 @@ class OnlineClassifier(OnlinePredictor):
     score
         Nonconformity score, for example ``LAC()``.
     alpha
-        Miscoverage in (0, 1), the same for ever; leave it out where a level is given.
+        Miscoverage in (0, 1), constant; leave it out where a level is given.
     memory
         Past scores: :class:`History` (the default), :class:`Window`, :class:`Exponential`, :class:`Reservoir`,
         :class:`Fixed`.
     level
-        How strict to be now: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
+        Rule that sets the threshold: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
         :class:`SAOCP`.
+    max_pending
+        Rows that may wait for their labels, at least 1. Beyond it the oldest are forgotten, with one warning.
 
     Raises
     ------
@@ -106,66 +152,107 @@ class OnlineClassifier(OnlinePredictor):
     ValueError
         If ``alpha`` lies outside (0, 1).
 
+    Warns
+    -----
+    UserWarning
+        Once, if a set is predicted from too few scores for α: it is full.
+
     Notes
     -----
-    The guarantee is that of memory and level together, named in their documentation. Scores become numbers of the host,
-    so each update of a device tensor waits for it once.
+    The guarantee is that of memory and level together, named in their documentation.
+
+    Labels may come late, in another order, or never. The threshold with which a set was issued is kept until the label
+    of its row comes, and a level that adapts learns whether *that* set held the label. A row is recognized by its
+    ``ids`` if they are given to both :meth:`predict` and :meth:`update`, and else by its probabilities, the oldest of
+    equal rows first. A row that was not predicted is learned against the threshold at the time of its update. The
+    comparison is the one that made the set, in the precision of the row.
+
+    Scores become numbers of the host, so each update of a device tensor waits for it once, and so does each prediction
+    unless ``ids`` are given or the level is constant.
 
     Examples
     --------
     >>> import numpy as np
     >>> from conformal_core import ACI, LAC, Window
     >>> predictor = OnlineClassifier(LAC(), memory=Window(1000), level=ACI(alpha=0.1, gamma=0.005))
-    >>> probs = np.asarray([0.7, 0.2, 0.1])
-    >>> predictor.predict(probs)  # nothing seen yet: nothing ruled out
-    array([ True,  True,  True])
-    >>> for _ in range(50):
-    ...     predictor.update(probs, 0)
-    >>> predictor.predict(probs)
-    array([ True, False, False])
+    >>> probs = np.asarray([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3]])
+    >>> predictor.calibrate(np.tile(probs[0], (50, 1)), np.zeros(50, dtype=int))
+    >>> predictor.predict(probs, ids=["monday", "tuesday"])
+    array([[ True, False, False],
+           [False, False, False]])
+    >>> predictor.update(probs[1], 1, ids="tuesday")  # the label of the first row is late: this one missed
+    >>> float(predictor.level.current)
+    0.0955
+    >>> predictor.pending
+    1
     """
 
     _kind = "OnlineClassifier"
 
     def __init__(
-        self, score: Any, *, alpha: Alpha | None = None, memory: Memory | None = None, level: Level | None = None
+        self,
+        score: Any,
+        *,
+        alpha: Alpha | None = None,
+        memory: Memory | None = None,
+        level: Level | None = None,
+        max_pending: int = 100_000,
     ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level)
+        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
 
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
-        """Remember rows, (..., K) with labels (...), of before the stream: the level learns nothing from them."""
-        self.memory.extend(self.score(probs, labels, check=check), check=check)
+        """Add labelled rows, (..., K) with labels (...), to the memory before the stream starts.
 
-    def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
-        """Prediction sets (..., K) of bool for one row or many, all with the threshold of now."""
-        return self.score.sets(probs, self.qhat, nonempty=nonempty, check=check)
+        The level is not updated; it takes from them the units of the score, if it needs any that it was not given.
+        """
+        self._calibrate(self.score(probs, labels, check=check), check)
 
-    def update(
-        self,
-        probs: Array,
-        labels: Array | int,
-        *,
-        qhat: float | Sequence[float] | None = None,
-        check: bool | None = None,
-    ) -> None:
-        """Learn from one row or many, one after another.
+    def predict(
+        self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
+    ) -> Array:
+        """Prediction sets (..., K) of bool for one row or many, all with the present threshold.
 
         Parameters
         ----------
         probs : array, shape (..., K)
-        labels : array of int, shape (...), or int
-        qhat
-            The threshold(s) in force when the sets were predicted, for labels that come late: what a level learns is
-            whether *that* set held the label. None: the threshold of now, and for many rows what it becomes.
+        ids
+            An integer or string for each row, by which :meth:`update` finds it again. A second prediction with the
+            same id replaces the first. None: rows are recognized by their probabilities.
+        nonempty
+            Whether to add the best label to an empty set; a level still learns from the set without it.
         check
             Whether to check values. None: only where the host can read them at once.
 
         Raises
         ------
         TypeError, ValueError
-            As the score, before anything is learned.
+            As the score, and if ``ids`` are of another kind or number.
         """
-        self._learn(self.score(probs, labels, check=check), qhat, check)
+        array_namespace(probs=probs)
+        qhat = self._threshold_of(probs)
+        sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
+        self._remember(probs, 1, ids, qhat)
+        return sets
+
+    def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
+        """Learn from one row or many, one after another.
+
+        Parameters
+        ----------
+        probs : array, shape (..., K)
+            Rows as they were predicted, in any order.
+        labels : array of int, shape (...), or int
+        ids
+            Those given to :meth:`predict`. None: rows are recognized by their probabilities.
+        check
+            Whether to check values. None: only where the host can read them at once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the score, and if an id names no predicted row that waits for its label; before anything is learned.
+        """
+        self._learn(self.score(probs, labels, check=check), probs, 1, ids, check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label against the memory, (..., K)."""
@@ -179,27 +266,30 @@ class OnlineRegressor(OnlinePredictor):
     ----------
     score
         Regression score, for example ``AbsoluteResidual()``.
-    alpha, memory, level
-        As for :class:`OnlineClassifier`; levels that move the threshold itself want their ``start`` and ``scale`` in
-        the units of the target.
+    alpha, memory, level, max_pending
+        As for :class:`OnlineClassifier`.
 
     Raises
     ------
     TypeError, ValueError
         As :class:`OnlineClassifier`.
 
+    Warns
+    -----
+    UserWarning
+        As :class:`OnlineClassifier`.
+
     Notes
     -----
-    The guarantee is that of memory and level together, named in their documentation.
+    The guarantee is that of memory and level together, named in their documentation. Targets may come late, in another
+    order, or never: see :class:`OnlineClassifier`.
 
     Examples
     --------
     >>> import numpy as np
     >>> from conformal_core import AbsoluteResidual
     >>> predictor = OnlineRegressor(AbsoluteResidual(), alpha=0.5)
-    >>> predictor.predict(np.asarray(3.0))
-    array([-inf,  inf])
-    >>> predictor.update(np.asarray([3.0, 4.0, 5.0]), np.asarray([3.5, 4.25, 7.0]))
+    >>> predictor.calibrate(np.asarray([3.0, 4.0, 5.0]), np.asarray([3.5, 4.25, 7.0]))
     >>> predictor.predict(np.asarray(3.0))
     array([2.5, 3.5])
     """
@@ -207,25 +297,51 @@ class OnlineRegressor(OnlinePredictor):
     _kind = "OnlineRegressor"
 
     def __init__(
-        self, score: Any, *, alpha: Alpha | None = None, memory: Memory | None = None, level: Level | None = None
+        self,
+        score: Any,
+        *,
+        alpha: Alpha | None = None,
+        memory: Memory | None = None,
+        level: Level | None = None,
+        max_pending: int = 100_000,
     ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level)
+        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Remember rows of before the stream: the level learns nothing from them."""
-        self.memory.extend(self.score(predictions, targets, check=check), check=check)
+        """Add rows with their targets to the memory before the stream starts; see :class:`OnlineClassifier`."""
+        self._calibrate(self.score(predictions, targets, check=check), check)
 
-    def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
-        """Intervals (..., 2) for one row or many, all with the threshold of now."""
-        return self.score.interval(predictions, self.qhat, check=check)
+    def predict(self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None) -> Array:
+        """Intervals (..., 2) for one row or many, all with the present threshold.
 
-    def update(
-        self,
-        predictions: Array,
-        targets: Array,
-        *,
-        qhat: float | Sequence[float] | None = None,
-        check: bool | None = None,
-    ) -> None:
+        ``ids`` as for :meth:`OnlineClassifier.predict`.
+        """
+        array_namespace(predictions=predictions)
+        qhat = self._threshold_of(predictions)
+        intervals = self.score.interval(predictions, float(qhat), check=check)
+        self._remember(predictions, self._axes, ids, qhat)
+        return intervals
+
+    def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, one after another; as :meth:`OnlineClassifier.update`."""
-        self._learn(self.score(predictions, targets, check=check), qhat, check)
+        self._learn(self.score(predictions, targets, check=check), predictions, self._axes, ids, check)
+
+    @property
+    def _axes(self) -> int:
+        return int(self.score.columns > 1)
+
+
+def _in_precision_of(rows: Array, qhat: float) -> float:
+    """Return a threshold as it is compared with the scores of rows: rounded to their precision."""
+    if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
+        return qhat
+
+    def rounded(value: float) -> float:
+        return float(threshold(value, (), rows, check=False))
+
+    return qhat.mapped(rounded) if isinstance(qhat, Threshold) else rounded(qhat)
+
+
+def _is_too_short(memory: Memory, level: Level) -> bool:
+    """Whether a level that takes a quantile of the memory would find too few scores there for its target α."""
+    return isinstance(level, (Constant, ACI, DtACI)) and memory.quantile(level.alpha) == math.inf

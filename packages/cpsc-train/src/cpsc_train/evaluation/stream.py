@@ -31,7 +31,7 @@ ONLINE: dict[str, Callable[[float, int], OnlineClassifier]] = {
     "window": lambda alpha, rows: OnlineClassifier(LAC(), alpha=alpha, memory=Window(rows)),
     "aci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=ACI(alpha=alpha, gamma=0.02)),
     "dtaci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=DtACI(alpha=alpha)),
-    "saocp": lambda alpha, _: OnlineClassifier(LAC(), level=SAOCP(alpha=alpha)),
+    "saocp": lambda alpha, _: OnlineClassifier(LAC(), level=SAOCP(alpha=alpha, scale=1.0)),
 }
 """By name, a predictor from a miscoverage and the number of calibration rows, which is what a window holds."""
 PREDICTORS = ("split", "weighted", *ONLINE)

@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace
-from conformal_core._checks import is_count, is_score, threshold
+from conformal_core._checks import is_count, is_score
+from conformal_core._precision import narrow
 from conformal_core._state import State, check_state
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
@@ -335,10 +337,7 @@ def _in_precision_of(rows: Array, qhat: float) -> float:
     """Return a threshold as it is compared with the scores of rows: rounded to their precision."""
     if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
         return qhat
-
-    def rounded(value: float) -> float:
-        return float(threshold(value, (), rows, check=False))
-
+    rounded = partial(narrow, like=rows)
     return qhat.mapped(rounded) if isinstance(qhat, Threshold) else rounded(qhat)
 
 

@@ -379,3 +379,36 @@ def test_a_memory_that_is_too_small_says_infinity_and_nothing_else():
         warnings.simplefilter("error")
         for memory in (fixed, History(), Window(3), Exponential(0.5)):
             assert memory.quantile(Fraction(1, 10)) == math.inf
+
+
+def exact_threshold(scores, weights, alpha):
+    """Smallest score whose weight, and that of all below, is enough: in rational arithmetic, the new weight being 1."""
+    wanted, mass = (1 - alpha) * (sum(weights) + 1), Fraction(0)
+    for score, weight in sorted(zip(scores, weights, strict=True)):
+        mass += weight
+        if mass >= wanted:
+            return score
+    return math.inf
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.75, 0.9])
+def test_rounding_of_exponential_weights_never_lowers_a_threshold(decay):
+    """With a decay of ½ and α = ½, 54 weights miss the half by less than a sum of doubles can hold."""
+    for n in (*range(1, 17), 53, 54, 55, 80):
+        weights = [Fraction(decay) ** age for age in range(n, 0, -1)]
+        for order in (np.arange(n), np.arange(n)[::-1], np.random.default_rng(n).permutation(n)):
+            memory = Exponential(decay)
+            memory.extend(order.astype(np.float64))
+            for alpha in (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10), Fraction(1, 3)):
+                got = memory.quantile(alpha)
+                assert got == exact_threshold(order.tolist(), weights, alpha)
+                if math.isfinite(got):
+                    at, beyond = memory.p_values(np.asarray([got, got + 1]))
+                    assert at > float(alpha) > beyond - 1e-12
+
+
+def test_where_exponential_weights_tie_exactly_the_threshold_is_not_below():
+    for n, alpha in ((1, Fraction(2, 3)), (2, Fraction(4, 7)), (3, Fraction(8, 15))):
+        memory = Exponential(0.5)
+        memory.extend(np.arange(float(n)))
+        assert memory.quantile(alpha) >= exact_threshold(range(n), [Fraction(1, 2**i) for i in range(n, 0, -1)], alpha)

@@ -184,3 +184,28 @@ def test_order_statistics_of_a_long_row_in_any_order():
     scores = np.random.default_rng(0).permutation(1000).astype(float)
     for alpha in (0.9, 0.5, 0.1, 0.001):
         assert float(conformal_quantile(scores, alpha=alpha)) == math.ceil(1001 * (1 - reference.decimal(alpha))) - 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5).map(float), st.floats(0, 2) | st.sampled_from([0.1, 0.3])), min_size=1),
+    st.sampled_from([0.1, 0.5, 1 / 3]),
+    alphas,
+)
+def test_rounding_of_weights_never_lowers_a_threshold(pairs, test, alpha):
+    values, weights = map(np.asarray, zip(*pairs, strict=True))
+    got = weighted_conformal_quantile(values, weights, test, alpha=alpha)
+    assert float(got) >= reference.weighted_quantile(values.tolist(), weights.tolist(), test, alpha)
+
+
+def test_a_tie_that_rounding_would_hide_goes_to_the_larger_threshold():
+    """All weights but that of the test row: half of the total, less 2⁻⁵⁵, which a sum of doubles cannot hold."""
+    weights = np.asarray([2.0**-i for i in range(1, 55)])
+    assert weighted_conformal_quantile(np.arange(54.0), weights, 1.0, alpha=0.5) == math.inf
+
+
+@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-300, 1e300, 7.0])
+def test_equal_weights_of_any_size_are_the_ordinary_quantile(lib, weight):
+    values = np.random.default_rng(0).random(9)
+    for alpha in (0.1, 0.2, 0.3, 0.5):
+        got = weighted_conformal_quantile(lib(values), lib(np.full(9, weight)), weight, alpha=alpha)
+        assert float(got) == reference.quantile(values.tolist(), alpha)

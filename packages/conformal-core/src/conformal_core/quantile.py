@@ -20,7 +20,7 @@ Alpha = float | Decimal | Fraction
 # Torch selects by one block of threads a row there: on an H100 a row of 10⁴ takes .055 ms and sorting it .081, one of
 # 10⁶ takes 5.2 and .12, one of 10⁸ 729 and 5.0.
 _SORTED_ON_A_DEVICE = 20_000
-_HUGE = 2.0**500  # weights up to here can be added and multiplied by a level without an overflow
+_EXACT = 2.0**53  # whole numbers up to here are exact in float64
 
 
 def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
@@ -141,8 +141,13 @@ def weighted_conformal_quantile(
 
     Notes
     -----
-    Tibshirani, Barber, Candès and Ramdas, *Conformal prediction under covariate shift* (2019). With equal weights it is
-    :func:`conformal_quantile`. Weights are summed in float64. O(N log N), and O(log N) for each of many test rows.
+    Guarantee: if the weights are the likelihood ratios, up to a common factor, 1 − α ≤ P(new ≤ q̂) on the test
+    distribution; with estimated ratios there is none. Tibshirani, Barber, Candès and Ramdas, *Conformal prediction
+    under covariate shift* (2019), corollary 1.
+
+    With equal weights it is :func:`conformal_quantile`. Weights are summed in float64: exactly where they are whole
+    numbers; otherwise the weight of the test row is raised by the rounding error of the sum, so that the threshold is
+    never below that of exact arithmetic. O(N log N), and O(log N) for each of many test rows.
 
     Examples
     --------
@@ -170,14 +175,13 @@ def weighted_conformal_quantile(
         raise ValueError(f"weights must broadcast to shape {tuple(scores.shape)}, got {tuple(weights.shape)}") from None
     order = xp.argsort(scores, axis=-1, stable=True)
     ordered = xp.take_along_axis(scores, order, axis=-1)
-    # A power of two, which rounds nothing, keeps the sums of the largest weights finite.
-    largest = xp.maximum(_largest(weights, xp), _largest(test_weights, xp))
-    scale = xp.where(largest > _HUGE, xp.asarray(1 / _HUGE, **where), xp.asarray(1.0, **where))
-    weights, test_weights = weights * scale, xp.astype(test_weights, xp.float64) * scale
+    weights, test_weights = _scaled(weights, xp.astype(test_weights, xp.float64), xp)
     # The level is multiplied out, Σ · den ≥ (den − num) · total, so that whole weights are compared exactly.
     mass = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
     total = xp.sum(weights, axis=-1) + test_weights
-    wanted = total * float(level.denominator - level.numerator)
+    exact = _are_whole(weights, xp) & _are_whole(test_weights, xp) & (total * float(level.denominator) < _EXACT)
+    rounding = xp.where(exact, xp.zeros_like(total), total * ((scores.shape[-1] + 8) * 2.0**-50))
+    wanted = (total + rounding) * float(level.denominator - level.numerator)
     mass = mass * float(level.denominator)
     if scores.ndim == 1:
         below = xp.reshape(xp.searchsorted(mass, xp.reshape(wanted, (-1,)), side="left"), wanted.shape)
@@ -188,12 +192,20 @@ def weighted_conformal_quantile(
     return xp.take_along_axis(xp.concat([ordered, endless], axis=-1), below, axis=-1)[..., 0]
 
 
+def _scaled(weights: Array, test_weights: Array, xp: Any) -> tuple[Array, Array]:
+    """Divide all weights by the largest, unless they are whole: equal ones become 1, and no sum overflows."""
+    largest = xp.maximum(_largest(weights, xp), _largest(test_weights, xp))
+    whole = _are_whole(weights, xp) & _are_whole(test_weights, xp) & (largest < _EXACT)
+    divisor = xp.where(whole | (largest == 0), xp.ones_like(largest), largest)
+    return weights / divisor, test_weights / divisor
+
+
+def _are_whole(weights: Array, xp: Any) -> Array:
+    return xp.all(xp.floor(weights) == weights)
+
+
 def _largest(weights: Array, xp: Any) -> Array:
-    return (
-        xp.max(xp.astype(weights, xp.float64))
-        if math.prod(weights.shape)
-        else xp.zeros((), dtype=xp.float64, device=device(weights))
-    )
+    return xp.max(weights) if math.prod(weights.shape) else xp.zeros((), dtype=xp.float64, device=device(weights))
 
 
 def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:

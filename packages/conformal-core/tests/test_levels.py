@@ -226,7 +226,7 @@ def test_a_window_is_part_of_the_state():
     [
         (lambda: ACI(alpha=0), ValueError, r"alpha must lie in \(0, 1\), got 0"),
         (lambda: ACI(alpha=0.1, gamma=0), ValueError, "gamma must be positive, got 0"),
-        (lambda: ACI(alpha="a"), TypeError, "alpha must be a real number, got str"),
+        (lambda: ACI(alpha="a"), ValueError, "alpha must be a number such as"),
         (lambda: DtACI(alpha=0.1, gammas=[]), ValueError, "gammas must hold at least one step"),
         (lambda: DtACI(alpha=0.1, window=0), ValueError, "window must be at least 1"),
         (lambda: DecayingStep(alpha=0.1, epsilon=0.6), ValueError, r"epsilon must lie in \[0, 0\.5\]"),

@@ -325,7 +325,7 @@ def test_a_buffer_lives_in_the_library_of_its_scores(lib):
             "index must hold integers",
         ),
         (lambda: History().merge(Window(2)), TypeError, "others must be of kind History, got Window"),
-        (lambda: History().extend(np.asarray([1])), TypeError, "scores must hold real floating-point"),
+        (lambda: History().extend(np.asarray([True])), TypeError, "scores must hold real floating-point"),
         (
             lambda: History().load_state_dict(Window(2).state_dict()),
             ValueError,

@@ -79,7 +79,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     ("call", "kind", "message"),
     [
         (lambda: coverage(np.asarray([[0.5]]), np.asarray([0])), TypeError, "sets must hold booleans"),
-        (lambda: coverage(np.asarray([True]), np.asarray([0])), ValueError, r"sets must have shape \(N, K\)"),
+        (lambda: coverage(np.asarray(True), np.asarray([0])), ValueError, r"sets must have shape \(N, K\)"),
         (lambda: coverage(np.asarray([[True]]), np.asarray([1])), ValueError, r"labels must lie in 0\.\.0, got 1"),
         (
             lambda: coverage(np.asarray([[True]]), np.asarray([0]), confidence=1),

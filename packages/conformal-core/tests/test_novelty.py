@@ -252,7 +252,7 @@ def test_a_gate_compiles_into_one_graph():
             ValueError,
             r"must have shape \(\.\.\., d\), got \(\)",
         ),
-        (lambda: Mahalanobis().update(np.zeros((2, 3), dtype=int)), TypeError, "features must hold real floating"),
+        (lambda: Mahalanobis().update(np.zeros((2, 3), dtype=bool)), TypeError, "features must hold real floating"),
         (lambda: Mahalanobis().update(np.full((1, 2), math.nan)), ValueError, r"finite, got nan at index \(0, 0\)"),
         (
             lambda: learned("classes")(np.zeros((1, 5))),

@@ -247,7 +247,7 @@ def test_rows_may_miss_one_by_the_rounding_of_their_dtype():
         ([[0.5, 0.5]], [0, 1], ValueError, r"labels must broadcast to shape \(1,\), got \(2,\)"),
         ([[0.5, 0.5]], [0.5], TypeError, "labels must hold integers"),
         (0.5, None, ValueError, r"probs must have shape \(\.\.\., K\) with K >= 1"),
-        ([1, 0], None, TypeError, "probs must hold real floating-point numbers"),
+        ([True, False], None, TypeError, "probs must hold real floating-point numbers"),
     ],
 )
 def test_bad_rows_are_refused(lib, score, probs, labels, kind, message):

@@ -162,9 +162,9 @@ def test_bad_input_is_refused(lib, call, kind, message):
 
 def test_libraries_are_not_mixed():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="labels must come from the same array library as values, got"):
+    with pytest.raises(TypeError, match="labels must come from the same array library as the other arguments, got"):
         rank_reliability(np.zeros((1, 2)), torch.zeros(1, dtype=torch.int64), 0.5)
     with pytest.raises(TypeError, match="qhat must come from the same array library"):
         prediction_set(torch.zeros(1, 2), np.asarray(0.5))
     with pytest.raises(TypeError, match="must be an array"):
-        prediction_set([[0.5]], 0.5)
+        prediction_set(None, 0.5)

@@ -1,4 +1,4 @@
-"""Which library an array comes from, where it lives, and whether its values may be read.
+"""Which library an array comes from, where it lives, whether its values may be read, and what becomes an array.
 
 numpy and torch are recognised here, because a compiler has to trace it and a stream has to be fast; array-api-compat
 answers for every other library. Torch is looked up among the modules that are loaded already: a tensor cannot arrive
@@ -20,6 +20,47 @@ def is_torch(array: object) -> bool:
     """Whether ``array`` is a torch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
+
+
+def as_array(name: str, value: Any, like: Array | None = None) -> Array:
+    """Return arrays as they are, and an array of what stands for one: a number, a list, a column or a table.
+
+    The library and the device of the result are those of ``like``, or numpy's. Tables of pandas or polars are taken by
+    their ``__array__``. The kind of number is for the caller to check.
+
+    Raises
+    ------
+    TypeError
+        If there is no array in it, or a list of arrays that are not numpy's.
+    ValueError
+        If the rows of a list differ in length.
+    """
+    if type(value) is np.ndarray or is_torch(value):
+        return value
+    scalar = isinstance(value, np.generic)
+    if not scalar and array_api_compat.is_array_api_obj(value):
+        return value
+    kind = type(value).__name__
+    if isinstance(value, (list, tuple)):
+        _refuse_arrays_within(name, value)
+    elif not (scalar or isinstance(value, (int, float, str, range)) or hasattr(value, "__array__")):
+        raise TypeError(f"{name} must be an array (numpy, torch or any array-API library), got {kind}")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, got a ragged {kind}") from None
+    if like is None or isinstance(like, np.ndarray) or array.dtype.kind not in "biuf":
+        return array
+    return array_namespace(like=like).asarray(array, device=device(like))
+
+
+def _refuse_arrays_within(name: str, value: list[Any] | tuple[Any, ...]) -> None:
+    first: Any = value
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, (np.ndarray, np.generic)) and array_api_compat.is_array_api_obj(first):
+        got = f"a {type(value).__name__} of {_kind(first)}"
+        raise TypeError(f"{name} must be an array, got {got}: stack them into one first")
 
 
 def array_namespace(**arrays: Array) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, is_torch, reads_values
+from conformal_core._arrays import array_namespace, as_array, device, is_torch, reads_values
 from conformal_core._precision import comparable
 
 Array = Any
@@ -21,11 +21,26 @@ _IN_CACHE = 1 << 17  # elements that a second pass finds in the cache
 _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 
-def is_floating(name: str, array: Array, xp: Any) -> None:
-    """Refuse an array that does not hold real floating-point numbers."""
+def floating(name: str, value: Any, like: Array | None = None) -> Array:
+    """Return an array of real floating-point numbers, see :func:`as_array`; integers become double precision.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else.
+    """
+    if type(value) is np.ndarray and value.dtype.char in "fd":
+        return value
+    array = as_array(name, value, like)
+    xp = array_namespace(**{name: array})
     # Numbers of one byte exist in torch for products of matrices alone.
-    if not xp.isdtype(array.dtype, "real floating") or (is_torch(array) and array.dtype.itemsize < 2):
-        raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}")
+    if xp.isdtype(array.dtype, "real floating") and not (is_torch(array) and array.dtype.itemsize < 2):
+        return array
+    if xp.isdtype(array.dtype, "integral"):
+        return xp.astype(array, xp.float64)
+    text = isinstance(array, np.ndarray) and array.dtype.kind in "OSTU"
+    hint = f": convert it, for example by numpy.asarray({name}, dtype=float)" if text else ""
+    raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}{hint}")
 
 
 def has_classes(name: str, array: Array) -> None:
@@ -106,12 +121,8 @@ def refusal_of_distribution(name: str, probs: Array, xp: Any) -> ValueError:
 
 def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) -> Array:
     """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
-    if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
-        xp = array_namespace(values=values)
-        labels = xp.asarray(int(labels), dtype=xp.int64, device=device(values))
-    xp = array_namespace(values=values, labels=labels)
-    is_integer("labels", labels, xp)
-    labels = xp.astype(labels, xp.int64, copy=False)  # first: not every library compares what is narrower, or unsigned
+    labels = integers("labels", labels, values)
+    xp = array_namespace(values=values)
     if reads_values(labels, check):
         are_labels(labels, values.shape[-1], xp)
     rows = tuple(values.shape[:-1])
@@ -127,12 +138,12 @@ def threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check
     Where the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
     """
     xp = array_namespace(like=like)
-    if isinstance(qhat, (int, float)):
+    if isinstance(qhat, (int, float, np.floating, np.integer)):
         if math.isnan(qhat):  # a number of the host: to look at it costs nothing
             raise ValueError("qhat must not be NaN, got nan")
-        return comparable(qhat, like)
+        return comparable(float(qhat), like)
+    qhat = floating("qhat", qhat, like)
     array_namespace(like=like, qhat=qhat)
-    is_floating("qhat", qhat, xp)
     if not _broadcasts(tuple(qhat.shape), shape):
         raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
     if reads_values(qhat, check):
@@ -149,8 +160,8 @@ def uniform_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, chec
     xp = array_namespace(like=like)
     if isinstance(u, (int, float)):
         u = xp.asarray(float(u), dtype=like.dtype, device=device(like))
+    u = floating("u", u, like)
     array_namespace(like=like, u=u)
-    is_floating("u", u, xp)
     if reads_values(u, check):
         outside = xp.logical_not((u >= 0.0) & (u <= 1.0))  # true for NaN, too
         if bool(xp.any(outside)):
@@ -171,7 +182,7 @@ def are_labels(labels: Array, classes: int, xp: Any) -> None:
 
 def is_number(name: str, value: object) -> None:
     """Refuse what is no real number of the host."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
 
@@ -181,25 +192,56 @@ def is_finite_number(name: str, value: float) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def is_integer(name: str, array: Array, xp: Any) -> None:
-    """Refuse an array that does not hold integers."""
+def integers(name: str, value: Any, like: Array) -> Array:
+    """Return an array of int64 beside ``like``, see :func:`as_array`.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else than integers, or comes from another library.
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        xp = array_namespace(like=like)
+        return xp.asarray(int(value), dtype=xp.int64, device=device(like))
+    array = as_array(name, value, like)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # before libraries are compared: text has none
+        raise TypeError(_refusal_of_names(name, array))
+    xp = array_namespace(**{"the other arguments": like, name: array})
     if not xp.isdtype(array.dtype, "integral"):
-        raise TypeError(f"{name} must hold integers, got {array.dtype}")
+        raise TypeError(f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64")
+    return xp.astype(array, xp.int64, copy=False)  # not every library compares what is narrower, or unsigned
 
 
-def is_score(score: object) -> None:
-    """Refuse what cannot be called with predictions."""
+def _refusal_of_names(name: str, array: np.ndarray[Any, Any]) -> str:
+    first = array.reshape(-1)[0] if array.size else None
+    if not isinstance(first, (str, bytes)):
+        return f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64"
+    if name != "labels":
+        return f"{name} must hold integers, got names such as {str(first)!r}: number them from 0"
+    return (
+        f"labels must be positions 0..K-1, got names such as {str(first)!r}: "
+        "numpy.searchsorted(model.classes_, labels) gives them for a classifier of scikit-learn"
+    )
+
+
+def is_score(score: object, method: str = "__call__") -> None:
+    """Refuse what cannot be called with predictions, or lacks the method that a predictor asks."""
+    if isinstance(score, type):
+        raise TypeError(f"score must be an instance, such as {score.__name__}(), got the class")
     if not callable(score):
         raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+    if not hasattr(score, method):
+        base = "Score" if method == "sets" else "ResidualScore"
+        raise TypeError(f"score must have the method {method}, as subclasses of {base} do, got {type(score).__name__}")
 
 
 def is_count(name: str, value: int, *, least: int = 1) -> int:
     """Return an integer of at least ``least``; refuse anything else."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
+    return int(value)
 
 
 def first_index(mask: Array, xp: Any) -> tuple[int, ...]:

@@ -2,32 +2,74 @@
 
 import math
 import numbers
+import re
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 
-def as_fraction(alpha: float | Decimal | Fraction, name: str = "alpha") -> Fraction:
-    """Return the decimal number that ``alpha`` is written as, exactly.
+Alpha = float | Decimal | Fraction | str
 
-    The float 0.1 stands for one tenth, not for the binary number next to it.
+_WRITTEN = re.compile(r"[0-9.]{1,40}(e-?[0-9]{1,3})?|[0-9]{1,40}/[0-9]{1,40}", re.IGNORECASE)
+
+_WRITTEN_FLOAT = 17  # characters that a double of 15 digits prints with; rounding shows from the 16th on
+
+
+def as_fraction(alpha: Alpha, name: str = "alpha") -> Fraction:
+    """Return the number that ``alpha`` is written as, exactly.
+
+    The float 0.1 stands for one tenth, not for the binary number next to it. A float that prints with more digits than
+    its type holds is the result of arithmetic, as 1 − 0.9 and 1/3 are, and stands for the simple fraction that it is
+    within rounding of, if there is one.
 
     Raises
     ------
     TypeError
-        If ``alpha`` is not a real number.
+        If ``alpha`` is neither a real number nor text.
     ValueError
-        If it is not finite.
+        If it is not finite, or text that is neither a decimal nor a fraction.
     """
+    if isinstance(alpha, str):
+        return _as_written(alpha, name)
+    if isinstance(alpha, np.ndarray) and alpha.ndim == 0:
+        alpha = alpha[()]
+    if isinstance(alpha, (list, tuple, np.ndarray)):
+        raise TypeError(
+            f"{name} must be one real number, got {type(alpha).__name__}: use one predictor for each {name}"
+        )
     if isinstance(alpha, bool) or not isinstance(alpha, (numbers.Real, Decimal)):
-        raise TypeError(f"{name} must be a real number, got {type(alpha).__name__}")
+        raise TypeError(f"{name} must be a real number, or text such as '1/10', got {type(alpha).__name__}")
     if isinstance(alpha, numbers.Rational):
-        return Fraction(alpha)
+        return Fraction(int(alpha.numerator), int(alpha.denominator))
     if not math.isfinite(alpha):
         raise ValueError(f"{name} must be finite, got {alpha}")
-    return Fraction(str(alpha))
+    text = str(alpha)
+    if isinstance(alpha, np.floating) or (isinstance(alpha, float) and len(text) > _WRITTEN_FLOAT):
+        return _without_rounding(text, alpha)
+    return Fraction(text)
 
 
-def miscoverage(alpha: float | Decimal | Fraction, name: str = "alpha") -> Fraction:
+def _as_written(text: str, name: str) -> Fraction:
+    try:
+        if _WRITTEN.fullmatch(text.strip()):
+            return Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ValueError(f"{name} must be a number such as '0.1' or '1/10', got {text[:40]!r}")
+
+
+def _without_rounding(text: str, alpha: float) -> Fraction:
+    """Undo the rounding of arithmetic; no level moves by more than half of the machine epsilon."""
+    precision = np.finfo(type(alpha) if isinstance(alpha, np.floating) else np.float64)
+    exact = Fraction(text)
+    if len(Decimal(text).as_tuple().digits) <= precision.precision:
+        return exact
+    rounding = Fraction(float(precision.eps)) / 2  # of 1 and what is subtracted from it
+    simple = exact.limit_denominator(round(float(rounding) ** -0.375))  # 10⁶ for double, 500 for single precision
+    return simple if simple > 0 and abs(simple - exact) <= rounding else exact
+
+
+def miscoverage(alpha: Alpha, name: str = "alpha") -> Fraction:
     """Return ``alpha`` as an exact fraction and refuse it outside (0, 1)."""
     exact = as_fraction(alpha, name)
     if not 0 < exact.numerator < exact.denominator:  # torch 2.11 cannot trace how fractions compare
@@ -35,7 +77,7 @@ def miscoverage(alpha: float | Decimal | Fraction, name: str = "alpha") -> Fract
     return exact
 
 
-def quantile_rank(n: int, alpha: float | Decimal | Fraction) -> int | None:
+def quantile_rank(n: int, alpha: Alpha) -> int | None:
     """Rank of the calibration score that bounds a prediction set.
 
     The rank is k = ⌈(n + 1)(1 − α)⌉, one-based, computed on the decimal α in rational arithmetic.
@@ -45,7 +87,8 @@ def quantile_rank(n: int, alpha: float | Decimal | Fraction) -> int | None:
     n
         Number of calibration scores, at least 0.
     alpha
-        Miscoverage level in (0, 1): a float stands for the decimal it prints as.
+        Miscoverage level in (0, 1): a float stands for the decimal it prints as, and the result of arithmetic, such as
+        1 − 0.9, for the fraction without its rounding. Text such as ``"1/10"``, a fraction and a decimal are exact.
 
     Returns
     -------

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, to_host
-from conformal_core._checks import is_count, is_integer, is_number, labels_of_rows
+from conformal_core._arrays import array_namespace, as_array, to_host
+from conformal_core._checks import integers, is_count, is_number, labels_of_rows
 from conformal_core.sets import set_size
 
 Array = Any
@@ -40,8 +40,8 @@ def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Cove
 
     Parameters
     ----------
-    sets : array of bool, shape (N, K)
-    labels : array of int, shape (N,)
+    sets : array of bool, shape (N, K) or, of one row, (K,)
+    labels : array of int, shape (N,), or int
     confidence
         Of the interval, in (0, 1).
 
@@ -67,7 +67,7 @@ def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Cove
     >>> round(float(seen.coverage), 3), int(seen.rows)
     (0.667, 3)
     """
-    hits = _hits(sets, labels)
+    _, _, hits = _hits(sets, labels)
     return Coverage(*(part[0] for part in _by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
 
 
@@ -80,8 +80,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
     >>> class_coverage(np.asarray([[True, False], [True, True], [False, True]]), np.asarray([0, 1, 0])).coverage
     array([0.5, 1. ])
     """
-    hits = _hits(sets, labels)
-    ids = np.broadcast_to(to_host(labels), hits.shape).astype(np.int64, copy=False)
+    sets, ids, hits = _hits(sets, labels)
     return _by_group(hits, ids, sets.shape[-1], confidence)
 
 
@@ -97,7 +96,7 @@ def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) ->
     >>> size_coverage(np.asarray([[True, False], [True, True], [False, True]]), np.asarray([0, 1, 0])).rows
     array([0, 2, 1])
     """
-    hits = _hits(sets, labels)
+    sets, _, hits = _hits(sets, labels)
     return _by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
 
 
@@ -113,10 +112,9 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
     >>> group_coverage(sets, np.asarray([0, 1, 0]), np.asarray([0, 0, 1])).coverage
     array([1., 0.])
     """
-    hits = _hits(sets, labels)
-    xp = array_namespace(groups=groups)
-    is_integer("groups", groups, xp)
-    ids = to_host(groups).astype(np.int64, copy=False)
+    _, _, hits = _hits(sets, labels)
+    groups = as_array("groups", groups)
+    ids = to_host(integers("groups", groups, groups)).reshape(hits.shape if groups.ndim == 0 else groups.shape)
     if ids.shape != hits.shape:
         raise ValueError(f"groups must have the shape {hits.shape} of the labels, got {ids.shape}")
     if len(ids) and ids.min() < 0:
@@ -135,6 +133,7 @@ def size_distribution(sets: Array, /) -> NDArray[np.int64]:
     >>> size_distribution(np.asarray([[True, False], [True, True], [False, True]]))
     array([0, 2, 1])
     """
+    sets = as_array("sets", sets)
     return np.bincount(to_host(set_size(sets)).reshape(-1), minlength=sets.shape[-1] + 1)
 
 
@@ -165,6 +164,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
     array([1. , 0.5, 0.5, 1. ])
     """
     is_count("window", window)
+    hits = as_array("hits", hits)
     xp = array_namespace(hits=hits)
     if not xp.isdtype(hits.dtype, "bool"):
         raise TypeError(f"hits must hold booleans, got {hits.dtype}")
@@ -176,15 +176,18 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
     return np.asarray((total[end] - total[start]) / (end - start), dtype=np.float64)
 
 
-def _hits(sets: Array, labels: Array) -> NDArray[np.bool_]:
-    """Whether each set holds its label, on the host."""
+def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
+    """Return sets (N, K), and on the host the label of each (N,) and whether it is in the set (N,)."""
+    sets = as_array("sets", sets)
     xp = array_namespace(sets=sets)
     if not xp.isdtype(sets.dtype, "bool"):
         raise TypeError(f"sets must hold booleans, got {sets.dtype}")
+    if sets.ndim == 1:
+        sets = sets[None, :]
     if sets.ndim != 2:
         raise ValueError(f"sets must have shape (N, K), got {tuple(sets.shape)}")
     own = labels_of_rows(labels, sets, check=True)
-    return to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
+    return sets, to_host(own), to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
 
 
 def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Sequence
-from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
-from conformal_core._checks import is_finite, is_floating
+from conformal_core._checks import floating, is_finite
+from conformal_core._rank import Alpha as Alpha  # noqa: PLC0414  (others import it from here)
 from conformal_core._rank import miscoverage, quantile_rank, rank
 
 Array = Any
-Alpha = float | Decimal | Fraction
 
 # Torch selects by one block of threads a row there: on an H100 a row of 10⁴ takes .055 ms and sorting it .081, one of
 # 10⁶ takes 5.2 and .12, one of 10⁸ 729 and 5.0.
@@ -65,13 +64,13 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     >>> conformal_quantile(np.arange(1.0, 41.0), alpha=0.2)
     array(33.)
     """
+    scores = floating("scores", scores)
     xp = array_namespace(scores=scores)
-    is_floating("scores", scores, xp)
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got a scalar")
     if isinstance(alpha, np.ndarray) and alpha.ndim == 0:
         alpha = alpha[()]
-    if isinstance(alpha, (Sequence, np.ndarray)):
+    if isinstance(alpha, (Sequence, np.ndarray)) and not isinstance(alpha, str):
         levels = [miscoverage(level) for level in alpha]
         if not levels:
             raise ValueError("alpha must hold at least one level, got none")
@@ -156,13 +155,12 @@ def weighted_conformal_quantile(
     array([ 3., inf])
     """
     level = miscoverage(alpha)
-    xp = array_namespace(scores=scores, weights=weights)
+    scores = floating("scores", scores)
+    weights = floating("weights", weights, scores)
+    test_weights = floating("test_weights", test_weights, scores)
+    xp = array_namespace(scores=scores, weights=weights, test_weights=test_weights)
     where = {"dtype": xp.float64, "device": device(scores)}
-    if isinstance(test_weights, (int, float)):
-        test_weights = xp.asarray(test_weights, **where)
-    array_namespace(scores=scores, test_weights=test_weights)
     for name, array in (("scores", scores), ("weights", weights), ("test_weights", test_weights)):
-        is_floating(name, array, xp)
         if reads_values(array, check):
             is_finite(name, array, xp)
             if name != "scores" and bool(xp.any(array < 0)):

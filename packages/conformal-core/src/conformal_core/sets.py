@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, contiguous, device, reads_values
-from conformal_core._checks import has_classes, is_finite, is_floating, labels_of_rows, threshold, uniform_draws
+from conformal_core._arrays import array_namespace, as_array, contiguous, device, reads_values
+from conformal_core._checks import floating, has_classes, is_finite, labels_of_rows, threshold, uniform_draws
 from conformal_core._precision import rounded_down, rounded_up
 
 Array = Any
@@ -50,7 +50,7 @@ def prediction_set(
     >>> prediction_set(np.asarray([0.2, 0.7, 0.9]), 0.7)
     array([ True,  True, False])
     """
-    xp, qhat = _scores_and_threshold(scores, qhat, check)
+    xp, scores, qhat = _scores_and_threshold(scores, qhat, check)
     inside = scores <= qhat[..., None]
     return with_top(inside, scores, xp) if nonempty else inside
 
@@ -79,6 +79,7 @@ def set_size(sets: Array, /) -> Array:
     >>> set_size(np.asarray([[True, False, True], [False, False, False]]))
     array([2, 0])
     """
+    sets = as_array("sets", sets)
     xp = array_namespace(sets=sets)
     if not xp.isdtype(sets.dtype, "bool"):
         raise TypeError(f"sets must hold booleans, got {sets.dtype}")
@@ -137,7 +138,7 @@ def rank_reliability(
     """
     if kind not in ("normalized", "reciprocal"):
         raise ValueError(f"kind must be 'normalized' or 'reciprocal', got {kind!r}")
-    xp, qhat = _scores_and_threshold(scores, qhat, check)
+    xp, scores, qhat = _scores_and_threshold(scores, qhat, check)
     own = take_label(scores, labels_of_rows(labels, scores, check=check))
     rank = _count(scores < own[..., None], scores.dtype, xp)
     if kind == "reciprocal":
@@ -217,9 +218,10 @@ def p_values(
     >>> p_values(np.asarray([0.3, 0.4, 0.5, 0.6, 0.7]), np.asarray([0.55]), u=0.25)
     array([0.375])
     """
+    calibration_scores = floating("calibration_scores", calibration_scores)
+    scores = floating("scores", scores, calibration_scores)
     xp = array_namespace(calibration_scores=calibration_scores, scores=scores)
     for name, array in (("calibration_scores", calibration_scores), ("scores", scores)):
-        is_floating(name, array, xp)
         if reads_values(array, check):
             is_finite(name, array, xp)
     if calibration_scores.ndim != 1:
@@ -249,10 +251,10 @@ def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, c
     return (above + uniform_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
 
 
-def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array]:
+def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array, Array]:
+    scores = floating("scores", scores)
     xp = array_namespace(scores=scores)
-    is_floating("scores", scores, xp)
     has_classes("scores", scores)
     if reads_values(scores, check):
         is_finite("scores", scores, xp)
-    return xp, threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)
+    return xp, scores, threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)

@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from fractions import Fraction
 from typing import Self
 
 from conformal_core._checks import is_finite_number, is_number
-from conformal_core._rank import as_fraction
+from conformal_core._rank import Alpha, as_fraction
 from conformal_core._state import State
 from conformal_core.memory.base import Memory
 
@@ -70,7 +69,7 @@ class Level(ABC):
         """Continue from a saved state."""
 
 
-def positive(name: str, value: float | Decimal | Fraction) -> Fraction:
+def positive(name: str, value: Alpha) -> Fraction:
     """Return a positive number as an exact fraction; refuse anything else."""
     exact = as_fraction(value, name)
     if exact <= 0:

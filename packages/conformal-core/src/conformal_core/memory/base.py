@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import is_finite, is_floating
+from conformal_core._checks import floating, is_finite
 from conformal_core._state import State
 
 Array = Any
@@ -79,8 +79,8 @@ def finite_floats(scores: Array, check: bool | None) -> list[float]:
         score = float(scores)
         if check is False or math.isfinite(score):
             return [score]
+    scores = floating("scores", scores)
     xp = array_namespace(scores=scores)
-    is_floating("scores", scores, xp)
     if reads_values(scores, check):
         is_finite("scores", scores, xp)
     flat: Iterable[Any] = xp.reshape(scores, (-1,))

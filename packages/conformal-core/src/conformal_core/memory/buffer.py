@@ -8,7 +8,7 @@ import array_api_compat
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
-from conformal_core._checks import is_count, is_finite, is_floating, is_integer
+from conformal_core._checks import floating, integers, is_count, is_finite
 from conformal_core._precision import rounded_up
 from conformal_core._state import State, check_state, read_count, read_thresholds
 from conformal_core.quantile import Alpha, conformal_quantile
@@ -53,10 +53,9 @@ class CalibrationBuffer:
     """
 
     def __init__(self, size: int, *, like: Array | None = None) -> None:
-        is_count("size", size)
-        like = np.zeros(()) if like is None else like
+        size = is_count("size", size)
+        like = floating("like", np.zeros(()) if like is None else like)
         xp = array_namespace(like=like)
-        is_floating("like", like, xp)
         where = device(like)
         self._xp = xp
         self._step = 0
@@ -95,9 +94,9 @@ class CalibrationBuffer:
 
         Parameters
         ----------
-        index : array of int, shape (n,), or slice
+        index : array of int, shape (n,), or slice, or int
             Distinct rows in 0..N−1.
-        scores : array, shape (n,)
+        scores : array, shape (n,), or a number beside an int
             Their new scores, finite. Gradients are not kept.
         check
             Whether to check the values of both. None: only where the host can read them at once.
@@ -111,14 +110,14 @@ class CalibrationBuffer:
             changed then.
         """
         xp = self._xp
+        scores = floating("scores", scores, self._scores)
         array_namespace(buffer=self._scores, scores=scores)
-        is_floating("scores", scores, xp)
         if isinstance(index, slice):
             shape: Sequence[int] = (len(range(*index.indices(len(self)))),)
         else:
-            array_namespace(buffer=self._scores, index=index)
-            is_integer("index", index, xp)
-            index = xp.astype(index, xp.int64, copy=False)  # torch takes bytes for a mask
+            index = integers("index", index, self._scores)  # of 64 bits: torch takes bytes for a mask
+            if index.ndim == scores.ndim == 0:
+                index, scores = index[None], scores[None]
             shape = tuple(index.shape)
             if reads_values(index, check):
                 self._check_index(index)

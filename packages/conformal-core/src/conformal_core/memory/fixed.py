@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, reads_values
-from conformal_core._checks import is_finite, is_floating
+from conformal_core._checks import floating, is_finite
 from conformal_core._rank import rank
 from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.sets import sorted_p_values
@@ -46,8 +46,8 @@ class Fixed:
         ValueError
             If a score is not finite.
         """
+        scores = floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
-        is_floating("scores", scores, xp)
         if reads_values(scores, check):
             is_finite("scores", scores, xp)
         flat = xp.reshape(scores, (-1,))
@@ -70,6 +70,7 @@ class Fixed:
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score, see :func:`conformal_core.p_values`."""
+        scores = floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
         if self._sorted is None:
             empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))

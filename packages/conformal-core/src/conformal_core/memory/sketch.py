@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, device, reads_values, to_host
-from conformal_core._checks import is_count, is_finite, is_finite_number, is_floating
+from conformal_core._checks import floating, is_count, is_finite, is_finite_number
 from conformal_core._precision import below
 from conformal_core._rank import rank
 from conformal_core._state import State, check_state, read_count, read_floats
@@ -62,9 +62,9 @@ class Sketch:
     """
 
     def __init__(self, size: int = 1 << 16) -> None:
-        if is_count("size", size, least=2) % 2:
+        self._size = is_count("size", size, least=2)
+        if self._size % 2:
             raise ValueError(f"size must be even, got {size}")
-        self._size = size
         self._clear()
 
     def __len__(self) -> int:
@@ -90,8 +90,8 @@ class Sketch:
         ValueError
             If a score is not finite. Nothing is remembered then.
         """
+        scores = floating("scores", scores)
         xp = array_namespace(scores=scores)
-        is_floating("scores", scores, xp)
         if reads_values(scores, check):
             is_finite("scores", scores, xp)
         self._take(to_host(xp.astype(xp.reshape(scores, (-1,)), xp.float64, copy=False)))
@@ -123,8 +123,8 @@ class Sketch:
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score, at least the exact one, and at most ``rank_error``/(n + 1) above it."""
+        scores = floating("scores", scores)
         xp = array_namespace(scores=scores)
-        is_floating("scores", scores, xp)
         values, counts = self._summary()
         smaller, n = np.concatenate([[0], counts]), len(self)
         where = {"dtype": xp.float64, "device": device(scores)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_finite_number, is_floating
+from conformal_core._checks import floating, is_finite_number, is_number
 from conformal_core._precision import below
 from conformal_core._state import State, check_state, read_floats, read_number
 from conformal_core.memory.base import StreamMemory, finite_floats
@@ -61,8 +61,7 @@ class Exponential(StreamMemory):
     """
 
     def __init__(self, decay: float) -> None:
-        if isinstance(decay, bool) or not isinstance(decay, (int, float)):
-            raise TypeError(f"decay must be a number, got {type(decay).__name__}")
+        is_number("decay", decay)
         if not 0 < decay < 1:
             raise ValueError(f"decay must lie in (0, 1), got {decay}")
         self._decay = float(decay)
@@ -102,8 +101,8 @@ class Exponential(StreamMemory):
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """Weighted p-value of every score: the share of the weight at least as odd, its own included."""
+        scores = floating("scores", scores)
         xp = array_namespace(scores=scores)
-        is_floating("scores", scores, xp)
         ordered = np.asarray([s for bucket in self._scores for s in bucket])
         weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit
         above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])

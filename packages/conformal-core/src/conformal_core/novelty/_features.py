@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import is_finite, is_floating
+from conformal_core._checks import floating, is_finite
 
 Array = Any
 
 
-def are_features(features: Array, width: int | None, *, check: bool | None) -> Any:
-    """Refuse what are no features (..., d) of the width learned from; return their namespace."""
+def as_features(features: Array, width: int | None, like: Array | None, *, check: bool | None) -> tuple[Array, Any]:
+    """Return features (..., d) of the width learned from, and their namespace; refuse anything else."""
+    features = floating("features", features, like)
     xp = array_namespace(features=features)
-    is_floating("features", features, xp)
     if features.ndim == 0 or features.shape[-1] == 0 or width not in {None, features.shape[-1]}:
         wanted = "d" if width is None else width
         raise ValueError(f"features must have shape (..., {wanted}), got {tuple(features.shape)}")
     if reads_values(features, check):
         is_finite("features", features, xp)
-    return xp
+    return features, xp
 
 
 def as_rows(features: Array, xp: Any) -> Array:

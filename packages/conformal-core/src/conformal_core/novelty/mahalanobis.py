@@ -3,9 +3,9 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, labels_of_rows
+from conformal_core._checks import is_count, is_number, labels_of_rows
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, quietly, slices
+from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 
 Array = Any
@@ -52,6 +52,7 @@ class Mahalanobis:
 
     def __init__(self, *, classes: int | None = None, ridge: float = 1e-3) -> None:
         self._classes = None if classes is None else is_count("classes", classes)
+        is_number("ridge", ridge)
         if not 0 <= ridge < float("inf"):
             raise ValueError(f"ridge must be finite and at least 0, got {ridge}")
         self._ridge = float(ridge)
@@ -70,7 +71,7 @@ class Mahalanobis:
         ValueError
             If shapes do not fit, a value is not finite, or a label is no class.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._means, check=check)
         rows = as_rows(features, xp)
         groups = self._groups(features, labels, xp, check)
         if rows.shape[0] == 0:
@@ -89,11 +90,13 @@ class Mahalanobis:
         TypeError, ValueError
             As for :meth:`update`; ValueError also before anything was learned.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._means, check=check)
         features = at_least_single(features, xp)
         centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
         with quietly(features):
-            return xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points), axis=-1)
+            return xp.asarray(
+                xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points), axis=-1)
+            )
 
     def whitened(self) -> tuple[Array, Array, Array]:
         """Return c (d,), W (d, d) and points (K, d) in float64: the distance is min over k of ‖W (h − c) − points_k‖².

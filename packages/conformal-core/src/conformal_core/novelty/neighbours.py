@@ -5,7 +5,7 @@ from typing import Any
 from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_count
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, quietly, slices
+from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 from conformal_core.quantile import kth_smallest
 
@@ -56,7 +56,7 @@ class NearestNeighbours:
         TypeError, ValueError
             If they are no features, of another width or library, or not finite.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._rows, check=check)
         rows = as_rows(features, xp)
         if self._rows is not None:
             array_namespace(rows=self._rows, features=features)
@@ -72,7 +72,7 @@ class NearestNeighbours:
         TypeError, ValueError
             As for :meth:`update`; ValueError also before anything was learned.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._rows, check=check)
         if self._rows is None:
             raise ValueError(f"{self._kind} must learn from training features before it is asked")
         features = at_least_single(features, xp)

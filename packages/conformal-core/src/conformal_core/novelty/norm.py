@@ -4,7 +4,7 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace
 from conformal_core._state import State, check_state
-from conformal_core.novelty._features import are_features, as_rows, at_least_single, quietly
+from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly
 
 Array = Any
 
@@ -49,7 +49,7 @@ class FeatureNorm:
         TypeError, ValueError
             If they are no features, of another width or library, or not finite.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._mean, check=check)
         rows = as_rows(features, xp)
         if rows.shape[0] == 0:
             return
@@ -80,7 +80,7 @@ class FeatureNorm:
         TypeError, ValueError
             As for :meth:`update`; ValueError also before anything was learned.
         """
-        xp = are_features(features, self._width, check=check)
+        features, xp = as_features(features, self._width, self._mean, check=check)
         features = at_least_single(features, xp)
         mean, deviation = (xp.astype(x, features.dtype, copy=False) for x in self.logarithm())
         with quietly(features):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, is_number, labels_of_rows
+from conformal_core._checks import floating, is_count, is_number, labels_of_rows
 from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core.predictors.mondrian import ThresholdPerClass
 from conformal_core.quantile import Alpha, conformal_quantile, grouped_quantiles
@@ -82,10 +82,12 @@ class ClusteredClassifier(ThresholdPerClass):
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,)."""
+        probs = floating("probs", probs)
         scores = self.score(probs, labels, check=check)
         xp = array_namespace(probs=probs)
-        own = np.asarray([float(s) for s in scores])
-        ids = np.asarray([int(y) for y in labels_of_rows(labels, probs, check=check)], dtype=np.int64)
+        own = np.asarray([float(s) for s in xp.reshape(scores, (-1,))])
+        groups = xp.reshape(labels_of_rows(labels, probs, check=check), (-1,))
+        ids = np.asarray([int(y) for y in groups], dtype=np.int64)
         classes = probs.shape[-1]
         rng = np.random.default_rng(self._seed)
         first = rng.permutation(len(own)) < self._share * len(own)

@@ -1,10 +1,11 @@
 """Mondrian conformal prediction: a threshold, and a guarantee, for each class or each group."""
 
+import math
 import warnings
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, is_integer, is_score, labels_of_rows
+from conformal_core._checks import floating, integers, is_count, is_score, labels_of_rows
 from conformal_core._precision import comparable
 from conformal_core._rank import miscoverage
 from conformal_core._state import State, check_state, read_thresholds
@@ -35,6 +36,7 @@ class ThresholdPerClass:
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K); a class without a finite threshold is in every set."""
+        probs = floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
         xp = array_namespace(probs=probs, qhat=self.qhat)
         known = self.qhat.shape[0]
@@ -91,6 +93,7 @@ class MondrianClassifier(ThresholdPerClass):
 
     def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), groups (N,) of int."""
+        probs = floating("probs", probs)
         scores = self.score(probs, labels, check=check)
         xp = array_namespace(probs=probs)
         by_class = self._count is None
@@ -113,6 +116,7 @@ class MondrianClassifier(ThresholdPerClass):
         """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if made for groups."""
         if self._count is None:
             return super().predict(probs, nonempty=nonempty, check=check)
+        probs = floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
         xp = array_namespace(probs=probs, qhat=self.qhat)
         ids = self._groups(groups, probs, xp)
@@ -134,14 +138,12 @@ class MondrianClassifier(ThresholdPerClass):
     def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
         if groups is None:
             raise TypeError("groups must be given to a classifier that was made for groups, got none")
-        array_namespace(probs=probs, groups=groups)
-        is_integer("groups", groups, xp)
+        groups = integers("groups", groups, probs)
         rows = tuple(probs.shape[:-1])
         if tuple(groups.shape) != rows:
             raise ValueError(f"groups must have the shape {rows} of the rows, got {tuple(groups.shape)}")
-        groups = xp.astype(groups, xp.int64, copy=False)
         count = self._count or 0
-        if groups.ndim and groups.shape[0]:
+        if math.prod(groups.shape):
             low, high = int(xp.min(groups)), int(xp.max(groups))
             if low < 0 or high >= count:
                 raise ValueError(f"groups must lie in 0..{count - 1}, got {low if low < 0 else high}")

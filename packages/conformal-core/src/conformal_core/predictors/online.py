@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace
-from conformal_core._checks import is_count, is_score
+from conformal_core._checks import floating, is_count, is_score
 from conformal_core._precision import narrow
 from conformal_core._state import State, check_state
 from conformal_core.level.aci import ACI
@@ -230,7 +229,7 @@ class OnlineClassifier(OnlinePredictor):
         TypeError, ValueError
             As the score, and if ``ids`` are of another kind or number.
         """
-        array_namespace(probs=probs)
+        probs = floating("probs", probs)
         qhat = self._threshold_of(probs)
         sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
         self._remember(probs, 1, ids, qhat)
@@ -254,6 +253,7 @@ class OnlineClassifier(OnlinePredictor):
         TypeError, ValueError
             As the score, and if an id names no predicted row that waits for its label; before anything is learned.
         """
+        probs = floating("probs", probs)
         self._learn(self.score(probs, labels, check=check), probs, 1, ids, check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
@@ -318,7 +318,7 @@ class OnlineRegressor(OnlinePredictor):
 
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
-        array_namespace(predictions=predictions)
+        predictions = floating("predictions", predictions)
         qhat = self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
         self._remember(predictions, self._axes, ids, qhat)
@@ -326,6 +326,7 @@ class OnlineRegressor(OnlinePredictor):
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, one after another; as :meth:`OnlineClassifier.update`."""
+        predictions = floating("predictions", predictions)
         self._learn(self.score(predictions, targets, check=check), predictions, self._axes, ids, check)
 
     @property

@@ -9,9 +9,9 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, host_view, reads_values
 from conformal_core._checks import (
+    floating,
     has_classes,
     is_distribution,
-    is_floating,
     is_plain_row,
     labels_of_rows,
     refusal_of_distribution,
@@ -29,10 +29,11 @@ class _NotProbabilitiesError(Exception):
     """A chunk holds a row to refuse; which one is found out on the whole array."""
 
 
-def _are_rows(probs: Array) -> None:
-    """Refuse what is no array (..., K) of real numbers."""
-    is_floating("probs", probs, array_namespace(probs=probs))
+def _as_rows(probs: Array) -> Array:
+    """Return rows (..., K) of real numbers; refuse anything else."""
+    probs = floating("probs", probs)
     has_classes("probs", probs)
+    return probs
 
 
 class Score(ABC):
@@ -99,7 +100,7 @@ class Score(ABC):
                 return self.compute(probs, None, None)
             if type(labels) is int and 0 <= labels < probs.size:
                 return np.asarray(self.compute(probs, labels, None))
-        _are_rows(probs)
+        probs = _as_rows(probs)
         if labels is not None:
             labels = labels_of_rows(labels, probs, check=check)
         return self._map(self.compute, probs, labels, u, check)
@@ -120,7 +121,7 @@ class Score(ABC):
         plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
         if plain and is_plain_row(probs, normalized=self.normalized, check=check):
             return self.compute_sets(probs, narrow(qhat, probs), None)
-        _are_rows(probs)
+        probs = _as_rows(probs)
         if not isinstance(qhat, (int, float)) or math.isnan(qhat):
             qhat = threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
             if nonempty or qhat.ndim > 0:

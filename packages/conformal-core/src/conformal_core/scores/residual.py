@@ -5,8 +5,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import is_finite, is_floating, threshold
+from conformal_core._checks import floating, is_finite, threshold
 
 Array = Any
 
@@ -60,9 +62,9 @@ class ResidualScore(ABC):
         ValueError
             If shapes do not fit or a value is not finite.
         """
-        xp = self._checked(predictions, check)
-        array_namespace(predictions=predictions, targets=targets)
-        is_floating("targets", targets, xp)
+        predictions = self._checked(predictions, check)
+        targets = floating("targets", targets, predictions)
+        xp = array_namespace(predictions=predictions, targets=targets)
         if reads_values(targets, check):
             is_finite("targets", targets, xp)
         rows = self._rows(predictions)
@@ -70,7 +72,8 @@ class ResidualScore(ABC):
             targets = xp.broadcast_to(targets, rows)
         except (ValueError, RuntimeError):
             raise ValueError(f"targets must broadcast to shape {rows}, got {tuple(targets.shape)}") from None
-        return self.compute(predictions, targets)
+        scores = self.compute(predictions, targets)
+        return np.asarray(scores) if isinstance(scores, np.generic) else scores  # numpy makes scalars of 0-d arrays
 
     def interval(self, predictions: Array, qhat: Array | float, /, *, check: bool | None = None) -> Array:
         """Return the prediction intervals {y : s(x, y) ≤ q̂}.
@@ -93,7 +96,8 @@ class ResidualScore(ABC):
         TypeError, ValueError
             As for a call, and if ``qhat`` is NaN or does not broadcast.
         """
-        xp = self._checked(predictions, check)
+        predictions = self._checked(predictions, check)
+        xp = array_namespace(predictions=predictions)
         qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
         return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
 
@@ -132,6 +136,7 @@ class ResidualScore(ABC):
         >>> AbsoluteResidual().reliability(np.asarray([1.0, 1.0, 1.0]), np.asarray([1.0, 1.25, 2.0]), 0.5)
         array([1. , 0.5, 0. ])
         """
+        predictions = floating("predictions", predictions)
         score = self(predictions, targets, check=check)
         xp = array_namespace(predictions=predictions)
         qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
@@ -144,15 +149,15 @@ class ResidualScore(ABC):
     def _rows(self, predictions: Array) -> tuple[int, ...]:
         return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])
 
-    def _checked(self, predictions: Array, check: bool | None) -> Any:
+    def _checked(self, predictions: Array, check: bool | None) -> Array:
+        predictions = floating("predictions", predictions)
         xp = array_namespace(predictions=predictions)
-        is_floating("predictions", predictions, xp)
         if self.columns > 1 and (predictions.ndim == 0 or predictions.shape[-1] != self.columns):
             raise ValueError(f"predictions must have shape (..., {self.columns}), got {tuple(predictions.shape)}")
         if reads_values(predictions, check):
             is_finite("predictions", predictions, xp)
             self.check_values(predictions, xp)
-        return xp
+        return predictions
 
 
 @dataclass(frozen=True)

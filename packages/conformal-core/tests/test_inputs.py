@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conformal_core import (
+    ACI,
     APS,
     CQR,
     LAC,
@@ -311,3 +312,14 @@ def test_the_rounding_of_arithmetic_is_not_part_of_a_level():
 def test_a_level_that_is_none_is_refused(alpha, kind, message):
     with pytest.raises(kind, match=message):
         SplitClassifier(LAC(), alpha=alpha)
+
+
+@FORMS
+def test_a_row_is_found_again_in_the_form_it_was_predicted_in(form):
+    predictor = OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.5, gamma=0.1))
+    predictor.calibrate([0, 0, 0], [1, 2, 3])
+    predictor.predict(form(3.0))
+    assert predictor.pending == 1
+    predictor.update(form(3.0), form(9.0))
+    assert predictor.pending == 0
+    assert predictor.level.current == Fraction(9, 20)

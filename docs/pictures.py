@@ -1,8 +1,8 @@
 """The pictures of the documentation, computed and drawn when it is built: `python docs/pictures.py FOLDER`.
 
 Each is a function that draws into axes: what it computes with conformal-core, on the embedded digits or on numbers
-drawn with a seed, or what was measured, from the files in `benchmarks`. All are drawn twice, for light pages and for
-dark ones.
+drawn with a seed, or what was measured, from the files in `studies/results`. All are drawn twice, for light pages and
+for dark ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cpsc_train.data.adapters.handwritten import HandwrittenConfig
 from cpsc_train.observability.report.panel import COLOURS, THEMES
 
 ALPHA = 0.1
-MEASURED = Path(__file__).parent / "benchmarks"
+MEASURED = Path(__file__).parent.parent / "studies" / "results"
 BLUE, RED, GREEN, PINK, *_ = COLOURS
 
 

@@ -1,7 +1,7 @@
 """RSC and GSC for regression, on real data: the diabetes set that scikit-learn brings, as two modalities.
 
     pip install scikit-learn
-    python benchmarks/selfcalibration/regression.py --seeds 20
+    python studies/regression.py --seeds 20
 
 442 patients; `body` is age, sex, body mass index and blood pressure, `serum` six measurements of the blood; the target
 is the progress of the disease after a year, 25 to 346. Half of the rows train, a fifth calibrates, a tenth selects the

@@ -1,6 +1,6 @@
 """What t0, α, n, K, λ1, λ2, γ, a and b of CPSC do: a designed sweep, its variance decomposed, and one set for all.
 
-    python benchmarks/train/knobs.py --workloads pix,fou fou,zer av-digits --root data/av-digits --out runs/knobs
+    python studies/knobs.py --workloads pix,fou fou,zer av-digits --root data/av-digits --out runs/knobs
 
 Each workload is trained 81 times, in a design of resolution IV: every factor has three levels, every combination of
 the levels of any *three* factors occurs equally often, so that no main effect is mixed with an interaction of two.
@@ -265,7 +265,7 @@ def main() -> None:
         "--also", nargs="*", default=[], help="pairs of views without a sweep, for the shared set alone"
     )
     parser.add_argument(
-        "--sweeps", type=Path, metavar="DIR", help="read the sweeps from knobs-*.csv there, train none: docs/benchmarks"
+        "--sweeps", type=Path, metavar="DIR", help="read the sweeps from knobs-*.csv there, train none: studies/results"
     )
     parser.add_argument("--apart", nargs="*", default=[], help="workloads to try each level of the shared set alone on")
     parser.add_argument("--root", default=None, help="where the av-digits data lie")

@@ -1,7 +1,7 @@
 """Training on bad rows: noise on a share of the inputs, wrong labels, with and without RSC, GSC and weights of rows.
 
-    python benchmarks/train/bad_rows.py --seeds 0..4 --out runs/bad-rows
-    python benchmarks/train/bad_rows.py --recipe av-digits --root data/av-digits --seeds 0..2 --out runs/bad-rows
+    python studies/bad_rows.py --seeds 0..4 --out runs/bad-rows
+    python studies/bad_rows.py --recipe av-digits --root data/av-digits --seeds 0..2 --out runs/bad-rows
 
 Training, calibration and validation rows are hit, test rows are not. `selected` is the test accuracy of the epoch that
 is best on the validation rows, bad ones among them; `last` the mean over the last five epochs, which says what a model

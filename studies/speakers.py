@@ -1,6 +1,6 @@
 """A real shift: spoken digits, a classifier that knows three speakers, and then speakers that it never heard.
 
-    python benchmarks/core/speakers.py RECORDINGS
+    python studies/speakers.py RECORDINGS
 
 RECORDINGS is the folder of the Free Spoken Digit Dataset (CC BY-SA 4.0) with {digit}_{speaker}_{index}.wav. A logistic
 regression on band energies is trained and calibrated on three speakers; the stream is more of them, then the other

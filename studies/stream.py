@@ -1,6 +1,6 @@
 """Coverage on a stream from an unknown speaker, row by row: what the picture of docs/beyond/shift.md is drawn from.
 
-    python benchmarks/train/stream.py --root data/av-digits --out runs/stream
+    python studies/stream.py --root data/av-digits --out runs/stream
 
 Trains once, if the run is not in the folder, and writes the coverage of the last 100 rows by head and predictor.
 """

@@ -1,10 +1,10 @@
 """What the conformal gate brings: the same trained models measured without and with it, paired by seed.
 
-    python benchmarks/train/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
-    python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
-    python benchmarks/train/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
+    python studies/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
+    python studies/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
+    python studies/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
 
-`--beside docs/benchmarks/av-digits-noise.csv` compares the mean over its conditions with the methods of the published
+`--beside studies/results/av-digits-noise.csv` compares the mean over its conditions with the methods of the published
 comparison, seed by seed. A run that is in the folder already is not trained again; a CSV file beside them holds every
 seed. Differences are means over seeds with the 95 % interval of Student's t.
 """

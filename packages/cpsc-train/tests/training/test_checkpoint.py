@@ -1,6 +1,7 @@
 import os
 import pickle
 import random
+import shutil
 import signal
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -178,3 +179,16 @@ def test_every_source_of_randomness_comes_back(tmp_path):
     first = drawn()
     checkpoint.set_random_states(checkpoint.load(tmp_path / "c.pt", CPU)["random"])
     assert first == drawn()
+
+
+@pytest.mark.parametrize("format_", [1, 3, None])
+def test_another_format_is_refused_by_name(finished, tmp_path, cpsc, format_):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    for file in (folder / "checkpoint.pt", *folder.glob("checkpoints/*.pt")):
+        torch.save(torch.load(file, weights_only=True) | {"format": format_}, file)
+    rule = f"must have format {checkpoint.FORMAT}, got {format_}: it was written by another version of cpsc-train"
+    found = cpsc("evaluate", folder)
+    assert (found.code, rule in found.err, "checkpoint.pt" in found.err) == (2, True, True)
+    (folder / "results.json").unlink()
+    found = cpsc("train", "--resume", folder)
+    assert (found.code, rule in found.err, "step-" in found.err) == (2, True, True)

@@ -1,0 +1,25 @@
+"""States of a newer version are refused by name."""
+
+import pytest
+import torch
+
+from cpsc_rsc import ConformalGate, MultimodalSelfCalibration, RepresentationSelfCalibration
+
+MADE = {
+    "linear": lambda: RepresentationSelfCalibration(4, components=3, top_k=2),
+    "mlp": lambda: RepresentationSelfCalibration(4, components=3, top_k=2, decomposition="mlp"),
+    "modalities": lambda: MultimodalSelfCalibration({"audio": 4, "video": 4}, components=3, top_k=2),
+    "gate": lambda: ConformalGate({"audio": 4}, classes=2, alpha=0.2),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_state_of_a_newer_version_is_refused(tmp_path, name):
+    state = MADE[name]().state_dict()
+    for metadata in state._metadata.values():
+        metadata["version"] = 3
+    torch.save(state, tmp_path / "newer.pt")
+    with pytest.raises(
+        RuntimeError, match=r"(Decomposition|ConformalGate) must have version [12] or less, got 3: .* install that one"
+    ):
+        MADE[name]().load_state_dict(torch.load(tmp_path / "newer.pt", weights_only=True))

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 
@@ -67,15 +68,33 @@ def outcome(folder):
     return results, [line | {"seconds": 0, "time": 0, "cost": 0} for line in lines], arrays
 
 
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+LAUNCHER += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train"]
+
+
+@pytest.mark.slow
+def test_two_processes_remember_the_rows_of_both(tmp_path, quick):
+    settings = ["batch_size=7", "optimizer.accumulate=2", "method.name=qmf", "method.ranking=0", "noise=[]"]
+    options = [*map(str, quick[:4]), "--epochs", "2", "--modalities", "fou,kar", "-q", *(w for s in settings for w in ("--set", s))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
+    subprocess.run([*LAUNCHER, "--out", two, *options], check=True, capture_output=True)
+    key = "method.history._extra_state"
+    histories = [
+        torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)["objective"][key]
+        for folder in (one, two)
+    ]
+    assert (histories[0] > 0).all()
+    torch.testing.assert_close(histories[1], histories[0], rtol=1e-4, atol=1e-5)
+
+
 def test_two_processes_are_one(tmp_path, quick):
     """The same q̂, losses to seven digits, and the same metrics, on the same global batches with a remainder."""
     settings = ["encoders.fou.hidden=32", "encoders.kar.hidden=32", "batch_size=33", "optimizer.accumulate=2"]
     options = [*map(str, quick), "--modalities", "fou,kar", "-q", *(w for s in settings for w in ("--set", s))]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train"]
-    found = subprocess.run([*launcher, "--out", two, *options], check=False, capture_output=True, text=True)
+    found = subprocess.run([*LAUNCHER, "--out", two, *options], check=False, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("Test accuracy, %") == 1  # the first process alone speaks
     (first, lines, _), (second, others, _) = outcome(one), outcome(two)
@@ -92,9 +111,8 @@ def test_two_processes_are_one(tmp_path, quick):
 
 
 def test_a_mistake_is_told_once_by_two_processes(tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train", "--out", str(tmp_path / "run")]
-    found = subprocess.run([*launcher, "--set", "batch_size=1"], check=False, capture_output=True, text=True)
+    run = ["--out", str(tmp_path / "run")]
+    found = subprocess.run([*LAUNCHER, *run, "--set", "batch_size=1"], check=False, capture_output=True, text=True)
     assert found.returncode != 0
     assert found.stderr.count("cpsc: error: batch_size must be at least the number of processes, 2, got 1") == 1
     assert not (tmp_path / "run").exists()

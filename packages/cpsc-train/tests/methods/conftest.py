@@ -38,11 +38,14 @@ def _step(method, model, batch, rows=None):
         asked = method.takes_turn(turn)
         model.zero_grad()
         method.zero_grad()
-        method.meets(torch.arange(ROWS) if rows is None else rows)
+        rows = torch.arange(ROWS) if rows is None else rows
+        method.meets(rows)
         features = model.encode({m: inputs[m] for m in asked or inputs})
         out = method.losses(model, features, labels, None)
         method.backward(model, out.terms, lambda loss: loss.backward())
         method.adjust(model, _alone)
+        if (notes := method.notes()) is not None:
+            method.remember(rows, notes)
         whole |= out
     return whole
 

@@ -158,7 +158,7 @@ def test_smv_shows_a_weak_modality_alone(model, batch, step):
     features = {m: h.detach() for m, h in model.encode(inputs).items()}
     method.examine(model, {"train": Examined({m: h.numpy() for m, h in features.items()}, labels.numpy())})
     copies = copies_of(values_of(model, features, labels, MODALITIES), 3)
-    torch.testing.assert_close(method.copies, copies)
+    torch.testing.assert_close(method.copies.values, copies)
     out = step(method, model, batch)
     whole = 1 + copies.sum(0).mean()
     each = cross_entropy(zeroed(model, features, {"b"}), labels, reduction="none")

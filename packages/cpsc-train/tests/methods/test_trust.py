@@ -146,7 +146,7 @@ def test_a_row_that_is_left_out_has_no_part_in_any_cross_entropy(model, batch):
     method.sized(ROWS)
     keeps = torch.ones(ROWS)
     keeps[:3] = 0
-    method.trust.of_rows.copy_(keeps.expand(3, ROWS))
+    method.trust.of_rows.values.copy_(keeps.expand(3, ROWS))
     out = losses(method, model, batch)
     inputs, labels = batch
     fewer = ({m: x[3:] for m, x in inputs.items()}, labels[3:])
@@ -160,13 +160,13 @@ def test_a_row_that_is_left_out_has_no_part_in_any_cross_entropy(model, batch):
 def test_weights_belong_to_rows_and_not_to_places_in_a_batch(model, batch):
     method = CPSCConfig(trust="input", rsc=False).build(model, MODALITIES)
     method.sized(100)
-    method.trust.of_rows.copy_(torch.rand(3, 100))
+    method.trust.of_rows.values.copy_(torch.rand(3, 100))
     rows = torch.randperm(100)[:ROWS]
     out = losses(method, model, batch, rows)
     inputs, labels = batch
     logits = model.classify(model.encode(inputs))
     each = torch.nn.functional.cross_entropy(logits[FUSED], labels, reduction="none")
-    torch.testing.assert_close(out.terms["ce_fused"], (method.trust.of_rows[2, rows] * each).mean())
+    torch.testing.assert_close(out.terms["ce_fused"], (method.trust.of_rows.values[2, rows] * each).mean())
 
 
 def test_reliability_weighs_without_looking_at_a_label(model, batch):
@@ -185,8 +185,8 @@ def test_reliability_weighs_without_looking_at_a_label(model, batch):
 def test_weights_are_saved_with_the_method(model):
     method = CPSCConfig(trust="label").build(model, MODALITIES)
     method.sized(ROWS)
-    method.trust.of_rows.copy_(torch.rand(3, ROWS))
+    method.trust.of_rows.values.copy_(torch.rand(3, ROWS))
     again = CPSCConfig(trust="label").build(model, MODALITIES)
     again.sized(ROWS)
     again.load_state_dict(method.state_dict())
-    torch.testing.assert_close(again.trust.of_rows, method.trust.of_rows)
+    torch.testing.assert_close(again.trust.of_rows.values, method.trust.of_rows.values)

@@ -96,23 +96,24 @@ class Shuffled(Sampler[Draw]):
 
         Gradients are averaged over W processes, so a share of n out of N rows counts nW/N.
         """
-        sizes = self._sizes(step)
+        sizes = self.sizes(step)
         return [len(range(self._rank, size, self._world)) * self._world / sum(sizes) for size in sizes]
 
     def __len__(self) -> int:
-        return sum(len(self._sizes(step)) for step in range(self._step, self.steps))
+        return sum(len(self.sizes(step)) for step in range(self._step, self.steps))
 
     def __iter__(self) -> Iterator[Draw]:
         order = np.random.default_rng([self._seed, self._epoch]).permutation(self._rows)
         start = self._step * self._batch_size * self._accumulate
         for step in range(self._step, self.steps):
-            for size in self._sizes(step):
+            for size in self.sizes(step):
                 batch = order[start : start + size]
                 mine = batch[self._rank :: self._world]
                 yield Draw(mine if len(mine) else batch[:1], (self._seed, self._epoch))
                 start += size
 
-    def _sizes(self, step: int) -> list[int]:
+    def sizes(self, step: int) -> list[int]:
+        """Return the rows of each batch of a step, over all processes."""
         start = step * self._batch_size * self._accumulate
         end = min(start + self._batch_size * self._accumulate, self._rows - self._alone)
         sizes = [min(self._batch_size, end - first) for first in range(start, end, self._batch_size)]

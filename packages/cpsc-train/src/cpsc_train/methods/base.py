@@ -144,6 +144,13 @@ class Method(nn.Module):
             Adds a tensor up over all processes.
         """
 
+    def notes(self) -> Tensor | None:
+        """Return what is to be remembered of the rows of the batch that was just seen, (B, K); nothing by default."""
+        return None
+
+    def remember(self, rows: Tensor, notes: Tensor) -> None:
+        """Keep the notes (R, K) of the rows (R,) of a step, those of all processes, in the order of its batches."""
+
     def refreshed(self, model: MultimodalClassifier) -> None:
         """Hear that all calibration samples have just been scored with `model` as it is."""
 

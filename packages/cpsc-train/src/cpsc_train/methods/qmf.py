@@ -16,6 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.methods.base import Heads, Method, StepLosses
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
+from cpsc_train.methods.rows import RowTable
+from cpsc_train.methods.smallest import Smallest
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 ENERGY = 0.1
@@ -43,7 +45,7 @@ class QMF(Method):
 
     Every modality remembers the sum of each sample's losses. Of two neighbours the one with the larger sum, brought to
     [0, 1] over all samples, is to have the smaller confidence, by a margin of the difference. Weights of the fusion
-    have no gradient. Neighbours are those of a process's share of the batch.
+    have no gradient. Neighbours are those of a process's share of the batch. A step costs O(B log N) beside the model.
 
     Parameters
     ----------
@@ -53,19 +55,24 @@ class QMF(Method):
         Their names.
     """
 
-    history: Tensor
+    _largest: Tensor
 
     def __init__(self, ranking: float, modalities: tuple[str, ...]) -> None:
         super().__init__()
         self.ranking = ranking
-        self._modalities = modalities
         self._rows = torch.zeros(0, dtype=torch.int64)
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self.register_buffer("history", torch.zeros(len(modalities), 0))
+        self._losses: Tensor | None = None
+        self.history = RowTable(torch.zeros(len(modalities), 1))
+        self._look()
 
     def sized(self, rows: int) -> None:
         """Make room for the history of each training row."""
-        self.history = torch.zeros(len(self._modalities), rows)
+        self.history = RowTable(torch.zeros(len(self.history.values), rows))
+        self._look()
+
+    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Find the extremes of a history that may have been loaded, on its device."""
+        self._look()
 
     def meets(self, rows: Tensor) -> None:
         """Note whose losses come next."""
@@ -75,21 +82,28 @@ class QMF(Method):
         """Return ``ce_<head>`` and ``ranking_<modality>``."""
         logits = self.predict(model, features, qhat)
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
-        hard = normalised(self.history)[:, self._rows]
+        hard = normalised(self.history.values[:, self._rows], self._smallest.values, self._largest)
         for place, m in enumerate(features):
             terms[f"ranking_{m}"] = self.ranking * ranking_loss(energy(logits[m]), hard[place])
         with torch.no_grad():
             each = [cross_entropy(logits[m], labels, reduction="none") for m in features]
-            self._seen.append((self._rows, torch.stack(each).to(self.history.dtype)))
+            self._losses = torch.stack(each, 1).to(self.history.values.dtype)
         return StepLosses(terms, logits)
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Remember the losses of the step, of all processes; gradients are left as they are."""
-        new = torch.zeros_like(self.history)
-        for rows, losses in self._seen:
-            new.index_add_(1, rows, losses)
-        self._seen.clear()
-        self.history += add_up(new)
+    def notes(self) -> Tensor | None:
+        """Return the losses of the batch, (B, M)."""
+        return self._losses
+
+    def remember(self, rows: Tensor, notes: Tensor) -> None:
+        """Add the losses of a step to the history."""
+        self.history.values.index_add_(1, rows, notes.T)
+        self._smallest.update(rows)
+        self._largest = torch.maximum(self._largest, self.history.values[:, rows].amax(1))
+
+    def _look(self) -> None:
+        """Find the smallest and largest sum of each modality; losses are not negative, so that none becomes smaller."""
+        self._smallest = Smallest(self.history.values)
+        self._largest = self.history.values.amax(1)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Return logits, and for ``fused`` Σ_m c_m z_m of the modalities that are there."""
@@ -103,17 +117,16 @@ def energy(logits: Tensor) -> Tensor:
     return ENERGY * logits.logsumexp(-1)
 
 
-def normalised(history: Tensor) -> Tensor:
-    """Return (M, N) brought to [0, 1] by the smallest and largest of each row; 0 where they are the same.
+def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return values (M, B) brought to [0, 1], from low (M,) to high (M,); 0 where these are the same.
 
     Examples
     --------
-    >>> normalised(torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 0.0]])).tolist()
-    [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]
+    >>> normalised(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.zeros(2), torch.tensor([4.0, 0.0])).tolist()
+    [[0.25, 0.5], [0.0, 0.0]]
     """
-    low, high = history.min(-1, keepdim=True).values, history.max(-1, keepdim=True).values
-    span = high - low
-    return torch.where(span > 0, (history - low) / span.clamp(min=torch.finfo(span.dtype).tiny), 0.0)
+    low, span = low[:, None], (high - low)[:, None]
+    return torch.where(span > 0, (values - low) / span.clamp(min=torch.finfo(span.dtype).tiny), 0.0)
 
 
 def ranking_loss(confidence: Tensor, hard: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Source: Wei et al., *Enhancing Multimodal Cooperation via Sample-level Modality 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.methods.base import Examined, Heads, Method, StepLosses, zeroed
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
+from cpsc_train.methods.rows import RowTable
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 AT_ONCE = 4096
@@ -55,18 +57,21 @@ class SMV(Method):
         Their names.
     """
 
-    copies: Tensor
-
     def __init__(self, config: SMVConfig, modalities: tuple[str, ...]) -> None:
         super().__init__()
         self.config = config
         self._modalities = modalities
         self._rows = torch.zeros(0, dtype=torch.int64)
-        self.register_buffer("copies", torch.zeros(len(modalities), 0))
+        self._whole = torch.ones(())
+        self.copies = RowTable(torch.zeros(len(modalities), 1))
 
     def sized(self, rows: int) -> None:
         """Make room for the copies of each training row."""
-        self.copies = torch.zeros(len(self._modalities), rows)
+        self.copies = RowTable(torch.zeros(len(self._modalities), rows))
+
+    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Count the copies, which may have been loaded."""
+        self._count()
 
     def examines(self, epoch: int) -> tuple[str, ...]:
         """Ask for the training rows before every epoch after warm-up."""
@@ -78,10 +83,11 @@ class SMV(Method):
         labels = torch.from_numpy(seen.labels)
         with torch.no_grad():
             for first in range(0, len(labels), AT_ONCE):
-                rows, device = slice(first, first + AT_ONCE), self.copies.device
+                rows, device = slice(first, first + AT_ONCE), self.copies.values.device
                 features = {m: torch.from_numpy(seen.features[m][rows]).to(device) for m in self._modalities}
                 values = values_of(model, features, labels[rows].to(device), self._modalities)
-                self.copies[:, rows] = copies_of(values, self.config.most)
+                self.copies.values[:, rows] = copies_of(values, self.config.most)
+        self._count()
 
     def meets(self, rows: Tensor) -> None:
         """Note which samples come next."""
@@ -90,14 +96,17 @@ class SMV(Method):
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused`` and ``alone_<modality>``."""
         logits = model.classify(features)
-        whole = 1 + self.copies.sum(0).mean()
-        terms = {"ce_fused": cross_entropy(logits[FUSED], labels) / whole}
+        terms = {"ce_fused": cross_entropy(logits[FUSED], labels) / self._whole}
         diagnostics = {}
-        for m, copies in zip(self._modalities, self.copies[:, self._rows], strict=True):
+        for m, copies in zip(self._modalities, self.copies.values[:, self._rows], strict=True):
             each = cross_entropy(zeroed(model, features, {m}), labels, reduction="none")
-            terms[f"alone_{m}"] = (copies * each).mean() / whole
+            terms[f"alone_{m}"] = (copies * each).mean() / self._whole
             diagnostics[f"copies_{m}"] = copies.mean()
         return StepLosses(terms, logits, diagnostics)
+
+    def _count(self) -> None:
+        """Take the mean number of times that a row is met in an epoch; once an epoch, as it looks at all rows."""
+        self._whole = 1 + self.copies.values.sum(0).mean()
 
 
 def values_of(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from conformal_core import LAC, Mahalanobis, NoveltyGate, p_values
 from cpsc_train.methods.base import Examined, Heads
+from cpsc_train.methods.rows import RowTable
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 Evidence = Literal["input", "label"]
@@ -50,8 +51,7 @@ class RowTrust(nn.Module):
         super().__init__()
         self._evidence = evidence
         self._heads = (*modalities, FUSED)
-        self.of_rows: Tensor
-        self.register_buffer("of_rows", torch.ones(len(self._heads), rows))
+        self.of_rows = RowTable(torch.ones(len(self._heads), rows))
 
     def examine(self, model: MultimodalClassifier, training: Examined, calibration: Examined) -> None:
         """Look at all training and calibration rows with the model as it is."""
@@ -62,11 +62,11 @@ class RowTrust(nn.Module):
             of = dict.fromkeys(self._heads, _of_label(model, training, calibration))
         weights = np.stack([of[head] for head in self._heads])
         mean = weights.mean(1, keepdims=True)
-        self.of_rows.copy_(torch.from_numpy(np.where(mean > 0, weights / np.where(mean > 0, mean, 1), 1)))
+        self.of_rows.values.copy_(torch.from_numpy(np.where(mean > 0, weights / np.where(mean > 0, mean, 1), 1)))
 
     def weights(self, rows: Tensor | None = None) -> Heads:
         """Return by head the weights (B,) of training rows (B,), or those of all."""
-        found = self.of_rows if rows is None else self.of_rows[:, rows]
+        found = self.of_rows.values if rows is None else self.of_rows.values[:, rows]
         return dict(zip(self._heads, found.unbind(), strict=True))
 
     @staticmethod

@@ -5,7 +5,6 @@ Nothing in a step waits for the device: losses are looked at every `CHECK_EVERY`
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections import deque
@@ -16,7 +15,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
@@ -30,6 +28,7 @@ from cpsc_train.training.objective import Objective, losses
 from cpsc_train.training.record import EpochRecord
 from cpsc_train.training.refresh import Refresh
 from cpsc_train.training.setup import Setup
+from cpsc_train.training.wrapping import averaged, wrapped
 
 CHECK_EVERY = 50
 """Steps between two looks for a loss that is not finite, where a look costs a copy from the device."""
@@ -62,11 +61,11 @@ class Trainer:
             process=setup.process,
         )
         self.refresh.on_full.append(lambda: self.objective.method.refreshed(self.objective.model))
-        self._average = _average(self.objective, self.config.ema)
+        self._average = averaged(self.objective, self.config.ema)
         self._scaler = torch.amp.GradScaler(setup.device.type, enabled=self.config.compute.precision == "fp16")
         self._order = setup.order()
         self._batches = setup.training_batches(self._order)
-        self._called = _wrapped(setup)
+        self._called = wrapped(setup)
         self._record = EpochRecord()
         self._position = 0
         self._recent: deque[tuple[int, list[tuple[str, ...]], dict[str, Tensor]]] = deque(maxlen=CHECK_EVERY)
@@ -261,6 +260,7 @@ class Trainer:
         method = self.objective.method
         self.optimizer.zero_grad()
         found, labels = [], []
+        notes: list[tuple[Tensor, Tensor]] = []
         for place, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
             here = batch.to(self.setup.device)
             last = place == len(batches) - 1
@@ -271,6 +271,8 @@ class Trainer:
                 method.backward(self.objective.model, out.terms, partial(self._backward, weight))
             found.append(out.kept())
             labels.append(here.labels)
+            if (noted := method.notes()) is not None:
+                notes.append((here.rows, noted.clone()))
         adjusts = type(method).adjust is not Method.adjust
         if adjusts or self.config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
@@ -282,7 +284,16 @@ class Trainer:
         self._scaler.update()
         if self._average is not None:
             self._average.update_parameters(self.objective)
+        self._remember(notes)
         return found, labels
+
+    def _remember(self, notes: list[tuple[Tensor, Tensor]]) -> None:
+        """Hand what a method noted of the rows of a step to the method of every process."""
+        if notes:
+            sizes, gather = self._order.sizes(self._position), self.setup.process.gather
+            every = [(gather(rows, n), gather(noted, n)) for (rows, noted), n in zip(notes, sizes, strict=True)]
+            rows, noted = (torch.cat(parts) for parts in zip(*every, strict=True))
+            self.objective.method.remember(rows, noted)
 
     def _backward(self, weight: float, loss: Tensor) -> None:
         torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1 else loss))
@@ -319,29 +330,6 @@ class Trainer:
         if calibrating:
             return "self-calibration"
         return "warm-up" if self.objective.method.warmup else "training"
-
-
-def _wrapped(setup: Setup) -> Any:
-    """Return what is called in a step: the objective, compiled and shared out as the configuration says."""
-    called: Any = setup.objective
-    if setup.process.world > 1:
-        devices = [setup.device.index] if setup.device.type == "cuda" else None
-        shared = nn.parallel.DistributedDataParallel
-        # The loop itself keeps buffers the same; older versions of torch have another name for it.
-        known = inspect.signature(shared).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        keep_buffers: dict[str, Any] = {name: False}
-        # Warm-up leaves the decomposition without a gradient.
-        called = shared(called, device_ids=devices, find_unused_parameters=True, **keep_buffers)
-    if setup.config.compute.compile != "off":
-        called = torch.compile(called, mode=setup.config.compute.compile)
-    return called
-
-
-def _average(objective: Objective, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    return AveragedModel(objective, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 def _floats(values: dict[str, Tensor]) -> list[float]:

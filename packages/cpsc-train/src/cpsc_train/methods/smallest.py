@@ -1,0 +1,58 @@
+"""The smallest value of each row of a large table that changes in a few columns at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FAN = 64
+"""Values under one node of the tree."""
+
+
+class Smallest:
+    """A tree of minima over the columns of a table: every node holds the smallest of up to `FAN` nodes below it.
+
+    Parameters
+    ----------
+    table
+        (M, N), N at least 1; it belongs to the caller, who changes it and then calls `update`.
+
+    Notes
+    -----
+    Cost: O(M N) to build, O(M B log N) for B columns, without waiting for a device.
+
+    Examples
+    --------
+    >>> table = torch.arange(200.0)[None] + 1
+    >>> smallest = Smallest(table)
+    >>> table[0, 0] = 7.0
+    >>> smallest.update(torch.tensor([0]))
+    >>> smallest.values
+    tensor([2.])
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self._levels = [table]
+        while self._levels[-1].shape[1] > 1:
+            below = self._levels[-1]
+            nodes = torch.arange(-(-below.shape[1] // FAN), device=table.device)
+            self._levels.append(_under(below, nodes))
+
+    @property
+    def values(self) -> Tensor:
+        """The smallest value of each row, (M,)."""
+        return self._levels[-1][:, 0]
+
+    def update(self, columns: Tensor) -> None:
+        """Follow a change of the table in some columns, (B,)."""
+        nodes = columns
+        for below, level in zip(self._levels[:-1], self._levels[1:], strict=True):
+            nodes = nodes // FAN
+            level[:, nodes] = _under(below, nodes)
+
+
+def _under(level: Tensor, nodes: Tensor) -> Tensor:
+    """Return the smallest value (M, B) below each node (B,) of the next level."""
+    first = nodes[:, None] * FAN
+    members = (first + torch.arange(FAN, device=level.device)).clamp(max=level.shape[1] - 1)
+    return level[:, members].amin(-1)

@@ -75,7 +75,8 @@ LAUNCHER += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train", "train"]
 @pytest.mark.slow
 def test_two_processes_remember_the_rows_of_both(tmp_path, quick):
     settings = ["batch_size=7", "optimizer.accumulate=2", "method.name=qmf", "method.ranking=0", "noise=[]"]
-    options = [*map(str, quick[:4]), "--epochs", "2", "--modalities", "fou,kar", "-q", *(w for s in settings for w in ("--set", s))]
+    options = [*map(str, quick[:4]), "--epochs", "2", "--modalities", "fou,kar", "-q"]
+    options += [w for s in settings for w in ("--set", s)]
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
     subprocess.run([*LAUNCHER, "--out", two, *options], check=True, capture_output=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +80,9 @@ def test_reading_leaves_the_random_state_alone():
     after = torch.rand(1)
     torch.manual_seed(0)
     assert torch.equal(after, torch.rand(1))
+
+
+def test_more_workers_than_cores_are_no_warning(monkeypatch):
+    """Warnings are errors here, and torch gives one at the start and at every pass."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert len(batches(Numbers(), InOrder(10, 4), workers=2)) == 3

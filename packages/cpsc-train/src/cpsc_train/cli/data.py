@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -89,11 +88,12 @@ class Data:
         return from_plain(DataConfig, table["data"]), from_plain(SplitConfig, table["splits"])
 
     def _processes(self) -> int:
+        from cpsc_train.data.processes import cores  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
 
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers must be at least 0, got {self.workers}")
-        return (os.cpu_count() or 1) if self.workers is None else self.workers
+        return cores() if self.workers is None else self.workers
 
     def _check(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
         from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415

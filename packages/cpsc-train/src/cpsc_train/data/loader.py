@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,21 +100,32 @@ class Loader:
         pin_memory: bool = False,
     ) -> None:
         decodes = workers > 0 and isinstance(whole_of(dataset), Stored)
-        self._batches: DataLoader[Batch | UserError] = DataLoader(
-            _Part(dataset, rows, preprocessing, noise),
-            sampler=order,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            # What lies in memory is shared with forked processes, which is most of what they save.
-            multiprocessing_context=clean_context() if decodes else None,
-            pin_memory=pin_memory,
-            # Of its own, for the seeds of workers: looking at data must not move the random state of the model.
-            generator=torch.Generator(),
-        )
+        with _more_workers_than_cores():
+            self._batches: DataLoader[Batch | UserError] = DataLoader(
+                _Part(dataset, rows, preprocessing, noise),
+                sampler=order,
+                batch_size=None,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                # What lies in memory is shared with forked processes, which is most of what they save.
+                multiprocessing_context=clean_context() if decodes else None,
+                pin_memory=pin_memory,
+                # Of its own, for the seeds of workers: looking at data must not move the random state of the model.
+                generator=torch.Generator(),
+            )
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
+        with _more_workers_than_cores():
+            batches = iter(self._batches)
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+@contextmanager
+def _more_workers_than_cores() -> Iterator[None]:
+    """Keep torch from warning about a number that was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield

@@ -1,8 +1,9 @@
-"""How processes that decode files are started."""
+"""Processes that decode files: how they are started, and how many this machine has cores for."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from multiprocessing.context import BaseContext
 
 
@@ -17,3 +18,8 @@ def clean_context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cpsc_train.data"])  # imported once, not once a process
     return context
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
+from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError
 from cpsc_train.interrupts import call, end_children
 from cpsc_train.training import RunConfig
@@ -129,7 +130,7 @@ class Grid:
             config = folder.with_suffix(".toml")
             write_toml(config, self._configs[name, seed].to_plain())
             command += ["--config", str(config), "--out", str(folder)]
-        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        threads = str(max(1, cores() // jobs))
         environment = os.environ if jobs == 1 else os.environ | {"OMP_NUM_THREADS": threads}
         log = folder.with_suffix(".log")
         with log.open("wb") as output:

@@ -13,6 +13,9 @@ from rich.table import Table
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
 
+FEW_STEPS = 10
+"""Optimizer steps per epoch below which a hint is printed."""
+
 
 class ConsoleObserver(Observer):
     """Shows a run on a terminal; where there is none, a line every tenth of the epochs instead of a bar.
@@ -50,6 +53,7 @@ class ConsoleObserver(Observer):
             + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
             + f"\nmethod [bold]{description['method']}[/], seed {description['seed']}, run folder {path}"
         )
+        self._console.print(_steps(description["steps"]))
         if done:
             self._console.print(f"going on after epoch {done}")
         self._progress.update(self._task, total=epochs, completed=done)
@@ -122,6 +126,17 @@ def print_results(results: dict[str, Any], console: Console) -> None:
         for condition, seen in results["test"].items():
             gate.add_row(condition, *(_gated(seen["gate"].get(modality)) for modality in heads[:-1]))
         console.print(gate)
+
+
+def _steps(steps: dict[str, int]) -> str:
+    """Say how many optimizer steps an epoch has, and what to do where they are few."""
+    count, batch_size, accumulate = steps["per_epoch"], steps["batch_size"], steps["accumulate"]
+    rows = f"{accumulate} × {batch_size}" if accumulate > 1 else f"{batch_size}"
+    text = f"{count:,} optimizer step{'s' * (count != 1)} per epoch, of {rows} rows each"
+    if count >= FEW_STEPS:
+        return text
+    lower = "optimizer.accumulate or batch_size" if accumulate > 1 else "batch_size"
+    return f"{text}: few steps to learn in; try a lower {lower}, or more epochs"
 
 
 def _percent(share: float | None) -> str:

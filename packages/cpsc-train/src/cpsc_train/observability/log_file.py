@@ -38,7 +38,8 @@ class LogFile(Observer):
         data = description["data"]
         self._write(
             f"start {description['recipe']} {description['method']} seed {description['seed']} in {path}: "
-            f"{data['train']} training rows, {'+'.join(data['modalities'])}, epochs {done + 1} to {epochs}"
+            f"{data['train']} training rows, {'+'.join(data['modalities'])}, epochs {done + 1} to {epochs} "
+            f"of {description['steps']['per_epoch']} optimizer steps"
         )
 
     def dropped(self, rows: Sequence[str]) -> None:

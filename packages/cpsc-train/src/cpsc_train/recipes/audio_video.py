@@ -14,7 +14,7 @@ from cpsc_train.data.adapters.kinetics_sounds import KineticsSoundsConfig
 from cpsc_train.data.media.clips import ClipConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.recipes.base import MODES, SHARED, Build, Recipe, Released, Source, image_noise
-from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig, RunConfig
+from cpsc_train.training import Mode, OptimizerConfig, RunConfig
 from cpsc_train.training.optimizer import StepConfig
 
 READING = Released(warmup=70, a=0.6, b=0.6, residual=0.05)
@@ -37,7 +37,6 @@ def _build(name: str, data: ClipConfig, sources: dict[str, Source]) -> Build:
             schedule=StepConfig(every=70, factor=0.1),
             conformal=READING.conformal(mode),
             noise=image_noise(m for m in chosen.modalities if m == "video"),
-            compute=ComputeConfig(workers=8),
         )
         return Recipe(config, MODES[mode] | sources)
 

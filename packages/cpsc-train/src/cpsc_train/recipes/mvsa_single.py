@@ -12,7 +12,7 @@ from cpsc_train.models import EncoderConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.recipes.base import MODES, SHARED, Recipe, Released, image_noise
-from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig, RunConfig
+from cpsc_train.training import Mode, OptimizerConfig, RunConfig
 from cpsc_train.training.optimizer import PlateauConfig
 
 
@@ -36,7 +36,6 @@ def mvsa_single(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         schedule=PlateauConfig(factor=0.5, patience=2),
         conformal=reading.conformal(mode),
         noise=image_noise(m for m in data.modalities if m == "image"),
-        compute=ComputeConfig(workers=8),
     )
     return Recipe(config, MODES[mode] | SHARED | {"encoders.image": "released", "patience": "released"})
 

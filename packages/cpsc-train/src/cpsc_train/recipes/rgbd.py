@@ -13,7 +13,7 @@ from cpsc_train.data.adapters.sun_rgbd import SUNRGBDConfig
 from cpsc_train.data.media.rgbd import SceneConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.recipes.base import MODES, SHARED, Build, Recipe, Released, image_noise
-from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig, RunConfig
+from cpsc_train.training import Mode, OptimizerConfig, RunConfig
 from cpsc_train.training.optimizer import PlateauConfig
 
 
@@ -34,7 +34,6 @@ def _build(name: str, data: SceneConfig, reading: Released, feature_dim: int) ->
             schedule=PlateauConfig(factor=0.3, patience=10),
             conformal=reading.conformal(mode),
             noise=image_noise(chosen.modalities),
-            compute=ComputeConfig(workers=8),
         )
         return Recipe(config, MODES[mode] | SHARED | {"encoders": "released", "feature_dim": "released"})
 

@@ -11,8 +11,12 @@ from typing import Literal
 
 import torch
 
+from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
+
+MOST_READERS = 8
+"""Processes that read ahead, unless a configuration asks for another number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,10 @@ class ComputeConfig:
     threads: int | None = None
     """CPU threads of torch; all cores if absent. A sum depends on how it is shared out, so that results on a CPU repeat
     to the last digit only with as many threads; small models are fastest with one."""
-    workers: int = 0
-    """Processes that read training samples ahead; 0 reads between steps, which is fastest for data in memory."""
+    workers: int | None = None
+    """Processes that read samples ahead; 0 reads between steps, which is fastest for data in memory. If absent: none
+    for data in memory; for samples that are decoded from files as many as there are cores, less one for training, at
+    least 1 and at most 8. What a run computes does not depend on it."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """``bf16`` and ``fp16`` compute what tolerates it in half precision; ``fp16`` scales the loss, and its scaler waits
     for the device once a step."""
@@ -42,8 +48,14 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UserError(f"compute.threads must be at least 1, got {self.threads}")
-        if self.workers < 0:
+        if self.workers is not None and self.workers < 0:
             raise UserError(f"compute.workers must not be negative, got {self.workers}")
+
+    def readers(self, *, decoding: bool) -> int:
+        """Return how many processes read samples ahead; `decoding` says whether samples are decoded from files."""
+        if self.workers is not None:
+            return self.workers
+        return max(1, min(MOST_READERS, cores() // Launch.read().local_world - 1)) if decoding else 0
 
     def open_device(self) -> torch.device:
         """Return the device of this process.

@@ -24,6 +24,8 @@ from cpsc_train.data import (
     Splits,
     conditions,
 )
+from cpsc_train.data.dataset import whole_of
+from cpsc_train.data.media.stored import Stored
 from cpsc_train.errors import UserError
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
@@ -119,6 +121,11 @@ class Setup:
                 "dropped": len(self.dataset.dropped),
             }
             | self.splits.sizes,
+            "steps": {
+                "per_epoch": self.order().steps,
+                "batch_size": self.config.batch_size,
+                "accumulate": self.config.optimizer.accumulate,
+            },
         } | self._corruption()
 
     def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
@@ -127,7 +134,11 @@ class Setup:
         rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]  # gathering leaves it out again
         order = InOrder(len(rows), self.config.batch_size)
         noise = (*self.config.corruption.noise_of(part), *noise)
-        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=self.config.compute.workers)
+        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=self._workers)
+
+    @property
+    def _workers(self) -> int:
+        return self.config.compute.readers(decoding=isinstance(whole_of(self.dataset), Stored))
 
     def order(self) -> Shuffled:
         """Return the order in which training rows are met."""
@@ -148,7 +159,7 @@ class Setup:
             self.preprocessing,
             order,
             noise=self.config.corruption.noise_of("train"),
-            workers=self.config.compute.workers,
+            workers=self._workers,
             pin_memory=self.device.type == "cuda",
         )
 

@@ -1,0 +1,32 @@
+"""What a person is told of a run on the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cpsc_train.observability.console import ConsoleObserver
+from cpsc_train.training import RunConfig
+from cpsc_train.training.setup import Setup
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "said"),
+    [
+        (10, 1, "10 optimizer steps per epoch, of 10 rows each\n"),
+        (12, 1, "9 optimizer steps per epoch, of 12 rows each: few steps to learn in; try a lower batch_size, or more"),
+        (10, 6, "2 optimizer steps per epoch, of 6 × 10 rows each: few steps to learn in; try a lower "),
+        (100, 1, "1 optimizer step per epoch, of 100 rows each: few"),
+    ],
+)
+def test_the_number_of_optimizer_steps_is_told_before_the_start(small_config, tmp_path, batch_size, accumulate, said):
+    table = small_config.to_plain() | {"batch_size": batch_size}
+    table["optimizer"]["accumulate"] = accumulate
+    setup = Setup.build(RunConfig.from_plain(table))
+    assert len(setup.splits.train) == 100
+    text = io.StringIO()
+    observer = ConsoleObserver(Console(file=text, width=200))
+    observer.start(setup.describe(), epochs=4, path=tmp_path, done=0)
+    observer.close()
+    assert said in text.getvalue()
+    assert ("optimizer.accumulate or batch_size" in text.getvalue()) == (accumulate > 1)

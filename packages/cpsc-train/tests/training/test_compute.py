@@ -1,0 +1,36 @@
+"""How many processes read samples ahead."""
+
+import os
+
+import pytest
+
+from cpsc_train.recipes import RECIPES, recipe
+from cpsc_train.training.compute import ComputeConfig
+
+
+@pytest.mark.parametrize(("count", "readers"), [(1, 1), (2, 1), (3, 2), (9, 8), (64, 8)])
+def test_as_many_processes_read_as_there_are_cores_beside_training(monkeypatch, count, readers):
+    monkeypatch.setattr("cpsc_train.training.compute.cores", lambda: count)
+    assert ComputeConfig().readers(decoding=True) == readers
+    assert ComputeConfig().readers(decoding=False) == 0
+    assert ComputeConfig(workers=5).readers(decoding=True) == ComputeConfig(workers=5).readers(decoding=False) == 5
+
+
+def test_processes_of_a_job_share_the_cores(monkeypatch):
+    monkeypatch.setattr("cpsc_train.training.compute.cores", lambda: 8)
+    job = {"RANK": 1, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "a", "MASTER_PORT": 1}
+    for name, value in job.items():
+        monkeypatch.setenv(name, str(value))
+    assert ComputeConfig().readers(decoding=True) == 3
+
+
+def test_no_recipe_asks_for_a_number():
+    assert {name: recipe(name).compute.workers for name in RECIPES} == dict.fromkeys(RECIPES)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores of a process are not known here")
+def test_cores_are_those_of_the_process(monkeypatch):
+    from cpsc_train.data.processes import cores  # noqa: PLC0415
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    assert cores() == 3

@@ -33,6 +33,7 @@ from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
+from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.probability import LAC, Margin
 from conformal_core.scores.ranked import SAPS
@@ -69,6 +70,7 @@ __all__ = [
     "OnlineRegressor",
     "Reservoir",
     "ResidualScore",
+    "Score",
     "Sketch",
     "SplitClassifier",
     "SplitRegressor",

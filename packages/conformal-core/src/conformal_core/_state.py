@@ -70,6 +70,13 @@ def read_count(state: State, key: str) -> int:
     return int(value)
 
 
+def read_classes(state: State) -> int | None:
+    """Return the number of classes that a predictor was calibrated with; None where it was not, or did not save it."""
+    if not isinstance(state, dict) or state.get("classes") is None:
+        return None  # the first is for `check_state` to refuse
+    return read_count(state, "classes")
+
+
 def read_fraction(state: State, key: str) -> Fraction:
     """Return what a fraction was written as, such as ``"1/10"``."""
     value = state[key]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, as_array, to_host
 from conformal_core._checks import integers, is_count, is_number, labels_of_rows
+from conformal_core._settings import shown
 from conformal_core.sets import set_size
 
 Array = Any
@@ -33,6 +34,9 @@ class Coverage(NamedTuple):
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     rows: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"Coverage({', '.join(f'{name}={shown(value)}' for name, value in self._asdict().items())})"
 
 
 def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:

@@ -159,7 +159,6 @@ def weighted_conformal_quantile(
     weights = floating("weights", weights, scores)
     test_weights = floating("test_weights", test_weights, scores)
     xp = array_namespace(scores=scores, weights=weights, test_weights=test_weights)
-    where = {"dtype": xp.float64, "device": device(scores)}
     for name, array in (("scores", scores), ("weights", weights), ("test_weights", test_weights)):
         if reads_values(array, check):
             is_finite(name, array, xp)

@@ -7,6 +7,7 @@ from typing import Self
 
 from conformal_core._checks import is_finite_number, is_number
 from conformal_core._rank import Alpha, as_fraction
+from conformal_core._settings import Settings
 from conformal_core._state import State
 from conformal_core.memory.base import Memory
 
@@ -35,7 +36,7 @@ class Threshold(float):
         return Threshold(function(float(self)), ((tag, function(own)) for tag, own in self.parts))
 
 
-class Level(ABC):
+class Level(Settings, ABC):
     """Rule that sets the threshold of the next prediction set.
 
     Some levels move the miscoverage α of the quantile that they take of the memory (:class:`ACI`, :class:`DtACI`),
@@ -57,7 +58,7 @@ class Level(ABC):
         Called before the memory takes the score in. Labels may be late: ``threshold`` is then an older one.
         """
 
-    def calibrate(self, scores: Sequence[float], /) -> None:  # noqa: B027  # most levels have no units
+    def calibrate(self, scores: Sequence[float], /) -> None:  # most levels have no units
         """Take the units of the score from calibration scores, where a level needs them and was not given them."""
 
     @abstractmethod

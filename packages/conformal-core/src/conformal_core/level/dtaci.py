@@ -58,7 +58,7 @@ class DtACI(Level):
     """
 
     def __init__(self, *, alpha: Alpha, gammas: Sequence[Alpha] = _STEPS, window: int = 500) -> None:
-        is_count("window", window)
+        window = is_count("window", window)
         if isinstance(gammas, str) or not isinstance(gammas, (Sequence, np.ndarray)):
             raise TypeError(f"gammas must be a sequence of steps, got {type(gammas).__name__}")
         if len(gammas) == 0:
@@ -66,6 +66,7 @@ class DtACI(Level):
         self.alpha: Fraction = miscoverage(alpha)
         self._window = window
         self._experts = [ACI(alpha=alpha, gamma=gamma) for gamma in gammas]
+        self._given_gammas = tuple(expert.gamma for expert in self._experts)
         self._weights = np.full(len(gammas), 1.0 / len(gammas))
         a, k = float(self.alpha), len(gammas)
         self._eta = math.sqrt(3 / window * (math.log(k * window) + 2)) / (a * (1 - a))

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, reads_values
 from conformal_core._checks import floating, is_finite
+from conformal_core._settings import Settings
 from conformal_core._state import State
 
 Array = Any
@@ -52,7 +53,7 @@ class Memory(Protocol):
         ...
 
 
-class StreamMemory(ABC):
+class StreamMemory(Settings, ABC):
     """A memory that takes in one score after another, as numbers of the host."""
 
     @abstractmethod

@@ -10,13 +10,14 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import floating, integers, is_count, is_finite
 from conformal_core._precision import rounded_up
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_count, read_thresholds
 from conformal_core.quantile import Alpha, conformal_quantile
 
 Array = Any
 
 
-class CalibrationBuffer:
+class CalibrationBuffer(Settings):
     """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
 
     Everything stays on the device of ``like``: overwriting, the quantile and the ages never wait for it.
@@ -64,6 +65,16 @@ class CalibrationBuffer:
 
     def __len__(self) -> int:
         return int(self._scores.shape[0])
+
+    def __repr__(self) -> str:
+        if isinstance(self._scores, np.ndarray) and self._scores.dtype == np.float64:
+            return f"CalibrationBuffer({len(self)})"
+        library, dtype = type(self._scores).__module__.split(".")[0], str(self._scores.dtype).rsplit(".", 1)[-1]
+        where = f", device={str(device(self._scores))!r}" if is_torch(self._scores) else ""
+        return f"CalibrationBuffer({len(self)}, like={library}.zeros((), dtype={library}.{dtype}{where}))"
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"size": len(self), "like": self._xp.zeros((), dtype=self._scores.dtype, device=device(self._scores))}
 
     @property
     def scores(self) -> Array:

@@ -9,13 +9,14 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, reads_values
 from conformal_core._checks import floating, is_finite
 from conformal_core._rank import rank
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.sets import sorted_p_values
 
 Array = Any
 
 
-class Fixed:
+class Fixed(Settings):
     """Calibration scores kept sorted, in the library and on the device they came from.
 
     Scores enter by :meth:`extend`, the calibration; a stream's scores (:meth:`add`) are not remembered.

@@ -11,13 +11,14 @@ from conformal_core._arrays import array_namespace, device, reads_values, to_hos
 from conformal_core._checks import floating, is_count, is_finite, is_finite_number
 from conformal_core._precision import below
 from conformal_core._rank import rank
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.sets import smoothed
 
 Array = Any
 
 
-class Sketch:
+class Sketch(Settings):
     """All scores ever seen, summarised in O(size · log(n/size)) memory, so that coverage is kept.
 
     Every score is remembered as itself or as a larger one, so the threshold is never below that of :class:`History`. It

@@ -114,7 +114,7 @@ class Exponential(StreamMemory):
         at_least = weight_above(below(scores))
         total = xp.asarray(above[0] + 1.0, dtype=xp.float64, device=device(scores))
         if u is None:
-            own = 1.0 + self._rounding(above[0] + 1.0)
+            own = 1.0 + float(self._rounding(above[0] + 1.0))
             return (at_least + own) / (total - 1.0 + own)
         return smoothed(weight_above(scores), at_least, u, total, check=None)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_count, is_number, labels_of_rows
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
@@ -14,7 +15,7 @@ _ONE_HOT = 1 << 22  # elements of rows by classes at a time
 _LEAST = 1e-150  # variance where all rows are alike: anything else is then as far as numbers go
 
 
-class Mahalanobis:
+class Mahalanobis(Settings):
     """Squared Mahalanobis distance to the nearest class mean, with the covariance that all classes share.
 
     Without ``classes`` it is the distance to the mean of all rows with their whole covariance, and needs no labels.

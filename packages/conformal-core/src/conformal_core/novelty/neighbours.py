@@ -4,6 +4,7 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_count
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
@@ -14,7 +15,7 @@ Array = Any
 _TABLE = 1 << 24  # distances at a time
 
 
-class NearestNeighbours:
+class NearestNeighbours(Settings):
     """Squared distance to the k-th nearest training row, every coordinate in units of its own deviation.
 
     Parameters

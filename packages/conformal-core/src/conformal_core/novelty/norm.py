@@ -3,6 +3,7 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly
 
@@ -11,7 +12,7 @@ Array = Any
 _LEAST = 1e-12  # variance of the logarithm that single precision can tell from 0
 
 
-class FeatureNorm:
+class FeatureNorm(Settings):
     """Squared deviation of log‖h‖ from that of the training rows, in units of their variance.
 
     A sensor that gives nothing has features near the origin, which a distance to class means may find less strange

@@ -7,6 +7,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import floating, is_count, is_number, labels_of_rows
 from conformal_core._state import State, check_state, read_floats, read_thresholds
+from conformal_core.predictors._rows import one_a_row
 from conformal_core.predictors.mondrian import ThresholdPerClass
 from conformal_core.quantile import Alpha, conformal_quantile, grouped_quantiles
 
@@ -68,7 +69,7 @@ class ClusteredClassifier(ThresholdPerClass):
         is_number("share", share)
         if not 0 < share < 1:
             raise ValueError(f"share must lie in (0, 1), got {share}")
-        self._wanted = None if clusters is None else is_count("clusters", clusters)
+        self._given_clusters = None if clusters is None else is_count("clusters", clusters)
         self._share = share
         self._seed = is_count("seed", seed, least=0)
         self._clusters: np.ndarray[Any, np.dtype[np.int64]] | None = None
@@ -83,7 +84,7 @@ class ClusteredClassifier(ThresholdPerClass):
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,)."""
         probs = floating("probs", probs)
-        scores = self.score(probs, labels, check=check)
+        scores = one_a_row("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
         own = np.asarray([float(s) for s in xp.reshape(scores, (-1,))])
         groups = xp.reshape(labels_of_rows(labels, probs, check=check), (-1,))
@@ -124,7 +125,7 @@ class ClusteredClassifier(ThresholdPerClass):
         clusters = np.full(classes, _NULL, dtype=np.int64)
         if len(enough) < 2:
             return clusters
-        wanted = self._wanted or max(1, min(len(enough) // 2, int(len(scores) * float(self._alpha) / 10)))
+        wanted = self._given_clusters or max(1, min(len(enough) // 2, int(len(scores) * float(self._alpha) / 10)))
         embedding = np.stack([np.quantile(scores[ids == label], _LEVELS) for label in enough])
         clusters[enough] = _kmeans(embedding, np.sqrt(counts[enough]), min(wanted, len(enough)), rng)
         return clusters

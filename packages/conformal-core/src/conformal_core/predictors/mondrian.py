@@ -8,14 +8,16 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import floating, integers, is_count, is_score, labels_of_rows
 from conformal_core._precision import comparable
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state, read_thresholds
+from conformal_core._settings import Settings
+from conformal_core._state import State, check_state, read_classes, read_thresholds
+from conformal_core.predictors._rows import classes_of, one_a_row
 from conformal_core.quantile import Alpha, grouped_quantiles
 from conformal_core.sets import prediction_set, with_top
 
 Array = Any
 
 
-class ThresholdPerClass:
+class ThresholdPerClass(Settings):
     """What predictors share that have a threshold for each class."""
 
     _kind: str
@@ -89,16 +91,17 @@ class MondrianClassifier(ThresholdPerClass):
 
     def __init__(self, score: Any, *, alpha: Alpha, groups: int | None = None) -> None:
         super().__init__(score, alpha=alpha)
-        self._count = None if groups is None else is_count("groups", groups)
+        self._given_groups = None if groups is None else is_count("groups", groups)
+        self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), groups (N,) of int."""
         probs = floating("probs", probs)
-        scores = self.score(probs, labels, check=check)
+        scores = one_a_row("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
-        by_class = self._count is None
+        by_class = self._given_groups is None
         ids = labels_of_rows(labels, probs, check=check) if by_class else self._groups(groups, probs, xp)
-        count = probs.shape[-1] if self._count is None else self._count
+        count = probs.shape[-1] if self._given_groups is None else self._given_groups
         qhat = grouped_quantiles(xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), count, self._alpha)
         if empty := int(xp.sum(xp.astype(xp.isinf(qhat), xp.int64))):
             kind = "classes" if by_class else "groups"
@@ -108,15 +111,16 @@ class MondrianClassifier(ThresholdPerClass):
                 UserWarning,
                 stacklevel=2,
             )
-        self._qhat = qhat
+        self._qhat, self._classes = qhat, classes_of(probs, None)
 
     def predict(
         self, probs: Array, groups: Array | None = None, *, nonempty: bool = False, check: bool | None = None
     ) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if made for groups."""
-        if self._count is None:
+        if self._given_groups is None:
             return super().predict(probs, nonempty=nonempty, check=check)
         probs = floating("probs", probs, self._qhat)
+        classes_of(probs, self._classes)
         scores = self.score(probs, check=check)
         xp = array_namespace(probs=probs, qhat=self.qhat)
         ids = self._groups(groups, probs, xp)
@@ -124,16 +128,18 @@ class MondrianClassifier(ThresholdPerClass):
         return prediction_set(scores, own, nonempty=nonempty, check=False)
 
     def state_dict(self) -> State:
-        """Return the thresholds."""
-        return {"kind": self._kind, "version": 1, **self._settings(), "qhat": self._qhat}
+        """Return the thresholds, and the number of classes."""
+        learned = {"qhat": self._qhat, "classes": self._classes}
+        return {"kind": self._kind, "version": 1, **self._settings(), **learned}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
         check_state(state, self._kind, {"qhat"}, **self._settings())
-        self._qhat = read_thresholds(state, "qhat", length=self._count)
+        qhat, classes = read_thresholds(state, "qhat", length=self._given_groups), read_classes(state)
+        self._qhat, self._classes = qhat, classes
 
     def _settings(self) -> State:
-        return {"alpha": str(self._alpha), "groups": self._count}
+        return {"alpha": str(self._alpha), "groups": self._given_groups}
 
     def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
         if groups is None:
@@ -142,7 +148,7 @@ class MondrianClassifier(ThresholdPerClass):
         rows = tuple(probs.shape[:-1])
         if tuple(groups.shape) != rows:
             raise ValueError(f"groups must have the shape {rows} of the rows, got {tuple(groups.shape)}")
-        count = self._count or 0
+        count = self._given_groups or 0
         if math.prod(groups.shape):
             low, high = int(xp.min(groups)), int(xp.max(groups))
             if low < 0 or high >= count:

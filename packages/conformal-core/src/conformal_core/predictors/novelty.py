@@ -5,6 +5,7 @@ from typing import Any
 
 from conformal_core._checks import is_score
 from conformal_core._rank import miscoverage
+from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
@@ -14,7 +15,7 @@ from conformal_core.quantile import Alpha, warn_too_few
 Array = Any
 
 
-class NoveltyGate:
+class NoveltyGate(Settings):
     """How much to trust an input by how unlike the calibration inputs it is; no label is needed.
 
     An input whose score s lies within the threshold q̂ has weight 1. Beyond it the weight is q̂ / s: scores are squared
@@ -61,6 +62,8 @@ class NoveltyGate:
 
     def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
         is_score(score)
+        if memory is not None and not isinstance(memory, Memory):
+            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha

@@ -9,7 +9,8 @@ import numpy as np
 
 from conformal_core._checks import floating, is_count, is_score
 from conformal_core._precision import narrow
-from conformal_core._state import State, check_state
+from conformal_core._settings import Settings
+from conformal_core._state import State, check_state, read_classes
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
 from conformal_core.level.constant import Constant
@@ -17,12 +18,13 @@ from conformal_core.level.dtaci import DtACI
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.history import History
 from conformal_core.predictors._issued import Ids, Issued, keys_of_ids, keys_of_rows
+from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
 from conformal_core.quantile import Alpha
 
 Array = Any
 
 
-class OnlinePredictor:
+class OnlinePredictor(Settings):
     """What online predictors share: a threshold that follows the scores.
 
     Attributes
@@ -34,11 +36,12 @@ class OnlinePredictor:
     """
 
     _kind: str
+    _asks: str  # method of the score
 
     def __init__(
         self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
     ) -> None:
-        is_score(score)
+        is_score(score, self._asks)
         if (alpha is None) == (level is None):
             both = "neither" if alpha is None else "both"
             raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
@@ -49,7 +52,9 @@ class OnlinePredictor:
         self.score = score
         self.memory: Memory = History() if memory is None else memory
         self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
-        self._issued = Issued(is_count("max_pending", max_pending))
+        self._given_alpha, self._given_level = alpha, level
+        self._given_max_pending = is_count("max_pending", max_pending)
+        self._issued = Issued(self._given_max_pending)
         self._warned = False
 
     @property
@@ -189,6 +194,7 @@ class OnlineClassifier(OnlinePredictor):
     """
 
     _kind = "OnlineClassifier"
+    _asks = "sets"
 
     def __init__(
         self,
@@ -200,13 +206,17 @@ class OnlineClassifier(OnlinePredictor):
         max_pending: int = 100_000,
     ) -> None:
         super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
+        self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
-        """Add labelled rows, (..., K) with labels (...), to the memory before the stream starts.
+        """Add labelled rows, (N, K) with labels (N,), or one row, to the memory before the stream starts.
 
         The level is not updated; it takes from them the units of the score, if it needs any that it was not given.
         """
-        self._calibrate(self.score(probs, labels, check=check), check)
+        probs = floating("probs", probs)
+        classes = classes_of(probs, self._classes)
+        self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)), check)
+        self._classes = classes
 
     def predict(
         self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
@@ -230,6 +240,7 @@ class OnlineClassifier(OnlinePredictor):
             As the score, and if ``ids`` are of another kind or number.
         """
         probs = floating("probs", probs)
+        classes_of(probs, self._classes)
         qhat = self._threshold_of(probs)
         sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
         self._remember(probs, 1, ids, qhat)
@@ -240,9 +251,9 @@ class OnlineClassifier(OnlinePredictor):
 
         Parameters
         ----------
-        probs : array, shape (..., K)
+        probs : array, shape (N, K) or (K,)
             Rows as they were predicted, in any order.
-        labels : array of int, shape (...), or int
+        labels : array of int, shape (N,), or int
         ids
             Those given to :meth:`predict`. None: rows are recognized by their probabilities.
         check
@@ -254,11 +265,25 @@ class OnlineClassifier(OnlinePredictor):
             As the score, and if an id names no predicted row that waits for its label; before anything is learned.
         """
         probs = floating("probs", probs)
-        self._learn(self.score(probs, labels, check=check), probs, 1, ids, check)
+        classes = classes_of(probs, self._classes)
+        self._learn(one_a_row("labels", self.score(probs, labels, check=check)), probs, 1, ids, check)
+        self._classes = classes
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label against the memory, (..., K)."""
+        probs = floating("probs", probs)
+        classes_of(probs, self._classes)
         return self.memory.p_values(self.score(probs, check=check), u)
+
+    def state_dict(self) -> State:
+        """Return memory, level, rows that wait for their labels, and the number of classes."""
+        return {**super().state_dict(), "classes": self._classes}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
+        classes = read_classes(state)
+        super().load_state_dict(state)
+        self._classes = classes
 
 
 class OnlineRegressor(OnlinePredictor):
@@ -297,6 +322,7 @@ class OnlineRegressor(OnlinePredictor):
     """
 
     _kind = "OnlineRegressor"
+    _asks = "interval"
 
     def __init__(
         self,
@@ -310,8 +336,11 @@ class OnlineRegressor(OnlinePredictor):
         super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Add rows with their targets to the memory before the stream starts; see :class:`OnlineClassifier`."""
-        self._calibrate(self.score(predictions, targets, check=check), check)
+        """Add rows with one target each to the memory before the stream starts; see :class:`OnlineClassifier`."""
+        predictions = floating("predictions", predictions)
+        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        check_calibration(self.score, predictions, check=check)
+        self._calibrate(scores, check)
 
     def predict(self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None) -> Array:
         """Intervals (..., 2) for one row or many, all with the present threshold.
@@ -325,9 +354,10 @@ class OnlineRegressor(OnlinePredictor):
         return intervals
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
-        """Learn from one row or many, one after another; as :meth:`OnlineClassifier.update`."""
+        """Learn from one row or many, one target each, one after another; as :meth:`OnlineClassifier.update`."""
         predictions = floating("predictions", predictions)
-        self._learn(self.score(predictions, targets, check=check), predictions, self._axes, ids, check)
+        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        self._learn(scores, predictions, self._axes, ids, check)
 
     @property
     def _axes(self) -> int:

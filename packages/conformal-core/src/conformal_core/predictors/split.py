@@ -2,25 +2,28 @@
 
 from typing import Any
 
-from conformal_core._checks import is_score
+from conformal_core._checks import floating, is_score
 from conformal_core._rank import miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._settings import Settings
+from conformal_core._state import State, check_state, read_classes
 from conformal_core.memory.fixed import Fixed
+from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
 from conformal_core.quantile import Alpha, warn_too_few
 
 Array = Any
 
 
-class SplitPredictor:
+class SplitPredictor(Settings):
     """What split predictors share: calibration scores, and their threshold.
 
     Calibration costs O(N log N), a prediction that of the score.
     """
 
     _kind: str
+    _asks: str  # method of the score
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        is_score(score)
+        is_score(score, self._asks)
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha
@@ -88,22 +91,46 @@ class SplitClassifier(SplitPredictor):
     """
 
     _kind = "SplitClassifier"
+    _asks = "sets"
+
+    def __init__(self, score: Any, *, alpha: Alpha) -> None:
+        super().__init__(score, alpha=alpha)
+        self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: probs (..., K), labels (...)."""
-        self._calibrate(self.score(probs, labels, check=check))
+        """Forget earlier calibration rows and take these: probs (N, K), labels (N,), or one row."""
+        probs = floating("probs", probs)
+        self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)))
+        self._classes = classes_of(probs, None)
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Add calibration rows to those there: probs (..., K), labels (...)."""
-        self._update(self.score(probs, labels, check=check))
+        """Add calibration rows to those there: probs (N, K), labels (N,), or one row."""
+        probs = floating("probs", probs)
+        classes = classes_of(probs, self._classes)
+        self._update(one_a_row("labels", self.score(probs, labels, check=check)))
+        self._classes = classes
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
+        probs = floating("probs", probs)
+        classes_of(probs, self._classes)
         return self.score.sets(probs, self.qhat, nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
+        probs = floating("probs", probs)
+        classes_of(probs, self._classes)
         return self._memory.p_values(self.score(probs, check=check), u)
+
+    def state_dict(self) -> State:
+        """Return the calibration scores, the level and the number of classes."""
+        return {**super().state_dict(), "classes": self._classes}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a saved state; ValueError says what does not fit."""
+        classes = read_classes(state)
+        super().load_state_dict(state)
+        self._classes = classes
 
 
 class SplitRegressor(SplitPredictor):
@@ -137,14 +164,18 @@ class SplitRegressor(SplitPredictor):
     """
 
     _kind = "SplitRegressor"
+    _asks = "interval"
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: predictions (...) or (..., columns), targets (...)."""
-        self._calibrate(self.score(predictions, targets, check=check))
+        """Forget earlier calibration rows and take these: predictions (N,) or (N, columns), targets (N,), or one row.
+
+        Several targets a row are refused, because one threshold for all would cover each of them otherwise than asked.
+        """
+        self._calibrate(self._scores(predictions, targets, check))
 
     def update(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Add calibration rows to those there."""
-        self._update(self.score(predictions, targets, check=check))
+        self._update(self._scores(predictions, targets, check))
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
         """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
@@ -155,3 +186,9 @@ class SplitRegressor(SplitPredictor):
     ) -> Array:
         """p-value of every target, (...): one is in the interval when p > alpha, up to the rounding of its ends."""
         return self._memory.p_values(self.score(predictions, targets, check=check), u)
+
+    def _scores(self, predictions: Array, targets: Array, check: bool | None) -> Array:
+        predictions = floating("predictions", predictions)
+        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        check_calibration(self.score, predictions, check=check)
+        return scores

@@ -20,6 +20,7 @@ from conformal_core._checks import (
 )
 from conformal_core._chunks import map_rows
 from conformal_core._precision import narrow
+from conformal_core._settings import Settings
 from conformal_core.sets import prediction_set
 
 Array = Any
@@ -36,7 +37,7 @@ def _as_rows(probs: Array) -> Array:
     return probs
 
 
-class Score(ABC):
+class Score(Settings, ABC):
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
     A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also
@@ -50,9 +51,20 @@ class Score(ABC):
         Whether each row needs a uniform draw.
     sorts : bool
         Whether rows are sorted, which is worth sharing among the cores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core.sets import take_label
+    >>> class Odds(Score):
+    ...     def compute(self, probs, labels, u):
+    ...         scores = (1 - probs) / probs
+    ...         return scores if labels is None else take_label(scores, labels)
+    >>> Odds()(np.asarray([[0.5, 0.5], [0.8, 0.2]]), np.asarray([0, 1]))
+    array([1., 4.])
     """
 
-    normalized: bool
+    normalized: bool = True
     randomized: bool = False
     sorts: ClassVar[bool] = False
 

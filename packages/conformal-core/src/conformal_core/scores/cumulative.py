@@ -187,6 +187,8 @@ class RAPS(_Cumulative):
             is_number(name, getattr(self, name))
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
+            if isinstance(getattr(self, name), np.generic):
+                object.__setattr__(self, name, getattr(self, name).item())
 
 
 def _blocks(probs: Array, xp: Any) -> Array:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import is_number
 from conformal_core.scores._order import descending, over_ties, to_labels
@@ -53,6 +55,8 @@ class SAPS(Score):
         is_number("weight", self.weight)
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be at least 0 and finite, got {self.weight}")
+        if isinstance(self.weight, np.generic):
+            object.__setattr__(self, "weight", self.weight.item())
 
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Largest probability plus a step for each rank."""

@@ -1,0 +1,83 @@
+"""Objects that are described, and made anew, by the arguments of their constructor."""
+
+import inspect
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Self
+
+import numpy as np
+
+from conformal_core._rank import as_fraction
+
+
+class Settings:
+    """Shows the arguments of the constructor, and nothing that was learned; makes an object that has learned nothing.
+
+    The argument ``name`` is the attribute ``_given_name``, ``name`` or ``_name``, the first that there is.
+    """
+
+    def __repr__(self) -> str:
+        try:
+            arguments = self._arguments()
+        except AttributeError:  # a subclass that keeps its arguments elsewhere
+            return object.__repr__(self)
+        parameters = inspect.signature(type(self).__init__).parameters
+        parts = []
+        for name, value in arguments.items():
+            default = parameters[name].default
+            if default is inspect.Parameter.empty and parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                parts.append(shown(value))
+            elif default is inspect.Parameter.empty or shown(value) != shown(default):
+                parts.append(f"{name}={shown(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __sklearn_clone__(self) -> Self:
+        """Return an object with the same settings, not calibrated: what ``sklearn.base.clone`` asks for.
+
+        Raises
+        ------
+        TypeError
+            If it, or a part of it, does not keep the arguments of its constructor.
+        """
+        try:
+            arguments = self._arguments()
+        except AttributeError as error:
+            kind = type(self).__name__
+            raise TypeError(f"{kind} must keep the arguments of its constructor to be cloned: {error}") from None
+        return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
+
+    def _arguments(self) -> dict[str, Any]:
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        if type(self).__init__ is object.__init__:
+            return {}
+        return {name: self._argument(name) for name in names}
+
+    def _argument(self, name: str) -> Any:
+        for attribute in (f"_given_{name}", name, f"_{name}"):
+            if attribute in vars(self):
+                return vars(self)[attribute]
+        return getattr(self, name)
+
+
+def shown(value: object) -> str:
+    """Return the source of a value: numbers of numpy and fractions as plain numbers wherever that is exact."""
+    if isinstance(value, (Fraction, Decimal)):
+        exact = Fraction(value)
+        number = float(exact)
+        return repr(number) if as_fraction(number) == exact else repr(str(exact))
+    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
+        return repr(value.item())
+    if isinstance(value, (list, tuple)) and type(value) in {list, tuple}:
+        parts = [shown(part) for part in value]
+        if isinstance(value, list):
+            return f"[{', '.join(parts)}]"
+        return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
+    return value.__name__ if inspect.isroutine(value) or isinstance(value, type) else repr(value)
+
+
+def _fresh(name: str, value: Any) -> Any:
+    if hasattr(value, "__sklearn_clone__"):
+        return value.__sklearn_clone__()
+    if hasattr(value, "state_dict"):
+        raise TypeError(f"{name} must have the method __sklearn_clone__ to be cloned, got {type(value).__name__}")
+    return value

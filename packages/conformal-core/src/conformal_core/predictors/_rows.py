@@ -1,0 +1,45 @@
+"""Rows that predictors are calibrated with: one label or one number each."""
+
+import math
+from typing import Any
+
+from conformal_core.scores.residual import ResidualScore
+
+Array = Any
+
+
+def classes_of(probs: Array, known: int | None) -> int | None:
+    """Return the number of classes of rows (..., K).
+
+    Raises
+    ------
+    ValueError
+        If calibration had another number of them.
+    """
+    count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
+    if known is not None and count != known and count is not None:
+        raise ValueError(f"probs must have the {known} classes of calibration, got {count}")
+    return count
+
+
+def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> None:
+    """Let a score of regression refuse predictions that cannot be meant as they are; see `ResidualScore`."""
+    if isinstance(score, ResidualScore):
+        score.check_calibration(predictions, check=check)
+
+
+def one_a_row(name: str, scores: Array) -> Array:
+    """Return scores () or (N,), those of (N, 1) as (N,).
+
+    Raises
+    ------
+    ValueError
+        If there are several scores a row: outputs of different scales would be pooled into one threshold.
+    """
+    if scores.ndim <= 1:
+        return scores
+    shape = tuple(scores.shape)
+    if math.prod(shape[1:]) != 1:
+        cure = "make one predictor for each column, or reshape rows that are exchangeable into one axis"
+        raise ValueError(f"{name} must have shape (N,), one for each row, got {shape}: {cure}")
+    return scores[(slice(None), *(0 for _ in shape[1:]))]

@@ -1,0 +1,206 @@
+"""What objects show of themselves, and what clones of them start from."""
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import conformal_core
+from conformal_core import (
+    ACI,
+    APS,
+    CQR,
+    LAC,
+    RAPS,
+    SAOCP,
+    SAPS,
+    AbsoluteResidual,
+    CalibrationBuffer,
+    ClusteredClassifier,
+    ConformalPID,
+    Constant,
+    Coverage,
+    DecayingStep,
+    DtACI,
+    Exponential,
+    FeatureNorm,
+    Fixed,
+    History,
+    Mahalanobis,
+    Margin,
+    MondrianClassifier,
+    NearestNeighbours,
+    NormalizedResidual,
+    NoveltyGate,
+    OnlineClassifier,
+    OnlineRegressor,
+    Reservoir,
+    ResidualScore,
+    Score,
+    Sketch,
+    SplitClassifier,
+    SplitRegressor,
+    Window,
+    class_coverage,
+    coverage,
+)
+from conformal_core.level.base import Level
+from conformal_core.scores.base import Score as Base
+
+
+def forecast(last):
+    return 0.0 if last is None else last
+
+
+SHOWN = {
+    "LAC(normalized=True)": LAC(),
+    "Margin(normalized=False)": Margin(normalized=False),
+    "APS(randomized=True, normalized=True)": APS(randomized=True),
+    "RAPS(penalty=0.5, free_ranks=3, randomized=False, normalized=True)": RAPS(np.float64(0.5), np.int64(3)),
+    "SAPS(weight=0.25, randomized=False, normalized=True)": SAPS(np.float32(0.25)),
+    "AbsoluteResidual()": AbsoluteResidual(),
+    "NormalizedResidual()": NormalizedResidual(),
+    "CQR()": CQR(),
+    "History()": History(),
+    "Fixed()": Fixed(),
+    "Window(9)": Window(np.int64(9)),
+    "Reservoir(9)": Reservoir(9),
+    "Reservoir(9, seed=2)": Reservoir(9, seed=2),
+    "Exponential(0.5)": Exponential(np.float64(0.5)),
+    "Sketch()": Sketch(),
+    "Sketch(size=4)": Sketch(4),
+    "CalibrationBuffer(5)": CalibrationBuffer(5),
+    "CalibrationBuffer(5, like=numpy.zeros((), dtype=numpy.float32))": CalibrationBuffer(5, like=np.float32(0)),
+    "Constant(0.1)": Constant(Decimal("0.1")),
+    "Constant('12345678901234567891/100000000000000000000')": Constant("0.12345678901234567891"),
+    "ACI(alpha=0.1)": ACI(alpha=Fraction(1, 10)),
+    "ACI(alpha=0.1, gamma=0.25)": ACI(alpha="1/10", gamma="1/4"),
+    "DtACI(alpha=0.1)": DtACI(alpha=0.1),
+    "DtACI(alpha=0.1, gammas=(0.5,), window=7)": DtACI(alpha=0.1, gammas=np.asarray([0.5]), window=np.int64(7)),
+    "DecayingStep(alpha=0.1)": DecayingStep(alpha=0.1),
+    "DecayingStep(alpha=0.1, start=2.0, scale=1.0, epsilon=0.25)": DecayingStep(
+        alpha=0.1, start=2, scale=1, epsilon=0.25
+    ),
+    "ConformalPID(alpha=0.1, start=1.0, forecast=forecast)": ConformalPID(alpha=0.1, start=1, forecast=forecast),
+    "SAOCP(alpha=0.1, scale=2.0, lifetime=4)": SAOCP(alpha=0.1, scale=2, lifetime=4),
+    "SplitClassifier(LAC(normalized=True), alpha=0.1)": SplitClassifier(LAC(), alpha=np.float64(0.1)),
+    "SplitRegressor(CQR(), alpha='1/10')": SplitRegressor(CQR(), alpha="1/10"),
+    "MondrianClassifier(LAC(normalized=True), alpha=0.1)": MondrianClassifier(LAC(), alpha=0.1),
+    "MondrianClassifier(LAC(normalized=True), alpha=0.1, groups=2)": MondrianClassifier(LAC(), alpha=0.1, groups=2),
+    "ClusteredClassifier(LAC(normalized=True), alpha=0.1, clusters=2, share=0.5, seed=3)": ClusteredClassifier(
+        LAC(), alpha=0.1, clusters=2, share=0.5, seed=3
+    ),
+    "OnlineClassifier(LAC(normalized=True), alpha=0.1, memory=History())": OnlineClassifier(LAC(), alpha=0.1),
+    "OnlineRegressor(CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5)": OnlineRegressor(
+        CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5
+    ),
+    "Mahalanobis()": Mahalanobis(),
+    "Mahalanobis(classes=3, ridge=0.5)": Mahalanobis(classes=3, ridge=np.float64(0.5)),
+    "NearestNeighbours(k=3)": NearestNeighbours(k=3),
+    "FeatureNorm()": FeatureNorm(),
+    "NoveltyGate(FeatureNorm(), alpha=0.05, memory=Window(3))": NoveltyGate(
+        FeatureNorm(), alpha=0.05, memory=Window(3)
+    ),
+}
+NAMES = {**vars(conformal_core), "numpy": np, "array": np.array, "nan": math.nan, "forecast": forecast}
+
+
+def rebuilt(text):
+    return eval(text, NAMES)  # noqa: S307  # what a user pastes
+
+
+def test_every_public_class_is_shown_here():
+    public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
+    assert public - {Score, ResidualScore, Coverage} == {type(value) for value in SHOWN.values()}
+
+
+@pytest.mark.parametrize(("text", "value"), SHOWN.items(), ids=SHOWN)
+def test_an_object_shows_the_source_that_rebuilds_it(text, value):
+    assert repr(value) == text
+    assert repr(rebuilt(text)) == text
+    clone = value.__sklearn_clone__()
+    assert clone is not value
+    assert repr(clone) == text
+
+
+def test_what_was_learned_is_neither_shown_nor_cloned():
+    predictor = OnlineRegressor(AbsoluteResidual(), memory=Window(3), level=DecayingStep(alpha=0.5))
+    before = repr(predictor)
+    predictor.calibrate([0.0, 0.0], [1.0, 2.0])
+    predictor.predict([0.0])
+    predictor.update([0.0], [1.0])
+    assert repr(predictor) == before
+    clone = predictor.__sklearn_clone__()
+    assert len(clone.memory) == clone.pending == 0
+    assert clone.memory is not predictor.memory
+    np.testing.assert_equal(clone.state_dict(), rebuilt(before).state_dict())
+    split = SplitClassifier(LAC(), alpha=0.5)
+    split.calibrate([[0.5, 0.5]] * 3, [0, 1, 1])
+    np.testing.assert_equal(split.__sklearn_clone__().state_dict(), SplitClassifier(LAC(), alpha=0.5).state_dict())
+    gate = NoveltyGate(FeatureNorm())
+    gate.score.update([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="FeatureNorm must learn from training features"):
+        gate.__sklearn_clone__().weights([1.0, 2.0])
+
+
+def test_scikit_learn_clones_predictors():
+    clone = pytest.importorskip("sklearn.base").clone
+    predictor = SplitClassifier(LAC(), alpha=0.5)
+    predictor.calibrate([[0.5, 0.5]], [0])
+    assert repr(clone(predictor)) == repr(predictor)
+    assert clone(predictor).state_dict()["memory"]["scores"] is None
+
+
+def test_results_show_plain_numbers():
+    one = coverage([[True, False], [True, True]], [0, 1])
+    assert repr(one).startswith("Coverage(coverage=1.0, low=0.3423")
+    assert rebuilt(repr(one)) == one
+    each = class_coverage([[True, False], [True, True]], [0, 0])
+    assert repr(each).startswith("Coverage(coverage=array([ 1., nan])")
+    np.testing.assert_allclose(rebuilt(repr(each)), each, atol=1e-8)
+
+
+class Bare(Base):
+    """A score as short as the documentation says."""
+
+    def compute(self, probs, labels, u):
+        return 1 - probs if labels is None else conformal_core.sets.take_label(1 - probs, labels)
+
+
+class Elsewhere(Level):
+    """A level that keeps its argument under another name."""
+
+    def __init__(self, alpha):
+        self.level = alpha
+
+    def threshold(self, memory, /):
+        return float(memory.quantile(self.level))
+
+    def update(self, score, threshold, memory, /):
+        pass
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class NoBase:
+    """A memory that has the methods and nothing else."""
+
+    def __len__(self):
+        return 0
+
+    add = extend = quantile = p_values = state_dict = load_state_dict = __len__
+
+
+def test_classes_of_users_are_shown_and_cloned_where_they_can_be():
+    assert repr(SplitClassifier(Bare(), alpha=0.1)) == "SplitClassifier(Bare(), alpha=0.1)"
+    assert "Elsewhere object at" in repr(Elsewhere(Fraction(1, 10)))
+    with pytest.raises(TypeError, match="Elsewhere must keep the arguments of its constructor to be cloned"):
+        OnlineClassifier(LAC(), level=Elsewhere(Fraction(1, 10))).__sklearn_clone__()
+    with pytest.raises(TypeError, match="memory must have the method __sklearn_clone__ to be cloned, got NoBase"):
+        OnlineClassifier(LAC(), alpha=0.1, memory=NoBase()).__sklearn_clone__()

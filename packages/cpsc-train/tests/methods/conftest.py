@@ -34,16 +34,16 @@ def _step(method, model, batch, rows=None):
     """One step without an optimizer; gradients are those that it would be given in the last turn."""
     inputs, labels = batch
     whole = StepLosses({}, {})
-    for turn in range(method.turns):
-        asked = method.takes_turn(turn)
+    for turn in range(method.steps_per_batch):
+        asked = method.on_step_start(turn)
         model.zero_grad()
         method.zero_grad()
         rows = torch.arange(ROWS) if rows is None else rows
-        method.meets(rows)
+        method.on_batch_start(rows)
         features = model.encode({m: inputs[m] for m in asked or inputs})
         out = method.losses(model, features, labels, None)
         method.backward(model, out.terms, lambda loss: loss.backward())
-        method.adjust(model, _alone)
+        method.on_before_optimizer_step(model, _alone)
         if (notes := method.notes()) is not None:
             method.remember(rows, notes)
         whole |= out

@@ -10,7 +10,7 @@ import torch
 from cpsc_train import RunConfig, train
 from cpsc_train.config import apply_overrides
 from cpsc_train.errors import UserError
-from cpsc_train.methods import Examined, MethodConfig
+from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED
 from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
@@ -45,12 +45,14 @@ def test_probabilities_of_nought_and_one(name, model, batch, step, alone):
         for head in model.heads.values():
             head.weight.mul_(1e4)
     method = MethodConfig.named(name)().build(model, MODALITIES)
-    method.sized(ROWS)
+    method.on_fit_start(ROWS)
     features = {m: h.detach().numpy() for m, h in model.encode(batch[0]).items()}
     for epoch in range(30):
-        method.starts_epoch(epoch, alone)
-        shown = Examined(features, batch[1].numpy())
-        method.examine(model, dict.fromkeys(method.examines(epoch), shown)) if method.examines(epoch) else None
+        method.on_epoch_start(epoch, alone)
+        shown = PartFeatures(features, batch[1].numpy())
+        method.on_features(model, dict.fromkeys(method.features_needed(epoch), shown)) if method.features_needed(
+            epoch
+        ) else None
         out = step(method, model, batch)
     assert all(torch.isfinite(term) for term in out.terms.values())
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -97,24 +99,24 @@ def test_what_it_remembers_survives_a_pause(name):
 
 @pytest.mark.parametrize("name", ["ogm-ge", "mmpareto", "qmf", "iprm", "lfm", "pdf", "relearning", "reconboost"])
 def test_two_batches_make_the_step_of_one(name, model, batch, step, alone, gradients):
-    """What `adjust` sees is that of the whole step; QMF ranks within a batch, so its ranking is left out."""
+    """`on_before_optimizer_step` sees the whole step; QMF ranks within a batch, so its ranking is left out."""
     inputs, labels = batch
     options = {"ogm-ge": {"noise": False}, "qmf": {"ranking": 0.0}}.get(name, {})
     build = MethodConfig.named(name)(**options).build
     one, two = (build(model, MODALITIES) for _ in range(2))
     two.load_state_dict(one.state_dict())
     for method in (one, two):
-        method.sized(ROWS)
+        method.on_fit_start(ROWS)
     step(one, model, batch)
     whole = gradients(model.encoders["a"]).clone()
     model.zero_grad()
     notes = []
     for half in (slice(0, 6), slice(6, 12)):
-        two.meets(torch.arange(ROWS)[half])
+        two.on_batch_start(torch.arange(ROWS)[half])
         out = two.losses(model, model.encode({m: x[half] for m, x in inputs.items()}), labels[half], None)
         two.backward(model, out.terms, lambda loss: (loss / 2).backward())
         notes += [] if two.notes() is None else [two.notes()]
-    two.adjust(model, alone)
+    two.on_before_optimizer_step(model, alone)
     if notes:
         two.remember(torch.arange(ROWS), torch.cat(notes))
     torch.testing.assert_close(gradients(model.encoders["a"]), whole, rtol=1e-4, atol=1e-7)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods import Examined
+from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.base import zeroed
 from cpsc_train.methods.di_mml import DIMMLConfig, by_certainty
 from cpsc_train.methods.reconboost import ReconBoostConfig
@@ -30,7 +30,7 @@ def test_reconboost_stages(model, batch, step, alone):
     p = {m: s.softmax(-1) for m, s in z.items()}
     own = {m: cross_entropy(s, labels, reduction="none") for m, s in z.items()}
 
-    method.starts_epoch(0, alone)
+    method.on_epoch_start(0, alone)
     out = step(method, model, batch)  # nobody is there yet, so that the others say 1/C
     torch.testing.assert_close(out.terms["boosting"], ((5 - 1 / CLASSES) * own["a"]).mean() / CLASSES)
     assert set(out.terms) == {"boosting"}
@@ -38,10 +38,10 @@ def test_reconboost_stages(model, batch, step, alone):
     torch.testing.assert_close(method.predict(model, features, None)[FUSED], z["a"])
     torch.testing.assert_close(method.predict(model, {"b": features["b"]}, None)[FUSED], z["b"])
 
-    method.starts_epoch(2, alone)
+    method.on_epoch_start(2, alone)
     assert set(step(method, model, batch).terms) == {"ce_fused"}
 
-    method.starts_epoch(3, alone)
+    method.on_epoch_start(3, alone)
     out = step(method, model, batch)
     right = p["a"][torch.arange(ROWS), labels]
     torch.testing.assert_close(out.terms["boosting"], ((5 - right) * own["b"]).mean() / CLASSES)
@@ -51,10 +51,10 @@ def test_reconboost_stages(model, batch, step, alone):
         method.rate.fill_(0.5)
     torch.testing.assert_close(method.predict(model, features, None)[FUSED], 0.5 * (z["a"] + z["b"]))
 
-    method.starts_epoch(5, alone)
+    method.on_epoch_start(5, alone)
     step(method, model, batch)
     assert method.rate.grad is not None
-    method.starts_epoch(6, alone)
+    method.on_epoch_start(6, alone)
     assert set(step(method, model, batch).terms) == {"boosting", "consolidation"}
 
 
@@ -64,7 +64,7 @@ def test_reconboost_stages(model, batch, step, alone):
 def test_di_mml_teaches_along_what_one_alone_knows(model, batch, step):
     inputs, labels = batch
     method = DIMMLConfig(start=3, temperature=0.5, shared=2.0).build(model, MODALITIES)
-    assert [method.examines(epoch) for epoch in (2, 3, 4)] == [(), ("train",), ()]
+    assert [method.features_needed(epoch) for epoch in (2, 3, 4)] == [(), ("train",), ()]
     before = step(method, model, batch)
     assert before.terms["contrast"].item() == 0
     features = {m: h.detach() for m, h in model.encode(inputs).items()}
@@ -74,7 +74,7 @@ def test_di_mml_teaches_along_what_one_alone_knows(model, batch, step):
     clear = labels[:, None].numpy() + np.zeros((1, DIM))
     noise = np.random.default_rng(0).standard_normal((ROWS, DIM))
     shown = {m: np.where(row.numpy(), clear, noise).astype(np.float32) for m, row in zip("ab", known, strict=True)}
-    method.examine(model, {"train": Examined(shown, labels.numpy())})
+    method.on_features(model, {"train": PartFeatures(shown, labels.numpy())})
     assert torch.equal(method.effective, known)
 
     a, b = features["a"], features["b"]
@@ -115,7 +115,7 @@ def test_purity_against_scikit_learn():
 
 def test_relearning_takes_the_encoder_that_does_not_generalise_back(model, batch):
     method = RelearningConfig(every=4, times=2, strength=3.0).build(model, MODALITIES)
-    asked = [epoch for epoch in range(20) if method.examines(epoch)]
+    asked = [epoch for epoch in range(20) if method.features_needed(epoch)]
     assert asked == [4, 8]
     start = {name: p.detach().clone() for name, p in model.encoders.named_parameters()}
     with torch.no_grad():
@@ -125,10 +125,10 @@ def test_relearning_takes_the_encoder_that_does_not_generalise_back(model, batch
     clear = np.eye(CLASSES, DIM, dtype=np.float32)[labels]
     same = np.zeros((30, DIM), np.float32)
     parts = {
-        "train": Examined({"a": clear, "b": clear}, labels),
-        "validation": Examined({"a": clear, "b": same}, labels),
+        "train": PartFeatures({"a": clear, "b": clear}, labels),
+        "validation": PartFeatures({"a": clear, "b": same}, labels),
     }
-    method.examine(model, parts)
+    method.on_features(model, parts)
     share = np.tanh(3.0 * (1 - 1 / 3))
     for name, p in model.encoders.named_parameters():
         left = 1.0 if name.startswith("a.") else 1 - share
@@ -150,13 +150,13 @@ def test_values_and_copies_by_hand(model, batch):
 def test_smv_shows_a_weak_modality_alone(model, batch, step):
     inputs, labels = batch
     method = SMVConfig(warmup=2).build(model, MODALITIES)
-    method.sized(ROWS)
-    assert [method.examines(epoch) for epoch in (1, 2, 3)] == [(), ("train",), ("train",)]
+    method.on_fit_start(ROWS)
+    assert [method.features_needed(epoch) for epoch in (1, 2, 3)] == [(), ("train",), ("train",)]
     first = step(method, model, batch)
     torch.testing.assert_close(first.terms["ce_fused"], cross_entropy(model(inputs)[FUSED], labels))
     assert first.terms["alone_a"].item() == 0
     features = {m: h.detach() for m, h in model.encode(inputs).items()}
-    method.examine(model, {"train": Examined({m: h.numpy() for m, h in features.items()}, labels.numpy())})
+    method.on_features(model, {"train": PartFeatures({m: h.numpy() for m, h in features.items()}, labels.numpy())})
     copies = copies_of(values_of(model, features, labels, MODALITIES), 3)
     torch.testing.assert_close(method.copies.values, copies)
     out = step(method, model, batch)

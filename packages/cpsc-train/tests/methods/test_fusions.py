@@ -66,7 +66,7 @@ def test_evidence_is_a_probability_and_is_annealed(model, batch, alone):
     torch.testing.assert_close(found[FUSED].softmax(-1), expected / expected.sum(-1, keepdim=True))
     torch.testing.assert_close(found["a"].exp().sum(-1), torch.ones(ROWS))
     for epoch, share in ((0, 0.0), (4, 0.4), (30, 1.0)):
-        method.starts_epoch(epoch, alone)
+        method.on_epoch_start(epoch, alone)
         terms = method.losses(model, features, labels, None).terms
         torch.testing.assert_close(terms["evidence_fused"], evidential_loss(expected, labels, torch.tensor(share)))
     assert set(method.predict(model, {"a": features["a"]}, None)) == {"a", FUSED}
@@ -85,7 +85,7 @@ def test_ranking_by_hand():
 def test_qmf_weighs_by_energy_and_remembers_losses(model, batch, step):
     inputs, labels = batch
     method = QMFConfig(ranking=0.5).build(model, MODALITIES)
-    method.sized(20)
+    method.on_fit_start(20)
     first = step(method, model, batch, rows=torch.arange(4, 16))
     assert first.terms["ranking_a"].item() == 0  # 0/0: nobody has a history yet
     features = model.encode(inputs)

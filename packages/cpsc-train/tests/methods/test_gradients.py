@@ -73,7 +73,7 @@ def test_ogm_ends(model, batch, step, alone, gradients):
     plain = gradients(model.encoders["a"])
     method = OGMGEConfig(start=1, end=3).build(model, MODALITIES)
     for epoch, active in ((0, False), (1, True), (2, True), (3, False)):
-        method.starts_epoch(epoch, alone)
+        method.on_epoch_start(epoch, alone)
         step(method, model, batch)
         assert torch.equal(gradients(model.encoders["a"]), plain) != active
 
@@ -216,7 +216,7 @@ def test_projection_is_that_of_recursive_least_squares():
 def test_mla_takes_turns_and_leaves_what_was_said_of_the_modality_before(model, batch, step):
     inputs, labels = batch
     method = MLAConfig(alpha=1e-5).build(model, MODALITIES)
-    assert method.turns == 2
+    assert method.steps_per_batch == 2
     out = step(method, model, batch)
     features = model.encode(inputs)
     for m in MODALITIES:
@@ -333,7 +333,7 @@ def test_arl_starts_later(model, batch, step, alone):
     method = ARLConfig(start=2, unimodal=3.0).build(model, MODALITIES)
     before = step(method, model, batch)
     assert before.diagnostics["factor_a"].item() == 1
-    method.starts_epoch(2, alone)
+    method.on_epoch_start(2, alone)
     after = step(method, model, batch)
     torch.testing.assert_close(after.terms["ce_a"], 3 * before.terms["ce_a"])
     assert after.diagnostics["factor_a"].item() > 1

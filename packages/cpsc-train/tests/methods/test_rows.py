@@ -41,8 +41,8 @@ class LargestMade(TorchDispatchMode):
 def test_a_step_does_not_look_at_all_rows(name, model, batch, step, alone):
     named, options = BUILDS[name]
     method = MethodConfig.named(named)(**options).build(model, MODALITIES)
-    method.sized(MANY)
-    method.starts_epoch(0, alone)
+    method.on_fit_start(MANY)
+    method.on_epoch_start(0, alone)
     rows = torch.arange(ROWS) * (MANY // ROWS)
     step(method, model, batch, rows=rows)
     with LargestMade() as largest:
@@ -65,16 +65,16 @@ def test_the_smallest_of_a_table_that_grows(columns):
 def test_qmf_ranks_by_the_extremes_of_all_rows(model, batch, step, alone):
     """Also of a history that was saved, and after rows that are not in the batch have grown."""
     method = MethodConfig.named("qmf")().build(model, MODALITIES)
-    method.sized(200)
+    method.on_fit_start(200)
     for first in range(0, 180, ROWS):
         step(method, model, batch, rows=torch.arange(first, first + ROWS))
     history = method.history.values.clone()
     assert torch.equal(method._smallest.values, history.amin(1))
     assert torch.equal(method._largest, history.amax(1))
     again = MethodConfig.named("qmf")().build(model, MODALITIES)
-    again.sized(200)
+    again.on_fit_start(200)
     again.load_state_dict(method.state_dict())
-    again.starts_epoch(1, alone)
+    again.on_epoch_start(1, alone)
     first, second = (step(one, model, batch, rows=torch.arange(190, 190 - ROWS, -1)).terms for one in (method, again))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -82,7 +82,7 @@ def test_qmf_ranks_by_the_extremes_of_all_rows(model, batch, step, alone):
 
 def test_an_average_of_a_method_holds_the_weights_of_the_rows_as_they_are(model):
     method = MethodConfig.named("cpsc")(trust="label").build(model, MODALITIES)
-    method.sized(4)
+    method.on_fit_start(4)
     average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     average.update_parameters(method)
     method.trust.of_rows.values.copy_(torch.tensor([0.0, 0.0, 2.0, 2.0]))

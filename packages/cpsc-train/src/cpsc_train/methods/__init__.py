@@ -3,10 +3,10 @@
 import sys
 
 from cpsc_train.config import discover
-from cpsc_train.methods.base import Examined, Method, StepLosses
+from cpsc_train.methods.base import Method, PartFeatures, StepLosses
 from cpsc_train.methods.options import MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 
 discover(sys.modules[__name__])
 
-__all__ = ["Examined", "Method", "MethodConfig", "Range", "RowTable", "StepLosses"]
+__all__ = ["Method", "MethodConfig", "PartFeatures", "Range", "RowTable", "StepLosses"]

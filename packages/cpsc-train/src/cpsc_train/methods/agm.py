@@ -82,9 +82,9 @@ class AGM(Method):
         diagnostics = {f"kappa_{m}": k for m, k in zip(self._modalities, kappa, strict=True)}
         return StepLosses({"ce_fused": cross_entropy(fused, labels)}, logits, diagnostics)
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Bring the running means up to date; gradients are left as they are."""
-        scores, samples = (add_up(torch.stack(seen).sum(0)) for seen in zip(*self._seen, strict=True))
+        scores, samples = (all_reduce(torch.stack(seen).sum(0)) for seen in zip(*self._seen, strict=True))
         self._seen.clear()
         self.steps += 1
         self.running += (scores / samples - self.running) / self.steps

@@ -67,7 +67,7 @@ class ARL(Method):
         self._modalities = modalities
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Note the epoch."""
         self.epoch.fill_(epoch)
 

@@ -1,4 +1,4 @@
-"""The door through which every training method enters the one loop."""
+"""Interface of a training method."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class StepLosses:
 
 
 @dataclass(frozen=True)
-class Examined:
+class PartFeatures:
     """Features of a whole part of the data, in evaluation mode; the same on every process.
 
     Parameters
     ----------
     features
-        By modality, (N, d); row i is that which `Method.meets` calls i.
+        By modality, (N, d); row i is that which `Method.on_batch_start` calls i.
     labels
         (N,).
     """
@@ -90,32 +90,40 @@ class Method(nn.Module):
     conformal: bool = False
     """Whether the conformal predictor takes part in training, so that it has to be refreshed in the loop."""
 
-    turns: int = 1
-    """Optimizer steps that are made of every batch."""
+    steps_per_batch: int = 1
+    """Optimizer steps for each batch."""
 
     @abstractmethod
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
-    def sized(self, rows: int) -> None:
-        """Hear how many training rows there are, once, before anything else."""
+    def on_fit_start(self, rows: int) -> None:
+        """Called once, before anything else, with the number of training rows."""
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Hear that an epoch begins, or goes on after a pause; the first is 0. `add_up` adds up over all processes."""
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
+        """Called when an epoch begins, or continues after a pause.
 
-    def examines(self, epoch: int) -> tuple[str, ...]:
-        """Return the parts to be shown before an epoch, of ``train`` and ``validation``; each costs a forward pass."""
+        Parameters
+        ----------
+        epoch
+            Zero-based.
+        all_reduce
+            Sums a tensor over all processes.
+        """
+
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
+        """Return the parts of the data whose features `on_features` needs before this epoch; each is a forward pass."""
         return ()
 
-    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
-        """Look at the parts that `examines` has asked for."""
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
+        """Called before an epoch with the features of the parts that `features_needed` named."""
 
-    def takes_turn(self, turn: int) -> tuple[str, ...] | None:
-        """Hear which of the `turns` comes next; return the modalities that it encodes, ``None`` for all of them."""
+    def on_step_start(self, step: int) -> tuple[str, ...] | None:
+        """Called before each of the `steps_per_batch` steps; return the modalities it encodes, ``None`` for all."""
         return None
 
-    def meets(self, rows: Tensor) -> None:
-        """Hear which training rows the next batch holds: (B,) places that are the same in every epoch."""
+    def on_batch_start(self, rows: Tensor) -> None:
+        """Called before each batch with the indices (B,) of its training rows, which are the same in every epoch."""
 
     def backward(
         self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]
@@ -133,15 +141,15 @@ class Method(nn.Module):
         """
         backward(total(terms))
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Change gradients in place, after the last batch of a step and before they are clipped.
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
+        """Called after the last backward pass of a step, before clipping, to change gradients in place.
 
         Parameters
         ----------
         model
             The model.
-        add_up
-            Adds a tensor up over all processes.
+        all_reduce
+            Sums a tensor over all processes.
         """
 
     def notes(self) -> Tensor | None:
@@ -151,8 +159,8 @@ class Method(nn.Module):
     def remember(self, rows: Tensor, notes: Tensor) -> None:
         """Keep the notes (R, K) of the rows (R,) of a step, those of all processes, in the order of its batches."""
 
-    def refreshed(self, model: MultimodalClassifier) -> None:
-        """Hear that all calibration samples have just been scored with `model` as it is."""
+    def on_refresh(self, model: MultimodalClassifier) -> None:
+        """Called after all calibration samples have been scored with the current `model`."""
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Return the logits (B, C) of samples without a label, by head."""

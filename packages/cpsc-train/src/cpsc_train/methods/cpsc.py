@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
 from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.methods.judges import Ensemble, Judge, MonteCarloDropout, Temperature
 from cpsc_train.methods.options import MethodConfig, Range
@@ -183,21 +183,21 @@ class CPSC(Method):
         self._rows: Tensor | None = None
         self.trust: RowTrust | None = None
 
-    def sized(self, rows: int) -> None:
+    def on_fit_start(self, rows: int) -> None:
         """Make room for a weight of every training row, where there is to be one."""
         if self.config.trust in ("input", "label"):
             self.trust = RowTrust(self.config.trust, self._modalities, rows)
 
-    def examines(self, epoch: int) -> tuple[str, ...]:
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
         """Ask for training and calibration rows after warm-up, where rows are weighted by p-values."""
         return ("train", "calibration") if self.trust is not None and epoch >= self.warmup else ()
 
-    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Weigh the training rows anew."""
         if self.trust is not None:
-            self.trust.examine(model, parts["train"], parts["calibration"])
+            self.trust.on_features(model, parts["train"], parts["calibration"])
 
-    def meets(self, rows: Tensor) -> None:
+    def on_batch_start(self, rows: Tensor) -> None:
         """Note which training rows come next."""
         self._rows = rows
 
@@ -205,11 +205,11 @@ class CPSC(Method):
         """Return the weights of the training rows as they were found last."""
         return {} if self.trust is None else self.trust.weights()
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Note whether warm-up is over."""
         self._warming_up = epoch < self.warmup
 
-    def refreshed(self, model: MultimodalClassifier) -> None:
+    def on_refresh(self, model: MultimodalClassifier) -> None:
         """Copy the heads, where reliability is judged by a copy."""
         if self.copies is not None:
             self.copies.load_state_dict(model.heads.state_dict())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -78,11 +78,11 @@ class DIMML(Method):
         self.register_buffer("effective", torch.zeros(len(modalities), dim, dtype=torch.bool))
         self.register_buffer("known", torch.zeros((), dtype=torch.bool))
 
-    def examines(self, epoch: int) -> tuple[str, ...]:
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
         """Ask for the training rows before the first epoch of contrast."""
         return ("train",) if epoch == self.config.start else ()
 
-    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Tell which dimensions of each modality are effective."""
         seen = parts["train"]
         found = np.stack([effective_dimensions(seen.features[m], seen.labels) for m in self._modalities])

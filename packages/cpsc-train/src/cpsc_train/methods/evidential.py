@@ -76,7 +76,7 @@ class Evidential(Method):
         self._fuse, self._annealing, self._conflict = fuse, annealing, conflict
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Note the epoch, by which the divergence is brought in."""
         self.epoch.fill_(epoch)
 

@@ -76,9 +76,9 @@ class IPRM(Method):
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Bring the weight up to date; gradients are left as they are."""
-        first, second = add_up(torch.stack(self._probed).sum(0))
+        first, second = all_reduce(torch.stack(self._probed).sum(0))
         self._probed.clear()
         both = first + second
         new = torch.where(both > 0, second / both.clamp(min=torch.finfo(both.dtype).tiny), 0.5)

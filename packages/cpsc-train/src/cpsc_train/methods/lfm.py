@@ -69,7 +69,7 @@ class LFM(Method):
         self._halves: tuple[Tensor, Tensor] | None = None
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def meets(self, rows: Tensor) -> None:
+    def on_batch_start(self, rows: Tensor) -> None:
         """Note which half each sample is in."""
         self._rows = rows
 
@@ -97,11 +97,11 @@ class LFM(Method):
             self._halves = None
         backward(total(terms))
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Bring the weight up to date; gradients are left as they are."""
         if not self.config.rate:
             return
-        gradients, samples = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._seen, strict=True))
+        gradients, samples = (all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._seen, strict=True))
         self._seen.clear()
         first, second = gradients / samples.clamp(min=1)[:, None]
         self.divergence += self.config.rate * 2 * first @ second

@@ -59,16 +59,16 @@ class MLA(Method):
     def __init__(self, config: MLAConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
         super().__init__()
         self.config = config
-        self.turns = len(modalities)
+        self.steps_per_batch = len(modalities)
         self._modalities = modalities
         self.head = nn.Linear(dim, classes)
         self.register_buffer("projection", torch.eye(dim))
         self.register_buffer("before", torch.zeros(dim))
         self._sums: list[tuple[Tensor, Tensor]] = []
 
-    def takes_turn(self, turn: int) -> tuple[str, ...]:
+    def on_step_start(self, step: int) -> tuple[str, ...]:
         """Return the modality whose turn it is."""
-        return (self._modalities[turn],)
+        return (self._modalities[step],)
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<modality>`` of the one whose turn it is."""
@@ -77,7 +77,7 @@ class MLA(Method):
         self._sums.append((h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device)))
         return StepLosses({f"ce_{modality}": cross_entropy(logits, labels)}, {modality: logits})
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Project the gradient of the head, and note the mean feature for the next turn."""
         # Before the first turn the mean is nought, which leaves P as it is.
         p = projected(self.projection, self.before, self.config.alpha)
@@ -85,7 +85,7 @@ class MLA(Method):
         gradient = self.head.weight.grad
         if gradient is not None:
             gradient.copy_(gradient @ self.projection)
-        features, samples = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
+        features, samples = (all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
         self._sums.clear()
         self.before.copy_(features / samples)
 

@@ -63,10 +63,10 @@ class MMPareto(Method):
             self._gradients[modality] = torch.stack(both) if before is None else before + torch.stack(both)
         backward(total(terms))
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Put the combination in place of the sum; only its direction and length beside the sum are used."""
         for modality, encoder in model.encoders.items():
-            fused, unimodal = add_up(self._gradients.pop(modality))
+            fused, unimodal = all_reduce(self._gradients.pop(modality))
             parameters = trained(encoder)
             summed = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
             # The two are sums over processes and batches, and what the optimizer is given a mean of them.

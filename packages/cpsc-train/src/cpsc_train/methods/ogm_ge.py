@@ -71,7 +71,7 @@ class OGMGE(Method):
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
         self._scores: list[Tensor] = []
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Note the epoch."""
         self.epoch.fill_(epoch)
 
@@ -83,11 +83,11 @@ class OGMGE(Method):
         self._scores.append(torch.stack(true))
         return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Scale gradients, and add noise."""
-        scores = add_up(torch.stack(self._scores).sum(0))
+        scores = all_reduce(torch.stack(self._scores).sum(0))
         self._scores.clear()
-        processes = add_up(torch.ones_like(scores[0]))
+        processes = all_reduce(torch.ones_like(scores[0]))
         active = (self.epoch >= self.config.start) & (
             self.epoch < (2**62 if self.config.end is None else self.config.end)
         )
@@ -98,7 +98,7 @@ class OGMGE(Method):
                 changed = k * parameter.grad
                 if self.config.noise:
                     # Every process must draw the same: the sum of W normal draws, divided by √W, is one.
-                    noise = add_up(torch.randn_like(changed)) / processes.sqrt()
+                    noise = all_reduce(torch.randn_like(changed)) / processes.sqrt()
                     changed += noise * (parameter.grad.std() + 1e-8)
                 parameter.grad.copy_(torch.where(active, changed, parameter.grad))
 

@@ -81,9 +81,9 @@ class PMR(Method):
         terms |= {f"prototype_{m}": w * cross_entropy(s, labels) for (m, s), w in zip(near.items(), lag, strict=True)}
         return StepLosses(terms, logits)
 
-    def adjust(self, model: MultimodalClassifier, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Bring prototypes and scores up to date; gradients are left as they are."""
-        sums, counts, true = (add_up(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
+        sums, counts, true = (all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
         self._sums.clear()
         self.scores.copy_(torch.where(self.known.all(), true, 1.0))
         there = counts > 0

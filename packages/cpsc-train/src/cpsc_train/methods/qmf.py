@@ -65,16 +65,16 @@ class QMF(Method):
         self.history = RowTable(torch.zeros(len(modalities), 1))
         self._look()
 
-    def sized(self, rows: int) -> None:
+    def on_fit_start(self, rows: int) -> None:
         """Make room for the history of each training row."""
         self.history = RowTable(torch.zeros(len(self.history.values), rows))
         self._look()
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Find the extremes of a history that may have been loaded, on its device."""
         self._look()
 
-    def meets(self, rows: Tensor) -> None:
+    def on_batch_start(self, rows: Tensor) -> None:
         """Note whose losses come next."""
         self._rows = rows
 

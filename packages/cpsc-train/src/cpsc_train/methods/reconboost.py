@@ -76,7 +76,7 @@ class ReconBoost(Method):
         self.rate = nn.Parameter(torch.ones(()))
         self.register_buffer("trained", torch.zeros(len(modalities)))
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Find the stage."""
         stage, place = divmod(epoch, self.config.epochs + self.config.together)
         self._place = stage % len(self._modalities)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.methods.base import Examined, Heads, Method, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.joint import Joint
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import MultimodalClassifier
@@ -68,12 +68,12 @@ class Relearning(Method):
         self._plain = Joint(unimodal=False)
         self.initial = deepcopy(model.encoders).requires_grad_(False)
 
-    def examines(self, epoch: int) -> tuple[str, ...]:
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
         """Ask for training and validation rows when a diagnosis is due."""
         count, rest = divmod(epoch, self.config.every)
         return ("train", "validation") if rest == 0 and 1 <= count <= self.config.times else ()
 
-    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Diagnose each modality, and take its encoder back."""
         for m in self._modalities:
             train, held_out = (purity(seen.features[m], seen.labels, model.classes) for seen in parts.values())

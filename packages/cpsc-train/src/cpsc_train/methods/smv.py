@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import Examined, Heads, Method, StepLosses, zeroed
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses, zeroed
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.models import FUSED, MultimodalClassifier
@@ -65,19 +65,19 @@ class SMV(Method):
         self._whole = torch.ones(())
         self.copies = RowTable(torch.zeros(len(modalities), 1))
 
-    def sized(self, rows: int) -> None:
+    def on_fit_start(self, rows: int) -> None:
         """Make room for the copies of each training row."""
         self.copies = RowTable(torch.zeros(len(self._modalities), rows))
 
-    def starts_epoch(self, epoch: int, add_up: Callable[[Tensor], Tensor]) -> None:
+    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Count the copies, which may have been loaded."""
         self._count()
 
-    def examines(self, epoch: int) -> tuple[str, ...]:
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
         """Ask for the training rows before every epoch after warm-up."""
         return ("train",) if epoch >= self.config.warmup else ()
 
-    def examine(self, model: MultimodalClassifier, parts: dict[str, Examined]) -> None:
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Value each modality of each sample."""
         seen = parts["train"]
         labels = torch.from_numpy(seen.labels)
@@ -89,7 +89,7 @@ class SMV(Method):
                 self.copies.values[:, rows] = copies_of(values, self.config.most)
         self._count()
 
-    def meets(self, rows: Tensor) -> None:
+    def on_batch_start(self, rows: Tensor) -> None:
         """Note which samples come next."""
         self._rows = rows
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from conformal_core import LAC, Mahalanobis, NoveltyGate, p_values
-from cpsc_train.methods.base import Examined, Heads
+from cpsc_train.methods.base import Heads, PartFeatures
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -42,9 +42,9 @@ class RowTrust(nn.Module):
 
     Notes
     -----
-    Cost of `examine`: O(N (d² + d C)) a modality for ``input``, O(N d C) for ``label``, and a sort. The model has seen
-    the training rows: what it has memorised looks less odd than it would to another model. A row that is left out is
-    not memorised.
+    Cost of `on_features`: O(N (d² + d C)) a modality for ``input``, O(N d C) for ``label``, and a sort. The model has
+    seen the training rows: what it has memorised looks less nonconforming than it would to another model. A row that is
+    left out is not memorised.
     """
 
     def __init__(self, evidence: Evidence, modalities: tuple[str, ...], rows: int) -> None:
@@ -53,7 +53,7 @@ class RowTrust(nn.Module):
         self._heads = (*modalities, FUSED)
         self.of_rows = RowTable(torch.ones(len(self._heads), rows))
 
-    def examine(self, model: MultimodalClassifier, training: Examined, calibration: Examined) -> None:
+    def on_features(self, model: MultimodalClassifier, training: PartFeatures, calibration: PartFeatures) -> None:
         """Look at all training and calibration rows with the model as it is."""
         if self._evidence == "input":
             of = {m: self._of_input(m, training, calibration, model.classes) for m in self._heads[:-1]}
@@ -70,14 +70,16 @@ class RowTrust(nn.Module):
         return dict(zip(self._heads, found.unbind(), strict=True))
 
     @staticmethod
-    def _of_input(modality: str, training: Examined, calibration: Examined, classes: int) -> NDArray[np.float64]:
+    def _of_input(
+        modality: str, training: PartFeatures, calibration: PartFeatures, classes: int
+    ) -> NDArray[np.float64]:
         gate = NoveltyGate(Mahalanobis(classes=classes))
         gate.score.update(training.features[modality], training.labels)
         gate.calibrate(calibration.features[modality])
         return np.asarray(gate.p_values(training.features[modality]), dtype=np.float64)
 
 
-def _of_label(model: MultimodalClassifier, training: Examined, calibration: Examined) -> NDArray[np.float64]:
+def _of_label(model: MultimodalClassifier, training: PartFeatures, calibration: PartFeatures) -> NDArray[np.float64]:
     usual, odd = (_probabilities(model, seen) for seen in (calibration, training))
     wrong = int((usual.argmax(-1) != calibration.labels).sum())
     score = LAC()
@@ -85,7 +87,7 @@ def _of_label(model: MultimodalClassifier, training: Examined, calibration: Exam
     return np.where(np.asarray(p) > (wrong + 1) / (len(calibration.labels) + 1), 1.0, 0.0)
 
 
-def _probabilities(model: MultimodalClassifier, seen: Examined) -> NDArray[np.float64]:
+def _probabilities(model: MultimodalClassifier, seen: PartFeatures) -> NDArray[np.float64]:
     device = next(model.heads.parameters()).device
     with torch.no_grad():
         logits = model.classify({m: torch.from_numpy(h).to(device) for m, h in seen.features.items()})

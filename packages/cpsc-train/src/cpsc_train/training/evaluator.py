@@ -13,7 +13,7 @@ from torch import Tensor
 from conformal_core import LAC
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
-from cpsc_train.methods import Examined
+from cpsc_train.methods import PartFeatures
 from cpsc_train.training.objective import Objective
 from cpsc_train.training.setup import Setup
 
@@ -54,10 +54,10 @@ class Evaluator:
         """Return also the features (N, d) by modality."""
         return self._collect(part, (), ())
 
-    def examined(self, part: str) -> Examined:
+    def part_features(self, part: str) -> PartFeatures:
         """Return features and labels of a part, for a method to look at."""
         predictions, features = self._collect(part, (), ())
-        return Examined(features, predictions.labels)
+        return PartFeatures(features, predictions.labels)
 
     def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
         """Return the share of scores of a part that are at most the quantile of their head."""

@@ -60,7 +60,7 @@ class Trainer:
             score=self.objective.calibration_logits,
             process=setup.process,
         )
-        self.refresh.on_full.append(lambda: self.objective.method.refreshed(self.objective.model))
+        self.refresh.on_full.append(lambda: self.objective.method.on_refresh(self.objective.model))
         self._average = averaged(self.objective, self.config.ema)
         self._scaler = torch.amp.GradScaler(setup.device.type, enabled=self.config.compute.precision == "fp16")
         self._order = setup.order()
@@ -234,20 +234,20 @@ class Trainer:
 
     def _start_epoch(self) -> None:
         method = self.objective.method
-        method.starts_epoch(self.epoch, self.setup.process.sum)
-        asked = method.examines(self.epoch) if self._position == 0 else ()
+        method.on_epoch_start(self.epoch, self.setup.process.sum)
+        asked = method.features_needed(self.epoch) if self._position == 0 else ()
         if asked:
             self.setup.process.same_buffers(self.objective)
             evaluator = Evaluator(self.setup, self.objective, self.refresh.qhat)
-            method.examine(self.objective.model, {part: evaluator.examined(part) for part in asked})
+            method.on_features(self.objective.model, {part: evaluator.part_features(part) for part in asked})
 
     def _step(self, batches: list[Batch], weights: list[float]) -> None:
-        """Make the optimizer steps of some batches: one, or as many as the method takes turns."""
+        """Make the optimizer steps of some batches: one, or as many as the method asks for."""
         method = self.objective.method
         found = [StepLosses({}, {})] * len(batches)
-        for turn in range(method.turns):
-            self.objective.encoded = method.takes_turn(turn)
-            outs, labels = self._turn(batches, weights)
+        for step in range(method.steps_per_batch):
+            self.objective.encoded = method.on_step_start(step)
+            outs, labels = self._optimizer_step(batches, weights)
             found = [seen | out for seen, out in zip(found, outs, strict=True)]
         for out, true, weight in zip(found, labels, weights, strict=True):
             if weight:
@@ -255,7 +255,7 @@ class Trainer:
         self.steps += 1
         self._recent.append((self.steps, [batch.ids for batch in batches], found[-1].terms))
 
-    def _turn(self, batches: list[Batch], weights: list[float]) -> tuple[list[StepLosses], list[Tensor]]:
+    def _optimizer_step(self, batches: list[Batch], weights: list[float]) -> tuple[list[StepLosses], list[Tensor]]:
         qhat = None if self.warming_up else self.refresh.qhat
         method = self.objective.method
         self.optimizer.zero_grad()
@@ -266,18 +266,18 @@ class Trainer:
             last = place == len(batches) - 1
             waiting = nullcontext() if last or not hasattr(self._called, "no_sync") else self._called.no_sync()
             with waiting:
-                method.meets(here.rows)
+                method.on_batch_start(here.rows)
                 out = losses(self._called, here, qhat)
                 method.backward(self.objective.model, out.terms, partial(self._backward, weight))
             found.append(out.kept())
             labels.append(here.labels)
             if (noted := method.notes()) is not None:
                 notes.append((here.rows, noted.clone()))
-        adjusts = type(method).adjust is not Method.adjust
+        adjusts = type(method).on_before_optimizer_step is not Method.on_before_optimizer_step
         if adjusts or self.config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
         if adjusts:
-            method.adjust(self.objective.model, self.setup.process.sum)
+            method.on_before_optimizer_step(self.objective.model, self.setup.process.sum)
         if self.config.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.optimizer.clip_norm)
         self._scaler.step(self.optimizer)

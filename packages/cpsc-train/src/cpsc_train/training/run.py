@@ -304,7 +304,7 @@ def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
         told = (str(error) or type(error).__name__).splitlines()[-1].strip()
         raise UserError(f"the checkpoint does not fit the configuration: {told}") from None
     if gate is not None and fitted is None:
-        training, calibration = (evaluator.examined(part) for part in ("train", "calibration"))
+        training, calibration = (evaluator.part_features(part) for part in ("train", "calibration"))
         gate.fit(_tensors(training.features), torch.from_numpy(training.labels), _tensors(calibration.features))
     model.gate = None if gate is None else gate.to(setup.device)
     return evaluator

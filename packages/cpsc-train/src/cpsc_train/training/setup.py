@@ -90,7 +90,7 @@ class Setup:
             classes=len(dataset.classes),
         )
         method = config.method.build(model, tuple(dataset.modalities), frozen_copy=config.conformal.frozen_copy)
-        method.sized(len(splits.train))
+        method.on_fit_start(len(splits.train))
         if config.epochs <= method.warmup:
             raise UserError(
                 f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "

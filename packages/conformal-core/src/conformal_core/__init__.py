@@ -2,6 +2,7 @@
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
+from conformal_core.files import flatten_state, unflatten_state
 from conformal_core.level.aci import ACI
 from conformal_core.level.constant import Constant
 from conformal_core.level.decaying import DecayingStep
@@ -79,6 +80,7 @@ __all__ = [
     "class_coverage",
     "conformal_quantile",
     "coverage",
+    "flatten_state",
     "group_coverage",
     "p_values",
     "prediction_set",
@@ -88,5 +90,6 @@ __all__ = [
     "set_size",
     "size_coverage",
     "size_distribution",
+    "unflatten_state",
     "weighted_conformal_quantile",
 ]

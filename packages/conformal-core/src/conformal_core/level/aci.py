@@ -32,9 +32,11 @@ class ACI(Level):
 
     Notes
     -----
-    Guarantee, for any sequence whatever: ``|mean err − α| ≤ (max(α, 1 − α) + γ)/(γT)`` after T steps. Gibbs and Candès,
-    *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. α_t is computed in integers, so it
-    is exact after any number of steps. O(1) a step, beside the memory.
+    Guarantee, for any sequence and any memory: ``|mean err − α| ≤ (max(α, 1 − α) + γ)/(γT)`` after each number T of
+    labels. Gibbs and Candès, *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. Where up
+    to d other sets wait for their labels when a set is issued, it is ``(max(α, 1 − α) + (d + 1)γ)/(γT)``, because those
+    may all miss after the level has left [0, 1]. α_t is computed in integers, so it is exact after any number of steps.
+    O(1) a step, beside the memory.
 
     Examples
     --------

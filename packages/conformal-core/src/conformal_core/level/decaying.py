@@ -34,9 +34,11 @@ class DecayingStep(UnitLevel):
 
     Notes
     -----
-    Guarantees: for any scores in [0, B], ``|mean err − α| ≤ (B + max η)/T · (1/η₁ + Σ|1/η_t − 1/η_{t−1}|)`` after T
-    steps, and on i.i.d. scores with 0 < ε < ½ the threshold converges to the quantile. Angelopoulos, Barber and Bates,
-    *Online conformal prediction with decaying step sizes* (2024). The memory is never asked. O(1) a step.
+    Guarantees, with labels on time: if all scores and ``start`` lie in an interval of length B, ``|mean err − α| ≤
+    (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps, which tends to 0 for ε < ½ and says
+    nothing for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it is unique.
+    Angelopoulos, Barber and Bates, *Online conformal prediction with decaying step sizes* (2024). B
+    is 1 for LAC; an APS score is at most 1, or 2 for a label without mass. The memory is not used. O(1) a step.
 
     Examples
     --------

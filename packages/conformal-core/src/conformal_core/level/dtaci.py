@@ -42,10 +42,16 @@ class DtACI(Level):
 
     Notes
     -----
-    Guarantee: over every window of I steps, the regret in pinball loss to the best sequence of levels is bounded, and
-    in the long run coverage tends to 1 − α if η and σ decay to 0; with the constant ones here it is close to it. Gibbs
-    and Candès, *Conformal inference for online prediction with arbitrary distribution shifts* (2024). With one step it
-    is :class:`ACI`, to the last bit. O(K) a step, beside a p-value of the memory.
+    Guarantee, for any sequence with labels on time: over any I steps in a row the pinball loss of α_t exceeds that of
+    the best expert by at most ``(log(K/σ) + 2σI)/η + η/2 · Σ_t Σ_i w_{t,i} ℓ_{t,i}²``. Gibbs and Candès, *Conformal
+    inference for online prediction with arbitrary distribution shifts* (2024), for weights w and losses ℓ. Each expert
+    has the guarantee of :class:`ACI`.
+
+    Their theorem on long-run coverage is about a level that is drawn among the experts, with η and σ that decay. The
+    weighted mean has none. It comes close to 1 − α where scores are independent and rarely tie: .901 for .9 on 3,000
+    uniform ones. Where they tie it can cover more and more: .963, .988 and .996 for .9 after 1,000, 3,000 and 10,000
+    steps of 0, 1, 0, 1, … with all history. With one step it is :class:`ACI`, to the last bit. O(K) a step, beside a
+    p-value of the memory.
 
     Examples
     --------

@@ -35,8 +35,7 @@ class ConformalPID(UnitLevel):
     integral
         Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out. None: a fifth of that distance.
     saturation
-        C_sat > 0: the smaller, the sooner the integrator acts; after t steps it holds ``|mean err − α|`` to about
-        π/2 · C_sat / log t.
+        C_sat > 0: the smaller, the sooner the integrator acts.
     forecast
         From the last score (None at the start) to a guess of the next, for example a model of a season; None: no
         forecast.
@@ -49,10 +48,12 @@ class ConformalPID(UnitLevel):
 
     Notes
     -----
-    Guarantee: for any bounded scores and any forecast, mean err → α, because the integrator admits every threshold when
-    the error sum nears saturation; with ``integral=0`` and no forecast it is quantile tracking, with ``|mean err − α| ≤
-    (B + η)/(ηT)`` for scores in [0, B]. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series
-    prediction* (2023). The memory is never asked. O(1) a step, beside the forecast.
+    Guarantees, with labels on time: with an integrator, for any scores and any forecast, ``|mean err − α| ≤
+    π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps, because the threshold becomes ±∞ where the sum of
+    errors reaches π/2 · C_sat · t / log t; it tends to 0, slowly. With ``integral=0`` and no forecast it is quantile
+    tracking, and ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of length B.
+    Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). The memory is not
+    used. O(1) a step, beside the forecast.
 
     Examples
     --------

@@ -39,6 +39,8 @@ class CalibrationBuffer(Settings):
     Notes
     -----
     A row that was never scored counts as +∞: the threshold errs towards larger sets until every row has been scored.
+    The guarantee is that of split prediction for a model that scored all rows. While scores of earlier models remain
+    (`staleness` above 0) there is none.
 
     Examples
     --------

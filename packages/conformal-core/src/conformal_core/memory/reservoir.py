@@ -12,7 +12,8 @@ class Reservoir(SortedMemory):
     """A uniform sample of all scores seen, of bounded size.
 
     Every score of the stream is in the sample with the same probability (Vitter, *Random sampling with a reservoir*,
-    1985, algorithm R). ``add`` and ``quantile`` cost O(log size).
+    1985, algorithm R), whatever the scores are: with a constant level, sets on an exchangeable stream cover with
+    probability at least 1 − α. ``add`` and ``quantile`` cost O(log size).
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Exponential(StreamMemory):
     Guarantee: with a constant level, coverage of at least 1 − α − Σ w̃ᵢ dᵢ, where w̃ᵢ = wᵢ / (Σ wᵢ + 1) and dᵢ is the
     total variation distance between the sequence of scores and the same sequence with the i-th and the new one swapped;
     0 for exchangeable scores, and at most twice the distance between the two distributions for independent ones.
-    Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability* (2023), theorem 2.
+    Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability* (2023).
 
     Weights and their sums are rounded. The new weight counts as a few units in the last place more than 1, so that the
     threshold is never below the one of exact arithmetic; where weights tie exactly it may be the next score above it.

@@ -71,8 +71,9 @@ class MondrianClassifier(ThresholdPerClass):
     Notes
     -----
     Guarantee: 1 − α ≤ P(y ∈ C | group) for rows exchangeable within their group. A group with fewer than 1/α − 1
-    calibration rows has a threshold of +∞. Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005),
-    section 4.5. Calibration costs O(N log N).
+    calibration rows has a threshold of +∞: such a class is in every set, and the rows of such a group have full sets.
+    Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005), section 4.5. Calibration costs
+    O(N log N).
 
     Examples
     --------

@@ -27,7 +27,7 @@ class NoveltyGate(Settings):
     score
         A novelty score that has learned from training features, such as ``Mahalanobis(classes=K)``.
     alpha
-        Share of inputs like those of calibration that may get a weight below 1, in (0, 1).
+        Fraction of inputs like those of calibration that may get a weight below 1, in (0, 1).
     memory
         Holds calibration scores: ``Fixed()`` if absent; ``Window(n)`` forgets, for inputs that drift.
 
@@ -38,10 +38,10 @@ class NoveltyGate(Settings):
 
     Notes
     -----
-    Guarantee: for an input exchangeable with the calibration inputs P(weight < 1) ≤ α, and P(p ≤ t) ≤ t for its p-value
-    and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with
-    conformal p-values* (2023). Calibration rows must not be rows the score or the model has learned from. Calibrating
-    costs O(N log N) beside the scores, a weight O(1) and a p-value O(log N).
+    Guarantee, on average over calibration sets: for an input exchangeable with the calibration inputs P(weight < 1) ≤
+    α, and P(p ≤ t) ≤ t for its p-value and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia,
+    *Testing for outliers with conformal p-values* (2023). Calibration rows must not be rows the score or the model has
+    learned from. Calibrating costs O(N log N) beside the scores, a weight O(1) and a p-value O(log N).
 
     Examples
     --------

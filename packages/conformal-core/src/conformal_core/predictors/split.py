@@ -184,7 +184,11 @@ class SplitRegressor(SplitPredictor):
     def p_values(
         self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
     ) -> Array:
-        """p-value of every target, (...): one is in the interval when p > alpha, up to the rounding of its ends."""
+        """p-value of every target, (...): one is in the interval exactly when p > alpha.
+
+        Up to rounding: residuals and ends are rounded each on its own. A target that is a few units in the last place,
+        of the prediction or of the width, from an end may be inside with p ≤ alpha, or outside with p > alpha.
+        """
         return self._memory.p_values(self.score(predictions, targets, check=check), u)
 
     def _scores(self, predictions: Array, targets: Array, check: bool | None) -> Array:

@@ -123,15 +123,19 @@ class APS(_Cumulative):
     ----------
     randomized
         Whether the mass of the label itself, with that of labels tied with it, is multiplied by a uniform draw u.
-        Coverage is then exact; deterministic sets are conservative where scores tie.
+        Scores of labels with mass then never tie, and coverage is ⌈(N + 1)(1 − α)⌉/(N + 1), less than 1/(N + 1) above
+        1 − α; deterministic sets cover more where scores tie.
     normalized
-        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so the last label scores exactly 1.
+        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so that the last label with mass
+        scores exactly 1.
 
     Notes
     -----
-    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). A class without mass scores 2,
-    after all that have some. For one row and one threshold the deterministic set is contained in every randomized one
-    (its scores are larger), and the randomized one in the smallest set whose mass exceeds the threshold.
+    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). Scores lie in [0, 1] for labels
+    with mass. A label without mass scores 2, where the definition gives 1: it comes after all labels with mass, and a
+    threshold of 1 leaves it out. For one row and one threshold the deterministic set is contained in every randomized
+    one (its scores are larger), and the randomized one, for a threshold below 1, in the smallest set whose mass exceeds
+    the threshold.
 
     Examples
     --------
@@ -169,6 +173,7 @@ class RAPS(_Cumulative):
     Notes
     -----
     Angelopoulos, Bates, Malik and Jordan, *Uncertainty sets for image classifiers using conformal prediction* (2021).
+    The largest score is 1 + penalty · max(0, K − free_ranks), and 1 more for labels without mass.
 
     Examples
     --------

@@ -37,7 +37,8 @@ class SAPS(Score):
 
     Notes
     -----
-    Huang et al., *Conformal prediction for deep classifier via label ranking* (2024).
+    Huang et al., *Conformal prediction for deep classifier via label ranking* (2024). The largest score is at most
+    p_max + (K − 1) · weight.
 
     Examples
     --------

@@ -34,6 +34,18 @@ def test_gradient_is_the_equation_sample_by_sample(seed, a, b):
             torch.testing.assert_close(row, (a * rho[modality][i] + b) * expected / len(labels))
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integer_dtype(dtype):
+    logits, labels, rest = case(classes=300)  # more classes than a byte counts
+    narrow = labels.clamp(max=100).to(dtype)
+    assert gsc_loss(logits, narrow, **rest).item() == gsc_loss(logits, narrow.long(), **rest).item()
+    weights = gsc_weights(torch.ones(len(narrow)))
+    both = [weighted_cross_entropy(logits, y, dict.fromkeys(logits, weights)).item() for y in (narrow, narrow.long())]
+    assert both[0] == both[1]
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 300\), got -1 at row 0"):
+        gsc_loss(logits, torch.full((9,), -1, dtype=torch.int8), **rest)
+
+
 @given(st.integers(0, 10_000))
 def test_without_slope_it_is_plain_unimodal_cross_entropy(seed):
     logits, labels, rest = case(seed=seed)
@@ -134,7 +146,7 @@ def test_checking_may_be_asked_for_or_not():
     ("labels", "error", "message"),
     [
         ([0], TypeError, "labels must be a tensor, got list"),
-        (torch.zeros(9), TypeError, "labels must be int64, got torch.float32"),
+        (torch.zeros(9), TypeError, "labels must be of an integer dtype, got torch.float32"),
         (torch.zeros(9, 5).long(), ValueError, r"labels must have the shape \(9,\).*got \(9, 5\)"),
         (torch.full((9,), 5), ValueError, r"labels must lie in \[0, 5\), got 5 at row 0"),
     ],

@@ -34,6 +34,17 @@ def test_reliability_of_every_component(kind, qhat):
             assert got.score[b, k].item() == pytest.approx(1 - p[labels[b]].item(), abs=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["normalized", "probability"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integer_dtype(dtype, kind):
+    head, qhat = nn.Linear(D, 300), torch.tensor(0.999)  # more classes than a byte counts
+    c, labels = torch.randn(B, N, D), torch.randint(0, 100, (B,))
+    narrow, wide = (rate(c, y, head=head, qhat=qhat, kind=kind) for y in (labels.to(dtype), labels))
+    torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 300\)"):
+        rate(c, torch.full((B,), -1, dtype=torch.int8), head=head, qhat=qhat)
+
+
 def test_infinite_quantile_puts_every_class_in_the_set():
     got = rate(
         torch.randn(B, N, D), torch.zeros(B, dtype=torch.long), head=nn.Linear(D, C), qhat=torch.tensor(torch.inf)

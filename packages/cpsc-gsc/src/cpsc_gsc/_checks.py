@@ -105,20 +105,22 @@ def quantiles(qhat: Mapping[str, Tensor], modalities: Mapping[str, Any]) -> None
             raise ValueError(f"qhat[{modality!r}] must be 0-d, got shape {tuple(value.shape)}")
 
 
-def class_labels(labels: Tensor, shape: tuple[int, int], check: bool | None) -> None:
-    """Refuse labels that are not (B,) integers, and, where values are read, labels outside [0, C)."""
+def class_labels(labels: Tensor, shape: tuple[int, int], check: bool | None) -> Tensor:
+    """Return labels (B,) as int64; refuse those that are no integers, and, where values are read, outside [0, C)."""
     batch, classes = shape
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, got {labels.dtype}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
     if tuple(labels.shape) != (batch,):
         raise ValueError(f"labels must have the shape ({batch},) of the logits, got {tuple(labels.shape)}")
+    labels = labels.long()  # first: the number of classes need not fit into a narrower integer
     if values_are_checked(labels, check):
         bad = (labels < 0) | (labels >= classes)
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
             raise ValueError(f"labels must lie in [0, {classes}), got {int(labels[row])} at row {row}")
+    return labels
 
 
 def one_modality(reliability: Tensor) -> None:

@@ -176,7 +176,7 @@ class GradientSelfCalibration:
             {modality: (B, C)} with their graph, which is kept for the loop's own ``backward``; with a score of
             regression predictions.
         labels
-            (B,) int64 in [0, C); floating targets with a score of regression.
+            (B,) integers in [0, C); floating targets with a score of regression.
         fused_logits
             (B, C), or the fused predictions; only what they decide is used.
         qhat
@@ -205,7 +205,7 @@ class GradientSelfCalibration:
             _checks.targets(labels, batch, check)
         else:
             batch, classes = _checks.logits_by_modality(unimodal_logits)
-            _checks.class_labels(labels, (batch, classes), check)
+            labels = _checks.class_labels(labels, (batch, classes), check)
         reliability = collaborative_reliability(
             unimodal_logits, fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
         )

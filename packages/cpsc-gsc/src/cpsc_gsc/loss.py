@@ -44,7 +44,7 @@ def gsc_loss(
     unimodal_logits
         {modality: (B, C)}, the logits of each modality's own head; with a score of regression its predictions.
     labels
-        (B,) int64 in [0, C); floating targets with a score of regression.
+        (B,) integers in [0, C); floating targets with a score of regression.
     fused_logits
         (B, C), or the fused predictions; only what they decide is used, so no gradient flows into them.
     qhat
@@ -125,7 +125,7 @@ def weighted(
         said, rows = _checks.predictions_by_modality(unimodal_logits, score.columns)
         _checks.targets(labels, rows, check)
     else:
-        _checks.class_labels(labels, _checks.logits_by_modality(unimodal_logits), check)
+        labels = _checks.class_labels(labels, _checks.logits_by_modality(unimodal_logits), check)
     parts = []
     for modality, output in said.items():
         each = loss(output, labels)
@@ -151,7 +151,7 @@ def weighted_cross_entropy(
     unimodal_logits
         {modality: (B, C)}.
     labels
-        (B,) int64 in [0, C).
+        (B,) integers in [0, C).
     weights
         {modality: (B,)}, from :func:`gsc_weights`; detached here in any case.
     check
@@ -175,7 +175,7 @@ def weighted_cross_entropy(
     tensor(0.6931)
     """
     shape = _checks.logits_by_modality(unimodal_logits)
-    _checks.class_labels(labels, shape, check)
+    labels = _checks.class_labels(labels, shape, check)
     for modality in unimodal_logits:
         if modality not in weights:
             raise ValueError(f"weights must hold every modality, got {sorted(weights)} without {modality!r}")

@@ -102,14 +102,15 @@ def check_qhat(qhat: Tensor) -> None:
         raise ValueError(f"qhat must be a 0-d floating tensor, got shape {tuple(qhat.shape)} of {qhat.dtype}")
 
 
-def check_labels(labels: Tensor, batch: int) -> None:
-    """Refuse anything but an integer tensor (B,)."""
+def check_labels(labels: Tensor, batch: int) -> Tensor:
+    """Return labels (B,) as int64; refuse anything but an integer tensor."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
     if labels.shape != (batch,):
         raise ValueError(f"labels must have shape ({batch},), got {tuple(labels.shape)}")
+    return labels.long()
 
 
 def check_logits(name: str, logits: Tensor, rows: int) -> None:

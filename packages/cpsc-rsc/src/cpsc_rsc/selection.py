@@ -103,7 +103,7 @@ def rate(
     if isinstance(score, ResidualScore):
         check_targets(labels, batch)
     else:
-        check_labels(labels, batch)
+        labels = check_labels(labels, batch)
     check_qhat(qhat)
     check_callable("head", head)
     # Not under `no_grad`: before torch 2.11 a product there leaves autocast with weights that have no gradient, and the
@@ -149,10 +149,10 @@ def _rate_labels(
         check_values(scores, labels, qhat)
     labels = labels.unsqueeze(-1).expand(shape)
     if kind == "probability":
-        reliability = probabilities.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1)
+        reliability = probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     else:
         reliability = rank_reliability(scores, labels, qhat, kind=kind, check=False)
-    return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1).long()).squeeze(-1))
+    return Rated(reliability, scores.gather(-1, labels.unsqueeze(-1)).squeeze(-1))
 
 
 @torch.no_grad()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import traceback
+from contextlib import redirect_stderr
 from typing import Protocol
 
 import tyro
@@ -15,7 +17,6 @@ from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.methods import Methods
-from cpsc_train.cli.output import discard
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
@@ -24,6 +25,8 @@ from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
 from cpsc_train.launch import speaks
+from cpsc_train.output import complain, discard
+from cpsc_train.shown import shown
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers with conformal predictive self-calibration.
@@ -65,7 +68,7 @@ def _run(arguments: list[str] | None) -> int:
             return _say("interrupted", exit_code(told))
         if sentence := _explained(error):
             return _say(f"error: {sentence}", 2)
-        traceback.print_exc()  # whatever else escapes is a defect of ours, and says so
+        complain(traceback.format_exc())  # whatever else escapes is a defect of ours, and says so
         return _say("internal error: this is our fault; please report it with the lines above", 1)
 
 
@@ -81,6 +84,22 @@ def _explained(error: Exception) -> str:
 
 
 def _command(arguments: list[str] | None) -> Command:
+    """Return what the command line asks for; where it is wrong, the message shows its arguments as `shown` does."""
+    given = sys.argv[1:] if arguments is None else arguments
+    safe = [shown(argument, line=True) for argument in given]
+    if safe == given:
+        return _parse(given)
+    try:
+        with redirect_stderr(io.StringIO()):
+            return _parse(given)
+    except SystemExit as stop:
+        if not stop.code:  # help
+            raise
+    _parse(safe)
+    raise UserError("the command line cannot be read: it holds control characters")
+
+
+def _parse(arguments: list[str]) -> Command:
     try:
         return tyro.cli(
             Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
@@ -96,5 +115,5 @@ def _command(arguments: list[str] | None) -> Command:
 
 def _say(what: str, code: int) -> int:
     if speaks():  # of several processes one does
-        print(f"cpsc: {what}", file=sys.stderr)  # noqa: T201
+        complain(f"cpsc: {what}")
     return code

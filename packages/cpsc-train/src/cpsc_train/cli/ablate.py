@@ -54,7 +54,6 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.experiments import (  # noqa: PLC0415
             AXES,
             Grid,
@@ -65,6 +64,7 @@ class Ablate:
             write_tables,
         )
         from cpsc_train.experiments.plot import plot_summary  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         base = from_recipe(self.recipe, modalities=self.modalities, root=self.root, settings=self.set, mode=self.mode)
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))

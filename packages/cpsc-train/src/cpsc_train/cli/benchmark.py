@@ -59,7 +59,6 @@ class Benchmark:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.config.choice import unknown  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.experiments import Grid, Variant, parse_seeds, publish  # noqa: PLC0415
@@ -68,6 +67,7 @@ class Benchmark:
         from cpsc_train.experiments.suites import SUITES  # noqa: PLC0415
         from cpsc_train.experiments.tune import tuned_options  # noqa: PLC0415
         from cpsc_train.observability.report.panel import require_matplotlib  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         suites = self.suite.split(",")
         for name in suites:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cpsc_train.data import DataConfig, SplitConfig
     from cpsc_train.data.preparation import Checked
+    from cpsc_train.output import Output
 
 EXAMPLES = """\
 Look at a data set before training, or make of it what trains faster.
@@ -60,7 +59,7 @@ class Data:
 
     def run(self) -> int:
         """Look or prepare, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         console = Output()
         if self.action == "list":
@@ -95,7 +94,7 @@ class Data:
             raise UserError(f"--workers must be at least 0, got {self.workers}")
         return cores() if self.workers is None else self.workers
 
-    def _check(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
+    def _check(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
         from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415
         from cpsc_train.data.preparation import check  # noqa: PLC0415
 
@@ -112,7 +111,7 @@ class Data:
             )
         return 2 if found.faults else 0
 
-    def _prepare(self, config: DataConfig, splits: SplitConfig, console: Console) -> int:
+    def _prepare(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
         from cpsc_train.data import preparation  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
 
@@ -142,7 +141,7 @@ class Data:
         return 0
 
 
-def _list(console: Console) -> int:
+def _list(console: Output) -> int:
     from rich.table import Table  # noqa: PLC0415
 
     from cpsc_train.data import DataConfig  # noqa: PLC0415
@@ -155,7 +154,7 @@ def _list(console: Console) -> int:
     return 0
 
 
-def _progress(console: Console, what: str) -> Any:
+def _progress(console: Output, what: str) -> Any:
     from contextlib import contextmanager  # noqa: PLC0415
 
     from rich.progress import Progress  # noqa: PLC0415
@@ -169,7 +168,7 @@ def _progress(console: Console, what: str) -> Any:
     return bar()
 
 
-def _tell(found: Checked, console: Console) -> None:
+def _tell(found: Checked, console: Output) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from cpsc_train.data.preparation.check import balance, kinds  # noqa: PLC0415

@@ -38,11 +38,11 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.data import Noise  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
         from cpsc_train.observability.console import print_results  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.training import evaluate  # noqa: PLC0415
 
         folder = RunFolder(self.run_folder)
@@ -63,13 +63,10 @@ class Evaluate:
             console.print("identical to results.json, to the last digit")
         else:
             differing = [key for key in results if recorded.get(key) != results[key]]
-            console.print(f"[bold]differs[/] from results.json in: {', '.join(differing)}")
+            console.print(f"differs from results.json in: {', '.join(differing)}")
         return 0
 
     def _write(self, results: dict[str, Any]) -> None:
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.writing import write  # noqa: PLC0415
 
-        try:
-            Path(self.out or "").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--out {self.out}: cannot be written ({error.strerror})") from None
+        write(Path(self.out or ""), json.dumps(results, indent=1) + "\n")

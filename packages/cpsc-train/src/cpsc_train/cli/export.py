@@ -28,8 +28,9 @@ class Export:
 
     def run(self) -> int:
         """Write the file, and return the exit code."""
-        from cpsc_train.training.export import export  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.training.export import export  # noqa: PLC0415
 
         path = export(self.run_folder, self.out)
-        print(f"written: {path}")  # noqa: T201
+        Output().print(f"written: {path}", soft_wrap=True)
         return 0

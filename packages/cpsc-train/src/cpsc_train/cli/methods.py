@@ -36,9 +36,9 @@ class Methods:
         """Print, and return the exit code."""
         from rich.table import Table  # noqa: PLC0415
 
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.methods import MethodConfig  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         console = Output()
         if self.method is not None:

@@ -33,14 +33,14 @@ class Recipe:
         """Print, and return the exit code."""
         from rich.table import Table  # noqa: PLC0415
 
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.recipes import RECIPES, annotated, recipe  # noqa: PLC0415
 
         if self.action == "show":
             if self.name is None:
                 raise UserError(f"cpsc recipe show needs a name, one of {', '.join(sorted(RECIPES))}")
-            print(annotated(self.name, mode=self.mode), end="")  # noqa: T201
+            Output().print(annotated(self.name, mode=self.mode), end="", soft_wrap=True)
             return 0
         table = Table("recipe", "modalities", "encoders", "data", box=None)
         for name in RECIPES:

@@ -48,29 +48,27 @@ class Stream:
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.experiments.streaming import stream  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
+        from cpsc_train.writing import write  # noqa: PLC0415
 
         if self.window < 1:
             raise UserError(f"--window must be at least 1, got {self.window}")
-        try:
-            found = stream(
-                self.run_folder,
-                order=self.order,
-                drift=[noise for text in self.drift for noise in Noise.sweep(text)],
-                gate=None if self.gate is None else GateConfig(distance=self.gate),
-                window=self.window,
-                picture=self.picture,
-            )
-            if self.out is not None:
-                self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+        found = stream(
+            self.run_folder,
+            order=self.order,
+            drift=[noise for text in self.drift for noise in Noise.sweep(text)],
+            gate=None if self.gate is None else GateConfig(distance=self.gate),
+            window=self.window,
+            picture=self.picture,
+        )
+        if self.out is not None:
+            write(self.out, json.dumps(found, indent=1) + "\n")
         self._print(found)
         return 0
 
     def _print(self, found: dict[str, Any]) -> None:
         from rich.table import Table  # noqa: PLC0415
 
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         told = f"(worst {self.window} in a row; mean set size)"
         title = f"Coverage of {found['rows']} rows, target {found['target']:.2f} {told}"

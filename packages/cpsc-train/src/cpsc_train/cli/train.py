@@ -11,9 +11,8 @@ import tyro
 from cpsc_train.launch import speaks
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cpsc_train.observability import Observer, RunFolder
+    from cpsc_train.output import Output
     from cpsc_train.training import RunConfig
 
 
@@ -78,8 +77,8 @@ class Train:
 
     def run(self) -> int:
         """Train, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.observability import RunFolder  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         console = Output(quiet=not speaks())
         if self.resume is not None:
@@ -93,7 +92,7 @@ class Train:
             folder.refuse_if_present()
         return self._train(config, folder, console)
 
-    def _train(self, config: RunConfig | None, folder: RunFolder, console: Console) -> int:
+    def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
         from cpsc_train.observability.console import print_results  # noqa: PLC0415
         from cpsc_train.training import resume, train  # noqa: PLC0415
 
@@ -114,7 +113,7 @@ class Train:
         console.print(f"{results['seconds']:.1f} s; everything is in {folder.path}", soft_wrap=True)
         return 0
 
-    def _sweep(self, config: RunConfig, console: Console) -> int:
+    def _sweep(self, config: RunConfig, console: Output) -> int:
         from cpsc_train.experiments import Grid, console_table, parse_seeds  # noqa: PLC0415
 
         seeds = parse_seeds(self.seeds or "")
@@ -125,7 +124,7 @@ class Train:
         console.print(f"everything is in {out}")
         return 0
 
-    def _observer(self, console: Console) -> Observer:
+    def _observer(self, console: Output) -> Observer:
         from cpsc_train.observability import Observers  # noqa: PLC0415
         from cpsc_train.observability.console import ConsoleObserver  # noqa: PLC0415
         from cpsc_train.observability.log_file import LogFile  # noqa: PLC0415

@@ -53,9 +53,9 @@ class Tune:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        from cpsc_train.cli.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
         from cpsc_train.experiments.tune import FOUND, Tuning, table  # noqa: PLC0415
+        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         base = from_recipe(self.data, modalities=self.modalities, root=self.root, settings=self.set, seed=self.seed)
         configs = contenders(base, self.methods.split(","))

@@ -10,6 +10,8 @@ import tomli_w
 
 from cpsc_train.config.text import parse_toml
 from cpsc_train.errors import UserError
+from cpsc_train.shown import without_credentials
+from cpsc_train.writing import write
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -29,8 +31,15 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(path: Path, table: dict[str, Any]) -> None:
-    """Write `table` as TOML."""
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    """Write `table` as TOML; where it holds an address with a password or a query, for the user's eyes only.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    text = tomli_w.dumps(table)
+    write(path, text, private=without_credentials(text) != text)
 
 
 def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,9 @@ import json
 import tomllib
 from typing import Any
 
+BOM = "\ufeff"
+"""The byte-order mark, which editors of Windows put before a text."""
+
 
 def parse_json(text: str | bytes) -> Any:
     """Return what a JSON text holds.
@@ -27,13 +30,13 @@ def parse_json(text: str | bytes) -> Any:
     ValueError: nested too deeply
     """
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix(BOM) if isinstance(text, str) else text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what a TOML text holds.
+    r"""Return what a TOML text holds.
 
     Raises
     ------
@@ -42,10 +45,10 @@ def parse_toml(text: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_toml("lr = 0.1")
-    {'lr': 0.1}
+    >>> parse_toml("lr = 0.1"), parse_toml("\ufefflr = 0.1")
+    ({'lr': 0.1}, {'lr': 0.1})
     """
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix(BOM))
     except RecursionError:
         raise ValueError("nested too deeply") from None

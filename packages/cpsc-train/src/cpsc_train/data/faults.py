@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cpsc_train.errors import DataError, UserError
+from cpsc_train.writing import write
 
 T = TypeVar("T")
 
@@ -56,13 +57,10 @@ def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:
     Raises
     ------
     UserError
-        If it cannot be written.
+        If it cannot be written, or is a link.
     """
     lines = [HEADER, *(f"{place}\t{' '.join(str(error).split())}" for place, error in sorted(faults.items()))]
-    try:
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    write(path, "\n".join(lines) + "\n")
 
 
 def read_skip_list(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.errors import UserError
+from cpsc_train.writing import write
 
 Rows = NDArray[np.int64]
 
@@ -130,9 +131,15 @@ class Splits:
         return cls(train=np.sort(np.concatenate(left)), **found)
 
     def save(self, path: Path, dataset: Dataset) -> None:
-        """Write the sample ids of each part as JSON."""
+        """Write the sample ids of each part as JSON.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written, or is a link.
+        """
         named = {field.name: [dataset.ids[row] for row in getattr(self, field.name)] for field in fields(self)}
-        path.write_text(json.dumps(named, indent=1) + "\n", encoding="utf-8")
+        write(path, json.dumps(named, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path, dataset: Dataset) -> Splits:

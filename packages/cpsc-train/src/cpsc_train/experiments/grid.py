@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError
 from cpsc_train.interrupts import call, end_children
+from cpsc_train.output import Output, column
 from cpsc_train.training import RunConfig
+from cpsc_train.writing import make_folder, refuse_link
 
 Results = dict[str, list[dict[str, Any]]]
 """By variant, the ``results.json`` of every seed, in the order of the seeds."""
@@ -71,7 +72,7 @@ class Grid:
         """Return the run folder of a variant and a seed."""
         return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
 
-    def run(self, *, jobs: int, console: Console, quiet: bool = False) -> Results:
+    def run(self, *, jobs: int, console: Output, quiet: bool = False) -> Results:
         """Do the runs that are not done, go on with those that were stopped, and return the results of all.
 
         Parameters
@@ -91,7 +92,7 @@ class Grid:
         for (name, seed), config in self._configs.items():
             _refuse_another(self.path(name, seed), config)
         columns = (
-            TextColumn("{task.description}"),
+            column("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -122,7 +123,7 @@ class Grid:
         folder = self.path(name, seed)
         if (folder / "results.json").exists():
             return
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent, below=self._folder)
         command = [sys.executable, "-m", "cpsc_train", "train", "--quiet"]
         if (folder / "config.toml").exists():
             command += ["--resume", str(folder)]
@@ -133,6 +134,7 @@ class Grid:
         threads = str(max(1, cores() // jobs))
         environment = os.environ if jobs == 1 else os.environ | {"OMP_NUM_THREADS": threads}
         log = folder.with_suffix(".log")
+        refuse_link(log)
         with log.open("wb") as output:
             code = call(command, output=output, environment=environment)
         if code:

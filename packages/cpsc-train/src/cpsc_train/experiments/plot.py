@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from cpsc_train.experiments.grid import Results
 from cpsc_train.experiments.tables import summarise
 from cpsc_train.observability.report.panel import require_matplotlib
+from cpsc_train.shown import visible
+from cpsc_train.writing import write
 
 
 def plot_summary(results: Results, path: Path) -> Path:
@@ -33,10 +36,14 @@ def plot_summary(results: Results, path: Path) -> Path:
     axes.axvline(0, color="0.6", linewidth=1)
     reach = np.nan_to_num(np.abs(found[:, 1:] - found[:, :1]).T)
     axes.errorbar(found[:, 0], places, xerr=reach, fmt="o", color="#0072b2", capsize=3)
-    axes.set_yticks(places, others)
+    axes.set_yticks(places, [visible(name, line=True) for name in others], parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlabel(f"difference to “{first}” in fused test accuracy, points (95 % interval, paired by seed)")
+    first = visible(first, line=True)
+    label = f"difference to “{first}” in fused test accuracy, points (95 % interval, paired by seed)"
+    axes.set_xlabel(label, parse_math=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150, format="png")
+    write(path, picture.getvalue())
     return path

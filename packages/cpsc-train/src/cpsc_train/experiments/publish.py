@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from cpsc_train.experiments.markup import latex_text, markdown_table, markdown_text
 from cpsc_train.experiments.scoreboard import LEVEL, Row, Scoreboard
-from cpsc_train.observability.report.page import document, figure, table
+from cpsc_train.observability.report.page import document, escape, figure, table
 from cpsc_train.observability.report.panel import THEMES, Panel, require_matplotlib, sides
+from cpsc_train.writing import write as write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +73,7 @@ def ranks_caption(board: Scoreboard) -> str:
 def markdown(board: Scoreboard) -> str:
     """Return a table."""
     found = cells(board)
-    lines = [found.header, ["---"] * len(found.header), *found.rows]
-    return f"{caption(board)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return f"{markdown_text(caption(board))}\n\n{markdown_table(found.header, found.rows)}\n"
 
 
 def latex(board: Scoreboard) -> str:
@@ -82,17 +82,17 @@ def latex(board: Scoreboard) -> str:
     best = {place + 1: int(np.argmax(means)) for place, means in enumerate(_means(board).T)}
     lines = []
     for place, row in enumerate(found.rows):
-        shown = [_escaped(cell) for cell in row]
+        shown = [latex_text(cell) for cell in row]
         shown = [
             rf"\textbf{{{c}}}" if best.get(i) == place and _higher(found.header[i]) else c for i, c in enumerate(shown)
         ]
         lines.append(" & ".join(shown) + r" \\")
-    header = " & ".join(map(_escaped, found.header)) + r" \\"
+    header = " & ".join(map(latex_text, found.header)) + r" \\"
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_escaped(caption(board))}}}",
+            rf"  \caption{{{latex_text(caption(board))}}}",
             rf"  \begin{{tabular}}{{l{'r' * (len(found.header) - 1)}}}",
             r"    \toprule",
             f"    {header}",
@@ -163,10 +163,10 @@ def write(boards: dict[str, Scoreboard], folder: Path) -> list[Path]:
     for name, board in boards.items():
         for ending, text in (("md", markdown(board)), ("tex", latex(board))):
             path = folder / f"{name}.{ending}"
-            path.write_text(text, encoding="utf-8")
+            write_file(path, text)
             written.append(path)
     page = folder / "benchmark.html"
-    page.write_text(html(list(boards.values())), encoding="utf-8")
+    write_file(page, html(list(boards.values())))
     return [*written, page]
 
 
@@ -195,9 +195,3 @@ def _means(board: Scoreboard) -> NDArray[np.float64]:
 def _higher(column: str) -> bool:
     """Say whether a column is better the larger it is."""
     return column not in {"ECE", "coverage"} and not column.startswith("contribution")
-
-
-def _escaped(text: str) -> str:
-    signs = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "±": r"$\pm$", "−": "$-$", "–": "--"}
-    signs |= {"“": "``", "”": "''"}
-    return "".join(signs.get(sign, sign) for sign in text)

@@ -14,6 +14,7 @@ from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ran
 from cpsc_train.experiments.grid import Grid, Results
 from cpsc_train.experiments.suites import Suite, reported
 from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.writing import as_csv, write
 
 LEVEL = 0.05
 """Adjusted p-value below which a difference is called one."""
@@ -184,12 +185,9 @@ def _relative(mine: list[Cost], plain: list[Cost]) -> Cost:
 
 def write_csv(board: Scoreboard, results: Results, path: Path) -> Path:
     """Write a line a run."""
-    import csv  # noqa: PLC0415
-
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "seed", *board.columns])
-        for row in board.rows:
-            for run, figures in zip(results[row.name], row.values, strict=True):
-                writer.writerow([row.name, run["seed"], *(f"{value:.6g}" for value in figures)])
+    lines: list[list[object]] = [["method", "seed", *board.columns]]
+    for row in board.rows:
+        for run, figures in zip(results[row.name], row.values, strict=True):
+            lines.append([row.name, run["seed"], *(f"{value:.6g}" for value in figures)])
+    write(path, as_csv(lines))
     return path

@@ -19,6 +19,7 @@ from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.report.panel import COLOURS, Panel, require_matplotlib
 from cpsc_train.training.run import opened
 from cpsc_train.training.setup import Setup
+from cpsc_train.writing import write
 
 Order = Literal["data", "group", "random"]
 """``data``: as the data set lists the rows; ``group``: one group, such as a speaker, after another; ``random``."""
@@ -59,7 +60,7 @@ def stream(
     Raises
     ------
     UserError
-        If the data set has no groups, or matplotlib is wanted and missing.
+        If the data set has no groups, matplotlib is wanted and missing, or the picture cannot be written.
     """
     if picture is not None:
         require_matplotlib()
@@ -78,7 +79,7 @@ def stream(
     found = {head: follow(calibration, coming, head, alpha=alpha, ratios=ratios) for head in coming.probabilities}
     if picture is not None:
         panel = Panel("stream", f"Coverage of the last {window} rows, fused", _drawn(found[FUSED], 1 - alpha, window))
-        picture.write_bytes(panel.render("light"))
+        write(picture, panel.render("light"))
     heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in found.items()}
     told = {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
     if ratios is not None:

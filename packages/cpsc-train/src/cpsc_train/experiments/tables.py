@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from rich.table import Table
 
 from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import Results
+from cpsc_train.experiments.markup import markdown_table
 from cpsc_train.models import FUSED
+from cpsc_train.writing import as_csv, write
 
 OVERALL = "all"
 """The column of the mean over clean and noisy conditions; conditions with a missing modality are not in it."""
@@ -94,17 +95,14 @@ def write_tables(results: Results, folder: Path) -> list[Path]:
     for part in ("validation", "test"):
         summary = summarise(results, part)
         names = [part, *summary.columns, f"{OVERALL}, difference"]
-        lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-        lines += [f"| {variant} | {' | '.join(cells.values())} |" for variant, cells in _rows(summary)]
-        texts.append("\n".join(lines))
-    markdown.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["part", "variant", "seed", *summary.columns])
-        for part in ("validation", "test"):
-            for variant, rows in summarise(results, part).values.items():
-                for run, row in zip(results[variant], rows, strict=True):
-                    writer.writerow([part, variant, run["seed"], *(f"{value:.6g}" for value in row)])
+        texts.append(markdown_table(names, [[variant, *cells.values()] for variant, cells in _rows(summary)]))
+    write(markdown, "\n\n".join(texts) + "\n")
+    lines: list[list[object]] = [["part", "variant", "seed", *summary.columns]]
+    for part in ("validation", "test"):
+        for variant, rows in summarise(results, part).values.items():
+            for run, row in zip(results[variant], rows, strict=True):
+                lines.append([part, variant, run["seed"], *(f"{value:.6g}" for value in row)])
+    write(table, as_csv(lines))
     return [markdown, table]
 
 

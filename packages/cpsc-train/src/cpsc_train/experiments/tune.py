@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from cpsc_train.config import apply_overrides, read_toml, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.models import FUSED
+from cpsc_train.output import Output
 from cpsc_train.training import RunConfig
+from cpsc_train.writing import make_folder, refuse_link
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -80,7 +81,7 @@ class Tuning:
             raise UserError(f"trials must be at least 1, got {trials}")
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
 
-    def run(self, *, jobs: int, console: Console, quiet: bool = False) -> dict[str, Tuned]:
+    def run(self, *, jobs: int, console: Output, quiet: bool = False) -> dict[str, Tuned]:
         """Do the trials that are not done, write ``tuned.toml``, and return what was found.
 
         Parameters
@@ -97,7 +98,8 @@ class Tuning:
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
+        refuse_link(self._folder / "study.db")
         found = {}
         for name, config in self._configs.items():
             study = self._study(name, config)
@@ -139,7 +141,7 @@ class Tuning:
         label = f"trial-{first}"
         try:
             results = Grid(self._folder / name, {label: chosen}, [config.seed]).run(
-                jobs=1, console=Console(), quiet=True
+                jobs=1, console=Output(), quiet=True
             )
         except KeyboardInterrupt:
             _queue_again(trial.study, trial.params, first)  # to be tried again, and not to count

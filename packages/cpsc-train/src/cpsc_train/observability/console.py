@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
+from cpsc_train.output import Output, column
 
 FEW_STEPS = 10
 """Optimizer steps per epoch below which a hint is printed."""
@@ -28,15 +28,15 @@ class ConsoleObserver(Observer):
         Whether every epoch also gets lines with all its figures.
     """
 
-    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+    def __init__(self, console: Output, *, verbose: bool = False) -> None:
         self._console = console
         self._verbose = verbose
         self._epochs = 0
         columns = (
-            TextColumn("{task.fields[phase]}", justify="right"),
+            column("{task.fields[phase]}", justify="right"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            column("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
@@ -48,10 +48,10 @@ class ConsoleObserver(Observer):
         data = description["data"]
         self._epochs = epochs
         self._console.print(
-            f"[bold]{data['name']}[/]  {data['rows']:,} rows, {data['classes']} classes, "
+            f"{data['name']}  {data['rows']:,} rows, {data['classes']} classes, "
             f"modalities {' + '.join(data['modalities'])}\n"
             + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
-            + f"\nmethod [bold]{description['method']}[/], seed {description['seed']}, run folder {path}"
+            + f"\nmethod {description['method']}, seed {description['seed']}, run folder {path}"
         )
         self._console.print(_steps(description["steps"]))
         if done:
@@ -62,7 +62,7 @@ class ConsoleObserver(Observer):
     def dropped(self, rows: Sequence[str]) -> None:
         """Say which rows are left out."""
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        self._console.print(f"[bold]left out[/] {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
+        self._console.print(f"left out {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Advance the bar."""
@@ -87,7 +87,7 @@ class ConsoleObserver(Observer):
         self._progress.stop()
 
 
-def print_results(results: dict[str, Any], console: Console) -> None:
+def print_results(results: dict[str, Any], console: Output) -> None:
     """Print which epoch was kept, accuracy by condition and head, and coverage by part and head."""
     heads = [*results["data"]["modalities"], FUSED]
     if "selected" in results:

@@ -11,6 +11,8 @@ from typing import Any
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.observability.observer import Observer
+from cpsc_train.shown import shown
+from cpsc_train.writing import appending
 
 
 class LogFile(Observer):
@@ -24,14 +26,14 @@ class LogFile(Observer):
     Raises
     ------
     UserError
-        If it cannot be opened.
+        If it cannot be opened, or is a link.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--log-file {path}: cannot be written ({error.strerror})") from None
+            self._file = appending(path)
+        except UserError as error:
+            raise UserError(f"--log-file {error}") from None
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
         """Note what is trained on what."""
@@ -69,7 +71,7 @@ class LogFile(Observer):
 
     def _write(self, text: str) -> None:
         try:
-            self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n")
+            self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {shown(text, line=True)}\n")
             self._file.flush()
         except OSError as error:
             raise UserError(f"--log-file {self._file.name}: cannot be written ({error.strerror})") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
@@ -23,7 +21,9 @@ from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
-from cpsc_train.observability.lock import held
+from cpsc_train.lock import held
+from cpsc_train.shown import without_credentials
+from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
 
@@ -117,12 +117,13 @@ class RunFolder:
 
     def forget_after(self, epoch: int) -> None:
         """Leave only the lines of ``metrics.jsonl`` up to `epoch`; a line or file that was cut off goes too."""
+        refuse_link(self.checkpoints)
         for abandoned in (*self.path.glob("*.partial"), *self.checkpoints.glob("*.partial")):
             abandoned.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         kept = [json.dumps(record) for record in self.read_metrics() if record["epoch"] <= epoch]
         if path.exists():
-            self._write_text("metrics.jsonl", "".join(line + "\n" for line in kept))
+            write(path, "".join(line + "\n" for line in kept))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of ``metrics.jsonl``; one that was cut off when the run was killed is left out."""
@@ -141,7 +142,8 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
-        with self._writing("metrics.jsonl"), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with saying(path), appending(path) as file:
             file.write(json.dumps(record) + "\n")
 
     def write_results(self, results: dict[str, Any]) -> None:
@@ -186,7 +188,7 @@ class RunFolder:
             "environment.json",
             {
                 "status": status,
-                "command": sys.argv,
+                "command": [without_credentials(argument) for argument in sys.argv],
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "cpus": os.cpu_count(),
@@ -199,41 +201,17 @@ class RunFolder:
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``predictions.npz``; arrays by name, none of them of objects."""
-        with self._replacing("predictions.npz") as partial, partial.open("wb") as file:
+        with replacing(self.predictions) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def write_row_weights(self, dataset: Dataset, rows: NDArray[np.int64], weights: dict[str, NDArray[Any]]) -> None:
         """Write ``rows.csv``: id, label and weight by head of each training row, those that count least first."""
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["id", "label", *(f"weight_{head}" for head in weights)])
+        lines: list[list[str]] = [["id", "label", *(f"weight_{head}" for head in weights)]]
         for place in np.argsort(np.mean(list(weights.values()), axis=0), kind="stable"):
             row = int(rows[place])
             figures = [f"{of[place]:.4g}" for of in weights.values()]
-            writer.writerow([dataset.ids[row], dataset.classes[dataset.labels[row]], *figures])
-        self._write_text("rows.csv", table.getvalue())
+            lines.append([dataset.ids[row], dataset.classes[dataset.labels[row]], *figures])
+        write(self.path / "rows.csv", as_csv(lines))
 
     def _write_json(self, name: str, value: Any) -> None:
-        self._write_text(name, json.dumps(value, indent=1) + "\n")
-
-    def _write_text(self, name: str, text: str) -> None:
-        with self._replacing(name) as partial:
-            partial.write_text(text, encoding="utf-8")
-
-    @contextmanager
-    def _replacing(self, name: str) -> Iterator[Path]:
-        """Write whole or not at all, so that a reader never meets half a file."""
-        partial = self.path / f"{name}.partial"
-        with self._writing(name):
-            try:
-                yield partial
-                partial.replace(self.path / name)
-            finally:
-                partial.unlink(missing_ok=True)
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path / name}: cannot be written ({error.strerror or error})") from None
+        write(self.path / name, json.dumps(value, indent=1) + "\n")

@@ -7,6 +7,8 @@ from typing import Any
 
 from cpsc_train.errors import needs
 from cpsc_train.observability.observer import Observer
+from cpsc_train.shown import visible
+from cpsc_train.writing import refuse_link
 
 
 class TensorBoard(Observer):
@@ -26,12 +28,13 @@ class TensorBoard(Observer):
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
         """Open the event file; what a killed run wrote after its last checkpoint is hidden."""
+        refuse_link(path / "tensorboard")
         self._writer = self._open(str(path / "tensorboard"), purge_step=done + 1 if done else None)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Write every figure of the epoch."""
         for name, value in _flat(record):
-            self._writer.add_scalar(name, value, record["epoch"])
+            self._writer.add_scalar(visible(name, line=True), value, record["epoch"])
 
     def close(self) -> None:
         """Close the event file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from cpsc_train.errors import UserError, out_of_memory, reason
+from cpsc_train.writing import make_folder, replacing
 
 FORMAT = 2
 """Of what is written, and all that is read; other numbers belong to other versions of this package."""
@@ -30,15 +30,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     UserError
         If the disk does not take it; the former checkpoint is untouched then.
     """
-    partial = path.with_suffix(".partial")
     try:
-        with _interrupts_wait(), partial.open("wb") as file:
+        with _interrupts_wait(), replacing(path) as file:
             torch.save({"format": FORMAT} | state, file)
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+    except RuntimeError as error:
         cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it in its own
         raise UserError(f"{path}: cannot be written ({reason(cause)})") from None
 
@@ -119,7 +114,7 @@ class Checkpoints:
             If the disk does not take it; the others are untouched then.
         """
         try:
-            self._folder.mkdir(exist_ok=True)
+            make_folder(self._folder, below=self._folder.parent)
             for abandoned in self._folder.glob("*.partial"):  # by a process that was killed
                 abandoned.unlink()
             save(self._folder / f"step-{step:08d}.pt", state)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from cpsc_train.errors import UserError, needs, reason
+from cpsc_train.errors import needs
 from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.shown import without_credentials
 from cpsc_train.training import checkpoint
+from cpsc_train.writing import write
 
 
 def export(folder: Path | str, out: Path | None = None) -> Path:
@@ -25,7 +27,7 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     Returns
     -------
     Path
-        The file. Its metadata hold the configuration as JSON, under ``config``.
+        The file. Its metadata hold the configuration as JSON, under ``config``, without passwords in addresses.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
         If safetensors is not installed, there is no checkpoint, or the file cannot be written.
     """
     with needs("safetensors", extra="safetensors"):
-        from safetensors.torch import save_file  # noqa: PLC0415  # an extra
+        from safetensors.torch import save  # noqa: PLC0415  # an extra
     run_folder = RunFolder(folder)
     config = run_folder.read_config()
     state = checkpoint.load_kept(run_folder.checkpoint, torch.device("cpu"))
@@ -41,9 +43,6 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
     tensors |= {f"gate.{name}": value for name, value in state.get("gate", {}).items()}
     path = out or run_folder.path / "model.safetensors"
-    metadata = {"config": json.dumps(config), "epoch": str(state["epoch"])}
-    try:
-        save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path, metadata)
-    except Exception as error:  # what the library raises for a path it cannot write differs by version
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+    metadata = {"config": without_credentials(json.dumps(config)), "epoch": str(state["epoch"])}
+    write(path, save({name: value.contiguous().clone() for name, value in tensors.items()}, metadata))
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from cpsc_train.data.dataset import DataConfig, whole_of
 from cpsc_train.data.media.cache import chunks
 from cpsc_train.data.media.stored import Stored
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError
+from cpsc_train.lock import held
+from cpsc_train.writing import make_folder, replacing, write
 
 
 def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance = nothing) -> int:
@@ -32,10 +33,12 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
         raise UserError(f"{config.name}: its samples are in memory already: there is nothing to cache")
     kept = frozenset(dataset.ids)
     refuse_small(out, _estimate(whole, [row for row, sample in enumerate(whole.ids) if sample in kept]))
-    _begin(out, whole)
     parts = chunks(len(whole))
     names = [f"one of {len(rows)} samples from {whole.ids[rows[0]]} on" for rows in parts]
-    return total(_Chunks(out, whole, kept, parts), names, workers, advance)
+    make_folder(out)
+    with held(out, busy="filling it"):
+        _begin(out, whole)
+        return total(_Chunks(out, whole, kept, parts), names, workers, advance)
 
 
 @dataclass(frozen=True)
@@ -46,33 +49,29 @@ class _Chunks:
     parts: list[range]
 
     def __call__(self, number: int) -> int:
-        try:
-            return _write_chunk(self.out / f"{number:05d}", self.dataset, self.parts[number], self.kept)
-        except OSError as error:
-            raise UserError(f"{self.out}: cannot be written ({reason(error)})") from None
+        return _write_chunk(self.out / f"{number:05d}", self.dataset, self.parts[number], self.kept)
 
 
 def _begin(folder: Path, dataset: Stored) -> None:
-    """Make the folder of a cache, or go on in one of the same options.
+    """Write the head of a cache into a folder, or go on in one of the same options.
 
     Raises
     ------
     UserError
-        If another cache lies there, or the folder cannot be made.
+        If another cache lies there, or one whose head is damaged.
     """
     head = {"hash": dataset.cache_key(), "of": dataset.decoding(), "samples": len(dataset)}
     file = folder / "cache.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
-            if parse_json(file.read_text(encoding="utf-8")).get("hash") != head["hash"]:
-                raise UserError(f"{folder}: holds a cache of other options or other samples: choose another folder")
+    if file.is_file():
+        try:
+            there = parse_json(file.read_bytes())["hash"]
+        except (OSError, ValueError, TypeError, LookupError):
+            there = None  # of a process that was killed while it wrote, where nothing else is there yet
+        if there == head["hash"]:
             return
-        file.write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
-    except (OSError, ValueError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{folder}: cannot be used for a cache ({reason(error)})") from None
+        if there is not None or any(folder.glob("*-*.json")):
+            raise UserError(f"{folder}: holds a cache of other options or other samples: choose another folder")
+    write(file, json.dumps(head, indent=1) + "\n")
 
 
 def _write_chunk(place: Path, dataset: Stored, rows: range, kept: AbstractSet[str]) -> int:
@@ -86,8 +85,7 @@ def _write_chunk(place: Path, dataset: Stored, rows: range, kept: AbstractSet[st
         if name.with_suffix(".json").is_file():
             continue
         index: dict[str, tuple[int, list[int], str]] = {}
-        partial = name.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(name.with_suffix(".bin")) as file:
             for row in rows:
                 sample = dataset.ids[row]
                 if sample not in kept:
@@ -97,11 +95,7 @@ def _write_chunk(place: Path, dataset: Stored, rows: range, kept: AbstractSet[st
                 file.write(np.ascontiguousarray(array).tobytes())
                 file.write(b"\0" * (-file.tell() % 16))  # every array begins where any type may
             written += file.tell()
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(name.with_suffix(".bin"))
-        partial.write_text(json.dumps(index), encoding="utf-8")
-        partial.replace(name.with_suffix(".json"))
+        write(name.with_suffix(".json"), json.dumps(index))
     return written
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from cpsc_train.data.dataset import DataConfig
 from cpsc_train.data.splits import SplitConfig, Splits, by_group, rows_by_part
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError
+from cpsc_train.writing import make_folder
 
 By = Literal["official", "speaker", "stratified"]
 
@@ -40,9 +41,6 @@ def write_splits(config: DataConfig, splits: SplitConfig, out: Path, by: By) -> 
             raise UserError(f"{config.name}: does not say who a sample is of: take --by stratified")
         parts = rows_by_part(by_group(list(dataset.groups), splits.seed))
     found = Splits.draw(dataset.labels, replace(splits, official=by != "stratified", file=None), parts)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        found.save(out, dataset)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({reason(error)})") from None
+    make_folder(out.parent)
+    found.save(out, dataset)
     return found

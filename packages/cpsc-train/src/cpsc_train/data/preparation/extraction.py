@@ -17,6 +17,8 @@ from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import every
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, total
 from cpsc_train.errors import UserError, reason
+from cpsc_train.lock import held
+from cpsc_train.writing import make_folder, refuse_link, write
 
 QUALITY = 95
 """Of the JPEG files that frames become."""
@@ -39,13 +41,15 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
     whole = whole_of(dataset)
     if not isinstance(whole, Clips) or not isinstance(config, ClipConfig):
         raise UserError(f"{config.name}: only recordings with sound and frames can be taken apart")
+    make_folder(out)
     refuse_small(out, RECORDING * len(dataset))
     kept = frozenset(dataset.ids)
     rows = tuple(row for row, sample in enumerate(whole.ids) if sample in kept)
     names = [whole.ids[row] for row in rows]
-    done = total(_Extraction(out, whole, rows, *config.DERIVED), names, workers, advance)
-    for place in lists:
-        (out / place.name).write_bytes(place.read_bytes())
+    with held(out, busy="taking recordings apart into it"):
+        done = total(_Extraction(out, whole, rows, *config.DERIVED), names, workers, advance)
+        for place in lists:
+            write(out / place.name, place.read_bytes())
     return done
 
 
@@ -63,6 +67,8 @@ class _Extraction:
         row = self.rows[number]
         name = self.dataset.ids[row]
         sound, frames = self.out / self.sound / f"{name}.wav", self.out / self.frames / name
+        refuse_link(sound, below=self.out)
+        refuse_link(frames, below=self.out)
         clip = self.dataset.clip(row)
         try:
             if "audio" in self.dataset.modalities and not sound.is_file():
@@ -83,8 +89,6 @@ def _write_sound(path: Path, samples: Samples, rate: int) -> None:
     import soundfile  # noqa: PLC0415  # an extra
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = io.BytesIO()
-    soundfile.write(held, np.clip(resample(samples, rate, RATE), -1, 1), RATE, subtype="PCM_16", format="WAV")
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(held.getvalue())
-    partial.replace(path)
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.clip(resample(samples, rate, RATE), -1, 1), RATE, subtype="PCM_16", format="WAV")
+    write(path, encoded.getvalue())

@@ -13,6 +13,7 @@ from cpsc_train.observability.report import outcome, training
 from cpsc_train.observability.report.page import page
 from cpsc_train.observability.report.panel import THEMES, require_matplotlib
 from cpsc_train.observability.report.source import Run, read_runs
+from cpsc_train.writing import make_folder, write
 
 
 def report(
@@ -41,7 +42,8 @@ def report(
     Raises
     ------
     UserError
-        If a folder holds no run, a file of it cannot be read, matplotlib is not installed, or `out` cannot be written.
+        If a folder holds no run, a file of it cannot be read, matplotlib is not installed, or `out` cannot be written
+        or leads through a link.
     """
     require_matplotlib()
     found = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
@@ -55,15 +57,12 @@ def report(
                 pictures[panel.name, theme] = panel.render(theme)
             advance(done, len(panels))
         html = page(found, sections, pictures)
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for panel in panels:
-            (folder / "figures" / _file_name(panel.name)).write_bytes(pictures[panel.name, "light"])
-        (folder / "report.html").write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}): choose another --out"
-        ) from None
+    # A folder that was named may be a link; one that was not lies in a run folder, which may come from elsewhere.
+    below = folder if out is not None else folder.parent
+    make_folder(folder / "figures", below=below)
+    for panel in panels:
+        write(folder / "figures" / _file_name(panel.name), pictures[panel.name, "light"], below=below)
+    write(folder / "report.html", html, below=below)
     return folder / "report.html"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 
 from cpsc_train.models import FUSED
 from cpsc_train.observability.report.panel import Panel, Section
 from cpsc_train.observability.report.source import PROTOCOL, Run, differing, protocol_differences
+from cpsc_train.shown import shown
 
 Pictures = Mapping[tuple[str, str], bytes]
 """PNG by panel name and theme."""
@@ -34,6 +35,11 @@ img { width: 100%; height: auto; display: block; }
 """
 
 
+def escape(text: str) -> str:
+    """Return text of others as HTML: no markup, control characters visible, passwords in addresses hidden."""
+    return escape_html(shown(text))
+
+
 def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -> str:
     """Return the HTML.
 
@@ -54,8 +60,8 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     names = [*tables, *(section.title for section in sections)]
     links = "".join(f'<a href="#s{place}">{escape(name)}</a>' for place, name in enumerate(names))
     parts.append(f"<nav>{links}</nav>")
-    for place, (name, shown) in enumerate(tables.items()):
-        parts.append(f'<h2 id="s{place}">{escape(name)}</h2>{shown}')
+    for place, (name, content) in enumerate(tables.items()):
+        parts.append(f'<h2 id="s{place}">{escape(name)}</h2>{content}')
     parts += [_section(section, pictures, len(tables) + place) for place, section in enumerate(sections)]
     return document(title, "".join(parts))
 

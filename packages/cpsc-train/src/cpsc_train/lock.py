@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError
+from cpsc_train.writing import appending
 
 try:
     import fcntl
@@ -19,8 +20,15 @@ FILE = ".lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
     """Keep other processes from writing into `folder`; a kill lets go, and no worker holds on.
+
+    Parameters
+    ----------
+    folder
+        Which must exist.
+    busy
+        What the other process is doing, for the message.
 
     Raises
     ------
@@ -30,18 +38,13 @@ def held(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = folder / FILE
-    try:
-        file = path.open("ab")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
-    with file:
+    with appending(folder / FILE) as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in TAKEN:
                 raise UserError(
-                    f"{folder}: another process is training in it: wait for its end, or choose another --out"
+                    f"{folder}: another process is {busy}: wait for its end, or choose another folder"
                 ) from None
             # Some network file systems have no locks; a run is worth more than a guard.
         yield

@@ -1,0 +1,143 @@
+"""Files of ours: written whole or not at all, never through a link, and tables of text that no program runs.
+
+Run folders come from elsewhere, too: a link in one must not lead a write to another file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from cpsc_train.errors import UserError, reason
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that programs for tables take for a formula."""
+
+
+def write(path: Path, content: str | bytes, *, below: Path | None = None, private: bool = False) -> None:
+    """Write a file as `replacing` does; text in UTF-8, where half characters become their escapes."""
+    with replacing(path, below=below, private=private) as file:
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, *, below: Path | None = None, private: bool = False) -> Iterator[IO[bytes]]:
+    """Open a new file beside `path`, which takes its place when the block ends, and is removed where the block fails.
+
+    Parameters
+    ----------
+    path
+        The file; one that is there is replaced.
+    below
+        A folder: no part of the path below it may be a link. If absent, that holds for the last part alone.
+    private
+        Whether only the user may read it.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written, or is a link.
+    """
+    with saying(path):
+        refuse_link(path, below=below)
+        partial = path.with_name(f"{path.name[:200]}.{os.getpid()}.partial")
+        partial.unlink(missing_ok=True)  # of a process that was killed, and had the same number
+        number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600 if private else 0o666)
+        try:
+            with os.fdopen(number, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def appending(path: Path, *, below: Path | None = None) -> IO[str]:
+    """Open a text file to write at its end, not through a link.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written, or is a link.
+    """
+    with saying(path):
+        refuse_link(path, below=below)
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666)
+        return os.fdopen(number, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def make_folder(path: Path, *, below: Path | None = None) -> None:
+    """Make a folder, and those that it is in; with `below`, no part of the path below that folder may be a link.
+
+    Raises
+    ------
+    UserError
+        If it cannot be made, or is a link.
+    """
+    with saying(path):
+        if below is not None:
+            refuse_link(path, below=below)
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_link(path: Path, *, below: Path | None = None) -> None:
+    """Refuse a path that is a link, or with `below` one that leads through a link below that folder.
+
+    Raises
+    ------
+    UserError
+        If it does.
+    """
+    parts = [path, *path.parents]
+    for part in parts[:1] if below is None else parts[: len(path.relative_to(below).parts)]:
+        if part.is_symlink():
+            raise UserError(f"{part}: is a link, through which nothing is written: remove it, or choose another place")
+
+
+@contextmanager
+def saying(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be written.
+
+    Raises
+    ------
+    UserError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> str:
+    r"""Return rows as CSV.
+
+    Text that a program for tables would take for a formula begins with an apostrophe there; numbers stay numbers.
+
+    Examples
+    --------
+    >>> as_csv([["id", "gain"], ["=1+1", -0.5], ["-0.5", "+1e3"]])
+    "id,gain\n'=1+1,-0.5\n-0.5,+1e3\n"
+    """
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return table.getvalue()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()

@@ -1,0 +1,156 @@
+"""Files are written whole or not at all, and never through a link."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from cpsc_train.config import read_toml, write_toml
+from cpsc_train.errors import UserError
+from cpsc_train.lock import held
+from cpsc_train.observability.log_file import LogFile
+from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.training import checkpoint
+from cpsc_train.writing import appending, as_csv, make_folder, replacing, write
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """Return a file that nothing may be written to."""
+    path = tmp_path / "secret"
+    path.write_text("mine")
+    return path
+
+
+def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write(path, "former")
+
+    def full(_number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"a\.json: cannot be written \(No space left on device\)"):
+        write(path, "new")
+    with pytest.raises(UserError, match=r"cannot be written"), replacing(path) as file:
+        file.write(b"half")
+    assert path.read_text() == "former"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failed_block_leaves_the_former_file(tmp_path):
+    path = tmp_path / "a.json"
+    write(path, "former")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"%d" % (1 // 0))
+    assert path.read_text() == "former"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_half_a_character_is_written_as_its_escape(tmp_path):
+    """A file name that is not UTF-8 would otherwise end the run when its tables are written."""
+    write(tmp_path / "a.csv", "id\n\udcff\n")
+    assert (tmp_path / "a.csv").read_text() == "id\n\\udcff\n"
+
+
+def test_nothing_is_written_through_a_link(tmp_path, secret):
+    link = tmp_path / "link"
+    link.symlink_to(secret)
+    for attempt in (lambda: write(link, "x"), lambda: appending(link), lambda: LogFile(link)):
+        with pytest.raises(UserError, match="link: is a link"):
+            attempt()
+    (tmp_path / f"a.{os.getpid()}.partial").symlink_to(secret)
+    write(tmp_path / "a", "x")
+    assert not (tmp_path / "a").is_symlink()
+    assert secret.read_text() == "mine"
+
+
+def test_no_folder_below_the_one_that_was_named_is_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="report: is a link"):
+        make_folder(run / "report" / "figures", below=run)
+    with pytest.raises(UserError, match="report: is a link"):
+        write(run / "report" / "report.html", "x", below=run)
+    write(run / "report" / "report.html", "x", below=run / "report")  # named by the user, as /tmp may be a link
+    assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "attempt"),
+    [
+        ("metrics.jsonl", lambda run: run.log({"epoch": 1})),
+        ("metrics.jsonl", lambda run: run.forget_after(1)),
+        ("results.json", lambda run: run.write_results({})),
+        ("predictions.npz", lambda run: run.write_predictions({})),
+        (".lock", lambda run: run.held().__enter__()),
+        ("environment.json", lambda run: run.recording().__enter__()),
+        ("checkpoint.pt", lambda run: checkpoint.save(run.checkpoint, {})),
+    ],
+)
+def test_a_run_folder_of_somebody_else(tmp_path, secret, name, attempt):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    secret.write_text('{"epoch": 1}\n')
+    (run.path / name).symlink_to(secret)
+    with pytest.raises(UserError, match="is a link"):
+        attempt(run)
+    assert secret.read_text() == '{"epoch": 1}\n'
+
+
+@pytest.mark.parametrize("attempt", ["save", "forget"])
+def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.partial").touch()
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.checkpoints.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="checkpoints: is a link"):
+        checkpoint.Checkpoints(run.checkpoints, 2).save(1, {}) if attempt == "save" else run.forget_after(1)
+    assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["a.partial"]
+
+
+def test_a_lock_says_what_the_other_process_does(tmp_path):
+    code = "import sys, time; from pathlib import Path; from cpsc_train.lock import held\n"
+    code += "with held(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="another process is filling it"), held(tmp_path, busy="filling it"):
+            pass
+        other.kill()
+
+
+def test_an_address_with_a_password_is_for_the_users_eyes(tmp_path, monkeypatch):
+    write_toml(tmp_path / "plain.toml", {"root": "s3://bucket/data"})
+    write_toml(tmp_path / "config.toml", {"root": "s3://key:secret@bucket/data"})
+    assert read_toml(tmp_path / "config.toml") == {"root": "s3://key:secret@bucket/data"}
+    assert (tmp_path / "config.toml").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "plain.toml").stat().st_mode & 0o044
+    monkeypatch.setattr("sys.argv", ["cpsc", "train", "--root", "s3://key:secret@bucket/data?sig=1f"])
+    with RunFolder(tmp_path).recording():
+        pass
+    assert json.loads((tmp_path / "environment.json").read_text())["command"][-1] == "s3://***@bucket/data?***"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path):
+    (tmp_path / "a.toml").write_text("epochs = 3\n", encoding="utf-8-sig")
+    assert read_toml(tmp_path / "a.toml") == {"epochs": 3}
+
+
+def test_a_cell_is_no_formula_and_a_number_stays_one():
+    rows = [
+        ["=cmd|' /C calc'!A0", "@a", "+a", "-a", "\ta"],
+        ["-0.5", "+1e-3", "-inf", "a-b", "1=1"],
+        [-0.5, 3, "", "a", "b"],
+    ]
+    first, second, third = as_csv(rows).splitlines()
+    assert first == "'=cmd|' /C calc'!A0,'@a,'+a,'-a,'\ta"
+    assert second == "-0.5,+1e-3,-inf,a-b,1=1"
+    assert third == "-0.5,3,,a,b"

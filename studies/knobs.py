@@ -16,13 +16,13 @@ import argparse
 import csv
 import itertools
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from scipy import stats
 
 from cpsc_train import RunConfig
@@ -31,6 +31,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import Grid, parse_seeds
 from cpsc_train.models import FUSED
+from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
 
 Values = NDArray[np.float64]
@@ -90,7 +91,7 @@ class Workload:
     base: RunConfig
     folder: Path
 
-    def sweep(self, jobs: int, console: Console) -> dict[str, dict[str, Values]]:
+    def sweep(self, jobs: int, console: Output) -> dict[str, dict[str, Values]]:
         """Train the design; return by part and column the accuracy (81,) in %."""
         rows = design()
         results: list[dict[str, Any]] = []
@@ -125,14 +126,14 @@ class Workload:
         return found
 
     def confirm(
-        self, sets: dict[str, RunConfig], seeds: list[int], jobs: int, console: Console
+        self, sets: dict[str, RunConfig], seeds: list[int], jobs: int, console: Output
     ) -> dict[str, dict[str, dict[str, Values]]]:
         """Train the defaults and other sets with fresh seeds; return accuracies by set, part and column."""
         variants = {"default": self.base, **sets}
         found = Grid(self.folder / "confirm", variants, seeds).run(jobs=jobs, console=console)
         return {name: _by_part(runs) for name, runs in found.items()}
 
-    def divergences(self, seeds: list[int], jobs: int, console: Console) -> None:
+    def divergences(self, seeds: list[int], jobs: int, console: Output) -> None:
         """Print accuracy by divergence and γ; runs stopped by a loss that is not finite are named."""
         print(f"\n{self.name}, test rows, all conditions, {len(seeds)} seeds: mean ± sd (smallest)\n")
         print("| divergence | " + " | ".join(f"γ {gamma:g}" for gamma in GAMMAS) + " |\n|" + "---|" * (len(GAMMAS) + 1))
@@ -275,7 +276,7 @@ def main() -> None:
     parser.add_argument("--divergences", action="store_true", help="only compare −KL with Jensen–Shannon, by γ")
     parser.add_argument("--out", type=Path, default=Path("runs/knobs"))
     given = parser.parse_args()
-    console = Console(stderr=True)
+    console = Output(file=sys.stderr)
     workloads = [workload(name, given.root, given.out) for name in (*given.workloads, *given.also)]
     if given.divergences:
         for one in workloads:

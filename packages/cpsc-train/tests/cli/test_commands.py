@@ -194,3 +194,17 @@ def test_the_examples_of_the_help_are_valid(cpsc, tmp_path, line, finished, quic
         del small[at - 1 : at + 1]
     outcome = cpsc("train", *words, "--out", tmp_path / "run", "-q", *small)
     assert outcome.code == 0, outcome.err
+
+
+def test_names_that_look_like_markup(cpsc, quick, tmp_path):
+    """The run ended with a MarkupError after training, and the log's name was sent to the terminal as it is."""
+    folder, log = tmp_path / "exp[" / "v2][lr=0.1]", tmp_path / "a\x1b[31m.log"
+    arguments = ("train", "--out", folder, *quick, "--epochs", "2", "--set", "method.warmup=1")
+    outcome = cpsc(*arguments, "--log-file", log)
+    assert outcome.code == 0, outcome.err
+    assert f"everything is in {folder}\n" in outcome.out
+    assert f" in {folder}: " in log.read_text()
+    assert cpsc("evaluate", folder, "-h").code == 0
+    outcome = cpsc("train", "--out", folder, "--log-file", tmp_path / "absent\x1b[31m" / "a")
+    assert outcome.code == 2
+    assert "\x1b" not in outcome.err + outcome.out

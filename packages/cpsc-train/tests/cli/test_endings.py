@@ -12,8 +12,8 @@ import pytest
 
 from cpsc_train import interrupts
 from cpsc_train.cli import main
-from cpsc_train.cli.output import Output
 from cpsc_train.errors import UserError
+from cpsc_train.output import Output
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 

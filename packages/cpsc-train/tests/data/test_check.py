@@ -14,6 +14,7 @@ from cpsc_train.data.preparation import balance, check
 from cpsc_train.data.preparation.work import each
 from cpsc_train.errors import UserError
 
+checking = importlib.import_module("cpsc_train.data.preparation.check")  # the package has a function of that name
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)
 
 
@@ -191,3 +192,16 @@ def test_a_process_that_dies_names_what_it_was_at(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a process died at c: a file there makes its decoder die, or memory ran out"):
         done += [number for number, _ in each(at_two, list("abcd"), 2)]
     assert sorted(number for number, _ in each(at_two, list("ab"), 2)) == [0, 1]
+
+
+def test_the_first_of_a_kind_is_the_first_of_the_data_set(spoilt, monkeypatch):
+    """Processes come to their ends in any order."""
+    root, _ = spoilt
+    monkeypatch.setattr(checking, "ROWS", 1)
+    orders = []
+    for step in (1, -1):
+        ends = lambda work, names, _, step=step: [(k, work(k)) for k in range(len(names))][::step]  # noqa: E731
+        monkeypatch.setattr(checking, "each", ends)
+        found = check(config(root), SPLITS)
+        orders.append(([*found.faults], [str(note) for note in found.notes]))
+    assert orders[0] == orders[1]

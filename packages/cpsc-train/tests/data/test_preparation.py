@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +23,7 @@ from cpsc_train.data import DataConfig, SplitConfig, Splits, preparation
 from cpsc_train.data.media import cache, packed
 from cpsc_train.data.media import store as store_of_files
 from cpsc_train.data.media.files import read_bytes
+from cpsc_train.data.preparation import work as working
 from cpsc_train.errors import DataError, UserError
 
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)
@@ -337,3 +342,53 @@ def test_the_command_prepares_and_says_what_to_do_then(crema_native, tmp_path, c
     said = capsys.readouterr().out
     for hint in (f"splits.file={out['splits']}", f"--root {out['extract']}", f"data.cache={out['cache']}"):
         assert hint in said
+
+
+def test_a_preparation_that_was_killed_goes_on(crema_native, tmp_path):
+    """As where it wrote its head: half of it was there, and every later attempt was refused."""
+    for folder in ("cache", "shards"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "cache/cache.json").write_text('{"ha')
+    (tmp_path / "cache/video-00000.json.1.partial").write_text("{")
+    (tmp_path / "shards/packing.json").write_text('{"ha')
+    (tmp_path / "shards/lists.json").write_text('{"ver')
+    preparation.fill_cache(config(crema_native), tmp_path / "cache")
+    assert len(config(crema_native, cache=str(tmp_path / "cache")).open()) == 60
+    preparation.pack(config(crema_native), str(tmp_path / "shards"))
+    assert len(config(tmp_path / "shards").open()) == 60
+
+
+@pytest.mark.parametrize("prepare", [preparation.fill_cache, preparation.pack, preparation.extract])
+def test_a_prepared_folder_has_one_writer(crema_native, tmp_path, prepare):
+    code = "import sys; from pathlib import Path; from cpsc_train.lock import held\n"
+    code += "with held(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as other:
+        other.stdout.readline()
+        out = str(tmp_path) if prepare is preparation.pack else tmp_path
+        with pytest.raises(UserError, match=r"another process is (filling|packing|taking)"):
+            prepare(config(crema_native), out)
+        other.stdin.close()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_shards_are_not_written_through_a_link(crema_native, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/samples-00000.tar").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="tar: is a link"):
+        preparation.pack(config(crema_native), str(tmp_path / "shards"))
+    assert (tmp_path / "secret").read_text() == "mine"
+
+
+def test_of_several_failures_the_first_is_told(monkeypatch):
+    """Whichever process comes to its own first."""
+    monkeypatch.setattr(working, "ProcessPoolExecutor", lambda count, _context, **_: ThreadPoolExecutor(count))
+
+    def fail(number):
+        time.sleep(0.2 * (number == 0))
+        raise UserError(f"sample {number}")
+
+    monkeypatch.setattr(working, "_work", [fail])
+    with pytest.raises(UserError, match="sample 0"):
+        list(working.each(fail, list("abcd"), workers=2))

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from cpsc_train.cli import main
@@ -19,6 +18,7 @@ from cpsc_train.experiments.benchmark import contenders
 from cpsc_train.experiments.scoreboard import Cost, scoreboard, write_csv
 from cpsc_train.experiments.suites import REPORTED, SUITES, contributions, reported
 from cpsc_train.methods import MethodConfig
+from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
 
 # Statistics
@@ -338,7 +338,7 @@ def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
 
     def search():
         return tune.Tuning(tmp_path, {"joint": config}, trials=2, goal="clean").run(
-            jobs=1, console=Console(), quiet=True
+            jobs=1, console=Output(), quiet=True
         )
 
     monkeypatch.setattr(Grid, "run", run)

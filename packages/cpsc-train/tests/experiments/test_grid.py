@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments import AXES, Grid, Variant, parse_seeds, summarise, variants, write_tables
+from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
 
 
@@ -138,6 +138,6 @@ def test_a_run_that_fails_is_named(small_config, tmp_path):
     table["data"]["file"] = "absent.npz"
     grid = Grid(tmp_path, {"broken": type(small_config).from_plain(table)}, [0])
     with pytest.raises(UserError, match=r"broken seed 0 ended with code 2: .*absent\.npz: no such file"):
-        grid.run(jobs=1, console=Console(quiet=True), quiet=True)
+        grid.run(jobs=1, console=Output(quiet=True), quiet=True)
     with pytest.raises(UserError, match="jobs must be at least 1"):
-        grid.run(jobs=0, console=Console(quiet=True))
+        grid.run(jobs=0, console=Output(quiet=True))

@@ -177,3 +177,24 @@ def test_of_many_runs_the_first_get_pictures_of_their_own(finished, tmp_path):
     assert {"confusion-run-7", "losses-run-7", "accuracy-fused"} <= names
     assert "confusion-run-8" not in names
     assert "the 2 runs after run-7: report fewer at a time" in Page(page.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("link", ["report", "report/figures", "report/report.html"])
+def test_a_run_of_somebody_else_does_not_lead_elsewhere(finished, tmp_path, cpsc, link):
+    """A report was written through a link, over whatever file it led to."""
+    run = copied(finished, tmp_path)
+    secret = tmp_path / "secret"
+    if link.endswith("html"):
+        secret.write_text("mine")
+    else:
+        secret.mkdir()
+    (run / link).parent.mkdir(exist_ok=True)
+    (run / link).symlink_to(secret)
+    outcome = cpsc("report", run)
+    assert outcome.code == 2
+    assert f"{link}: is a link" in outcome.err
+    assert secret.read_text() == "mine" if secret.is_file() else not list(secret.iterdir())
+    (tmp_path / "named").symlink_to(tmp_path / "there")
+    (tmp_path / "there").mkdir()
+    assert cpsc("report", run, "--out", tmp_path / "named").code == 0  # a folder that the user names may be a link

@@ -98,13 +98,16 @@ def check(
     done = 0
     notes = list(dataset.notes)
     names = [f"one of {ROWS} samples from {dataset.ids[row]} on" for row in range(0, len(dataset), ROWS)]
-    for _, (found, odd, hashes) in each(_Reading(dataset), names, workers):
-        for place, error in found.items():
-            faults.setdefault(place, error)
-        notes += odd
-        contents |= hashes
+    by_number = {}
+    for number, read in each(_Reading(dataset), names, workers):
+        by_number[number] = read
         done += ROWS
         advance(min(done, len(dataset)), len(dataset))
+    for _, (found, harmless, hashes) in sorted(by_number.items()):  # in the order of the data set, whoever was first
+        for place, error in found.items():
+            faults.setdefault(place, error)
+        notes += harmless
+        contents |= hashes
     if dataset.dropped:
         notes.append(DataError(f"{dataset.dropped[0]}: is left out, the first of {len(dataset.dropped)}", "left out"))
     divided: Splits | None = None

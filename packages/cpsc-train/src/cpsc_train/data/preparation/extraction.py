@@ -41,8 +41,8 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
     whole = whole_of(dataset)
     if not isinstance(whole, Clips) or not isinstance(config, ClipConfig):
         raise UserError(f"{config.name}: only recordings with sound and frames can be taken apart")
-    make_folder(out)
     refuse_small(out, RECORDING * len(dataset))
+    make_folder(out)
     kept = frozenset(dataset.ids)
     rows = tuple(row for row, sample in enumerate(whole.ids) if sample in kept)
     names = [whole.ids[row] for row in rows]

@@ -22,6 +22,8 @@ from cpsc_train.data.media.packed import CHECKSUMS, INDEX, Packed, Reference
 from cpsc_train.data.media.store import open_store
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
 from cpsc_train.errors import UserError, out_of_memory, reason
+from cpsc_train.lock import held
+from cpsc_train.writing import make_folder, refuse_link
 
 HEAD = "packing.json"
 SAMPLES = 256
@@ -40,10 +42,25 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = n
     if "://" not in out:
         sizes = [_size(packing.dataset, row) for row in some(len(packing.dataset))]
         refuse_small(Path(out), round(float(np.mean(sizes)) * len(packing.dataset)))
-    packing.begin()
-    written = total(packing.write, [f"tar file {number}" for number in range(packing.count)], workers, advance)
-    packing.finish()
+    with _only_writer(out):
+        packing.begin()
+        written = total(packing.write, [f"tar file {number}" for number in range(packing.count)], workers, advance)
+        packing.finish()
     return written
+
+
+@contextmanager
+def _only_writer(out: str) -> Iterator[None]:
+    """Be the only process that packs into a folder, in which nothing may be a link; a store has neither."""
+    if "://" in out:
+        yield
+        return
+    folder = Path(out)
+    make_folder(folder)
+    for path in folder.iterdir():
+        refuse_link(path)
+    with held(folder, busy="packing into it"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ class Packing:
         system, base = open_store(self.out)
         with _told(self.out):
             system.makedirs(base, exist_ok=True)
-            if not system.exists(f"{base}/{HEAD}"):
+            if not system.exists(f"{base}/{HEAD}") or _half(system, base):
                 _put(system, f"{base}/{HEAD}", head.encode())
             elif system.cat_file(f"{base}/{HEAD}").decode(errors="replace") != head:
                 raise UserError(f"{self.out}: other samples are packed here: choose another place")
@@ -173,6 +190,15 @@ class Packing:
             system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
             _put(system, f"{base}/{name}.json", _index(references, checksums))
         return written
+
+
+def _half(system: Any, base: str) -> bool:
+    """Return whether a process was killed while it wrote the head, before which nothing else is written."""
+    try:
+        parse_json(system.cat_file(f"{base}/{HEAD}"))
+    except ValueError:
+        return not system.glob(f"{base}/*.tar")
+    return False
 
 
 def _put(system: Any, path: str, content: bytes) -> None:

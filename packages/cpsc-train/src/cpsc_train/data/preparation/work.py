@@ -68,6 +68,11 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
+        except BrokenProcessPool:
+            raise
+        except Exception:  # those before it were begun before it: of several that fail, the first is told
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise next(told for future in waiting if not future.cancelled() and (told := future.exception())) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

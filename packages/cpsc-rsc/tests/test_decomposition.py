@@ -8,7 +8,7 @@ B, N, D = 4, 5, 8
 
 
 def test_linear_is_relu_of_a_matrix_split_into_components():
-    decomposition, h = Decomposition(D, components=N), torch.randn(B, D)
+    decomposition, h = Decomposition(D, components=N, residual=1.0, match_magnitude=False), torch.randn(B, D)
     weight = decomposition.net[0].weight
     assert weight.shape == (N * D, D)
     c = decomposition(h)
@@ -18,7 +18,7 @@ def test_linear_is_relu_of_a_matrix_split_into_components():
 
 
 def test_mlp_has_negative_components():
-    c = Decomposition(D, components=N, kind="mlp")(torch.randn(B, D))
+    c = Decomposition(D, components=N, kind="mlp", residual=1.0)(torch.randn(B, D))
     assert c.shape == (B, N, D)
     assert (c < 0).any()
 
@@ -39,7 +39,7 @@ def test_mixing_follows_its_equation(gamma, mixing, match_magnitude):
 
 def test_matched_components_have_the_length_of_the_feature():
     h = torch.randn(B, D) * torch.tensor([1e-6, 1.0, 1e2, 1e4]).unsqueeze(1)
-    c = Decomposition(D, components=N, kind="mlp", match_magnitude=True)(h)
+    c = Decomposition(D, components=N, kind="mlp", residual=1.0)(h)
     torch.testing.assert_close(c.norm(dim=-1), h.norm(dim=-1, keepdim=True).expand(B, N))
 
 

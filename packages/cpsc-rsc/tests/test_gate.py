@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import warnings
 
 import pytest
 import torch
@@ -63,7 +64,8 @@ def test_a_clean_sample_is_turned_down_as_often_as_promised():
 
 def test_before_it_is_fitted_nothing_is_turned_down():
     gate, (h, _) = ConformalGate(DIMS, classes=CLASSES), features(5, scale=100.0)
-    assert all(torch.equal(gate(h)[m], h[m]) for m in DIMS)
+    with pytest.warns(UserWarning, match="is not fitted"):
+        assert all(torch.equal(gate(h)[m], h[m]) for m in DIMS)
 
 
 def test_too_few_calibration_samples_turn_nothing_down_and_say_so():
@@ -169,7 +171,8 @@ def test_gradients_pass(gate):
 def test_a_device_is_not_waited_for():
     with FakeTensorMode(), torch.device("cuda"):
         fake = ConformalGate(DIMS, classes=CLASSES)
-        out = fake({m: torch.randn(7, d) for m, d in DIMS.items()})
+        with pytest.warns(UserWarning, match="is not fitted"):
+            out = fake({m: torch.randn(7, d) for m, d in DIMS.items()})
     assert {x.device.type for x in out.values()} == {"cuda"}
 
 
@@ -213,3 +216,53 @@ def test_a_class_without_samples_attracts_nothing():
 def test_bad_use_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# A gate that is not fitted
+
+
+def said(gate, h):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        gate(h)
+        gate.weights(h)
+        copy.deepcopy(gate)(h)
+    return [str(one.message) for one in found]
+
+
+def test_a_gate_that_is_not_fitted_says_so_once(gate):
+    h, _ = features(5)
+    bare = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
+    (text,) = said(bare, h)
+    assert text == "ConformalGate is not fitted, so every weight is 1: call fit(), or load the state of one that is"
+    assert said(gate, h) == []
+    other = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
+    other.load_state_dict(bare.state_dict())  # of one that was not fitted either
+    assert len(said(other, h)) == 1
+    nn.ModuleDict({"gate": bare}).load_state_dict({f"gate.{name}": value for name, value in gate.state_dict().items()})
+    again = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
+    again.load_state_dict(gate.state_dict())
+    assert said(again, h) == said(bare, h) == []
+
+
+def test_a_gate_whose_threshold_is_infinite_is_fitted():
+    """With too few calibration rows for alpha."""
+    made = ConformalGate(DIMS, classes=CLASSES, alpha=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the core says that there are too few
+        made.fit(*features(300), features(9, seed=1)[0])
+    again = ConformalGate(DIMS, classes=CLASSES, alpha=0.01)
+    again.load_state_dict(made.state_dict())
+    h, _ = features(5)
+    assert said(made, h) == said(again, h) == []
+    assert all((w == 1).all() for w in again.weights(h).values())
+
+
+def test_an_unfitted_gate_can_be_exported_and_have_no_values():
+    h, _ = features(5)
+    torch.export.export(ConformalGate(DIMS, classes=CLASSES), (h,))  # a warning would be an error here
+    with torch.device("meta"):
+        bare = ConformalGate(DIMS, classes=CLASSES)
+    state = ConformalGate(DIMS, classes=CLASSES).state_dict()
+    bare.load_state_dict(state, assign=True)
+    assert len(said(bare, h)) == 1

@@ -164,3 +164,11 @@ def test_the_repr_names_every_option():
     text = repr(make(residual=0.3, divergence="js")[0])
     for option in ("top_k=2", "divergence='js'", "residual=0.3", "components=6", "reliability='normalized'"):
         assert option in text
+
+
+def test_the_defaults_are_those_of_the_recipes():
+    """And so of its README, which advises against the method as published."""
+    for rsc in (RepresentationSelfCalibration(D), MultimodalSelfCalibration({"m": D})["m"]):
+        assert (rsc.decomposition.residual, rsc.decomposition.match_magnitude) == (0.3, True)
+        assert (rsc.decomposition.n, rsc.top_k, rsc.divergence_kind) == (10, 3, "js")
+        assert (rsc.consistency, rsc.diversity, rsc.reliability, rsc.recomposition) == (0.8, 0.2, "normalized", "mean")

@@ -109,9 +109,9 @@ class Decomposition(nn.Module):
         *,
         components: int = 10,
         kind: Kind = "linear",
-        residual: float = 1.0,
+        residual: float = 0.3,
         mixing: Mixing = "convex",
-        match_magnitude: bool = False,
+        match_magnitude: bool = True,
     ) -> None:
         super().__init__()
         self.dim = check_count("dim", dim)

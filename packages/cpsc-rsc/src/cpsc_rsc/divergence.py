@@ -22,7 +22,7 @@ Divergence: TypeAlias = Literal["kl", "js", "js-reversed"]
 
 
 def divergence_loss(
-    h: Tensor, components: Tensor, *, consistency: float = 0.8, diversity: float = 0.2, kind: Divergence = "kl"
+    h: Tensor, components: Tensor, *, consistency: float = 0.8, diversity: float = 0.2, kind: Divergence = "js"
 ) -> Tensor:
     r"""Consistency minus diversity of components, as distributions over the feature axis.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -51,8 +52,8 @@ class ConformalGate(nn.Module):
     -----
     On samples exchangeable with the calibration ones P(w < 1) ≤ alpha for each modality; see
     `conformal_core.NoveltyGate`. Distances tell noise, lengths (`conformal_core.FeatureNorm`) a dead sensor. Before
-    `fit` every weight is 1. What is fitted are buffers, so that they are saved, moved and exported with a model. A
-    forward pass costs O(B d (d + C)) a modality, without a host sync.
+    `fit` every weight is 1, and the first use gives a warning. What is fitted are buffers, so that they are saved,
+    moved and exported with a model. A forward pass costs O(B d (d + C)) a modality, without a host sync.
 
     Examples
     --------
@@ -81,6 +82,9 @@ class ConformalGate(nn.Module):
         self._of = nn.ModuleDict({m: _Fitted(check_count("dim", dim), groups) for m, dim in dims.items()})
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_without_lengths)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_look_whether_fitted)  # type: ignore[no-untyped-call]
+        self._fitted = False
+        self._warned = False
         NoveltyGate(FeatureNorm(), alpha=alpha)  # refuses a bad alpha now
 
     def fit(self, training: Mapping[str, Tensor], labels: Tensor, calibration: Mapping[str, Tensor]) -> None:
@@ -108,6 +112,7 @@ class ConformalGate(nn.Module):
                 core.score.update(training[m].detach(), labels if self.distance == "classes" else None)
                 core.calibrate(calibration[m].detach().float())
             cast("_Fitted", fitted).take(*cores)
+        self._fitted = True
 
     def weights(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights in [0, 1], (B,), of the modalities that are there.
@@ -125,6 +130,8 @@ class ConformalGate(nn.Module):
         check_present("features", features, self._of)
         for m, h in features.items():
             check_feature(f"features[{m!r}]", h, self._width(m))
+        if not torch.compiler.is_compiling():
+            self._warn_unless_fitted()
         return {m: self._of[m](h) for m, h in features.items()}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +148,12 @@ class ConformalGate(nn.Module):
 
     def _score(self) -> Mahalanobis:
         return Mahalanobis(classes=self.classes if self.distance == "classes" else None)
+
+    def _warn_unless_fitted(self) -> None:
+        if not self._fitted and not self._warned:
+            self._warned = True
+            text = "ConformalGate is not fitted, so every weight is 1: call fit(), or load the state of one that is"
+            warnings.warn(text, UserWarning, stacklevel=3)
 
     def _width(self, modality: str) -> int:
         return cast("_Fitted", self._of[modality]).bias.shape[0]
@@ -169,6 +182,13 @@ class _Fitted(nn.Module):
         self.register_buffer("slope", torch.tensor(0.0))
         self.register_buffer("offset", torch.tensor(0.0))
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is as it was made; looks at the device. One without values is taken as fitted."""
+        if self.whitening.is_meta:
+            return False
+        return not self.bias.any() and torch.equal(self.whitening, torch.eye(len(self.bias)).to(self.whitening))
+
     def take(self, distance: NoveltyGate, length: NoveltyGate) -> None:
         centre, whitening, points = distance.score.whitened()
         self.whitening.copy_(whitening)
@@ -190,6 +210,11 @@ class _Fitted(nn.Module):
             log = torch.linalg.vector_norm(h, dim=-1).clamp_min(TINY).log()
             odd = torch.addcmul(self.offset, self.slope, log).square()
             return torch.maximum(far, odd).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
+
+
+def _look_whether_fitted(gate: ConformalGate, _keys: object) -> None:
+    """After a gate has loaded a state: it may be of one that was not fitted."""
+    gate._fitted = not all(cast("_Fitted", fitted).untouched for fitted in gate._of.values())
 
 
 def _without_lengths(gate: ConformalGate, state: dict[str, Any], prefix: str, *_more: Any) -> None:

@@ -61,14 +61,14 @@ class RepresentationSelfCalibration(nn.Module):
     components, top_k : int
         n components of which K are kept, 1 ≤ K ≤ n.
     residual : float in (0, 1]
-        γ of ``c ← (1 − γ)·h + γ·c``; 1 is the component alone.
+        γ of ``c ← (1 − γ)·h + γ·c``; 1, the component alone, is the method as published.
     mixing : {"convex", "additive"}
         ``additive`` is ``c ← h + γ·c``.
     match_magnitude : bool
         Rescale c to the length of h first.
     decomposition : {"linear", "mlp"}
     divergence : {"kl", "js", "js-reversed"}
-        ``js`` is bounded; see `divergence_loss`.
+        ``kl`` as published, which has no lower bound; ``js`` is bounded.  See `divergence_loss`.
     consistency, diversity : float >= 0
         λ₁ and λ₂ of `divergence_loss`.
     recomposition : {"mean", "weighted"}
@@ -107,11 +107,11 @@ class RepresentationSelfCalibration(nn.Module):
         *,
         components: int = 10,
         top_k: int = 3,
-        residual: float = 1.0,
+        residual: float = 0.3,
         mixing: Mixing = "convex",
-        match_magnitude: bool = False,
+        match_magnitude: bool = True,
         decomposition: Kind = "linear",
-        divergence: Divergence = "kl",
+        divergence: Divergence = "js",
         consistency: float = 0.8,
         diversity: float = 0.2,
         recomposition: Recomposition = "mean",
@@ -205,7 +205,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
     dims : Mapping[str, int]
         Feature width of each modality.
     **options
-        Passed to each `RepresentationSelfCalibration`.
+        Passed to each `RepresentationSelfCalibration`, whose defaults are those of the recipes of cpsc-train.
 
     Raises
     ------

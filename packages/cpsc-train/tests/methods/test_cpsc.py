@@ -1,9 +1,13 @@
 """CPSC against the equations, written once more as plain loops over modalities, samples and components."""
 
+import inspect
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
+from cpsc_gsc import gsc_loss
+from cpsc_rsc import RepresentationSelfCalibration
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.methods.cpsc import CPSCConfig
@@ -204,3 +208,15 @@ def test_what_is_calibrated_on(batch, on, scores, qhat):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         CPSCConfig(**options)
+
+
+def test_the_defaults_of_a_recipe_are_those_of_the_package():
+    of_package = inspect.signature(RepresentationSelfCalibration).parameters
+    shared = of_package.keys() & vars(CPSCConfig()).keys()
+    assert shared >= {"residual", "match_magnitude", "divergence", "components", "top_k", "mixing", "reliability"}
+    assert {n: getattr(CPSCConfig(), n) for n in shared} == {n: of_package[n].default for n in shared}
+
+
+def test_the_weights_of_gsc_are_those_of_the_package():
+    given = inspect.signature(gsc_loss).parameters
+    assert {name: getattr(CPSCConfig(), name) for name in ("a", "b")} == {n: given[n].default for n in ("a", "b")}

@@ -88,10 +88,11 @@ def examples(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
+    """Check style, formatting and language."""
     python = environment(session, "tools")
     session.run(python, "-m", "ruff", "check", ".", external=True)
     session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
+    session.run(python, "tools/check_language.py", external=True)
 
 
 @nox.session(python=False)

@@ -124,7 +124,7 @@ def main() -> None:
             "difference",
             "ECE",
             "with",
-            *(key.replace("down", "turned down:") for key in downs),
+            *(key.replace("down", "down-weighted:") for key in downs),
         ]
         print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
         for condition, row in rows.items():

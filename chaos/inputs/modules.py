@@ -262,7 +262,7 @@ def a_representation(draw: Any) -> Case:
 
 
 def a_gate(draw: Any) -> Case:
-    """Weigh by the inverse of the distance and of the oddness of the length; what is no number has no weight."""
+    """Weigh by the inverse of the distance and of the deviation of the length; what is not a number has no weight."""
     b, width, name = (
         draw(st.sampled_from([1, 2, 5])),
         draw(st.sampled_from([2, 2, 2, 3])),
@@ -290,12 +290,12 @@ def a_gate(draw: Any) -> Case:
     def logs(x: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(np.sqrt((x**2).sum(-1)), np.finfo(np.float32).tiny))
 
-    def oddness(x: np.ndarray) -> np.ndarray:
+    def length_score(x: np.ndarray) -> np.ndarray:
         return (logs(x) - logs(rows).mean()) ** 2 / logs(rows).var()
 
     want = np.ones(b)
     with np.errstate(all="ignore"):
-        for score in (distance, oddness):
+        for score in (distance, length_score):
             q = reference.quantile(score(calibration.double().numpy()).tolist(), 0.125)
             want = np.minimum(want, np.nan_to_num(q / score(h.held), nan=0.0, posinf=1.0))
     return "features", call, want, 1e-3

@@ -1,4 +1,4 @@
-"""Odd data and odd numbers in a real run: what must be refused is refused in a sentence, the rest has finite results.
+"""Unusual data and settings in a real run: what must be refused is refused in a sentence, the rest has finite results.
 
 Classes that are missing, one class, a thousand, one calibration row, batches of one, a constant modality, one of noise,
 shuffled labels over several seeds, ids twice, gradients that are NaN, sums that overflow half precision, and a
@@ -36,25 +36,25 @@ ALPHA = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class OddConfig(DataConfig, name="odd"):
-    """Gaussian classes in two vectors, made odd."""
+class DefectConfig(DataConfig, name="defect"):
+    """Gaussian classes in two vectors, with one defect."""
 
     modalities: tuple[str, ...] = ("left", "right")
     rows: int = 400
     classes: int = 4
-    odd: str = ""
+    defect: str = ""
     """``constant``, ``noise``, ``shuffled`` or ``twice``."""
     seed: int = 0
 
     def load(self) -> Dataset:
         """Make it."""
-        return Odd(self)
+        return Defect(self)
 
 
-class Odd(Dataset):
+class Defect(Dataset):
     """All in memory."""
 
-    def __init__(self, config: OddConfig) -> None:
+    def __init__(self, config: DefectConfig) -> None:
         draw = np.random.default_rng([config.seed, 7])
         self.classes = [str(label) for label in range(config.classes)]
         self.labels = np.arange(config.rows) % config.classes
@@ -65,13 +65,13 @@ class Odd(Dataset):
             name: (centres[self.labels] + draw.normal(size=(config.rows, 8))).astype(np.float32)
             for name in config.modalities
         }
-        if config.odd == "constant":
+        if config.defect == "constant":
             self._values["right"][:] = 0.1  # whose mean is not exactly itself
-        elif config.odd == "noise":
+        elif config.defect == "noise":
             self._values["right"] = draw.normal(size=(config.rows, 8)).astype(np.float32)
-        elif config.odd == "shuffled":
+        elif config.defect == "shuffled":
             self.labels = draw.permutation(self.labels)
-        elif config.odd == "twice":
+        elif config.defect == "twice":
             self.ids[5] = self.ids[4]
 
     def read(self, modality: str, rows: np.ndarray, /) -> np.ndarray:
@@ -118,7 +118,7 @@ class Data:
     def config(self, *settings: str) -> RunConfig:
         """Return a run of seconds."""
         table = recipe("handwritten").to_plain() | {"epochs": 4, "noise": [], "feature_dim": 16, "batch_size": 32}
-        table["data"] = {"name": "odd", "modalities": ["left", "right"]}
+        table["data"] = {"name": "defect", "modalities": ["left", "right"]}
         table["encoders"] = {name: {"name": "mlp", "hidden": 16} for name in ("left", "right")}
         given = [
             "optimizer.lr=0.01",
@@ -132,7 +132,7 @@ class Data:
     def folder(self) -> Path:
         """Return the path of a new run."""
         self.made += 1
-        return self.place / f"odd-{self.made}"
+        return self.place / f"data-{self.made}"
 
     def trial(self, name: str, judge: Callable[[dict[str, Any]], str], *settings: str) -> None:
         """Train; `judge` says what is wrong with the results. A refusal is a fault here."""
@@ -202,14 +202,14 @@ class Data:
 
     def modalities(self) -> None:
         """Try modalities that say nothing, and labels that nothing says."""
-        self.trial("a constant modality", uninformed, "data.odd=constant", "epochs=8")
+        self.trial("a constant modality", uninformed, "data.defect=constant", "epochs=8")
         noisy = 'noise=[{modality="right",kind="gaussian",severity=1.0}]'
-        self.trial("a constant modality, noise on it", nothing, "data.odd=constant", noisy)
-        self.trial("a modality of noise", uninformed, "data.odd=noise", "epochs=8")
+        self.trial("a constant modality, noise on it", nothing, "data.defect=constant", noisy)
+        self.trial("a modality of noise", uninformed, "data.defect=noise", "epochs=8")
         seeds = 3 if self.quick else 10
         outside, accuracies = 0, []
         for seed in range(seeds):
-            settings = ("data.odd=shuffled", "data.rows=2000", f"data.seed={self.seed + seed}", "epochs=3")
+            settings = ("data.defect=shuffled", "data.rows=2000", f"data.seed={self.seed + seed}", "epochs=3")
             results = train(self.config(*settings), self.folder())
             data, clean = results["data"], results["test"]["clean"]
             accuracies.append(clean["accuracy"]["fused"])
@@ -219,7 +219,7 @@ class Data:
         chance = low / (data["test"] * seeds) <= mean <= high / (data["test"] * seeds)
         told = f"coverage outside its 99.9% bound in {outside} of {seeds}; accuracy {mean:.3f}, chance 0.25"
         self.trials.row(f"labels shuffled, {seeds} seeds", told, ok=chance and outside == 0)
-        self.refused("an id twice", "row-4", "data.odd=twice")
+        self.refused("an id twice", "row-4", "data.defect=twice")
         twice = self.splits("twice", train=[1, 1, 2], calibration=[3], validation=[4], test=[5])
         self.refused("an id twice in a division", "row-1", twice)
 
@@ -240,7 +240,7 @@ class Data:
             )
             results = resume(folder)
             fault = infinite(results)
-            self.trials.row(f"gradient NaN at step {step}, mended and resumed", fault or "finite", ok=not fault)
+            self.trials.row(f"gradient NaN at step {step}, fixed and resumed", fault or "finite", ok=not fault)
 
     def half_precision(self) -> None:
         """Let scaled gradients overflow for the first steps, with every method, and values themselves."""

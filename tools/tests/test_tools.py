@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import bump
 import check_coverage
+import check_language
 import conda_recipe
 
 
@@ -103,3 +104,13 @@ def test_a_recipe_is_what_the_archive_says(tmp_path, capsys):
     assert "        - some_thing\n" in text
     assert conda_recipe.main([]) == 2
     assert "needs at least one sdist" in capsys.readouterr().err
+
+
+def test_phrases_to_avoid_are_found_as_words_and_in_any_case():
+    text = "Mended by Nought.\nCommended: a noughty word, turned upside down.\nit is turned down for ever"
+    assert check_language.findings("docs/a.md", text) == [
+        "docs/a.md:1: 'Mended': write fixed",
+        "docs/a.md:1: 'Nought': write zero",
+        "docs/a.md:3: 'turned down': write down-weighted",
+        "docs/a.md:3: 'for ever': write indefinitely",
+    ]

@@ -178,7 +178,7 @@ def take_label(values: Array, labels: Array) -> Array:
 def p_values(
     calibration_scores: Array, scores: Array, /, *, u: Array | float | None = None, check: bool | None = None
 ) -> Array:
-    """Conformal p-value of every score: the share of calibration scores at least as odd.
+    """Conformal p-value of every score: the fraction of calibration scores at least as large.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, c
 
 
 def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, check: bool | None) -> Array:
-    """Smoothed p-values, from the weight of what is odder, and of what is odder or as odd; the row itself weighs 1."""
+    """Smoothed p-values, from the weight of larger scores, and of those at least as large; the row itself weighs 1."""
     return (above + uniform_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
 
 

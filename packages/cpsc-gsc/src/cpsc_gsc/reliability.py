@@ -46,7 +46,7 @@ def collaborative_reliability(
         Nonconformity score, the one that `qhat` was computed with. With a score of regression, such as
         ``AbsoluteResidual()`` or ``CQR()``, y' is the target that the fused prediction stands for, and ρ is how deep it
         lies in the modality's prediction interval: `conformal_core.ResidualScore.reliability`, the limit of
-        ``normalized`` for ever finer classes and the only kind there.
+        ``normalized`` for arbitrarily fine classes and the only kind there.
     kind
         ``"normalized"`` as above; ``"reciprocal"``: 1 / (rank + 1) inside the set; or ``"probability"``: that of y',
         which no prediction set has a part in, for comparison.

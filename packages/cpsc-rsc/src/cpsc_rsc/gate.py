@@ -22,11 +22,11 @@ DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel, and no difference of larg
 class ConformalGate(nn.Module):
     """Scale the features of each modality by how far the input is from what was seen in calibration, w·h.
 
-    w = min(1, q̂ / s, q̂' / s'): s is the squared Mahalanobis distance to the training features, s' how odd their length
-    is, and q̂ and q̂' are their conformal quantiles on the calibration rows. No label is needed, nothing is learned by
-    gradient, and any fusion may follow: the heads of late fusion then give w·z, a concatenation or a sum sees less of
-    the modality, and in the limit w = 0 it is missing. Attention needs `weights` themselves: add their logarithm to the
-    attention scores of the modality.
+    w = min(1, q̂ / s, q̂' / s'): s is the squared Mahalanobis distance to the training features, s' measures how unusual
+    their length is, and q̂ and q̂' are the conformal quantiles of both on the calibration rows. No label is needed,
+    nothing is learned by gradient, and any fusion may follow: the heads of late fusion then give w·z, a concatenation
+    or a sum sees less of the modality, and in the limit w = 0 it is missing. Attention needs `weights` themselves: add
+    their logarithm to the attention scores of the modality.
 
     Shapes: B samples, N training and N' calibration samples, M modalities, d_m features, C classes.
 
@@ -37,8 +37,8 @@ class ConformalGate(nn.Module):
     classes : int
         C.
     alpha : float
-        Share of clean samples of which a modality may be turned down at all, in (0, 1), half of it by each of the two
-        scores; below 2/(N' + 1) none ever is.
+        Fraction of clean samples in which a modality may be down-weighted at all, in (0, 1), half of it by each of the
+        two scores; below 2/(N' + 1) none ever is.
     distance : {"classes", "all"}
         To the nearest class mean with the covariance within classes, or to the mean of all rows with their whole
         covariance.
@@ -208,8 +208,8 @@ class _Fitted(nn.Module):
             x = linear(h, self.whitening, self.bias)
             far = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square() / self.qhat
             log = torch.linalg.vector_norm(h, dim=-1).clamp_min(TINY).log()
-            odd = torch.addcmul(self.offset, self.slope, log).square()
-            return torch.maximum(far, odd).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
+            unusual = torch.addcmul(self.offset, self.slope, log).square()
+            return torch.maximum(far, unusual).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
 
 
 def _look_whether_fitted(gate: ConformalGate, _keys: object) -> None:
@@ -218,7 +218,7 @@ def _look_whether_fitted(gate: ConformalGate, _keys: object) -> None:
 
 
 def _without_lengths(gate: ConformalGate, state: dict[str, Any], prefix: str, *_more: Any) -> None:
-    """Before a gate loads a state: one of version 1 knows distances alone, and no length is odd to it."""
+    """Before a gate loads a state: one of version 1 holds distances alone, and accepts every length."""
     for m in gate._of:
         for name in ("slope", "offset"):
             state.setdefault(f"{prefix}_of.{m}.{name}", torch.tensor(0.0))

@@ -72,7 +72,7 @@ def rate(
     score : callable
         Nonconformity score of conformal-core; ``LAC()`` by default. With a score of regression such as
         ``AbsoluteResidual()`` or ``CQR()``, reliability is how deep the target lies in its prediction interval,
-        `conformal_core.ResidualScore.reliability`, the limit of ``normalized`` for ever finer classes.
+        `conformal_core.ResidualScore.reliability`, the limit of ``normalized`` for arbitrarily fine classes.
     kind : {"normalized", "reciprocal", "probability"}
         ``1 − rank/|set|`` or ``1/(rank + 1)``, both 0 when the label is outside the set; or the probability of the
         label, which no prediction set has a part in: for comparison, with a head whose softmax is a posterior.

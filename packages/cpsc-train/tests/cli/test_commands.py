@@ -70,7 +70,7 @@ def test_what_a_person_sees(cpsc, tmp_path, quick):
     assert str(tmp_path / "run") in outcome.out.replace("\n", "")
     quiet = cpsc("train", "--out", tmp_path / "quiet", "-q", *quick)
     assert "epoch 4/4" not in quiet.out
-    assert "kept epoch" in quiet.out
+    assert "best epoch" in quiet.out
     assert "Test accuracy, %" in quiet.out
 
 
@@ -163,7 +163,7 @@ def test_our_own_fault_is_code_1(cpsc, monkeypatch, tmp_path):
     monkeypatch.setattr("cpsc_train.training.train", lambda *_: 1 / 0)
     outcome = cpsc("train", "--out", tmp_path / "run")
     assert outcome.code == 1
-    assert "this is our fault" in outcome.err
+    assert "this is a bug" in outcome.err
     assert "ZeroDivisionError" in outcome.err
 
 

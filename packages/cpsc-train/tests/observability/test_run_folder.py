@@ -75,7 +75,7 @@ def test_a_folder_is_there_whole_or_not_at_all(small_config, tmp_path, monkeypat
 
 
 def test_what_is_selected_is_what_is_kept_wherever_a_run_is_killed(small_config, tmp_path, monkeypatch):
-    """Killed between the two files, with a kept epoch that the saved state does not know of."""
+    """Killed between the two files, with a best epoch that the saved state does not have."""
     folder = RunFolder(tmp_path / "run")
     results = train(small_config, folder)
     newest = max(folder.checkpoints.iterdir())

@@ -73,5 +73,5 @@ def test_the_command_line_tells_what_was_made_worse_and_what_counted_for_nothing
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert set(results["corruption"]) == {"train", "calibration", "validation"}
     assert set(results["corruption"]["train"]) == {"labels", "pix-gaussian-1-of-0.5"}
-    assert f"{results['left_out']} of {results['data']['train']} training rows counted for nothing" in outcome.out
+    assert f"{results['left_out']} of {results['data']['train']} training rows have weight zero" in outcome.out
     assert "identical to results.json" in cpsc("evaluate", tmp_path / "run").out

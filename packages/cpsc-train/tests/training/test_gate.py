@@ -68,17 +68,17 @@ def test_the_command_line_tells_and_exports_it(cpsc, quick, tmp_path):
     run = tmp_path / "run"
     outcome = cpsc("train", "--out", run, "--gate", "classes", "--set", "gate.alpha=0.1", *quick)
     assert outcome.code == 0, outcome.err
-    assert "Turned down by the gate" in outcome.out
+    assert "Down-weighted by the gate" in outcome.out
     assert "identical to results.json" in cpsc("evaluate", run).out
     without = cpsc("evaluate", run, "--gate", "off")
     assert without.code == 0
-    assert "Turned down" not in without.out
+    assert "Down-weighted" not in without.out
     assert cpsc("export", run).code == 0
     from safetensors.torch import load_file  # noqa: PLC0415
 
     assert "gate._of.pix.whitening" in load_file(run / "model.safetensors")
     assert cpsc("report", run, "--out", tmp_path / "page").code == 0
-    assert "Promised on clean rows: at most 10 in" in (tmp_path / "page/report.html").read_text()
+    assert "Guaranteed on clean rows: at most 10 in" in (tmp_path / "page/report.html").read_text()
 
 
 def test_too_few_calibration_rows_are_told_before_training(cpsc, quick, tmp_path):

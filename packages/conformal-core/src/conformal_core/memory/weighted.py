@@ -100,7 +100,7 @@ class Exponential(StreamMemory):
         return self._scores[bucket][min(place, len(within) - 1)]
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """Weighted p-value of every score: the share of the weight at least as odd, its own included."""
+        """Weighted p-value of every score: the fraction of the weight on scores at least as large, its own included."""
         scores = floating("scores", scores)
         xp = array_namespace(scores=scores)
         ordered = np.asarray([s for bucket in self._scores for s in bucket])

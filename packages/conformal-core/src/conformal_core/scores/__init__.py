@@ -1,1 +1,1 @@
-"""Nonconformity scores: how odd a label is, for a row of probabilities or a forecast."""
+"""Nonconformity scores: how poorly a label conforms to a row of probabilities or a forecast."""

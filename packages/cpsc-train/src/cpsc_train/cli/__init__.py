@@ -31,7 +31,7 @@ from cpsc_train.shown import shown
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers with conformal predictive self-calibration.
 
-Exit code 0: done. 2: wrong use or bad data. 130, 141 or 143: interrupted. 1: our fault.
+Exit code 0: done. 2: wrong use or bad data. 130, 141 or 143: interrupted. 1: internal error.
 """
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 """What a machine says that has no room, no permission or no file left: nothing that we could do better."""
@@ -69,7 +69,7 @@ def _run(arguments: list[str] | None) -> int:
         if sentence := _explained(error):
             return _say(f"error: {sentence}", 2)
         complain(traceback.format_exc())  # whatever else escapes is a defect of ours, and says so
-        return _say("internal error: this is our fault; please report it with the lines above", 1)
+        return _say("internal error: this is a bug; please report it with the lines above", 1)
 
 
 def _explained(error: Exception) -> str:

@@ -10,7 +10,8 @@ from multiprocessing.context import BaseContext
 def clean_context() -> BaseContext:
     """Return a way to start processes that hold nothing of this one.
 
-    Decoders keep threads and locks, of which a forked process inherits the locks alone: PyAV 19 then waits for ever.
+    Decoders keep threads and locks, of which a forked process inherits the locks alone: PyAV 19 then waits
+    indefinitely.
     """
     methods = multiprocessing.get_all_start_methods()
     if "forkserver" not in methods:

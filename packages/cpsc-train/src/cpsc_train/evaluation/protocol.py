@@ -97,7 +97,7 @@ def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> di
     """Return all figures of one condition: `METRICS` by head, ``average_accuracy`` over heads, and ``coverage``.
 
     The average is the mean accuracy of the fused head and of each modality alone, as work on imbalance reports it. With
-    a gate, ``gate`` says by modality which share of the samples it turned down, and the mean weight.
+    a gate, ``gate`` says by modality the fraction of the samples it down-weighted, and the mean weight.
     """
     figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))

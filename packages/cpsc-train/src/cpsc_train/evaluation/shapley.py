@@ -23,8 +23,8 @@ Value = TypeVar("Value", bound=Additive)
 def shapley(players: Sequence[Player], value: Callable[[frozenset[Player]], Value]) -> dict[Player, Value]:
     """Return φ by player: Σ over S without m of s! (M − s − 1)! / M! · (v(S and m) − v(S)), s members.
 
-    Source: Shapley, *A Value for n-Person Games*, 1953. The value of nobody is taken as nought, so that the φ add up to
-    the value of everybody. Cost: 2^M − 1 calls of `value`.
+    Source: Shapley, *A Value for n-Person Games*, 1953. The value of the empty coalition is taken as
+    zero, so that the φ add up to the value of all players. Cost: 2^M − 1 calls of `value`.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Suite:
 def contributions(run: Run) -> dict[str, float]:
     """Return by modality the Shapley value of the fused clean test accuracy in %; none if subsets were not measured.
 
-    The accuracy of no modality at all is taken as nought, so that the values add up to the accuracy of all.
+    The accuracy of no modality at all is taken as zero, so that the values add up to the accuracy of all.
     """
     modalities, test = list(run["data"]["modalities"]), run["test"]
 

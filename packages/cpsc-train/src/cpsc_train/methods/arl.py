@@ -103,6 +103,6 @@ def weights(logits: Tensor, temperature: float) -> Tensor:
 
 
 def shares(figures: Tensor) -> Tensor:
-    """Return figures (M,) over their sum; equal ones where all are nought."""
+    """Return figures (M,) over their sum; equal ones where all are zero."""
     whole = figures.sum()
     return torch.where(whole > 0, figures / whole.clamp(min=torch.finfo(figures.dtype).tiny), 1 / len(figures))

@@ -70,10 +70,10 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """What w is applied to: each sample's unimodal loss, or, with the mean ρ of the batch, the whole gradient that
     reaches a modality's encoder, as in the released code."""
     trust: Literal["all", "input", "label", "reliability"] = "all"
-    """Which training rows are believed, for data with bad rows. ``all``: all alike; ``label``: not those whose label is
-    odder than those of the calibration rows, but for as many as the fused head gets wrong there, found anew each epoch;
-    ``input``: losses of a modality are weighted by the conformal p-value of its features; ``reliability``: by ρ, which
-    needs no label."""
+    """Which training rows are believed, for data with bad rows. ``all``: all alike; ``label``: not those whose label
+    conforms less than those of the calibration rows, but for as many as the fused head gets wrong there, found anew
+    each epoch; ``input``: losses of a modality are weighted by the conformal p-value of its features; ``reliability``:
+    by ρ, which needs no label."""
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """What the unimodal cross-entropies are taken on."""
     calibrate_on: Literal["features", "components", "recomposed"] = "features"

@@ -79,7 +79,7 @@ class MLA(Method):
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Project the gradient of the head, and note the mean feature for the next turn."""
-        # Before the first turn the mean is nought, which leaves P as it is.
+        # Before the first turn the mean is zero, which leaves P unchanged.
         p = projected(self.projection, self.before, self.config.alpha)
         self.projection.copy_(p / p.norm() if self.config.normalize else p)
         gradient = self.head.weight.grad
@@ -111,6 +111,6 @@ def projected(projection: Tensor, direction: Tensor, alpha: float) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy (...) in nats of softmax(logits (..., C)); finite also for probabilities of nought."""
+    """Return the entropy (...) in nats of softmax(logits (..., C)); finite also for probabilities of zero."""
     logs = logits.float().log_softmax(-1)
     return -(logs.exp() * logs).sum(-1)

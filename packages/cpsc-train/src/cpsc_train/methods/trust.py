@@ -20,16 +20,16 @@ Evidence = Literal["input", "label"]
 class RowTrust(nn.Module):
     """A weight of every training row for every head, with mean 1 over the rows; 1 until rows have been examined.
 
-    The conformal p-value of a row is the share of calibration rows that are at least as odd, itself counted among them.
+    The conformal p-value of a row is the fraction of calibration rows with at least as large a score, itself included.
 
-    ``input``: oddness is how far the features of a modality lie from the nearest class mean of the training features
+    ``input``: the score is how far the features of a modality lie from the nearest class mean of the training features
     (Mahalanobis). The weight is the p-value, and for the fused head the mean over modalities.
 
-    ``label``: oddness is how improbable the fused head finds the label that the row has, 1 − f(x)_y. Rows with a
+    ``label``: the score is how improbable the fused head finds the label that the row has, 1 − f(x)_y. Rows with a
     p-value of at most (W + 1)/(N' + 1) are left out, where W of the N' calibration rows have a label that the fused
-    head gets wrong, by its own fault or by that of the label: what is left out is odder than all calibration rows but
+    head gets wrong, for whatever reason: what is left out conforms less than all calibration rows but
     W. So no share of bad rows has to be known. On calibration rows as bad as those of training W holds that share, and
-    on clean ones wrong labels are odder than nearly all.
+    on clean ones wrong labels conform less than nearly all.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ class RowTrust(nn.Module):
 
 
 def _of_label(model: MultimodalClassifier, training: PartFeatures, calibration: PartFeatures) -> NDArray[np.float64]:
-    usual, odd = (_probabilities(model, seen) for seen in (calibration, training))
+    usual, new = (_probabilities(model, seen) for seen in (calibration, training))
     wrong = int((usual.argmax(-1) != calibration.labels).sum())
     score = LAC()
-    p = p_values(score(usual, calibration.labels), score(odd, training.labels))
+    p = p_values(score(usual, calibration.labels), score(new, training.labels))
     return np.where(np.asarray(p) > (wrong + 1) / (len(calibration.labels) + 1), 1.0, 0.0)
 
 

@@ -20,7 +20,7 @@ class GateConfig:
     """``off``; ``classes``: by the distance to the nearest class mean of the training features; ``all``: to the mean of
     all of them. By their length in both cases."""
     alpha: float = 0.04
-    """Share of clean samples of which a modality may be turned down at all."""
+    """Fraction of clean samples in which a modality may be down-weighted at all."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:

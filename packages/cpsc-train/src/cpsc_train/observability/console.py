@@ -93,10 +93,10 @@ def print_results(results: dict[str, Any], console: Output) -> None:
     if "selected" in results:
         kept = results["selected"]
         accuracy = 100 * kept["validation_accuracy"][FUSED]
-        console.print(f"kept epoch {kept['epoch']}, the best on validation rows: accuracy {accuracy:.1f}%")
+        console.print(f"best epoch {kept['epoch']}, selected on validation rows: accuracy {accuracy:.1f}%")
     if "left_out" in results:
         rows = results["data"]["train"]
-        console.print(f"{results['left_out']} of {rows} training rows counted for nothing; rows.csv lists them first")
+        console.print(f"{results['left_out']} of {rows} training rows have weight zero; rows.csv lists them first")
     table = Table(title="Test accuracy, %", title_justify="left")
     table.add_column("condition")
     for head in heads:
@@ -119,7 +119,7 @@ def print_results(results: dict[str, Any], console: Output) -> None:
     console.print(sets)
 
     if "gate" in results["test"]["clean"]:
-        gate = Table(title="Turned down by the gate, % of the test rows (mean weight)", title_justify="left")
+        gate = Table(title="Down-weighted by the gate, % of the test rows (mean weight)", title_justify="left")
         gate.add_column("condition")
         for modality in heads[:-1]:
             gate.add_column(modality, justify="right")

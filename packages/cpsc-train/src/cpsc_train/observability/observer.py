@@ -1,4 +1,4 @@
-"""Who is told of a run's progress; this one keeps silent."""
+"""Interface for progress events of a run; the base class ignores them."""
 
 from __future__ import annotations
 

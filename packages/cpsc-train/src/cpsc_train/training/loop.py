@@ -82,7 +82,7 @@ class Trainer:
         Parameters
         ----------
         observer
-            Is told of each step.
+            Receives an event for each step.
         after_step
             Called after each step but the last, when the state is whole.
         """

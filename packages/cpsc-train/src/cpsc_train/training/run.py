@@ -46,7 +46,7 @@ def train(config: RunConfig, folder: RunFolder | Path | str, observer: Observer 
     folder
         A run folder that is not there yet; it is made once data and model have been built without an error.
     observer
-        Who is told of the progress; nobody if absent.
+        Receives progress events. Default: none.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def resume(folder: RunFolder | Path | str, observer: Observer | None = None) -> 
     folder
         The folder of the run.
     observer
-        Who is told of the progress; nobody if absent.
+        Receives progress events. Default: none.
 
     Returns
     -------

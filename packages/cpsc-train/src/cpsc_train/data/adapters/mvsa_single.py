@@ -169,7 +169,7 @@ def _derived(root: Place, file: Place, part: str, faults: Faults) -> list[Post]:
 
 def _original(root: Place, rule: str, faults: Faults, dropped: list[str]) -> list[Post]:
     file = root / ORIGINAL
-    odd: dict[str, int] = {}
+    other: dict[str, int] = {}
 
     def parse(line: str, number: int) -> Post | None:
         where = f"{file}:{number}"
@@ -184,14 +184,14 @@ def _original(root: Place, rule: str, faults: Faults, dropped: list[str]) -> lis
             return None
         image = inside(root / "data", f"{name}.jpg", where)
         text, encoding = _text(root / "data" / f"{name}.txt")
-        odd[encoding] = odd.get(encoding, 0) + 1
+        other[encoding] = other.get(encoding, 0) + 1
         return Post(name, CLASSES.index(merged), "", text, image, f"{ORIGINAL}:{number}")
 
     posts = read_list(file, parse, faults, header=_is_header)
     for encoding in ENCODINGS[1:]:
-        if encoding in odd:
+        if encoding in other:
             faults.note(
-                f"{root / 'data'}: {odd[encoding]} texts are not UTF-8 and are read as {encoding}", "bad encoding"
+                f"{root / 'data'}: {other[encoding]} texts are not UTF-8 and are read as {encoding}", "bad encoding"
             )
     return posts
 

@@ -127,8 +127,9 @@ def _gate(runs: Sequence[Run]) -> str:
             cells = [f"{m} {100 * w['turned_down']:.1f} ({w['weight']:.2f})" for m, w in seen.get("gate", {}).items()]
             rows += [[f"{run.name}, {condition}", " / ".join(cells)]] if cells else []
     bounds = ", ".join(f"{100 * run.config['gate']['alpha']:g} in {run.name}" for run in runs if _has_gate(run))
-    note = f"Test rows whose modality is turned down, in %, and mean weight. Promised on clean rows: at most {bounds}."
-    return f'<p class="soft">{escape(note)}</p>{table(["run and condition", "turned down (weight)"], rows)}'
+    note = "Test rows in which a modality is down-weighted, in %, and its mean weight. "
+    note += f"Guaranteed on clean rows: at most {bounds}."
+    return f'<p class="soft">{escape(note)}</p>{table(["run and condition", "down-weighted (weight)"], rows)}'
 
 
 def _has_gate(run: Run) -> bool:
@@ -142,7 +143,7 @@ def _runs(runs: Sequence[Run]) -> str:
         ["method", *(str(run.config["method"]["name"]) for run in runs)],
         ["status", *(run.status for run in runs)],
         ["epochs done", *(str(run.records[-1]["epoch"]) if run.records else "0" for run in runs)],
-        ["kept epoch", *(str((run.results or {}).get("selected", {}).get("epoch", "–")) for run in runs)],
+        ["best epoch", *(str((run.results or {}).get("selected", {}).get("epoch", "–")) for run in runs)],
         ["seconds", *(f"{run.results['seconds']:.0f}" if run.results else "–" for run in runs)],
         ["torch", *(str(run.environment.get("versions", {}).get("torch", "–")) for run in runs)],
         ["gpu", *(str(run.environment.get("gpu") or "–") for run in runs)],

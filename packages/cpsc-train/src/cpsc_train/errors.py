@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,10 @@ class DataError(UserError):
         """The modalities that it is about, where that is known."""
 
 
+class JobError(UserError):
+    """Another process of the job is gone or does not answer; the only error that is not told by the first one alone."""
+
+
 def reason(error: BaseException) -> str:
     """Return what an error of a library says, in one line that is never empty.
 
@@ -49,7 +54,10 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-_NO_MEMORY = ("not enough memory", "allocate memory", "bad_alloc", "failed to map segment", "can't start new thread")
+_NO_MEMORY = re.compile(
+    r"not enough memory|allocate memory|bad_alloc|failed to map segment|can't start new thread"
+    r"|could not (create|execute) a primitive$"  # of oneDNN, which keeps what it was short of to itself
+)
 """Texts of the errors that libraries raise where memory, or the address space, is used up."""
 
 
@@ -63,7 +71,7 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    return isinstance(error, (RuntimeError, ImportError)) and any(text in str(error) for text in _NO_MEMORY)
+    return isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error)) is not None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from cpsc_train import interrupts
 from cpsc_train.cli import main
-from cpsc_train.errors import UserError
+from cpsc_train.errors import JobError, UserError
 from cpsc_train.output import Output
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
@@ -82,6 +82,7 @@ def test_what_the_machine_refuses_is_no_fault_of_ours(cpsc, monkeypatch, tmp_pat
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: Error code 12"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
@@ -170,6 +171,22 @@ def test_a_signal_while_it_starts_has_the_same_code():
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("error", "told"), [(JobError("another is gone"), True), (UserError("bad data"), False)])
+def test_whichever_process_is_left_says_that_another_is_gone(cpsc, monkeypatch, tmp_path, error, told):
+    """The first process, which says everything else, may be the one that is gone."""
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("cpsc_train.training.train", refuse)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    found = cpsc("train", "--out", tmp_path / "run")
+    assert (found.code, found.err) == (2, f"cpsc: error: {error}\n" * told)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("[gloo] Connection closed"), UserError("a process died")])

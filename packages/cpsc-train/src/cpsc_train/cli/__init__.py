@@ -22,7 +22,7 @@ from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
-from cpsc_train.errors import UserError, out_of_memory, reason
+from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
 from cpsc_train.launch import speaks
 from cpsc_train.output import complain, discard
@@ -67,7 +67,7 @@ def _run(arguments: list[str] | None) -> int:
         if told is not None:  # what becomes of an interrupt inside a library, or in another process, can be anything
             return _say("interrupted", exit_code(told))
         if sentence := _explained(error):
-            return _say(f"error: {sentence}", 2)
+            return _say(f"error: {sentence}", 2, everyone=isinstance(error, JobError))
         complain(traceback.format_exc())  # whatever else escapes is a defect of ours, and says so
         return _say("internal error: this is a bug; please report it with the lines above", 1)
 
@@ -113,7 +113,7 @@ def _parse(arguments: list[str]) -> Command:
         raise
 
 
-def _say(what: str, code: int) -> int:
-    if speaks():  # of several processes one does
+def _say(what: str, code: int, *, everyone: bool = False) -> int:
+    if everyone or speaks():  # of several processes one does
         complain(f"cpsc: {what}")
     return code

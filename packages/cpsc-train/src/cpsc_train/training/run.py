@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cpsc_train import interrupts
 from cpsc_train.data import Noise
-from cpsc_train.errors import UserError, out_of_memory, reason
+from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.observability.observer import Observer
@@ -373,9 +373,9 @@ def _explained(config: RunConfig) -> Iterator[None]:
                 f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"
             ) from None
         if distributed.lost_another(error):
-            raise UserError(
-                f"another process of the job is gone ({reason(error)}): see what it said; cpsc train --resume goes on "
-                "with as many processes"
+            raise JobError(
+                f"another process of the job is gone, or did not answer ({reason(error)}): see what it said; cpsc "
+                "train --resume goes on with as many processes"
             ) from None
         if out_of_memory(error):
             raise _smaller_batch(config, error) from None

@@ -292,6 +292,23 @@ def test_equal_scores_of_a_stream_are_forgotten_oldest_first():
     np.testing.assert_allclose(memory.p_values(np.asarray([0.0, 0.5])), brief.p_values(np.asarray([0.0, 0.5])))
 
 
+@given(st.permutations(range(3)))
+def test_buffers_merge_to_the_same_scores_in_any_order(order):
+    """The newest score of a row counts, and of scores of one step the largest."""
+    buffers = []
+    for early, late in (([0.1, 0.2, 0.3], {1: 0.5}), ([0.3, 0.9, 0.1], {1: 0.4, 2: 0.0}), ([0.2, 0.1, 0.8], {})):
+        buffers.append(CalibrationBuffer(4))
+        buffers[-1].overwrite(slice(0, 3), np.asarray(early))
+        buffers[-1].advance(len(late))
+        for row, score in late.items():
+            buffers[-1].overwrite(np.asarray([row]), np.asarray([score]))
+    first, *others = (buffers[i] for i in order)
+    first.merge(*others)
+    assert first.step == 2
+    assert first.scores.tolist() == [0.3, 0.4, 0.0, math.inf]
+    assert first.ages.tolist() == [2, 0, 0, 3]
+
+
 def test_a_buffer_lives_in_the_library_of_its_scores(lib):
     if lib.name in ("read-only", "strided", "torch-strided"):
         pytest.skip("the buffer keeps arrays of its own")

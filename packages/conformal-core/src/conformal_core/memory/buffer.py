@@ -154,7 +154,14 @@ class CalibrationBuffer(Settings):
     def merge(self, *others: "CalibrationBuffer") -> None:
         """Take, row by row, the newest score among this buffer and others of the same rows.
 
-        Ranks of a distributed job that re-score disjoint rows hold the buffer of one process after merging.
+        Ranks of a distributed job that re-score disjoint rows hold the buffer of one process after merging. Of two
+        scores of the same step the larger one is taken, which errs towards larger sets; so the order of merging does
+        not matter, and all ranks hold the same scores.
+
+        Raises
+        ------
+        ValueError
+            If a buffer has another size.
         """
         xp = self._xp
         for other in others:
@@ -162,7 +169,8 @@ class CalibrationBuffer(Settings):
             if len(other) != len(self):
                 raise ValueError(f"buffers to merge must have size {len(self)}, got {len(other)}")
             newer = other._scored_at > self._scored_at
-            self._scores = xp.where(newer, other._scores, self._scores)
+            larger = (other._scored_at == self._scored_at) & (other._scores > self._scores)
+            self._scores = xp.where(newer | larger, other._scores, self._scores)
             self._scored_at = xp.where(newer, other._scored_at, self._scored_at)
             self._step = max(self._step, other._step)
 

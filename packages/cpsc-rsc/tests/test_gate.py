@@ -118,6 +118,36 @@ def test_a_dead_sensor_is_told_by_the_length_of_its_features(gate):
     assert all(x.grad.isfinite().all() for x in zero.values())
 
 
+def test_a_state_from_before_lengths_knows_distances_alone(gate):
+    state = {name: x for name, x in gate.state_dict().items() if not name.endswith(("slope", "offset"))}
+    assert len(state) == len(gate.state_dict()) - 2 * len(DIMS)
+    older = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
+    older.load_state_dict(state)
+    training, labels = features(300)
+    for m in DIMS:
+        score = Mahalanobis(classes=CLASSES if gate.distance == "classes" else None)
+        score.update(training[m], labels if gate.distance == "classes" else None)
+        core = NoveltyGate(score, alpha=0.05)
+        core.calibrate(features(99, seed=1)[0][m])
+        torch.testing.assert_close(older.weights(noisy())[m], core.weights(noisy()[m]), rtol=1e-3, atol=1e-4)
+
+
+def test_far_apart_classes_cost_no_precision():
+    """A difference of large squares would be wrong by more than the distances themselves."""
+    gate, score = ConformalGate({"a": 4}, classes=2, alpha=0.1), Mahalanobis(classes=2)
+    generator, labels = torch.Generator().manual_seed(0), torch.arange(300) % 2
+    training, calibration, asked = (torch.randn(300, 4, generator=generator) + 3000 * labels[:, None] for _ in range(3))
+    gate.fit({"a": training}, labels, {"a": calibration})
+    score.update(training.double(), labels)
+    core = NoveltyGate(score, alpha=0.05)
+    core.calibrate(calibration.double())
+    near = core.weights(asked.double())
+    torch.testing.assert_close(gate._of["a"].qhat.double(), core.qhat, rtol=0.01, atol=0)
+    gate._of["a"].slope.zero_()  # leaves distances
+    gate._of["a"].offset.zero_()
+    torch.testing.assert_close(gate.weights({"a": asked})["a"].double(), near, rtol=0.01, atol=0)
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf"), 3e38])
 def test_a_sensor_that_gives_no_numbers_has_no_vote(gate, broken):
     h, _ = features(4)
@@ -140,6 +170,11 @@ def test_it_travels_with_the_model(gate):
     stream, other = io.BytesIO(), ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
     torch.save(gate.state_dict(), stream)
     other.load_state_dict(torch.load(io.BytesIO(stream.getvalue()), weights_only=True))
+    groups = CLASSES if gate.distance == "classes" else 1
+    assert {m: tuple(gate.state_dict()[f"_of.{m}.points"].shape) for m in DIMS} == {
+        "audio": (groups, 6),
+        "image": (groups, 4),
+    }
     exported = torch.export.export(copy.deepcopy(gate), (noisy(),))
     for m, h in gate(noisy()).items():
         assert torch.equal(other(noisy())[m], h)
@@ -205,6 +240,18 @@ def test_a_class_without_samples_attracts_nothing():
             lambda: ConformalGate(DIMS, classes=CLASSES).fit(*features(9), {"audio": torch.zeros(5, 6)}),
             ValueError,
             r"calibration must hold every modality, got \['audio'\] without \['image'\]",
+        ),
+        (
+            lambda: ConformalGate(DIMS, classes=CLASSES).fit({"image": torch.zeros(9, 4)}, *reversed(features(9))),
+            ValueError,
+            r"training must hold every modality, got \['image'\] without \['audio'\]",
+        ),
+        (
+            lambda: ConformalGate(DIMS, classes=CLASSES).fit(
+                *features(9), features(9)[0] | {"audio": torch.zeros(9, 7)}
+            ),
+            ValueError,
+            r"calibration\['audio'\] must have shape \(B, 6\), got \(9, 7\)",
         ),
         (
             lambda: ConformalGate(DIMS, classes=2).fit(*features(9), features(9)[0]),

@@ -110,7 +110,7 @@ class ConformalGate(nn.Module):
             cores = [NoveltyGate(score, alpha=self.alpha / 2) for score in (self._score(), FeatureNorm())]
             for core in cores:
                 core.score.update(training[m].detach(), labels if self.distance == "classes" else None)
-                core.calibrate(calibration[m].detach().float())
+                core.calibrate(calibration[m].detach().double())
             cast("_Fitted", fitted).take(*cores)
         self._fitted = True
 

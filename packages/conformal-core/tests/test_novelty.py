@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformal_core import FeatureNorm, Mahalanobis, NearestNeighbours, NoveltyGate, Window
+from conformal_core import FeatureNorm, Mahalanobis, NearestNeighbours, NoveltyGate, Window, conformal_quantile
 from conformal_core.novelty.base import NoveltyScore
 
 SCORES = {
@@ -213,8 +213,36 @@ def test_a_window_follows_inputs_that_drift():
     for gate in (fixed, follows):
         gate.calibrate(old)
     follows.calibrate(new)
+    assert (len(fixed.memory), len(follows.memory)) == (400, 200)
+    assert follows.qhat == conformal_quantile(score(new)[-200:], alpha=0.05)
     assert (fixed.weights(new) < 1).mean() > 0.5
     assert (follows.weights(new) < 1).mean() < 0.1
+
+
+def test_a_calibration_row_that_is_infinitely_far_counts_as_such():
+    gate = NoveltyGate(learned("norm"), alpha=0.4)
+    assert gate.alpha == 0.4
+    assert NoveltyGate(learned("norm")).alpha == 0.02
+    gate.calibrate(np.zeros((1, 4)))
+    gate.calibrate(np.full((1, 4), math.nan), check=False)
+    gate.calibrate(sample(7)[0])
+    nothing = np.full((1, 4), math.nan)
+    assert gate.weights(nothing, check=False).tolist() == [0.0]
+    assert gate.p_values(nothing, check=False).tolist() == [0.3]
+    for ask in (gate.calibrate, gate.weights, gate.p_values):
+        with pytest.raises(ValueError, match="features must be finite"):
+            ask(nothing)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_state_says_what_it_is_of(name):
+    score = learned(name)
+    gate = NoveltyGate(score, alpha=0.05)
+    for one in (score, gate):
+        state = one.state_dict()
+        assert (state["kind"], state["version"]) == (type(one).__name__, 1)
+        with pytest.raises(ValueError, match=f"state must be of kind '{type(one).__name__}', got 'Window'"):
+            one.load_state_dict(state | {"kind": "Window"})
 
 
 def test_too_few_calibration_rows_gate_nothing_and_say_so():
@@ -262,6 +290,11 @@ def test_a_gate_compiles_into_one_graph():
         (lambda: learned("neighbours")(np.full((1, 4), math.inf)), ValueError, "features must be finite"),
         (lambda: NoveltyGate("knn"), TypeError, "score must"),
         (lambda: NoveltyGate(Mahalanobis(), alpha=0.0), ValueError, r"alpha must lie in \(0, 1\), got 0.0"),
+        (
+            lambda: NoveltyGate(Mahalanobis(), alpha=0.1).load_state_dict(NoveltyGate(Mahalanobis()).state_dict()),
+            ValueError,
+            "state of NoveltyGate must have alpha = '1/10' as here, got '1/50'",
+        ),
         (
             lambda: Mahalanobis(classes=2).load_state_dict(Mahalanobis(classes=3).state_dict()),
             ValueError,

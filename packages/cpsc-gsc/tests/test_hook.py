@@ -240,6 +240,20 @@ def test_one_gradient_tensor_handed_out_for_two_parameters_is_not_written_twice(
     torch.testing.assert_close(terms[1].detach(), expected)
 
 
+def test_a_parameter_that_first_gets_a_gradient_in_a_later_micro_batch_counts_zero_before():
+    first, later = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    optimizer = optim.SGD([first, later], lr=1.0)
+    encoders = {"m": nn.ParameterList([first, later])}
+    gsc = GradientSelfCalibration(encoders=encoders, a=0, b=1).attach(optimizer)
+    labels = torch.tensor([0, 1, 2, 0, 0, 1])
+    for rows, z in ((slice(0, 2), first.expand(2, 3)), (slice(2, 6), (first + later).expand(4, 3))):
+        gsc.observe({"m": z}, labels[rows], fused_logits=z, qhat={"m": torch.tensor(0.9)})
+    optimizer.step()
+    of_sample = torch.eye(3)[labels] - 1 / 3
+    torch.testing.assert_close(first.detach(), of_sample.sum(0) / 6)
+    torch.testing.assert_close(later.detach(), of_sample[2:].sum(0) / 6)
+
+
 def test_a_group_that_is_added_later_is_calibrated(model, batches):
     expected = copy.deepcopy(model)
     models = []

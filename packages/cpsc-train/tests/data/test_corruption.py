@@ -67,6 +67,26 @@ def test_only_the_parts_that_are_named_are_hit(small_config, parts):
     assert told["train"][PIX.name] == PIX.hits([bad.dataset.ids[row] for row in train]).sum()
 
 
+def test_wrong_labels_and_noise_are_drawn_apart():
+    """Otherwise the rows with wrong labels would be the noisy ones."""
+    noise, corruption = (
+        Noise(modality="label", kind="gaussian", severity=1.0, share=0.5),
+        CorruptionConfig(label_share=0.5),
+    )
+    wrong = corruption.wrong(LABELS, IDS, 10) != LABELS
+    assert (wrong == noise.hits(IDS)).mean() == pytest.approx(0.5, abs=0.02)  # five standard errors
+
+
+def test_defaults_change_nothing(small_config):
+    clean = Setup.build(small_config)
+    assert CorruptionConfig().relabelled(clean.dataset, clean.splits) is clean.dataset
+    assert CorruptionConfig(noise=(PIX,)).noise_of("test") == ()
+    assert CorruptionConfig(noise=(PIX,)).noise_of("calibration") == (PIX,)
+    assert CorruptionConfig(label_share=0.0) == CorruptionConfig()
+    with pytest.raises(UserError, match=r"corruption.label_share must lie in \[0, 1\), got -0.1"):
+        CorruptionConfig(label_share=-0.1)
+
+
 def test_what_the_loop_trains_and_calibrates_on_is_hit(small_config):
     clean, bad = (
         Setup.build(replace(small_config, corruption=CorruptionConfig(noise=noise, label_share=share)))

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpsc_train.data import Modality, Noise
+from cpsc_train.data.dataset import Spectrum
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 
@@ -23,6 +24,22 @@ def test_a_sample_is_corrupted_alike_in_any_order_and_batch(kind, order):
     moved = noise.of_inputs(GREY[:8], [IDS[i] for i in order], IMAGE, UNIT)
     np.testing.assert_array_equal(moved, whole[list(order)])
     np.testing.assert_array_equal(noise.of_inputs(GREY[:1], IDS[5:6], IMAGE, UNIT)[0], whole[5])
+
+
+def test_which_samples_are_hit_tells_nothing_of_their_noise():
+    """A draw that both shared would lose the first values of every sample that is hit."""
+    ids = [f"{i}" for i in range(2000)]
+    some, every = (Noise(modality="pix", kind="dropout", severity=0.5, share=share) for share in (0.5, 1.0))
+    values = np.ones((len(ids), 1, 2, 2), np.float32)
+    hit = some.hits(ids)
+    noisy = some.of_inputs(values, ids, IMAGE, UNIT)
+    np.testing.assert_array_equal(noisy[hit], every.of_inputs(values, ids, IMAGE, UNIT)[hit])
+    np.testing.assert_array_equal(noisy[~hit], values[~hit])
+    lost = (noisy[hit] == 0).mean(0)
+    assert np.abs(lost - 0.5).max() < 0.06  # five standard errors of a thousand samples
+    words = Noise(modality="pix", kind="words", severity=0.5, share=0.5)
+    texts = words.of_samples(np.array(["a b"] * len(ids), dtype=object), ids)[words.hits(ids)]
+    assert np.mean([text[0] == "_" for text in texts]) == pytest.approx(0.5, abs=0.06)
 
 
 def test_samples_modalities_and_seeds_get_different_noise():
@@ -75,12 +92,65 @@ def test_dropout_loses_the_stated_share_to_black_or_to_the_mean():
     assert got.dtype == np.float32
 
 
+def test_a_sweep_reads_every_severity_and_names_are_short():
+    assert Noise.sweep("pix:dropout:0.5,1") == tuple(
+        Noise(modality="pix", kind="dropout", severity=s) for s in (0.5, 1)
+    )
+    assert Noise(modality="pix", kind="snr", severity=-3.0, share=0.25).name == "pix-snr--3-of-0.25"
+    for text in ("pix:dropout", "pix:dropout:much", "pix:dropout:1:2"):
+        with pytest.raises(UserError, match=f"must read MODALITY:KIND:SEVERITY,SEVERITY, got '{text}'"):
+            Noise.sweep(text)
+    with pytest.raises(UserError, match="kind must be one of"):
+        Noise.sweep("pix:rain:1")
+
+
+def test_noise_for_another_stage_leaves_values_alone():
+    """Waveforms and texts are corrupted as they are read, and everything else when the model is given it."""
+    for kind in ("snr", "impulses", "words"):
+        noise = Noise(modality="pix", kind=kind, severity=0.5)
+        np.testing.assert_array_equal(noise.of_inputs(GREY[:2], IDS[:2], IMAGE, UNIT), GREY[:2])
+    for kind in ("gaussian", "salt-and-pepper", "dropout"):
+        noise = Noise(modality="pix", kind=kind, severity=0.5)
+        np.testing.assert_array_equal(noise.of_samples(GREY[:2], IDS[:2]), GREY[:2])
+
+
+def test_what_is_corrupted_is_a_copy():
+    values, texts = GREY[:2].copy(), np.array(["a b"], dtype=object)
+    Noise(modality="pix", kind="dropout", severity=1.0).of_inputs(values, IDS[:2], IMAGE, UNIT)
+    Noise(modality="pix", kind="words", severity=1.0).of_samples(texts, ["a"])
+    np.testing.assert_array_equal(values, GREY[:2])
+    assert texts.tolist() == ["a b"]
+
+
+def test_a_sound_for_the_model_to_transform_takes_noise_of_samples_alone():
+    spectrum = Modality(kind="sound", shape=(8000,), spectrum=Spectrum(512, 160))
+    with pytest.raises(
+        UserError, match="pix becomes a spectrogram in the model: noise must be of kind snr or impulses"
+    ):
+        Noise(modality="pix", kind="gaussian", severity=0.1).check(spectrum)
+    Noise(modality="pix", kind="snr", severity=0.1).check(spectrum)
+
+
 def test_salt_and_pepper_needs_bounds():
     with pytest.raises(UserError, match="fou has no bounds"):
         Noise(modality="fou", kind="salt-and-pepper", severity=0.1).check(VECTOR)
 
 
-@pytest.mark.parametrize(("kind", "severity"), [("gaussian", 0.0), ("gaussian", -1.0), ("salt-and-pepper", 1.1)])
-def test_a_bad_severity_is_refused(kind, severity):
-    with pytest.raises(UserError, match="severity"):
+@pytest.mark.parametrize(
+    ("kind", "severity", "bounds"),
+    [
+        ("gaussian", 0.0, "(0, inf)"),
+        ("gaussian", -1.0, "(0, inf)"),
+        ("gaussian", float("nan"), "(0, inf)"),
+        ("snr", float("inf"), "(-inf, inf)"),
+        ("salt-and-pepper", 1.1, "(0, 1]"),
+        ("words", 0.0, "(0, 1]"),
+    ],
+)
+def test_a_bad_severity_is_refused(kind, severity, bounds):
+    with pytest.raises(UserError) as caught:
         Noise(modality="pix", kind=kind, severity=severity)
+    assert str(caught.value) == f"severity of {kind} noise must lie in {bounds}, got {severity}"
+    for share in (0.0, 1.5):
+        with pytest.raises(UserError, match=rf"share of gaussian noise must lie in \(0, 1\], got {share}"):
+            Noise(modality="pix", kind="gaussian", severity=1.0, share=share)

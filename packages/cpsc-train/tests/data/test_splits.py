@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cpsc_train.data import SplitConfig, Splits
 from cpsc_train.data.adapters.handwritten import HandwrittenConfig
+from cpsc_train.data.splits import by_group, rows_by_part
 from cpsc_train.errors import UserError
 
 labels_of = st.lists(st.integers(10, 60), min_size=1, max_size=5).map(
@@ -33,14 +34,72 @@ def test_the_seed_decides():
 
 
 def test_a_class_that_cannot_be_in_every_part_is_refused():
-    with pytest.raises(UserError, match="class 1 has 3 rows"):
+    with pytest.raises(UserError, match="class 1 has 3 rows: too few for train, calibration, validation and test"):
         Splits.draw(np.array([0] * 50 + [1] * 3), SplitConfig())
+
+
+def test_a_number_of_calibration_rows_is_taken_from_each_class_in_proportion():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    splits = Splits.draw(labels, SplitConfig(calibration=20, validation=0.25, test=0.25))
+    assert splits.sizes == {"train": 40, "calibration": 20, "validation": 20, "test": 20}
+    assert np.bincount(labels[splits.calibration]).tolist() == [12, 6, 2]
+    assert np.bincount(labels[splits.test]).tolist() == [12, 6, 2]
+    everything = np.concatenate([splits.train, splits.calibration, splits.validation, splits.test])
+    assert sorted(everything) == list(range(100))
+    with pytest.raises(UserError, match=r"splits\.calibration must be less than the 100 rows there are, got 100"):
+        Splits.draw(labels, SplitConfig(calibration=100))
+
+
+def test_parts_that_the_data_set_names_are_taken_and_the_others_drawn_from_what_is_left():
+    labels = np.arange(100) % 2
+    test = np.arange(99, 79, -1)
+    splits = Splits.draw(labels, SplitConfig(calibration=0.25, validation=0.25), {"test": test})
+    assert splits.test.tolist() == list(range(80, 100))
+    assert splits.sizes == {"train": 40, "calibration": 20, "validation": 20, "test": 20}
+    assert sorted(np.concatenate([splits.train, splits.calibration, splits.validation])) == list(range(80))
+    own = {"test": test, "train": np.arange(40)}  # rows 40 to 79 are in no part, and stay out
+    assert Splits.draw(labels, SplitConfig(calibration=0.25, validation=0.25), own).sizes["train"] == 20
+    ours = Splits.draw(labels, SplitConfig(official=False), own)
+    assert ours.sizes == {"train": 60, "calibration": 10, "validation": 10, "test": 20}
+    with pytest.raises(UserError, match="there are no samples to train on"):
+        Splits.draw(labels, SplitConfig(), {"test": np.arange(100)})
+
+
+def test_rows_of_a_part_are_in_order_and_drawn_at_random():
+    splits = Splits.draw(np.zeros(100, dtype=np.int64), SplitConfig())
+    for rows in (splits.train, splits.calibration, splits.validation, splits.test):
+        assert (np.diff(rows) > 0).all()
+    assert splits.test.max() - splits.test.min() > 50
+
+
+@pytest.mark.parametrize(("groups", "tested", "validated"), [(20, 4, 2), (21, 5, 3), (3, 1, 1), (1, 1, 0)])
+def test_a_fifth_of_the_groups_is_for_test_and_a_tenth_for_validation(groups, tested, validated):
+    names = [f"g{i % groups}" for i in range(2 * groups)]
+    parts = by_group(names, seed=0)
+    held = {part: {name for name, one in zip(names, parts, strict=True) if one == part} for part in set(parts)}
+    assert {part: len(found) for part, found in held.items()} == {
+        part: count
+        for part, count in (("train", groups - tested - validated), ("validation", validated), ("test", tested))
+        if count
+    }
+    assert by_group(names, seed=0) == parts
+    assert by_group(names[::-1], seed=0) == parts[::-1]
+    assert groups < 20 or by_group(names, seed=1) != parts
+
+
+def test_rows_by_part():
+    found = rows_by_part(["test", "train", "test"])
+    assert {part: rows.tolist() for part, rows in found.items()} == {"test": [0, 2], "train": [1]}
 
 
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
         ({"test": 0.0}, r"splits\.test must lie in \(0, 1\), got 0"),
+        ({"validation": 1.0}, r"splits\.validation must lie in \(0, 1\), got 1"),
+        ({"calibration": 0.0}, r"splits\.calibration must lie in \(0, 1\), or be a whole number of rows, got 0"),
+        ({"calibration": 1.5}, r"splits\.calibration must lie in \(0, 1\), or be a whole number of rows, got 1.5"),
+        ({"calibration": 0.5, "validation": 0.25, "test": 0.25}, "training, got 1 for the other three"),
         ({"test": 0.9}, "must leave a share for training"),
     ],
 )
@@ -55,7 +114,11 @@ def test_saved_by_id_and_read_back(tmp_path, small_file):
     splits.save(tmp_path / "splits.json", dataset)
     loaded = Splits.load(tmp_path / "splits.json", dataset)
     assert loaded.sizes == splits.sizes
-    np.testing.assert_array_equal(loaded.test, splits.test)
+    for part in splits.sizes:
+        np.testing.assert_array_equal(getattr(loaded, part), getattr(splits, part))
+    named = SplitConfig(file=str(tmp_path / "splits.json"), seed=5)
+    np.testing.assert_array_equal(Splits.of(dataset, named).test, splits.test)
+    assert json.loads((tmp_path / "splits.json").read_text())["test"] == [dataset.ids[row] for row in splits.test]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +126,8 @@ def test_saved_by_id_and_read_back(tmp_path, small_file):
     [
         (lambda named: named["test"].append("nobody"), "id 'nobody' of test is not in the data set"),
         (lambda named: named["test"].append(named["train"][0]), "is in both train and test"),
+        (lambda named: named["calibration"].insert(0, 7), "id 7 of calibration is not in the data set"),
+        (lambda named: named.update(validation=[]), "validation lists nothing"),
         (lambda named: named.pop("test"), "is not a readable list of splits"),
     ],
 )

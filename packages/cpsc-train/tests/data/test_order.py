@@ -42,6 +42,25 @@ def test_together_the_processes_meet_every_row_once(rows, batch_size, accumulate
     np.testing.assert_allclose(np.sort(counted), np.sort([1 / size for size in steps for _ in range(size)]))
 
 
+def test_a_pass_starts_with_the_first_epoch_and_names_its_randomness():
+    order = Shuffled(7, batch_size=3, accumulate=1, seed=4)
+    draws = list(order)
+    order.go_to(epoch=0, step=0)
+    assert [draw.positions.tolist() for draw in order] == [draw.positions.tolist() for draw in draws]
+    assert [draw.seed for draw in draws] == [(4, 0), (4, 0)]
+    order.go_to(epoch=2, step=1)
+    assert [draw.seed for draw in order] == [(4, 2)]
+    assert len(order) == 1
+    assert [draw.seed for draw in InOrder(3, 2)] == [None, None]
+
+
+def test_one_row_is_a_batch_where_there_is_no_other():
+    order = Shuffled(1, batch_size=4, accumulate=2, seed=0)
+    assert order.steps == 1
+    assert [draw.positions.tolist() for draw in order] == [[0]]
+    assert order.weights(0) == [1.0]
+
+
 @given(rows=st.integers(2, 80), batch_size=st.integers(2, 20), accumulate=st.integers(1, 3))
 def test_no_row_is_a_batch_by_itself(rows, batch_size, accumulate):
     order = Shuffled(rows, batch_size=batch_size, accumulate=accumulate, seed=3)

@@ -1,0 +1,139 @@
+"""How what several processes hold comes together: threads stand for processes, each with its rank."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cpsc_train.training import distributed
+from cpsc_train.training.distributed import Process
+
+
+class Job:
+    """Stands for ``torch.distributed``: what every process brings is there once all have brought it."""
+
+    def __init__(self, world):
+        self.world = world
+        self.brought = [None] * world
+        self.here = threading.Barrier(world, timeout=20)
+        self.rank = threading.local()
+        self.waits = 0
+
+    def run(self, work):
+        def of(rank):
+            self.rank.value = rank
+            return work(Process(rank, self.world))
+
+        with ThreadPoolExecutor(self.world) as pool:
+            return list(pool.map(of, range(self.world)))
+
+    def exchange(self, mine):
+        self.brought[self.rank.value] = mine
+        self.here.wait()
+        everyone = list(self.brought)
+        self.here.wait()
+        return everyone
+
+    def all_gather(self, shares, mine):
+        for share, one in zip(shares, self.exchange(mine.clone()), strict=True):
+            share.copy_(one)
+
+    def all_reduce(self, tensor):
+        tensor.copy_(sum(self.exchange(tensor.clone())))
+
+    def all_gather_object(self, everyone, mine):
+        everyone[:] = self.exchange(mine)
+
+    def broadcast(self, tensor, source):
+        tensor.copy_(self.exchange(tensor.clone())[source])
+
+    def barrier(self):
+        self.waits += 1
+        self.here.wait()
+
+
+@pytest.fixture(params=[2, 3])
+def job(request, monkeypatch):
+    made = Job(request.param)
+    monkeypatch.setattr(distributed, "distributed", made)
+    return made
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7])
+def test_shares_are_put_back_in_order(job, total):
+    rows = np.arange(total)
+    whole = torch.arange(2.0 * total).reshape(total, 2) - 1
+
+    def work(process):
+        mine = whole[torch.from_numpy(process.share(rows))]
+        more = torch.cat([mine, torch.full((3, 2), 99.0)])  # entries after those of the share
+        return process.gather(mine, total), process.gather(more, total)
+
+    for exact, longer in job.run(work):
+        assert torch.equal(exact, whole)
+        assert torch.equal(longer, whole)
+
+
+def test_sums_and_objects_of_all_processes(job):
+    def work(process):
+        mine = torch.tensor([1.0, process.rank])
+        total = process.sum(mine)
+        return total.tolist(), mine.tolist(), process.gather_objects({"rank": process.rank})
+
+    ranks = range(job.world)
+    for rank, (total, mine, objects) in enumerate(job.run(work)):
+        assert total == [job.world, sum(ranks)]
+        assert mine == [1.0, rank]
+        assert objects == [{"rank": one} for one in ranks]
+
+
+def test_buffers_become_those_of_the_first(job):
+    def work(process):
+        module = nn.BatchNorm1d(2)
+        module.running_mean.fill_(process.rank + 1)
+        module.weight.data.fill_(process.rank)
+        process.same_buffers(module)
+        return module.running_mean.tolist(), module.weight.tolist()
+
+    assert job.run(work) == [([1.0, 1.0], [float(rank)] * 2) for rank in range(job.world)]
+
+
+def test_everybody_waits(job):
+    job.run(lambda process: process.wait())
+    assert job.waits == job.world
+
+
+def test_one_process_asks_nobody(monkeypatch):
+    monkeypatch.setattr(distributed, "distributed", None)
+    alone, mine = Process(), torch.arange(4.0)
+    assert (alone.rank, alone.world, alone.first) == (0, 1, True)
+    assert not Process(1, 2).first
+    assert alone.gather(mine, 3).tolist() == [0.0, 1.0, 2.0]
+    assert alone.sum(mine) is mine
+    assert alone.gather_objects("a") == ["a"]
+    alone.same_buffers(nn.BatchNorm1d(2))
+    alone.wait()
+
+
+def test_without_a_job_this_process_is_alone():
+    assert distributed.current() == Process()
+    with distributed.joined("cpu") as process:
+        assert process == Process()
+    assert not distributed.lost_another(RuntimeError("gloo"))
+
+
+def test_a_job_is_joined_and_left(monkeypatch, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        assert distributed.current() == Process(0, 1)
+        with distributed.joined("cpu") as process:  # by somebody else, who leaves it too
+            assert process == Process(0, 1)
+        assert torch.distributed.is_initialized()
+        assert distributed.lost_another(RuntimeError("[gloo/transport] Connection closed by peer"))
+        assert distributed.lost_another(torch.distributed.DistNetworkError("reset"))
+        assert not distributed.lost_another(RuntimeError("out of memory"))
+    finally:
+        torch.distributed.destroy_process_group()

@@ -50,8 +50,14 @@ def test_a_pass_starts_with_the_first_epoch_and_names_its_randomness():
     assert [draw.seed for draw in draws] == [(4, 0), (4, 0)]
     order.go_to(epoch=2, step=1)
     assert [draw.seed for draw in order] == [(4, 2)]
-    assert len(order) == 1
+    assert len(order) == len(list(order)) == 1
     assert [draw.seed for draw in InOrder(3, 2)] == [None, None]
+
+
+def test_a_process_without_rows_is_given_one_that_counts_nothing():
+    order = Shuffled(6, batch_size=3, accumulate=1, seed=0, rank=3, world=4)
+    assert [len(draw.positions) for draw in order] == [1, 1]
+    assert order.weights(0) == [0.0]
 
 
 def test_one_row_is_a_batch_where_there_is_no_other():

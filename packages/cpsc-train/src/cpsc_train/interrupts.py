@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -70,6 +71,15 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     [130, 143, 141]
     """
     return 143 if isinstance(stop, Terminated) else 141 if isinstance(stop, OutputClosed) else 130
+
+
+def end_with_parent() -> None:
+    """End this process of a pool when the one that started it ends, which may be before any work is done here."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        if not parent.is_alive():
+            os._exit(128 + signal.SIGTERM)
+        end_when(parent.join)
 
 
 def end_when(returns: Callable[[], object]) -> None:

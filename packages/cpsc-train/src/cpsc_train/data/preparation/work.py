@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
-from cpsc_train.interrupts import end_when
+from cpsc_train.interrupts import end_with_parent
 
 T = TypeVar("T")
 Advance = Callable[[int, int], object]
@@ -79,9 +78,7 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
 
 def _begin(work: Callable[[int], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # which may be killed: then this process would wait for work without end
-        end_when(parent.join)
+    end_with_parent()  # which may be killed: then this one would wait for work without end
     _work[:] = [work]
 
 

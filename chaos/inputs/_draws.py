@@ -45,6 +45,16 @@ class Drawn:
         return self.dtype in ("int64", "int32", "uint8")
 
     @property
+    def real(self) -> bool:
+        """Whether these are numbers, which conformal-core takes integers for as well."""
+        return self.floating or self.integral
+
+    @property
+    def numeric(self) -> bool:
+        """Whether these are finite numbers, integers included."""
+        return self.real and bool(np.isfinite(self.held).all())
+
+    @property
     def finite(self) -> bool:
         """Whether these are finite floating-point numbers."""
         return self.floating and bool(np.isfinite(self.held).all())

@@ -26,8 +26,11 @@ def fits(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
         return False
 
 
+EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 1e-3, "bfloat16": 8e-3}
+
+
 def good_alpha(alpha: Any) -> bool:
-    return isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and 0 < alpha < 1
+    return isinstance(alpha, (int, float, str)) and not isinstance(alpha, bool) and 0 < float(alpha) < 1
 
 
 def valid_labels(labels: d.Drawn, classes: int) -> bool:
@@ -37,7 +40,16 @@ def valid_labels(labels: d.Drawn, classes: int) -> bool:
 def summing(probs: d.Drawn) -> bool:
     """Whether rows sum to 1 clearly within, or clearly out of, what rounding explains."""
     off = np.abs(probs.held.sum(-1) - 1).max(initial=0)
-    return bool(off <= {"float64": 1e-5, "float32": 3.4e-4, "float16": 0.03, "bfloat16": 0.08}[probs.dtype])
+    return bool(off <= {"float64": 1e-5, "float32": 3.4e-4, "float16": 0.03, "bfloat16": 0.08}.get(probs.dtype, 0.0))
+
+
+def apart(one: np.ndarray, other: np.ndarray, *drawn: d.Drawn) -> np.ndarray:
+    """Whether numbers differ by more than the coarser of two precisions tells apart; if they have one, always."""
+    eps = [EPS.get(x.dtype, EPS["float64"]) for x in drawn]
+    if len(set(eps)) == 1:
+        return np.ones(np.broadcast_shapes(one.shape, other.shape), dtype=bool)
+    with np.errstate(all="ignore"):
+        return ~(np.abs(one - other) <= 2 * max(eps) * np.maximum(np.abs(one), np.abs(other)) + 1e-7)
 
 
 def judge(case: Case) -> None:
@@ -46,7 +58,9 @@ def judge(case: Case) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message=".*calibration scores are too few.*|.*too few calibration rows.*")
+            warnings.filterwarnings(
+                "ignore", message=".*(scores are too few|too few calibration rows|too short for).*"
+            )
             got = d.to_numpy(call())
     except (TypeError, ValueError) as error:
         assert want is None, f"refused what is valid: {error}"

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "packages/conformal-core/tests"))
 
 import _draws as d
-from _judging import Case, fits, fuzz, good_alpha, summing, valid_labels
+from _judging import Case, apart, fits, fuzz, good_alpha, summing, valid_labels
 
 import conformal_core as cc
 import reference
@@ -25,7 +25,7 @@ import reference
 def a_quantile(draw: Any) -> Case:
     scores, alpha = d.numbers(draw, d.library(draw), d.shape(draw)), d.alpha(draw)
     want = None
-    if scores.finite and scores.held.ndim and good_alpha(alpha):
+    if scores.numeric and scores.held.ndim and good_alpha(alpha):
         k, flat = reference.rank(scores.held.shape[-1], alpha), np.sort(scores.held, axis=-1)
         want = np.full(scores.held.shape[:-1], np.inf) if k is None else flat[..., k - 1]
     return "scores alpha", lambda: cc.conformal_quantile(scores.array, alpha=alpha), want, 0
@@ -36,7 +36,8 @@ def a_weighted_quantile(draw: Any) -> Case:
     scores, weights = d.numbers(draw, lib, (n,)), d.numbers(draw, lib, (n,), signed=False)
     test, alpha = d.numbers(draw, lib, d.shape(draw, 1), signed=False), d.alpha(draw)
     want = None
-    if scores.finite and weights.finite and test.finite and good_alpha(alpha):
+    right = all(x.numeric and (x.held >= 0).all() for x in (weights, test))
+    if scores.numeric and right and good_alpha(alpha):
         past, heavy = scores.held.tolist(), weights.held.tolist()
         wanted = [exactly_or_nan(past, heavy, w, alpha) for w in test.held.reshape(-1)]
         want = np.asarray(wanted).reshape(test.held.shape)
@@ -54,12 +55,9 @@ def a_set(draw: Any) -> Case:
     lib, of = d.library(draw), d.shape(draw)
     scores, qhat = d.numbers(draw, lib, of), d.numbers(draw, lib, of[:-1])
     want = None
-    if scores.finite and of and of[-1] and qhat.floating and not np.isnan(qhat.held).any():
-        with np.errstate(all="ignore"):
-            q = qhat.held if scores.dtype == "bfloat16" else qhat.held.astype(scores.dtype).astype(float)
-        if scores.dtype == "bfloat16":
-            q = d.to_numpy(qhat.array.to(scores.array.dtype))
-        want = (scores.held <= q[..., None]).astype(float)
+    if scores.numeric and of and of[-1] and qhat.real and not np.isnan(qhat.held).any():
+        q = qhat.held[..., None]
+        want = np.where(apart(scores.held, q, scores, qhat), scores.held <= q, np.nan)
     return "scores qhat", lambda: cc.prediction_set(scores.array, qhat.array), want, 0
 
 
@@ -75,8 +73,8 @@ def a_reliability(draw: Any) -> Case:
     scores, labels = d.numbers(draw, lib, of), d.labels(draw, lib, of[:-1], of[-1])
     qhat = draw(st.sampled_from([0.5, -1.0, 0.2, float("inf"), float("-inf"), float("nan"), 1]))
     want = None
-    if scores.finite and of[-1] and valid_labels(labels, of[-1]) and not np.isnan(qhat):
-        q = float(d.Drawn(lib, np.asarray(float(qhat)), scores.dtype).held)
+    if scores.numeric and of[-1] and valid_labels(labels, of[-1]) and not np.isnan(qhat):
+        q = float(d.Drawn(lib, np.asarray(float(qhat)), scores.dtype if scores.floating else "float64").held)
         pairs = zip(scores.held.tolist(), labels.held.astype(int).tolist(), strict=True)
         want = np.asarray([float(reference.reliability(s, y, q, kind)) for s, y in pairs]).reshape(of[:-1])
     call = lambda: cc.rank_reliability(scores.array, labels.array, qhat, kind=kind)  # noqa: E731
@@ -88,9 +86,10 @@ def a_p_value(draw: Any) -> Case:
     past, scores = d.numbers(draw, lib, (n,)), d.numbers(draw, lib, d.shape(draw, 2))
     u = draw(st.sampled_from([None, 0.0, 0.25, 1.0, -1.0, float("nan"), 2]))
     want = None
-    if past.finite and scores.finite and (u is None or 0 <= u <= 1):
+    if past.numeric and scores.numeric and (u is None or 0 <= u <= 1):
         found = [float(reference.p_value(past.held.tolist(), s, u)) for s in scores.held.reshape(-1)]
-        want = np.asarray(found).reshape(scores.held.shape)
+        clear = apart(past.held, scores.held[..., None], past, scores).all(-1)
+        want = np.where(clear, np.asarray(found).reshape(scores.held.shape), np.nan)
     return "calibration_scores scores u", lambda: cc.p_values(past.array, scores.array, u=u), want, 1e-12
 
 
@@ -169,7 +168,7 @@ def a_score(name: str) -> Callable[[Any], Case]:
             else None
         )
         made, one, _ = SCORES[name]
-        right = probs.finite and bool(of) and of[-1] > 0 and bool((probs.held >= 0).all()) and summing(probs)
+        right = probs.numeric and bool(of) and of[-1] > 0 and bool((probs.held >= 0).all()) and summing(probs)
         right = right and (labels is None or (valid_labels(labels, classes) and fits(labels.held.shape, of[:-1])))
         if not right:
             want = None
@@ -197,7 +196,7 @@ def a_residual(draw: Any) -> Case:
     targets = d.numbers(draw, lib, draw(st.sampled_from([of, of, (1,), (3, 5)])))
     p, y = predictions.held.real, targets.held.real
     want = None
-    right = predictions.finite and targets.finite and (not wide or p.shape[-1] == 2) and fits(y.shape, of)
+    right = predictions.numeric and targets.numeric and (not wide or p.shape[-1] == 2) and fits(y.shape, of)
     if right and (name != "NormalizedResidual" or (p[..., 1] > 0).all()):
         with np.errstate(all="ignore"):
             want = {
@@ -214,7 +213,7 @@ def an_interval(draw: Any) -> Case:
     lib, of = d.library(draw), d.shape(draw, 2)
     predictions, qhat = d.numbers(draw, lib, of), d.numbers(draw, lib, draw(st.sampled_from([of, (), (3, 5)])))
     want = None
-    if predictions.finite and qhat.floating and fits(qhat.held.shape, of) and not np.isnan(qhat.held).any():
+    if predictions.numeric and qhat.real and fits(qhat.held.shape, of) and not np.isnan(qhat.held).any():
         want = np.stack(np.broadcast_arrays(predictions.held - qhat.held, predictions.held + qhat.held), axis=-1)
     eps = {"float64": 1e-15, "float32": 1.2e-7, "float16": 1e-3, "bfloat16": 8e-3}
     off = max(eps.get(predictions.dtype, 1), eps.get(qhat.dtype, 1))
@@ -227,7 +226,7 @@ def a_depth(draw: Any) -> Case:
     qhat = d.numbers(draw, lib, draw(st.sampled_from([of, (), (3, 5)])))
     p, y, q = predictions.held, targets.held, qhat.held
     want, off = None, np.inf
-    right = predictions.finite and targets.finite and qhat.floating and fits(q.shape, of) and not np.isnan(q).any()
+    right = predictions.numeric and targets.numeric and qhat.real and fits(q.shape, of) and not np.isnan(q).any()
     if right:
         score = np.abs(y - p)
         share = np.divide(score, q, out=np.zeros(of), where=np.broadcast_to(q > 0, of))

@@ -48,7 +48,7 @@ def a_memory(name: str) -> Callable[[Any], Case]:
             return float(value)
 
         want = None
-        if all(p.finite for p in parts):
+        if all(p.numeric for p in parts):
             with np.errstate(all="ignore"):
                 seen = [s for p in parts for s in p.held.reshape(-1).tolist()]
             seen = sorted(seen[-5:] if name == "Window" else seen)
@@ -73,7 +73,7 @@ def a_split(draw: Any) -> Case:
         return predictor.predict(new.array)
 
     ok = good_alpha(alpha) and valid_labels(labels, k)
-    ok = ok and all(x.finite and (x.held >= 0).all() and summing(x) for x in (probs, new))
+    ok = ok and all(x.numeric and (x.held >= 0).all() and summing(x) for x in (probs, new))
     want = None
     if ok:
         lac = cc.LAC()
@@ -98,7 +98,7 @@ def a_group(draw: Any) -> Case:
         return predictor.predict(new.array, asked.array)
 
     ok = good_alpha(alpha) and valid_labels(labels, k) and valid_labels(groups, 2) and valid_labels(asked, 2)
-    ok = ok and all(x.finite and (x.held >= 0).all() and summing(x) for x in (probs, new))
+    ok = ok and all(x.numeric and (x.held >= 0).all() and summing(x) for x in (probs, new))
     want = None
     if ok:
         own, scores = d.to_numpy(cc.LAC()(probs.array, labels.array)), d.to_numpy(cc.LAC()(new.array))
@@ -126,7 +126,7 @@ def a_novelty(draw: Any) -> Case:
         score[kind].update(rows.array, labels.array)
         return score[kind](new.array)
 
-    ok = n > 0 and rows.finite and new.finite and (kind != "classes" or valid_labels(labels, 2))
+    ok = n > 0 and rows.numeric and new.numeric and (kind != "classes" or valid_labels(labels, 2))
     want, off = None, np.inf
     if ok:
         plain = all(x.dtype == "float64" and (np.abs(x.held) < 1e3).all() for x in (rows, new))
@@ -165,7 +165,7 @@ def a_weight(draw: Any) -> Case:
     """Weights of a gate on given distances: 1 up to the threshold, and then its share."""
     lib = d.library(draw)
     known, new, alpha = d.numbers(draw, lib, d.shape(draw, 1), signed=False), d.numbers(draw, lib, (3,)), d.alpha(draw)
-    if known.floating and not known.finite:  # a score's own affair
+    if known.real and not known.numeric:  # a score's own affair
         known = d.Drawn(lib, np.zeros(3), known.dtype)
 
     def call() -> Any:
@@ -173,7 +173,7 @@ def a_weight(draw: Any) -> Case:
         gate.calibrate(known.array, check=True)
         return gate.weights(new.array)
 
-    want, ok = None, good_alpha(alpha) and known.finite and (known.held >= 0).all() and new.floating
+    want, ok = None, good_alpha(alpha) and known.numeric and (known.held >= 0).all() and new.real
     if ok:
         q = reference.quantile(known.held.reshape(-1).tolist(), alpha)
         with np.errstate(all="ignore"):

@@ -127,3 +127,12 @@ def test_noise_that_a_modality_cannot_have_is_refused_before_training(small_conf
     bad = CorruptionConfig(noise=(Noise(modality="fou", kind="salt-and-pepper", severity=0.1),))
     with pytest.raises(UserError, match="no bounds"):
         Setup.build(replace(small_config, corruption=bad))
+
+
+def test_wrong_labels_and_noise_of_one_seed_are_drawn_apart():
+    ids = [f"sample {i}" for i in range(4000)]
+    wrong = CorruptionConfig(label_share=0.5).wrong(np.zeros(len(ids), np.int64), ids, 10)
+    noisy = Noise(modality="m", kind="gaussian", severity=0.1, share=0.5).hits(ids)
+    assert ((wrong > 0) & noisy).mean() == pytest.approx(0.25, abs=0.03)  # four binomial standard errors
+    # Which other class it is does not depend on the draw that made the label wrong.
+    np.testing.assert_allclose(np.bincount(wrong)[1:] / (wrong > 0).sum(), 1 / 9, atol=0.03)

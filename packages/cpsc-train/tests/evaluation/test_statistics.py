@@ -1,3 +1,5 @@
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
+from cpsc_train.experiments.tables import mean_sd
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
@@ -73,3 +76,9 @@ def test_bad_use(arguments, message):
     first, second, confidence = arguments
     with pytest.raises(ValueError, match=message):
         paired_difference(first, second, confidence=confidence)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_deviation_of_a_table_is_that_of_a_sample(count):
+    values = np.random.default_rng(count).uniform(0, 100, count)
+    assert mean_sd(values) == f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cpsc_train.experiments.markup import latex_text, markdown_table, markdown_text
 from cpsc_train.experiments.scoreboard import LEVEL, Row, Scoreboard
+from cpsc_train.experiments.tables import mean_sd
 from cpsc_train.observability.report.page import document, escape, figure, table
 from cpsc_train.observability.report.panel import THEMES, Panel, require_matplotlib, sides
 from cpsc_train.writing import write as write_file
@@ -178,14 +179,8 @@ def _row(board: Scoreboard, row: Row) -> list[str]:
     if not np.isnan(row.p_value):
         p = f"{row.p_value:.3f}{MARK if row.differs else ''}"
     memory = "–" if np.isnan(row.cost.memory) else f"{row.cost.memory:.2f}"
-    shown = [_mean_sd(row.values[:, place]) for place in range(len(board.columns))]
+    shown = [mean_sd(row.values[:, place]) for place in range(len(board.columns))]
     return [row.name, *shown, difference, p, f"{row.rank:.1f}", f"{row.cost.seconds:.2f}", memory]
-
-
-def _mean_sd(values: NDArray[np.float64]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
 def _means(board: Scoreboard) -> NDArray[np.float64]:

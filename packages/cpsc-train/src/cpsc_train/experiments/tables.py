@@ -110,7 +110,7 @@ def _rows(summary: Summary) -> list[tuple[str, dict[str, str]]]:
     rows = []
     first = next(iter(summary.values))
     for variant, values in summary.values.items():
-        cells = {name: _mean_sd(values[:, i]) for i, name in enumerate(summary.columns)}
+        cells = {name: mean_sd(values[:, i]) for i, name in enumerate(summary.columns)}
         cells["seconds"] = f"{np.median(values[:, -1]):.0f}"
         mean, low, high = summary.difference(variant)
         if variant == first:
@@ -123,7 +123,14 @@ def _rows(summary: Summary) -> list[tuple[str, dict[str, str]]]:
     return rows
 
 
-def _mean_sd(values: NDArray[np.float64]) -> str:
+def mean_sd(values: NDArray[np.float64]) -> str:
+    """Return the mean and the sample standard deviation, with n − 1 in its denominator; the value alone where n is 1.
+
+    Examples
+    --------
+    >>> mean_sd(np.array([1.0, 3.0])), mean_sd(np.array([1.0]))
+    ('2.0 ± 1.4', '1.0')
+    """
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"

@@ -109,3 +109,19 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_bad_input_is_refused(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_intervals_hold_the_coverage_as_often_as_stated():
+    """Exactly, by the binomial law of the hits: at worst, and on average over true coverages of .8 to .99."""
+    truth = np.linspace(0.8, 0.99, 96)
+    for rows, least in ((20, 0.89), (21, 0.89), (53, 0.89), (200, 0.92)):
+        low, high = np.empty(rows + 1), np.empty(rows + 1)
+        for hits in range(rows + 1):
+            sets = np.arange(rows)[:, None] < [hits]
+            _, low[hits], high[hits], _ = coverage(sets, np.zeros(rows, dtype=int))
+        counts = np.arange(rows + 1)
+        ways = np.asarray([math.comb(rows, int(k)) for k in counts], dtype=np.float64)
+        law = ways * truth[:, None] ** counts * (1 - truth[:, None]) ** (rows - counts)
+        held = (law * ((low <= truth[:, None]) & (truth[:, None] <= high))).sum(axis=1)
+        assert held.min() >= least
+        assert held.mean() == pytest.approx(0.95, abs=0.01)

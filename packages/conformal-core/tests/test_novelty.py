@@ -305,3 +305,21 @@ def test_a_gate_compiles_into_one_graph():
 def test_bad_use_is_refused(call, kind, message):
     with pytest.raises(kind, match=message), warnings.catch_warnings():
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("make", [Mahalanobis, NearestNeighbours, FeatureNorm])
+def test_a_row_that_ties_with_the_threshold_has_weight_one_in_a_batch_of_any_size(lib, make, dtype):
+    """A product of matrices is rounded otherwise for one row than for many."""
+    rng = np.random.default_rng(0)
+    score = make()
+    score.update(lib(rng.normal(size=(300, 33)).astype(dtype)))
+    rows = rng.normal(size=(49, 33)).astype(dtype)
+    for alpha in (0.1, 0.3, 0.5):
+        gate = NoveltyGate(score, alpha=alpha)
+        gate.calibrate(lib(rows))
+        at_most = 49 - int(50 * (1 - alpha))
+        alone = [lib.back(gate.weights(lib(row[None])))[0] for row in rows]
+        p = np.asarray([lib.back(gate.p_values(lib(row[None])))[0] for row in rows])
+        assert sum(w < 1 for w in alone) == at_most
+        assert ((p > alpha) == (np.asarray(alone) == 1)).all()

@@ -62,6 +62,18 @@ def test_a_clean_sample_is_turned_down_as_often_as_promised():
         assert share > alpha / 2
 
 
+def test_samples_that_tie_with_the_threshold_are_not_turned_down():
+    """99 calibration samples of twelve kinds: for each score, at most nine lie above its quantile at α/2 = .1."""
+    training, labels = features(300)
+    for seed in range(30):
+        kinds = features(12, seed=100 + seed)[0]
+        which = torch.randint(0, 12, (99,), generator=torch.Generator().manual_seed(seed))
+        calibration = {m: h[which] for m, h in kinds.items()}
+        gate = ConformalGate(DIMS, classes=CLASSES, alpha=0.2)
+        gate.fit(training, labels, calibration)
+        assert all((w < 1).sum() <= 2 * 9 for w in gate.weights(calibration).values())
+
+
 def test_before_it_is_fitted_nothing_is_turned_down():
     gate, (h, _) = ConformalGate(DIMS, classes=CLASSES), features(5, scale=100.0)
     with pytest.warns(UserWarning, match="is not fitted"):

@@ -23,7 +23,7 @@ _EXACT = 2.0**53  # whole numbers up to here are exact in float64
 
 
 def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
-    """Threshold q̂ that a new score stays below with probability at least 1 − α.
+    """Threshold q̂ that a new score does not exceed, with probability at least 1 − α.
 
     q̂ is the k-th smallest of the N scores, k = ⌈(N + 1)(1 − α)⌉ exactly, and +∞ when N is too small for α.
 

@@ -16,6 +16,7 @@ from cpsc_rsc._versions import refuse_newer
 
 Distance = Literal["classes", "all"]
 TINY = torch.finfo(torch.float32).tiny
+ROUNDING = 1 + 1e-4  # thresholds are raised so far: weights are not computed by the operations of the scores
 DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel, and no difference of large squares
 
 
@@ -50,8 +51,9 @@ class ConformalGate(nn.Module):
 
     Notes
     -----
-    On samples exchangeable with the calibration ones P(w < 1) ≤ alpha for each modality; see
-    `conformal_core.NoveltyGate`. Distances tell noise, lengths (`conformal_core.FeatureNorm`) a dead sensor. Before
+    On samples exchangeable with the calibration ones P(w < 1) ≤ alpha for each modality, on average over calibration
+    sets; see `conformal_core.NoveltyGate`. Thresholds are raised by .01 %, so that rounding gives a sample at the
+    threshold no weight below 1. Distances tell noise, lengths (`conformal_core.FeatureNorm`) a dead sensor. Before
     `fit` every weight is 1, and the first use gives a warning. What is fitted are buffers, so that they are saved,
     moved and exported with a model. A forward pass costs O(B d (d + C)) a modality, without a host sync.
 
@@ -196,9 +198,9 @@ class _Fitted(nn.Module):
         self.points.copy_(points[:1])  # a class without samples attracts nothing that another does not
         self.points[: len(points)].copy_(points)
         limits = torch.finfo(self.qhat.dtype)
-        self.qhat.copy_(torch.as_tensor(distance.qhat).clamp(limits.tiny, limits.max))
+        self.qhat.copy_((torch.as_tensor(distance.qhat) * ROUNDING).clamp(limits.tiny, limits.max))
         mean, deviation = length.score.logarithm()
-        unit = deviation * torch.as_tensor(length.qhat).to(deviation).clamp_min(limits.tiny).sqrt()
+        unit = deviation * (torch.as_tensor(length.qhat) * ROUNDING).to(deviation).clamp_min(limits.tiny).sqrt()
         self.slope.copy_((1 / unit)[0])
         self.offset.copy_((-mean / unit)[0])
 

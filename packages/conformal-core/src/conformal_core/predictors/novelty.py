@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_score
 from conformal_core._rank import miscoverage
 from conformal_core._settings import Settings
@@ -13,6 +14,7 @@ from conformal_core.novelty.distance import trust
 from conformal_core.quantile import Alpha, warn_too_few
 
 Array = Any
+_ROUNDING = 16  # units in the last place
 
 
 class NoveltyGate(Settings):
@@ -41,7 +43,9 @@ class NoveltyGate(Settings):
     Guarantee, on average over calibration sets: for an input exchangeable with the calibration inputs P(weight < 1) ≤
     α, and P(p ≤ t) ≤ t for its p-value and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia,
     *Testing for outliers with conformal p-values* (2023). Calibration rows must not be rows the score or the model has
-    learned from. Calibrating costs O(N log N) beside the scores, a weight O(1) and a p-value O(log N).
+    learned from. Scores are lowered by a few units in the last place before they are compared, so that a row which
+    ties with the threshold keeps its weight of 1 in a batch of any size. Calibrating costs O(N log N) beside the
+    scores, a weight O(1) and a p-value O(log N).
 
     Examples
     --------
@@ -82,12 +86,18 @@ class NoveltyGate(Settings):
         self.memory.extend(self.score(features, check=check), check=False)
 
     def weights(self, features: Array, *, check: bool | None = None) -> Array:
-        """Weights (...) in (0, 1] of features (..., d)."""
-        return trust(self.score(features, check=check), self.qhat)
+        """Weights (...) in [0, 1] of features (..., d); 0 where a score is infinite."""
+        return trust(self._judged(features, check), self.qhat)
 
     def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every row, (...), small where it is unlike calibration; see :func:`conformal_core.p_values`."""
-        return self.memory.p_values(self.score(features, check=check), u)
+        return self.memory.p_values(self._judged(features, check), u)
+
+    def _judged(self, features: Array, check: bool | None) -> Array:
+        """Scores less what rounding may add: products of matrices differ in the last places between batches."""
+        scores = self.score(features, check=check)
+        xp = array_namespace(scores=scores)
+        return scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores))
 
     def state_dict(self) -> State:
         """Return the level, the calibration scores and what the score has learned."""

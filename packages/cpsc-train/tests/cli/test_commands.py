@@ -1,5 +1,4 @@
 import json
-import re
 import shutil
 
 import numpy as np
@@ -62,9 +61,13 @@ def test_what_a_person_sees(cpsc, tmp_path, quick):
     outcome = cpsc("train", "--out", tmp_path / "run", *quick)
     assert "handwritten  200 rows, 10 classes, modalities pix + fou" in outcome.out
     assert "train 100  calibration 40  validation 20  test 40" in outcome.out
-    assert re.search(
-        r"epoch 4/4  self-calibration  loss \d+\.\d+  accuracy \d+\.\d%  q̂ \d\.\d+  coverage \d\.\d+", outcome.out
-    )
+    last = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    sets = last["validation"]["coverage"]["fused"]
+    assert (
+        f"epoch 4/4  self-calibration  loss {sum(last['loss'].values()):.3f}  "
+        f"accuracy {100 * last['validation']['accuracy']['fused']:.1f}%  coverage {sets['coverage']:.3f}  "
+        f"set size {sets['mean_size']:.2f}  in-loop q̂ {last['qhat']['qhat_fused']:.3f}\n"
+    ) in outcome.out
     assert "Test accuracy, %" in outcome.out
     assert "Coverage of the prediction sets, target 0.90" in outcome.out
     assert str(tmp_path / "run") in outcome.out.replace("\n", "")

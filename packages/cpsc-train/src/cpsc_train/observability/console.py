@@ -71,7 +71,8 @@ class ConsoleObserver(Observer):
         if self._verbose:
             for name in ("loss", "train", "qhat", "time"):
                 figures_of = "  ".join(f"{key} {value:.3f}" for key, value in record[name].items())
-                self._console.print(f"epoch {record['epoch']} {name}: {figures_of}", soft_wrap=True)
+                title = "in-loop q̂" if name == "qhat" else name
+                self._console.print(f"epoch {record['epoch']} {title}: {figures_of}", soft_wrap=True)
         every = max(1, self._epochs // 10)
         if not self._console.is_terminal and (record["epoch"] % every == 0 or record["epoch"] == self._epochs):
             line = f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}"
@@ -152,9 +153,14 @@ def _gated(seen: dict[str, float] | None) -> str:
 
 
 def _figures(record: dict[str, Any]) -> str:
-    """Summarise an epoch: loss on the training rows; accuracy, q̂ and coverage of the fused head for validation."""
+    """Summarise an epoch: loss on training rows; accuracy, coverage and set size of the fused head on validation rows.
+
+    Sets are those of a predictor calibrated after the epoch, q̂ is that of the one in the loop, where there is one.
+    """
     accuracy, sets = record["validation"]["accuracy"][FUSED], record["validation"]["coverage"][FUSED]
+    qhat = record["qhat"].get(f"qhat_{FUSED}")
     return (
         f"loss {sum(record['loss'].values()):.3f}  accuracy {100 * accuracy:.1f}%  "
-        f"q̂ {sets['qhat']:.3f}  coverage {sets['coverage']:.3f}"
+        f"coverage {sets['coverage']:.3f}  set size {sets['mean_size']:.2f}"
+        + ("" if qhat is None else f"  in-loop q̂ {qhat:.3f}")
     )

@@ -56,7 +56,7 @@ class LogFile(Observer):
         times = " ".join(f"{name}={seconds:.2f}s" for name, seconds in record["time"].items())
         self._write(
             f"epoch {record['epoch']} {record['phase']} lr={record['lr']:.3g} loss: {loss} validation: {accuracy} "
-            f"{qhat} staleness={record['staleness']:.0f} time: {times}"
+            f"in-loop {qhat or '–'} staleness={record['staleness']:.0f} time: {times}"
         )
 
     def finish(self, results: dict[str, Any]) -> None:

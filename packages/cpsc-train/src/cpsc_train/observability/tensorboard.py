@@ -46,7 +46,7 @@ def _flat(record: dict[str, Any]) -> list[tuple[str, float]]:
     groups = {
         "loss": record["loss"],
         "train": record["train"],
-        "qhat": record["qhat"],
+        "in-loop qhat": record["qhat"],
         "validation accuracy": record["validation"]["accuracy"],
         "validation coverage": {head: seen["coverage"] for head, seen in record["validation"]["coverage"].items()},
         "validation set size": {head: seen["mean_size"] for head, seen in record["validation"]["coverage"].items()},

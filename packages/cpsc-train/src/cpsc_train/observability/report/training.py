@@ -80,7 +80,7 @@ def quantiles(runs: Sequence[Run]) -> Section:
         curve(axes, steps, values, place, run.name, linewidth=0.9)
         axes.set_ylim(-0.02, 1.02)
 
-    panels = _by_head(runs if shown else [], "qhat", "q̂ of", lines, x="step", y="q̂")
+    panels = _by_head(runs if shown else [], "qhat", "In-loop q̂ of", lines, x="step", y="in-loop q̂")
     caption = (
         "The score below which the true class lies for a share 1 − α of the calibration rows, as the loop used it. "
         "Low: the head is sure and right. Where it sinks to almost 0, sets hold one class and reliability stops "

@@ -6,6 +6,7 @@ serves every session that needs them, `tools` holds the linters. They lie in `.n
 
 import hashlib
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -209,6 +210,38 @@ def chaos(session: nox.Session) -> None:
             failed.append(script.stem)
     if failed:
         session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session(python=False, default=False)
+def mutants(session: nox.Session) -> None:
+    """Change a source file in one place at a time, and list the changes that tests miss: `-- SOURCE TEST [TEST...]`."""
+    if len(session.posargs) < 2:
+        session.error("give a source file and the tests that should notice, with options of pytest")
+    source, *tests = session.posargs
+    tools = Path(environment(session, "tools", "cosmic-ray>=8.4")).parent
+    python = environment(session, "core" if "conformal-core" in source else "torch")
+    copy = Path(session.create_tmp()).resolve() / "copy"  # so that the sources themselves are never changed
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT / "packages", copy / "packages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    command = shlex.join([python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests])
+    (copy / "mutants.toml").write_text(
+        f"[cosmic-ray]\nmodule-path = {source!r}\ntimeout = 120.0\ntest-command = {command!r}\n"
+        "distributor.name = 'local'\n"
+        # `|` stands in annotations
+        "filters.operators-filter.exclude-operators = ['core/ReplaceBinaryOperator_BitOr_.*']\n",
+        encoding="utf-8",
+    )
+    paths = {"PYTHONPATH": os.pathsep.join(str(copy / "packages" / member / "src") for member in MEMBERS)}
+    with session.chdir(copy):
+        for step in (
+            ["cosmic-ray", "init", "mutants.toml", "mutants.sqlite", "--force"],
+            ["cr-filter-operators", "mutants.sqlite", "mutants.toml"],
+            ["cosmic-ray", "baseline", "mutants.toml"],
+            ["cosmic-ray", "exec", "mutants.toml", "mutants.sqlite"],
+            ["cr-report", "--surviving-only", "--show-diff", "mutants.sqlite"],
+        ):
+            session.run(str(tools / step[0]), *step[1:], env=paths, external=True)
 
 
 @nox.session(python=False, default=False)

@@ -80,24 +80,6 @@ def test_a_list_of_splits_that_holds_something_else_than_ids(tmp_path):
         Splits.load(tmp_path / "splits.json", dataset)
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        {},
-        {"epoch": 1, "model": {}, "method": {}},
-        {"epoch": "1", "model": {}, "method": {}, "qhat": None},
-        {"epoch": 1, "model": {"w": 1}, "method": {}, "qhat": None},
-        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": True}},
-        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor([0.5])}},
-        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor(float("nan"))}},
-    ],
-)
-def test_a_checkpoint_that_holds_something_else(tmp_path, state):
-    torch.save({"format": 2} | state, tmp_path / "checkpoint.pt")
-    with pytest.raises(UserError, match=r"checkpoint\.pt: must hold epoch, model, method and qhat"):
-        checkpoint.load_kept(tmp_path / "checkpoint.pt", torch.device("cpu"))
-
-
 def test_commands_on_a_run_that_was_bent(finished, tmp_path, cpsc):
     run = tmp_path / "run"
     shutil.copytree(finished, run)

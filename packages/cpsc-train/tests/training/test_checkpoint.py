@@ -131,6 +131,45 @@ def test_a_checkpoint_of_a_stranger_cannot_run_code(tmp_path):
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"epoch": 1, "model": {}, "method": {}},
+        {"epoch": "1", "model": {}, "method": {}, "qhat": None},
+        {"epoch": 1, "model": {"w": 1}, "method": {}, "qhat": None},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": True}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor([0.5])}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor(float("nan"))}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {"fused": torch.tensor(1)}},
+        {"epoch": 1, "model": {}, "method": {}, "qhat": {1: torch.tensor(0.5)}},
+        {"epoch": 1, "model": {2: torch.zeros(1)}, "method": {}, "qhat": None},
+        {"epoch": 1, "model": {}, "method": None, "qhat": None},
+        {"epoch": True, "model": {}, "method": {}, "qhat": None},
+    ],
+)
+def test_best_parameters_that_hold_something_else(tmp_path, state):
+    torch.save({"format": 2} | state, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: must hold epoch, model, method and qhat"):
+        checkpoint.load_kept(tmp_path / "checkpoint.pt", CPU)
+
+
+@pytest.mark.parametrize("qhat", [None, {"fused": torch.tensor(0.5)}])
+def test_best_parameters_come_back(tmp_path, qhat):
+    checkpoint.save(tmp_path / "c.pt", STATE | {"method": {}, "qhat": qhat})
+    back = checkpoint.load_kept(tmp_path / "c.pt", CPU)
+    assert (back["epoch"], back["qhat"]) == (3, qhat)
+
+
+def test_no_setting_of_torch_makes_a_stranger_run_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    target = tmp_path / "made-by-the-bomb"
+    torch.save({"format": checkpoint.FORMAT, "model": Bomb(target)}, tmp_path / "c.pt")
+    with pytest.raises(UserError, match="is not a readable checkpoint"):
+        checkpoint.load(tmp_path / "c.pt", CPU)
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("keep", [0, 10, 300])
 def test_a_file_that_was_cut_off_is_named(tmp_path, keep):
     path = tmp_path / "c.pt"
@@ -158,6 +197,7 @@ def test_the_newest_few_are_kept(tmp_path):
         "step-00000100.pt",
     ]
     assert kept.newest(CPU)["epoch"] == 100
+    assert kept.newest(torch.device("meta"))["model"]["w"].device.type == "meta"
 
 
 def test_of_an_unreadable_one_the_one_before_is_named(tmp_path):
@@ -167,6 +207,9 @@ def test_of_an_unreadable_one_the_one_before_is_named(tmp_path):
     (tmp_path / "step-00000002.pt").write_bytes(b"half")
     (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
     with pytest.raises(UserError, match=r"00002\.pt: is not a readable .* remove it to go on from step-00000001\.pt"):
+        kept.newest(CPU)
+    (tmp_path / "step-00000001.pt").unlink()
+    with pytest.raises(UserError, match=r"step-00000002\.pt: is not a readable checkpoint \(.*\)$"):
         kept.newest(CPU)
 
 
@@ -192,3 +235,16 @@ def test_another_format_is_refused_by_name(finished, tmp_path, cpsc, format_):
     (folder / "results.json").unlink()
     found = cpsc("train", "--resume", folder)
     assert (found.code, rule in found.err, "step-" in found.err) == (2, True, True)
+
+
+def test_states_of_gpus_come_back(monkeypatch):
+    states, given = [torch.arange(4, dtype=torch.uint8), torch.arange(2, dtype=torch.uint8)], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    held = checkpoint.random_states()
+    checkpoint.set_random_states(held)
+    assert all(map(torch.equal, given, states))
+    assert len(given) == 2
+    checkpoint.set_random_states(held | {"cuda": []})  # of a run on the CPU
+    assert len(given) == 2

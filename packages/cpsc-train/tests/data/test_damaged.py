@@ -18,7 +18,6 @@ from cpsc_train.data.media.npz import read_npz
 from cpsc_train.data.media.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.observability import RunFolder
-from cpsc_train.training import checkpoint
 
 DEEP = "[" * 100_000
 

@@ -150,6 +150,20 @@ def test_a_saved_predictor_goes_on_as_if_it_had_not_stopped():
     assert second.staleness == first.staleness
 
 
+def test_an_interval_goes_on_where_it_was_saved():
+    first, model = refresh(Model(), "interval:4"), Model()
+    first.start_epoch()
+    for _ in range(6):
+        first.after_step()
+    assert first.state_dict()["steps"] == 6
+    second = refresh(model, "interval:4")
+    second.load_state_dict(first.state_dict())
+    second.after_step()
+    assert model.scored == []
+    second.after_step()
+    assert model.scored == [ROWS]
+
+
 def test_quantiles_of_another_model_leave_the_buffers_alone():
     model, other = Model(), Model()
     predictor = refresh(model, "rolling")

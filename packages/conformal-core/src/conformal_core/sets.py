@@ -205,10 +205,10 @@ def p_values(
 
     Notes
     -----
-    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α, at the boundary and where
-    calibration scores and scores have different precision, too: both compare in the coarser one, calibration scores
-    rounded up or scores rounded down. Smoothed p-values are
-    uniform on exchangeable data; the others are at least as large. Vovk, Gammerman and Shafer (2005).
+    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α, also at the boundary and
+    where calibration scores and scores have different precision: both compare in the coarser one, calibration scores
+    rounded up or scores rounded down. Smoothed p-values are uniform on exchangeable data; the others are at least as
+    large. Vovk, Gammerman and Shafer (2005).
 
     Time O((N + m) log N), memory O(N + m).
 

@@ -28,7 +28,7 @@ class DtACI(Level):
     Parameters
     ----------
     alpha
-        Miscoverage to keep in the long run, in (0, 1).
+        Miscoverage that each expert keeps in the long run, in (0, 1).
     gammas
         Step of each expert, one or more, positive.
     window

@@ -1,7 +1,4 @@
-"""How what several processes hold comes together: threads stand for processes, each with its rank."""
-
-import threading
-from concurrent.futures import ThreadPoolExecutor
+"""How what several processes hold comes together."""
 
 import numpy as np
 import pytest
@@ -10,56 +7,6 @@ from torch import nn
 
 from cpsc_train.training import distributed
 from cpsc_train.training.distributed import Process
-
-
-class Job:
-    """Stands for ``torch.distributed``: what every process brings is there once all have brought it."""
-
-    def __init__(self, world):
-        self.world = world
-        self.brought = [None] * world
-        self.here = threading.Barrier(world, timeout=20)
-        self.rank = threading.local()
-        self.waits = 0
-
-    def run(self, work):
-        def of(rank):
-            self.rank.value = rank
-            return work(Process(rank, self.world))
-
-        with ThreadPoolExecutor(self.world) as pool:
-            return list(pool.map(of, range(self.world)))
-
-    def exchange(self, mine):
-        self.brought[self.rank.value] = mine
-        self.here.wait()
-        everyone = list(self.brought)
-        self.here.wait()
-        return everyone
-
-    def all_gather(self, shares, mine):
-        for share, one in zip(shares, self.exchange(mine.clone()), strict=True):
-            share.copy_(one)
-
-    def all_reduce(self, tensor):
-        tensor.copy_(sum(self.exchange(tensor.clone())))
-
-    def all_gather_object(self, everyone, mine):
-        everyone[:] = self.exchange(mine)
-
-    def broadcast(self, tensor, source):
-        tensor.copy_(self.exchange(tensor.clone())[source])
-
-    def barrier(self):
-        self.waits += 1
-        self.here.wait()
-
-
-@pytest.fixture(params=[2, 3])
-def job(request, monkeypatch):
-    made = Job(request.param)
-    monkeypatch.setattr(distributed, "distributed", made)
-    return made
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7])

@@ -121,6 +121,35 @@ def test_the_released_quantile():
     assert float(predictor.qhat["fused"]) == scores[45]
 
 
+@pytest.mark.parametrize("policy", ["exact", "rolling"])
+def test_several_processes_score_a_share_each_and_hold_the_quantile_of_all(job, policy):
+    whole = Model(2)
+    alone = refresh(whole, policy)
+
+    def work(process):
+        model = Model(2)
+        config = ConformalConfig(alpha=ALPHA, refresh=policy, slice=7)
+        return model, Refresh(SAMPLES, config, batch_size=3, score=model, process=process)
+
+    made = job.run(work)
+    for turn in range(3):
+        (alone.after_step if turn else alone.start_epoch)()
+
+        def turned(process, turn=turn):
+            one = made[process.rank][1]
+            (one.after_step if turn else one.start_epoch)()
+
+        job.run(turned)
+        for model, one in made:
+            assert one.qhat == alone.qhat
+            model.step()
+        whole.step()
+    later = -(-(ROWS if policy == "exact" else 7) // job.world)
+    for model, _ in made:
+        assert sum(model.scored) == -(-ROWS // job.world) + 2 * later
+        assert max(model.scored) <= 12  # four batches of three
+
+
 def test_who_follows_a_full_refresh_hears_of_it():
     model, heard = Model(), []
     predictor = refresh(model, "interval:3")

@@ -8,15 +8,26 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
-def layouts():
-    """Return the module that makes them."""
-    for name in ("PIL", "av", "h5py", "soundfile"):
-        pytest.importorskip(name, reason=f"{name} reads these files")
-    spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
+def beside(name):
+    """Return a module of this folder, where all that reads media is installed."""
+    for package in ("PIL", "av", "h5py", "soundfile"):
+        pytest.importorskip(package, reason=f"{package} reads these files")
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def layouts():
+    """Return the module that makes them."""
+    return beside("layouts")
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    """Return the module that makes recordings whose frames and samples are known."""
+    return beside("recordings")
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ def picture(path: Path, width: int = 40, height: int = 30, *, seed: int = 0) -> 
     Image.fromarray(values).save(path)
 
 
-def clip(root: Path, sound: str, frames: str, name: str, *, seed: int) -> None:
-    wav(root / sound / f"{name}.wav", seed=seed)
+def clip(root: Path, sound: str, frames: str, name: str, *, seed: int, seconds: float = 0.2) -> None:
+    wav(root / sound / f"{name}.wav", seconds, seed=seed)
     for frame in range(3):
         picture(root / frames / name / f"{frame:05d}.jpg", seed=seed + frame)
 
@@ -61,7 +61,7 @@ def ave(root: Path) -> Path:
         for label in ("Church bell", "Female speech, woman speaking", "Frying (food)"):
             for i in range(count):
                 sample = f"{name[:2]}{label[:2]}{i}"
-                clip(root, "audio", "frames", sample, seed=i)
+                clip(root, "audio", "frames", sample, seed=i, seconds=10.0)
                 rows.append(f"{label}&{sample}&good&{i % 3}&{8 + i % 3}")
         if name == "trainSet.txt":
             rows.append("Church bell&teCh0&good&0&10")

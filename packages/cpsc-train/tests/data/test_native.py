@@ -97,12 +97,11 @@ def test_the_sound_of_a_video_keeps_its_pitch(tmp_path, suffix):
     assert np.sqrt(np.mean(samples[rate // 2 : rate] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
-def test_a_video_without_sound_or_frames(tmp_path):
+def test_a_video_without_sound_or_frames(recordings, tmp_path):
     layouts.video(tmp_path / "silent.mp4", sound=False)
     with pytest.raises(UserError, match=r"silent\.mp4: has no sound"):
         read_sound(tmp_path / "silent.mp4")
-    layouts.wav(tmp_path / "a.wav")
-    (tmp_path / "a.mp4").write_bytes((tmp_path / "a.wav").read_bytes())
+    recordings.record(tmp_path / "a.mp4", seconds=0.5)
     with pytest.raises(UserError, match=r"a\.mp4: has no frames"):
         Video(tmp_path / "a.mp4", 1.0).at(every)
 
@@ -111,7 +110,7 @@ def test_a_video_that_is_cut_off(tmp_path):
     layouts.video(tmp_path / "a.flv", seconds=6.0)
     whole = (tmp_path / "a.flv").read_bytes()
     (tmp_path / "a.flv").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"a\.flv: is cut off: .* of 6\.\d s are there"):
+    with pytest.raises(UserError, match=r"a\.flv: is cut off"):
         Video(tmp_path / "a.flv", 1.0).at(every)
 
 

@@ -62,7 +62,7 @@ class AVEConfig(ClipConfig, name="ave"):
                 video = root / "AVE" / f"{clip}.mp4"
                 media = Places([sound], root / "frames" / clip, [video]).find(self, clip, faults)
                 if media is not None:
-                    clips[clip] = Clip(clip, CLASSES.index(label), *media, start / SECONDS, end / SECONDS)
+                    clips[clip] = Clip(clip, CLASSES.index(label), *media, start, end, SECONDS)
                     parts.append(part)
         found = Clips(self, list(clips.values()), CLASSES, parts, faults)
         found.dropped = tuple(dropped)

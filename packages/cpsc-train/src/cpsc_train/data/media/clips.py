@@ -18,6 +18,7 @@ from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.stored import Stored, StoredConfig
+from cpsc_train.data.media.untrusted import CONTAINERS
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.errors import DataError, UserError
@@ -73,7 +74,9 @@ class Clip:
     frames
         A video, or images.
     start, end
-        The stretch that counts, as shares of the recording.
+        The stretch that counts, in seconds; all of it where `end` is ``None``.
+    length
+        Seconds of the recording, by which images that were taken out are placed; they have no times of their own.
     """
 
     name: str
@@ -81,7 +84,8 @@ class Clip:
     sound: Place
     frames: Frames
     start: float = 0.0
-    end: float = 1.0
+    end: float | None = None
+    length: float = 1.0
 
 
 class Clips(Stored):
@@ -154,7 +158,10 @@ class Clips(Stored):
                 raise DataError(f"{clip.name}: its frames are not all of one size", "wrong size")
             return np.stack(pictures)
         samples, rate = read_sound(clip.sound)
-        stretch = samples[int(clip.start * len(samples)) : max(1, int(np.ceil(clip.end * len(samples))))]
+        stretch = samples[int(clip.start * rate) : None if clip.end is None else int(np.ceil(clip.end * rate))]
+        if not len(stretch):
+            told = f"has {len(samples) / rate:.1f} s of sound, and what counts begins at {clip.start:.1f} s"
+            raise DataError(f"{clip.sound}: {told}", "wrong time")
         return tile(np.clip(resample(stretch, rate, RATE), -1, 1), self._samples)
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
@@ -163,6 +170,13 @@ class Clips(Stored):
             return {"fps": self._config.fps}
         stretches = json.dumps([(clip.start, clip.end) for clip in self._clips]).encode()
         return {"rate": RATE, "seconds": self._config.seconds, "stretches": zlib.crc32(stretches)}
+
+    def decoders(self, modality: str, /) -> Sequence[str]:
+        """Return the packages that decode what there is, videos or what was taken out of them."""
+        if modality == "video":
+            return sorted({"pillow" if isinstance(clip.frames, Pictures) else "av" for clip in self._clips})
+        sounds = {"av" if clip.sound.suffix.lower() in CONTAINERS else "soundfile" for clip in self._clips}
+        return sorted(sounds | {"scipy"})
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
         """Return the waveform, or frames: in evaluation always the same ones, whole; in training all cut alike."""
@@ -197,7 +211,10 @@ class Clips(Stored):
 
         def choose(count: int) -> list[int]:
             share = (np.arange(len(places)) + places) / len(places)
-            at = (clip.start + share * (clip.end - clip.start)) * count
+            at = share * count
+            if clip.end is not None:
+                rate = self._config.fps if isinstance(clip.frames, Video) else count / clip.length
+                at = (clip.start + share * (clip.end - clip.start)) * rate
             return [min(int(place), count - 1) for place in at]
 
         if not self.cached:

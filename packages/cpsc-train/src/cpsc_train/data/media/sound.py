@@ -7,43 +7,52 @@ import io
 import numpy as np
 
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
+from cpsc_train.data.media.container import LATE, Times, opened, stated, streams
 from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.video import SUFFIXES, decode_sound
+from cpsc_train.data.media.untrusted import CONTAINERS, SOUNDS
+from cpsc_train.data.media.whole import container, mp3_samples, refuse_cut
 from cpsc_train.errors import DataError, needs, reason
 
 BLOCK = 2**18
-UNKNOWN = {0, 2**31 - 1, 2**32 - 1}
-"""Lengths that a program writes into the header of a stream whose end it does not know."""
+VIDEOS = {kind for kind, _ in CONTAINERS.values()}
 
 
 def read_sound(path: Place) -> tuple[Samples, int]:
     """Return the samples (n,) in [−1, 1], channels averaged, and the sampling rate in Hz.
 
-    WAV, FLAC, Ogg, MP3 and what else libsndfile reads, and the sound of a video.
+    WAV (also RF64, RIFX and W64), AIFF, AU, CAF, FLAC, Ogg and MP3, and the first sound of a video.
 
     Raises
     ------
     UserError
         If the file is missing, damaged, cut off or has no samples, or the library that reads it is not installed.
     """
-    if path.suffix.lower() in SUFFIXES:
-        return decode_sound(path)
+    if path.suffix.lower() in CONTAINERS:
+        return _of_video(path)
     with needs("soundfile", extra="audio"):
         import soundfile  # noqa: PLC0415  # an extra
     held = read_bytes(path)
-    _refuse_cut(held, path)
+    if (found := container(held)) in VIDEOS:
+        raise DataError(f"{path}: is not a readable sound file: is {found}: name it accordingly")
+    refuse_cut(held, path)
     try:
         with soundfile.SoundFile(io.BytesIO(held)) as file:
+            if file.format not in SOUNDS:
+                raise DataError(f"{path}: is not a readable sound file (format {file.format})")  # noqa: TRY301
             refuse_rate(int(file.samplerate), path)
             blocks = []
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # the header may lie about the rest
                 blocks.append(block)
                 refuse_long(sum(part.size for part in blocks), path)
             rate = int(file.samplerate)
+            if file.format == "MP3":
+                _refuse_estimate(held, sum(map(len, blocks)), path)
     except DataError:
         raise
     except soundfile.LibsndfileError as error:
-        raise DataError(f"{path}: is not a readable sound file ({error.error_string})") from None
+        raise DataError(
+            f"{path}: is not a readable sound file ({error.error_string or 'cut off or damaged'})"
+        ) from None
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise DataError(f"{path}: is not a readable sound file ({reason(error)})") from None
     if not blocks:
@@ -51,16 +60,39 @@ def read_sound(path: Place) -> tuple[Samples, int]:
     return to_mono(np.concatenate(blocks), path), rate
 
 
-def _refuse_cut(held: bytes, path: Place) -> None:
-    """Refuse a WAV file that ends before its samples do, which libsndfile reads without a word."""
-    if held[:4] != b"RIFF" or held[8:12] != b"WAVE":
-        return
-    place = 12
-    while place + 8 <= len(held):
-        size = int.from_bytes(held[place + 4 : place + 8], "little")
-        if held[place : place + 4] == b"data":
-            if size not in UNKNOWN and size > len(held) - place - 8:
-                left = len(held) - place - 8
-                raise DataError(f"{path}: is cut off: {left:,} of {size:,} bytes of sound are there", "truncated")
-            return
-        place += 8 + size + size % 2
+def _refuse_estimate(held: bytes, count: int, path: Place) -> None:
+    """Refuse an MP3 file of which libsndfile reads a part: where no header counts the frames, it estimates them."""
+    there = mp3_samples(held)
+    if count < 0.98 * there - 4608:  # four frames: delay of the encoder, and padding
+        told = f"libsndfile reads {count:,} of {there:,} samples, since no header counts them"
+        raise DataError(f"{path}: {told}: write it anew with ffmpeg -c copy", "truncated")
+
+
+def _of_video(path: Place) -> tuple[Samples, int]:
+    """Return the first sound of a video; where it begins later than the frames, it is silent until then."""
+    with opened(path) as file:
+        frames, stream = streams(file)
+        if stream is None:
+            raise DataError(f"{path}: has no sound", "no sound")
+        rate = int(stream.rate or 0)
+        refuse_rate(rate, path)
+        import av  # noqa: PLC0415  # an extra
+
+        resampler = av.AudioResampler(format="flt", rate=rate)  # one format, the channels as they are
+        blocks: list[Samples] = []
+        total = 0
+        times = Times(path)
+        for packet in file.demux([stream] if frames is None else [frames, stream]):
+            times.add(packet)
+            for frame in packet.decode() if packet.stream.index == stream.index else ():
+                for block in resampler.resample(frame):
+                    values = block.to_ndarray().reshape(-1, len(block.layout.channels))
+                    blocks.append(values.astype(np.float32, copy=False))
+                    total += values.size
+                    refuse_long(total, path)
+        span = times.span(stream, stated(file))
+    if not total or span is None:
+        raise DataError(f"{path}: has sound of no length", "no samples")
+    silence = round((span.start - span.zero) * rate) if span.start - span.zero > LATE else 0
+    refuse_long(total + silence, path)
+    return np.concatenate([np.zeros(silence, np.float32), to_mono(np.concatenate(blocks), path)]), rate

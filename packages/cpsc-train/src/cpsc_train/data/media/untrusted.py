@@ -4,11 +4,12 @@
 place            a name in a list stays below the folder of the data set (`inside`); links of HDF5 and storage of its
                  arrays outside the file are refused (`stored_array`)
 kind             a regular file (`check_file`); pictures and containers of known formats only (`PICTURES`,
-                 `CONTAINERS`); members of an archive that are stored or deflated (`check_archive`); arrays of HDF5 of
-                 numbers, without filters that are plugins
-size             files that are read whole: `LARGEST`; pictures and frames: `MOST_PIXELS`; what decompression can make:
-                 `DEFLATE` times what lies there, over all members together; lists of MATLAB: `LONGEST_LIST`, in a
-                 process of `READER_MEMORY`
+                 `CONTAINERS`, `SOUNDS`); members of an archive that are stored or deflated (`check_archive`); arrays of
+                 HDF5 of numbers, without filters that are plugins
+size             files that are read whole: `LARGEST`; pictures and frames: `MOST_PIXELS`; streams, packets and seconds
+                 of a container: `MOST_STREAMS`, `MOST_PACKETS`, `LONGEST`; all frames of one: `MOST_SHOWN`; what
+                 decompression can make: `DEFLATE` times what lies there, over all members together; lists of MATLAB:
+                 `LONGEST_LIST`, in a process of `READER_MEMORY`
 ================ ==================================================================================================
 
 The readers of this folder ask here and keep no rules of their own.
@@ -41,17 +42,24 @@ PICTURES = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 start programs (EPS), or nothing here is made of them."""
 CONTAINERS = MappingProxyType(
     {
-        ".avi": ("avi",),
-        ".flv": ("flv",),
-        ".m4a": ("mov", "mp4", "m4a", "3gp", "3g2", "mj2"),
-        ".mkv": ("matroska", "webm"),
-        ".mov": ("mov", "mp4", "m4a", "3gp", "3g2", "mj2"),
-        ".mp4": ("mov", "mp4", "m4a", "3gp", "3g2", "mj2"),
-        ".webm": ("matroska", "webm"),
+        **dict.fromkeys((".m4a", ".mov", ".mp4"), ("MP4", "mov")),
+        **dict.fromkeys((".mkv", ".webm"), ("Matroska", "matroska")),
+        ".avi": ("AVI", "avi"),
+        ".flv": ("FLV", "flv"),
     }
 )
-"""Formats of FFmpeg by suffix. What FFmpeg would guess from the content can be a playlist, which opens other files and
-connections."""
+"""By suffix: the container that the first bytes must announce, and the one format of FFmpeg that is tried. What FFmpeg
+would guess from the content can be a playlist, which opens other files and connections."""
+SOUNDS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"})
+"""Formats of libsndfile, whatever the suffix says: those of which it is known whether they are cut off."""
+MOST_STREAMS = 64
+"""Streams of a container, at most."""
+MOST_PACKETS = 2**22
+"""Packets of a container, at most: 3,600 s of frames at 240 Hz beside sound in packets of 1.2 ms."""
+LONGEST = 3600.0
+"""Seconds that a recording may last."""
+MOST_SHOWN = 2**30
+"""Pixels of all frames of a recording that are decoded at once, at most: 3 GB."""
 LONGEST_LIST = 100_000
 """Values of a variable in a list of samples of MATLAB, at most; the largest we know of has 5,285."""
 LARGEST_LIST = 2**25

@@ -1,29 +1,26 @@
-"""Videos: frames at given times, and the sound, of whatever container FFmpeg reads."""
+"""Frames of videos at given times, as FFmpeg shows them, and folders of frames."""
 
 from __future__ import annotations
 
-import io
+import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
-from cpsc_train.data.media.files import Place, read_bytes
+from cpsc_train.data.media.container import Span, Times, opened, stated, streams
+from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import read_image
-from cpsc_train.data.media.untrusted import MOST_PIXELS
-from cpsc_train.errors import DataError, UserError, needs, reason
+from cpsc_train.data.media.untrusted import MOST_PIXELS, MOST_SHOWN
+from cpsc_train.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".flv", ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4a")
 IMAGES = (".jpg", ".jpeg", ".png")
-LONGEST = 3600.0
-"""Seconds that a header may state; a longer time is not believed."""
-
+AHEAD = 8
+"""Frames that are rather decoded than jumped over."""
 
 Choose = Callable[[int], Sequence[int]]
 """From the number of frames there are, at least 1, to which are wanted, each in [0, number)."""
@@ -62,6 +59,11 @@ class Pictures:
 class Video:
     """Frames of a video, `fps` a second: the k-th is what is shown in the middle of the k-th stretch of 1/fps seconds.
 
+    Times count from the beginning of the recording. Where the picture begins later than the sound, its first frame is
+    shown until then, as FFmpeg does; where it ends earlier, there are fewer frames. Frames are turned and mirrored as
+    the display matrix says. Pixels are taken as they are stored, whatever their aspect ratio, and the two fields of an
+    interlaced frame stay together.
+
     Parameters
     ----------
     path
@@ -76,13 +78,23 @@ class Video:
     def at(self, choose: Choose) -> list[Image]:
         """Return the chosen ones; a video that is shorter than 1/fps seconds has one.
 
-        Decodes from the key frame before each, so O(frames between key frames).
+        Decodes each part of the video at most once, from the key frame before a time that is asked for.
+
+        Raises
+        ------
+        DataError
+            If the video cannot be decoded, is cut off, or the frames have more than `MOST_SHOWN` pixels.
         """
-        with _opened(self.path) as container:
-            start, end = _span(container, self.path)
-            chosen = choose(max(1, int((end - start) * self.fps + 1e-6)))
-            length = min(1 / self.fps, end - start)
-            found = _shown(container, {k: start + (k + 0.5) * length for k in chosen}, self.path)
+        with opened(self.path) as file:
+            span, stream = _span(file, self.path)
+            length = span.end - span.zero
+            chosen = choose(max(1, int(length * self.fps + 1e-6)))
+            if len(chosen) * stream.width * stream.height > MOST_SHOWN:
+                told = f"{len(chosen):,} frames of {stream.width} × {stream.height} pixels"
+                raise DataError(f"{self.path}: {told} are too many at once: lower data.fps", "too long")
+            lasts = min(1 / self.fps, length)
+            times = {k: span.zero + (k + 0.5) * lasts for k in chosen}
+            found = _Player(file, stream, span, self.path).shown(times)
         return [found[k] for k in chosen]
 
 
@@ -93,91 +105,127 @@ def listed(folder: Place) -> tuple[Place, ...]:
     return tuple(sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES))
 
 
-def decode_sound(path: Place) -> tuple[Samples, int]:
-    """Return the samples (n,) of the first sound of a video, channels averaged, and their rate in Hz.
+def _span(file: Any, path: Place) -> tuple[Span, Any]:
+    """Return when the frames are shown, and their stream."""
+    stream, sound = streams(file)
+    if stream is None:
+        raise DataError(f"{path}: has no frames", "zero frames")
+    if stream.width * stream.height > MOST_PIXELS:
+        raise DataError(f"{path}: has frames of {stream.width} × {stream.height} pixels", "wrong size")
+    times = Times(path)
+    for packet in file.demux([stream] if sound is None else [stream, sound]):
+        times.add(packet)
+    span = times.span(stream, stated(file))
+    if span is None:
+        raise DataError(f"{path}: has no frames", "zero frames")
+    return span, stream
+
+
+class _Player:
+    """Decodes frames in order of time, and jumps to a key frame where that saves decoding.
+
+    Parameters
+    ----------
+    file, stream
+        The container, and which of its streams.
+    span
+        When it is shown.
+    path
+        The file, for messages.
+    """
+
+    def __init__(self, file: Any, stream: Any, span: Span, path: Place) -> None:
+        self._file, self._stream, self._span, self._path = file, stream, span, path
+        self._base = float(stream.time_base)
+        # The times that are kept in AVI are those of decoding; its frames are shown in the same steps, from the first.
+        self._in_order = file.format.name == "avi"
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a frame may differ from the header
+        self._frames: Iterator[tuple[float, Any]] = iter(())
+        self._now: tuple[float, Any] | None = None
+        self._next: tuple[float, Any] | None = None
+
+    def shown(self, times: dict[int, float]) -> dict[int, Image]:
+        """Return, by number, the frame that is on the screen at its time."""
+        found: dict[int, Image] = {}
+        for k, time in sorted(times.items(), key=lambda pair: pair[1]):
+            self._go(time)
+            if self._now is None:
+                raise DataError(f"{self._path}: no frame can be decoded at {time:.2f} s")
+            found[k] = upright(self._now[1], self._path)
+        return found
+
+    def _go(self, time: float) -> None:
+        """Decode up to the last frame that begins at or before a time; up to the first where there is none."""
+        if self._now is None or self._saves(self._now[0], time):
+            self._jump(time)
+        while self._next is not None and self._next[0] <= time:
+            self._now, self._next = self._next, next(self._frames, None)
+
+    def _saves(self, now: float, time: float) -> bool:
+        key = self._span.key(time)
+        return not self._in_order and key is not None and self._span.between(now, key[0]) > AHEAD
+
+    def _jump(self, time: float) -> None:
+        """Start at a frame that begins at or before a time, or at the first; a container may miss at the first try."""
+        key = self._span.key(time)
+        tries = [self._span.start] if self._in_order or key is None else [time, key[1], self._span.start]
+        for place in tries:
+            self._file.seek(int(place / self._base), stream=self._stream)
+            self._frames = self._decoded()
+            self._now = next(self._frames, None)
+            if self._now is not None and self._now[0] <= time:
+                break
+        self._next = next(self._frames, None)
+
+    def _decoded(self) -> Iterator[tuple[float, Any]]:
+        """Return frames, each with the time at which it is shown."""
+        frames = self._file.decode(self._stream)
+        if self._in_order:
+            return zip(self._span.begins, frames, strict=False)
+        return ((frame.pts * self._base, frame) for frame in frames if frame.pts is not None)
+
+
+def upright(frame: Any, path: Place) -> Image:
+    """Return a decoded frame as red, green and blue, turned and mirrored as its display matrix says.
+
+    The matrix maps a place (x, y) to (a x + c y, b x + d y), with y downwards: ISO/IEC 14496-12, 6.2.2.
 
     Raises
     ------
-    UserError
-        If there is none, or it cannot be decoded.
+    DataError
+        If it turns by something else than quarters.
     """
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise DataError(f"{path}: has no sound", "no sound")
-        stream = container.streams.audio[0]
-        rate = int(stream.rate or 0)
-        refuse_rate(rate, path)
-        import av  # noqa: PLC0415  # an extra
+    from PIL.Image import Transpose  # noqa: PLC0415  # an extra
 
-        resampler = av.AudioResampler(format="flt", rate=rate)  # one format, the channels as they are
-        blocks: list[Samples] = []
-        total = 0
-        for frame in container.decode(stream):
-            for block in resampler.resample(frame):
-                values = block.to_ndarray().reshape(-1, len(block.layout.channels))
-                blocks.append(values.astype(np.float32, copy=False))
-                total += values.size
-                refuse_long(total, path)
-    if not total:
-        raise DataError(f"{path}: has sound of no length", "no samples")
-    return to_mono(np.concatenate(blocks), path), rate
-
-
-@contextmanager
-def _opened(path: Place) -> Iterator[Any]:
-    """Open a container; whatever FFmpeg says of it is told with its name."""
-    with needs("PyAV", extra="video"):
-        import av  # noqa: PLC0415  # an extra
-    av.logging.set_level(None)  # a library must not write to the terminal
-    held = read_bytes(path)
-    # A title in another encoding is no reason to refuse a video; PyAV 19 has no strict reading of it any more.
-    lenient: Any = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    try:
-        with av.open(io.BytesIO(held), **lenient) as container:
-            yield container
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can make the decoders fail in any way
-        raise DataError(f"{path}: is not a readable video ({reason(error)})") from None
+    image: Image = (_as_one_field(frame) if frame.interlaced_frame else frame).to_image()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]
+    crossed = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down, *others = (c, b, a, d) if crossed else (a, d, b, c)
+    if max(map(abs, others)) > 0.02 * min(abs(across), abs(down)):
+        raise DataError(f"{path}: is turned by an angle that is no multiple of 90°", "wrong form")
+    turns = (
+        *([Transpose.TRANSPOSE] if crossed else []),
+        *([Transpose.FLIP_LEFT_RIGHT] if across < 0 else []),
+        *([Transpose.FLIP_TOP_BOTTOM] if down < 0 else []),
+    )
+    for turn in turns:
+        image = image.transpose(turn)
+    return image
 
 
-def _span(container: Any, path: Place) -> tuple[float, float]:
-    """Return when the frames begin and end, in seconds, from the packets themselves: headers are often wrong."""
-    if not container.streams.video:
-        raise DataError(f"{path}: has no frames", "zero frames")
-    stream = container.streams.video[0]
-    if stream.width * stream.height > MOST_PIXELS:
-        raise DataError(f"{path}: has frames of {stream.width} × {stream.height} pixels", "wrong size")
-    packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-    if not packets:
-        raise DataError(f"{path}: has no frames", "zero frames")
-    begins = [float(packet.pts * packet.time_base) for packet in packets]
-    start, last = min(begins), max(begins)
-    gap = (
-        (last - start) / (len(begins) - 1) if len(begins) > 1 else 0.0
-    )  # some containers do not say how long one lasts
-    end = max(b + float((p.duration or 0) * p.time_base or gap) for b, p in zip(begins, packets, strict=True))
-    if not 0 <= end - start <= LONGEST:
-        raise DataError(f"{path}: lasts {end - start:.0f} s by its own times", "wrong time")
-    stated = 0.0 if container.duration is None else container.duration / 1e6
-    if end - start + 0.5 < 0.9 * stated <= LONGEST:
-        raise DataError(f"{path}: is cut off: {end - start:.1f} of {stated:.1f} s are there", "truncated")
-    return start, max(end, start + 1e-3)
+def _as_one_field(frame: Any) -> Any:
+    """Return an interlaced frame as red, green and blue, converted as FFmpeg does: as if it were not interlaced."""
+    from av.filter import Graph  # noqa: PLC0415  # an extra
 
-
-def _shown(container: Any, times: dict[int, float], path: Place) -> dict[int, Image]:
-    """Return, by number, the frame that is on the screen at its time."""
-    stream = container.streams.video[0]
-    base = stream.time_base
-    found: dict[int, Image] = {}
-    for k, time in sorted(times.items(), key=lambda pair: pair[1]):
-        container.seek(int(time / base), stream=stream)
-        shown = None
-        for frame in container.decode(stream):
-            if frame.pts is None or (shown is not None and float(frame.pts * base) > time):
-                break
-            shown = frame
-        if shown is None:
-            raise DataError(f"{path}: no frame can be decoded at {time:.2f} s")
-        found[k] = shown.to_image()
-    return found
+    graph = Graph()
+    size = {"width": frame.width, "height": frame.height}
+    source = graph.add_buffer(format=frame.format, time_base=frame.time_base or Fraction(1), **size)
+    steps = [source, graph.add("scale", "interl=0"), graph.add("format", "rgb24"), graph.add("buffersink")]
+    for before, after in pairwise(steps):
+        before.link_to(after)
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()

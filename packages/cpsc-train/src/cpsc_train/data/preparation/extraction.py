@@ -14,7 +14,7 @@ from cpsc_train.data.media.audio import Samples, resample
 from cpsc_train.data.media.clips import RATE, ClipConfig, Clips
 from cpsc_train.data.media.files import noted
 from cpsc_train.data.media.sound import read_sound
-from cpsc_train.data.media.video import every
+from cpsc_train.data.media.video import Video, every
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, total
 from cpsc_train.errors import UserError, reason
 from cpsc_train.lock import held
@@ -77,7 +77,10 @@ class _Extraction:
                 partial = frames.with_name(f"{name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
-                for k, image in enumerate(clip.frames.at(every)):
+                images = clip.frames.at(every)
+                if clip.end is not None and isinstance(clip.frames, Video):  # images are placed by their number
+                    images += images[-1:] * (round(clip.length * clip.frames.fps) - len(images))
+                for k, image in enumerate(images):
                     image.save(partial / f"{k:05d}.jpg", quality=QUALITY)
                 partial.replace(frames)
         except OSError as error:

@@ -52,7 +52,7 @@ def requirement(text: str) -> str | None:
 
     Examples
     --------
-    >>> requirement("torch>=2.6"), requirement("cpsc-gsc<0.2,>=0.1"), requirement("av>=13; extra == 'video'")
+    >>> requirement("torch>=2.6"), requirement("cpsc-gsc<0.2,>=0.1"), requirement("av>=17; extra == 'video'")
     ('pytorch >=2.6', 'cpsc-gsc <0.2,>=0.1', None)
     """
     if ";" in text:

@@ -85,7 +85,7 @@ def test_too_few_branches(tmp_path, capsys):
 def test_a_recipe_is_what_the_archive_says(tmp_path, capsys):
     metadata = (
         "Metadata-Version: 2.4\nName: some-thing\nVersion: 1.2.0\nSummary: Does a thing.\nLicense-Expression: MIT\n"
-        "Requires-Python: >=3.11\nRequires-Dist: torch>=2.6\nRequires-Dist: av>=13; extra == 'video'\n\n"
+        "Requires-Python: >=3.11\nRequires-Dist: torch>=2.6\nRequires-Dist: av>=17; extra == 'video'\n\n"
     )
     project = '[project]\nname = "some-thing"\n[project.scripts]\nthing = "some_thing.cli:main"\n'
     archive = tmp_path / "some_thing-1.2.0.tar.gz"

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from cpsc_train.cli import main
 from cpsc_train.data import DataConfig, SplitConfig, Splits, preparation
-from cpsc_train.data.media import cache, packed
+from cpsc_train.data.media import cache, decoders, packed
 from cpsc_train.data.media import store as store_of_files
 from cpsc_train.data.media.files import read_bytes
 from cpsc_train.data.preparation import work as working
@@ -75,12 +76,32 @@ def test_a_cache_of_other_options_is_refused(crema_native, tmp_path):
     out = tmp_path / "cache"
     preparation.fill_cache(config(crema_native), out)
     config(crema_native, cache=str(out), size=32, frames=1).open()  # of which a cache does not depend
-    with pytest.raises(UserError, match=r"was made with other options or other samples, namely .*\"seconds\": 3\.0"):
+    with pytest.raises(
+        UserError, match=r"was made with other options, decoders or samples, namely .*\"seconds\": 3\.0"
+    ):
         config(crema_native, cache=str(out), seconds=2.0).open()
     with pytest.raises(UserError, match="holds a cache of other options"):
         preparation.fill_cache(config(crema_native, fps=3.0), out)
     (out / "cache.json").write_text("[]")
     with pytest.raises(UserError, match="is not a readable cache"):
+        config(crema_native, cache=str(out)).open()
+
+
+def test_a_cache_of_other_decoders_is_refused(crema_native, tmp_path, monkeypatch):
+    """One release of PyAV differed from the next by 13 grey levels."""
+    out = tmp_path / "cache"
+    preparation.fill_cache(config(crema_native), out)
+    config(crema_native, cache=str(out)).open()
+    version = metadata.version
+    for package, told in (("av", "video"), ("soundfile", "audio")):
+        with monkeypatch.context() as patched:
+            patched.setattr(decoders, "version", lambda name, p=package: "0.0" if name == p else version(name))
+            with pytest.raises(UserError, match=rf"made with other options, decoders or samples.*\"{told}\".*decoders"):
+                config(crema_native, cache=str(out)).open()
+            with pytest.raises(UserError, match="holds a cache of other options"):
+                preparation.fill_cache(config(crema_native), out)
+    with monkeypatch.context() as patched:  # on which nothing here depends
+        patched.setattr(decoders, "version", lambda name: "0.0" if name == "pillow" else version(name))
         config(crema_native, cache=str(out)).open()
 
 

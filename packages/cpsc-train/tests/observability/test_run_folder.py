@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -86,3 +87,12 @@ def test_what_is_selected_is_what_is_kept_wherever_a_run_is_killed(small_config,
     newest.unlink()  # before the first state was saved
     monkeypatch.setattr("cpsc_train.training.loop.metrics.accuracy", lambda _, labels: 0.0)  # no epoch is better now
     assert resume(folder)["selected"] == results["selected"]
+
+
+def test_the_environment_names_the_decoders(finished):
+    """Which colours a frame has depends on them."""
+    pytest.importorskip("av", reason="videos are read by PyAV")
+    versions = RunFolder(finished).read_environment()["versions"]
+    assert versions["av"].startswith(f"{metadata.version('av')} (libavcodec ")
+    assert versions["pillow"].startswith(f"{metadata.version('pillow')} (libjpeg ")
+    assert versions["soundfile"].startswith(f"{metadata.version('soundfile')} (libsndfile ")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
+from cpsc_train.data.media.decoders import versions
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.lock import held
@@ -34,7 +35,7 @@ class RunFolder:
     ==================== ==========================================================================
     ``config.toml``      the resolved configuration, every value
     ``splits.json``      sample ids of each part
-    ``environment.json`` versions, platform, command, and whether the run is running, done or interrupted
+    ``environment.json`` versions, also of decoders; platform, command; running, done or interrupted
     ``metrics.jsonl``    one line an epoch
     ``checkpoint.pt``    the parameters that were best on the validation rows
     ``checkpoints/``     the newest states that a killed run can go on from
@@ -195,7 +196,7 @@ class RunFolder:
                 "threads": torch.get_num_threads(),
                 "processes": Launch.read().world,
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                "versions": {package: version(package) for package in PACKAGES},
+                "versions": {package: version(package) for package in PACKAGES} | versions(),
             },
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,6 +131,10 @@ class MVSASingle(Stored):
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the image (h, w, 3)."""
         return np.asarray(read_image(self._posts[row].image))
+
+    def decoders(self, modality: str, /) -> Sequence[str]:
+        """Return the package that decodes images."""
+        return ("pillow",)
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
         """Return the text, or the middle of the image, or a random square of it."""

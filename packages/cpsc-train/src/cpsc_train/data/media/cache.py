@@ -57,15 +57,15 @@ class Cache:
         Raises
         ------
         UserError
-            If it was made with other options, or a sample is not in it.
+            If it was made with other options or decoders, or a sample is not in it.
         """
         path = Path(folder)
         try:
             head = parse_json((path / "cache.json").read_text(encoding="utf-8"))
             if head["hash"] != key:
                 raise UserError(
-                    f"data.cache {path}: was made with other options or other samples, namely "
-                    f"{json.dumps(head['of'])[:200]}: make it again, in another folder"
+                    f"data.cache {path}: was made with other options, decoders or samples, namely "
+                    f"{json.dumps(head['of'])[:600]}: make it again, in another folder"
                 )
             index: dict[str, dict[str, tuple[str, int, list[int], str]]] = {m: {} for m in modalities}
             for modality in index:

@@ -194,6 +194,10 @@ class Scenes(Stored):
         """Return what `decode` depends on."""
         return {"form": self._form} if modality == "depth" else {}
 
+    def decoders(self, modality: str, /) -> Sequence[str]:
+        """Return the package that decodes images."""
+        return ("pillow",)
+
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
         """Return the middle, or a random square, the same of colour and depth."""
         return self._cropping.shown(self.held(modality, row), generator)

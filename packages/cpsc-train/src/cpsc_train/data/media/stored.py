@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, Rows
 from cpsc_train.data.media.cache import FORMAT, Cache
+from cpsc_train.data.media.decoders import DECODERS, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,10 @@ class Stored(Dataset):
         """Return what `decode` depends on beside the files; a cache of another recipe is refused."""
         return {}
 
+    def decoders(self, modality: str, /) -> Sequence[str]:
+        """Return the packages whose versions `decode` depends on; a cache that others filled is refused."""
+        return DECODERS
+
     def held(self, modality: str, row: int) -> NDArray[Any]:
         """Return what `decode` returns, from the cache where there is one."""
         if self._cache is not None:
@@ -76,10 +81,13 @@ class Stored(Dataset):
 
     def decoding(self) -> dict[str, Any]:
         """Return what the content of a cache depends on beside the samples."""
-        return {"format": FORMAT} | {modality: self.recipe(modality) for modality in self.decoded}
+        return {"format": FORMAT} | {
+            modality: self.recipe(modality) | {"decoders": versions(self.decoders(modality))}
+            for modality in self.decoded
+        }
 
     def cache_key(self) -> str:
-        """Return a hash of all that the content of a cache depends on: options of the decoding, and the samples."""
+        """Return a hash of all that the content of a cache depends on: options, versions of decoders, samples."""
         return hashlib.sha256(json.dumps([self.decoding(), list(self.ids)]).encode()).hexdigest()
 
     @property

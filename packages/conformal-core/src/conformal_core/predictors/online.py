@@ -1,136 +1,17 @@
 """Online conformal prediction: a score, a memory of past scores, and a level that sets the threshold."""
 
-import math
-import warnings
-from functools import partial
 from typing import Any
 
-import numpy as np
-
-from conformal_core._checks import floating, is_count, is_score
-from conformal_core._precision import narrow
-from conformal_core._settings import Settings
-from conformal_core._state import State, check_state, read_classes
-from conformal_core.level.aci import ACI
-from conformal_core.level.base import Level, Threshold
-from conformal_core.level.constant import Constant
-from conformal_core.level.dtaci import DtACI
-from conformal_core.memory.base import Memory, finite_floats
-from conformal_core.memory.history import History
-from conformal_core.predictors._issued import Ids, Issued, keys_of_ids, keys_of_rows
+from conformal_core._checks import floating
+from conformal_core._state import State, read_classes
+from conformal_core.level.base import Level
+from conformal_core.memory.base import Memory
+from conformal_core.predictors._issued import Ids
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
+from conformal_core.predictors._stream import OnlinePredictor
 from conformal_core.quantile import Alpha
 
 Array = Any
-
-
-class OnlinePredictor(Settings):
-    """What online predictors share: a threshold that follows the scores.
-
-    Attributes
-    ----------
-    memory
-        Past scores.
-    level
-        Rule that sets the threshold.
-    """
-
-    _kind: str
-    _asks: str  # method of the score
-
-    def __init__(
-        self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
-    ) -> None:
-        is_score(score, self._asks)
-        if (alpha is None) == (level is None):
-            both = "neither" if alpha is None else "both"
-            raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
-        if memory is not None and not isinstance(memory, Memory):
-            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
-        if level is not None and not isinstance(level, Level):
-            raise TypeError(f"level must be a Level, such as ACI(alpha=0.1), got {type(level).__name__}")
-        self.score = score
-        self.memory: Memory = History() if memory is None else memory
-        self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
-        self._given_alpha, self._given_level = alpha, level
-        self._given_max_pending = is_count("max_pending", max_pending)
-        self._issued = Issued(self._given_max_pending)
-        self._warned = False
-
-    @property
-    def qhat(self) -> float:
-        """Threshold of the next prediction; +∞ while nothing is ruled out."""
-        return float(self.level.threshold(self.memory))
-
-    @property
-    def pending(self) -> int:
-        """Number of predicted rows whose labels have not come; 0 where the level is constant and learns nothing."""
-        return len(self._issued)
-
-    def _calibrate(self, scores: Array, check: bool | None) -> None:
-        self.memory.extend(scores, check=check)
-        self.level.calibrate(finite_floats(scores, check=False))
-
-    def _threshold_of(self, rows: Array) -> float:
-        """Return the threshold of rows, in their precision."""
-        qhat = _in_precision_of(rows, self.level.threshold(self.memory))
-        if qhat == math.inf and not self._warned and _is_too_short(self.memory, self.level):
-            self._warned = True
-            warnings.warn(
-                f"the memory ({len(self.memory)} scores) is too short for alpha = {float(self.level.alpha):.6g}: "  # type: ignore[attr-defined]
-                f"the threshold is +inf and every set is full until it holds more",
-                UserWarning,
-                stacklevel=3,
-            )
-        return qhat
-
-    def _remember(self, rows: Array, axes: int, ids: Ids | None, qhat: float) -> None:
-        """Keep the threshold with which rows, of ``axes`` axes each, were predicted."""
-        if isinstance(self.level, Constant):
-            return
-        shape = rows.shape[: rows.ndim - axes]
-        self._issued.put(keys_of_rows(rows, axes) if ids is None else keys_of_ids(ids, math.prod(shape)), qhat)
-
-    def _learn(self, scores: Array, rows: Array, axes: int, ids: Ids | None, check: bool | None) -> None:
-        values = finite_floats(scores, check)
-        if isinstance(self.level, Constant):
-            for score in values:
-                self.memory.add(score)
-            return
-        keys = keys_of_rows(rows, axes) if ids is None else self._keys_that_wait(ids, len(values))
-        for key, score in zip(keys, values, strict=True):
-            qhat = self._issued.take(key)
-            if qhat is None:
-                qhat = _in_precision_of(rows, self.level.threshold(self.memory))
-            self.level.update(score, qhat, self.memory)
-            self.memory.add(score)
-
-    def _keys_that_wait(self, ids: Ids, rows: int) -> list[bytes]:
-        keys = keys_of_ids(ids, rows)
-        unknown = [place for place, key in enumerate(keys) if key not in self._issued or key in keys[:place]]
-        if unknown:
-            one = np.asarray(ids).ravel()[unknown[0]]
-            raise ValueError(f"ids must be of predicted rows without a label, got {one}: leave it out for a new row")
-        return keys
-
-    def state_dict(self) -> State:
-        """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
-        state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
-        return {"kind": self._kind, "version": 1, **state, "issued": self._issued.state_dict()}
-
-    def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
-        check_state(state, self._kind, {"memory", "level", "issued"})
-        level, issued = self.level.state_dict(), self._issued.state_dict()
-        try:
-            self._issued.load_state_dict(state["issued"])
-            self.level.load_state_dict(state["level"])
-            self._issued.check_kind(type(self.level.threshold(self.memory)) if self.pending else float)
-            self.memory.load_state_dict(state["memory"])
-        except (TypeError, ValueError):
-            self._issued.load_state_dict(issued)
-            self.level.load_state_dict(level)
-            raise
 
 
 class OnlineClassifier(OnlinePredictor):
@@ -362,16 +243,3 @@ class OnlineRegressor(OnlinePredictor):
     @property
     def _axes(self) -> int:
         return int(self.score.columns > 1)
-
-
-def _in_precision_of(rows: Array, qhat: float) -> float:
-    """Return a threshold as it is compared with the scores of rows: rounded to their precision."""
-    if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
-        return qhat
-    rounded = partial(narrow, like=rows)
-    return qhat.mapped(rounded) if isinstance(qhat, Threshold) else rounded(qhat)
-
-
-def _is_too_short(memory: Memory, level: Level) -> bool:
-    """Whether a level that takes a quantile of the memory would find too few scores there for its target α."""
-    return isinstance(level, (Constant, ACI, DtACI)) and memory.quantile(level.alpha) == math.inf

@@ -242,6 +242,11 @@ def test_lists_come_to_the_library_of_what_they_stand_beside(lib):
         (lambda: AbsoluteResidual()(True, 1.0), TypeError, "predictions must hold real .*, got bool"),
         (lambda: AbsoluteResidual()(1.0, 1j), TypeError, "targets must be an array .*, got complex"),
         (
+            lambda: AbsoluteResidual()([1.0, 2.0], [[1.0], [2.0]]),
+            ValueError,
+            r"targets must broadcast to shape \(2,\), got \(2, 1\): reshape\(-1\) drops an axis of length 1",
+        ),
+        (
             lambda: MondrianClassifier(LAC(), alpha=0.5, groups=2).calibrate([[0.5, 0.5]], [0], ["site"]),
             TypeError,
             "groups must hold integers, got names such as 'site': number them from 0",

@@ -77,7 +77,9 @@ class ResidualScore(Settings, ABC):
         try:
             targets = xp.broadcast_to(targets, rows)
         except (ValueError, RuntimeError):
-            raise ValueError(f"targets must broadcast to shape {rows}, got {tuple(targets.shape)}") from None
+            same = math.prod(rows) == math.prod(targets.shape)
+            cure = ": reshape(-1) drops an axis of length 1" if same else ""
+            raise ValueError(f"targets must broadcast to shape {rows}, got {tuple(targets.shape)}{cure}") from None
         scores = self.compute(predictions, targets)
         return np.asarray(scores) if isinstance(scores, np.generic) else scores  # numpy makes scalars of 0-d arrays
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import floating, is_finite
-from conformal_core._rank import Alpha as Alpha  # noqa: PLC0414  (others import it from here)
-from conformal_core._rank import miscoverage, quantile_rank, rank
+from conformal_core._rank import Alpha, miscoverage, quantile_rank, rank
 
 Array = Any
 

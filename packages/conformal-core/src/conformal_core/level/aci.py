@@ -2,11 +2,10 @@
 
 from fractions import Fraction
 
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_fraction
 from conformal_core.level.base import Level, positive
 from conformal_core.memory.base import Memory
-from conformal_core.quantile import Alpha
 
 
 class ACI(Level):

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
-from conformal_core.quantile import Alpha
 
 
 class DecayingStep(UnitLevel):

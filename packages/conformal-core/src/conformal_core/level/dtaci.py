@@ -7,12 +7,11 @@ from fractions import Fraction
 import numpy as np
 
 from conformal_core._checks import is_count
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_floats
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
 from conformal_core.memory.base import Memory
-from conformal_core.quantile import Alpha
 
 _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 

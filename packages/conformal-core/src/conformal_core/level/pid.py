@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_number
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import finite, positive
 from conformal_core.memory.base import Memory
-from conformal_core.quantile import Alpha
 
 _PERIOD = math.pi / 2
 _RATE, _INTEGRAL = 0.05, 0.2  # of the unit that calibration scores give

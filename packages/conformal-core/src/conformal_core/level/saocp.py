@@ -7,12 +7,11 @@ from fractions import Fraction
 import numpy as np
 
 from conformal_core._checks import is_count
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.level._units import SMALLEST, UnitLevel, given_or, known, read_learned
 from conformal_core.level.base import Threshold, positive
 from conformal_core.memory.base import Memory
-from conformal_core.quantile import Alpha
 
 
 class SAOCP(UnitLevel):

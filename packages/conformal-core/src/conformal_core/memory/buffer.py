@@ -10,9 +10,10 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, is_torch, reads_values
 from conformal_core._checks import floating, integers, is_count, is_finite
 from conformal_core._precision import rounded_up
+from conformal_core._rank import Alpha
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_count, read_thresholds
-from conformal_core.quantile import Alpha, conformal_quantile
+from conformal_core.quantile import conformal_quantile
 
 Array = Any
 

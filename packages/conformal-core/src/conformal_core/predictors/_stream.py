@@ -9,6 +9,7 @@ import numpy as np
 
 from conformal_core._checks import is_count, is_score
 from conformal_core._precision import narrow
+from conformal_core._rank import Alpha
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.level.aci import ACI
@@ -18,7 +19,6 @@ from conformal_core.level.dtaci import DtACI
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.history import History
 from conformal_core.predictors._issued import Ids, Issued, keys_of_ids, keys_of_rows
-from conformal_core.quantile import Alpha
 
 Array = Any
 

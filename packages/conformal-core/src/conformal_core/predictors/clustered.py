@@ -6,10 +6,11 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import floating, is_count, is_number, labels_of_rows
+from conformal_core._rank import Alpha
 from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core.predictors._rows import one_a_row
 from conformal_core.predictors.mondrian import ThresholdPerClass
-from conformal_core.quantile import Alpha, conformal_quantile, grouped_quantiles
+from conformal_core.quantile import conformal_quantile, grouped_quantiles
 
 Array = Any
 

@@ -7,11 +7,11 @@ from typing import Any
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import floating, integers, is_count, is_score, labels_of_rows
 from conformal_core._precision import comparable
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_classes, read_thresholds
 from conformal_core.predictors._rows import classes_of, one_a_row
-from conformal_core.quantile import Alpha, grouped_quantiles
+from conformal_core.quantile import grouped_quantiles
 from conformal_core.sets import prediction_set, with_top
 
 Array = Any

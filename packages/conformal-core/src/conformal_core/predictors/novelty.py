@@ -5,13 +5,13 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace
 from conformal_core._checks import is_score
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
 from conformal_core.novelty.distance import trust
-from conformal_core.quantile import Alpha, warn_too_few
+from conformal_core.quantile import warn_too_few
 
 Array = Any
 _ROUNDING = 16  # units in the last place

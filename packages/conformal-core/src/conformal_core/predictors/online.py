@@ -3,13 +3,13 @@
 from typing import Any
 
 from conformal_core._checks import floating
+from conformal_core._rank import Alpha
 from conformal_core._state import State, read_classes
 from conformal_core.level.base import Level
 from conformal_core.memory.base import Memory
 from conformal_core.predictors._issued import Ids
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
 from conformal_core.predictors._stream import OnlinePredictor
-from conformal_core.quantile import Alpha
 
 Array = Any
 

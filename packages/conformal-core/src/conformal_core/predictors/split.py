@@ -3,12 +3,12 @@
 from typing import Any
 
 from conformal_core._checks import floating, is_score
-from conformal_core._rank import miscoverage
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_classes
 from conformal_core.memory.fixed import Fixed
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
-from conformal_core.quantile import Alpha, warn_too_few
+from conformal_core.quantile import warn_too_few
 
 Array = Any
 

@@ -133,6 +133,13 @@ def paths(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:  # all a
         "'..' inside a tar is a name there and no file",
         "a file was written" if (folder.parent / "out").exists() else None if reached else "not read",
     )
+    session = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    for name, text in (
+        ("a playlist", "ffconcat version 1.0\nfile other.mp4\n"),
+        ("a description of a session", session),
+    ):
+        (folder / "list.mp4").write_text(text, encoding="utf-8")
+        yield f"{name} as .mp4", refused(lambda: read_sound(folder / "list.mp4"))
 
 
 def sizes(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:

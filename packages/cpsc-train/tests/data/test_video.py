@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from cpsc_train.data import DataConfig, preparation
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media import container, video
 from cpsc_train.data.media.clips import Clip, ClipConfig, Clips
@@ -142,6 +143,23 @@ def test_what_counts_is_cut_out_by_seconds_of_the_recording(recordings, tmp_path
     late = Clips(config, [Clip("a", 0, path, Video(path, 10.0), 3.5, 4.0, 4.0)], ["x"], None, Faults())
     with pytest.raises(UserError, match=r"2\.mp4: has 3\.2 s of sound, and what counts begins at 3\.5 s"):
         late.read("audio", np.array([0]))
+
+
+def test_an_event_is_the_same_in_what_was_taken_out(recordings, tmp_path):
+    """Images have no times: those of a picture that ends early are as many as those of a whole one."""
+    for part, name in (("trainSet", "a"), ("valSet", "b"), ("testSet", "c")):
+        path = tmp_path / "AVE" / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        recordings.record(path, recordings.greys(16), fps=2, seconds=10.0)
+        (tmp_path / f"{part}.txt").write_text(f"Bark&{name}&good&4&8\n")
+    config = DataConfig.named("ave")
+    preparation.extract(config(root=str(tmp_path)), tmp_path / "out")
+    assert len(list((tmp_path / "out/frames/a").iterdir())) == 10
+    shown = [
+        config(root=str(root), size=4).open().read("video", np.array([0])) for root in (tmp_path, tmp_path / "out")
+    ]
+    np.testing.assert_allclose(shown[0][0, :, 0, 0, 0] / 4, [9, 11, 13, 15], atol=0.5)
+    np.testing.assert_allclose(shown[1], shown[0], atol=3)  # JPEG
 
 
 WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114)}

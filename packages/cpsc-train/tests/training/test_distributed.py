@@ -1,10 +1,13 @@
 """How what several processes hold comes together."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cpsc_train.errors import UserError
 from cpsc_train.training import distributed
 from cpsc_train.training.distributed import Process
 
@@ -84,3 +87,44 @@ def test_a_job_is_joined_and_left(monkeypatch, tmp_path):
         assert not distributed.lost_another(RuntimeError("out of memory"))
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The environment of one of two processes."""
+    for name, value in {
+        "WORLD_SIZE": 2,
+        "RANK": 1,
+        "LOCAL_RANK": 1,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 1,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "backend"), [("cpu", True, "gloo"), ("auto", True, "nccl"), ("auto", False, "gloo")]
+)
+def test_processes_that_a_launcher_started_meet_and_part(launched, monkeypatch, device, gpu, backend):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(distributed, "own_gpu", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *how, **more: calls.append((how, more)))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: calls.append("left"))
+    with pytest.raises(ZeroDivisionError), distributed.joined(device):
+        raise ZeroDivisionError
+    chosen = [1] if backend == "nccl" else []
+    assert calls == [*chosen, ((backend,), {"timeout": timedelta(minutes=10)}), "left"]
+
+
+def test_processes_that_cannot_meet_are_told_so(launched, monkeypatch):
+    def refuse(*_how, **_more):
+        raise RuntimeError("connection refused")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
+    with (
+        pytest.raises(UserError, match=r"the 2 processes cannot meet: .*connection refused"),
+        distributed.joined("cpu"),
+    ):
+        pass

@@ -112,13 +112,14 @@ def test_the_slice_is_a_quarter_of_a_batch_unless_it_is_given():
     assert model.scored == [ROWS, 4]
 
 
-def test_the_released_quantile():
-    """sorted[min(⌈N(1−α)⌉, N−1)], one rank above the count that it needs at least."""
-    model = Model()
-    predictor = refresh(model, "exact", quantile="released")
-    predictor.start_epoch()
-    scores = sorted(predictor._buffers["fused"].scores.tolist())
-    assert float(predictor.qhat["fused"]) == scores[45]
+@pytest.mark.parametrize(("alpha", "exact", "released"), [(0.1, 45, 45), (0.138, 43, 44)])
+def test_the_released_quantile(alpha, exact, released):
+    """sorted[min(⌈N(1−α)⌉, N−1)], at times one rank above ⌈(N+1)(1−α)⌉."""
+    for quantile, place in (("released", released), ("exact", exact)):
+        predictor = refresh(Model(), "exact", quantile=quantile, alpha=alpha)
+        predictor.start_epoch()
+        scores = sorted(predictor._buffers["fused"].scores.tolist())
+        assert float(predictor.qhat["fused"]) == scores[place]
 
 
 @pytest.mark.parametrize("policy", ["exact", "rolling"])
@@ -203,3 +204,9 @@ def test_quantiles_of_another_model_leave_the_buffers_alone():
     found = predictor.quantiles(other)
     assert float(found["head"]) == pytest.approx(quantile(other, "head"), abs=1e-6)
     assert predictor.qhat == before
+
+
+def test_the_released_quantile_is_finite_however_small_alpha_is():
+    predictor = refresh(Model(), "exact", quantile="released", alpha=0.001)
+    predictor.start_epoch()
+    assert float(predictor.qhat["fused"]) == predictor._buffers["fused"].scores.max()

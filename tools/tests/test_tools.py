@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -114,3 +115,12 @@ def test_phrases_to_avoid_are_found_as_words_and_in_any_case():
         "docs/a.md:3: 'turned down': write down-weighted",
         "docs/a.md:3: 'for ever': write indefinitely",
     ]
+
+
+def test_actions_are_pinned_by_commit():
+    """A tag can be moved to other code; a commit cannot. The updater reads the version from the comment."""
+    workflows = (Path(__file__).parents[2] / ".github/workflows").glob("*.yml")
+    used = [line for path in workflows for line in path.read_text("utf-8").splitlines() if "uses:" in line]
+    assert len(used) > 5
+    for line in used:
+        assert re.search(r"uses: [\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line), line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 import cpsc_train
+from cpsc_train import __main__ as entry
 from cpsc_train.cli import main
 from cpsc_train.experiments.markup import latex_text, markdown_table
 from cpsc_train.observability.console import ConsoleObserver
 from cpsc_train.observability.log_file import LogFile
 from cpsc_train.observability.report.page import table as html_table
-from cpsc_train.output import Output, column, complain
+from cpsc_train.output import Output, column, complain, show_warning
 from cpsc_train.shown import shown, visible, without_credentials
 
 EVIL = "[/v2][red]\x1b[31m\x07\x9b1m\u202e:smile:\udcff"
@@ -86,6 +88,18 @@ def test_errors_are_shown_as_they_are(capsys, tmp_path):
     assert r"a\x1b[31m: no such folder" in said.err
     assert "secret" not in said.err
     assert "\x1b" not in said.err + said.out
+
+
+def test_warnings_are_shown_as_they_are(capsys, monkeypatch):
+    """As those of matplotlib, which hold the sign that a font lacks."""
+    monkeypatch.setattr(warnings, "showwarning", show_warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"Glyph 27 ({EVIL}) missing", stacklevel=1)
+    said = capsys.readouterr().err
+    assert f"UserWarning: Glyph 27 ({SAFE}) missing" in said
+    assert "\x1b" not in said
+    assert "warnings.showwarning = show_warning" in Path(entry.__file__).read_text(encoding="utf-8")
 
 
 def test_tables_are_no_markup():

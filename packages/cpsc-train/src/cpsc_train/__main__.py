@@ -1,6 +1,7 @@
 """The ``cpsc`` command as a process; ``python -m cpsc_train`` is the same."""
 
 import sys
+import warnings
 
 from cpsc_train import interrupts
 
@@ -11,7 +12,9 @@ def main() -> None:
     code = 130
     try:
         from cpsc_train.cli import main as run  # noqa: PLC0415  # a signal may come while it is imported
+        from cpsc_train.output import show_warning  # noqa: PLC0415
 
+        warnings.showwarning = show_warning
         code = run()
     except KeyboardInterrupt as stop:
         code = interrupts.exit_code(stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
@@ -50,6 +51,18 @@ def column(text: str, **options: Any) -> TextColumn:
 def complain(text: str) -> None:
     """Write text to the standard error, as it may be shown."""
     print(shown(text.rstrip("\n")), file=sys.stderr)  # noqa: T201
+
+
+def show_warning(  # noqa: PLR0917  # the signature of the one in whose place it is
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning as it may be shown, in place of `warnings.showwarning`."""
+    complain(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def discard() -> None:

@@ -155,3 +155,7 @@ def test_a_buffer_of_a_narrower_dtype_never_lowers_its_threshold(lib):
     wide.overwrite(lib(np.arange(99)), lib(scores))
     restored.load_state_dict(wide.state_dict())
     assert lib.back(restored.scores).tolist() == lib.back(buffer.scores).tolist()
+    merged = CalibrationBuffer(99, like=lib(np.zeros((), dtype=np.float32)))
+    merged.merge(wide)
+    assert merged.scores.dtype == buffer.scores.dtype
+    assert lib.back(merged.scores).tolist() == lib.back(buffer.scores).tolist()

@@ -169,9 +169,10 @@ class CalibrationBuffer(Settings):
             array_namespace(buffer=self._scores, other=other._scores)
             if len(other) != len(self):
                 raise ValueError(f"buffers to merge must have size {len(self)}, got {len(other)}")
+            scores = rounded_up(other._scores, self._scores.dtype)
             newer = other._scored_at > self._scored_at
-            larger = (other._scored_at == self._scored_at) & (other._scores > self._scores)
-            self._scores = xp.where(newer | larger, other._scores, self._scores)
+            larger = (other._scored_at == self._scored_at) & (scores > self._scores)
+            self._scores = xp.where(newer | larger, scores, self._scores)
             self._scored_at = xp.where(newer, other._scored_at, self._scored_at)
             self._step = max(self._step, other._step)
 

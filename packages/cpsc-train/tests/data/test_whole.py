@@ -86,6 +86,15 @@ def test_a_video_that_is_cut_is_refused(whole, tmp_path, name):
                 read(path) if read is read_sound else read(every)
 
 
+@pytest.mark.parametrize("name", sorted(VIDEOS.keys() - {"live.mkv"}))
+@pytest.mark.parametrize(
+    "more", [bytes(100), b"\xff" * 100, b"and some text that a download left here"], ids=["0", "1", "text"]
+)
+def test_what_follows_a_whole_video_does_no_harm(whole, tmp_path, name, more):
+    (tmp_path / name).write_bytes(whole[name] + more)
+    assert len(Video(tmp_path / name, 10.0).at(every)) == 20
+
+
 def test_a_fragment_without_its_samples(whole, tmp_path):
     held = whole["fragments.mp4"]
     place = held.rindex(b"mdat") - 4

@@ -16,7 +16,7 @@ UNKNOWN = {0, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1}
 SLACK = 1
 """Bytes that uncompressed sound may lack: programs that count the padding of an odd length differ by one."""
 BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"sidx", b"uuid", b"mfra"}
-"""Boxes that the top level of an MP4 file begins with."""
+"""Boxes of the top level of an MP4 file."""
 FORMS = {
     b"RIFF": {b"WAVE": "WAV", b"AVI ": "AVI"},
     b"RIFX": {b"WAVE": "WAV"},
@@ -40,6 +40,10 @@ MP3_KBIT = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 )
 """Thousands of bits a second by their number in the header of a frame: MPEG 2 and 2.5, and MPEG 1."""
+FLV_TAGS = {8, 9, 18}
+"""Sound, frames and data."""
+SEGMENT = b"\x18S\x80g"
+"""Element of Matroska that holds all the others but the first."""
 Chunk = tuple[bytes, int, int]
 """Name, first byte of the content, and the number of bytes that it states."""
 
@@ -195,12 +199,15 @@ def _avi(held: bytes) -> int:
 
 
 def _flv(held: bytes) -> int:
+    """Return what the last tag lacks; what follows the tags and is none is not looked at."""
     place = int.from_bytes(held[5:9], "big") + 4
     end = place
-    while place + 11 <= len(held):
+    while place < len(held) and held[place] in FLV_TAGS:
         end = place + 11 + int.from_bytes(held[place + 1 : place + 4], "big")
+        if end > len(held) or place + 11 > len(held):
+            return max(1, end - len(held))
         place = end + 4
-    return max(0, end - len(held), 0 if place >= len(held) else 11 - (len(held) - place))
+    return max(0, end - len(held))
 
 
 def _matroska(held: bytes) -> int:
@@ -213,8 +220,11 @@ def _matroska(held: bytes) -> int:
             break
         size = int.from_bytes(held[at : at + width], "big") & ((1 << 7 * width) - 1)
         unknown = size == (1 << 7 * width) - 1
+        last = held[place:at] == SEGMENT and not unknown  # the end of the file proper
         place = at + width + (0 if unknown else size)
         missing = max(missing, place - len(held))
+        if last:
+            break
     return missing
 
 
@@ -242,10 +252,8 @@ def _mp4(held: bytes) -> int:
     """Return what boxes lack; 1 where the samples of the last fragment are not there at all."""
     last = b""
     for name, place, size in _boxes(held, 0, len(held)):
-        if not name.isalnum():
-            break
         if place + size > len(held):
-            return place + size - len(held)
+            return place + size - len(held) if name in BOXES else 0  # what is no box follows the last one
         last = name if name in {b"moof", b"mdat"} else last
     return int(last == b"moof")
 

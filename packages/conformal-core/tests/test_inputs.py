@@ -205,6 +205,28 @@ def test_novelty_takes_lists_tables_and_one_row(lib, score):
     assert tuple(gate.weights(lib([9.0, 9.0])).shape) == tuple(gate.p_values(lib([9.0, 9.0])).shape) == ()
 
 
+def test_scores_of_users_may_return_numbers():
+    gate = NoveltyGate(lambda features, check=None: np.asarray(features).sum(-1), alpha=0.5)
+    gate.calibrate([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]])
+    assert gate.weights([4.0, 4.0]) == pytest.approx(0.5)
+    assert gate.p_values([4.0, 4.0]) == 0.25
+
+    class Distance:
+        columns = 1
+
+        def __call__(self, predictions, targets, check=None):
+            return abs(float(predictions) - float(targets))
+
+        def interval(self, predictions, qhat, check=None):
+            return np.asarray([predictions - qhat, predictions + qhat])
+
+    for kind in (SplitRegressor, OnlineRegressor):
+        predictor = kind(Distance(), alpha=0.5)
+        predictor.calibrate(1.0, 3.0)
+        predictor.update(1.0, 3.0)
+        assert predictor.predict(1.0).tolist() == [-1.0, 3.0]
+
+
 def test_lists_come_to_the_library_of_what_they_stand_beside(lib):
     probs = lib([[0.5, 0.5], [0.25, 0.75]])
     assert type(LAC()(probs, [0, 1])) is type(probs)

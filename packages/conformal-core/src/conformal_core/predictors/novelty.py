@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from conformal_core._arrays import array_namespace
-from conformal_core._checks import is_score
+from conformal_core._checks import floating, is_score
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
@@ -95,7 +95,7 @@ class NoveltyGate(Settings):
 
     def _judged(self, features: Array, check: bool | None) -> Array:
         """Scores less what rounding may add: products of matrices differ in the last places between batches."""
-        scores = self.score(features, check=check)
+        scores = floating("scores", self.score(features, check=check))
         xp = array_namespace(scores=scores)
         return scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores))
 

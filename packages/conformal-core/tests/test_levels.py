@@ -169,6 +169,49 @@ def test_saocp_recovers_soon_after_a_change():
     assert np.mean(still[2500:]) > 0.25
 
 
+@pytest.mark.parametrize(("scale", "lifetime"), [(1.0, 8), (0.05, 2)])
+def test_saocp_follows_its_definition(scale, lifetime):
+    """Algorithm 1 of its source with what the docstring adds, step by step from the state, in plain Python."""
+    alpha, level, clipped, floored = 0.2, SAOCP(alpha=0.2, scale=scale, lifetime=lifetime), 0, 0
+
+    def pinball(residual):
+        return max((1 - alpha) * residual, -alpha * residual)
+
+    def weight(learner, step):
+        born, _, _, gains, bets = learner
+        return gains / (step - born) * (1 + bets) if step > born else 0.0
+
+    def combined(learners, step):
+        priors = [1 / (born**2 * (1 + math.floor(math.log2(born)))) for born, *_ in learners]
+        shares = [p * max(weight(one, step), 0) for p, one in zip(priors, learners, strict=True)]
+        shares = shares if sum(shares) > 0 else priors
+        return sum(w * one[1] for w, one in zip(shares, learners, strict=True)) / sum(shares)
+
+    for step, score in enumerate(np.random.default_rng(1).random(150).tolist(), start=1):
+        learners, issued = level.state_dict()["learners"].tolist(), level.threshold(MEMORY)
+        threshold = combined(learners, step)
+        assert float(issued) == pytest.approx(threshold, rel=1e-9)
+        expected = []
+        for born, own, squares, gains, bets in learners:
+            relief = (pinball(score - float(issued)) - pinball(score - own)) / scale
+            now = weight((born, own, squares, gains, bets), step)
+            gain = min(max(relief, -1), 1)
+            clipped += gain != relief
+            floored += now <= 0 and gain < -0.01
+            gain = gain if now > 0 else max(gain, 0)
+            gradient = alpha - 1 if score > own else alpha
+            moved = own - scale / math.sqrt(3) * gradient / math.sqrt(squares + gradient**2)
+            if step + 1 - born < lifetime * (int(born) & -int(born)):
+                expected.append((born, moved, squares + gradient**2, gains + gain, bets + now * gain))
+        level.update(score, issued, MEMORY)
+        found = level.state_dict()["learners"]
+        np.testing.assert_allclose(found[:-1], np.reshape(expected, (-1, 5)), rtol=1e-9, atol=1e-12)
+        start = combined(found[:-1].tolist(), step + 1) if expected else scale
+        np.testing.assert_allclose(found[-1], [step + 1, start, 0, 0, 0], rtol=1e-9)
+    assert floored
+    assert clipped or scale == 1
+
+
 def test_saocp_learners_live_as_long_as_their_birthday_says():
     level = SAOCP(alpha=0.1, scale=1.0, lifetime=2)
     for t in range(1, 200):

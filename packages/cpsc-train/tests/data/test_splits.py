@@ -65,6 +65,16 @@ def test_parts_that_the_data_set_names_are_taken_and_the_others_drawn_from_what_
         Splits.draw(labels, SplitConfig(), {"test": np.arange(100)})
 
 
+def test_a_data_set_is_divided_by_its_labels_and_the_parts_that_it_names(small_file):
+    dataset = HandwrittenConfig(file=str(small_file)).open()
+    dataset.parts = {"test": np.arange(0, len(dataset), 4)}
+    config = SplitConfig(calibration=0.2)
+    found, expected = Splits.of(dataset, config), Splits.draw(dataset.labels, config, dataset.parts)
+    assert found.test.tolist() == dataset.parts["test"].tolist()
+    for part in found.sizes:
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+
+
 def test_rows_of_a_part_are_in_order_and_drawn_at_random():
     splits = Splits.draw(np.zeros(100, dtype=np.int64), SplitConfig())
     for rows in (splits.train, splits.calibration, splits.validation, splits.test):

@@ -1,7 +1,6 @@
-"""What stands for an array or a level and is taken as one, and the sentence that refuses anything else."""
+"""What stands for an array and is taken as one, and the sentence that refuses anything else."""
 
 import math
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -40,7 +39,6 @@ from conformal_core import (
     group_coverage,
     p_values,
     prediction_set,
-    quantile_rank,
     rank_reliability,
     rolling_coverage,
     set_size,
@@ -289,56 +287,6 @@ def test_lists_of_tensors_are_not_guessed_at():
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"got a list of torch\.Tensor: stack them into one first"):
         AbsoluteResidual()([torch.tensor(1.0)], [1.0])
-
-
-TENTH = [
-    "1/10",
-    "0.1",
-    ".1",
-    "1e-1",
-    Fraction(1, 10),
-    Decimal("0.1"),
-    np.float64(0.1),
-    np.float32(0.1),
-    np.asarray(0.1),
-]
-TENTH += [1 - 0.9, 0.3 - 0.2, np.float64(1) - 0.9, np.float32(1) - np.float32(0.9)]
-
-
-@pytest.mark.parametrize("alpha", TENTH, ids=repr)
-def test_a_tenth_in_any_form_has_the_rank_of_a_tenth(alpha):
-    assert quantile_rank(9, alpha) == 9
-    assert quantile_rank(19, alpha) == 18
-    assert conformal_quantile(np.arange(9.0), alpha=alpha) == 8.0
-    predictor = SplitRegressor(AbsoluteResidual(), alpha=alpha)
-    predictor.calibrate(np.zeros(9), np.arange(9.0))
-    assert predictor.qhat == 8.0
-
-
-def test_the_rounding_of_arithmetic_is_not_part_of_a_level():
-    assert quantile_rank(2, 1 / 3) == 2
-    assert quantile_rank(999, 1 - 0.999) == 999
-    assert quantile_rank(10**15, 0.123456789012345) == 10**15 + 1 - 123456789012345  # 15 digits are as written
-    third_and_a_bit = 0.3333333333333337  # further from 1/3 than rounding
-    assert quantile_rank(10**16, third_and_a_bit) == 10**16 + 1 - 3333333333333337
-    assert quantile_rank(10**17, 1e-17) is not None
-
-
-@pytest.mark.parametrize(
-    ("alpha", "kind", "message"),
-    [
-        ([0.1], TypeError, "alpha must be one real number, got list: use one predictor for each alpha"),
-        (np.asarray([0.1, 0.2]), TypeError, "alpha must be one real number, got ndarray"),
-        ("ten", ValueError, "alpha must be a number such as '0.1' or '1/10', got 'ten'"),
-        ("1/0", ValueError, "alpha must be a number such as"),
-        ("1" * 5000, ValueError, "alpha must be a number such as"),
-        ("1.5", ValueError, r"alpha must lie in \(0, 1\), got 1\.5"),
-        (None, TypeError, "alpha must be a real number, or text such as '1/10', got NoneType"),
-    ],
-)
-def test_a_level_that_is_none_is_refused(alpha, kind, message):
-    with pytest.raises(kind, match=message):
-        SplitClassifier(LAC(), alpha=alpha)
 
 
 @FORMS

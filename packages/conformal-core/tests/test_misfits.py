@@ -55,6 +55,9 @@ def test_a_state_without_the_number_of_classes_loads():
     assert predictor.predict(np.asarray([0.5, 0.5])).shape == (2,)
     with pytest.raises(ValueError, match="must hold an integer of at least 0 as classes"):
         predictor.load_state_dict(state | {"classes": "five"})
+    for other in ({"classes": "five"}, {}):
+        with pytest.raises(ValueError, match="state "):
+            predictor.load_state_dict(other)
 
 
 @pytest.mark.parametrize("kind", [SplitRegressor, OnlineRegressor])

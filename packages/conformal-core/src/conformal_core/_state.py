@@ -126,7 +126,7 @@ def read_thresholds(state: State, key: str, *, endless: bool = True, length: int
 
 
 def _refusal(state: State, key: str, rule: str) -> ValueError:
-    return ValueError(f"state of {state['kind']} must hold {rule} as {key}, got {_shown(state[key])}")
+    return ValueError(f"state of {state.get('kind')} must hold {rule} as {key}, got {_shown(state[key])}")
 
 
 def _same(saved: object, wanted: object) -> bool:

@@ -55,3 +55,21 @@ def test_nothing_is_downloaded():
         path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if "url_to_fs(" in path.read_text("utf-8")
     }
     assert where == {"data/media/store.py"}
+
+
+def test_one_place_writes():
+    """A file that is opened to be written anywhere else may be a link, or half there."""
+    allowed = {"writing.py", "experiments/grid.py", "data/preparation/packing.py"}  # a log that is followed; a store
+    bad = []
+    for where, call in nodes(ast.Call):
+        name = ast.unparse(call.func).rpartition(".")[2]
+        modes = {arg.value for arg in call.args if isinstance(arg, ast.Constant)} if name == "open" else set()
+        if name in {"write_text", "write_bytes", "tofile", "to_csv", "save_file"} or modes & {
+            "w",
+            "wb",
+            "a",
+            "ab",
+            "x",
+        }:
+            bad += [] if where.rpartition(":")[0] in allowed else [(where, name)]
+    assert bad == []

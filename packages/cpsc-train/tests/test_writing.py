@@ -102,6 +102,14 @@ def test_a_run_folder_of_somebody_else(tmp_path, secret, name, attempt):
     assert secret.read_text() == '{"epoch": 1}\n'
 
 
+def test_a_run_is_not_begun_elsewhere(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"run\.partial: is a link"):
+        RunFolder(tmp_path / "run").create({}, None, None)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 @pytest.mark.parametrize("attempt", ["save", "forget"])
 def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
     (tmp_path / "elsewhere").mkdir()

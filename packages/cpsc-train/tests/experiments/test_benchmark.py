@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -362,3 +363,13 @@ def test_a_trial_that_fails_counts_and_is_not_chosen(tmp_path, capsys):
     # The first trial has a learning rate at which losses are not finite; what is searched is near it.
     assert main([*command, "--set", "epochs=1", "--set", "optimizer.lr=1e30", "--set", "optimizer.kind=sgd"]) == 2
     assert "every trial of joint failed, the last with: trial-1 seed 0 ended with code 2" in capsys.readouterr().err
+
+
+def test_a_study_holds_no_password(tmp_path):
+    """Its file has mode 644."""
+    pytest.importorskip("optuna")
+    config = recipe("av-digits")
+    config = replace(config, data=replace(config.data, root="s3://key:secret@bucket/data"))
+    tune.Tuning(tmp_path, {"joint": config}, trials=1, goal="clean")._study("joint", config)
+    assert b"bucket/data" in (tmp_path / "study.db").read_bytes()
+    assert b"secret" not in (tmp_path / "study.db").read_bytes()

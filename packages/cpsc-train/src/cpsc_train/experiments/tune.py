@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
+from cpsc_train.shown import without_credentials
 from cpsc_train.training import RunConfig
 from cpsc_train.writing import make_folder, refuse_link
 
@@ -124,7 +126,8 @@ class Tuning:
             sampler=optuna.samplers.TPESampler(seed=config.seed),
             load_if_exists=True,
         )
-        asked = {"config": config.to_plain(), "goal": self._goal}
+        plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the file of a study can be read by all
+        asked = {"config": plain, "goal": self._goal}
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
         study.set_user_attr("asked", asked)

@@ -77,6 +77,7 @@ class RunFolder:
         # Beside it, then moved into place: a run that is killed here leaves no folder that is neither new nor a run.
         # What such a run leaves beside it is used by the next one.
         partial = self.path.with_name(f"{self.path.name}.partial")
+        refuse_link(partial)
         try:
             partial.mkdir(parents=True, exist_ok=True)
             with held(partial):

@@ -97,7 +97,8 @@ class ResidualScore(Settings, ABC):
         Returns
         -------
         array, shape (..., 2)
-            Lower and upper ends, both included; an interval is empty where the lower is the larger.
+            Lower and upper ends, both included, in the dtype of ``predictions``, to which a threshold of another one is
+            rounded up; an interval is empty where the lower is the larger.
 
         Raises
         ------

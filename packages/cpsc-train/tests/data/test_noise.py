@@ -32,6 +32,7 @@ def test_which_samples_are_hit_tells_nothing_of_their_noise():
     some, every = (Noise(modality="pix", kind="dropout", severity=0.5, share=share) for share in (0.5, 1.0))
     values = np.ones((len(ids), 1, 2, 2), np.float32)
     hit = some.hits(ids)
+    assert every.hits(ids).tolist() == [True] * len(ids)
     noisy = some.of_inputs(values, ids, IMAGE, UNIT)
     np.testing.assert_array_equal(noisy[hit], every.of_inputs(values, ids, IMAGE, UNIT)[hit])
     np.testing.assert_array_equal(noisy[~hit], values[~hit])
@@ -128,7 +129,8 @@ def test_a_sound_for_the_model_to_transform_takes_noise_of_samples_alone():
         UserError, match="pix becomes a spectrogram in the model: noise must be of kind snr or impulses"
     ):
         Noise(modality="pix", kind="gaussian", severity=0.1).check(spectrum)
-    Noise(modality="pix", kind="snr", severity=0.1).check(spectrum)
+    for kind, modality in (("snr", spectrum), ("words", Modality(kind="text", shape=(4,), vocabulary=9))):
+        Noise(modality="pix", kind=kind, severity=0.1).check(modality)
 
 
 def test_salt_and_pepper_needs_bounds():

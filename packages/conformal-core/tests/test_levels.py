@@ -212,6 +212,20 @@ def test_saocp_follows_its_definition(scale, lifetime):
     assert clipped or scale == 1
 
 
+def test_saocp_learns_its_scale_from_calibration_scores():
+    level = SAOCP(alpha=0.1)
+    assert level.state_dict()["lifetime"] == 8
+    with pytest.raises(ValueError, match=r"^scale of SAOCP must be given"):
+        level.threshold(MEMORY)
+    for given, expected in ((None, 3.0), (2.0, 2.0)):
+        level = SAOCP(alpha=0.1, scale=given)
+        level.take_units([0.5, -3.0])
+        other = SAOCP(alpha=0.1, scale=expected)
+        assert run(level, [0.5, 1.0, 4.0])[1] == run(other, [0.5, 1.0, 4.0])[1]
+    with pytest.raises(TypeError, match=r"threshold must be one that SAOCP.threshold returned, got 0\.5"):
+        level.update(0.5, 0.5, MEMORY)
+
+
 def test_saocp_learners_live_as_long_as_their_birthday_says():
     level = SAOCP(alpha=0.1, scale=1.0, lifetime=2)
     for t in range(1, 200):

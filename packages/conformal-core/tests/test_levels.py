@@ -217,8 +217,8 @@ def test_saocp_learns_its_scale_from_calibration_scores():
     assert level.state_dict()["lifetime"] == 8
     with pytest.raises(ValueError, match=r"^scale of SAOCP must be given"):
         level.threshold(MEMORY)
-    for given, expected in ((None, 3.0), (2.0, 2.0)):
-        level = SAOCP(alpha=0.1, scale=given)
+    for scale, expected in ((None, 3.0), (2.0, 2.0)):
+        level = SAOCP(alpha=0.1, scale=scale)
         level.take_units([0.5, -3.0])
         other = SAOCP(alpha=0.1, scale=expected)
         assert run(level, [0.5, 1.0, 4.0])[1] == run(other, [0.5, 1.0, 4.0])[1]

@@ -315,6 +315,7 @@ def test_a_buffer_lives_in_the_library_of_its_scores(lib):
     buffer = CalibrationBuffer(3, like=lib(np.zeros(1, dtype=np.float32)))
     buffer.overwrite(lib(np.asarray([2, 0])), lib(np.asarray([0.5, 0.25], dtype=np.float32)))
     assert lib.back(buffer.scores).tolist() == [0.25, math.inf, 0.5]
+    assert (lib.back(buffer.scores).dtype, lib.back(buffer.ages).dtype) == (np.float32, np.int64)
     assert type(buffer.quantile(alpha=0.5)) is type(lib(np.zeros(1)))
     assert float(lib.back(buffer.quantile(alpha=0.5))) == 0.5
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ STARTED_BY_US = "CPSC_STDIN_IS_PARENT"
 """In the environment of a command that `call` runs: its input ends when the process that called it does."""
 
 _first: list[tuple[int, float]] = []
+_holding: list[bool] = []
 _children: set[subprocess.Popen[bytes]] = set()
 
 
@@ -41,8 +42,29 @@ def listen() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _told)
     sys.unraisablehook = _lost
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_deaf)
     if os.environ.pop(STARTED_BY_US, None):
         end_when(lambda: os.read(0, 1))  # below sys.stdin, whose lock must be free when the process ends
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a first signal wait for the end of what is inside, such as the start of a process, which cannot end halfway.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At the end, if there was a signal.
+    """
+    _holding.append(True)
+    try:
+        yield
+    finally:
+        _holding.pop()
+    if _first and not _holding:
+        _end_readers()
+        raise _raised(_first[0][0])
 
 
 def look() -> None:
@@ -123,6 +145,20 @@ def end_children() -> None:
             child.terminate()
 
 
+def _end_readers() -> None:
+    """Kill the processes that only read samples for this one; told to end, they would say so, each in its own way."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            with suppress(OSError, ValueError):
+                process.kill()
+
+
+def _deaf() -> None:
+    """In a process forked from this one: Ctrl-C is for the first, which ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _raised(number: int) -> KeyboardInterrupt:
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
 
@@ -134,12 +170,15 @@ def _told(number: int, _frame: FrameType | None) -> Any:
         end_children()
         if hasattr(signal, "SIGCHLD"):  # torch raises where a process that reads samples ends first
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if _holding:
+            return
+        _end_readers()
         raise _raised(number)
     if now - _first[0][1] > SAME:
         os._exit(128 + number)
 
 
 def _lost(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of an interrupt in a place that cannot raise: `look` finds it."""
-    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+    """Say nothing of an interrupt in a place that cannot raise: `look` finds it; nor of what comes of being ended."""
+    if not _first and not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)

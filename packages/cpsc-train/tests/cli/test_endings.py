@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -207,3 +208,60 @@ def test_an_interrupt_that_was_swallowed_is_found_at_the_next_step(cpsc, monkeyp
     assert (found.code, found.err) == (143, "cpsc: interrupted\n")
     assert '"interrupted"' in (tmp_path / "run/environment.json").read_text()
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The handler of signals, with nothing of this process's own changed."""
+    monkeypatch.setattr(interrupts, "_first", [])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return lambda number: interrupts._told(number, None)
+
+
+def test_a_signal_waits_while_processes_start(told):
+    reached = []
+
+    def start_processes():
+        with interrupts.held():
+            with interrupts.held():
+                told(signal.SIGTERM)
+                reached.append("inner")
+            reached.append("outer")
+
+    with pytest.raises(interrupts.Terminated):
+        start_processes()
+    assert reached == ["inner", "outer"]
+
+
+@pytest.mark.parametrize(("daemon", "killed"), [(True, True), (False, False)])
+def test_processes_that_only_read_are_killed_by_the_first_signal(told, monkeypatch, daemon, killed):
+    """Told to end, a process that is being started would print a traceback; one that writes comes to its end."""
+    calls = []
+    process = SimpleNamespace(daemon=daemon, kill=lambda: calls.append("kill"))
+    monkeypatch.setattr("multiprocessing.active_children", lambda: [process])
+    with pytest.raises(KeyboardInterrupt):
+        told(signal.SIGINT)
+    assert bool(calls) is killed
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_comes_of_being_ended_is_not_told(monkeypatch, capsys, first):
+    monkeypatch.setattr(interrupts, "_first", [(signal.SIGTERM, time.monotonic())] if first else [])
+    error = AttributeError("'_MultiProcessingDataLoaderIter' object has no attribute '_workers'")
+    lost = SimpleNamespace(exc_type=AttributeError, exc_value=error, exc_traceback=None, err_msg=None, object=None)
+    monkeypatch.setattr(sys, "__unraisablehook__", lambda lost: sys.stderr.write(str(lost.exc_value)))
+    interrupts._lost(lost)
+    assert ("_workers" in capsys.readouterr().err) is not first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_end_while_its_readers_start_is_quiet(tmp_path, quick, number, code, delay):
+    """The whole group of processes is told, as by a terminal or a scheduler."""
+    process = start("train", "--out", tmp_path / "run", *quick, "--epochs", "1000", "--set", "compute.workers=4")
+    wait_for(tmp_path, "run/config.toml")
+    time.sleep(delay)
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (code, "cpsc: interrupted\n")

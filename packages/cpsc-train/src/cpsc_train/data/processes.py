@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from multiprocessing.context import BaseContext
 
 
@@ -16,8 +17,17 @@ def clean_context() -> BaseContext:
     methods = multiprocessing.get_all_start_methods()
     if "forkserver" not in methods:
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415  # not on Windows
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cpsc_train.data"])  # imported once, not once a process
+    # Ctrl-C is for the process that started the others, and would find these in the middle of an import.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

@@ -78,6 +78,8 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
 
 def _begin(work: Callable[[int], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()  # which may be killed: then this one would wait for work without end
     _work[:] = [work]
 

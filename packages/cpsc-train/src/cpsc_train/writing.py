@@ -15,7 +15,7 @@ from typing import IO
 
 from cpsc_train.errors import UserError, reason
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that programs for tables take for a formula."""
 
@@ -48,7 +48,7 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
         refuse_link(path, below=below)
         partial = path.with_name(f"{path.name[:200]}.{os.getpid()}.partial")
         partial.unlink(missing_ok=True)  # of a process that was killed, and had the same number
-        number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600 if private else 0o666)
+        number = os.open(partial, _NEW | os.O_EXCL, 0o600 if private else 0o666)
         try:
             with os.fdopen(number, "wb") as file:
                 yield file
@@ -69,7 +69,7 @@ def appending(path: Path, *, below: Path | None = None) -> IO[str]:
     """
     with saying(path):
         refuse_link(path, below=below)
-        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666)
+        number = os.open(path, _NEW | os.O_APPEND, 0o666)
         return os.fdopen(number, "a", encoding="utf-8", errors="backslashreplace")
 
 

@@ -1,7 +1,8 @@
 """The jobs of this repository. `nox -l` lists them; `nox` alone runs what a pull request must pass.
 
 Environments are few, since one with torch takes 5 GB: `core` has no torch, `torch` holds all members editable and
-serves every session that needs them, `tools` holds the linters. They lie in `.nox/` and follow the requirements.
+serves every session that needs them, `tools` holds the linters. They lie in `.nox/` and follow the requirements. The
+demo installs no more into `torch` than it needs; other sessions add the extras and what tests need.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parent
 MEMBERS = ["conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train"]  # in the order of their dependencies
 EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
+LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-mathjax-offline>=0.0.2"]
@@ -27,25 +29,41 @@ ENVIRONMENTS = {
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.5"],
     "tools": ["import-linter>=2.3", "pytest>=8.3", "ruff>=0.9"],
 }
+SIZES = {
+    "core": "conformal-core with numpy, and what tests it; about 100 MB",
+    "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
+    "tools": "linters; about 50 MB",
+}
 
 
-def environment(session: nox.Session, name: str, *more: str) -> str:
-    """Return the interpreter of an environment, made on first use; `more` is installed on top."""
+def environment(session: nox.Session, name: str, *more: str, light: bool = False) -> str:
+    """Return the interpreter of an environment, made on first use.
+
+    `more` is installed on top; `light` asks for the packages alone, without extras and what only tests need, which a
+    later session adds in the same place.
+    """
     home = ROOT / ".nox" / name
     python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    requirements = [*ENVIRONMENTS[name], *more]
-    projects = [(ROOT / "packages" / member / "pyproject.toml").read_text(encoding="utf-8") for member in MEMBERS]
-    wanted = hashlib.sha256("\n".join([sys.version, *requirements, *projects]).encode()).hexdigest()
+    requirements = [*(LIGHT if light else ENVIRONMENTS[name]), *more]
     stamp = home / "requirements.sha256"
     made = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
-    if wanted in made:
+    if _stamp(requirements) in made:
         return python
+    session.log(f"installing into {home.relative_to(ROOT)}, once: {SIZES[name]}")
     if not made:
         shutil.rmtree(home, ignore_errors=True)
         session.run(sys.executable, "-m", "venv", str(home), external=True)
-    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
-    stamp.write_text("\n".join([*made, wanted]), encoding="utf-8")
+    loud = [] if name == "torch" else ["--quiet"]  # minutes without a word look as if nothing happened
+    session.run(python, "-m", "pip", "install", *loud, *requirements, external=True)
+    held = [requirements, LIGHT] if name == "torch" else [requirements]
+    stamp.write_text("\n".join([*made, *map(_stamp, held)]), encoding="utf-8")
     return python
+
+
+def _stamp(requirements: list[str]) -> str:
+    """Return what changes with the requirements, the interpreter and the projects of the members."""
+    projects = [(ROOT / "packages" / member / "pyproject.toml").read_text(encoding="utf-8") for member in MEMBERS]
+    return hashlib.sha256("\n".join([sys.version, *requirements, *projects]).encode()).hexdigest()
 
 
 def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str = sys.executable) -> str:
@@ -61,7 +79,7 @@ def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str 
 @nox.session(python=False, default=False)
 def demo(session: nox.Session) -> None:
     """Train CPSC on the embedded data; arguments after -- go to `cpsc train`."""
-    session.run(environment(session, "torch"), "-m", "cpsc_train", "train", *session.posargs, external=True)
+    session.run(environment(session, "torch", light=True), "-m", "cpsc_train", "train", *session.posargs, external=True)
 
 
 @nox.session(python=False)

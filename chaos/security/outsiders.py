@@ -153,7 +153,8 @@ def kills(folder: Path, run: Path) -> Iterator[tuple[str, str | None]]:
         out = folder / option[2:]
         command = ["data", "prepare", "nyu-depth-v2", "--root", str(root), option, str(out), "--workers", "0"]
         for _ in range(4):
-            process = subprocess.Popen([sys.executable, "-m", "cpsc_train", *command], stderr=subprocess.DEVNULL)
+            silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen([sys.executable, "-m", "cpsc_train", *command], **silent)
             while not out.exists() and process.poll() is None:
                 time.sleep(0.001)
             time.sleep(draw.random() * 0.3)

@@ -27,7 +27,7 @@ from conformal_core import (
     prediction_set,
     rank_reliability,
 )
-from conformal_core._precision import narrow, rounded_down, rounded_up
+from conformal_core._precision import comparable, narrow, rounded_down, rounded_up
 
 PRECISIONS = [(np.float64, np.float32), (np.float32, np.float64), (np.float64, np.float16), (np.float16, np.float32)]
 MEMORIES = [Fixed, History, lambda: Window(99), lambda: Reservoir(99), lambda: Sketch(64), lambda: Exponential(0.9)]
@@ -141,6 +141,12 @@ def test_thresholds_of_classes_and_groups_compare_alike(lib, first, then):
     sets = lib.back(by_group.predict(lib(test), lib(labels)))
     own = np.arange(200), labels
     assert (sets[own] == lib.back(by_class.predict(lib(test)))[own]).all()
+
+
+def test_a_threshold_is_compared_in_the_dtype_of_the_scores(lib):
+    for like in (lib(np.zeros(1, dtype=np.float32)), lib(np.zeros(1))):
+        for qhat in (0.9, lib(np.asarray(0.9)), lib(np.asarray(0.9, dtype=np.float32))):
+            assert comparable(qhat, like).dtype == like.dtype
 
 
 def test_a_buffer_of_a_narrower_dtype_never_lowers_its_threshold(lib):

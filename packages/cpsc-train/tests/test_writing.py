@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -61,10 +63,36 @@ def test_nothing_is_written_through_a_link(tmp_path, secret):
     for attempt in (lambda: write(link, "x"), lambda: appending(link), lambda: LogFile(link)):
         with pytest.raises(UserError, match="link: is a link"):
             attempt()
-    (tmp_path / f"a.{os.getpid()}.partial").symlink_to(secret)
+    (tmp_path / "a.partial").symlink_to(secret)
     write(tmp_path / "a", "x")
     assert not (tmp_path / "a").is_symlink()
     assert secret.read_text() == "mine"
+
+
+WRITES = """
+import pathlib, sys, time
+from cpsc_train.writing import replacing
+with replacing(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("writes", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock there")
+def test_what_a_killed_process_left_is_replaced_and_what_another_writes_is_not(tmp_path):
+    write(tmp_path / "a", "whole")
+    with subprocess.Popen([sys.executable, "-c", WRITES, tmp_path / "a"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writes\n"
+        with pytest.raises(UserError, match=r"a\.partial: another process is writing it"):
+            write(tmp_path / "a", "new")
+        other.kill()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "a.partial"]
+    assert (tmp_path / "a").read_text() == "whole"
+    write(tmp_path / "a", "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "new"
 
 
 def test_no_folder_below_the_one_that_was_named_is_a_link(tmp_path):
@@ -125,8 +153,6 @@ def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
 def test_a_lock_says_what_the_other_process_does(tmp_path):
     code = "import sys, time; from pathlib import Path; from cpsc_train.lock import held\n"
     code += "with held(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
 
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
         other.stdout.readline()

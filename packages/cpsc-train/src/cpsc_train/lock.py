@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cpsc_train.errors import UserError
-from cpsc_train.writing import appending
+from cpsc_train.writing import TAKEN, appending
 
 try:
     import fcntl
 except ImportError:  # Windows: nobody is kept out
     fcntl = None  # type: ignore[assignment]
 
-TAKEN = (errno.EACCES, errno.EAGAIN)
 FILE = ".lock"
 
 

@@ -6,16 +6,24 @@ Run folders come from elsewhere, too: a link in one must not lead a write to ano
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from cpsc_train.errors import UserError, reason
 
-_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
+TAKEN = (errno.EACCES, errno.EAGAIN)
+"""What a lock says that another process has."""
+_WRITE = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that programs for tables take for a formula."""
 
@@ -46,17 +54,54 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
     """
     with saying(path):
         refuse_link(path, below=below)
-        partial = path.with_name(f"{path.name[:200]}.{os.getpid()}.partial")
-        partial.unlink(missing_ok=True)  # of a process that was killed, and had the same number
-        number = os.open(partial, _NEW | os.O_EXCL, 0o600 if private else 0o666)
-        try:
-            with os.fdopen(number, "wb") as file:
+        partial = path.with_name(f"{path.name[:200]}.partial")
+        with os.fdopen(_alone(partial, 0o600 if private else 0o666), "wb") as file:
+            try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+                if fcntl is None:  # where an open file cannot be moved
+                    file.close()
+                partial.replace(path)
+            finally:
+                if fcntl is None:
+                    file.close()
+                partial.unlink(missing_ok=True)
+
+
+def _alone(path: Path, mode: int) -> int:
+    """Make a new file and lock it for as long as it is open; one that a killed process left is removed.
+
+    Raises
+    ------
+    UserError
+        If another process is writing it.
+    """
+    while True:
+        with suppress(FileExistsError):
+            number = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, mode)
+            _lock(number, path)
+            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+                return number
+            os.close(number)  # taken for a left one in the moment before it was locked
+            continue
+        with suppress(OSError):  # a link, which is removed, or one that has just been moved into its place
+            number = os.open(path, _WRITE)
+            _lock(number, path)
+            os.close(number)
+        path.unlink(missing_ok=True)
+
+
+def _lock(number: int, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in TAKEN:
+            os.close(number)
+            raise UserError(f"{path}: another process is writing it: wait for its end") from None
+        # Some network file systems have no locks.
 
 
 def appending(path: Path, *, below: Path | None = None) -> IO[str]:
@@ -69,7 +114,7 @@ def appending(path: Path, *, below: Path | None = None) -> IO[str]:
     """
     with saying(path):
         refuse_link(path, below=below)
-        number = os.open(path, _NEW | os.O_APPEND, 0o666)
+        number = os.open(path, _WRITE | os.O_CREAT | os.O_APPEND, 0o666)
         return os.fdopen(number, "a", encoding="utf-8", errors="backslashreplace")
 
 

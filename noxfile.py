@@ -213,7 +213,7 @@ def api(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def chaos(session: nox.Session) -> None:
     """Try to break it: every script of chaos/, or of the parts given after --; `-- --quick training` takes less."""
-    python = environment(session, "torch")
+    python = environment(session, "torch", "aiohttp>=3.9")  # with which fsspec reads from the server of a trial
     options = [word for word in session.posargs if word.startswith("-")]
     parts = [word for word in session.posargs if not word.startswith("-")]
     known = sorted({script.parent.name for script in ROOT.glob("chaos/*/[!_]*.py")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -21,6 +23,9 @@ COMMAND = [sys.executable, "-m", "cpsc_train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
 TORCHRUN += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+LAYOUTS = Path(__file__).parents[2] / "packages/cpsc-train/tests/data/layouts.py"
 
 
 class Trials:
@@ -66,6 +71,32 @@ def small(folder: Path, *more: str, epochs: int = 4) -> list[str]:
     """Return the options of a run of seconds on the small data; `more` are ``key=value``."""
     settings = [f"data.file={folder / 'small.npz'}", "method.warmup=2", "splits.calibration=0.2", "missing=false"]
     return ["--epochs", str(epochs), *(part for one in (*settings, *more) for part in ("--set", one))]
+
+
+def layouts() -> ModuleType:
+    """Return the module that makes small data sets in the forms of the real ones."""
+    spec = importlib.util.spec_from_file_location("layouts", LAYOUTS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(words: list[object], log: Path) -> int:
+    """Run the command in a fork of this process, so that its imports are behind it, and return its number."""
+    from cpsc_train.cli import main  # noqa: PLC0415  # some scripts need no torch
+
+    pid = os.fork()
+    if pid:
+        return pid
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    vars(sys.modules["__main__"]).pop("__file__", None)  # which processes of pools would import again
+    code = 70
+    with contextlib.suppress(BaseException):
+        code = main([str(word) for word in words])
+        sys.stdout.flush()
+    os._exit(code)
 
 
 class Running:
@@ -114,6 +145,10 @@ class Running:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             return 255
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        return self.process.poll() is not None
 
     @property
     def said(self) -> str:

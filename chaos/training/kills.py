@@ -6,8 +6,6 @@ was killed on its way ends as one that was left alone, to the last digit. About 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import random
 import signal
@@ -16,22 +14,10 @@ import time
 from pathlib import Path
 
 import torch
-from _trials import Trials, options, outcome, small, workplace
+from _trials import Trials, options, outcome, small, start, workplace
 
-from cpsc_train.cli import main as cpsc
 from cpsc_train.observability import RunFolder
 from cpsc_train.training import checkpoint, train  # noqa: F401  # all of torch before forking, so that a trial is short
-
-
-def start(words: list[str]) -> int:
-    """Run the command in a process that has all imports behind it, and return its number."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    with contextlib.suppress(BaseException), contextlib.redirect_stdout(io.StringIO()):
-        code = cpsc(words)
-    os._exit(code)
 
 
 def partials(folder: Path) -> list[Path]:
@@ -74,7 +60,7 @@ def main() -> int:
     trials = Trials()
     with workplace() as place:
         words = ["train", "--quiet", *small(place, "checkpoints.every_steps=1", "ema=0.9", epochs=12)]
-        os.waitpid(start([*words, "--out", str(place / "whole")]), 0)
+        os.waitpid(start([*words, "--out", place / "whole"], place / "log"), 0)
         kills, runs, leftovers = 0, 0, 0
         wanted = 10 if asked.quick else 50
         while kills < wanted:
@@ -82,7 +68,7 @@ def main() -> int:
             runs += 1
             for attempt in range(1000):
                 again = ["--resume", str(folder)] if folder.exists() else ["--out", str(folder)]
-                pid = start(["train", "--quiet", *again] if folder.exists() else [*words, *again])
+                pid = start(["train", "--quiet", *again] if folder.exists() else [*words, *again], place / "log")
                 if kills < wanted and attempt < 10:
                     where = kill(pid, folder, delay=draw.uniform(0.05, 0.8), in_a_write=draw.random() < 0.34)
                     if where:
@@ -96,7 +82,8 @@ def main() -> int:
                 break
             same = outcome(folder) == outcome(place / "whole")
             leftovers = len(partials(folder))
-            trials.row(f"outcome of {folder.name}", f"same as left alone: {same}; leftovers: {leftovers}", ok=same)
+            ok = same and not leftovers
+            trials.row(f"outcome of {folder.name}", f"same as left alone: {same}; leftovers: {leftovers}", ok=ok)
     return trials.exit_code()
 
 

@@ -8,7 +8,6 @@ About six minutes on two cores.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import random
 import shutil
@@ -19,9 +18,28 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from _trials import COMMAND, ENVIRONMENT, TORCHRUN, Running, Trials, children, options, outcome, run, small, workplace
+from _trials import (
+    COMMAND,
+    ENVIRONMENT,
+    TORCHRUN,
+    Running,
+    Trials,
+    children,
+    layouts,
+    options,
+    outcome,
+    run,
+    small,
+    workplace,
+)
 
-LAYOUTS = Path(__file__).parents[2] / "packages/cpsc-train/tests/data/layouts.py"
+IMPATIENT = """
+from datetime import timedelta
+from cpsc_train.__main__ import main
+from cpsc_train.training import distributed
+distributed.PATIENCE = timedelta(seconds=15)
+main()
+"""
 JUMPS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -174,10 +192,7 @@ class Machine:
 
     def lost_file(self, workers: int) -> None:
         """Delete a sound of the data set in the middle of an epoch."""
-        spec = importlib.util.spec_from_file_location("layouts", LAYOUTS)
-        layouts = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(layouts)
-        root, folder = layouts.crema_d(self.place / f"clips-{workers}"), self.place / f"lost-{workers}"
+        root, folder = layouts().crema_d(self.place / f"clips-{workers}"), self.place / f"lost-{workers}"
         settings = ["data.size=16", "encoders.audio.name=small-cnn", "encoders.video.name=small-cnn", "batch_size=4"]
         settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", f"compute.workers={workers}"]
         words = ["train", "--recipe", "crema-d", "--root", root, "--out", folder, "--epochs", "100", "--mode", "ours"]
@@ -200,6 +215,29 @@ class Machine:
             os.kill(self.draw.choice(children(running.process.pid)), signal.SIGKILL)
         running.end(60)
         self.refused("worker killed", running, "compute.workers")
+
+    def hung_process(self, stopped: int, whole: Path) -> None:
+        """Stop one of two processes that train together; the other waits for 15 s in place of 10 minutes."""
+        folder, script = self.place / f"hung-{stopped}", self.place / "impatient.py"
+        script.write_text(IMPATIENT)
+        words = [*TORCHRUN[:-2], script, "train", "-q", *small(self.place, epochs=8), "--out", folder]
+        running = Running(words, self.log)
+        running.wait_for((folder / "metrics.jsonl").exists)
+        ranks = sorted(children(running.process.pid))
+        os.kill(ranks[stopped], signal.SIGSTOP)
+        since = time.monotonic()
+        running.wait_for(lambda: "cpsc: error" in running.said)
+        other = time.monotonic() - since
+        code = running.end(120)  # the launcher gives the one that hangs 30 s to end
+        ours = [line for line in running.said.splitlines() if line.startswith("cpsc:")]
+        alive = [pid for pid in ranks if Path(f"/proc/{pid}").exists()]
+        ok = len(ours) == 1 and "did not answer" in ours[0] and not alive and code not in {0, 255}
+        name, took = f"process {stopped} of 2 hangs", time.monotonic() - since
+        told = f"exit code {code}, the other ends after {other:.0f} s, the job after {took:.0f} s: {ours}"
+        self.trials.row(name, told, ok=ok)
+        again = run([*TORCHRUN, "train", "-q", "--resume", folder], self.log)
+        done = (folder / "results.json").exists() and outcome(folder) == outcome(whole)
+        self.trials.row(f"{name}, resumed", f"exit code {again.process.returncode}, same outcome: {done}", ok=done)
 
     def lost_process(self, number: signal.Signals, lost: int, whole: Path) -> None:
         """Kill one of two processes that train together, and resume with two."""
@@ -244,6 +282,8 @@ def main() -> int:
         ways = [(signal.SIGKILL, 1), (signal.SIGKILL, 0), (signal.SIGTERM, 1), (signal.SIGTERM, 0)]
         for number, lost in ways[:1] if asked.quick else ways:
             machine.lost_process(number, lost, whole)
+        for stopped in (1, 0):
+            machine.hung_process(stopped, whole)
     return trials.exit_code()
 
 

@@ -61,6 +61,11 @@ def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
+def test_a_folder_that_is_gone_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"c\.pt: cannot be written \(No such file or directory\)"):
+        checkpoint.save(tmp_path / "gone" / "c.pt", STATE)
+
+
 def test_torchs_own_words_do_not_hide_a_full_disk(tmp_path, monkeypatch):
     def full(_state, _file):
         try:

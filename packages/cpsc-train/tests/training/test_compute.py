@@ -34,3 +34,18 @@ def test_cores_are_those_of_the_process(monkeypatch):
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
     assert cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("batch_size=999999999999999999999", "batch_size must be below 2^31, got 999999999999999999999"),
+        ("feature_dim=9999999999999999999999", "feature_dim must be below 2^31"),
+        ("epochs=0", "epochs must be at least 1, got 0"),
+        ("compute.threads=99999999999", "compute.threads must be at most 4096, got 99999999999"),
+        ("compute.threads=10000000", "compute.threads must be at most 4096"),
+    ],
+)
+def test_numbers_that_no_library_takes_are_refused(cpsc, setting, said):
+    found = cpsc("train", "--set", setting)
+    assert (found.code, said in found.err, found.err.count("\n")) == (2, True, 1)

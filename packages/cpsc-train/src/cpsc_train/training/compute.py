@@ -15,6 +15,8 @@ from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 
+MOST_THREADS = 4096
+"""More crash the library that starts them."""
 MOST_READERS = 8
 """Processes that read ahead, unless a configuration asks for another number."""
 
@@ -48,6 +50,8 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UserError(f"compute.threads must be at least 1, got {self.threads}")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UserError(f"compute.threads must be at most {MOST_THREADS}, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"compute.workers must not be negative, got {self.workers}")
 

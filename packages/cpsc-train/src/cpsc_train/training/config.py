@@ -121,8 +121,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "feature_dim"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) < 2**31:
+                rule = "at least 1" if getattr(self, name) < 1 else "below 2^31"
+                raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
             raise UserError(f"patience must be at least 1, got {self.patience}")
         if not 0 <= self.ema < 1:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from cpsc_train.config import Choice, apply_overrides, from_plain, read_toml, to_plain, write_toml
 from cpsc_train.errors import UserError
+from cpsc_train.recipes import recipe
+from cpsc_train.training import RunConfig
 
 
 class Shape(Choice):
@@ -108,3 +110,21 @@ def test_a_broken_file_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.toml"):
         read_toml(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optimizer.lr=nan", "optimizer.lr must be finite, got nan"),
+        ("optimizer.weight_decay=nan", "optimizer.weight_decay must be finite, got nan"),
+        ("method.a=inf", "method.a must be finite, got inf"),
+        ("splits.calibration=inf", "splits.calibration must be finite, got inf"),
+        ("splits.seed=-1", r"splits.seed must lie in \[0, 2\^63\), got -1"),
+        ("corruption.seed=-1", r"corruption.seed must lie in \[0, 2\^63\), got -1"),
+        ("noise=[{modality='pix',kind='gaussian',severity=1.0,seed=-1}]", r"noise\[0\].seed must lie in"),
+        ("encoders.fou.hidden=99999999999999999999", r"encoders.fou.hidden must be below 2\^63"),
+    ],
+)
+def test_a_number_that_no_option_means_is_refused(setting, said):
+    with pytest.raises(UserError, match=said):
+        RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), [setting]))

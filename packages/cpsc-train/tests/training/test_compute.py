@@ -39,8 +39,8 @@ def test_cores_are_those_of_the_process(monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("batch_size=999999999999999999999", "batch_size must be below 2^31, got 999999999999999999999"),
-        ("feature_dim=9999999999999999999999", "feature_dim must be below 2^31"),
+        ("batch_size=999999999999", "batch_size must be below 2^31, got 999999999999"),
+        ("feature_dim=9999999999999999999999", "feature_dim must be below 2^63"),
         ("epochs=0", "epochs must be at least 1, got 0"),
         ("compute.threads=99999999999", "compute.threads must be at most 4096, got 99999999999"),
         ("compute.threads=10000000", "compute.threads must be at most 4096"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -73,10 +74,21 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin is Literal and value not in arguments:
         raise UserError(f"{path} must be one of {', '.join(map(str, arguments))}, got {value!r}")
     try:
-        return msgspec.convert(value, kind)
+        return _within_reason(msgspec.convert(value, kind), path)
     except msgspec.ValidationError as error:
         rule = str(error).partition(",")[0].replace("Expected", "must be").replace("`", "")
         raise UserError(f"{path} {rule}, got {value!r}") from None
+
+
+def _within_reason(value: Any, path: str) -> Any:
+    """Return a value; refuse a number that no option means, before a library meets it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path} must be finite, got {value}")
+    if isinstance(value, int) and path.endswith("seed") and not 0 <= value < 2**63:
+        raise UserError(f"{path} must lie in [0, 2^63), got {value}")
+    if isinstance(value, int) and not path.endswith("seed") and abs(value) >= 2**63:
+        raise UserError(f"{path} must be below 2^63, got {value}")
+    return value
 
 
 def _choice(family: type[Choice], table: Mapping[str, Any], path: str) -> Any:

@@ -15,6 +15,7 @@ from cpsc_train import interrupts
 from cpsc_train.cli import main
 from cpsc_train.errors import JobError, UserError
 from cpsc_train.output import Output
+from cpsc_train.training.distributed import lost_another
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 
@@ -188,6 +189,16 @@ def test_whichever_process_is_left_says_that_another_is_gone(cpsc, monkeypatch, 
     monkeypatch.setenv("MASTER_PORT", "1")
     found = cpsc("train", "--out", tmp_path / "run")
     assert (found.code, found.err) == (2, f"cpsc: error: {error}\n" * told)
+
+
+@pytest.mark.parametrize(
+    "text", ["[gloo/transport/tcp/pair.cc:561] Connection closed", "Application timeout caused pair closure"]
+)
+def test_what_gloo_says_of_another_process_is_known(monkeypatch, text):
+    assert not lost_another(RuntimeError(text))  # of no job
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    assert lost_another(RuntimeError(text))
+    assert not lost_another(RuntimeError("shapes differ"))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("[gloo] Connection closed"), UserError("a process died")])

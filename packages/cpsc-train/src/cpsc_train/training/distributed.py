@@ -5,6 +5,7 @@ Row i of a list belongs to process i mod W of W. Nothing is dropped or counted t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.training.compute import own_gpu
 
+_OF_GLOO = re.compile("gloo|pair closure")
+"""Texts of its errors; inside a backward pass it does not name itself."""
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
@@ -148,4 +151,4 @@ def current() -> Process:
 def lost_another(error: RuntimeError) -> bool:
     """Return whether an error says that another process of the job could not be reached."""
     kinds = (distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError)
-    return distributed.is_initialized() and (isinstance(error, kinds) or "gloo" in str(error))
+    return distributed.is_initialized() and (isinstance(error, kinds) or _OF_GLOO.search(str(error)) is not None)

@@ -130,7 +130,7 @@ def trials_in(place: Path) -> list[Trial]:
     prepare = ["data", "prepare", "crema-d", "--root", native, "--set", "data.split=speaker", "--workers"]
     setting = [*small(place)[2:], "--set", "epochs=4", "-q", "--out"]
     run = place / "finished"
-    os.waitpid(start(["train", "-q", *small(place), "--out", run], place / "log"), 0)
+    os.waitpid(start(["train", "-q", *small(place, "splits.calibration=0.3"), "--out", run], place / "log"), 0)
     return [
         Trial("benchmark", ["benchmark", "--methods", "joint,cpsc", "--seeds", "0..1", *setting], runs),
         Trial("tune", ["tune", "--methods", "joint", "--trials", "4", *setting], search),

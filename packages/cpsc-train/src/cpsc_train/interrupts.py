@@ -55,14 +55,15 @@ def held() -> Iterator[None]:
     Raises
     ------
     KeyboardInterrupt
-        At the end, if there was a signal.
+        At the end, if the signal came inside.
     """
+    told_before = bool(_first)
     _holding.append(True)
     try:
         yield
     finally:
         _holding.pop()
-    if _first and not _holding:
+    if _first and not told_before and not _holding:
         _end_readers()
         raise _raised(_first[0][0])
 

@@ -58,6 +58,9 @@ def test_gaussian_has_the_stated_deviation_in_units_of_the_range():
     noisy = Noise(modality="pix", kind="gaussian", severity=0.1).of_inputs(GREY, IDS, IMAGE, UNIT)
     assert noisy.std() == pytest.approx(0.6, rel=0.02)  # 48,000 draws: three standard errors are 1 %
     assert noisy.mean() == pytest.approx(3.0, abs=0.01)
+    signed = Modality(kind="image", shape=(1, 16, 15), bounds=(-2.0, 8.0))
+    noisy = Noise(modality="pix", kind="gaussian", severity=0.1).of_inputs(GREY, IDS, signed, UNIT)
+    assert noisy.std() == pytest.approx(1.0, rel=0.02)
 
 
 def test_gaussian_on_a_vector_is_in_units_of_each_feature():

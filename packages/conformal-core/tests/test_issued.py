@@ -1,6 +1,8 @@
 """What a level learns is what was issued: labels that come in batches, late, in another order, or never."""
 
+import copy
 import math
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 
 from conformal_core import (
     ACI,
+    APS,
     CQR,
     LAC,
+    RAPS,
     SAOCP,
+    SAPS,
     AbsoluteResidual,
     ConformalPID,
     Constant,
@@ -267,7 +272,7 @@ def calibrated(**options):
 
 def test_the_oldest_rows_are_forgotten_with_one_warning():
     predictor = calibrated(max_pending=3)
-    with pytest.warns(UserWarning, match=r"more than max_pending = 3 predicted rows have no label yet"):
+    with pytest.warns(UserWarning, match=r"more than max_pending = 3 predicted rows still wait"):
         predictor.predict(POOL[:5])
     predictor.predict(POOL[5:7])  # a second warning would be an error
     assert predictor.pending == 3
@@ -293,8 +298,8 @@ def test_a_number_and_its_digits_are_two_ids():
 @pytest.mark.parametrize(
     ("ids", "kind", "message"),
     [
-        ([1, 2, 9], ValueError, "ids must be of predicted rows without a label, got 9"),
-        ([1, 2, 2], ValueError, "ids must be of predicted rows without a label, got 2"),
+        ([1, 2, 9], ValueError, "still wait for a label, got 9: for a row that was not predicted, omit ids"),
+        ([1, 2, 2], ValueError, "still wait for a label, got 2 twice"),
         ([1, 2], ValueError, "ids must name each of the 3 rows, got 2"),
         (1, ValueError, "ids must name each of the 3 rows, got 1"),
         ([1, 2, 3.0], TypeError, "ids must be integers or strings, got float"),
@@ -309,6 +314,81 @@ def test_wrong_ids_are_refused_and_nothing_is_learned(ids, kind, message):
     with pytest.raises(kind, match=message):
         predictor.update(POOL[:3], np.zeros(3, dtype=int), ids=ids)
     np.testing.assert_equal(predictor.state_dict(), before)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "deepcopy"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_copies_go_on_with_the_rows_that_wait(level, kind):
+    rows, labels = np.random.default_rng(4).dirichlet(np.ones(3), size=40), [0, 1, 2, 1] * 10
+    made = OnlineClassifier(LAC(), memory=Window(20), level=LEVELS[level]())
+    made.calibrate(rows[:20], labels[:20])
+    made.predict(rows[20:])
+    other = copy.deepcopy(made) if kind == "deepcopy" else pickle.loads(pickle.dumps(made))  # noqa: S301
+    for predictor in (made, other):
+        predictor.update(rows[20:][::-1], labels[20:][::-1])
+    np.testing.assert_equal(other.state_dict(), made.state_dict())
+
+
+@pytest.mark.parametrize("score", [APS(randomized=True), RAPS(randomized=True), SAPS(randomized=True)])
+@pytest.mark.parametrize("single", [False, True])
+def test_a_randomized_set_is_learned_with_the_draw_it_was_issued_with(score, single):
+    rng = np.random.default_rng(5)
+    rows = rng.dirichlet(np.ones(4), size=400).astype(np.float32 if single else np.float64)
+    labels = rng.integers(0, 4, 400)
+    spy = Spy(ACI(alpha=0.3, gamma=0.02))
+    predictor = OnlineClassifier(score, memory=Window(50), level=spy)
+    predictor.calibrate(rows[:50], labels[:50])
+    for start in range(50, 400, 10):
+        part = slice(start, start + 10)
+        sets = predictor.predict(rows[part])
+        order = rng.permutation(10)
+        predictor.update(rows[part][order], labels[part][order])
+        told = [s <= q for s, q in spy.told[-10:]]
+        assert told == sets[order, labels[part][order]].tolist()
+
+
+def test_many_equal_rows_that_wait_are_warned_of_and_a_batch_of_them_is_not():
+    predictor = calibrated()
+    predictor.predict(np.tile(POOL[3], (500, 1)))
+    predictor = OnlineClassifier(LAC(), memory=Window(30), level=DtACI(alpha=0.5))
+    predictor.calibrate(POOL, np.zeros(len(POOL), dtype=int))
+    with pytest.warns(
+        UserWarning, match="64 predictions with the same numbers wait for labels and cannot be told apart"
+    ):
+        for _ in range(64):
+            predictor.predict(POOL[3])
+    for _ in range(200):
+        predictor.predict(POOL[3])  # a second warning would be an error
+
+
+def test_updates_that_never_meet_their_predictions_are_warned_of():
+    predictor = calibrated()
+    for i in range(49):
+        predictor.predict(POOL[3], ids=i)
+        predictor.update(POOL[3], 0)
+    predictor.predict(POOL[3], ids=49)
+    with pytest.warns(UserWarning, match="none of the last 50 updated rows is among the 50 that were predicted"):
+        predictor.update(POOL[3], 0)
+    predictor.update(POOL[3], 0)
+
+
+def test_ids_of_many_kinds_of_columns():
+    torch = pytest.importorskip("torch")
+    predictor = calibrated()
+    predictor.predict(POOL[:3], ids=torch.tensor([4, 5, 6]))
+    predictor.update(POOL[:3], [0, 0, 0], ids=np.asarray([4, 5, 6]))
+    assert predictor.pending == 0
+
+
+def test_a_level_of_a_user_may_return_a_number_of_numpy():
+    class Fixed07(Spy):
+        def threshold(self, memory, /):
+            return np.float64(0.7)
+
+    made, other = (OnlineClassifier(LAC(), level=Fixed07(ACI(alpha=0.5))) for _ in range(2))
+    made.predict(POOL[:2])
+    other.load_state_dict(made.state_dict())
+    assert other.pending == 2
 
 
 def test_a_refused_prediction_is_not_remembered():
@@ -373,10 +453,25 @@ def test_residuals_near_a_thousand_are_covered_after_calibration(level):
 
 
 @pytest.mark.parametrize("level", UNITS)
+def test_units_are_learned_where_most_scores_are_equal(level):
+    """A saturated classifier: 48 of 50 scores are 0."""
+    predictor = OnlineClassifier(LAC(), level=UNITS[level]())
+    probs = np.tile([1.0, 0.0, 0.0], (50, 1))
+    predictor.calibrate(probs, [0] * 48 + [1] * 2)
+    predictor.predict(probs[0])
+    predictor.update(probs[0], 0)
+    same = OnlineClassifier(LAC(), level=UNITS[level]())
+    same.calibrate(probs, [0] * 50)
+    with pytest.raises(ValueError, match="must be given, or learned"):
+        same.predict(probs[0])
+    assert same.pending == 0
+
+
+@pytest.mark.parametrize("level", UNITS)
 def test_units_are_given_or_learned(level):
     predictor = OnlineRegressor(AbsoluteResidual(), level=UNITS[level]())
     for call in (lambda: predictor.predict(np.zeros(2)), lambda: predictor.update(np.zeros(1), np.ones(1))):
-        with pytest.raises(ValueError, match=r"(start|scale) of \w+ must be given, or learned by calibrate\(\)"):
+        with pytest.raises(ValueError, match=r"(start|scale|rate) of \w+ must be given, or learned by calibrate\(\)"):
             call()
     assert len(predictor.memory) == 0
 

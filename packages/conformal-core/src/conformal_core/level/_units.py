@@ -16,7 +16,7 @@ SMALLEST = math.ulp(0.0)
 
 
 class UnitLevel(Level):
-    """A level that moves the threshold in units of the score, which calibration scores tell it until the first update.
+    """A level that moves the threshold in units of the score, learned from calibration scores before the first update.
 
     A subclass defines ``take_units``, calls ``_counts`` in each update, and adds ``_saved`` to its state.
     """
@@ -63,9 +63,9 @@ def first_threshold(scores: Sequence[float], alpha: Fraction) -> float:
 def spread(scores: Sequence[float], alpha: Fraction) -> float | None:
     """Return how far the first threshold lies above the smallest score: the unit in which a level moves it.
 
-    None where that is 0, which happens where all scores below the threshold are equal.
+    The range of the scores where that is 0, because most scores are equal; None where all of them are.
     """
-    return first_threshold(scores, alpha) - min(scores) or None
+    return first_threshold(scores, alpha) - min(scores) or max(scores) - min(scores) or None
 
 
 def given_or(given: float | None, learned: float | None) -> float | None:
@@ -76,6 +76,8 @@ def given_or(given: float | None, learned: float | None) -> float | None:
 def known(name: str, value: float | None, level: Level) -> float:
     """Return what was given or learned; refuse to go on without it."""
     if value is None:
-        rule = "must be given, or learned by calibrate() from scores that differ, before the first prediction"
+        rule = (
+            "must be given, or learned by calibrate() before the first prediction, from scores that are not all equal"
+        )
         raise ValueError(f"{name} of {type(level).__name__} {rule}")
     return value

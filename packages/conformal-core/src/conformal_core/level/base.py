@@ -31,6 +31,10 @@ class Threshold(float):
         threshold.parts = tuple(parts)
         return threshold
 
+    def __getnewargs__(self) -> tuple[float, tuple[tuple[float, float], ...]]:  # type: ignore[override]
+        """Return what makes a copy."""
+        return float(self), self.parts
+
     def mapped(self, function: Callable[[float], float]) -> "Threshold":
         """Return it with ``function`` applied to all thresholds."""
         return Threshold(function(float(self)), ((tag, function(own)) for tag, own in self.parts))

@@ -62,6 +62,7 @@ class DecayingStep(UnitLevel):
 
     def threshold(self, memory: Memory, /) -> float:
         """Return q_t."""
+        known("scale", self._scale, self)
         return known("start", self._qhat, self)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:

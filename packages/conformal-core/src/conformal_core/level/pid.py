@@ -90,6 +90,8 @@ class ConformalPID(UnitLevel):
 
     def threshold(self, memory: Memory, /) -> float:
         """Return the threshold of the next set; ±∞ where the integrator is saturated."""
+        known("rate", self._rate, self)
+        known("integral", self._integral, self)
         return known("start", self._tracked, self) + self._integrator() + self._guess
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:

@@ -2,9 +2,9 @@
 
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,28 +13,39 @@ from conformal_core._state import State, check_state, read_floats, read_threshol
 from conformal_core.level.base import Threshold
 
 Array = Any
-Ids = int | str | Sequence[int | str] | np.ndarray[Any, Any]
+Ids = int | str | Sequence[int | str] | Any  # or an array, tensor or column of them
 Key = bytes
 
 _ROW, _ID = b"\0", b"\1"  # what a key was made of
 _WIDTH = 17  # bytes of a key; 16 of them are a hash, which two of 10⁹ rows share with a probability of 10⁻²¹
+_ALIKE = 64  # times at which equal rows were predicted and still wait
+_LOST = 50  # updated rows in a row that are not among those that wait
+
+
+class Row(NamedTuple):
+    """What was issued for a row: the threshold of its set, and the uniform draw of a randomized score (else 0)."""
+
+    threshold: float
+    draw: float = 0.0
 
 
 class Issued:
-    """Rows in the order they were predicted in, each with the threshold of its set, until the label comes.
+    """Rows in the order they were predicted in, each with what was issued for it, until the label comes.
 
     A row is found again by its id where it has one, and by its numbers otherwise: the oldest of equal rows first.
 
     Parameters
     ----------
     limit
-        Rows that are kept. Beyond it the oldest are forgotten, and the first time a warning says so.
+        Rows that are kept. Beyond it the oldest are forgotten. The first time a warning says so; another says that
+        many equal rows wait, and a third that updated rows are not among those that wait.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._clear()
-        self._warned = False
+        self._warned: set[str] = set()
+        self._lost = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -42,52 +53,67 @@ class Issued:
     def __contains__(self, key: Key) -> bool:
         return key in self._places
 
-    def put(self, keys: Iterable[Key], threshold: float) -> None:
-        """Remember the threshold of rows; a row with the id of an earlier one replaces it."""
-        for key in keys:
-            if key.startswith(_ID):
-                self.take(key)
-            self._rows[self._next] = key, threshold
-            self._places.setdefault(key, deque()).append(self._next)
+    def put(self, keys: Sequence[Key], threshold: float, draws: Sequence[float] | None = None) -> None:
+        """Remember what was issued for rows; a row with the id of an earlier one replaces it."""
+        for key, draw in zip(keys, [0.0] * len(keys) if draws is None else draws, strict=True):
+            if key[:1] == _ID:
+                self._pop(key)
+            self._rows[self._next] = key, Row(threshold, draw)
+            places = self._places.setdefault(key, self._next)
+            if isinstance(places, deque):
+                places.append(self._next)
+                self._look_at_equals(places)
+            elif places != self._next:
+                self._places[key] = deque((places, self._next))
             self._next += 1
         while len(self._rows) > self._limit:
-            self.take(next(iter(self._rows.values()))[0])  # the oldest row is also the oldest of its equals
-            self._warn()
+            self._pop(next(iter(self._rows.values()))[0])  # the oldest row is also the oldest of its equals
+            self._warn(
+                "full",
+                f"more than max_pending = {self._limit} predicted rows still wait for a label: the oldest are "
+                f"forgotten; if their labels still arrive, they are judged by the threshold in force then",
+            )
 
-    def take(self, key: Key) -> float | None:
-        """Return the threshold of a row and forget the row; None if there is none."""
-        places = self._places.get(key)
-        if places is None:
-            return None
-        _, threshold = self._rows.pop(places.popleft())
-        if not places:
-            del self._places[key]
-        return threshold
+    def take(self, key: Key) -> Row | None:
+        """Return what was issued for a row and forget it; None if the row is not among those that wait."""
+        row = self._pop(key)
+        self._lost = 0 if row is not None or not self._rows else self._lost + 1
+        if self._lost >= _LOST:
+            self._warn(
+                "lost",
+                f"none of the last {_LOST} updated rows is among the {len(self)} that were predicted and still wait "
+                f"for a label: update rows in the form and precision they were predicted in, or with the same ids",
+            )
+        return row
 
-    def check_kind(self, kind: type) -> None:
-        """Refuse thresholds of another kind: with the parts that a level combined, or without."""
-        if any(type(threshold) is not kind for _, threshold in self._rows.values()):
+    def check_kind(self, threshold: float) -> None:
+        """Refuse thresholds of another kind than this one: with the parts that a level combined, or without."""
+        combined = isinstance(threshold, Threshold)
+        if any(isinstance(row.threshold, Threshold) is not combined for _, row in self._rows.values()):
             raise ValueError("state of Issued must hold thresholds such as the level issues, got others")
 
     def state_dict(self) -> State:
         """Return the keys, and for each the place of its threshold in a list of them."""
-        thresholds = list({id(threshold): threshold for _, threshold in self._rows.values()}.values())
+        rows = [row for _, row in self._rows.values()]
+        thresholds = list({id(row.threshold): row.threshold for row in rows}.values())
         places = {id(threshold): place for place, threshold in enumerate(thresholds)}
         keys = b"".join(key for key, _ in self._rows.values())
         return {
             "kind": "Issued",
             "version": 1,
             "keys": np.frombuffer(keys, dtype=np.uint8).copy(),
-            "places": np.asarray([places[id(threshold)] for _, threshold in self._rows.values()], dtype=np.int64),
+            "places": np.asarray([places[id(row.threshold)] for row in rows], dtype=np.int64),
+            "draws": np.asarray([row.draw for row in rows], dtype=np.float64),
             "thresholds": np.asarray(thresholds, dtype=np.float64),
             "parts": [np.asarray(getattr(t, "parts", ()), dtype=np.float64).ravel() for t in thresholds],
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "Issued", {"keys", "places", "thresholds", "parts"})
+        check_state(state, "Issued", {"keys", "places", "draws", "thresholds", "parts"})
         places = read_floats(state, "places", least=0.0)
         keys = read_floats(state, "keys", length=_WIDTH * len(places), least=0.0)
+        draws = read_floats(state, "draws", length=len(places), least=0.0)
         values, parts = read_thresholds(state, "thresholds"), state["parts"]
         if len(places) > self._limit:
             raise ValueError(f"state of Issued must hold at most {self._limit} rows, got {len(places)}")
@@ -95,25 +121,46 @@ class Issued:
             raise ValueError("state of Issued must hold the parts of each threshold, got others")
         if (keys > 255).any() or (places >= len(values)).any() or (keys % 1).any() or (places % 1).any():
             raise ValueError("state of Issued must hold keys of bytes and places of thresholds, got others")
+        if (draws > 1).any():
+            raise ValueError("state of Issued must hold draws in [0, 1], got others")
         thresholds = [_with_parts(float(value), part) for value, part in zip(values, parts, strict=True)]
         self._clear()
-        for key, place in zip(keys.astype(np.uint8).reshape(-1, _WIDTH), places.astype(np.int64).tolist(), strict=True):
-            self.put([key.tobytes()], thresholds[place])
+        table = keys.astype(np.uint8).reshape(-1, _WIDTH)
+        for key, place, draw in zip(table, places.astype(np.int64).tolist(), draws.tolist(), strict=True):
+            self.put([key.tobytes()], thresholds[place], [draw])
 
     def _clear(self) -> None:
-        self._rows: OrderedDict[int, tuple[Key, float]] = OrderedDict()
-        self._places: dict[Key, deque[int]] = {}
+        self._rows: OrderedDict[int, tuple[Key, Row]] = OrderedDict()
+        self._places: dict[Key, int | deque[int]] = {}  # of rows with one key, oldest first; nearly always it is one
         self._next = 0
 
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"more than max_pending = {self._limit} predicted rows have no label yet: the oldest are forgotten, "
-                f"and learned against the threshold of the day if their label comes after all",
-                UserWarning,
-                stacklevel=4,
+    def _pop(self, key: Key) -> Row | None:
+        places = self._places.get(key)
+        if places is None:
+            return None
+        if isinstance(places, deque):
+            place = places.popleft()
+            if len(places) == 1:
+                self._places[key] = places[0]
+        else:
+            place = places
+            del self._places[key]
+        return self._rows.pop(place)[1]
+
+    def _look_at_equals(self, places: deque[int]) -> None:
+        """Warn where equal rows were predicted at many times; those of one batch have one threshold."""
+        many = len(places) >= _ALIKE and len(places).bit_count() == 1  # at powers of two: a batch costs O(its rows)
+        if many and len({id(self._rows[place][1].threshold) for place in places}) >= _ALIKE:
+            self._warn(
+                "equal",
+                f"{len(places)} predictions with the same numbers wait for labels and cannot be told apart: a label is "
+                f"taken for that of the oldest; if some labels never come, give ids to predict and update",
             )
+
+    def _warn(self, kind: str, sentence: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(sentence, UserWarning, stacklevel=5)
 
 
 def keys_of_rows(rows: Array, axes: int) -> list[Key]:
@@ -130,12 +177,14 @@ def keys_of_rows(rows: Array, axes: int) -> list[Key]:
 
 def keys_of_ids(ids: Ids, rows: int) -> list[Key]:
     """Return a key for each id; refuse what is no integer or string, and another number of ids than rows."""
-    plain = ids.tolist() if isinstance(ids, (np.ndarray, np.generic)) else ids
+    plain: Any = ids.tolist() if hasattr(ids, "tolist") else ids  # arrays, tensors and columns of tables
     several = isinstance(plain, Sequence) and not isinstance(plain, (str, bytes))
-    named = list(plain) if several else [plain]  # type: ignore[arg-type]  # a sequence here
+    named = list(plain) if several else [plain]
     for one in named:
         if isinstance(one, bool) or not isinstance(one, (int, np.integer, str)):
-            raise TypeError(f"ids must be integers or strings, got {type(one).__name__}")
+            raise TypeError(
+                f"ids must be integers or strings, got {type(one).__name__}: str() makes one of most things"
+            )
     if len(named) != rows:
         raise ValueError(f"ids must name each of the {rows} rows, got {len(named)}")
     kinds = ((b"s" if isinstance(one, str) else b"i") + str(one).encode("utf-8", "surrogatepass") for one in named)

@@ -18,7 +18,7 @@ from conformal_core.level.constant import Constant
 from conformal_core.level.dtaci import DtACI
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.history import History
-from conformal_core.predictors._issued import Ids, Issued, keys_of_ids, keys_of_rows
+from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
 
 Array = Any
 
@@ -63,7 +63,7 @@ class OnlinePredictor(Settings):
 
     @property
     def pending(self) -> int:
-        """Number of predicted rows whose labels have not come; 0 where the level is constant and learns nothing."""
+        """Number of predicted rows still waiting for a label; 0 where the level is constant and learns nothing."""
         return len(self._issued)
 
     def _calibrate(self, scores: Array, check: bool | None) -> None:
@@ -83,34 +83,30 @@ class OnlinePredictor(Settings):
             )
         return qhat
 
-    def _remember(self, rows: Array, axes: int, ids: Ids | None, qhat: float) -> None:
-        """Keep the threshold with which rows, of ``axes`` axes each, were predicted."""
+    def _keys(self, rows: Array, axes: int, ids: Ids | None, *, known: bool = False) -> list[bytes]:
+        """Return a key for each row of ``axes`` axes, none for a constant level; those of ``known`` rows must wait."""
+        count = math.prod(rows.shape[: rows.ndim - axes])
+        named = None if ids is None else keys_of_ids(ids, count)
         if isinstance(self.level, Constant):
-            return
-        shape = rows.shape[: rows.ndim - axes]
-        self._issued.put(keys_of_rows(rows, axes) if ids is None else keys_of_ids(ids, math.prod(shape)), qhat)
+            return []
+        if named is None:
+            return keys_of_rows(rows, axes)
+        seen: set[bytes] = set()
+        for place, key in enumerate(named if known else ()):
+            if key in seen or key not in self._issued:
+                one = np.asarray(ids).ravel()[place]
+                got = f"{one} twice" if key in seen else f"{one}: for a row that was not predicted, omit ids"
+                raise ValueError(f"ids must name predicted rows that still wait for a label, got {got}")
+            seen.add(key)
+        return named
 
-    def _learn(self, scores: Array, rows: Array, axes: int, ids: Ids | None, check: bool | None) -> None:
-        values = finite_floats(scores, check)
-        if isinstance(self.level, Constant):
-            for score in values:
-                self.memory.add(score)
-            return
-        keys = keys_of_rows(rows, axes) if ids is None else self._keys_that_wait(ids, len(values))
-        for key, score in zip(keys, values, strict=True):
-            qhat = self._issued.take(key)
-            if qhat is None:
-                qhat = _in_precision_of(rows, self.level.threshold(self.memory))
-            self.level.update(score, qhat, self.memory)
+    def _learn(self, scores: list[float], rows: Array, issued: list[Row | None]) -> None:
+        """Update level and memory with the scores of rows, and what was issued for each."""
+        for score, row in zip(scores, issued or [None] * len(scores), strict=True):
+            if not isinstance(self.level, Constant):
+                qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
+                self.level.update(score, qhat, self.memory)
             self.memory.add(score)
-
-    def _keys_that_wait(self, ids: Ids, rows: int) -> list[bytes]:
-        keys = keys_of_ids(ids, rows)
-        unknown = [place for place, key in enumerate(keys) if key not in self._issued or key in keys[:place]]
-        if unknown:
-            one = np.asarray(ids).ravel()[unknown[0]]
-            raise ValueError(f"ids must be of predicted rows without a label, got {one}: leave it out for a new row")
-        return keys
 
     def state_dict(self) -> State:
         """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
@@ -124,7 +120,8 @@ class OnlinePredictor(Settings):
         try:
             self._issued.load_state_dict(state["issued"])
             self.level.load_state_dict(state["level"])
-            self._issued.check_kind(type(self.level.threshold(self.memory)) if self.pending else float)
+            if self.pending:
+                self._issued.check_kind(self.level.threshold(self.memory))
             self.memory.load_state_dict(state["memory"])
         except (TypeError, ValueError):
             self._issued.load_state_dict(issued)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
+from conformal_core._arrays import as_array
 from conformal_core._checks import floating
 from conformal_core._rank import Alpha
 from conformal_core._state import State, read_classes
 from conformal_core.level.base import Level
-from conformal_core.memory.base import Memory
+from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.predictors._issued import Ids
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
 from conformal_core.predictors._stream import OnlinePredictor
@@ -30,7 +33,8 @@ class OnlineClassifier(OnlinePredictor):
         Rule that sets the threshold: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
         :class:`SAOCP`.
     max_pending
-        Rows that may wait for their labels, at least 1. Beyond it the oldest are forgotten, with one warning.
+        Rows that may wait for their labels, at least 1; each takes some 500 bytes. Beyond it the oldest are forgotten,
+        with one warning.
 
     Raises
     ------
@@ -42,7 +46,8 @@ class OnlineClassifier(OnlinePredictor):
     Warns
     -----
     UserWarning
-        Once, if a set is predicted from too few scores for α: it is full.
+        Once, if a set is predicted from too few scores for α: it is full. Once each, if more than ``max_pending`` rows
+        wait, if many equal rows wait, and if updated rows are not among those that wait.
 
     Notes
     -----
@@ -51,8 +56,9 @@ class OnlineClassifier(OnlinePredictor):
     Labels may come late, in another order, or never. The threshold with which a set was issued is kept until the label
     of its row comes, and a level that adapts learns whether *that* set held the label. A row is recognized by its
     ``ids`` if they are given to both :meth:`predict` and :meth:`update`, and else by its probabilities, the oldest of
-    equal rows first. A row that was not predicted is learned against the threshold at the time of its update. The
-    comparison is the one that made the set, in the precision of the row.
+    equal rows first: where labels may be missing and rows recur, give ``ids``. A row that was not predicted is learned
+    against the threshold at the time of its update. The comparison is the one that made the set: in the precision of
+    the row, and with the same uniform draw if the score is randomized.
 
     Scores become numbers of the host, so each update of a device tensor waits for it once, and so does each prediction
     unless ``ids`` are given or the level is constant.
@@ -122,9 +128,14 @@ class OnlineClassifier(OnlinePredictor):
         """
         probs = floating("probs", probs)
         classes_of(probs, self._classes)
-        qhat = self._threshold_of(probs)
-        sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
-        self._remember(probs, 1, ids, qhat)
+        keys, qhat = self._keys(probs, 1, ids), self._threshold_of(probs)
+        if not (keys and getattr(self.score, "randomized", False)):
+            sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
+            self._issued.put(keys, qhat)
+            return sets
+        draws = self.score.draw(probs, None, check)
+        sets = self.score.sets(probs, float(qhat), u=draws, nonempty=nonempty, check=check)
+        self._issued.put(keys, qhat, finite_floats(draws, check=False))
         return sets
 
     def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
@@ -147,7 +158,17 @@ class OnlineClassifier(OnlinePredictor):
         """
         probs = floating("probs", probs)
         classes = classes_of(probs, self._classes)
-        self._learn(one_a_row("labels", self.score(probs, labels, check=check)), probs, 1, ids, check)
+        scores = one_a_row("labels", self.score(probs, labels, check=check))
+        values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
+        issued = [self._issued.take(key) for key in keys]
+        if issued and getattr(self.score, "randomized", False):  # the score that the set was made with
+            draws = self.score.draw(probs, None, check)
+            drawn = [
+                new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)
+            ]
+            u = as_array("u", np.asarray(drawn).reshape(draws.shape), probs)
+            values = finite_floats(one_a_row("labels", self.score(probs, labels, u=u, check=False)), check)
+        self._learn(values, probs, issued)
         self._classes = classes
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
@@ -190,7 +211,8 @@ class OnlineRegressor(OnlinePredictor):
     Notes
     -----
     The guarantee is that of memory and level together, named in their documentation. Targets may come late, in another
-    order, or never: see :class:`OnlineClassifier`.
+    order, or never: see :class:`OnlineClassifier`. A level learns whether the *score* exceeded the threshold; the ends
+    of the interval are rounded, so that a target within rounding of an end may be judged otherwise.
 
     Examples
     --------
@@ -229,16 +251,17 @@ class OnlineRegressor(OnlinePredictor):
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
         predictions = floating("predictions", predictions)
-        qhat = self._threshold_of(predictions)
+        keys, qhat = self._keys(predictions, self._axes, ids), self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
-        self._remember(predictions, self._axes, ids, qhat)
+        self._issued.put(keys, qhat)
         return intervals
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, one target each, one after another; as :meth:`OnlineClassifier.update`."""
         predictions = floating("predictions", predictions)
         scores = one_a_row("targets", self.score(predictions, targets, check=check))
-        self._learn(scores, predictions, self._axes, ids, check)
+        values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)
+        self._learn(values, predictions, [self._issued.take(key) for key in keys])
 
     @property
     def _axes(self) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from conformal_core import (
+    APS,
     CQR,
     LAC,
     AbsoluteResidual,
@@ -107,3 +108,71 @@ def test_a_score_of_the_other_kind_is_refused():
             kind(score, alpha=0.1)
     with pytest.raises(TypeError, match="memory must have the methods of Memory, got list"):
         NoveltyGate(FeatureNorm(), memory=[])
+
+
+@pytest.mark.parametrize("kind", [SplitClassifier, MondrianClassifier, ClusteredClassifier])
+def test_what_was_calibrated_in_one_library_is_asked_in_another(kind):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    probs, labels = rng.dirichlet(np.ones(3), size=90), np.arange(90) % 3
+    one, other = kind(LAC(), alpha=0.3), kind(LAC(), alpha=0.3)
+    one.calibrate(torch.from_numpy(probs), torch.from_numpy(labels))
+    other.calibrate(probs, labels)
+    wanted = other.predict(probs[:5])
+    np.testing.assert_array_equal(one.predict(probs[:5]), wanted)
+    np.testing.assert_array_equal(one.predict(probs[:5].tolist()), wanted)
+    np.testing.assert_array_equal(other.predict(torch.from_numpy(probs[:5])).numpy(), wanted)
+    if kind is SplitClassifier:
+        np.testing.assert_array_equal(one.p_values(probs[:5]), other.p_values(probs[:5]))
+        one.update(probs[:5], labels[:5])
+        other.update(torch.from_numpy(probs[:5]), torch.from_numpy(labels[:5]))
+        np.testing.assert_array_equal(one.p_values(probs), other.p_values(probs))
+
+
+def test_a_number_is_a_row_of_a_regressor_calibrated_with_tensors():
+    torch = pytest.importorskip("torch")
+    predictor = SplitRegressor(AbsoluteResidual(), alpha=0.5)
+    predictor.calibrate(torch.zeros(9, dtype=torch.float64), torch.arange(1.0, 10.0, dtype=torch.float64))
+    assert predictor.predict(1.0).tolist() == [-4.0, 6.0]
+    assert float(predictor.p_values(1.0, 6.5)) == 0.5
+
+
+@pytest.mark.parametrize("kind", [SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier])
+def test_a_state_of_another_score_is_refused(kind):
+    made, other = kind(APS(), alpha=0.5), kind(LAC(), alpha=0.5)
+    made.calibrate(np.full((30, 3), 1 / 3), np.arange(30) % 3)
+    with pytest.raises(ValueError, match=r"must have score = 'LAC\(.*\)' as here, got 'APS\(.*\)'"):
+        other.load_state_dict(made.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LAC()(np.full((4, 3), 1 / 3), np.eye(3, dtype=int)[[0, 1, 2, 0]]), "argmax.* of one-hot rows"),
+        (lambda: LAC()(np.full((4, 3), 1 / 3), np.zeros((4, 1), dtype=int)), r"pass labels\[\.\.\., 0\]"),
+        (lambda: LAC()(np.full(3, 1 / 3), np.zeros(5, dtype=int)), r"those of N rows have shape \(N, K\)"),
+        (lambda: LAC()(np.asarray([[1.5, -0.5]])), "pass the softmax of logits"),
+    ],
+)
+def test_a_misfit_names_its_cure(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_no_rows_take_no_labels():
+    assert LAC()(np.empty((0, 3)), []).shape == (0,)
+
+
+def test_a_gate_warns_once_for_a_memory_that_is_too_short():
+    gate = NoveltyGate(FeatureNorm(), alpha=0.02)
+    gate.score.update(np.random.default_rng(0).normal(size=(50, 2)))
+    gate.calibrate(np.ones((3, 2)))
+    with pytest.warns(UserWarning, match="3 calibration scores are too few .* no input is down-weighted"):
+        gate.weights(np.ones((1, 2)))
+    assert gate.weights(np.ones((1, 2))).tolist() == [1.0]  # a second warning would be an error
+
+
+@pytest.mark.parametrize("alpha", [np.float32(0.01), np.float16(0.1), np.float64(0.1)])
+def test_the_repr_of_an_alpha_of_any_precision_rebuilds_it(alpha):
+    made = SplitClassifier(LAC(), alpha=alpha)
+    eval(repr(made)).load_state_dict(made.state_dict())  # noqa: S307

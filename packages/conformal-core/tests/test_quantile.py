@@ -95,7 +95,7 @@ def test_covers_with_probability_exactly_k_over_n_plus_1():
 
 
 def test_too_few_scores_give_infinity_and_say_the_smallest_alpha(lib):
-    for n, smallest in ((9, "1/10 = 0.1"), (0, "none")):
+    for n, smallest in ((9, "the smallest usable alpha is 1/10 = 0.1"), (0, "calibrate first")):
         with pytest.warns(UserWarning, match=rf"^{n} calibration scores are too few.*{smallest}$"):
             assert float(lib.back(conformal_quantile(lib(np.arange(float(n))), alpha=0.05))) == math.inf
 

@@ -78,8 +78,14 @@ def array_namespace(**arrays: Array) -> Any:
             first_name, first, xp = name, array, own
         elif own is not xp:
             pair = f"{_kind(array)} beside {_kind(first)}"
-            raise TypeError(f"{name} must come from the same array library as {first_name}, got {pair}")
+            raise TypeError(f"{name} must come from the same array library as {first_name}, got {pair}: convert one")
     return xp
+
+
+def beside(array: Array, like: Array) -> Array:
+    """Return what a predictor has learned in the library and on the device of the rows it is asked about."""
+    xp = array_namespace(like=like)
+    return array if array_namespace(array=array) is xp else xp.asarray(to_host(array), device=device(like))
 
 
 def device(array: Array) -> Any:

@@ -112,7 +112,8 @@ def refusal_of_distribution(name: str, probs: Array, xp: Any) -> ValueError:
     negative = probs < 0.0
     if bool(xp.any(negative)):
         index = first_index(negative, xp)
-        return ValueError(f"{name} must not be negative, got {float(probs[index])} at index {_show(index)}")
+        got = f"{float(probs[index])} at index {_show(index)}"
+        return ValueError(f"{name} must not be negative, got {got}: pass the softmax of logits")
     sums = _row_sums(probs, xp)
     index = first_index(~_near_one(sums, probs, xp), xp)
     row = f" in row {_show(index)}" if index else ""
@@ -129,7 +130,14 @@ def labels_of_rows(labels: Array | int, values: Array, *, check: bool | None) ->
     try:
         return xp.broadcast_to(labels, rows)
     except (ValueError, RuntimeError):
-        raise ValueError(f"labels must broadcast to shape {rows}, got {tuple(labels.shape)}") from None
+        got, cure = tuple(labels.shape), ""
+        if got == tuple(values.shape):
+            cure = ": pass labels.argmax(-1) of one-hot rows"
+        elif not rows:
+            cure = ": probs of one row take one label, those of N rows have shape (N, K)"
+        elif got == (*rows, 1):
+            cure = ": pass labels[..., 0]"
+        raise ValueError(f"labels must broadcast to shape {rows}, got {got}{cure}") from None
 
 
 def threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
@@ -206,6 +214,8 @@ def integers(name: str, value: Any, like: Array) -> Array:
     array = as_array(name, value, like)
     if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # before libraries are compared: text has none
         raise TypeError(_refusal_of_names(name, array))
+    if isinstance(array, np.ndarray) and not array.size and isinstance(value, (list, tuple)):
+        array = array_namespace(like=like).asarray(array.astype(np.int64), device=device(like))
     xp = array_namespace(**{"the other arguments": like, name: array})
     if not xp.isdtype(array.dtype, "integral"):
         raise TypeError(f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64")

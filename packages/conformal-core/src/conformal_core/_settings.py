@@ -3,7 +3,7 @@
 import inspect
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -65,6 +65,8 @@ def shown(value: object) -> str:
         exact = Fraction(value)
         number = float(exact)
         return repr(number) if as_fraction(number) == exact else repr(str(exact))
+    if isinstance(value, np.floating) and np.isfinite(value):
+        return shown(as_fraction(cast("float", value)))  # the number that is meant, not the digits of its precision
     if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
         return repr(value.item())
     if isinstance(value, (list, tuple)) and type(value) in {list, tuple}:
@@ -73,6 +75,12 @@ def shown(value: object) -> str:
             return f"[{', '.join(parts)}]"
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     return value.__name__ if inspect.isroutine(value) or isinstance(value, type) else repr(value)
+
+
+def named(score: object) -> str:
+    """Return the name of a score in a state: its source, or its type where that shows a place in memory."""
+    text = shown(score)
+    return type(score).__name__ if " at 0x" in text else text
 
 
 def _fresh(name: str, value: Any) -> Any:

@@ -93,11 +93,12 @@ def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
     return xp.sort(scores, axis=-1, stable=False)[..., k - 1]
 
 
-def warn_too_few(n: int) -> None:
-    """Say that n scores are too few for the level asked for."""
+def warn_too_few(n: int, effect: str = "every set is full") -> None:
+    """Say that n scores are too few for the level asked for, and what that does."""
+    scores = "1 calibration score is" if n == 1 else f"{n} calibration scores are"
+    cure = f"the smallest usable alpha is 1/{n + 1} = {1 / (n + 1):.6g}" if n else "calibrate first"
     warnings.warn(
-        f"{n} calibration scores are too few for this alpha: the threshold is +inf and every set is full; "
-        f"the smallest usable alpha is {'none' if n == 0 else f'1/{n + 1} = {1 / (n + 1):.6g}'}",
+        f"{scores} too few for this alpha: the threshold is +inf and {effect}; {cure}",
         UserWarning,
         stacklevel=3,
     )

@@ -26,8 +26,8 @@ class ACI(Level):
     Attributes
     ----------
     current : Fraction
-        α_t. It may leave [0, 1], and must: from 0 down every set is full, from 1 up every set is empty, and clipping it
-        would break the guarantee.
+        α_t. It may leave [0, 1] and has to be free to: at 0 or below every set is full, at 1 or above every set is
+        empty; clipping it would break the guarantee.
 
     Notes
     -----

@@ -18,10 +18,10 @@ class DecayingStep(UnitLevel):
     alpha
         Miscoverage to keep in the long run, in (0, 1).
     start
-        First threshold q₁, in the units of the score. None: the conformal quantile of the calibration scores.
+        First threshold q₁, in the units of the score. If None, the conformal quantile of the calibration scores.
     scale
-        First step η₁ > 0, in the units of the score. None: how far that quantile lies above the smallest calibration
-        score.
+        First step η₁ > 0, in the units of the score. If None, the distance from the smallest calibration score to that
+        quantile.
     epsilon
         ε in [0, ½]: 0 adapts longest, larger values settle sooner. With ½ the step is scale/t.
 
@@ -33,11 +33,11 @@ class DecayingStep(UnitLevel):
 
     Notes
     -----
-    Guarantees, with labels on time: if all scores and ``start`` lie in an interval of length B, ``|mean err − α| ≤
-    (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps, which tends to 0 for ε < ½ and says
-    nothing for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it is unique.
-    Angelopoulos, Barber and Bates, *Online conformal prediction with decaying step sizes* (2024). B
-    is 1 for LAC; an APS score is at most 1, or 2 for a label without mass. The memory is not used. O(1) a step.
+    Guarantees, if labels arrive before the next prediction: if all scores and ``start`` lie in an interval of length B,
+    ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps, which tends to 0 for ε
+    < ½ and says nothing for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it
+    is unique. Angelopoulos, Barber and Bates, *Online conformal prediction with decaying step sizes* (2024). B is 1 for
+    LAC; an APS score is at most 1, or 2 for a label without mass. The memory is not used. O(1) a step.
 
     Examples
     --------

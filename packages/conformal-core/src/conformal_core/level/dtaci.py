@@ -41,10 +41,10 @@ class DtACI(Level):
 
     Notes
     -----
-    Guarantee, for any sequence with labels on time: over any I steps in a row the pinball loss of α_t exceeds that of
-    the best expert by at most ``(log(K/σ) + 2σI)/η + η/2 · Σ_t Σ_i w_{t,i} ℓ_{t,i}²``. Gibbs and Candès, *Conformal
-    inference for online prediction with arbitrary distribution shifts* (2024), for weights w and losses ℓ. Each expert
-    has the guarantee of :class:`ACI`.
+    Guarantee, for any sequence whose labels arrive before the next prediction: over any I steps in a row the pinball
+    loss of α_t exceeds that of the best expert by at most ``(log(K/σ) + 2σI)/η + η/2 · Σ_t Σ_i w_{t,i} ℓ_{t,i}²``.
+    Gibbs and Candès, *Conformal inference for online prediction with arbitrary distribution shifts* (2024), for weights
+    w and losses ℓ. Each expert has the guarantee of :class:`ACI`.
 
     Their theorem on long-run coverage is about a level that is drawn among the experts, with η and σ that decay. The
     weighted mean has none. It comes close to 1 − α where scores are independent and rarely tie: .901 for .9 on 3,000

@@ -26,13 +26,13 @@ class ConformalPID(UnitLevel):
     alpha
         Miscoverage to keep in the long run, in (0, 1).
     start
-        First value of the tracker, in the units of the score. None: such that the first threshold is the conformal
+        First value of the tracker, in the units of the score. If None, such that the first threshold is the conformal
         quantile of the calibration scores.
     rate
-        Step η > 0 of the tracker, in the units of the score. None: a twentieth of the distance of that quantile from
+        Step η > 0 of the tracker, in the units of the score. If None, a twentieth of the distance of that quantile from
         the smallest calibration score.
     integral
-        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out. None: a fifth of that distance.
+        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out. If None, a fifth of that distance.
     saturation
         C_sat > 0: the smaller, the sooner the integrator acts.
     forecast
@@ -47,12 +47,12 @@ class ConformalPID(UnitLevel):
 
     Notes
     -----
-    Guarantees, with labels on time: with an integrator, for any scores and any forecast, ``|mean err − α| ≤
-    π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps, because the threshold becomes ±∞ where the sum of
-    errors reaches π/2 · C_sat · t / log t; it tends to 0, slowly. With ``integral=0`` and no forecast it is quantile
-    tracking, and ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of length B.
-    Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). The memory is not
-    used. O(1) a step, beside the forecast.
+    Guarantees, if labels arrive before the next prediction: with an integrator, for any scores and any forecast,
+    ``|mean err − α| ≤ π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps, because the threshold becomes ±∞
+    where the sum of errors reaches π/2 · C_sat · t / log t; it tends to 0, slowly. With ``integral=0`` and no forecast
+    it is quantile tracking, and ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of
+    length B. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). The memory
+    is not used. O(1) a step, beside the forecast.
 
     Examples
     --------

@@ -26,7 +26,7 @@ class SAOCP(UnitLevel):
     alpha
         Miscoverage, in (0, 1).
     scale
-        Largest absolute score D > 0 that is to be expected. None: the largest of the calibration scores. Bets are
+        Largest absolute score D > 0 that is to be expected. If None, the largest of the calibration scores. Bets are
         settled as if a learner could gain or lose at most D, so that larger scores do not break the betting condition.
     lifetime
         Steps that the shortest-lived learner lives, at least 1.
@@ -38,14 +38,15 @@ class SAOCP(UnitLevel):
 
     Notes
     -----
-    Guarantee, for scores in [0, D] with labels on time: on every k steps in a row within the first T the pinball loss
-    exceeds that of the best constant threshold by at most ``15 D √(k (log T + 1))``. Bhatnagar, Wang, Xiong and Bai,
-    *Improved online conformal prediction via strongly adaptive online learning* (2023), proposition 4.1.
+    Guarantee, for scores in [0, D] and labels that arrive before the next prediction: on every k steps in a row within
+    the first T the pinball loss exceeds that of the best constant threshold by at most ``15 D √(k (log T + 1))``.
+    Bhatnagar, Wang, Xiong and Bai, *Improved online conformal prediction via strongly adaptive online learning* (2023),
+    proposition 4.1.
 
     Long-run coverage does **not** tend to 1 − α: the paper's bound on it has a term that is measured along the run and
     need not vanish, and short-lived learners keep the threshold moving at any T. On i.i.d. uniform scores coverage is
     .92, .87 and .77 for α = .05, .1 and .2, after 1,000 steps as after 16,000; on 0, 1, 0, 1, … it is .76, .75 and .70.
-    Take SAOCP to recover soon after a change, and :class:`ACI` where the long-run fraction of misses has to be α. The
+    Use SAOCP to recover quickly after a change, and :class:`ACI` where the long-run fraction of misses has to be α. The
     memory is not used. O(log t) a step.
 
     Examples

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, reads_values
+from conformal_core._arrays import array_namespace, beside, device, reads_values
 from conformal_core._checks import floating, is_finite
 from conformal_core._rank import rank
 from conformal_core._settings import Settings
@@ -53,7 +53,8 @@ class Fixed(Settings):
             is_finite("scores", scores, xp)
         flat = xp.reshape(scores, (-1,))
         if self._sorted is not None:
-            array_namespace(calibration_scores=self._sorted, scores=scores)
+            flat = beside(flat, self._sorted)
+            xp = array_namespace(scores=flat)
             flat = xp.concat([self._sorted, flat])  # in the wider precision of the two
         self._sorted = xp.sort(flat, stable=False)
 
@@ -76,8 +77,7 @@ class Fixed(Settings):
         if self._sorted is None:
             empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))
             return sorted_p_values(empty, scores, u, check=None)
-        array_namespace(calibration_scores=self._sorted, scores=scores)
-        return sorted_p_values(self._sorted, scores, u, check=None)
+        return sorted_p_values(beside(self._sorted, scores), scores, u, check=None)
 
     def state_dict(self) -> State:
         """Return the sorted scores."""

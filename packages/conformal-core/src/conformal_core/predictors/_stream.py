@@ -10,7 +10,7 @@ import numpy as np
 from conformal_core._checks import is_count, is_score
 from conformal_core._precision import narrow
 from conformal_core._rank import Alpha
-from conformal_core._settings import Settings
+from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
@@ -111,11 +111,12 @@ class OnlinePredictor(Settings):
     def state_dict(self) -> State:
         """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
         state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
-        return {"kind": self._kind, "version": 1, **state, "issued": self._issued.state_dict()}
+        parts = {**state, "issued": self._issued.state_dict()}
+        return {"kind": self._kind, "version": 1, "score": named(self.score), **parts}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
-        check_state(state, self._kind, {"memory", "level", "issued"})
+        check_state(state, self._kind, {"memory", "level", "issued"}, score=named(self.score))
         level, issued = self.level.state_dict(), self._issued.state_dict()
         try:
             self._issued.load_state_dict(state["issued"])

@@ -7,6 +7,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core._checks import floating, is_count, is_number, labels_of_rows
 from conformal_core._rank import Alpha
+from conformal_core._settings import named
 from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core.predictors._rows import one_a_row
 from conformal_core.predictors.mondrian import ThresholdPerClass
@@ -111,13 +112,14 @@ class ClusteredClassifier(ThresholdPerClass):
             "kind": self._kind,
             "version": 1,
             "alpha": str(self._alpha),
+            "score": named(self.score),
             "qhat": self._qhat,
             "clusters": self._clusters,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, self._kind, {"qhat", "clusters"}, alpha=str(self._alpha))
+        check_state(state, self._kind, {"qhat", "clusters"}, alpha=str(self._alpha), score=named(self.score))
         qhat = read_thresholds(state, "qhat")
         clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)
         self._qhat, self._clusters = qhat, None if clusters is None else clusters.astype(np.int64)

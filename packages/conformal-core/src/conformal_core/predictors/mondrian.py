@@ -4,11 +4,11 @@ import math
 import warnings
 from typing import Any
 
-from conformal_core._arrays import array_namespace, device
+from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._checks import floating, integers, is_count, is_score, labels_of_rows
 from conformal_core._precision import comparable
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._settings import Settings
+from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes, read_thresholds
 from conformal_core.predictors._rows import classes_of, one_a_row
 from conformal_core.quantile import grouped_quantiles
@@ -40,11 +40,11 @@ class ThresholdPerClass(Settings):
         """Prediction sets (..., K) of bool for probs (..., K); a class without a finite threshold is in every set."""
         probs = floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
-        xp = array_namespace(probs=probs, qhat=self.qhat)
-        known = self.qhat.shape[0]
+        xp, qhat = array_namespace(probs=probs), beside(self.qhat, probs)
+        known = qhat.shape[0]
         if probs.shape[-1] != known:
             raise ValueError(f"probs must have the {known} classes of calibration, got {probs.shape[-1]}")
-        inside = scores <= comparable(self.qhat, scores)
+        inside = scores <= comparable(qhat, scores)
         return with_top(inside, scores, xp) if nonempty else inside
 
 
@@ -108,7 +108,7 @@ class MondrianClassifier(ThresholdPerClass):
             kind = "classes" if by_class else "groups"
             warnings.warn(
                 f"{empty} of {count} {kind} have too few calibration rows for alpha = {self.alpha}, fewer than "
-                f"{1 / self._alpha - 1}: their threshold is +inf",
+                f"{math.ceil(1 / self._alpha - 1)}: their threshold is +inf",
                 UserWarning,
                 stacklevel=2,
             )
@@ -123,9 +123,9 @@ class MondrianClassifier(ThresholdPerClass):
         probs = floating("probs", probs, self._qhat)
         classes_of(probs, self._classes)
         scores = self.score(probs, check=check)
-        xp = array_namespace(probs=probs, qhat=self.qhat)
+        xp = array_namespace(probs=probs)
         ids = self._groups(groups, probs, xp)
-        own = xp.reshape(xp.take(self.qhat, xp.reshape(ids, (-1,))), ids.shape)
+        own = xp.reshape(xp.take(beside(self.qhat, probs), xp.reshape(ids, (-1,))), ids.shape)
         return prediction_set(scores, own, nonempty=nonempty, check=False)
 
     def state_dict(self) -> State:
@@ -140,7 +140,7 @@ class MondrianClassifier(ThresholdPerClass):
         self._qhat, self._classes = qhat, classes
 
     def _settings(self) -> State:
-        return {"alpha": str(self._alpha), "groups": self._given_groups}
+        return {"alpha": str(self._alpha), "score": named(self.score), "groups": self._given_groups}
 
     def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
         if groups is None:

@@ -72,13 +72,15 @@ class NoveltyGate(Settings):
         self.score = score
         self.alpha = alpha
         self.memory: Memory = Fixed() if memory is None else memory
+        self._warned_at = -1  # scores in the memory
 
     @property
     def qhat(self) -> Array | float:
         """Threshold of the score, +∞ while calibration rows are too few."""
         qhat = self.memory.quantile(self._alpha)
-        if isinstance(qhat, float) and qhat == math.inf:
-            warn_too_few(len(self.memory))
+        if isinstance(qhat, float) and qhat == math.inf and self._warned_at != len(self.memory):
+            self._warned_at = len(self.memory)
+            warn_too_few(len(self.memory), "no input is down-weighted")
         return qhat
 
     def calibrate(self, features: Array, *, check: bool | None = None) -> None:

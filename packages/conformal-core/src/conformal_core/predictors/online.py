@@ -33,7 +33,8 @@ class OnlineClassifier(OnlinePredictor):
         Rule that sets the threshold: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
         :class:`SAOCP`.
     max_pending
-        Rows that may wait for their labels, at least 1; each takes some 500 bytes. Beyond it the oldest are forgotten,
+        Rows that may wait for their labels, at least 1; each takes some 500 bytes, and with
+        :class:`SAOCP` some kilobytes. Beyond it the oldest are forgotten,
         with one warning.
 
     Raises

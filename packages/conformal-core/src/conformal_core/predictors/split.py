@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from conformal_core._arrays import beside
 from conformal_core._checks import floating, is_score
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._settings import Settings
+from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes
 from conformal_core.memory.fixed import Fixed
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
@@ -39,6 +40,10 @@ class SplitPredictor(Settings):
                 warn_too_few(len(self._memory))
         return self._qhat
 
+    def _qhat_beside(self, rows: Array) -> Array | float:
+        qhat = self.qhat
+        return qhat if isinstance(qhat, float) else beside(qhat, rows)
+
     def _calibrate(self, scores: Array) -> None:
         memory = Fixed()
         memory.extend(scores, check=False)
@@ -50,11 +55,12 @@ class SplitPredictor(Settings):
 
     def state_dict(self) -> State:
         """Return the calibration scores and the level."""
-        return {"kind": self._kind, "version": 1, "alpha": str(self._alpha), "memory": self._memory.state_dict()}
+        settings = {"alpha": str(self._alpha), "score": named(self.score)}
+        return {"kind": self._kind, "version": 1, **settings, "memory": self._memory.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, self._kind, {"memory"}, alpha=str(self._alpha))
+        check_state(state, self._kind, {"memory"}, alpha=str(self._alpha), score=named(self.score))
         self._memory.load_state_dict(state["memory"])
         self._qhat = None
 
@@ -114,7 +120,7 @@ class SplitClassifier(SplitPredictor):
         """Prediction sets (..., K) of bool for probs (..., K)."""
         probs = floating("probs", probs)
         classes_of(probs, self._classes)
-        return self.score.sets(probs, self.qhat, nonempty=nonempty, check=check)
+        return self.score.sets(probs, self._qhat_beside(probs), nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
@@ -179,7 +185,8 @@ class SplitRegressor(SplitPredictor):
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
         """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
-        return self.score.interval(predictions, self.qhat, check=check)
+        predictions = floating("predictions", predictions)
+        return self.score.interval(predictions, self._qhat_beside(predictions), check=check)
 
     def p_values(
         self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None

@@ -244,8 +244,8 @@ class CQR(ResidualScore):
     """max(lower − y, y − upper): conformalized quantile regression.
 
     Predictions have shape (..., 2): a lower and an upper conditional quantile, which may cross. A negative threshold
-    makes intervals narrower than predicted, down to empty ones. Predictors refuse a calibration table of 20 rows or
-    more where they cross in over three quarters of them: its columns are swapped.
+    makes intervals narrower than predicted, down to empty ones. Predictors refuse a calibration table if the
+    lower exceeds the upper in more than three quarters of at least 20 rows, which means that the columns were swapped.
 
     Notes
     -----

@@ -14,9 +14,13 @@ import torch
 from cpsc_train.config import apply_overrides, read_toml
 from cpsc_train.data import DataConfig, Splits
 from cpsc_train.data.media.cache import Cache
+from cpsc_train.data.media.images import read_image
 from cpsc_train.data.media.npz import read_npz
+from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.untrusted import inside
 from cpsc_train.errors import UserError
+from cpsc_train.models.encoders.resnet import _load
+from cpsc_train.models.imported import try_out
 from cpsc_train.observability import RunFolder
 
 DEEP = "[" * 100_000
@@ -90,3 +94,38 @@ def test_commands_on_a_run_that_was_bent(finished, tmp_path, cpsc):
     (run / "results.json").write_text(json.dumps(results | {"coverage": [1]}))
     outcome = cpsc("report", run)
     assert (outcome.code, "a file does not hold what a run writes" in outcome.err) == (2, True)
+
+
+def _starve(monkeypatch, target):
+    def refuse(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(target, refuse)
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
+    """A file that is whole must not be named as damaged, nor its sample be left out of a data set."""
+    pillow, soundfile = pytest.importorskip("PIL.Image"), pytest.importorskip("soundfile")
+    np.savez(tmp_path / "a.npz", label=np.zeros(3))
+    pillow.new("L", (4, 4)).save(tmp_path / "a.png")
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    torch.save({}, tmp_path / "a.pt")
+    for target, read in (
+        ("numpy.lib.format.read_array", lambda: read_npz(tmp_path / "a.npz")),
+        ("PIL.ImageFile.ImageFile.load", lambda: read_image(tmp_path / "a.png")),
+        ("soundfile.SoundFile.read", lambda: read_sound(tmp_path / "a.wav")),
+        ("torch.load", lambda: _load(torch.nn.Identity(), tmp_path / "a.pt", 18)),
+        ("torch.nn.Module.eval", lambda: try_out(torch.nn.Identity(), lambda module: module, (1,), "a trial")),
+    ):
+        with monkeypatch.context() as patch:
+            _starve(patch, target)
+            with pytest.raises(MemoryError):
+                read()
+
+
+def test_memory_that_runs_out_in_a_report_is_no_damage(finished, tmp_path, monkeypatch, cpsc):
+    pytest.importorskip("matplotlib", reason="reports are drawn by matplotlib")
+    _starve(monkeypatch, "cpsc_train.observability.report.panel.Panel.render")
+    outcome = cpsc("report", finished, "--out", tmp_path / "report")
+    assert (outcome.code, outcome.err.startswith("cpsc: error: out of memory (")) == (2, True), outcome.err
+    assert not (tmp_path / "report").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import UserError, out_of_memory, reason
 
 
 def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments: Any) -> nn.Module:
@@ -27,12 +27,16 @@ def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments
     try:
         imported = importlib.import_module(module)
     except Exception as error:  # a user's module can fail in any way while it is imported
+        if out_of_memory(error):
+            raise
         raise UserError(f"{kind}.path {path!r} cannot be imported: {reason(error)}") from None
     if not hasattr(imported, attribute):
         raise UserError(f"{kind}.path {path!r}: {module} has no {attribute!r}")
     try:
         result = getattr(imported, attribute)(**arguments, **options)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise UserError(
             f"{kind}.path {path!r} cannot be called with {', '.join([*arguments, *options])}: {reason(error)}"
         ) from None
@@ -55,6 +59,8 @@ def try_out(module: nn.Module, call: Callable[[nn.Module], Any], shape: tuple[in
         try:
             out = call(deepcopy(module).eval())
         except Exception as error:  # a user's module can fail in any way
+            if out_of_memory(error):
+                raise
             raise UserError(f"{what} fails: {reason(error)}") from None
     if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

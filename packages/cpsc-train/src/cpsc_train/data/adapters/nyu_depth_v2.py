@@ -17,7 +17,7 @@ from cpsc_train.data.media.files import Place, check_root
 from cpsc_train.data.media.matlab import load, open_hdf5
 from cpsc_train.data.media.rgbd import Scene, SceneConfig, Scenes, derived
 from cpsc_train.data.media.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import DataError, UserError, out_of_memory, reason
 
 LABELED = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
@@ -84,6 +84,8 @@ class Row:
             except DataError:
                 raise
             except Exception as error:  # a damaged file can make the reader fail in any way
+                if out_of_memory(error):
+                    raise
                 raise DataError(
                     f"{self.file}: {name} of scene {self.row + 1} cannot be read ({reason(error)})"
                 ) from None
@@ -127,6 +129,8 @@ def _types(file: Path) -> list[str]:
             found = [_text(held, cell) for cell in np.asarray(stored_array(held, "sceneTypes")).ravel()]
             rows = {name: stored_array(held, name).shape[0] for name in ("images", "depths")}
         except Exception as error:  # a damaged file can make the reader fail in any way
+            if out_of_memory(error):
+                raise
             raise DataError(
                 f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
             ) from None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.media.files import Place, read_bytes
 from cpsc_train.data.media.untrusted import MOST_PIXELS, PICTURES
-from cpsc_train.errors import DataError, needs, reason
+from cpsc_train.errors import DataError, needs, out_of_memory, reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,8 @@ def _decoded(path: Place) -> Image:
                     file.load()
                     return ImageOps.exif_transpose(file)
     except Exception as error:  # a damaged file can make the decoders fail in any way
+        if out_of_memory(error):
+            raise
         raise DataError(f"{path}: is not a readable image ({reason(error)})") from None
     raise DataError(f"{path}: has {width} × {height} pixels: scale it down", "wrong size")
 

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cpsc_train.data.media.untrusted import check_archive, check_file
-from cpsc_train.errors import DataError, reason
+from cpsc_train.errors import DataError, out_of_memory, reason
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -39,9 +39,11 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "missing") from None
     except (
-        *(OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, NotImplementedError),
+        *(OSError, ValueError, TypeError, EOFError, RuntimeError, NotImplementedError),
         *(zipfile.BadZipFile, zlib.error),
     ) as error:
+        if out_of_memory(error):
+            raise
         raise DataError(f"{path}: is not a readable .npz file ({reason(error)})", "damaged") from None
 
 

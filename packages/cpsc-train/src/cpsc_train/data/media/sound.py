@@ -53,7 +53,7 @@ def read_sound(path: Place) -> tuple[Samples, int]:
         raise DataError(
             f"{path}: is not a readable sound file ({error.error_string or 'cut off or damaged'})"
         ) from None
-    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"{path}: is not a readable sound file ({reason(error)})") from None
     if not blocks:
         raise DataError(f"{path}: holds no samples", "no samples")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.errors import UserError, needs, reason
+from cpsc_train.errors import UserError, needs, out_of_memory, reason
 
 START = 1
 """The token before the first word; what an encoder says of it stands for the text."""
@@ -85,6 +85,8 @@ class Pretrained:
                 str(folder), local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # a damaged folder can make the library fail in any way
+            if out_of_memory(error):
+                raise
             raise UserError(f"{folder}: holds no readable tokenizer ({reason(error)})") from None
         if self._found.pad_token_id != 0:
             raise UserError(f"{folder}: padding must be token 0, got {self._found.pad_token_id}")

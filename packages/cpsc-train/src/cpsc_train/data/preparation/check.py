@@ -15,7 +15,7 @@ from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.media.stored import Stored
 from cpsc_train.data.preparation.work import Advance, each, nothing
 from cpsc_train.data.splits import SplitConfig, Splits
-from cpsc_train.errors import DataError, UserError
+from cpsc_train.errors import DataError, UserError, out_of_memory
 
 SILENT = 1e-3
 """Peak of a waveform, of 1, under which it counts as silent: −60 dB."""
@@ -156,6 +156,8 @@ def _wrong(dataset: Dataset, row: int) -> Iterator[DataError]:
         except DataError as found:
             error = found
         except OSError as found:
+            if out_of_memory(found):
+                raise
             error = DataError(f"{found.filename or dataset.ids[row]}: cannot be read ({found})", "unreadable")
         if error is not None:
             sound = False

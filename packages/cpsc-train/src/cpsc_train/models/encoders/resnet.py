@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError, needs, reason
+from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
 
 
@@ -103,6 +103,8 @@ def _load(backbone: nn.Module, path: Path, depth: int) -> None:
     except ImportError:
         raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
     except Exception as error:  # a damaged file can make the readers fail in any way
+        if out_of_memory(error):
+            raise
         raise UserError(f"{path}: is not a readable file of parameters ({reason(error)})") from None
     try:
         backbone.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})

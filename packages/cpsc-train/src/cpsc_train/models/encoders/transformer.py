@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError, needs, reason
+from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
 
 
@@ -66,6 +66,8 @@ class TransformerConfig(EncoderConfig, name="transformer"):
                 output_loading_info=True,
             )
         except Exception as error:  # a damaged folder can make the library fail in any way
+            if out_of_memory(error):
+                raise
             raise UserError(f"{folder}: is not a readable model: {reason(error)}") from None
         absent = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
         if absent:

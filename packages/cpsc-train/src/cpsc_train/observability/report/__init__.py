@@ -78,7 +78,7 @@ def _written_by_a_run(runs: Sequence[Run]) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         where = ", ".join(str(run.path) for run in runs)
         raise UserError(
             f"{where}: a file does not hold what a run writes ({reason(error)}): restore it, or evaluate the run again"

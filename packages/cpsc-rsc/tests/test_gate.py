@@ -289,6 +289,18 @@ def said(gate, h):
     return [str(one.message) for one in found]
 
 
+@pytest.mark.parametrize("part", ["training", "calibration"])
+@pytest.mark.parametrize("broken", [lambda h: h[:, :-1], lambda h: torch.full_like(h, math.nan)])
+def test_a_fault_in_the_second_modality_leaves_the_first_as_it_was(gate, part, broken):
+    (training, labels), calibration = features(60, seed=7), features(60, seed=8)[0]
+    given = {"training": training, "calibration": calibration}
+    given[part] = given[part] | {"image": broken(given[part]["image"])}
+    before = copy.deepcopy(gate.state_dict())
+    with pytest.raises(ValueError, match="image|finite|NaN"):
+        gate.fit(labels=labels, **given)
+    assert all(torch.equal(value, before[key]) for key, value in gate.state_dict().items())
+
+
 def test_a_gate_that_is_not_fitted_says_so_once(gate):
     h, _ = features(5)
     bare = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)

@@ -102,18 +102,16 @@ class ConformalGate(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a mapping lacks a modality or brings another, or an entry does not fit.
+            If a mapping lacks a modality or brings another, or an entry does not fit; then nothing has changed.
         """
         check_modalities("training", training, self._of)
         check_modalities("calibration", calibration, self._of)
-        for m, fitted in self._of.items():
+        for m in self._of:
             for name, mapping in (("training", training), ("calibration", calibration)):
                 check_feature(f"{name}[{m!r}]", mapping[m], self._width(m))
-            cores = [NoveltyGate(score, alpha=self.alpha / 2) for score in (self._score(), FeatureNorm())]
-            for core in cores:
-                core.score.update(training[m].detach(), labels if self.distance == "classes" else None)
-                core.calibrate(calibration[m].detach().double())
-            cast("_Fitted", fitted).take(*cores)
+        fitted = [self._cores(training[m], labels, calibration[m]) for m in self._of]
+        for module, cores in zip(self._of.values(), fitted, strict=True):  # only now that all of them have been made
+            cast("_Fitted", module).take(*cores)
         self._fitted = True
 
     def weights(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -147,6 +145,13 @@ class ConformalGate(nn.Module):
     def extra_repr(self) -> str:
         """Say the options."""
         return f"alpha={self.alpha}, distance={self.distance!r}"
+
+    def _cores(self, training: Tensor, labels: Tensor, calibration: Tensor) -> list[NoveltyGate]:
+        cores = [NoveltyGate(score, alpha=self.alpha / 2) for score in (self._score(), FeatureNorm())]
+        for core in cores:
+            core.score.update(training.detach(), labels if self.distance == "classes" else None)
+            core.calibrate(calibration.detach().double())
+        return cores
 
     def _score(self) -> Mahalanobis:
         return Mahalanobis(classes=self.classes if self.distance == "classes" else None)

@@ -14,11 +14,16 @@ JOB = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2
 MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 BAD = {
-    "empty": ({"WORLD_SIZE": ""}, "WORLD_SIZE must be a whole number of at least 1, got ''"),
+    "empty": (
+        {"WORLD_SIZE": ""},
+        "environment variable WORLD_SIZE must be a whole number of at least 1, got '': start the processes by torchrun, "
+        "which sets it, or unset WORLD_SIZE",
+    ),
     "word": ({"WORLD_SIZE": "abc"}, "WORLD_SIZE must be a whole number of at least 1, got 'abc'"),
     "none": ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be a whole number of at least 1, got '0'"),
     "negative": ({"WORLD_SIZE": "-2"}, "WORLD_SIZE must be a whole number of at least 1, got '-2'"),
     "superscript": ({"WORLD_SIZE": "²"}, "WORLD_SIZE must be a whole number"),
+    "ten digits": ({"WORLD_SIZE": "1000000000"}, "WORLD_SIZE must be a whole number of at least 1, got '1000000000'"),
     "long": ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE must be a whole number"),
     "rank alone": ({"RANK": "1"}, "RANK must be below WORLD_SIZE (not set), 1, got '1'"),
     "rank empty": ({"RANK": ""}, "RANK must be a whole number of at least 0, got ''"),
@@ -55,6 +60,8 @@ def test_an_environment_that_describes_no_job_is_one_sentence(environment, cpsc,
 
 
 def test_what_torchrun_sets_is_read(environment):
+    assert Launch.read() == Launch()
+    environment({"WORLD_SIZE": "1", "RANK": "0"})
     assert Launch.read() == Launch()
     environment(JOB | MEETING)
     assert Launch.read() == Launch(rank=3, world=4, local_rank=1, local_world=2)

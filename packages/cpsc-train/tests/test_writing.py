@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from cpsc_train import writing
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.errors import UserError
 from cpsc_train.lock import held
@@ -55,6 +56,16 @@ def test_half_a_character_is_written_as_its_escape(tmp_path):
     """A file name that is not UTF-8 would otherwise end the run when its tables are written."""
     write(tmp_path / "a.csv", "id\n\udcff\n")
     assert (tmp_path / "a.csv").read_text() == "id\n\\udcff\n"
+    with appending(tmp_path / "a.csv") as file:
+        file.write("\udcfe\n")
+    assert (tmp_path / "a.csv").read_text() == "id\n\\udcff\n\\udcfe\n"
+
+
+def test_the_file_or_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "a").touch()
+    for attempt in (make_folder, appending, lambda path: write(path, "x")):
+        with pytest.raises(UserError, match=r"a.b: cannot be written \(.*[Nn]ot a directory"):
+            attempt(tmp_path / "a" / "b")
 
 
 def test_nothing_is_written_through_a_link(tmp_path, secret):
@@ -67,6 +78,44 @@ def test_nothing_is_written_through_a_link(tmp_path, secret):
     write(tmp_path / "a", "x")
     assert not (tmp_path / "a").is_symlink()
     assert secret.read_text() == "mine"
+
+
+def test_nothing_is_written_through_a_link_that_appears_after_the_look(tmp_path, secret, monkeypatch):
+    monkeypatch.setattr(writing, "refuse_link", lambda _path, *, below=None: None)
+    (tmp_path / "link").symlink_to(secret)
+    with pytest.raises(UserError, match="link: cannot be written"):
+        appending(tmp_path / "link")
+    assert secret.read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such modes there")
+def test_a_file_is_for_all_unless_it_is_private(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write(tmp_path / "a", "x")
+        write(tmp_path / "b", "x", private=True)
+        appending(tmp_path / "c").close()
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "abc"] == [0o644, 0o600, 0o644]
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_file_that_goes_before_it_is_locked_is_made_again(tmp_path, monkeypatch, left):
+    """Another process took it for one that a killed process had left, or moved it into its place."""
+    attempts = []
+    if left:
+        (tmp_path / "a.partial").touch()
+
+    def lock(_number, path):
+        attempts.append(path)
+        if len(attempts) == 1:
+            path.unlink()
+
+    monkeypatch.setattr(writing, "_lock", lock)
+    write(tmp_path / "a", "x")
+    assert (tmp_path / "a").read_text() == "x"
+    assert attempts == [tmp_path / "a.partial"] * 2
 
 
 WRITES = """

@@ -296,7 +296,7 @@ def test_a_fault_in_the_second_modality_leaves_the_first_as_it_was(gate, part, b
     given = {"training": training, "calibration": calibration}
     given[part] = given[part] | {"image": broken(given[part]["image"])}
     before = copy.deepcopy(gate.state_dict())
-    with pytest.raises(ValueError, match="image|finite|NaN"):
+    with pytest.raises(ValueError, match=r"image|finite|NaN"):
         gate.fit(labels=labels, **given)
     assert all(torch.equal(value, before[key]) for key, value in gate.state_dict().items())
 

@@ -16,8 +16,7 @@ MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 BAD = {
     "empty": (
         {"WORLD_SIZE": ""},
-        "environment variable WORLD_SIZE must be a whole number of at least 1, got '': start the processes by torchrun, "
-        "which sets it, or unset WORLD_SIZE",
+        "WORLD_SIZE must be a whole number of at least 1, got '': start the processes by torchrun, which sets it, or ",
     ),
     "word": ({"WORLD_SIZE": "abc"}, "WORLD_SIZE must be a whole number of at least 1, got 'abc'"),
     "none": ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be a whole number of at least 1, got '0'"),

@@ -144,6 +144,12 @@ def test_what_a_killed_process_left_is_replaced_and_what_another_writes_is_not(t
     assert (tmp_path / "a").read_text() == "new"
 
 
+def test_a_folder_is_made_with_those_that_it_is_in_and_may_be_there(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
 def test_no_folder_below_the_one_that_was_named_is_a_link(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     run = tmp_path / "run"

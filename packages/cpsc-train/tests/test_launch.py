@@ -24,16 +24,22 @@ BAD = {
     "superscript": ({"WORLD_SIZE": "²"}, "WORLD_SIZE must be a whole number"),
     "ten digits": ({"WORLD_SIZE": "1000000000"}, "WORLD_SIZE must be a whole number of at least 1, got '1000000000'"),
     "long": ({"WORLD_SIZE": "9" * 5000}, "WORLD_SIZE must be a whole number"),
-    "rank alone": ({"RANK": "1"}, "RANK must be below WORLD_SIZE (not set), 1, got '1'"),
+    "rank alone": ({"RANK": "1"}, "RANK must be below WORLD_SIZE, which is 1 because it is not set, got '1'"),
     "rank empty": ({"RANK": ""}, "RANK must be a whole number of at least 0, got ''"),
-    "rank too large": (JOB | MEETING | {"RANK": "4"}, "RANK must be below WORLD_SIZE, 4, got '4'"),
+    "rank too large": (JOB | MEETING | {"RANK": "4"}, "RANK must be below WORLD_SIZE, which is 4, got '4'"),
     "rank negative": (JOB | MEETING | {"RANK": "-1"}, "RANK must be a whole number of at least 0, got '-1'"),
-    "rank absent": ({"WORLD_SIZE": "2"} | MEETING, "there are 2 processes, and RANK is not set"),
-    "no address": (JOB, "there are 4 processes, and MASTER_ADDR, MASTER_PORT is not set"),
+    "rank absent": ({"WORLD_SIZE": "2"} | MEETING, "there are 2 processes, and these are not set: RANK"),
+    "no address": (JOB, "there are 4 processes, and these are not set: MASTER_ADDR, MASTER_PORT"),
     "port": (JOB | MEETING | {"MASTER_PORT": "http"}, "MASTER_PORT must be a whole number of at least 0, got 'http'"),
-    "large port": (JOB | MEETING | {"MASTER_PORT": "65536"}, "MASTER_PORT must be below the number of ports, 65536"),
+    "large port": (
+        JOB | MEETING | {"MASTER_PORT": "65536"},
+        "MASTER_PORT must be below the number of ports, which is 65536",
+    ),
     "local rank": ({"LOCAL_RANK": "x"}, "LOCAL_RANK must be a whole number of at least 0, got 'x'"),
-    "local rank too large": (JOB | MEETING | {"LOCAL_RANK": "2"}, "LOCAL_RANK must be below LOCAL_WORLD_SIZE, 2"),
+    "local rank too large": (
+        JOB | MEETING | {"LOCAL_RANK": "2"},
+        "LOCAL_RANK must be below LOCAL_WORLD_SIZE, which is 2",
+    ),
     "local world": (JOB | MEETING | {"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE must be a whole number of at least 1"),
 }
 

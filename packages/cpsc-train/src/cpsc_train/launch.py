@@ -59,8 +59,8 @@ def _require_meeting_point(world: int) -> None:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise UserError(
-            f"WORLD_SIZE = {world} says that there are {world} processes, and {', '.join(missing)} is not set: start "
-            "them by torchrun, which sets all, or unset WORLD_SIZE"
+            f"WORLD_SIZE = {world} says that there are {world} processes, and these are not set: {', '.join(missing)}; "
+            "start them by torchrun, which sets all, or unset WORLD_SIZE"
         )
     _number("MASTER_PORT", below=PORTS, bound="the number of ports")
 
@@ -75,6 +75,7 @@ def _number(name: str, *, least: int = 0, default: int = 0, below: int | None = 
     if not (digits.isascii() and digits.isdigit() and len(digits) < DIGITS and int(digits) >= least):
         raise UserError(f"environment variable {name} must be a whole number of at least {least}, got {text!r}: {cure}")
     if below is not None and int(digits) >= below:
-        unset = " (not set)" if bound.isupper() and bound not in os.environ else ""
-        raise UserError(f"environment variable {name} must be below {bound}{unset}, {below}, got {text!r}: {cure}")
+        unset = " because it is not set" if bound.isupper() and bound not in os.environ else ""
+        rule = f"must be below {bound}, which is {below}{unset}"
+        raise UserError(f"environment variable {name} {rule}, got {text!r}: {cure}")
     return int(digits)

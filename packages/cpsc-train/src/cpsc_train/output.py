@@ -48,9 +48,9 @@ def column(text: str, **options: Any) -> TextColumn:
     return TextColumn(text, markup=False, **options)
 
 
-def complain(text: str) -> None:
-    """Write text to the standard error, as it may be shown."""
-    print(shown(text.rstrip("\n")), file=sys.stderr)  # noqa: T201
+def complain(text: str, *, line: bool = False) -> None:
+    """Write text to the standard error, as it may be shown; with `line`, ends of lines in it are shown as well."""
+    print(shown(text.rstrip("\n"), line=line), file=sys.stderr)  # noqa: T201
 
 
 def show_warning(  # noqa: PLR0917  # the signature of the one in whose place it is

@@ -146,6 +146,34 @@ def refuse_link(path: Path, *, below: Path | None = None) -> None:
             raise UserError(f"{part}: is a link, through which nothing is written: remove it, or choose another place")
 
 
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Refuse, before the work that it is for, a place that cannot be written to.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder, to be made or replaced.
+    folder
+        Whether it is a folder; one that is there may be a link, and folders above it are made.
+
+    Raises
+    ------
+    UserError
+        If it is a link, of the other kind, or lies where nothing can be written.
+    """
+    if not folder:
+        refuse_link(path)
+    if path.exists() and path.is_dir() is not folder:
+        raise UserError(f"{path}: must be a {'folder' if folder else 'file'}, got a {'file' if folder else 'folder'}")
+    above = path if folder else path.parent
+    while folder and not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise UserError(f"{path}: cannot be written ({above} is no folder)")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written (Permission denied)")
+
+
 @contextmanager
 def saying(path: Path) -> Iterator[None]:
     """Say which file it is that cannot be written.

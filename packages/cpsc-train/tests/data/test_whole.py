@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
-from cpsc_train.data.media.whole import container
-from cpsc_train.errors import UserError
+from cpsc_train.data.media.whole import container, refuse_cut
+from cpsc_train.errors import DataError, UserError
 
 SAMPLES = (0.5 * np.sin(np.arange(40_000) / 9)).astype(np.float32)
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
@@ -173,3 +174,12 @@ def test_other_formats_of_sound_are_refused(tmp_path):
     (tmp_path / "a.wav").write_bytes(held.getvalue())
     with pytest.raises(UserError, match=r"a\.wav: is not a readable sound file \(format NIST\)"):
         read_sound(tmp_path / "a.wav")
+
+
+def test_an_aiff_file_that_states_more_samples_than_it_holds():
+    held = bytearray(b"FORM\0\0\0\0AIFF" + b"COMM\0\0\0\x12" + b"\0\1\0\0\0\x0a\0\x10" + bytes(10))
+    held += b"SSND" + (8 + 20).to_bytes(4, "big") + bytes(8 + 20)
+    refuse_cut(bytes(held), Path("a.aiff"))
+    held[22:26] = (20).to_bytes(4, "big")
+    with pytest.raises(DataError, match=r"a\.aiff: is cut off \(bytes that are missing: 20\)"):
+        refuse_cut(bytes(held), Path("a.aiff"))

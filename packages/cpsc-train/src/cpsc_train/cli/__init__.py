@@ -115,5 +115,5 @@ def _parse(arguments: list[str]) -> Command:
 
 def _say(what: str, code: int, *, everyone: bool = False) -> int:
     if everyone or speaks():  # of several processes one does
-        complain(f"cpsc: {what}")
+        complain(f"cpsc: {what}", line=True)
     return code

@@ -97,7 +97,10 @@ class Data:
     def _check(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
         from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415
         from cpsc_train.data.preparation import check  # noqa: PLC0415
+        from cpsc_train.writing import check_writable  # noqa: PLC0415
 
+        if self.skip_list is not None:
+            check_writable(self.skip_list)
         with _progress(console, "reading samples") as advance:
             found = check(config, splits, workers=self._processes(), by_group=self.by_speaker, advance=advance)
         _tell(found, console)

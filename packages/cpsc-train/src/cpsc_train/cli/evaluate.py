@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -44,7 +44,10 @@ class Evaluate:
         from cpsc_train.observability.console import print_results  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.training import evaluate  # noqa: PLC0415
+        from cpsc_train.writing import check_writable, write  # noqa: PLC0415
 
+        if self.out is not None:
+            check_writable(self.out)
         folder = RunFolder(self.run_folder)
         protocols = [text for text in self.noise if "@" in text]
         sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
@@ -53,7 +56,7 @@ class Evaluate:
         console = Output()
         print_results(results, console)
         if self.out is not None:
-            self._write(results)
+            write(self.out, json.dumps(results, indent=1) + "\n")
         if self.noise or self.gate is not None:
             return 0
         recorded = folder.read_results()
@@ -65,8 +68,3 @@ class Evaluate:
             differing = [key for key in results if recorded.get(key) != results[key]]
             console.print(f"differs from results.json in: {', '.join(differing)}")
         return 0
-
-    def _write(self, results: dict[str, Any]) -> None:
-        from cpsc_train.writing import write  # noqa: PLC0415
-
-        write(Path(self.out or ""), json.dumps(results, indent=1) + "\n")

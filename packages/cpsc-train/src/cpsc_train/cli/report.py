@@ -33,7 +33,10 @@ class Report:
 
         from cpsc_train.observability.report import report  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.writing import check_writable  # noqa: PLC0415
 
+        if self.out is not None:
+            check_writable(self.out, folder=True)
         console = Output()
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             task = progress.add_task("drawing", total=None)

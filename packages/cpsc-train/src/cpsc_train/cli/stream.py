@@ -48,10 +48,13 @@ class Stream:
         from cpsc_train.errors import UserError  # noqa: PLC0415
         from cpsc_train.experiments.streaming import stream  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
-        from cpsc_train.writing import write  # noqa: PLC0415
+        from cpsc_train.writing import check_writable, write  # noqa: PLC0415
 
         if self.window < 1:
             raise UserError(f"--window must be at least 1, got {self.window}")
+        for file in (self.out, self.picture):
+            if file is not None:
+                check_writable(file)
         found = stream(
             self.run_folder,
             order=self.order,

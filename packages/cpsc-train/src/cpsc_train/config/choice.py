@@ -74,7 +74,7 @@ def unknown(kind: str, got: str, known: list[str]) -> str:
     """Return the sentence for an unknown name: what was got, the closest known one, all known ones."""
     close = get_close_matches(got, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {got!r}{hint} (known: {', '.join(sorted(known))})"
+    return f"unknown {kind} {got!r}{hint} (known: {', '.join(sorted(known)) or 'none'})"
 
 
 def discover(package: ModuleType) -> None:

@@ -10,6 +10,7 @@ import tomli_w
 
 from cpsc_train.config.text import parse_toml
 from cpsc_train.errors import UserError
+from cpsc_train.reading import read_file
 from cpsc_train.shown import without_credentials
 from cpsc_train.writing import write
 
@@ -22,10 +23,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     UserError
         If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
     """
+    content = read_file(path)
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return parse_toml(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: must be UTF-8; save it as that") from None
     except ValueError as error:
         raise UserError(f"{path}: is not a valid TOML file: {error}") from None
 

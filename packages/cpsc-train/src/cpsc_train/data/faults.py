@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cpsc_train.errors import DataError, UserError
+from cpsc_train.reading import read_file
 from cpsc_train.writing import write
 
 T = TypeVar("T")
@@ -71,11 +72,11 @@ def read_skip_list(path: Path) -> dict[str, str]:
     UserError
         If the file is missing, or a line has no reason.
     """
+    if not path.exists():
+        raise UserError(f"data.skip {path}: no such file: cpsc data check writes one with --skip-list")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"data.skip {path}: no such file: cpsc data check writes one with --skip-list") from None
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise UserError(f"data.skip {path}: cannot be read ({error})") from None
     found = {}
     for number, line in enumerate(lines, 1):

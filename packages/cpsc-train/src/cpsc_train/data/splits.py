@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.errors import UserError
+from cpsc_train.reading import read_file
 from cpsc_train.writing import write
 
 Rows = NDArray[np.int64]
@@ -151,7 +152,7 @@ class Splits:
             If the file cannot be read, or names an id that `dataset` lacks or that stands in two parts.
         """
         try:
-            named = parse_json(path.read_text(encoding="utf-8"))
+            named = parse_json(read_file(path))
             parts = {field.name: list(named[field.name]) for field in fields(cls)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is not a readable list of splits ({error!r})") from None

@@ -18,6 +18,7 @@ from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError
 from cpsc_train.interrupts import call, end_children
 from cpsc_train.output import Output, column
+from cpsc_train.reading import read_file
 from cpsc_train.training import RunConfig
 from cpsc_train.writing import make_folder, refuse_link
 
@@ -150,4 +151,4 @@ def _refuse_another(folder: Path, config: RunConfig) -> None:
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    return dict(parse_json((folder / "results.json").read_text(encoding="utf-8")))
+    return dict(parse_json(read_file(folder / "results.json")))

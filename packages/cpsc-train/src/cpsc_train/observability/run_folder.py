@@ -23,6 +23,7 @@ from cpsc_train.data.media.decoders import versions
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.lock import held
+from cpsc_train.reading import read_file
 from cpsc_train.shown import without_credentials
 from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
 
@@ -132,7 +133,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         records: list[dict[str, Any]] = []
         # A byte that is not UTF-8 makes the line one that was cut off, too.
-        for line in path.read_bytes().splitlines() if path.exists() else ():
+        for line in read_file(path).splitlines() if path.exists() else ():
             try:
                 record = parse_json(line)
             except ValueError:
@@ -157,16 +158,17 @@ class RunFolder:
         path = self.path / "results.json"
         if not path.exists():
             return None
+        content = read_file(path)
         try:
-            return dict(parse_json(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            return dict(parse_json(content))
+        except ValueError as error:
             raise UserError(f"{path}: is not readable JSON ({error})") from None
 
     def read_environment(self) -> dict[str, Any]:
         """Return ``environment.json``; nothing where it is missing or damaged."""
         try:
-            return dict(parse_json((self.path / "environment.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            return dict(parse_json(read_file(self.path / "environment.json")))
+        except ValueError:
             return {}
 
     def read_config(self) -> dict[str, Any]:
@@ -177,7 +179,9 @@ class RunFolder:
         UserError
             If this is not a run folder.
         """
-        if not (self.path / "config.toml").is_file():
+        if not self.path.exists():
+            raise UserError(f"{self.path}: no such folder")
+        if not (self.path / "config.toml").exists():
             raise UserError(f"{self.path}: is not a run folder (it has no config.toml)")
         return read_toml(self.path / "config.toml")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cpsc_train.config import from_plain, to_plain
+from cpsc_train.config.choice import unknown
 from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
@@ -130,12 +131,19 @@ class RunConfig:
             raise UserError(f"ema must lie in [0, 1), got {self.ema}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must lie in [0, 2^63), got {self.seed}")
-        for modality in self.data.modalities:
+        self._check_modalities()
+
+    def _check_modalities(self) -> None:
+        used = self.data.modalities
+        for modality in used:
             if modality not in self.encoders:
                 raise UserError(f"encoders.{modality} is missing: say which encoder reads it")
+        for modality in self.encoders:
+            if modality not in used:
+                raise UserError(unknown("modality", f"encoders.{modality}", [f"encoders.{m}" for m in used]))
         names = [noise.name for noise in self.noise]
         for noise in (*self.noise, *self.corruption.noise):
-            if noise.modality not in self.data.modalities:
+            if noise.modality not in used:
                 raise UserError(f"noise {noise.name}: {noise.modality!r} is not among the modalities in use")
         for noise in self.noise:
             if names.count(noise.name) > 1:

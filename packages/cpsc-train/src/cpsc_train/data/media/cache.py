@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
 from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.reading import read_file
 
 FORMAT = 1
 """Number of what a cache looks like on the disk."""
@@ -61,7 +62,7 @@ class Cache:
         """
         path = Path(folder)
         try:
-            head = parse_json((path / "cache.json").read_text(encoding="utf-8"))
+            head = parse_json(read_file(path / "cache.json"))
             if head["hash"] != key:
                 raise UserError(
                     f"data.cache {path}: was made with other options, decoders or samples, namely "
@@ -71,7 +72,7 @@ class Cache:
             for modality in index:
                 for number in range(len(chunks(samples))):
                     name = f"{modality}-{number:05d}"
-                    held = parse_json((path / f"{name}.json").read_text(encoding="utf-8"))
+                    held = parse_json(read_file(path / f"{name}.json"))
                     index[modality] |= {sample: (f"{name}.bin", *entry) for sample, entry in held.items()}
         except FileNotFoundError as error:
             raise UserError(

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.packed import open_packed
-from cpsc_train.data.media.untrusted import check_file
 from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.reading import check_file
 
 LFS = b"version https://git-lfs"
 

@@ -12,8 +12,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY, check_file
+from cpsc_train.data.media.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY
 from cpsc_train.errors import DataError, needs, reason
+from cpsc_train.reading import check_file
 
 READER = Path(__file__).with_name("read_matlab.py")
 LONGEST = 60

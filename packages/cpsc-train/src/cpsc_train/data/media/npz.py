@@ -13,8 +13,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.untrusted import check_archive, check_file
+from cpsc_train.data.media.untrusted import check_archive
 from cpsc_train.errors import DataError, out_of_memory, reason
+from cpsc_train.reading import check_file
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

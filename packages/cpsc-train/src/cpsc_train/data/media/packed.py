@@ -18,8 +18,8 @@ from typing import Any
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.media.store import StoreReader
-from cpsc_train.data.media.untrusted import LARGEST
 from cpsc_train.errors import UserError
+from cpsc_train.reading import LARGEST
 
 INDEX = "index.json"
 CHECKSUMS = "crc32"

@@ -19,16 +19,13 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import zipfile
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cpsc_train.errors import DataError
 
-LARGEST = 2**31
-"""Bytes of a file that is read as a whole, at most."""
 MOST_PIXELS = 2**26
 """Pixels of an image or a frame, at most."""
 LONGEST_NAME = 255
@@ -94,25 +91,6 @@ def _can_be_a_name(part: str) -> bool:
         return "\0" not in part and len(os.fsencode(part)) <= LONGEST_NAME
     except UnicodeEncodeError:  # half a character, which JSON can hold
         return False
-
-
-def check_file(path: Path, *, largest: int | None = LARGEST) -> None:
-    """Refuse what is no regular file, such as a pipe, which would never end, and one of more than `largest` bytes.
-
-    Raises
-    ------
-    DataError
-        If it is one of these.
-    OSError
-        If it is not there.
-    """
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{path}: must be a file, got a folder", "unreadable")
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path}: must be a file, got a pipe, socket or device", "unreadable")
-    if largest is not None and found.st_size > largest:
-        raise DataError(f"{path}: must have at most {largest:,} bytes, got {found.st_size:,}", "wrong size")
 
 
 def check_archive(archive: zipfile.ZipFile, size: int) -> None:

@@ -6,6 +6,7 @@ compared with the bytes that are there; a file that states none, such as a broad
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 
 from cpsc_train.data.media.files import Place
@@ -122,7 +123,15 @@ def _w64(held: bytes) -> int:
 
 
 def _aiff(held: bytes) -> int:
-    return next((_past(held, place, size) for name, place, size in _chunks(held, 12, "big") if name == b"SSND"), 0)
+    """Return what the sound lacks of its length, or of the samples that COMM states where it is not compressed."""
+    stated = 0
+    for name, place, size in _chunks(held, 12, "big"):
+        if name == b"COMM" and held[8:12] == b"AIFF":
+            channels, frames, bits = struct.unpack_from(">HIH", held.ljust(place + 8, b"\0"), place)
+            stated = frames * channels * -(-bits // 8)
+        if name == b"SSND":
+            return max(_past(held, place, size), 0 if size in UNKNOWN else stated - (size - 8))
+    return 0
 
 
 def _caf(held: bytes) -> int:

@@ -16,6 +16,7 @@ from cpsc_train.data.media.stored import Stored
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
 from cpsc_train.errors import UserError
 from cpsc_train.lock import held
+from cpsc_train.reading import read_file
 from cpsc_train.writing import make_folder, replacing, write
 
 
@@ -64,7 +65,7 @@ def _begin(folder: Path, dataset: Stored) -> None:
     file = folder / "cache.json"
     if file.is_file():
         try:
-            there = parse_json(file.read_bytes())["hash"]
+            there = parse_json(read_file(file))["hash"]
         except (OSError, ValueError, TypeError, LookupError):
             there = None  # of a process that was killed while it wrote, where nothing else is there yet
         if there == head["hash"]:

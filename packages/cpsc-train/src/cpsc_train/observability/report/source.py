@@ -15,6 +15,7 @@ from cpsc_train.data.media.npz import read_npz
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.reading import read_file
 
 DEPTH = 3
 """How many folders below a given one runs are looked for."""
@@ -153,9 +154,12 @@ def _read(path: Path, name: str) -> Run:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content = read_file(path)
     try:
-        return dict(parse_json(path.read_text(encoding="utf-8"))) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        return dict(parse_json(content))
+    except ValueError as error:
         raise UserError(f"{path}: is not readable JSON ({error})") from None
 
 

@@ -23,6 +23,7 @@ from cpsc_train.data.media.matlab import load
 from cpsc_train.data.media.npz import read_npz
 from cpsc_train.data.media.packed import open_packed
 from cpsc_train.errors import DataError, UserError
+from cpsc_train.reading import check_file
 
 
 def zeros(count: int) -> bytes:
@@ -100,7 +101,7 @@ def test_a_file_is_a_file(tmp_path, monkeypatch):
         with pytest.raises(DataError, match="must be a file"):
             read_npz(tmp_path / name)
     (tmp_path / "b").write_bytes(bytes(9))
-    monkeypatch.setattr(untrusted.check_file, "__kwdefaults__", {"largest": 8})
+    monkeypatch.setattr(check_file, "__kwdefaults__", {"largest": 8})
     with pytest.raises(DataError, match="must have at most 8 bytes, got 9"):
         read_bytes(tmp_path / "b")
 

@@ -21,6 +21,7 @@ from conformal_core import (
     OnlineClassifier,
     Window,
 )
+from conformal_core.level._units import UnitLevel
 
 MEMORY = History()
 LEVELS = {
@@ -226,6 +227,20 @@ def test_saocp_learns_its_scale_from_calibration_scores():
         level.update(0.5, 0.5, MEMORY)
 
 
+@pytest.mark.parametrize("level", [DecayingStep(alpha=0.1), ConformalPID(alpha=0.1), SAOCP(alpha=0.1)])
+def test_whole_numbers_to_calibrate_with_are_saved_as_any_other(level):
+    level.calibrate([1, 2, 4])
+    saved = level.state_dict()["calibration"]
+    assert saved.dtype == np.float64
+    assert saved.tolist() == [1, 2, 4]
+
+
+def test_a_level_of_units_says_how_it_takes_them():
+    methods = dict.fromkeys(("threshold", "update", "state_dict", "load_state_dict"))
+    with pytest.raises(TypeError, match="take_units"):
+        type("Half", (UnitLevel,), methods)()
+
+
 def test_saocp_learners_live_as_long_as_their_birthday_says():
     level = SAOCP(alpha=0.1, scale=1.0, lifetime=2)
     for t in range(1, 200):
@@ -273,9 +288,47 @@ def test_a_state_of_other_settings_is_refused_and_nothing_changes(name):
     assert level.threshold(MEMORY) == before
 
 
-def test_a_window_is_part_of_the_state():
-    with pytest.raises(ValueError, match="state of DtACI must have window = 50 as here, got 500"):
-        DtACI(alpha=0.2, window=50).load_state_dict(DtACI(alpha=0.2, window=500).state_dict())
+def test_what_levels_are_without_options():
+    assert ACI(alpha=0.1).gamma == Fraction(1, 200)
+    dynamic = DtACI(alpha=0.1).state_dict()
+    assert dynamic["window"] == 500
+    assert [float(Fraction(one["gamma"])) for one in dynamic["experts"]] == [0.001 * 2**k for k in range(8)]
+    assert DecayingStep(alpha=0.1).state_dict()["epsilon"] == 0.1
+    assert ConformalPID(alpha=0.1).state_dict()["saturation"] == 1
+
+
+@pytest.mark.parametrize(
+    ("here", "saved", "name"),
+    [
+        (ACI(alpha=0.2), ACI(alpha=0.1), "alpha"),
+        (ACI(alpha=0.2), ACI(alpha=0.2, gamma=0.1), "gamma"),
+        (DtACI(alpha=0.2, window=50), DtACI(alpha=0.2), "window = 50 as here, got 500"),
+        (DtACI(alpha=0.2), DtACI(alpha=0.1), "alpha"),
+        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.1), "alpha"),
+        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, start=1.0), "start"),
+        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, scale=1.0), "scale"),
+        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, epsilon=0.2), "epsilon"),
+        (ConformalPID(alpha=0.2), ConformalPID(alpha=0.1), "alpha"),
+        (ConformalPID(alpha=0.2), ConformalPID(alpha=0.2, start=1.0), "start"),
+        (ConformalPID(alpha=0.2), ConformalPID(alpha=0.2, rate=1.0), "rate"),
+        (ConformalPID(alpha=0.2), ConformalPID(alpha=0.2, integral=1.0), "integral"),
+        (ConformalPID(alpha=0.2), ConformalPID(alpha=0.2, saturation=2.0), "saturation"),
+        (SAOCP(alpha=0.2), SAOCP(alpha=0.1), "alpha"),
+        (SAOCP(alpha=0.2), SAOCP(alpha=0.2, scale=1.0), "scale"),
+        (SAOCP(alpha=0.2), SAOCP(alpha=0.2, lifetime=2), "lifetime"),
+    ],
+)
+def test_every_option_is_part_of_the_state(here, saved, name):
+    with pytest.raises(ValueError, match=rf"^state of \w+ must have {name}"):
+        here.load_state_dict(saved.state_dict())
+
+
+def test_a_level_that_no_steps_reach_is_refused():
+    level = ACI(alpha=0.2, gamma=0.05)
+    message = r"^state of ACI must hold a level that steps of 1/20 reach, got 1/3$"
+    with pytest.raises(ValueError, match=message):
+        level.load_state_dict({**level.state_dict(), "current": "1/3"})
+    assert level.current == Fraction(1, 5)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,9 @@ class SAOCP(UnitLevel):
     Bhatnagar, Wang, Xiong and Bai, *Improved online conformal prediction via strongly adaptive online learning* (2023),
     proposition 4.1.
 
+    Where no learner has gained more than an error of rounding, as at the third step, that error decides which of them
+    sets the threshold. The bound holds whichever it is, but other processors may get another threshold there.
+
     Long-run coverage does **not** tend to 1 − α: the paper's bound on it has a term that is measured along the run and
     need not vanish, and short-lived learners keep the threshold moving at any T. On i.i.d. uniform scores coverage is
     .92, .87 and .77 for α = .05, .1 and .2, after 1,000 steps as after 16,000; on 0, 1, 0, 1, … it is .76, .75 and .70.

@@ -6,6 +6,7 @@ three of these above zero, or below what a day would notice. About 22 minutes.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -138,6 +139,7 @@ def commands(folder: Path, settled: Path) -> None:
         if done == 5:
             settled.touch()
         cpsc(["stream", str(folder), "--order", "random"])
+        gc.collect()  # what awaits the next collection of the whole is not growth
 
 
 if __name__ == "__main__":

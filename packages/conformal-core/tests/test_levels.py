@@ -235,6 +235,31 @@ def test_whole_numbers_to_calibrate_with_are_saved_as_any_other(level):
     assert saved.tolist() == [1, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("level", "missing"),
+    [
+        (DecayingStep(alpha=0.1, start=1.0), "scale of DecayingStep"),
+        (DecayingStep(alpha=0.1, scale=1.0), "start of DecayingStep"),
+        (ConformalPID(alpha=0.1, start=1.0, integral=1.0), "rate of ConformalPID"),
+        (ConformalPID(alpha=0.1, start=1.0, rate=1.0), "integral of ConformalPID"),
+        (ConformalPID(alpha=0.1, rate=1.0, integral=1.0), "start of ConformalPID"),
+        (SAOCP(alpha=0.1), "scale of SAOCP"),
+    ],
+)
+def test_what_is_neither_given_nor_learned_is_named(level, missing):
+    with pytest.raises(ValueError, match=f"^{missing} must be given, or learned by calibrate"):
+        level.threshold(MEMORY)
+    with pytest.raises(ValueError, match=f"^{missing} must be given, or learned by calibrate"):
+        level.update(0.5, 0.5, MEMORY)
+
+
+def test_the_units_of_a_controller_are_shares_of_the_spread():
+    level = ConformalPID(alpha=0.5)
+    level.calibrate([1.0, 3.0, 5.0])  # the quantile is 3, which is 2 above the smallest
+    state = level.state_dict()
+    assert (state["tracked"], state["step"], state["gain"]) == (3.0, 0.1, 0.4)
+
+
 def test_a_level_of_units_says_how_it_takes_them():
     methods = dict.fromkeys(("threshold", "update", "state_dict", "load_state_dict"))
     with pytest.raises(TypeError, match="take_units"):

@@ -1,0 +1,47 @@
+"""What online predictors say, and of which line: that of the caller."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from conformal_core import ACI, LAC, AbsoluteResidual, OnlineClassifier, OnlineRegressor
+
+PROBS = np.asarray([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+
+
+def places(call):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        call()
+    return [(one.category, one.filename, str(one.message).partition(":")[0]) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("made", "rows"),
+    [
+        (lambda: OnlineClassifier(LAC(), level=ACI(alpha=0.1), max_pending=1), PROBS),
+        (lambda: OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1), max_pending=1), PROBS[0]),
+    ],
+)
+def test_warnings_of_a_prediction_point_to_its_caller(made, rows):
+    predictor = made()
+    assert places(lambda: predictor.predict(rows)) == [
+        (UserWarning, __file__, "the memory (0 scores) is too short for alpha = 0.1"),
+        (UserWarning, __file__, "more than max_pending = 1 predicted rows still wait for a label"),
+    ]
+    assert places(lambda: predictor.predict(rows)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 3}, r"^level must be a Level, such as ACI\(alpha=0\.1\), got int$"),
+        ({"alpha": 0.1, "memory": 3}, "^memory must have the methods of Memory, got int$"),
+        ({}, "^exactly one of alpha and level must be given, got neither: "),
+        ({"alpha": 0.1, "level": ACI(alpha=0.1)}, "^exactly one of alpha and level must be given, got both: "),
+    ],
+)
+def test_a_part_of_another_kind_is_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        OnlineClassifier(LAC(), **options)

@@ -33,6 +33,8 @@ LEVELS = {
     "saocp": lambda: SAOCP(alpha=0.2, scale=1.0),
 }
 
+STORED = {"decaying": ["qhat", "unit"], "pid": ["tracked", "step", "gain"], "saocp": ["largest"]}
+
 
 def run(level, scores, memory=None):
     """Return whether each step missed, and the thresholds."""
@@ -253,6 +255,22 @@ def test_what_is_neither_given_nor_learned_is_named(level, missing):
         level.update(0.5, 0.5, MEMORY)
 
 
+@pytest.mark.parametrize(
+    ("level", "key"),
+    [
+        (DecayingStep(alpha=0.5, start=7.0), "qhat"),
+        (DecayingStep(alpha=0.5, scale=7.0), "unit"),
+        (ConformalPID(alpha=0.5, start=7.0), "tracked"),
+        (ConformalPID(alpha=0.5, rate=7.0), "step"),
+        (ConformalPID(alpha=0.5, integral=7.0), "gain"),
+        (SAOCP(alpha=0.5, scale=7.0), "largest"),
+    ],
+)
+def test_what_was_given_is_not_learned(level, key):
+    level.calibrate([1.0, 3.0, 5.0])
+    assert level.state_dict()[key] == 7
+
+
 def test_the_units_of_a_controller_are_shares_of_the_spread():
     level = ConformalPID(alpha=0.5)
     level.calibrate([1.0, 3.0, 5.0])  # the quantile is 3, which is 2 above the smallest
@@ -348,6 +366,15 @@ def test_every_option_is_part_of_the_state(here, saved, name):
         here.load_state_dict(saved.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("level", "key"),
+    [(LEVELS[name](), key) for name, keys in STORED.items() for key in keys],
+)
+def test_what_was_given_is_no_gap_in_a_state(level, key):
+    with pytest.raises(ValueError, match=key):
+        level.load_state_dict({**level.state_dict(), key: None})
+
+
 def test_a_level_that_no_steps_reach_is_refused():
     level = ACI(alpha=0.2, gamma=0.05)
     message = r"^state of ACI must hold a level that steps of 1/20 reach, got 1/3$"
@@ -365,6 +392,7 @@ def test_a_level_that_no_steps_reach_is_refused():
         (lambda: DtACI(alpha=0.1, gammas=[]), ValueError, "gammas must hold at least one step"),
         (lambda: DtACI(alpha=0.1, window=0), ValueError, "window must be at least 1"),
         (lambda: DecayingStep(alpha=0.1, epsilon=0.6), ValueError, r"epsilon must lie in \[0, 0\.5\]"),
+        (lambda: DecayingStep(alpha=0.1, epsilon="x"), TypeError, "epsilon must be a number"),
         (lambda: DecayingStep(alpha=0.1, start=math.inf), ValueError, "start must be finite"),
         (lambda: DecayingStep(alpha=0.1, scale=-1), ValueError, "scale must be positive"),
         (lambda: ConformalPID(alpha=0.1, rate=0), ValueError, "rate must be positive"),

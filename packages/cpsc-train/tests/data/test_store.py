@@ -112,7 +112,8 @@ class Waiting(AsyncFileSystem):
 def test_a_larger_answer_may_take_longer(slept, monkeypatch):
     patience = []
 
-    def sync(_loop, _read, path, *, start, end, timeout):
+    def sync(loop, _read, path, *, start, end, timeout):
+        assert loop is made._system.loop
         patience.append((path, start, end, timeout))
         raise TimeoutError
 
@@ -125,7 +126,10 @@ def test_a_larger_answer_may_take_longer(slept, monkeypatch):
     assert patience == [("/place/a", 5, None, 30.0), ("/place/a", 5, 1_000_005, 40.0)]
 
 
-def test_an_address_ends_without_a_slash():
+def test_an_address_ends_without_a_slash(monkeypatch):
     assert open_store("memory://place/")[1] == "/place"
+    with monkeypatch.context() as patched:  # as some stores answer
+        patched.setattr(store, "url_to_fs", lambda root: (None, root))
+        assert open_store("other://place/") == (None, "other://place")
     with pytest.raises(UserError, match=r"^ftpp://x: cannot be opened \(.+\)$"):
         open_store("ftpp://x")

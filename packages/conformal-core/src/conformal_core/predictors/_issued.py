@@ -72,6 +72,7 @@ class Issued:
                 "full",
                 f"more than max_pending = {self._limit} predicted rows still wait for a label: the oldest are "
                 f"forgotten; if their labels still arrive, they are judged by the threshold in force then",
+                stacklevel=4,
             )
 
     def take(self, key: Key) -> Row | None:
@@ -157,10 +158,10 @@ class Issued:
                 f"taken for that of the oldest; if some labels never come, give ids to predict and update",
             )
 
-    def _warn(self, kind: str, sentence: str) -> None:
+    def _warn(self, kind: str, sentence: str, *, stacklevel: int = 5) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(sentence, UserWarning, stacklevel=5)
+            warnings.warn(sentence, UserWarning, stacklevel=stacklevel)
 
 
 def keys_of_rows(rows: Array, axes: int) -> list[Key]:

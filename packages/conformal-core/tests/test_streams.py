@@ -48,3 +48,16 @@ def test_warnings_of_a_prediction_point_to_its_caller(made, rows):
 def test_a_part_of_another_kind_is_named(options, message):
     with pytest.raises(TypeError, match=message):
         OnlineClassifier(LAC(), **options)
+
+
+def test_a_warning_of_updates_that_meet_nothing_points_to_its_caller():
+    predictor = OnlineClassifier(LAC(), level=ACI(alpha=0.5))
+    predictor.calibrate(PROBS, [0, 1])
+    predictor.predict(np.tile(PROBS[:1], (60, 1)), ids=range(60))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        call = compile("predictor.update(rows, labels)", "caller.py", "exec")
+        exec(call, {"predictor": predictor, "rows": np.tile(PROBS[1:], (50, 1)), "labels": [0] * 50})  # noqa: S102
+    assert [(one.filename, str(one.message)[:32]) for one in found] == [
+        ("caller.py", "none of the last 50 updated rows")
+    ]

@@ -87,6 +87,13 @@ class Issued:
             )
         return row
 
+    def take_all(self, keys: Sequence[Key]) -> list[Row | None]:
+        """Return what was issued for each of several rows, see `take`."""
+        rows = []
+        for key in keys:  # not a comprehension, which is a frame of its own before Python 3.12: warnings count frames
+            rows.append(self.take(key))  # noqa: PERF401
+        return rows
+
     def check_kind(self, threshold: float) -> None:
         """Refuse thresholds of another kind than this one: with the parts that a level combined, or without."""
         combined = isinstance(threshold, Threshold)

@@ -161,7 +161,7 @@ class OnlineClassifier(OnlinePredictor):
         classes = classes_of(probs, self._classes)
         scores = one_a_row("labels", self.score(probs, labels, check=check))
         values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
-        issued = [self._issued.take(key) for key in keys]
+        issued = self._issued.take_all(keys)
         if issued and getattr(self.score, "randomized", False):  # the score that the set was made with
             draws = self.score.draw(probs, None, check)
             drawn = [
@@ -262,7 +262,7 @@ class OnlineRegressor(OnlinePredictor):
         predictions = floating("predictions", predictions)
         scores = one_a_row("targets", self.score(predictions, targets, check=check))
         values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)
-        self._learn(values, predictions, [self._issued.take(key) for key in keys])
+        self._learn(values, predictions, self._issued.take_all(keys))
 
     @property
     def _axes(self) -> int:

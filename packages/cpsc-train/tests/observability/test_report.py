@@ -152,7 +152,7 @@ def test_mistakes_are_told(finished, tmp_path, cpsc):
         ([tmp_path / "absent"], "absent: no such folder"),
         ([tmp_path / "empty"], "is not a run folder"),
         ([finished, finished], "is given twice"),
-        ([finished, "--out", finished / "config.toml"], "cannot be written"),
+        ([finished, "--out", finished / "config.toml"], "must be a folder, got a file"),
         ([], "at least one run folder"),
     ):
         outcome = cpsc("report", *arguments)

@@ -41,6 +41,31 @@ def test_the_rounding_of_arithmetic_is_not_part_of_a_level():
     assert quantile_rank(10**17, 1e-17) is not None
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 7, 9])
+def test_rounding_is_that_of_the_type_of_a_level(kind, n):
+    """1/n of any precision, most of which print as a little less, leaves one of n rows uncovered."""
+    assert quantile_rank(n - 1, kind(1) / kind(n)) == n - 1
+    assert quantile_rank(n - 1, np.asarray(1 / n, dtype=kind)) == n - 1
+
+
+def test_digits_that_a_type_holds_are_as_written():
+    assert quantile_rank(2, np.float16(0.333)) is None
+    assert quantile_rank(2, np.float32(0.333333)) is None
+    assert quantile_rank(2, 0.333333333333333) is None  # 17 characters, the most that are as written
+    assert quantile_rank(2, 0.3333333333333333) == 2
+
+
+def test_decimals_of_any_length_are_as_written():
+    assert quantile_rank(2, Decimal("0.3333333333333333")) is None
+    assert quantile_rank(2, Decimal("0.3333333333333334")) == 2
+
+
+@pytest.mark.parametrize("kind", [float, np.float32])
+def test_a_level_near_zero_stays_above_it(kind):
+    assert quantile_rank(10, kind(1.2345678901234567e-17)) is None
+
+
 @pytest.mark.parametrize(
     ("alpha", "kind", "message"),
     [

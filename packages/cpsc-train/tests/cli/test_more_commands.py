@@ -46,7 +46,7 @@ def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
         (["recipe", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
         (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: say where"),
         (["ablate", "--axes", "part"], "did you mean 'parts'"),
-        (["export", "absent"], "is not a run folder"),
+        (["export", "absent"], "no such folder"),
         (["train", "--log-file", "absent/log.txt"], r"--log-file absent/log\.txt: cannot be written"),
     ],
 )

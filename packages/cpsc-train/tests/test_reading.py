@@ -8,7 +8,7 @@ import pytest
 from cpsc_train import reading
 from cpsc_train.data.faults import read_skip_list
 from cpsc_train.errors import DataError
-from cpsc_train.reading import read_file
+from cpsc_train.reading import check_file, read_file
 from cpsc_train.writing import check_writable
 
 pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
@@ -47,6 +47,33 @@ def test_a_file_is_bounded(tmp_path, monkeypatch):
         read_file(tmp_path / "b.json")
     with pytest.raises(DataError, match="must be a file, got a folder"):
         read_file(tmp_path)
+
+
+@pipes
+def test_what_a_file_is_a_case_of(tmp_path):
+    """The row of the table of ``cpsc data check``."""
+    (tmp_path / "a").write_bytes(bytes(4))
+    os.mkfifo(tmp_path / "pipe")
+    for call, kind in (
+        (lambda: check_file(tmp_path), "unreadable"),
+        (lambda: check_file(tmp_path / "pipe"), "unreadable"),
+        (lambda: check_file(tmp_path / "a", largest=3), "wrong size"),
+        (lambda: read_file(tmp_path / "b"), "unreadable"),
+    ):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert caught.value.kind == kind
+
+
+def test_the_largest_file_that_is_read_has_2_gib(tmp_path):
+    path = tmp_path / "a"
+    path.touch()
+    os.truncate(path, 2**31)  # takes no room
+    check_file(path)
+    os.truncate(path, 2**31 + 1)
+    with pytest.raises(DataError, match="must have at most 2,147,483,648 bytes, got 2,147,483,649"):
+        check_file(path)
+    check_file(path, largest=None)
 
 
 def test_where_nothing_can_be_written_is_seen_before_the_work(tmp_path, cpsc, small_file):

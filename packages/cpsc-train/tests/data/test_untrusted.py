@@ -69,6 +69,35 @@ def test_an_archive_holds_arrays_of_different_names(tmp_path, names):
         read_npz(path)
 
 
+@pytest.mark.parametrize(
+    ("method", "suffix", "message"),
+    [(zipfile.ZIP_BZIP2, ".npy", "compresses 'x{80}' in"), (zipfile.ZIP_STORED, ".txt", "holds 'x{80}', which")],
+)
+def test_of_a_long_name_in_an_archive_the_beginning_is_told(method, suffix, message):
+    with zipfile.ZipFile(io.BytesIO(), "w", method) as archive:
+        archive.writestr("x" * 300 + suffix, b"")
+        with pytest.raises(ValueError, match=message):
+            untrusted.check_archive(archive, 10**6)
+
+
+@pytest.mark.parametrize("name", ["/x", "../x", "a/../../x", "x" * 256, "a/" + "é" * 128, "a\0b"])
+def test_a_name_in_a_list_is_below_the_folder(tmp_path, name):
+    with pytest.raises(DataError) as caught:
+        untrusted.inside(tmp_path, name, "list:3")
+    assert caught.value.kind == "bad path"
+    for fine in ("a/b.png", "x" * 255, "é" * 127):
+        assert untrusted.inside(tmp_path, fine, "list:3") == tmp_path / fine
+
+
+def test_what_a_file_may_claim_is_bounded_as_it_is_documented():
+    """Tests lower these bounds, and would not see one that was raised."""
+    packets = untrusted.LONGEST * 240 + untrusted.LONGEST / 0.0012
+    assert packets < untrusted.MOST_PACKETS < 1.1 * packets
+    assert (untrusted.LARGEST_CHUNK, untrusted.LARGEST_LIST, untrusted.READER_MEMORY) == (2**28, 2**25, 2**31)
+    assert (untrusted.MOST_PIXELS, untrusted.MOST_SHOWN, untrusted.MOST_STREAMS) == (2**26, 2**30, 64)
+    assert (untrusted.LONGEST, untrusted.LONGEST_LIST) == (3600.0, 100_000)
+
+
 def test_a_gzip_file_is_read_as_far_as_its_header_says(tmp_path):
     held = gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28) + bytes(10**7))
     (tmp_path / IMAGES).write_bytes(held)

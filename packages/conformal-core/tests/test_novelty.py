@@ -235,6 +235,17 @@ def test_a_calibration_row_that_is_infinitely_far_counts_as_such():
 
 
 @pytest.mark.parametrize("name", SCORES)
+def test_a_p_value_is_smoothed_by_the_draw_that_is_given(name):
+    """Beyond all of 9 calibration rows it is u / 10, and 1 / 10 without a draw."""
+    gate = NoveltyGate(learned(name), alpha=0.4)
+    gate.calibrate(sample(9)[0])
+    far = np.full((2, 4), 1e6)
+    assert gate.p_values(far).tolist() == [0.1, 0.1]
+    assert gate.p_values(far, u=0.5).tolist() == [0.05, 0.05]
+    assert gate.p_values(far, u=np.asarray([0.0, 1.0])).tolist() == [0.0, 0.1]
+
+
+@pytest.mark.parametrize("name", SCORES)
 def test_a_state_says_what_it_is_of(name):
     score = learned(name)
     gate = NoveltyGate(score, alpha=0.05)
@@ -289,6 +300,7 @@ def test_a_gate_compiles_into_one_graph():
         ),
         (lambda: learned("neighbours")(np.full((1, 4), math.inf)), ValueError, "features must be finite"),
         (lambda: NoveltyGate("knn"), TypeError, "score must"),
+        (lambda: NoveltyGate(Mahalanobis(), memory=3), TypeError, "memory must have the methods of Memory, got int"),
         (lambda: NoveltyGate(Mahalanobis(), alpha=0.0), ValueError, r"alpha must lie in \(0, 1\), got 0.0"),
         (
             lambda: NoveltyGate(Mahalanobis(), alpha=0.1).load_state_dict(NoveltyGate(Mahalanobis()).state_dict()),

@@ -329,6 +329,15 @@ def test_a_gate_whose_threshold_is_infinite_is_fitted():
     assert all((w == 1).all() for w in again.weights(h).values())
 
 
+def test_calibration_rows_at_the_mean_itself_leave_such_rows_alone():
+    """Their threshold is 0, and 0 / 0 would be no number."""
+    gate, rows = ConformalGate({"a": 2}, classes=1, alpha=0.2, distance="all"), torch.arange(-9.0, 10.0)
+    training = torch.stack([rows, rows.flip(0) ** 3], -1)  # whose mean is exactly 0
+    gate.fit({"a": training}, torch.zeros(19, dtype=torch.long), {"a": torch.zeros(30, 2)})
+    assert gate.weights({"a": torch.zeros(3, 2)})["a"].tolist() == [1.0] * 3
+    assert gate.weights({"a": training[:1]})["a"].item() < 1e-6
+
+
 def test_an_unfitted_gate_can_be_exported_and_have_no_values():
     h, _ = features(5)
     torch.export.export(ConformalGate(DIMS, classes=CLASSES), (h,))  # a warning would be an error here

@@ -43,7 +43,7 @@ def test_a_file_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(reading.check_file, "__kwdefaults__", {"largest": 3})
     with pytest.raises(DataError, match=r"a\.json: must have at most 3 bytes, got 4"):
         read_file(path)
-    with pytest.raises(DataError, match=r"b\.json: cannot be read \(No such file or directory\)"):
+    with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "b.json")
     with pytest.raises(DataError, match="must be a file, got a folder"):
         read_file(tmp_path)

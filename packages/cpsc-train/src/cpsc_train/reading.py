@@ -39,10 +39,14 @@ def read_file(path: Path) -> bytes:
     Raises
     ------
     DataError
-        If it is missing, no regular file, too large, or cannot be read.
+        If it is no regular file, too large, or cannot be read.
+    FileNotFoundError
+        If it is missing, which means something else in each place.
     """
     try:
         check_file(path)
         return path.read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})", "unreadable") from None

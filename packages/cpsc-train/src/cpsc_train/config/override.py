@@ -23,9 +23,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     UserError
         If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
     """
-    content = read_file(path)
     try:
-        return parse_toml(content.decode("utf-8"))
+        return parse_toml(read_file(path).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
     except UnicodeDecodeError:
         raise UserError(f"{path}: must be UTF-8; save it as that") from None
     except ValueError as error:

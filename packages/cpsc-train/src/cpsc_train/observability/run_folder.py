@@ -168,7 +168,7 @@ class RunFolder:
         """Return ``environment.json``; nothing where it is missing or damaged."""
         try:
             return dict(parse_json(read_file(self.path / "environment.json")))
-        except ValueError:
+        except (OSError, ValueError):
             return {}
 
     def read_config(self) -> dict[str, Any]:

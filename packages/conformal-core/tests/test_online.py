@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conformal_core import ACI, LAC, AbsoluteResidual, OnlineClassifier, OnlineRegressor
+from conformal_core import ACI, APS, LAC, AbsoluteResidual, OnlineClassifier, OnlineRegressor
 
 PROBS = np.asarray([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
 
@@ -51,6 +51,19 @@ def test_values_are_checked_unless_the_caller_says_otherwise(made, method, row, 
     with pytest.raises(ValueError, match=r"^(probs|predictions) must"):
         getattr(made(), method)(np.asarray(row), *more)
     getattr(made(), method)(np.asarray(row), *more, check=False)
+
+
+def test_a_set_that_is_empty_stays_so_unless_it_is_to_be_filled():
+    predictor, unsure = classifier(), np.asarray([0.4, 0.3, 0.3])
+    assert predictor.predict(unsure).tolist() == [False, False, False]
+    assert predictor.predict(unsure, nonempty=True).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("score", [LAC(), APS(randomized=False), APS()])
+def test_a_threshold_that_is_a_number_fills_sets_as_one_in_an_array_does(score):
+    u = np.full(2, 0.9) if score.randomized else None
+    by_number, by_array = (score.sets(PROBS, qhat, u=u, nonempty=True) for qhat in (0.1, np.asarray(0.1)))
+    assert by_number.tolist() == by_array.tolist() == [[True, False, False], [False, True, False]]
 
 
 @pytest.mark.parametrize(("made", "kind"), [(classifier, "OnlineClassifier"), (regressor, "OnlineRegressor")])

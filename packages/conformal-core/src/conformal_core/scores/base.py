@@ -134,7 +134,7 @@ class Score(Settings, ABC):
         if plain and is_plain_row(probs, normalized=self.normalized, check=check):
             return self.compute_sets(probs, narrow(qhat, probs), None)
         probs = _as_rows(probs)
-        if not isinstance(qhat, (int, float)) or math.isnan(qhat):
+        if nonempty or not isinstance(qhat, (int, float)) or math.isnan(qhat):
             qhat = threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
             if nonempty or qhat.ndim > 0:
                 return prediction_set(self(probs, u=u, check=check), qhat, nonempty=nonempty, check=False)

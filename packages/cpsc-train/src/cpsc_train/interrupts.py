@@ -78,6 +78,8 @@ def close_ears() -> None:
     """Let no signal break off what is left to do: the process is about to end."""
     for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGCHLD"):  # torch raises there when a process that reads samples has been ended
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def told_to_end() -> KeyboardInterrupt | None:

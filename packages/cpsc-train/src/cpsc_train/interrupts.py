@@ -120,7 +120,7 @@ def end_when(returns: Callable[[], object]) -> None:
 def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]) -> int:
     """Run a command of ``cpsc`` to its end and return its exit code.
 
-    It is told to end when this process is, and ends with it where this process is killed.
+    It receives the signals of this process, and ends with it where this process is killed.
 
     Raises
     ------

@@ -269,7 +269,7 @@ def test_what_comes_of_being_ended_is_not_told(monkeypatch, capsys, first):
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.3])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_told_to_end_while_its_readers_start_is_quiet(tmp_path, quick, number, code, delay):
-    """The whole group of processes is told, as by a terminal or a scheduler."""
+    """The whole group of processes gets the signal, as from a terminal or a scheduler."""
     process = start("train", "--out", tmp_path / "run", *quick, "--epochs", "1000", "--set", "compute.workers=4")
     wait_for(tmp_path, "run/config.toml")
     time.sleep(delay)

@@ -1,4 +1,4 @@
-"""What a person is told of a run on the terminal."""
+"""What the terminal shows of a run."""
 
 import io
 

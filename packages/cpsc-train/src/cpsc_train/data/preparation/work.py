@@ -69,7 +69,7 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
                 yield waiting[done], done.result()
         except BrokenProcessPool:
             raise
-        except Exception:  # those before it were begun before it: of several that fail, the first is told
+        except Exception:  # those before it were begun before it: of several that fail, the first is reported
             pool.shutdown(wait=True, cancel_futures=True)
             raise next(told for future in waiting if not future.cancelled() and (told := future.exception())) from None
         finally:

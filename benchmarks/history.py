@@ -28,8 +28,8 @@ from run import Case
 from conformal_core import LAC, OnlineClassifier, SplitClassifier
 from cpsc_train.methods.cpsc import CPSCConfig
 from cpsc_train.methods.joint import JointUnimodalConfig
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 

@@ -32,7 +32,7 @@ from conformal_core import (
     set_size,
 )
 from cpsc_train.data.adapters.handwritten import HandwrittenConfig
-from cpsc_train.observability.report.panel import COLOURS, THEMES
+from cpsc_train.reporting.report.panel import COLOURS, THEMES
 
 ALPHA = 0.1
 MEASURED = Path(__file__).parent.parent / "studies" / "results"

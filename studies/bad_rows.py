@@ -26,11 +26,11 @@ import numpy as np
 from cpsc_train import RunConfig
 from cpsc_train.config import apply_overrides
 from cpsc_train.evaluation import metrics
-from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import parse_seeds
+from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 

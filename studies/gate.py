@@ -23,11 +23,11 @@ import numpy as np
 from cpsc_train import RunConfig, evaluate, train
 from cpsc_train.config import apply_overrides
 from cpsc_train.data import Noise
-from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import parse_seeds
+from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED, GateConfig
-from cpsc_train.observability import RunFolder
 from cpsc_train.recipes import recipe
+from cpsc_train.runs import RunFolder
 
 PROTOCOLS = "protocols=['strict:GS@5,10','qmf:GS@10']"
 """All modalities noisy at once, mildly and more, and each sample of each with probability one half."""

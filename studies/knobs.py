@@ -28,8 +28,8 @@ from scipy import stats
 from cpsc_train import RunConfig
 from cpsc_train.config import apply_overrides
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import Grid, parse_seeds
+from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe

@@ -26,7 +26,7 @@ from torch.nn.functional import mse_loss
 from conformal_core import CQR, AbsoluteResidual, ResidualScore, conformal_quantile
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration
-from cpsc_train.evaluation.statistics import paired_difference
+from cpsc_train.experiments.statistics import paired_difference
 
 COLUMNS = {"body": slice(0, 4), "serum": slice(4, 10)}
 DIM, EPOCHS, WARMUP, BATCH, ALPHA = 16, 60, 10, 32, 0.1

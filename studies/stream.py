@@ -16,9 +16,9 @@ import numpy as np
 from conformal_core import rolling_coverage
 from cpsc_train import RunConfig, train
 from cpsc_train.config import apply_overrides
-from cpsc_train.evaluation.stream import follow
-from cpsc_train.observability import RunFolder
+from cpsc_train.experiments.stream import follow
 from cpsc_train.recipes import recipe
+from cpsc_train.runs import RunFolder
 from cpsc_train.training.run import opened
 
 WINDOW, EVERY = 100, 10

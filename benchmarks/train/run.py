@@ -31,8 +31,8 @@ from cpsc_train.config import apply_overrides
 from cpsc_train.data import DataConfig, Dataset, Modality
 from cpsc_train.methods.cpsc import CPSCConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training import ComputeConfig, ConformalConfig, OptimizerConfig, RunConfig
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup

@@ -26,14 +26,14 @@ import torch
 from cpsc_train.config import apply_overrides, read_toml
 from cpsc_train.data import DataConfig, Noise, Splits
 from cpsc_train.data.faults import Faults, read_skip_list
-from cpsc_train.data.media.cache import Cache
-from cpsc_train.data.media.files import fields, read_list
-from cpsc_train.data.media.packed import open_packed
-from cpsc_train.data.media.untrusted import inside
+from cpsc_train.data.storage.cache import Cache
+from cpsc_train.data.storage.files import fields, read_list
+from cpsc_train.data.storage.packed import open_packed
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
-from cpsc_train.observability.report.source import read_runs
-from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting.report.source import read_runs
+from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import RunConfig, checkpoint
 
 TOKENS = [

@@ -35,11 +35,11 @@ from commands import fault
 from files import make_run
 
 from cpsc_train.data import DataConfig
-from cpsc_train.data.media.cache import Cache
 from cpsc_train.data.media.images import read_image
-from cpsc_train.data.media.packed import open_packed
 from cpsc_train.data.media.sound import read_sound
-from cpsc_train.data.media.untrusted import inside
+from cpsc_train.data.storage.cache import Cache
+from cpsc_train.data.storage.packed import open_packed
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.imported import ImportedConfig
 from cpsc_train.models.fusion import ImportedFusionConfig

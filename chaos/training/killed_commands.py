@@ -28,9 +28,9 @@ from _trials import Trials, layouts, options, outcome, small, start, workplace
 
 from cpsc_train.config import read_toml
 from cpsc_train.data import preparation  # noqa: F401
-from cpsc_train.data.media import cache
 from cpsc_train.data.preparation import packing
-from cpsc_train.observability import report  # noqa: F401
+from cpsc_train.data.storage import cache
+from cpsc_train.reporting import report  # noqa: F401
 from cpsc_train.training import checkpoint, train  # noqa: F401
 
 MARK = "CHAOS_MARK"

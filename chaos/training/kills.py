@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from _trials import Trials, options, outcome, small, start, workplace
 
-from cpsc_train.observability import RunFolder
+from cpsc_train.runs import RunFolder
 from cpsc_train.training import checkpoint, train  # noqa: F401  # all of torch before forking, so that a trial is short
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from _trials import Trials, layouts, options, outcome, start, workplace
 
-from cpsc_train.data.media import store
+from cpsc_train.data.storage import store
 from cpsc_train.training import train  # noqa: F401  # all of torch before forking, so that a trial is short
 
 FAULTS = ("drop", "short", "500", "other bytes", "slow", "redirect")

@@ -15,10 +15,10 @@ import cpsc_train
 from cpsc_train import __main__ as entry
 from cpsc_train.cli import main
 from cpsc_train.experiments.markup import latex_text, markdown_table
-from cpsc_train.observability.console import ConsoleObserver
-from cpsc_train.observability.log_file import LogFile
-from cpsc_train.observability.report.page import table as html_table
 from cpsc_train.output import Output, column, complain, show_warning
+from cpsc_train.reporting.console import ConsoleObserver
+from cpsc_train.reporting.log_file import LogFile
+from cpsc_train.reporting.report.page import table as html_table
 from cpsc_train.shown import shown, visible, without_credentials
 
 EVIL = "[/v2][red]\x1b[31m\x07\x9b1m\u202e:smile:\udcff"

@@ -12,18 +12,18 @@ from cpsc_train.__about__ import __version__
 
 if TYPE_CHECKING:
     from cpsc_train.errors import UserError
-    from cpsc_train.observability.report import report
     from cpsc_train.recipes import recipe
+    from cpsc_train.reporting.report import report
+    from cpsc_train.runs.export import export
     from cpsc_train.training import RunConfig, evaluate, resume, train
-    from cpsc_train.training.export import export
 
 _HOMES = {
     "RunConfig": "training",
     "UserError": "errors",
     "evaluate": "training",
-    "export": "training.export",
+    "export": "runs.export",
     "recipe": "recipes",
-    "report": "observability.report",
+    "report": "reporting.report",
     "resume": "training",
     "train": "training",
 }

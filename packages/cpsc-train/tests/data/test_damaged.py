@@ -13,15 +13,15 @@ import torch
 
 from cpsc_train.config import apply_overrides, read_toml
 from cpsc_train.data import DataConfig, Splits
-from cpsc_train.data.media.cache import Cache
 from cpsc_train.data.media.images import read_image
-from cpsc_train.data.media.npz import read_npz
 from cpsc_train.data.media.sound import read_sound
-from cpsc_train.data.media.untrusted import inside
+from cpsc_train.data.storage.cache import Cache
+from cpsc_train.data.storage.npz import read_npz
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.resnet import _load
 from cpsc_train.models.imported import try_out
-from cpsc_train.observability import RunFolder
+from cpsc_train.runs import RunFolder
 
 DEEP = "[" * 100_000
 
@@ -125,7 +125,7 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
 
 def test_memory_that_runs_out_in_a_report_is_no_damage(finished, tmp_path, monkeypatch, cpsc):
     pytest.importorskip("matplotlib", reason="reports are drawn by matplotlib")
-    _starve(monkeypatch, "cpsc_train.observability.report.panel.Panel.render")
+    _starve(monkeypatch, "cpsc_train.reporting.report.panel.Panel.render")
     outcome = cpsc("report", finished, "--out", tmp_path / "report")
     assert (outcome.code, outcome.err.startswith("cpsc: error: out of memory (")) == (2, True), outcome.err
     assert not (tmp_path / "report").exists()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from cpsc_train.data import DataConfig
 from cpsc_train.data.adapters.nyu_depth_v2 import LABELED
 from cpsc_train.data.faults import Faults, read_skip_list
-from cpsc_train.data.media.files import fields, read_list
 from cpsc_train.data.media.images import read_deep, read_image
-from cpsc_train.data.media.matlab import load
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
+from cpsc_train.data.storage.files import fields, read_list
+from cpsc_train.data.storage.matlab import load
 from cpsc_train.errors import UserError
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,7 +107,7 @@ def test_a_damaged_list_of_matlab(whole, tmp_path, flips, kept):
 def test_a_reader_that_dies_is_told(tmp_path, monkeypatch):
     (tmp_path / "die.py").write_text("import os\nos.abort()\n")
     (tmp_path / "a.mat").write_bytes(b"anything")
-    monkeypatch.setattr("cpsc_train.data.media.matlab.READER", tmp_path / "die.py")
+    monkeypatch.setattr("cpsc_train.data.storage.matlab.READER", tmp_path / "die.py")
     with pytest.raises(UserError, match=r"a\.mat: is not a readable file of MATLAB \(its reader ended with -6\)"):
         load(tmp_path / "a.mat", ["numbers"])
 

@@ -21,10 +21,11 @@ from fsspec.asyn import AsyncFileSystem
 
 from cpsc_train.cli import main
 from cpsc_train.data import DataConfig, SplitConfig, Splits, preparation
-from cpsc_train.data.media import cache, decoders, packed
-from cpsc_train.data.media import store as store_of_files
-from cpsc_train.data.media.files import read_bytes
+from cpsc_train.data.media import decoders
 from cpsc_train.data.preparation import work as working
+from cpsc_train.data.storage import cache, packed
+from cpsc_train.data.storage import store as store_of_files
+from cpsc_train.data.storage.files import read_bytes
 from cpsc_train.errors import DataError, UserError
 
 SPLITS = SplitConfig(calibration=0.2, validation=0.2)
@@ -381,7 +382,7 @@ def test_a_preparation_that_was_killed_goes_on(crema_native, tmp_path):
 
 @pytest.mark.parametrize("prepare", [preparation.fill_cache, preparation.pack, preparation.extract])
 def test_a_prepared_folder_has_one_writer(crema_native, tmp_path, prepare):
-    code = "import sys; from pathlib import Path; from cpsc_train.lock import held\n"
+    code = "import sys; from pathlib import Path; from cpsc_train.runs.lock import held\n"
     code += "with held(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as other:

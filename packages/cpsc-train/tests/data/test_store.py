@@ -3,8 +3,8 @@
 import pytest
 from fsspec.asyn import AsyncFileSystem
 
-from cpsc_train.data.media import store
-from cpsc_train.data.media.store import StoreReader, open_store
+from cpsc_train.data.storage import store
+from cpsc_train.data.storage.store import StoreReader, open_store
 from cpsc_train.errors import UserError
 
 

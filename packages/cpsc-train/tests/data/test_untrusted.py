@@ -16,12 +16,12 @@ import pytest
 from cpsc_train.data import DataConfig
 from cpsc_train.data.adapters.av_digits import IMAGES, _read_idx
 from cpsc_train.data.adapters.nyu_depth_v2 import LABELED, Row
-from cpsc_train.data.media import matlab, untrusted
-from cpsc_train.data.media.files import read_bytes
 from cpsc_train.data.media.images import read_image
-from cpsc_train.data.media.matlab import load
-from cpsc_train.data.media.npz import read_npz
-from cpsc_train.data.media.packed import open_packed
+from cpsc_train.data.storage import matlab, untrusted
+from cpsc_train.data.storage.files import read_bytes
+from cpsc_train.data.storage.matlab import load
+from cpsc_train.data.storage.npz import read_npz
+from cpsc_train.data.storage.packed import open_packed
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.reading import check_file
 

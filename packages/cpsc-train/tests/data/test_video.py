@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cpsc_train.data import DataConfig, preparation
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media import container, video
-from cpsc_train.data.media.clips import Clip, ClipConfig, Clips
 from cpsc_train.data.media.container import opened
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every

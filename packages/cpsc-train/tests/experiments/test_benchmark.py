@@ -13,10 +13,10 @@ from cpsc_train.cli import main
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ranks, paired_p_value
 from cpsc_train.experiments import Grid, Variant, publish, tune
 from cpsc_train.experiments.benchmark import contenders
 from cpsc_train.experiments.scoreboard import Cost, scoreboard, write_csv
+from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_p_value
 from cpsc_train.experiments.suites import REPORTED, SUITES, contributions, reported
 from cpsc_train.methods import MethodConfig
 from cpsc_train.output import Output

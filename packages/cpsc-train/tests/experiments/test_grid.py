@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments import AXES, Grid, Variant, parse_seeds, summarise, variants, write_tables
+from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
 

@@ -12,8 +12,8 @@ from cpsc_train.config import apply_overrides
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 

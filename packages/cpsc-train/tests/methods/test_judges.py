@@ -16,8 +16,8 @@ from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
 from cpsc_train.methods.judges import Ensemble, MonteCarloDropout, Temperature
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 

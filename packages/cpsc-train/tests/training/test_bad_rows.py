@@ -8,8 +8,8 @@ import pytest
 
 from cpsc_train import evaluate, resume, train
 from cpsc_train.data import CorruptionConfig
-from cpsc_train.observability import Observer
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
 from cpsc_train.training.setup import Setup
 
 BAD = CorruptionConfig(label_share=0.3)

@@ -14,8 +14,9 @@ from cpsc_train.cli import main
 from cpsc_train.config import apply_overrides
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer, RunFolder
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
+from cpsc_train.runs import RunFolder
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 

@@ -8,7 +8,8 @@ import torch
 from cpsc_train.errors import UserError
 from cpsc_train.methods.joint import Joint
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer, RunFolder
+from cpsc_train.reporting import Observer
+from cpsc_train.runs import RunFolder
 from cpsc_train.training import checkpoint, evaluate, resume, train
 from cpsc_train.training.loop import Trainer
 

@@ -10,8 +10,9 @@ import torch
 from cpsc_train.data.adapters.handwritten import Handwritten
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
-from cpsc_train.observability import Observer, RunFolder
 from cpsc_train.recipes import recipe
+from cpsc_train.reporting import Observer
+from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig, evaluate, train
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.objective import evaluating

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cpsc_train.errors import UserError
-from cpsc_train.observability import Observer
+from cpsc_train.reporting import Observer
 from cpsc_train.training import RunConfig
 from cpsc_train.training.distributed import Process
 from cpsc_train.training.loop import Trainer

@@ -66,8 +66,8 @@ class Benchmark:
         from cpsc_train.experiments.scoreboard import costs, scoreboard, write_csv  # noqa: PLC0415
         from cpsc_train.experiments.suites import SUITES  # noqa: PLC0415
         from cpsc_train.experiments.tune import tuned_options  # noqa: PLC0415
-        from cpsc_train.observability.report.panel import require_matplotlib  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.reporting.report.panel import require_matplotlib  # noqa: PLC0415
 
         suites = self.suite.split(",")
         for name in suites:

@@ -40,9 +40,9 @@ class Evaluate:
         """Evaluate, and return the exit code."""
         from cpsc_train.data import Noise  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
-        from cpsc_train.observability import RunFolder  # noqa: PLC0415
-        from cpsc_train.observability.console import print_results  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.reporting.console import print_results  # noqa: PLC0415
+        from cpsc_train.runs import RunFolder  # noqa: PLC0415
         from cpsc_train.training import evaluate  # noqa: PLC0415
         from cpsc_train.writing import check_writable, write  # noqa: PLC0415
 

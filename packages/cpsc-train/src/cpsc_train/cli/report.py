@@ -31,8 +31,8 @@ class Report:
         """Write the report, and return the exit code."""
         from rich.progress import Progress  # noqa: PLC0415
 
-        from cpsc_train.observability.report import report  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.reporting.report import report  # noqa: PLC0415
         from cpsc_train.writing import check_writable  # noqa: PLC0415
 
         if self.out is not None:

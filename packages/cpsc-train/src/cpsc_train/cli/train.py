@@ -11,8 +11,9 @@ import tyro
 from cpsc_train.launch import speaks
 
 if TYPE_CHECKING:
-    from cpsc_train.observability import Observer, RunFolder
     from cpsc_train.output import Output
+    from cpsc_train.reporting import Observer
+    from cpsc_train.runs import RunFolder
     from cpsc_train.training import RunConfig
 
 
@@ -77,8 +78,8 @@ class Train:
 
     def run(self) -> int:
         """Train, and return the exit code."""
-        from cpsc_train.observability import RunFolder  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.runs import RunFolder  # noqa: PLC0415
 
         console = Output(quiet=not speaks())
         if self.resume is not None:
@@ -93,7 +94,7 @@ class Train:
         return self._train(config, folder, console)
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
-        from cpsc_train.observability.console import print_results  # noqa: PLC0415
+        from cpsc_train.reporting.console import print_results  # noqa: PLC0415
         from cpsc_train.training import resume, train  # noqa: PLC0415
 
         observer = self._observer(console)
@@ -125,10 +126,10 @@ class Train:
         return 0
 
     def _observer(self, console: Output) -> Observer:
-        from cpsc_train.observability import Observers  # noqa: PLC0415
-        from cpsc_train.observability.console import ConsoleObserver  # noqa: PLC0415
-        from cpsc_train.observability.log_file import LogFile  # noqa: PLC0415
-        from cpsc_train.observability.tensorboard import TensorBoard  # noqa: PLC0415
+        from cpsc_train.reporting import Observers  # noqa: PLC0415
+        from cpsc_train.reporting.console import ConsoleObserver  # noqa: PLC0415
+        from cpsc_train.reporting.log_file import LogFile  # noqa: PLC0415
+        from cpsc_train.reporting.tensorboard import TensorBoard  # noqa: PLC0415
 
         told: list[Observer] = [] if self.quiet else [ConsoleObserver(console, verbose=self.verbose)]
         if self.log_file is not None and not console.quiet:

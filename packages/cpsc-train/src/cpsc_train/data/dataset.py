@@ -18,7 +18,7 @@ from cpsc_train.data.faults import read_skip_list
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from cpsc_train.data.media.files import Place
+    from cpsc_train.data.storage.files import Place
 
 Rows = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cpsc_train.data.batch import Batch
 from cpsc_train.data.dataset import Dataset, whole_of
-from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw
 from cpsc_train.data.preprocessing import Preprocessing

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpsc_train.experiments.grid import Results
 from cpsc_train.experiments.tables import summarise
-from cpsc_train.observability.report.panel import require_matplotlib
+from cpsc_train.reporting.report.panel import require_matplotlib
 from cpsc_train.shown import visible
 from cpsc_train.writing import write
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from cpsc_train.experiments.markup import latex_text, markdown_table, markdown_text
 from cpsc_train.experiments.scoreboard import LEVEL, Row, Scoreboard
 from cpsc_train.experiments.tables import mean_sd
-from cpsc_train.observability.report.page import document, escape, figure, table
-from cpsc_train.observability.report.panel import THEMES, Panel, require_matplotlib, sides
+from cpsc_train.reporting.report.page import document, escape, figure, table
+from cpsc_train.reporting.report.panel import THEMES, Panel, require_matplotlib, sides
 from cpsc_train.writing import write as write_file
 
 if TYPE_CHECKING:

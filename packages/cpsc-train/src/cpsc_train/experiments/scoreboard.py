@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cpsc_train.config.choice import unknown
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
 from cpsc_train.experiments.grid import Grid, Results
+from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
 from cpsc_train.experiments.suites import Suite, reported
-from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.runs.folder import RunFolder
 from cpsc_train.writing import as_csv, write
 
 LEVEL = 0.05

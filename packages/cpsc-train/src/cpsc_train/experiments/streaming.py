@@ -14,9 +14,9 @@ from conformal_core import rolling_coverage
 from cpsc_train.data import Noise
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Predictions
-from cpsc_train.evaluation.stream import Followed, density_ratios, follow
+from cpsc_train.experiments.stream import Followed, density_ratios, follow
 from cpsc_train.models import FUSED, GateConfig
-from cpsc_train.observability.report.panel import COLOURS, Panel, require_matplotlib
+from cpsc_train.reporting.report.panel import COLOURS, Panel, require_matplotlib
 from cpsc_train.training.run import opened
 from cpsc_train.training.setup import Setup
 from cpsc_train.writing import write

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from cpsc_train.evaluation.statistics import paired_difference
 from cpsc_train.experiments.grid import Results
 from cpsc_train.experiments.markup import markdown_table
+from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED
 from cpsc_train.writing import as_csv, write
 

@@ -11,7 +11,7 @@ from cpsc_train.data import SplitConfig
 from cpsc_train.data.adapters.ave import AVEConfig
 from cpsc_train.data.adapters.crema_d import CremaDConfig
 from cpsc_train.data.adapters.kinetics_sounds import KineticsSoundsConfig
-from cpsc_train.data.media.clips import ClipConfig
+from cpsc_train.data.families.clips import ClipConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.recipes.base import MODES, SHARED, Build, Recipe, Released, Source, image_noise
 from cpsc_train.training import Mode, OptimizerConfig, RunConfig

@@ -10,7 +10,7 @@ from dataclasses import replace
 from cpsc_train.data import SplitConfig
 from cpsc_train.data.adapters.nyu_depth_v2 import NYUDepthV2Config
 from cpsc_train.data.adapters.sun_rgbd import SUNRGBDConfig
-from cpsc_train.data.media.rgbd import SceneConfig
+from cpsc_train.data.families.rgbd import SceneConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.recipes.base import MODES, SHARED, Build, Recipe, Released, image_noise
 from cpsc_train.training import Mode, OptimizerConfig, RunConfig

@@ -21,7 +21,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.evaluation import coverage, metrics
 from cpsc_train.methods import Method, StepLosses
 from cpsc_train.models import FUSED
-from cpsc_train.observability.observer import Observer
+from cpsc_train.reporting.observer import Observer
 from cpsc_train.training.checkpoint import random_states, set_random_states
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.objective import Objective, losses

@@ -19,8 +19,8 @@ from cpsc_train.data import Noise
 from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.evaluation import measure
 from cpsc_train.models import FUSED, GateConfig
-from cpsc_train.observability.observer import Observer
-from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.reporting.observer import Observer
+from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint, distributed
 from cpsc_train.training.checkpoint import Checkpoints
 from cpsc_train.training.compute import peak_memory

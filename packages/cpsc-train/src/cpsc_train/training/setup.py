@@ -25,7 +25,7 @@ from cpsc_train.data import (
     conditions,
 )
 from cpsc_train.data.dataset import whole_of
-from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.families.stored import Stored
 from cpsc_train.errors import UserError
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.audio import log_spectrogram
-from cpsc_train.data.media.files import Place, check_root, read_bytes
 from cpsc_train.data.media.sound import read_sound
-from cpsc_train.data.media.untrusted import DEFLATE
+from cpsc_train.data.storage.files import Place, check_root, read_bytes
+from cpsc_train.data.storage.untrusted import DEFLATE
 from cpsc_train.errors import DataError, UserError
 
 RATE = 8000

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, Places
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.media.clips import Clip, ClipConfig, Clips, Places
-from cpsc_train.data.media.files import Place, check_root, fields, read_list
-from cpsc_train.data.media.untrusted import inside
 from cpsc_train.data.splits import by_group
+from cpsc_train.data.storage.files import Place, check_root, fields, read_list
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import DataError, UserError
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")

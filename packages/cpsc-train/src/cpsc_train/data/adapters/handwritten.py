@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
-from cpsc_train.data.media.npz import read_npz
+from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 
 VIEWS = {

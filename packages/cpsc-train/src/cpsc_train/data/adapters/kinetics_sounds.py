@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, Places
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.media.clips import Clip, ClipConfig, Clips, Places
-from cpsc_train.data.media.files import Place, check_root, fields, read_list
-from cpsc_train.data.media.untrusted import inside
+from cpsc_train.data.storage.files import Place, check_root, fields, read_list
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import DataError
 
 CLASSES = (

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Modality, check_modalities
+from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.media.files import Place, check_root, fields, read_bytes, read_list
 from cpsc_train.data.media.images import Cropping, read_image
-from cpsc_train.data.media.stored import Stored, StoredConfig
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
-from cpsc_train.data.media.untrusted import inside
 from cpsc_train.data.splits import rows_by_part
+from cpsc_train.data.storage.files import Place, check_root, fields, read_bytes, read_list
+from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import DataError, UserError
 
 MODALITIES = ("image", "text")

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import Form, shown
-from cpsc_train.data.media.files import Place, check_root
-from cpsc_train.data.media.matlab import load, open_hdf5
-from cpsc_train.data.media.rgbd import Scene, SceneConfig, Scenes, derived
-from cpsc_train.data.media.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
+from cpsc_train.data.storage.files import Place, check_root
+from cpsc_train.data.storage.matlab import load, open_hdf5
+from cpsc_train.data.storage.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
 from cpsc_train.errors import DataError, UserError, out_of_memory, reason
 
 LABELED = "nyu_depth_v2_labeled.mat"

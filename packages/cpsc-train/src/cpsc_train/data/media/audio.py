@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.files import Place
+from cpsc_train.data.storage.files import Place
 from cpsc_train.errors import DataError
 
 Samples = NDArray[np.float32]

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.untrusted import CONTAINERS, LONGEST, MOST_PACKETS, MOST_STREAMS
 from cpsc_train.data.media.whole import container, refuse_cut
+from cpsc_train.data.storage.files import Place, read_bytes
+from cpsc_train.data.storage.untrusted import CONTAINERS, LONGEST, MOST_PACKETS, MOST_STREAMS
 from cpsc_train.errors import DataError, UserError, needs, reason
 
 LATE = 0.25

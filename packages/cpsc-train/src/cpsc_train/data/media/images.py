@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.untrusted import MOST_PIXELS, PICTURES
+from cpsc_train.data.storage.files import Place, read_bytes
+from cpsc_train.data.storage.untrusted import MOST_PIXELS, PICTURES
 from cpsc_train.errors import DataError, needs, out_of_memory, reason
 
 if TYPE_CHECKING:

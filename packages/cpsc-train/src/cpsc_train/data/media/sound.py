@@ -8,9 +8,9 @@ import numpy as np
 
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
 from cpsc_train.data.media.container import LATE, Times, opened, stated, streams
-from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.untrusted import CONTAINERS, SOUNDS
 from cpsc_train.data.media.whole import container, mp3_samples, refuse_cut
+from cpsc_train.data.storage.files import Place, read_bytes
+from cpsc_train.data.storage.untrusted import CONTAINERS, SOUNDS
 from cpsc_train.errors import DataError, needs, reason
 
 BLOCK = 2**18

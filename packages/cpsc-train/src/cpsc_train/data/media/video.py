@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cpsc_train.data.media.container import Span, Times, opened, stated, streams
-from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import read_image
-from cpsc_train.data.media.untrusted import MOST_PIXELS, MOST_SHOWN
+from cpsc_train.data.storage.files import Place
+from cpsc_train.data.storage.untrusted import MOST_PIXELS, MOST_SHOWN
 from cpsc_train.errors import DataError
 
 if TYPE_CHECKING:

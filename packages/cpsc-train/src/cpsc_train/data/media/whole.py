@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from cpsc_train.data.media.files import Place
+from cpsc_train.data.storage.files import Place
 from cpsc_train.errors import DataError
 
 UNKNOWN = {0, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1}

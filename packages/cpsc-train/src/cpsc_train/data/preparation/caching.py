@@ -11,12 +11,12 @@ import numpy as np
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, whole_of
-from cpsc_train.data.media.cache import chunks
-from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
+from cpsc_train.data.storage.cache import chunks
 from cpsc_train.errors import UserError
-from cpsc_train.lock import held
 from cpsc_train.reading import read_file
+from cpsc_train.runs.lock import held
 from cpsc_train.writing import make_folder, replacing, write
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset
-from cpsc_train.data.media.stored import Stored
+from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.preparation.work import Advance, each, nothing
 from cpsc_train.data.splits import SplitConfig, Splits
 from cpsc_train.errors import DataError, UserError, out_of_memory

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from cpsc_train.data.dataset import DataConfig, whole_of
+from cpsc_train.data.families.clips import RATE, ClipConfig, Clips
 from cpsc_train.data.media.audio import Samples, resample
-from cpsc_train.data.media.clips import RATE, ClipConfig, Clips
-from cpsc_train.data.media.files import noted
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, total
+from cpsc_train.data.storage.files import noted
 from cpsc_train.errors import UserError, reason
-from cpsc_train.lock import held
+from cpsc_train.runs.lock import held
 from cpsc_train.writing import make_folder, refuse_link, write
 
 QUALITY = 95

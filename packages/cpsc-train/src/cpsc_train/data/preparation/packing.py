@@ -17,12 +17,12 @@ import numpy as np
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, Dataset
-from cpsc_train.data.media.files import Place, check_root, noted
-from cpsc_train.data.media.packed import CHECKSUMS, INDEX, Packed, Reference
-from cpsc_train.data.media.store import open_store
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
+from cpsc_train.data.storage.files import Place, check_root, noted
+from cpsc_train.data.storage.packed import CHECKSUMS, INDEX, Packed, Reference
+from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
-from cpsc_train.lock import held
+from cpsc_train.runs.lock import held
 from cpsc_train.writing import make_folder, refuse_link
 
 HEAD = "packing.json"

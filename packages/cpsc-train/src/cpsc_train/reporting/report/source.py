@@ -11,11 +11,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
-from cpsc_train.data.media.npz import read_npz
+from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
-from cpsc_train.observability.run_folder import RunFolder
 from cpsc_train.reading import read_file
+from cpsc_train.runs.folder import RunFolder
 
 DEPTH = 3
 """How many folders below a given one runs are looked for."""

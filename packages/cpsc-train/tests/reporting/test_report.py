@@ -13,7 +13,7 @@ import tomli_w
 
 from cpsc_train import report
 from cpsc_train.errors import UserError
-from cpsc_train.observability.report import source
+from cpsc_train.reporting.report import source
 
 pytest.importorskip("matplotlib", reason="reports are drawn by matplotlib")
 
@@ -54,7 +54,7 @@ def written(two):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the pictures blank, where a test looks at words alone."""
-    monkeypatch.setattr("cpsc_train.observability.report.panel.Panel.render", lambda *_: b"\x89PNG")
+    monkeypatch.setattr("cpsc_train.reporting.report.panel.Panel.render", lambda *_: b"\x89PNG")
 
 
 def copied(folder, tmp_path, name="copy"):

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from cpsc_train.models import FUSED
-from cpsc_train.observability.observer import Observer
 from cpsc_train.output import Output, column
+from cpsc_train.reporting.observer import Observer
 
 FEW_STEPS = 10
 """Optimizer steps per epoch below which a hint is printed."""

@@ -12,7 +12,7 @@ from cpsc_train.config import from_plain
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import metrics
 from cpsc_train.models import FUSED
-from cpsc_train.observability.report.panel import (
+from cpsc_train.reporting.report.panel import (
     Panel,
     Section,
     apart,
@@ -23,7 +23,7 @@ from cpsc_train.observability.report.panel import (
     shortened,
     sides,
 )
-from cpsc_train.observability.report.source import Run
+from cpsc_train.reporting.report.source import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

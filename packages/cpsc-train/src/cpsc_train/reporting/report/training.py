@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformal_core import quantile_rank
-from cpsc_train.observability.report.panel import (
+from cpsc_train.reporting.report.panel import (
     Panel,
     Section,
     apart,
@@ -19,7 +19,7 @@ from cpsc_train.observability.report.panel import (
     shortened,
     sides,
 )
-from cpsc_train.observability.report.source import Run
+from cpsc_train.reporting.report.source import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ import pytest
 
 from cpsc_train.data import Splits
 from cpsc_train.errors import UserError
-from cpsc_train.observability import RunFolder
+from cpsc_train.runs import RunFolder
 from cpsc_train.training import resume, train
 
 HOLD = """
 import sys, time
-from cpsc_train.observability import RunFolder
+from cpsc_train.runs import RunFolder
 with RunFolder(sys.argv[1]).held():
     print("held", flush=True)
     time.sleep(600)

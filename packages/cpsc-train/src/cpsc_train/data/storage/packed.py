@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cpsc_train.config import parse_json
-from cpsc_train.data.media.store import StoreReader
+from cpsc_train.data.storage.store import StoreReader
 from cpsc_train.errors import UserError
 from cpsc_train.reading import LARGEST
 

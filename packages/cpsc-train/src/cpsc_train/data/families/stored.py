@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, Rows
-from cpsc_train.data.media.cache import FORMAT, Cache
 from cpsc_train.data.media.decoders import DECODERS, versions
+from cpsc_train.data.storage.cache import FORMAT, Cache
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cpsc_train.evaluation.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
+from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
 from cpsc_train.experiments.tables import mean_sd
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)

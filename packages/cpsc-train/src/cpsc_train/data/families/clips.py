@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Modality, Spectrum, check_modalities
+from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.audio import log_spectrogram, resample, tile
-from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
 from cpsc_train.data.media.sound import read_sound
-from cpsc_train.data.media.stored import Stored, StoredConfig
-from cpsc_train.data.media.untrusted import CONTAINERS
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
 from cpsc_train.data.splits import rows_by_part
+from cpsc_train.data.storage.files import Place
+from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:

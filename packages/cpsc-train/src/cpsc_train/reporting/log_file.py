@@ -10,7 +10,7 @@ from typing import Any
 
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
-from cpsc_train.observability.observer import Observer
+from cpsc_train.reporting.observer import Observer
 from cpsc_train.shown import shown
 from cpsc_train.writing import appending
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Modality, check_modalities
+from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import FARTHEST, Camera, Form, Metres, shown
-from cpsc_train.data.media.files import Place
 from cpsc_train.data.media.images import Cropping, read_deep, read_image
-from cpsc_train.data.media.stored import Stored, StoredConfig
 from cpsc_train.data.media.video import IMAGES
 from cpsc_train.data.splits import rows_by_part
+from cpsc_train.data.storage.files import Place
 from cpsc_train.errors import DataError, UserError
 
 MODALITIES = ("rgb", "depth")

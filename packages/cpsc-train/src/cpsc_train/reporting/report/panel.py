@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-    from cpsc_train.observability.report.source import Run
+    from cpsc_train.reporting.report.source import Run
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
 """Okabe and Ito's, which people with any colour vision can tell apart; the eighth is darkened, the black one grey."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cpsc_train.errors import UserError, reason
-from cpsc_train.observability.report import outcome, training
-from cpsc_train.observability.report.page import page
-from cpsc_train.observability.report.panel import THEMES, require_matplotlib
-from cpsc_train.observability.report.source import Run, read_runs
+from cpsc_train.reporting.report import outcome, training
+from cpsc_train.reporting.report.page import page
+from cpsc_train.reporting.report.panel import THEMES, require_matplotlib
+from cpsc_train.reporting.report.source import Run, read_runs
 from cpsc_train.writing import make_folder, write
 
 

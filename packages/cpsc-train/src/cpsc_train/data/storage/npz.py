@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.untrusted import check_archive
+from cpsc_train.data.storage.untrusted import check_archive
 from cpsc_train.errors import DataError, out_of_memory, reason
 from cpsc_train.reading import check_file
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape as escape_html
 
 from cpsc_train.models import FUSED
-from cpsc_train.observability.report.panel import Panel, Section
-from cpsc_train.observability.report.source import PROTOCOL, Run, differing, protocol_differences
+from cpsc_train.reporting.report.panel import Panel, Section
+from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
 from cpsc_train.shown import shown
 
 Pictures = Mapping[tuple[str, str], bytes]

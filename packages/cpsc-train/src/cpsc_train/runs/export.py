@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cpsc_train.errors import needs
-from cpsc_train.observability.run_folder import RunFolder
+from cpsc_train.runs.folder import RunFolder
 from cpsc_train.shown import without_credentials
 from cpsc_train.training import checkpoint
 from cpsc_train.writing import write

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from cpsc_train.data.media.files import Place, read_bytes
-from cpsc_train.data.media.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY
+from cpsc_train.data.storage.files import Place, read_bytes
+from cpsc_train.data.storage.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY
 from cpsc_train.errors import DataError, needs, reason
 from cpsc_train.reading import check_file
 

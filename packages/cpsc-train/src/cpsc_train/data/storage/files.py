@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.packed import open_packed
+from cpsc_train.data.storage.packed import open_packed
 from cpsc_train.errors import DataError, UserError, reason
 from cpsc_train.reading import check_file
 

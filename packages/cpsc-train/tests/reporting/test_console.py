@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cpsc_train.observability.console import ConsoleObserver
+from cpsc_train.reporting.console import ConsoleObserver
 from cpsc_train.training import RunConfig
 from cpsc_train.training.setup import Setup
 

@@ -1,4 +1,4 @@
-"""Which library an array comes from, where it lives, whether its values may be read, and what becomes an array.
+"""Which library an array comes from, where it lives, and what becomes an array.
 
 numpy and torch are recognised here, because a compiler has to trace it and a stream has to be fast; array-api-compat
 answers for every other library. Torch is looked up among the modules that are loaded already: a tensor cannot arrive
@@ -91,19 +91,6 @@ def beside(array: Array, like: Array) -> Array:
 def device(array: Array) -> Any:
     """Device of an array, to make others beside it."""
     return array.device if is_torch(array) else array_api_compat.device(array)
-
-
-def reads_values(array: Array, check: bool | None) -> bool:
-    """Whether the values of ``array`` are to be checked.
-
-    ``True`` and ``False`` decide. ``None`` means yes for arrays whose memory the host can read at once, and no for
-    arrays on another device and while a compiler is tracing.
-    """
-    if check is not None:
-        return check
-    if isinstance(array, np.ndarray):
-        return True
-    return not is_tracing(array) and "cpu" in str(device(array)).lower()
 
 
 def _namespace(name: str, array: Array) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, reads_values, to_host
+from conformal_core._arrays import array_namespace, to_host
+from conformal_core.checks import is_checked
 
 Array = Any
 State = dict[str, Any]
@@ -118,7 +119,7 @@ def read_thresholds(state: State, key: str, *, endless: bool = True, length: int
         right = False
     if not right or (length is not None and value.shape[0] != length):
         raise _refusal(state, key, f"an array of floating-point numbers, shape ({'n' if length is None else length},)")
-    if reads_values(value, None):
+    if is_checked(value, None):
         bad = xp.isnan(value) if endless else xp.logical_not(xp.isfinite(value))
         if bool(xp.any(bad)):
             raise _refusal(state, key, "numbers that are not NaN" if endless else "finite numbers")

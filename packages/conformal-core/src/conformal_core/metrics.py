@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, as_array, to_host
-from conformal_core._checks import integers, is_count, is_number, labels_of_rows
+from conformal_core._convert import as_integers, as_labels
 from conformal_core._settings import shown
+from conformal_core.checks import check_count, check_interval
 from conformal_core.sets import set_size
 
 Array = Any
@@ -120,7 +121,7 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
     """
     _, _, hits = _hits(sets, labels)
     groups = as_array("groups", groups)
-    ids = to_host(integers("groups", groups, groups)).reshape(hits.shape if groups.ndim == 0 else groups.shape)
+    ids = to_host(as_integers("groups", groups, groups)).reshape(hits.shape if groups.ndim == 0 else groups.shape)
     if ids.shape != hits.shape:
         raise ValueError(f"groups must have the shape {hits.shape} of the labels, got {ids.shape}")
     if len(ids) and ids.min() < 0:
@@ -169,7 +170,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
     >>> rolling_coverage(np.asarray([True, False, True, True]), window=2)
     array([1. , 0.5, 0.5, 1. ])
     """
-    is_count("window", window)
+    check_count("window", window)
     hits = as_array("hits", hits)
     xp = array_namespace(hits=hits)
     if not xp.isdtype(hits.dtype, "bool"):
@@ -192,14 +193,12 @@ def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray
         sets = sets[None, :]
     if sets.ndim != 2:
         raise ValueError(f"sets must have shape (N, K), got {tuple(sets.shape)}")
-    own = labels_of_rows(labels, sets, check=True)
+    own = as_labels(labels, sets, check=True)
     return sets, to_host(own), to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
 
 
 def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:
-    is_number("confidence", confidence)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    check_interval("confidence", confidence, "(0, 1)")
     rows = np.bincount(ids, minlength=count)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     with np.errstate(invalid="ignore"):

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, is_torch, reads_values
-from conformal_core._checks import floating, is_finite
+from conformal_core._arrays import array_namespace, device, is_torch
+from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, quantile_rank, rank
+from conformal_core.checks import check_finite, is_checked
 
 Array = Any
 
@@ -63,7 +64,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     >>> conformal_quantile(np.arange(1.0, 41.0), alpha=0.2)
     array(33.)
     """
-    scores = floating("scores", scores)
+    scores = as_floating("scores", scores)
     xp = array_namespace(scores=scores)
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got a scalar")
@@ -76,8 +77,8 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
         return xp.stack([conformal_quantile(scores, alpha=level, check=check) for level in levels])
     n = scores.shape[-1]
     k = quantile_rank(n, alpha)
-    if reads_values(scores, check):
-        is_finite("scores", scores, xp)
+    if is_checked(scores, check):
+        check_finite("scores", scores, xp)
     if k is None:
         warn_too_few(n)
         return xp.full(scores.shape[:-1], math.inf, dtype=scores.dtype, device=device(scores))
@@ -155,13 +156,13 @@ def weighted_conformal_quantile(
     array([ 3., inf])
     """
     level = miscoverage(alpha)
-    scores = floating("scores", scores)
-    weights = floating("weights", weights, scores)
-    test_weights = floating("test_weights", test_weights, scores)
+    scores = as_floating("scores", scores)
+    weights = as_floating("weights", weights, scores)
+    test_weights = as_floating("test_weights", test_weights, scores)
     xp = array_namespace(scores=scores, weights=weights, test_weights=test_weights)
     for name, array in (("scores", scores), ("weights", weights), ("test_weights", test_weights)):
-        if reads_values(array, check):
-            is_finite(name, array, xp)
+        if is_checked(array, check):
+            check_finite(name, array, xp)
             if name != "scores" and bool(xp.any(array < 0)):
                 raise ValueError(f"{name} must be at least 0, got {float(xp.min(array))}")
     if scores.ndim == 0:

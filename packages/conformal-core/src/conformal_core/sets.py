@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, contiguous, device, reads_values
-from conformal_core._checks import floating, has_classes, is_finite, labels_of_rows, threshold, uniform_draws
+from conformal_core._arrays import array_namespace, as_array, contiguous, device
+from conformal_core._convert import as_draws, as_floating, as_labels, as_threshold
+from conformal_core._distribution import check_classes
 from conformal_core._precision import rounded_down, rounded_up
+from conformal_core.checks import check_finite, is_checked
 
 Array = Any
 
@@ -139,7 +141,7 @@ def rank_reliability(
     if kind not in ("normalized", "reciprocal"):
         raise ValueError(f"kind must be 'normalized' or 'reciprocal', got {kind!r}")
     xp, scores, qhat = _scores_and_threshold(scores, qhat, check)
-    own = take_label(scores, labels_of_rows(labels, scores, check=check))
+    own = take_label(scores, as_labels(labels, scores, check=check))
     rank = _count(scores < own[..., None], scores.dtype, xp)
     if kind == "reciprocal":
         value = 1.0 / (rank + 1.0)
@@ -218,12 +220,12 @@ def p_values(
     >>> p_values(np.asarray([0.3, 0.4, 0.5, 0.6, 0.7]), np.asarray([0.55]), u=0.25)
     array([0.375])
     """
-    calibration_scores = floating("calibration_scores", calibration_scores)
-    scores = floating("scores", scores, calibration_scores)
+    calibration_scores = as_floating("calibration_scores", calibration_scores)
+    scores = as_floating("scores", scores, calibration_scores)
     xp = array_namespace(calibration_scores=calibration_scores, scores=scores)
     for name, array in (("calibration_scores", calibration_scores), ("scores", scores)):
-        if reads_values(array, check):
-            is_finite(name, array, xp)
+        if is_checked(array, check):
+            check_finite(name, array, xp)
     if calibration_scores.ndim != 1:
         raise ValueError(f"calibration_scores must have shape (N,), got {tuple(calibration_scores.shape)}")
     return sorted_p_values(xp.sort(calibration_scores, stable=False), scores, u, check=check)
@@ -248,13 +250,13 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, c
 
 def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, check: bool | None) -> Array:
     """Smoothed p-values, from the weight of larger scores, and of those at least as large; the row itself weighs 1."""
-    return (above + uniform_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
+    return (above + as_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
 
 
 def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array, Array]:
-    scores = floating("scores", scores)
+    scores = as_floating("scores", scores)
     xp = array_namespace(scores=scores)
-    has_classes("scores", scores)
-    if reads_values(scores, check):
-        is_finite("scores", scores, xp)
-    return xp, scores, threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)
+    check_classes("scores", scores)
+    if is_checked(scores, check):
+        check_finite("scores", scores, xp)
+    return xp, scores, as_threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)

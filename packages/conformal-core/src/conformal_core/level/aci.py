@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_fraction
-from conformal_core.level.base import Level, positive
+from conformal_core.level.base import Level, as_positive
 from conformal_core.memory.base import Memory
 
 
@@ -48,7 +48,7 @@ class ACI(Level):
 
     def __init__(self, *, alpha: Alpha, gamma: Alpha = 0.005) -> None:
         self.alpha: Fraction = miscoverage(alpha)
-        self.gamma: Fraction = positive("gamma", gamma)
+        self.gamma: Fraction = as_positive("gamma", gamma)
         # α_t = (first + steps · up − misses · down) / whole, all integers.
         self._whole = self.alpha.denominator * self.gamma.denominator
         self._down = self.gamma.numerator * self.alpha.denominator

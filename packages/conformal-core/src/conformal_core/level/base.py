@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Self
 
-from conformal_core._checks import is_finite_number, is_number
 from conformal_core._rank import Alpha, as_fraction
 from conformal_core._settings import Settings
 from conformal_core._state import State
@@ -74,16 +73,9 @@ class Level(Settings, ABC):
         """Continue from a saved state."""
 
 
-def positive(name: str, value: Alpha) -> Fraction:
+def as_positive(name: str, value: Alpha) -> Fraction:
     """Return a positive number as an exact fraction; refuse anything else."""
     exact = as_fraction(value, name)
     if exact <= 0:
         raise ValueError(f"{name} must be positive, got {value}")
     return exact
-
-
-def finite(name: str, value: float) -> float:
-    """Return a finite number; refuse anything else."""
-    is_number(name, value)
-    is_finite_number(name, value)
-    return float(value)

@@ -5,8 +5,9 @@ from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state
+from conformal_core.checks import check_finite_number, check_interval
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
-from conformal_core.level.base import finite, positive
+from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
 
@@ -53,11 +54,9 @@ class DecayingStep(UnitLevel):
     ) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._given_start = None if start is None else finite("start", start)
-        self._given_scale = None if scale is None else float(positive("scale", scale))
-        self._epsilon = finite("epsilon", epsilon)
-        if not 0 <= self._epsilon <= 0.5:
-            raise ValueError(f"epsilon must lie in [0, 0.5], got {epsilon}")
+        self._given_start = None if start is None else check_finite_number("start", start)
+        self._given_scale = None if scale is None else float(as_positive("scale", scale))
+        self._epsilon = check_interval("epsilon", epsilon, "[0, 0.5]")
         self._qhat, self._scale = self._given_start, self._given_scale
 
     def threshold(self, memory: Memory, /) -> float:

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from conformal_core._checks import is_count
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_floats
+from conformal_core.checks import check_count
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
 from conformal_core.memory.base import Memory
@@ -63,7 +63,7 @@ class DtACI(Level):
     """
 
     def __init__(self, *, alpha: Alpha, gammas: Sequence[Alpha] = _STEPS, window: int = 500) -> None:
-        window = is_count("window", window)
+        window = check_count("window", window)
         if isinstance(gammas, str) or not isinstance(gammas, (Sequence, np.ndarray)):
             raise TypeError(f"gammas must be a sequence of steps, got {type(gammas).__name__}")
         if len(gammas) == 0:

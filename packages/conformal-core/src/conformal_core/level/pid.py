@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_number
+from conformal_core.checks import check_finite_number
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
-from conformal_core.level.base import finite, positive
+from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
 _PERIOD = math.pi / 2
@@ -75,12 +76,12 @@ class ConformalPID(UnitLevel):
     ) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._given_start = None if start is None else finite("start", start)
-        self._given_rate = None if rate is None else float(positive("rate", rate))
-        self._given_integral = None if integral is None else finite("integral", integral)
+        self._given_start = None if start is None else check_finite_number("start", start)
+        self._given_rate = None if rate is None else float(as_positive("rate", rate))
+        self._given_integral = None if integral is None else check_finite_number("integral", integral)
         if self._given_integral is not None and self._given_integral < 0:
             raise ValueError(f"integral must be at least 0, got {integral}")
-        self._saturation = float(positive("saturation", saturation))
+        self._saturation = float(as_positive("saturation", saturation))
         if forecast is not None and not callable(forecast):
             raise TypeError(f"forecast must be callable, got {type(forecast).__name__}")
         self._forecast = forecast

@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from conformal_core._checks import is_count
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core.checks import check_count
 from conformal_core.level._units import SMALLEST, UnitLevel, given_or, known, read_learned
-from conformal_core.level.base import Threshold, positive
+from conformal_core.level.base import Threshold, as_positive
 from conformal_core.memory.base import Memory
 
 
@@ -65,9 +65,9 @@ class SAOCP(UnitLevel):
     def __init__(self, *, alpha: Alpha, scale: float | None = None, lifetime: int = 8) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
-        self._given_scale = None if scale is None else float(positive("scale", scale))
+        self._given_scale = None if scale is None else float(as_positive("scale", scale))
         self._scale = self._given_scale
-        self._lifetime = is_count("lifetime", lifetime)
+        self._lifetime = check_count("lifetime", lifetime)
         # One row a living learner: born, threshold, Σ gradient², Σ gain, Σ weight · gain.
         self._learners = np.empty((0, 5))
         if self._scale is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from sortedcontainers import SortedList
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import floating
+from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._rank import rank
 from conformal_core.memory.base import StreamMemory, finite_floats
@@ -36,7 +36,7 @@ class SortedMemory(StreamMemory):
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score against the memory, O(log n) each; see :func:`conformal_core.p_values`."""
-        scores = floating("scores", scores)
+        scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
         n, flat = len(self._sorted), finite_floats(scores, check=False)
         at_least = np.asarray([n - self._sorted.bisect_right(s) for s in finite_floats(below(scores), check=False)])

@@ -8,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import floating, is_finite
+from conformal_core._arrays import array_namespace
+from conformal_core._convert import as_floating
 from conformal_core._settings import Settings
 from conformal_core._state import State
+from conformal_core.checks import check_finite, is_checked
 
 Array = Any
 
@@ -80,9 +81,9 @@ def finite_floats(scores: Array, check: bool | None) -> list[float]:
         score = float(scores)
         if check is False or math.isfinite(score):
             return [score]
-    scores = floating("scores", scores)
+    scores = as_floating("scores", scores)
     xp = array_namespace(scores=scores)
-    if reads_values(scores, check):
-        is_finite("scores", scores, xp)
+    if is_checked(scores, check):
+        check_finite("scores", scores, xp)
     flat: Iterable[Any] = xp.reshape(scores, (-1,))
     return flat.tolist() if hasattr(flat, "tolist") else [float(score) for score in flat]

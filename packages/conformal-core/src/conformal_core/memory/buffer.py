@@ -7,12 +7,13 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, is_torch, reads_values
-from conformal_core._checks import floating, integers, is_count, is_finite
+from conformal_core._arrays import array_namespace, device, is_torch
+from conformal_core._convert import as_floating, as_integers
 from conformal_core._precision import rounded_up
 from conformal_core._rank import Alpha
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_count, read_thresholds
+from conformal_core.checks import check_count, check_finite, is_checked
 from conformal_core.quantile import conformal_quantile
 
 Array = Any
@@ -57,8 +58,8 @@ class CalibrationBuffer(Settings):
     """
 
     def __init__(self, size: int, *, like: Array | None = None) -> None:
-        size = is_count("size", size)
-        like = floating("like", np.zeros(()) if like is None else like)
+        size = check_count("size", size)
+        like = as_floating("like", np.zeros(()) if like is None else like)
         xp = array_namespace(like=like)
         where = device(like)
         self._xp = xp
@@ -101,7 +102,7 @@ class CalibrationBuffer(Settings):
 
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps: every score becomes older by ``steps``."""
-        self._step += is_count("steps", steps, least=0)
+        self._step += check_count("steps", steps, least=0)
 
     def overwrite(self, index: Array | slice, scores: Array, *, check: bool | None = None) -> None:
         """Replace the scores of some rows by new ones of the current step.
@@ -124,23 +125,23 @@ class CalibrationBuffer(Settings):
             changed then.
         """
         xp = self._xp
-        scores = floating("scores", scores, self._scores)
+        scores = as_floating("scores", scores, self._scores)
         array_namespace(buffer=self._scores, scores=scores)
         if isinstance(index, slice):
             shape: Sequence[int] = (len(range(*index.indices(len(self)))),)
         else:
-            index = integers("index", index, self._scores)  # of 64 bits: torch takes bytes for a mask
+            index = as_integers("index", index, self._scores)  # of 64 bits: torch takes bytes for a mask
             if index.ndim == scores.ndim == 0:
                 index, scores = index[None], scores[None]
             shape = tuple(index.shape)
-            if reads_values(index, check):
+            if is_checked(index, check):
                 self._check_index(index)
         if len(shape) != 1 or tuple(scores.shape) != tuple(shape):
             raise ValueError(
                 f"index and scores must have the same shape (n,), got {tuple(shape)} and {tuple(scores.shape)}"
             )
-        if reads_values(scores, check):
-            is_finite("scores", scores, xp)
+        if is_checked(scores, check):
+            check_finite("scores", scores, xp)
         if is_torch(scores):
             scores = scores.detach()
         self._scores = _put(self._scores, index, rounded_up(scores, self._scores.dtype))

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, beside, device, reads_values
-from conformal_core._checks import floating, is_finite
+from conformal_core._arrays import array_namespace, beside, device
+from conformal_core._convert import as_floating
 from conformal_core._rank import rank
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_thresholds
+from conformal_core.checks import check_finite, is_checked
 from conformal_core.sets import sorted_p_values
 
 Array = Any
@@ -47,10 +48,10 @@ class Fixed(Settings):
         ValueError
             If a score is not finite.
         """
-        scores = floating("scores", scores, self._sorted)
+        scores = as_floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
-        if reads_values(scores, check):
-            is_finite("scores", scores, xp)
+        if is_checked(scores, check):
+            check_finite("scores", scores, xp)
         flat = xp.reshape(scores, (-1,))
         if self._sorted is not None:
             flat = beside(flat, self._sorted)
@@ -72,7 +73,7 @@ class Fixed(Settings):
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score, see :func:`conformal_core.p_values`."""
-        scores = floating("scores", scores, self._sorted)
+        scores = as_floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
         if self._sorted is None:
             empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))

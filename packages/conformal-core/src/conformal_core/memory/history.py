@@ -3,8 +3,8 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._checks import is_finite_number
 from conformal_core._state import State, check_state, read_floats
+from conformal_core.checks import check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -30,7 +30,7 @@ class History(SortedMemory):
 
     def add(self, score: float) -> None:
         """Remember a score."""
-        is_finite_number("score", score)
+        check_finite_number("score", score)
         self._sorted.add(score)
 
     def merge(self, *others: "History") -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._checks import is_count, is_finite_number
 from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core.checks import check_count, check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -38,14 +38,14 @@ class Reservoir(SortedMemory):
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
         super().__init__()
-        self._size = is_count("size", size)
-        self._seed = is_count("seed", seed, least=0)
+        self._size = check_count("size", size)
+        self._seed = check_count("seed", seed, least=0)
         self._places: list[float] = []
         self._seen = 0
 
     def add(self, score: float) -> None:
         """Remember a score by chance, in the place of one by chance."""
-        is_finite_number("score", score)
+        check_finite_number("score", score)
         self._seen += 1
         if len(self._places) < self._size:
             self._places.append(score)

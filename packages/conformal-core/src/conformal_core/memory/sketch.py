@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, device, reads_values, to_host
-from conformal_core._checks import floating, is_count, is_finite, is_finite_number
+from conformal_core._arrays import array_namespace, device, to_host
+from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._rank import rank
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core.checks import check_count, check_finite, check_finite_number, is_checked
 from conformal_core.sets import smoothed
 
 Array = Any
@@ -63,7 +64,7 @@ class Sketch(Settings):
     """
 
     def __init__(self, size: int = 1 << 16) -> None:
-        self._size = is_count("size", size, least=2)
+        self._size = check_count("size", size, least=2)
         if self._size % 2:
             raise ValueError(f"size must be even, got {size}")
         self._clear()
@@ -78,7 +79,7 @@ class Sketch(Settings):
 
     def add(self, score: float) -> None:
         """Take in the next score of a stream; where a threshold is asked after each, :class:`History` is faster."""
-        is_finite_number("score", score)
+        check_finite_number("score", score)
         self._take(np.asarray([score], dtype=np.float64))
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
@@ -91,10 +92,10 @@ class Sketch(Settings):
         ValueError
             If a score is not finite. Nothing is remembered then.
         """
-        scores = floating("scores", scores)
+        scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
-        if reads_values(scores, check):
-            is_finite("scores", scores, xp)
+        if is_checked(scores, check):
+            check_finite("scores", scores, xp)
         self._take(to_host(xp.astype(xp.reshape(scores, (-1,)), xp.float64, copy=False)))
 
     def merge(self, *others: "Sketch") -> None:
@@ -124,7 +125,7 @@ class Sketch(Settings):
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score, at least the exact one, and at most ``rank_error``/(n + 1) above it."""
-        scores = floating("scores", scores)
+        scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
         values, counts = self._summary()
         smaller, n = np.concatenate([[0], counts]), len(self)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import floating, is_finite_number, is_number
+from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._state import State, check_state, read_floats, read_number
+from conformal_core.checks import check_finite_number, check_number
 from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
 
@@ -61,7 +62,7 @@ class Exponential(StreamMemory):
     """
 
     def __init__(self, decay: float) -> None:
-        is_number("decay", decay)
+        check_number("decay", decay)
         if not 0 < decay < 1:
             raise ValueError(f"decay must lie in (0, 1), got {decay}")
         self._decay = float(decay)
@@ -73,7 +74,7 @@ class Exponential(StreamMemory):
 
     def add(self, score: float) -> None:
         """Remember a score; every earlier one fades by a step."""
-        is_finite_number("score", score)
+        check_finite_number("score", score)
         if len(self._order) == self._keep:
             self._forget(*self._order.popleft())
         # Weights grow instead of fading, so that nothing but the new one is touched; now and then all are scaled back.
@@ -101,7 +102,7 @@ class Exponential(StreamMemory):
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """Weighted p-value of every score: the fraction of the weight on scores at least as large, its own included."""
-        scores = floating("scores", scores)
+        scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
         ordered = np.asarray([s for bucket in self._scores for s in bucket])
         weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit

@@ -5,8 +5,8 @@ from collections import deque
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._checks import is_count, is_finite_number
 from conformal_core._state import State, check_state, read_floats
+from conformal_core.checks import check_count, check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
 
@@ -37,12 +37,12 @@ class Window(SortedMemory):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self._size = is_count("size", size)
+        self._size = check_count("size", size)
         self._order: deque[float] = deque()
 
     def add(self, score: float) -> None:
         """Remember a score, and forget the oldest if the window is full."""
-        is_finite_number("score", score)
+        check_finite_number("score", score)
         if len(self._order) == self._size:
             self._sorted.remove(self._order.popleft())
         self._order.append(score)

@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import floating, is_finite
+from conformal_core._arrays import array_namespace
+from conformal_core._convert import as_floating
+from conformal_core.checks import check_finite, is_checked
 
 Array = Any
 
 
 def as_features(features: Array, width: int | None, like: Array | None, *, check: bool | None) -> tuple[Array, Any]:
     """Return features (..., d) of the width learned from, and their namespace; refuse anything else."""
-    features = floating("features", features, like)
+    features = as_floating("features", features, like)
     xp = array_namespace(features=features)
     if features.ndim == 0 or features.shape[-1] == 0 or width not in {None, features.shape[-1]}:
         wanted = "d" if width is None else width
         raise ValueError(f"features must have shape (..., {wanted}), got {tuple(features.shape)}")
-    if reads_values(features, check):
-        is_finite("features", features, xp)
+    if is_checked(features, check):
+        check_finite("features", features, xp)
     return features, xp
 
 

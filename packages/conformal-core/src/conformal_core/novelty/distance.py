@@ -3,7 +3,7 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import floating, threshold
+from conformal_core._convert import as_floating, as_threshold
 
 Array = Any
 
@@ -36,10 +36,10 @@ def trust(distances: Array, qhat: Array | float) -> Array:
     >>> trust(np.asarray([0.0, 5.0, 20.0]), 10.0)
     array([1. , 1. , 0.5])
     """
-    distances = floating("distances", distances)
+    distances = as_floating("distances", distances)
     xp = array_namespace(distances=distances)
     qhat = qhat if isinstance(qhat, (int, float)) else xp.asarray(qhat, device=device(distances))
-    qhat = threshold(qhat, tuple(distances.shape), distances, check=False)
+    qhat = as_threshold(qhat, tuple(distances.shape), distances, check=False)
     one = xp.ones_like(distances)
     inside = distances <= qhat
     return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, distances))

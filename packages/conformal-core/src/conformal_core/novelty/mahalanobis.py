@@ -3,9 +3,10 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_count, is_number, labels_of_rows
+from conformal_core._convert import as_labels
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
+from conformal_core.checks import check_count, check_nonnegative
 from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 
@@ -52,11 +53,8 @@ class Mahalanobis(Settings):
     _kind = "Mahalanobis"
 
     def __init__(self, *, classes: int | None = None, ridge: float = 1e-3) -> None:
-        self._classes = None if classes is None else is_count("classes", classes)
-        is_number("ridge", ridge)
-        if not 0 <= ridge < float("inf"):
-            raise ValueError(f"ridge must be finite and at least 0, got {ridge}")
-        self._ridge = float(ridge)
+        self._classes = None if classes is None else check_count("classes", classes)
+        self._ridge = check_nonnegative("ridge", ridge)
         self._counts: Array | None = None
         self._means: Array | None = None
         self._scatter: Array | None = None
@@ -145,7 +143,7 @@ class Mahalanobis(Settings):
         if labels is None:
             raise TypeError("labels must be given to a score that was made for classes, got none")
         of_classes = xp.empty((*features.shape[:-1], self._classes), dtype=features.dtype, device=where)
-        return xp.reshape(labels_of_rows(labels, of_classes, check=check), (-1,))
+        return xp.reshape(as_labels(labels, of_classes, check=check), (-1,))
 
     def _take(self, rows: Array, groups: Array, xp: Any) -> None:
         """Merge the sums of some rows into those there, by the update of Chan, Golub and LeVeque (1983)."""

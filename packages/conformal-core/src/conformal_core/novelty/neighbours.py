@@ -3,9 +3,9 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace
-from conformal_core._checks import is_count
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
+from conformal_core.checks import check_count
 from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 from conformal_core.quantile import kth_smallest
@@ -46,7 +46,7 @@ class NearestNeighbours(Settings):
     _kind = "NearestNeighbours"
 
     def __init__(self, *, k: int = 10) -> None:
-        self._k = is_count("k", k)
+        self._k = check_count("k", k)
         self._rows: Array | None = None
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from conformal_core._checks import floating
+from conformal_core._convert import as_floating
 from conformal_core.scores.residual import ResidualScore
 
 Array = Any
@@ -37,7 +37,7 @@ def one_a_row(name: str, scores: Array) -> Array:
     ValueError
         If there are several scores a row: outputs of different scales would be pooled into one threshold.
     """
-    scores = floating("scores", scores)
+    scores = as_floating("scores", scores)
     if scores.ndim <= 1:
         return scores
     shape = tuple(scores.shape)

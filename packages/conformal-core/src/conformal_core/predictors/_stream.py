@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._checks import is_count, is_score
 from conformal_core._precision import narrow
 from conformal_core._rank import Alpha
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state
+from conformal_core.checks import check_count, check_score
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import Level, Threshold
 from conformal_core.level.constant import Constant
@@ -40,7 +40,7 @@ class OnlinePredictor(Settings):
     def __init__(
         self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
     ) -> None:
-        is_score(score, self._asks)
+        check_score(score, self._asks)
         if (alpha is None) == (level is None):
             both = "neither" if alpha is None else "both"
             raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
@@ -52,7 +52,7 @@ class OnlinePredictor(Settings):
         self.memory: Memory = History() if memory is None else memory
         self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
         self._given_alpha, self._given_level = alpha, level
-        self._given_max_pending = is_count("max_pending", max_pending)
+        self._given_max_pending = check_count("max_pending", max_pending)
         self._issued = Issued(self._given_max_pending)
         self._warned = False
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import floating, is_count, is_number, labels_of_rows
+from conformal_core._convert import as_floating, as_labels
 from conformal_core._rank import Alpha
 from conformal_core._settings import named
 from conformal_core._state import State, check_state, read_floats, read_thresholds
+from conformal_core.checks import check_count, check_interval
 from conformal_core.predictors._rows import one_a_row
 from conformal_core.predictors.mondrian import ThresholdPerClass
 from conformal_core.quantile import conformal_quantile, grouped_quantiles
@@ -72,12 +73,9 @@ class ClusteredClassifier(ThresholdPerClass):
         self, score: Any, *, alpha: Alpha, clusters: int | None = None, share: float = 0.3, seed: int = 0
     ) -> None:
         super().__init__(score, alpha=alpha)
-        is_number("share", share)
-        if not 0 < share < 1:
-            raise ValueError(f"share must lie in (0, 1), got {share}")
-        self._given_clusters = None if clusters is None else is_count("clusters", clusters)
-        self._share = share
-        self._seed = is_count("seed", seed, least=0)
+        self._given_clusters = None if clusters is None else check_count("clusters", clusters)
+        self._share = check_interval("share", share, "(0, 1)")
+        self._seed = check_count("seed", seed, least=0)
         self._clusters: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
     @property
@@ -89,11 +87,11 @@ class ClusteredClassifier(ThresholdPerClass):
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,)."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         scores = one_a_row("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
         own = np.asarray([float(s) for s in xp.reshape(scores, (-1,))])
-        groups = xp.reshape(labels_of_rows(labels, probs, check=check), (-1,))
+        groups = xp.reshape(as_labels(labels, probs, check=check), (-1,))
         ids = np.asarray([int(y) for y in groups], dtype=np.int64)
         classes = probs.shape[-1]
         rng = np.random.default_rng(self._seed)

@@ -5,11 +5,12 @@ import warnings
 from typing import Any
 
 from conformal_core._arrays import array_namespace, beside, device
-from conformal_core._checks import floating, integers, is_count, is_score, labels_of_rows
+from conformal_core._convert import as_floating, as_integers, as_labels
 from conformal_core._precision import comparable
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes, read_thresholds
+from conformal_core.checks import check_count, check_score
 from conformal_core.predictors._rows import classes_of, one_a_row
 from conformal_core.quantile import grouped_quantiles
 from conformal_core.sets import prediction_set, with_top
@@ -23,7 +24,7 @@ class ThresholdPerClass(Settings):
     _kind: str
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        is_score(score)
+        check_score(score)
         self.score = score
         self.alpha = alpha
         self._alpha = miscoverage(alpha)
@@ -38,7 +39,7 @@ class ThresholdPerClass(Settings):
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K); a class without a finite threshold is in every set."""
-        probs = floating("probs", probs, self._qhat)
+        probs = as_floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
         xp, qhat = array_namespace(probs=probs), beside(self.qhat, probs)
         known = qhat.shape[0]
@@ -92,16 +93,16 @@ class MondrianClassifier(ThresholdPerClass):
 
     def __init__(self, score: Any, *, alpha: Alpha, groups: int | None = None) -> None:
         super().__init__(score, alpha=alpha)
-        self._given_groups = None if groups is None else is_count("groups", groups)
+        self._given_groups = None if groups is None else check_count("groups", groups)
         self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), groups (N,) of int."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         scores = one_a_row("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
         by_class = self._given_groups is None
-        ids = labels_of_rows(labels, probs, check=check) if by_class else self._groups(groups, probs, xp)
+        ids = as_labels(labels, probs, check=check) if by_class else self._groups(groups, probs, xp)
         count = probs.shape[-1] if self._given_groups is None else self._given_groups
         qhat = grouped_quantiles(xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), count, self._alpha)
         if empty := int(xp.sum(xp.astype(xp.isinf(qhat), xp.int64))):
@@ -120,7 +121,7 @@ class MondrianClassifier(ThresholdPerClass):
         """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if made for groups."""
         if self._given_groups is None:
             return super().predict(probs, nonempty=nonempty, check=check)
-        probs = floating("probs", probs, self._qhat)
+        probs = as_floating("probs", probs, self._qhat)
         classes_of(probs, self._classes)
         scores = self.score(probs, check=check)
         xp = array_namespace(probs=probs)
@@ -145,7 +146,7 @@ class MondrianClassifier(ThresholdPerClass):
     def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
         if groups is None:
             raise TypeError("groups must be given to a classifier that was made for groups, got none")
-        groups = integers("groups", groups, probs)
+        groups = as_integers("groups", groups, probs)
         rows = tuple(probs.shape[:-1])
         if tuple(groups.shape) != rows:
             raise ValueError(f"groups must have the shape {rows} of the rows, got {tuple(groups.shape)}")

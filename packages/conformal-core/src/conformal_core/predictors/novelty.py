@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 from conformal_core._arrays import array_namespace
-from conformal_core._checks import floating, is_score
+from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
+from conformal_core.checks import check_score
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
 from conformal_core.novelty.distance import trust
@@ -65,7 +66,7 @@ class NoveltyGate(Settings):
     _kind = "NoveltyGate"
 
     def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
-        is_score(score)
+        check_score(score)
         if memory is not None and not isinstance(memory, Memory):
             raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
         self._alpha = miscoverage(alpha)
@@ -97,7 +98,7 @@ class NoveltyGate(Settings):
 
     def _judged(self, features: Array, check: bool | None) -> Array:
         """Scores less what rounding may add: products of matrices differ in the last places between batches."""
-        scores = floating("scores", self.score(features, check=check))
+        scores = as_floating("scores", self.score(features, check=check))
         xp = array_namespace(scores=scores)
         return scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores))
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import as_array
-from conformal_core._checks import floating
+from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha
 from conformal_core._state import State, read_classes
 from conformal_core.level.base import Level
@@ -101,7 +101,7 @@ class OnlineClassifier(OnlinePredictor):
 
         The level is not updated; it takes from them the units of the score, if it needs any that it was not given.
         """
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes = classes_of(probs, self._classes)
         self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)), check)
         self._classes = classes
@@ -127,7 +127,7 @@ class OnlineClassifier(OnlinePredictor):
         TypeError, ValueError
             As the score, and if ``ids`` are of another kind or number.
         """
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes_of(probs, self._classes)
         keys, qhat = self._keys(probs, 1, ids), self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
@@ -157,7 +157,7 @@ class OnlineClassifier(OnlinePredictor):
         TypeError, ValueError
             As the score, and if an id names no predicted row that waits for its label; before anything is learned.
         """
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes = classes_of(probs, self._classes)
         scores = one_a_row("labels", self.score(probs, labels, check=check))
         values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
@@ -174,7 +174,7 @@ class OnlineClassifier(OnlinePredictor):
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label against the memory, (..., K)."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes_of(probs, self._classes)
         return self.memory.p_values(self.score(probs, check=check), u)
 
@@ -241,7 +241,7 @@ class OnlineRegressor(OnlinePredictor):
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Add rows with one target each to the memory before the stream starts; see :class:`OnlineClassifier`."""
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         scores = one_a_row("targets", self.score(predictions, targets, check=check))
         check_calibration(self.score, predictions, check=check)
         self._calibrate(scores, check)
@@ -251,7 +251,7 @@ class OnlineRegressor(OnlinePredictor):
 
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         keys, qhat = self._keys(predictions, self._axes, ids), self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
         self._issued.put(keys, qhat)
@@ -259,7 +259,7 @@ class OnlineRegressor(OnlinePredictor):
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, one target each, one after another; as :meth:`OnlineClassifier.update`."""
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         scores = one_a_row("targets", self.score(predictions, targets, check=check))
         values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)
         self._learn(values, predictions, self._issued.take_all(keys))

@@ -3,10 +3,11 @@
 from typing import Any
 
 from conformal_core._arrays import beside
-from conformal_core._checks import floating, is_score
+from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes
+from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
 from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
 from conformal_core.quantile import warn_too_few
@@ -24,7 +25,7 @@ class SplitPredictor(Settings):
     _asks: str  # method of the score
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        is_score(score, self._asks)
+        check_score(score, self._asks)
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha
@@ -105,26 +106,26 @@ class SplitClassifier(SplitPredictor):
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), or one row."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)))
         self._classes = classes_of(probs, None)
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Add calibration rows to those there: probs (N, K), labels (N,), or one row."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes = classes_of(probs, self._classes)
         self._update(one_a_row("labels", self.score(probs, labels, check=check)))
         self._classes = classes
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes_of(probs, self._classes)
         return self.score.sets(probs, self._qhat_beside(probs), nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
-        probs = floating("probs", probs)
+        probs = as_floating("probs", probs)
         classes_of(probs, self._classes)
         return self._memory.p_values(self.score(probs, check=check), u)
 
@@ -185,7 +186,7 @@ class SplitRegressor(SplitPredictor):
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
         """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         return self.score.interval(predictions, self._qhat_beside(predictions), check=check)
 
     def p_values(
@@ -199,7 +200,7 @@ class SplitRegressor(SplitPredictor):
         return self._memory.p_values(self.score(predictions, targets, check=check), u)
 
     def _scores(self, predictions: Array, targets: Array, check: bool | None) -> Array:
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         scores = one_a_row("targets", self.score(predictions, targets, check=check))
         check_calibration(self.score, predictions, check=check)
         return scores

@@ -7,20 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, host_view, reads_values
-from conformal_core._checks import (
-    floating,
-    has_classes,
-    is_distribution,
-    is_plain_row,
-    labels_of_rows,
-    refusal_of_distribution,
-    threshold,
-    uniform_draws,
-)
+from conformal_core._arrays import array_namespace, device, host_view
 from conformal_core._chunks import map_rows
+from conformal_core._convert import as_draws, as_floating, as_labels, as_threshold
+from conformal_core._distribution import check_classes, distribution_error, is_distribution, is_plain_row
 from conformal_core._precision import narrow
 from conformal_core._settings import Settings
+from conformal_core.checks import is_checked
 from conformal_core.sets import prediction_set
 
 Array = Any
@@ -32,8 +25,8 @@ class _NotProbabilitiesError(Exception):
 
 def _as_rows(probs: Array) -> Array:
     """Return rows (..., K) of real numbers; refuse anything else."""
-    probs = floating("probs", probs)
-    has_classes("probs", probs)
+    probs = as_floating("probs", probs)
+    check_classes("probs", probs)
     return probs
 
 
@@ -114,7 +107,7 @@ class Score(Settings, ABC):
                 return np.asarray(self.compute(probs, labels, None))
         probs = _as_rows(probs)
         if labels is not None:
-            labels = labels_of_rows(labels, probs, check=check)
+            labels = as_labels(labels, probs, check=check)
         return self._map(self.compute, probs, labels, u, check)
 
     def sets(
@@ -135,7 +128,7 @@ class Score(Settings, ABC):
             return self.compute_sets(probs, narrow(qhat, probs), None)
         probs = _as_rows(probs)
         if nonempty or not isinstance(qhat, (int, float)) or math.isnan(qhat):
-            qhat = threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
+            qhat = as_threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
             if nonempty or qhat.ndim > 0:
                 return prediction_set(self(probs, u=u, check=check), qhat, nonempty=nonempty, check=False)
             if host_view(probs) is not None:
@@ -150,7 +143,7 @@ class Score(Settings, ABC):
         """Check rows and apply the function to them, a chunk at a time: while they are in the cache."""
         xp = array_namespace(probs=probs)
         u = self.draw(probs, u, check)
-        if not reads_values(probs, check):
+        if not is_checked(probs, check):
             return map_rows(function, probs, labels, u, threads=self.sorts)
 
         def checked(p: Array, y: Array | None, v: Array | None) -> Array:
@@ -161,7 +154,7 @@ class Score(Settings, ABC):
         try:
             return map_rows(checked, probs, labels, u, threads=self.sorts)
         except _NotProbabilitiesError:
-            raise refusal_of_distribution("probs", probs, xp) from None
+            raise distribution_error("probs", probs, xp) from None
 
     def draw(self, probs: Array, u: Array | float | None, check: bool | None) -> Array | None:
         """Uniform draws of shape (...) for a randomized score, None for another."""
@@ -173,4 +166,4 @@ class Score(Settings, ABC):
         rows = tuple(probs.shape[:-1])
         if u is None:
             return xp.asarray(np.random.default_rng().random(rows), dtype=probs.dtype, device=device(probs))
-        return xp.astype(uniform_draws(u, rows, probs, check=check), probs.dtype, copy=False)
+        return xp.astype(as_draws(u, rows, probs, check=check), probs.dtype, copy=False)

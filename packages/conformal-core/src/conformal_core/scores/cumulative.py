@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_number
 from conformal_core._chunks import scratch
+from conformal_core.checks import check_number
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import prediction_set, take_label
@@ -189,7 +189,7 @@ class RAPS(_Cumulative):
 
     def __post_init__(self) -> None:
         for name in ("penalty", "free_ranks"):
-            is_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
             if isinstance(getattr(self, name), np.generic):

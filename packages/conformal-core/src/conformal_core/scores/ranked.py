@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._checks import is_number
+from conformal_core.checks import check_number
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
@@ -53,7 +53,7 @@ class SAPS(Score):
     sorts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        is_number("weight", self.weight)
+        check_number("weight", self.weight)
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"weight must be at least 0 and finite, got {self.weight}")
         if isinstance(self.weight, np.generic):

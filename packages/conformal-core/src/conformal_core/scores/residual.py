@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, reads_values
-from conformal_core._checks import floating, is_finite, threshold
+from conformal_core._arrays import array_namespace
+from conformal_core._convert import as_floating, as_threshold
 from conformal_core._settings import Settings
+from conformal_core.checks import check_finite, is_checked
 
 Array = Any
 
@@ -69,10 +70,10 @@ class ResidualScore(Settings, ABC):
             If shapes do not fit or a value is not finite.
         """
         predictions = self._checked(predictions, check)
-        targets = floating("targets", targets, predictions)
+        targets = as_floating("targets", targets, predictions)
         xp = array_namespace(predictions=predictions, targets=targets)
-        if reads_values(targets, check):
-            is_finite("targets", targets, xp)
+        if is_checked(targets, check):
+            check_finite("targets", targets, xp)
         rows = self._rows(predictions)
         try:
             targets = xp.broadcast_to(targets, rows)
@@ -107,7 +108,7 @@ class ResidualScore(Settings, ABC):
         """
         predictions = self._checked(predictions, check)
         xp = array_namespace(predictions=predictions)
-        qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
+        qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
         return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
 
     def reliability(
@@ -145,10 +146,10 @@ class ResidualScore(Settings, ABC):
         >>> AbsoluteResidual().reliability(np.asarray([1.0, 1.0, 1.0]), np.asarray([1.0, 1.25, 2.0]), 0.5)
         array([1. , 0.5, 0. ])
         """
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         score = self(predictions, targets, check=check)
         xp = array_namespace(predictions=predictions)
-        qhat = threshold(qhat, self._rows(predictions), predictions, check=check)
+        qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
         narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
         zero = xp.zeros_like(score)
         # An interval that is one point holds that point alone; where it is empty the target lies outside.
@@ -159,12 +160,12 @@ class ResidualScore(Settings, ABC):
         return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])
 
     def _checked(self, predictions: Array, check: bool | None) -> Array:
-        predictions = floating("predictions", predictions)
+        predictions = as_floating("predictions", predictions)
         xp = array_namespace(predictions=predictions)
         if self.columns > 1 and (predictions.ndim == 0 or predictions.shape[-1] != self.columns):
             raise ValueError(f"predictions must have shape (..., {self.columns}), got {tuple(predictions.shape)}")
-        if reads_values(predictions, check):
-            is_finite("predictions", predictions, xp)
+        if is_checked(predictions, check):
+            check_finite("predictions", predictions, xp)
             self.check_values(predictions, xp)
         return predictions
 
@@ -268,7 +269,7 @@ class CQR(ResidualScore):
         Quantiles that were fitted apart cross here and there, which is valid; nearly everywhere they cross where the
         columns were swapped.
         """
-        if not reads_values(predictions, check) or predictions.ndim < 2:
+        if not is_checked(predictions, check) or predictions.ndim < 2:
             return
         xp = array_namespace(predictions=predictions)
         rows = math.prod(predictions.shape[:-1])

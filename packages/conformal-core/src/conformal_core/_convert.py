@@ -1,0 +1,131 @@
+"""Conversion of arguments to arrays of the kind, library and shape that a function needs.
+
+``as_*`` returns an array, or raises TypeError for the wrong kind and ValueError for the wrong value or shape.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from conformal_core._arrays import array_namespace, as_array, device, is_torch
+from conformal_core._precision import comparable
+from conformal_core.checks import check_label_range, check_not_nan, first_index, is_checked
+
+Array = Any
+
+
+def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
+    """Return an array of real floating-point numbers, see :func:`as_array`; integers become double precision.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else.
+    """
+    if type(value) is np.ndarray and value.dtype.char in "fd":
+        return value
+    array = as_array(name, value, like)
+    xp = array_namespace(**{name: array})
+    # Numbers of one byte exist in torch for products of matrices alone.
+    if xp.isdtype(array.dtype, "real floating") and not (is_torch(array) and array.dtype.itemsize < 2):
+        return array
+    if xp.isdtype(array.dtype, "integral"):
+        return xp.astype(array, xp.float64)
+    text = isinstance(array, np.ndarray) and array.dtype.kind in "OSTU"
+    hint = f": convert it, for example by numpy.asarray({name}, dtype=float)" if text else ""
+    raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}{hint}")
+
+
+def as_integers(name: str, value: Any, like: Array) -> Array:
+    """Return an array of int64 beside ``like``, see :func:`as_array`.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything else than integers, or comes from another library.
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        xp = array_namespace(like=like)
+        return xp.asarray(int(value), dtype=xp.int64, device=device(like))
+    array = as_array(name, value, like)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # before libraries are compared: text has none
+        raise TypeError(_names_error(name, array))
+    if isinstance(array, np.ndarray) and not array.size and isinstance(value, (list, tuple)):
+        array = array_namespace(like=like).asarray(array.astype(np.int64), device=device(like))
+    xp = array_namespace(**{"the other arguments": like, name: array})
+    if not xp.isdtype(array.dtype, "integral"):
+        raise TypeError(f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64")
+    return xp.astype(array, xp.int64, copy=False)  # not every library compares what is narrower, or unsigned
+
+
+def _names_error(name: str, array: np.ndarray[Any, Any]) -> str:
+    first = array.reshape(-1)[0] if array.size else None
+    if not isinstance(first, (str, bytes)):
+        return f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64"
+    if name != "labels":
+        return f"{name} must hold integers, got names such as {str(first)!r}: number them from 0"
+    return (
+        f"labels must be positions 0..K-1, got names such as {str(first)!r}: "
+        "numpy.searchsorted(model.classes_, labels) gives them for a classifier of scikit-learn"
+    )
+
+
+def as_labels(labels: Array | int, values: Array, *, check: bool | None) -> Array:
+    """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
+    labels = as_integers("labels", labels, values)
+    xp = array_namespace(values=values)
+    if is_checked(labels, check):
+        check_label_range("labels", labels, values.shape[-1], xp)
+    rows = tuple(values.shape[:-1])
+    try:
+        return xp.broadcast_to(labels, rows)
+    except (ValueError, RuntimeError):
+        got, cure = tuple(labels.shape), ""
+        if got == tuple(values.shape):
+            cure = ": pass labels.argmax(-1) of one-hot rows"
+        elif not rows:
+            cure = ": probs of one row take one label, those of N rows have shape (N, K)"
+        elif got == (*rows, 1):
+            cure = ": pass labels[..., 0]"
+        raise ValueError(f"labels must broadcast to shape {rows}, got {got}{cure}") from None
+
+
+def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
+    """Return a threshold in ``like``'s library and dtype; refuse NaN, and what does not broadcast to ``shape``.
+
+    Where the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
+    """
+    xp = array_namespace(like=like)
+    if isinstance(qhat, (int, float, np.floating, np.integer)):
+        if math.isnan(qhat):  # a number of the host: to look at it costs nothing
+            raise ValueError("qhat must not be NaN, got nan")
+        return comparable(float(qhat), like)
+    qhat = as_floating("qhat", qhat, like)
+    array_namespace(like=like, qhat=qhat)
+    if not _broadcasts(tuple(qhat.shape), shape):
+        raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
+    if is_checked(qhat, check):
+        check_not_nan("qhat", qhat, xp)
+    return comparable(qhat, like)
+
+
+def _broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    return len(inner) <= len(outer) and all(a in (1, b) for a, b in zip(reversed(inner), reversed(outer), strict=False))
+
+
+def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
+    """Return draws as an array of ``like``'s kind, broadcast to ``shape``; refuse what lies outside [0, 1]."""
+    xp = array_namespace(like=like)
+    if isinstance(u, (int, float)):
+        u = xp.asarray(float(u), dtype=like.dtype, device=device(like))
+    u = as_floating("u", u, like)
+    array_namespace(like=like, u=u)
+    if is_checked(u, check):
+        outside = xp.logical_not((u >= 0.0) & (u <= 1.0))  # true for NaN, too
+        if bool(xp.any(outside)):
+            raise ValueError(f"u must lie in [0, 1], got {float(u[first_index(outside, xp)])}")
+    try:
+        return xp.broadcast_to(u, shape)
+    except (ValueError, RuntimeError):
+        raise ValueError(f"u must broadcast to shape {shape}, got {tuple(u.shape)}") from None

@@ -1,0 +1,86 @@
+"""Checks of rows of probabilities, in two passes over the data."""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from conformal_core._arrays import array_namespace
+from conformal_core.checks import check_finite, first_index, show_index
+
+Array = Any
+
+_IN_CACHE = 1 << 17  # elements that a second pass finds in the cache
+
+# The rounding that a row's sum may show, by dtype: the square root of the machine epsilon, and at least 1e-5.
+_TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
+
+
+def check_classes(name: str, array: Array) -> None:
+    """Refuse an array without a last axis of at least one class."""
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., K) with K >= 1, got {tuple(array.shape)}")
+
+
+def is_distribution(probs: Array, *, normalized: bool) -> bool:
+    """Whether rows are probabilities over the last axis; if not ``normalized``, sums are free.
+
+    A row may miss the sum 1 by the rounding its dtype is known for: the square root of the machine epsilon, and at
+    least 1e-5, because double-precision rows are often single-precision rows that were converted.
+    """
+    xp = array_namespace(probs=probs)
+    if isinstance(probs, np.ndarray) and probs.size > _IN_CACHE:
+        rows = probs.reshape(-1, probs.shape[-1])
+        step = max(1, _IN_CACHE // probs.shape[-1])
+        return all(_are_distributions(rows[i : i + step], normalized, xp) for i in range(0, len(rows), step))
+    return math.prod(probs.shape) == 0 or _are_distributions(probs, normalized, xp)
+
+
+def _are_distributions(probs: Array, normalized: bool, xp: Any) -> bool:
+    # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN
+    # are false, so "all good" is asked rather than "none bad".
+    sums = _row_sums(probs, xp)
+    right = _near_one(sums, probs, xp) if normalized else xp.isfinite(sums)
+    return bool(xp.all(right)) and bool(xp.min(probs) >= 0.0)
+
+
+def is_plain_row(probs: Array, *, normalized: bool, check: bool | None) -> bool:
+    """Whether ``probs`` is one numpy row of probabilities: the case of a stream, seen in microseconds."""
+    if type(probs) is not np.ndarray or probs.ndim != 1 or not probs.size or probs.dtype.char not in "fd":
+        return False
+    if check is False:
+        return True
+    total = float(probs.dot(_ones(probs.size, probs.dtype.char)))
+    right = abs(total - 1.0) <= _TOLERANCE[probs.dtype.char] if normalized else math.isfinite(total)
+    return right and bool(probs[probs.argmin()] >= 0.0)  # the place of the smallest is found faster than itself
+
+
+@lru_cache(maxsize=8)
+def _ones(size: int, dtype: str) -> np.ndarray[Any, Any]:
+    return np.ones(size, dtype=dtype)
+
+
+def distribution_error(name: str, probs: Array, xp: Any) -> ValueError:
+    """Return the error that says what is wrong with rows that are not probabilities, naming the first bad index."""
+    check_finite(name, probs, xp)
+    negative = probs < 0.0
+    if bool(xp.any(negative)):
+        index = first_index(negative, xp)
+        got = f"{float(probs[index])} at index {show_index(index)}"
+        return ValueError(f"{name} must not be negative, got {got}: pass the softmax of logits")
+    sums = _row_sums(probs, xp)
+    index = first_index(~_near_one(sums, probs, xp), xp)
+    row = f" in row {show_index(index)}" if index else ""
+    return ValueError(f"{name} must sum to 1 over the last axis, got {float(sums[index]):.6g}{row}")
+
+
+def _row_sums(probs: Array, xp: Any) -> Array:
+    if isinstance(probs, np.ndarray) and probs.dtype.itemsize >= 4:
+        return probs @ np.ones(probs.shape[-1], dtype=probs.dtype)
+    # Half precision is summed in single precision, else a long row loses its sum to rounding.
+    return xp.sum(probs, axis=-1, dtype=xp.float32 if xp.finfo(probs.dtype).bits < 32 else probs.dtype)
+
+
+def _near_one(sums: Array, probs: Array, xp: Any) -> Array:
+    return xp.abs(sums - 1.0) <= max(math.sqrt(float(xp.finfo(probs.dtype).eps)), 1e-5)

@@ -1,0 +1,166 @@
+"""Checks of arguments, shared by the packages built on this one.
+
+``check_*`` raises TypeError for the wrong kind and ValueError for the wrong value; ``is_*`` returns a bool. Kinds and
+shapes need no data, so they are always checked. Values have to be read: ask :func:`is_checked` first.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from conformal_core._arrays import array_namespace, device, is_tracing
+
+Array = Any
+Choice = TypeVar("Choice", bound=str)
+
+
+def is_checked(array: Array, check: bool | None) -> bool:
+    """Whether the values of an array are to be checked.
+
+    True and False decide. None means yes for arrays whose memory the host can read at once, and no for arrays on
+    another device and while a compiler is tracing.
+    """
+    if check is not None:
+        return check
+    if isinstance(array, np.ndarray):
+        return True
+    return not is_tracing(array) and "cpu" in str(device(array)).lower()
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse anything but a real number of Python or numpy."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def check_finite_number(name: str, value: float) -> float:
+    """Return a number that is finite."""
+    check_number(name, value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def check_nonnegative(name: str, value: float) -> float:
+    """Return a number that is finite and at least 0."""
+    check_number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    return float(value)
+
+
+def check_interval(name: str, value: float, interval: str) -> float:
+    """Return a number that lies in an interval, written as ``"(0, 1]"``."""
+    check_number(name, value)
+    low, high = map(float, interval[1:-1].split(","))
+    if not low <= value <= high or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
+        raise ValueError(f"{name} must lie in {interval}, got {value}")
+    return float(value)
+
+
+def check_count(name: str, value: int, *, least: int = 1) -> int:
+    """Return an integer that is at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def check_choice(name: str, value: Choice, choices: Any) -> Choice:
+    """Return a string that is one of those of a ``Literal``."""
+    allowed = choices.__args__  # `get_args` returns the same, and older compilers of torch cannot trace it
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse anything that cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+
+
+def check_score(score: object, method: str = "__call__") -> None:
+    """Refuse a score that cannot be called with predictions, or lacks the method that a predictor needs."""
+    if isinstance(score, type):
+        raise TypeError(f"score must be an instance, such as {score.__name__}(), got the class")
+    if not callable(score):
+        raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
+    if not hasattr(score, method):
+        base = "Score" if method == "sets" else "ResidualScore"
+        raise TypeError(f"score must have the method {method}, as subclasses of {base} do, got {type(score).__name__}")
+
+
+def check_floating(name: str, array: Array) -> Any:
+    """Return the namespace of an array of real floating-point numbers; nothing is converted."""
+    xp = array_namespace(**{name: array})
+    if not xp.isdtype(array.dtype, "real floating"):
+        raise TypeError(f"{name} must be of a floating dtype, got {array.dtype}")
+    return xp
+
+
+def check_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
+    """Refuse an array of another shape; a string stands for any length, as in ``("N", 3)``."""
+    own = tuple(array.shape)
+    if len(own) != len(shape) or any(
+        not isinstance(wanted, str) and wanted != n for n, wanted in zip(own, shape, strict=True)
+    ):
+        axes = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({axes}), got {own}")
+
+
+def check_labels(name: str, labels: Array, rows: int, classes: int, *, check: bool | None) -> Array:
+    """Return integer labels (rows,) as int64; those outside 0..classes − 1 are refused where values are checked."""
+    xp = array_namespace(**{name: labels})
+    if not xp.isdtype(labels.dtype, "integral"):
+        raise TypeError(f"{name} must be of an integer dtype, got {labels.dtype}")
+    check_shape(name, labels, (rows,))
+    labels = xp.astype(labels, xp.int64, copy=False)  # the number of classes need not fit into a narrower integer
+    if is_checked(labels, check):
+        check_label_range(name, labels, classes, xp)
+    return labels
+
+
+def check_label_range(name: str, labels: Array, classes: int, xp: Any) -> None:
+    """Refuse a label outside 0..classes − 1, naming its row."""
+    bad = (labels < 0) | (labels >= classes)
+    if bool(xp.any(bad)):
+        index = first_index(bad, xp)
+        raise ValueError(f"{name} must lie in 0..{classes - 1}, got {int(labels[index])} at row {show_index(index)}")
+
+
+def check_finite(name: str, array: Array, xp: Any) -> None:
+    """Refuse NaN and infinity, naming the first bad index."""
+    # One reduction sees every NaN and infinity. Finite values may overflow it, which the slow path then forgives.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bool(xp.isfinite(xp.sum(array))):  # not a float, which torch warns of where there is a gradient
+            return
+        bad = xp.logical_not(xp.isfinite(array))
+    if bool(xp.any(bad)):
+        index = first_index(bad, xp)
+        raise ValueError(f"{name} must be finite, got {float(array[index])} at index {show_index(index)}")
+
+
+def check_not_nan(name: str, array: Array, xp: Any) -> None:
+    """Refuse NaN, naming the first bad index; infinity is a legal threshold."""
+    bad = xp.isnan(array)
+    if bool(xp.any(bad)):
+        raise ValueError(f"{name} must not be NaN, got nan at index {show_index(first_index(bad, xp))}")
+
+
+def first_index(mask: Array, xp: Any) -> tuple[int, ...]:
+    """Index of the first true element of a mask, in row-major order."""
+    flat = int(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int8)))
+    index: list[int] = []
+    for length in reversed(mask.shape):
+        flat, position = divmod(flat, length)
+        index.insert(0, position)
+    return tuple(index)
+
+
+def show_index(index: tuple[int, ...]) -> str:
+    """Return an index as messages show it: a number where there is one axis."""
+    return str(index[0]) if len(index) == 1 else str(index)

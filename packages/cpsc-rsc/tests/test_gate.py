@@ -130,20 +130,6 @@ def test_a_dead_sensor_is_told_by_the_length_of_its_features(gate):
     assert all(x.grad.isfinite().all() for x in zero.values())
 
 
-def test_a_state_from_before_lengths_knows_distances_alone(gate):
-    state = {name: x for name, x in gate.state_dict().items() if not name.endswith(("slope", "offset"))}
-    assert len(state) == len(gate.state_dict()) - 2 * len(DIMS)
-    older = ConformalGate(DIMS, classes=CLASSES, alpha=0.1, distance=gate.distance)
-    older.load_state_dict(state)
-    training, labels = features(300)
-    for m in DIMS:
-        score = Mahalanobis(classes=CLASSES if gate.distance == "classes" else None)
-        score.update(training[m], labels if gate.distance == "classes" else None)
-        core = NoveltyGate(score, alpha=0.05)
-        core.calibrate(features(99, seed=1)[0][m])
-        torch.testing.assert_close(older.weights(noisy())[m], core.weights(noisy()[m]), rtol=1e-3, atol=1e-4)
-
-
 def test_far_apart_classes_cost_no_precision():
     """A difference of large squares would be wrong by more than the distances themselves."""
     gate, score = ConformalGate({"a": 4}, classes=2, alpha=0.1), Mahalanobis(classes=2)

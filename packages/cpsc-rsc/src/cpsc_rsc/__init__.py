@@ -6,15 +6,15 @@ from cpsc_rsc.diagnostics import Diagnostics, diagnose
 from cpsc_rsc.divergence import divergence_loss
 from cpsc_rsc.gate import ConformalGate
 from cpsc_rsc.inference import represent
-from cpsc_rsc.module import Calibrated, MultimodalSelfCalibration, RepresentationSelfCalibration
+from cpsc_rsc.module import MultimodalSelfCalibration, RepresentationSelfCalibration, RSCOutput
 from cpsc_rsc.selection import Rated, rate, recompose, top_k
 
 __all__ = [
-    "Calibrated",
     "ConformalGate",
     "Decomposition",
     "Diagnostics",
     "MultimodalSelfCalibration",
+    "RSCOutput",
     "Rated",
     "RepresentationSelfCalibration",
     "__version__",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class ConformalGate(nn.Module):
     [1.0, 1.0]
     """
 
-    _version = 2  # of what state_dict() holds
+    _version = 1  # of what state_dict() holds
 
     def __init__(
         self, dims: Mapping[str, int], *, classes: int, alpha: float = 0.04, distance: Distance = "classes"
@@ -83,7 +83,6 @@ class ConformalGate(nn.Module):
         groups = self.classes if distance == "classes" else 1
         self._of = nn.ModuleDict({m: _Fitted(check_count("dim", dim), groups) for m, dim in dims.items()})
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_without_lengths)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_look_whether_fitted)  # type: ignore[no-untyped-call]
         self._fitted = False
         self._warned = False
@@ -222,10 +221,3 @@ class _Fitted(nn.Module):
 def _look_whether_fitted(gate: ConformalGate, _keys: object) -> None:
     """After a gate has loaded a state: it may be of one that was not fitted."""
     gate._fitted = not all(cast("_Fitted", fitted).untouched for fitted in gate._of.values())
-
-
-def _without_lengths(gate: ConformalGate, state: dict[str, Any], prefix: str, *_more: Any) -> None:
-    """Before a gate loads a state: one of version 1 holds distances alone, and accepts every length."""
-    for m in gate._of:
-        for name in ("slope", "offset"):
-            state.setdefault(f"{prefix}_of.{m}.{name}", torch.tensor(0.0))

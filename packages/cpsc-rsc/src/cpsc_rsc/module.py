@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Calibrated(NamedTuple):
+class RSCOutput(NamedTuple):
     """What `RepresentationSelfCalibration` returns.
 
     Attributes
@@ -139,7 +139,7 @@ class RepresentationSelfCalibration(nn.Module):
         check_kind(score, reliability)
         self.score = score
 
-    def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> Calibrated:
+    def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> RSCOutput:
         """Calibrate features with their labels.
 
         Parameters
@@ -155,7 +155,7 @@ class RepresentationSelfCalibration(nn.Module):
 
         Returns
         -------
-        Calibrated
+        RSCOutput
 
         Raises
         ------
@@ -164,7 +164,7 @@ class RepresentationSelfCalibration(nn.Module):
         """
         components = self.components(h)
         recomposed, reliability, selected = self.select(components, labels, head=head, qhat=qhat, check=check)
-        return Calibrated(recomposed, components, reliability, selected, self.divergence(h, components))
+        return RSCOutput(recomposed, components, reliability, selected, self.divergence(h, components))
 
     def components(self, h: Tensor) -> Tensor:
         """Return the components, shape (B, n, d), of features of shape (B, d)."""
@@ -241,7 +241,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         heads: Mapping[str, Head] | nn.ModuleDict,
         qhat: Mapping[str, Tensor],
         check: bool | None = None,
-    ) -> dict[str, Calibrated]:
+    ) -> dict[str, RSCOutput]:
         """Calibrate each modality; `heads` and `qhat` may hold more than them, such as a fused head.
 
         Parameters
@@ -255,7 +255,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
 
         Returns
         -------
-        dict[str, Calibrated]
+        dict[str, RSCOutput]
 
         Raises
         ------

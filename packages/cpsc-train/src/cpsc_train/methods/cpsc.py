@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
-from cpsc_rsc import Calibrated, MultimodalSelfCalibration, represent
+from cpsc_rsc import MultimodalSelfCalibration, RSCOutput, represent
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.joint import Joint
@@ -293,11 +293,11 @@ class CPSC(Method):
 
     def _calibrate(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads
-    ) -> dict[str, Calibrated]:
+    ) -> dict[str, RSCOutput]:
         if self.rsc is None:
             return {}
         own = {m: qhat[m] for m in features}
-        calibrated: dict[str, Calibrated] = self.rsc(features, labels, heads=self._heads(model), qhat=own, check=False)
+        calibrated: dict[str, RSCOutput] = self.rsc(features, labels, heads=self._heads(model), qhat=own, check=False)
         return calibrated
 
     def _heads(self, model: MultimodalClassifier) -> Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict:

@@ -32,6 +32,7 @@ from conformal_core import (
     Margin,
     MondrianClassifier,
     NearestNeighbours,
+    NonconformityScore,
     NormalizedResidual,
     NoveltyGate,
     OnlineClassifier,
@@ -113,7 +114,7 @@ def rebuilt(text):
 
 def test_every_public_class_is_shown_here():
     public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
-    assert public - {Score, ResidualScore, Coverage} == {type(value) for value in SHOWN.values()}
+    assert public - {NonconformityScore, Score, ResidualScore, Coverage} == {type(value) for value in SHOWN.values()}
 
 
 @pytest.mark.parametrize(("text", "value"), SHOWN.items(), ids=SHOWN)

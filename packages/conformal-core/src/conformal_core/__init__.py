@@ -36,9 +36,11 @@ from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
+from conformal_core.scores.nonconformity import NonconformityScore
 from conformal_core.scores.probability import LAC, Margin
 from conformal_core.scores.ranked import SAPS
-from conformal_core.scores.residual import CQR, AbsoluteResidual, NormalizedResidual, ResidualScore
+from conformal_core.scores.regression import CQR, AbsoluteResidual, NormalizedResidual
+from conformal_core.scores.residual import ResidualScore
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Margin",
     "MondrianClassifier",
     "NearestNeighbours",
+    "NonconformityScore",
     "NormalizedResidual",
     "NoveltyGate",
     "OnlineClassifier",

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from conformal_core._convert import as_floating
-from conformal_core.scores.residual import ResidualScore
 
 Array = Any
 
@@ -24,8 +23,8 @@ def classes_of(probs: Array, known: int | None) -> int | None:
 
 
 def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> None:
-    """Let a score of regression refuse predictions that cannot be meant as they are; see `ResidualScore`."""
-    if isinstance(score, ResidualScore):
+    """Let a regression score refuse a table of predictions, where it has such a check; see `ResidualScore`."""
+    if hasattr(score, "check_calibration"):
         score.check_calibration(predictions, check=check)
 
 

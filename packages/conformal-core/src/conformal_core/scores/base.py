@@ -1,20 +1,20 @@
 """What classification scores share: the check of their rows, all labels or one, and prediction sets."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, host_view
+from conformal_core._arrays import array_namespace, device, host_view, is_torch
 from conformal_core._chunks import map_rows
 from conformal_core._convert import as_draws, as_floating, as_labels, as_threshold
 from conformal_core._distribution import check_classes, distribution_error, is_distribution, is_plain_row
 from conformal_core._precision import narrow
-from conformal_core._settings import Settings
-from conformal_core.checks import is_checked
-from conformal_core.sets import prediction_set
+from conformal_core.checks import check_floating, check_labels, check_shape, is_checked
+from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
+from conformal_core.sets import prediction_set, rank_reliability, take_label
 
 Array = Any
 
@@ -30,7 +30,7 @@ def _as_rows(probs: Array) -> Array:
     return probs
 
 
-class Score(Settings, ABC):
+class Score(NonconformityScore):
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
     A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also
@@ -57,6 +57,8 @@ class Score(Settings, ABC):
     array([1., 4.])
     """
 
+    reliability_kinds: ClassVar[tuple[ReliabilityKind, ...]] = ("normalized", "reciprocal", "probability")
+    default_loss: ClassVar[str | None] = "cross_entropy"
     normalized: bool = True
     randomized: bool = False
     sorts: ClassVar[bool] = False
@@ -136,6 +138,98 @@ class Score(Settings, ABC):
         else:
             qhat = narrow(float(qhat), probs)
         return self._map(lambda p, _, v: self.compute_sets(p, qhat, v), probs, None, u, check)
+
+    def check_output(self, name: str, output: Array, rows: int | None = None) -> Array:
+        """Return logits (rows, K); see :meth:`NonconformityScore.check_output`."""
+        check_floating(name, output)
+        check_shape(name, output, ("B" if rows is None else rows, "K"))
+        check_classes(name, output)
+        return output
+
+    def check_labels(self, labels: Array, output: Array, *, check: bool | None = None) -> Array:
+        """Return labels (rows,) of logits or probabilities (rows, ..., K) as int64."""
+        array_namespace(labels=labels, output=output)
+        return check_labels("labels", labels, output.shape[0], output.shape[-1], check=check)
+
+    def activation(self, output: Array) -> Array:
+        """Return the softmax of logits (..., K) over the last axis, in single precision or better.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conformal_core import LAC
+        >>> LAC().activation(np.log([0.5, 0.25, 0.25])).round(3)
+        array([0.5 , 0.25, 0.25])
+        """
+        logits = at_least_single(output)
+        if is_torch(logits):
+            return logits.softmax(-1)
+        xp = array_namespace(output=output)
+        odds = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+        return odds / xp.sum(odds, axis=-1, keepdims=True)
+
+    def decide(self, output: Array) -> Array:
+        """Return the most probable label (...) of logits or probabilities (..., K), the first of several.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conformal_core import LAC
+        >>> LAC().decide(np.asarray([[0.5, 2.0, -1.0]]))
+        array([1])
+        """
+        labels = array_namespace(output=output).argmax(output, axis=-1)
+        return np.asarray(labels) if isinstance(labels, np.generic) else labels  # numpy makes scalars of 0-d arrays
+
+    def score_and_reliability(
+        self,
+        probs: Array,
+        labels: Array,
+        qhat: Array | float,
+        /,
+        *,
+        kind: ReliabilityKind = "normalized",
+        check: bool | None = None,
+    ) -> tuple[Array, Array]:
+        """Return the score of each label, and how early the label comes in its prediction set.
+
+        Parameters
+        ----------
+        probs : array, shape (..., K)
+        labels : array of int, broadcast to shape (...)
+        qhat : array or float, broadcast against shape (...)
+            Threshold of the set.
+        kind : {"normalized", "reciprocal", "probability"}
+            The first two as for :func:`conformal_core.rank_reliability`. ``"probability"``, for comparison, is the
+            probability of the label, whatever the set.
+        check
+            Whether to check the values. None: only where the host can read them at once.
+
+        Returns
+        -------
+        tuple of arrays, each of shape (...)
+            Scores, and reliabilities in [0, 1].
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conformal_core import LAC
+        >>> LAC().reliability(np.asarray([[0.5, 0.25, 0.25]] * 2), np.asarray([0, 1]), 0.8).round(3)
+        array([1.   , 0.667])
+        """
+        self.check_kind(kind)
+        probs = _as_rows(probs)
+        scores = self(probs, check=check)
+        labels = as_labels(labels, scores, check=check)
+        own = take_label(scores, labels)
+        if kind == "probability":
+            return own, take_label(probs, labels)
+        return own, rank_reliability(scores, labels, qhat, kind=kind, check=check)
 
     def _map(
         self, function: Callable[..., Array], probs: Array, labels: Array | None, u: Array | None, check: bool | None

@@ -1,23 +1,20 @@
-"""Scores of regression, and the intervals they stand for."""
+"""Base of the regression scores: scores, prediction intervals, and the place of a target in its interval."""
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating, as_threshold
-from conformal_core._settings import Settings
-from conformal_core.checks import check_finite, is_checked
+from conformal_core.checks import check_finite, check_floating, check_shape, is_checked
+from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 
 Array = Any
 
-_FEW, _MOST = 20, 0.75  # rows from which swapped columns are told from bad luck, and the fraction that crosses then
 
-
-class ResidualScore(Settings, ABC):
+class ResidualScore(NonconformityScore):
     """Base of the regression scores: a frozen callable on predictions and targets, and its inverse.
 
     A new score defines ``compute``, ``bounds`` and ``point``.
@@ -28,6 +25,8 @@ class ResidualScore(Settings, ABC):
         Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
     """
 
+    reliability_kinds: ClassVar[tuple[ReliabilityKind, ...]] = ("normalized",)
+    default_loss: ClassVar[str | None] = None
     columns: int = 1
 
     @abstractmethod
@@ -111,50 +110,90 @@ class ResidualScore(Settings, ABC):
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
         return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
 
-    def reliability(
-        self, predictions: Array, targets: Array, qhat: Array | float, /, *, check: bool | None = None
-    ) -> Array:
-        """How deep a target lies in its prediction interval: 1 at the most plausible target, towards 0 at the ends.
+    def check_output(self, name: str, output: Array, rows: int | None = None) -> Array:
+        """Return predictions (rows,) or (rows, columns); those of one column may have shape (rows, 1)."""
+        check_floating(name, output)
+        batch = "B" if rows is None else rows
+        if self.columns > 1:
+            check_shape(name, output, (batch, self.columns))
+            return output
+        if output.ndim == 0 or tuple(output.shape[1:]) not in {(), (1,)} or rows not in {None, output.shape[0]}:
+            raise ValueError(f"{name} must have shape ({batch},) or ({batch}, 1), got {tuple(output.shape)}")
+        return output if output.ndim == 1 else output[:, 0]
 
-        What :func:`conformal_core.rank_reliability` is for labels: one minus the share of the set that is more
-        plausible than the target. Labels are counted and targets are measured, so that with C(t) = {y : s(x, y) ≤ t}
-        it is ``1 − |C(s)| / |C(q̂)|`` where s ≤ q̂, and 0 outside. Of `AbsoluteResidual` and `NormalizedResidual` that is
-        ``1 − s/q̂``, of `CQR` ``2 (q̂ − s)`` over the width of the interval.
+    def check_labels(self, labels: Array, output: Array, *, check: bool | None = None) -> Array:
+        """Return targets (rows,) of predictions (rows, ...)."""
+        array_namespace(labels=labels, output=output)
+        xp = check_floating("labels", labels)
+        check_shape("labels", labels, output.shape[:1])
+        if is_checked(labels, check):
+            check_finite("labels", labels, xp)
+        return labels
+
+    def activation(self, output: Array) -> Array:
+        """Return the predictions in single precision or better."""
+        return at_least_single(output)
+
+    def decide(self, output: Array) -> Array:
+        """Return the ``point`` of each prediction, in single precision or better."""
+        return self.point(at_least_single(output))
+
+    def score_and_reliability(
+        self,
+        predictions: Array,
+        targets: Array,
+        qhat: Array | float,
+        /,
+        *,
+        kind: ReliabilityKind = "normalized",
+        check: bool | None = None,
+    ) -> tuple[Array, Array]:
+        """Return the score of each target, and how deep the target lies in its prediction interval.
+
+        Reliability is one minus the fraction of the interval that is more plausible than the target, as
+        :func:`conformal_core.rank_reliability` is for labels. Labels are counted and targets are measured: with
+        C(t) = {y : s(x, y) ≤ t} it is ``1 − |C(s)| / |C(q̂)|`` where s ≤ q̂, and 0 outside. For `AbsoluteResidual` and
+        `NormalizedResidual` that is ``1 − s/q̂``, for `CQR` ``2 (q̂ − s)`` over the width of the interval.
 
         Parameters
         ----------
         predictions : array, shape (...) or (..., columns)
         targets : array, broadcast to shape (...)
+            Converted to the dtype of ``predictions``.
         qhat : array or float, broadcast against shape (...)
             Threshold of the interval; with +∞ every target has the reliability 1.
+        kind : {"normalized"}
         check
             Whether to look for values that are not finite. None: only where the host can read them at once.
 
         Returns
         -------
-        array, shape (...)
-            In [0, 1]; 0 at the ends of the interval and outside.
+        tuple of arrays, each of shape (...)
+            Scores, and reliabilities in [0, 1], which are 0 at the ends of the interval and outside.
 
         Raises
         ------
         TypeError, ValueError
-            As for a call, and if ``qhat`` is NaN or does not broadcast.
+            As for a call, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
 
         Examples
         --------
         >>> import numpy as np
+        >>> from conformal_core import AbsoluteResidual
         >>> AbsoluteResidual().reliability(np.asarray([1.0, 1.0, 1.0]), np.asarray([1.0, 1.25, 2.0]), 0.5)
         array([1. , 0.5, 0. ])
         """
+        self.check_kind(kind)
         predictions = as_floating("predictions", predictions)
-        score = self(predictions, targets, check=check)
         xp = array_namespace(predictions=predictions)
+        targets = xp.astype(as_floating("targets", targets, predictions), predictions.dtype, copy=False)
+        score = self(predictions, targets, check=check)
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
         narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
         zero = xp.zeros_like(score)
         # An interval that is one point holds that point alone; where it is empty the target lies outside.
         value = 1.0 - xp.where(narrow > 0, narrow, zero) / xp.where(wide > 0, wide, xp.ones_like(wide))
-        return xp.where((score <= qhat) & (value > 0), value, zero)
+        return score, xp.where((score <= qhat) & (value > 0), value, zero)
 
     def _rows(self, predictions: Array) -> tuple[int, ...]:
         return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])
@@ -168,127 +207,3 @@ class ResidualScore(Settings, ABC):
             check_finite("predictions", predictions, xp)
             self.check_values(predictions, xp)
         return predictions
-
-
-@dataclass(frozen=True)
-class AbsoluteResidual(ResidualScore):
-    """``|y − ŷ|``: intervals of the same width everywhere.
-
-    Predictions ŷ have shape (...).
-
-    Notes
-    -----
-    Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, *Distribution-free predictive inference for regression* (2018).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> AbsoluteResidual().interval(np.asarray([1.0, 5.0]), 0.5)
-    array([[0.5, 1.5],
-           [4.5, 5.5]])
-    """
-
-    def compute(self, predictions: Array, targets: Array) -> Array:
-        """Distance of target and prediction."""
-        return array_namespace(targets=targets).abs(targets - predictions)
-
-    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
-        """Prediction ± q̂."""
-        return predictions - qhat, predictions + qhat
-
-    def point(self, predictions: Array) -> Array:
-        """Return the prediction itself."""
-        return predictions
-
-
-@dataclass(frozen=True)
-class NormalizedResidual(ResidualScore):
-    """``|y − ŷ| / σ̂``: wide intervals where the model expects a large error.
-
-    Predictions have shape (..., 2): ŷ, and a positive guess σ̂ of the size of its error.
-
-    Notes
-    -----
-    Papadopoulos, Gammerman and Vovk, *Normalized nonconformity measures for regression conformal prediction* (2008).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> NormalizedResidual().interval(np.asarray([[1.0, 0.5], [5.0, 2.0]]), 2.0)
-    array([[0., 2.],
-           [1., 9.]])
-    """
-
-    columns = 2
-
-    def check_values(self, predictions: Array, xp: Any) -> None:
-        """Refuse a spread that is not positive."""
-        smallest = xp.min(predictions[..., 1]) if math.prod(predictions.shape) else xp.ones(())
-        if not bool(smallest > 0):
-            raise ValueError(f"predictions[..., 1], the size of the error, must be positive, got {float(smallest)}")
-
-    def compute(self, predictions: Array, targets: Array) -> Array:
-        """Distance of target and prediction, in units of the expected one."""
-        return array_namespace(targets=targets).abs(targets - predictions[..., 0]) / predictions[..., 1]
-
-    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
-        """Prediction ± q̂ σ̂."""
-        return predictions[..., 0] - qhat * predictions[..., 1], predictions[..., 0] + qhat * predictions[..., 1]
-
-    def point(self, predictions: Array) -> Array:
-        """Return ŷ."""
-        return predictions[..., 0]
-
-
-@dataclass(frozen=True)
-class CQR(ResidualScore):
-    """max(lower − y, y − upper): conformalized quantile regression.
-
-    Predictions have shape (..., 2): a lower and an upper conditional quantile, which may cross. A negative threshold
-    makes intervals narrower than predicted, down to empty ones. Predictors refuse a calibration table if the
-    lower exceeds the upper in more than three quarters of at least 20 rows, which means that the columns were swapped.
-
-    Notes
-    -----
-    Romano, Patterson and Candès, *Conformalized quantile regression* (2019).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> CQR()(np.asarray([[1.0, 2.0], [1.0, 2.0]]), np.asarray([1.25, 2.5]))
-    array([-0.25,  0.5 ])
-    >>> CQR().interval(np.asarray([[1.0, 2.0]]), 0.5)
-    array([[0.5, 2.5]])
-    """
-
-    columns = 2
-
-    def check_calibration(self, predictions: Array, *, check: bool | None) -> None:
-        """Refuse a table whose lower quantile lies above the upper one in most rows.
-
-        Quantiles that were fitted apart cross here and there, which is valid; nearly everywhere they cross where the
-        columns were swapped.
-        """
-        if not is_checked(predictions, check) or predictions.ndim < 2:
-            return
-        xp = array_namespace(predictions=predictions)
-        rows = math.prod(predictions.shape[:-1])
-        crossed = int(xp.sum(xp.astype(predictions[..., 0] > predictions[..., 1], xp.int64)))
-        if rows >= _FEW and crossed > _MOST * rows:
-            raise ValueError(
-                f"predictions must be (lower, upper), got {crossed} of {rows} rows with lower > upper: swap the columns"
-            )
-
-    def compute(self, predictions: Array, targets: Array) -> Array:
-        """Signed distance from the predicted interval, negative inside."""
-        xp = array_namespace(targets=targets)
-        below, above = predictions[..., 0] - targets, targets - predictions[..., 1]
-        return xp.where(below > above, below, above)
-
-    def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
-        """Both ends moved outwards by q̂."""
-        return predictions[..., 0] - qhat, predictions[..., 1] + qhat
-
-    def point(self, predictions: Array) -> Array:
-        """Middle of the predicted interval."""
-        return (predictions[..., 0] + predictions[..., 1]) / 2

@@ -1,0 +1,100 @@
+"""Base of all scores: what code needs that works with classes and with real targets alike."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+from conformal_core._arrays import array_namespace
+from conformal_core._settings import Settings
+
+Array = Any
+ReliabilityKind = Literal["normalized", "reciprocal", "probability"]
+
+
+class NonconformityScore(Settings, ABC):
+    """Base of :class:`Score` (classes) and :class:`ResidualScore` (real targets).
+
+    Derive from one of those two. The methods here take the raw *output* of a model, logits or predictions, so code
+    that uses nothing else works with both: ``check_output`` and ``check_labels`` refuse what does not fit, ``decide``
+    returns the label or target that an output stands for, and ``activation`` returns the probabilities or predictions
+    that the score and its ``reliability`` take.
+
+    Attributes
+    ----------
+    reliability_kinds : tuple of str
+        Kinds of reliability that the score has.
+    default_loss : str or None
+        Name of the usual training loss of such outputs. None if there is no single one.
+    """
+
+    reliability_kinds: ClassVar[tuple[ReliabilityKind, ...]]
+    default_loss: ClassVar[str | None]
+
+    @abstractmethod
+    def check_output(self, name: str, output: Array, rows: int | None = None) -> Array:
+        """Return the output of a model for ``rows`` rows; ``name`` is what errors call it.
+
+        Raises
+        ------
+        TypeError
+            If it is not an array of floating-point numbers.
+        ValueError
+            If it has another shape, or, with ``rows``, another number of rows.
+        """
+
+    @abstractmethod
+    def check_labels(self, labels: Array, output: Array, *, check: bool | None = None) -> Array:
+        """Return one label or target for each row of an output (rows, ...).
+
+        Raises
+        ------
+        TypeError
+            If labels are not integers or targets not floating-point numbers, or the output is of another library.
+        ValueError
+            If the shape is not (rows,) or, where values are checked, a label is out of range or a target not finite.
+        """
+
+    @abstractmethod
+    def activation(self, output: Array) -> Array:
+        """Return what the score takes, in single precision or better, from a checked output."""
+
+    @abstractmethod
+    def decide(self, output: Array) -> Array:
+        """Return the label or target (rows,) that a checked output stands for."""
+
+    @abstractmethod
+    def score_and_reliability(
+        self,
+        predictions: Array,
+        labels: Array,
+        qhat: Array | float,
+        /,
+        *,
+        kind: ReliabilityKind = "normalized",
+        check: bool | None = None,
+    ) -> tuple[Array, Array]:
+        """Return the score of each label or target, and how early it comes in its prediction set or interval."""
+
+    def reliability(
+        self,
+        predictions: Array,
+        labels: Array,
+        qhat: Array | float,
+        /,
+        *,
+        kind: ReliabilityKind = "normalized",
+        check: bool | None = None,
+    ) -> Array:
+        """Return the second result of ``score_and_reliability`` alone."""
+        return self.score_and_reliability(predictions, labels, qhat, kind=kind, check=check)[1]
+
+    def check_kind(self, kind: str, name: str = "kind") -> None:
+        """Refuse a kind of reliability that this score does not have."""
+        if kind not in self.reliability_kinds:
+            kinds = ", ".join(map(repr, self.reliability_kinds))
+            raise ValueError(f"{name} must be one of {kinds} with {type(self).__name__}, got {kind!r}")
+
+
+def at_least_single(array: Array) -> Array:
+    """Convert half precision to single precision: scores are compared with a threshold, and half moves the boundary."""
+    xp = array_namespace(array=array)
+    return xp.astype(array, xp.float32) if xp.finfo(array.dtype).bits < 32 else array

@@ -101,8 +101,12 @@ def a_rating(draw: Any) -> Case:
             ]
         ).reshape(b, n)
         off = 1e-5
-    call = lambda: cpsc_rsc.rate(components.array, labels.array, head=torch.nn.Identity(), qhat=qhat).reliability  # noqa: E731
-    return "components labels qhat head scores", call, want, off
+
+    def call() -> torch.Tensor:
+        head = torch.nn.Identity()
+        return cpsc_rsc.component_reliability(components.array, labels.array, head=head, qhat=qhat)[0]
+
+    return "components labels qhat head probs", call, want, off
 
 
 def a_rating_of_targets(draw: Any) -> Case:
@@ -117,9 +121,10 @@ def a_rating_of_targets(draw: Any) -> Case:
 
     def call() -> torch.Tensor:
         score = conformal_core.CQR() if wide else conformal_core.AbsoluteResidual()
-        got = cpsc_rsc.rate(components.array, targets.array, head=torch.nn.Identity(), qhat=qhat, score=score)
-        assert ((got.reliability >= 0) & (got.reliability <= 1)).all(), f"{got.reliability} is no reliability"
-        return got.reliability
+        options = {"head": torch.nn.Identity(), "qhat": qhat, "score": score}
+        reliability, _ = cpsc_rsc.component_reliability(components.array, targets.array, **options)
+        assert ((reliability >= 0) & (reliability <= 1)).all(), f"{reliability} is no reliability"
+        return reliability
 
     return "components labels qhat head predictions", call, np.zeros((b, n)) if right else None, np.inf
 

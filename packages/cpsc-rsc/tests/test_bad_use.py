@@ -19,32 +19,44 @@ from cpsc_rsc import (
 B, D, C = 4, 6, 3
 
 
+class Callable:
+    """Not a score, but it can be called."""
+
+    def __call__(self, probs, labels=None):
+        return probs
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"dim": 0}, ValueError, "dim must be at least 1, got 0"),
-        ({"dim": 6.0}, TypeError, "dim must be an int, got float"),
+        ({"dim": 6.0}, TypeError, "dim must be an integer, got float"),
         ({"components": 0}, ValueError, "components must be at least 1, got 0"),
-        ({"components": True}, TypeError, "components must be an int, got bool"),
+        ({"components": True}, TypeError, "components must be an integer, got bool"),
         ({"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
         ({"top_k": 11}, ValueError, "top_k must be at most the number of components (10), got 11"),
         ({"residual": 1.5}, ValueError, "residual must lie in (0, 1], got 1.5"),
         ({"residual": 0.0}, ValueError, "residual must lie in (0, 1], got 0.0"),
         ({"residual": float("nan")}, ValueError, "residual must lie in (0, 1], got nan"),
-        ({"residual": "0.3"}, TypeError, "residual must be a float, got str"),
+        ({"residual": "0.3"}, TypeError, "residual must be a number, got str"),
         ({"mixing": "sum"}, ValueError, "mixing must be one of 'convex', 'additive', got 'sum'"),
         ({"decomposition": "conv"}, ValueError, "decomposition must be one of 'linear', 'mlp', got 'conv'"),
         ({"divergence": "l2"}, ValueError, "divergence must be one of 'kl', 'js', 'js-reversed', got 'l2'"),
         ({"consistency": -0.1}, ValueError, "consistency must be finite and at least 0, got -0.1"),
         ({"diversity": float("inf")}, ValueError, "diversity must be finite and at least 0, got inf"),
-        ({"diversity": None}, TypeError, "diversity must be a float, got NoneType"),
+        ({"diversity": None}, TypeError, "diversity must be a number, got NoneType"),
         ({"recomposition": "sum"}, ValueError, "recomposition must be one of 'mean', 'weighted', got 'sum'"),
         (
             {"reliability": "rank"},
             ValueError,
-            "reliability must be one of 'normalized', 'reciprocal', 'probability', got 'rank'",
+            "reliability must be one of 'normalized', 'reciprocal', 'probability' with LAC, got 'rank'",
         ),
-        ({"score": "lac"}, TypeError, "score must be callable, got str"),
+        ({"score": "lac"}, TypeError, "score must be callable, such as LAC(), got str"),
+        (
+            {"score": Callable()},
+            TypeError,
+            "score must have the method score_and_reliability, as subclasses of NonconformityScore do, got Callable",
+        ),
     ],
 )
 def test_options(options, error, message):
@@ -71,21 +83,21 @@ def good():
         ({"labels": torch.zeros(B)}, TypeError, "labels must be of an integer dtype, got torch.float32"),
         ({"labels": torch.zeros(B, C, dtype=torch.long)}, ValueError, "labels must have shape (4,), got (4, 3)"),
         ({"labels": torch.zeros(3, dtype=torch.long)}, ValueError, "labels must have shape (4,), got (3,)"),
-        ({"labels": [0] * B}, TypeError, "labels must be a tensor, got list"),
+        ({"labels": [0] * B}, TypeError, "labels must be an array (numpy, torch or any array-API library), got list"),
         (
             {"labels": torch.tensor([0, 1, 3, 0])},
             ValueError,
-            "labels must lie in [0, 3), the classes of the head, got 3 in row 2",
+            "labels must lie in 0..2, got 3 at row 2",
         ),
         (
             {"labels": torch.tensor([0, -1, 0, 0])},
             ValueError,
-            "labels must lie in [0, 3), the classes of the head, got -1 in row 1",
+            "labels must lie in 0..2, got -1 at row 1",
         ),
         (
             {"head": nn.Linear(D, 1), "labels": torch.tensor([0, 0, 0, 1])},
             ValueError,
-            "labels must lie in [0, 1), the classes of the head, got 1 in row 3",
+            "labels must lie in 0..0, got 1 at row 3",
         ),
         (
             {"qhat": None},
@@ -95,15 +107,19 @@ def good():
         ({"qhat": 0.9}, TypeError, "qhat must be a 0-d tensor, got float"),
         ({"qhat": torch.ones(C)}, ValueError, "qhat must be a 0-d floating tensor, got shape (3,) of torch.float32"),
         ({"qhat": torch.tensor(1)}, ValueError, "qhat must be a 0-d floating tensor, got shape () of torch.int64"),
-        ({"qhat": torch.tensor(float("nan"))}, ValueError, "qhat must not be NaN, got nan"),
+        ({"qhat": torch.tensor(float("nan"))}, ValueError, "qhat must not be NaN, got nan at index ()"),
         ({"head": None}, TypeError, "head must be callable, got NoneType"),
-        ({"head": lambda x: x.sum(-1)}, ValueError, "head must return logits of shape (40, C), got (40,)"),
-        ({"head": lambda x: x[:4]}, ValueError, "head must return logits of shape (40, C), got (4, 6)"),
-        ({"head": lambda x: (x, x)}, TypeError, "head must return a tensor, got tuple"),
+        ({"head": lambda x: x.sum(-1)}, ValueError, "output of head must have shape (40, K), got (40,)"),
+        ({"head": lambda x: x[:4]}, ValueError, "output of head must have shape (40, K), got (4, 6)"),
+        (
+            {"head": lambda x: (x, x)},
+            TypeError,
+            "output of head must be an array (numpy, torch or any array-API library), got tuple",
+        ),
         (
             {"h": torch.full((B, D), float("nan"))},
             ValueError,
-            "scores of the head must be finite, got nan in row 0, component 0, class 0",
+            "probs must be finite, got nan at index (0, 0, 0)",
         ),
     ],
 )
@@ -205,7 +221,7 @@ def test_mappings_name_the_modalities():
         represent(rsc, {})
     with pytest.raises(TypeError, match="mode 'collaborative' needs predict, heads and qhat, got no predict, qhat"):
         represent(rsc, h, mode="collaborative", heads=heads)
-    with pytest.raises(ValueError, match="predict must return logits of shape"):
+    with pytest.raises(ValueError, match="output of predict must have shape"):
         represent(rsc, h, mode="collaborative", predict=lambda h: h["text"].sum(-1), heads=heads, qhat=qhat)
     with pytest.raises(ValueError, match="mode must be one of 'features', 'mean', 'collaborative', got 'best'"):
         represent(rsc, h, mode="best")

@@ -62,8 +62,8 @@ def test_a_missing_modality_is_left_out_and_changes_nothing_for_the_others(mode)
     heads = {m: torch.nn.Linear(d, 3) for m, d in dims.items()}
     qhat = {m: torch.tensor(0.9) for m in dims}
     features = {m: torch.randn(5, d) for m, d in dims.items()}
-    said = torch.randn(5, 3)
-    options = {"mode": mode, "predict": lambda _: said, "heads": heads, "qhat": qhat}
+    fused = torch.randn(5, 3)
+    options = {"mode": mode, "predict": lambda _: fused, "heads": heads, "qhat": qhat}
     every = represent(rsc, features, **options)
     alone = represent(rsc, {"text": features["text"]}, **options)
     assert list(alone) == ["text"]

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from cpsc_rsc import MultimodalSelfCalibration, RepresentationSelfCalibration, divergence_loss, rate, recompose, top_k
+from cpsc_rsc import (
+    MultimodalSelfCalibration,
+    RepresentationSelfCalibration,
+    component_reliability,
+    divergence_loss,
+    recompose,
+    top_k,
+)
 
 B, N, K, D, C = 16, 6, 2, 12, 4
 QHAT = torch.tensor(0.9)
@@ -29,15 +36,15 @@ def test_the_module_is_its_functions_in_order(divergence, reliability, recomposi
     h, labels = batch()
     out = rsc(h, labels, head=head, qhat=QHAT)
     components = rsc.decomposition(h)
-    rated = rate(components, labels, head=head, qhat=QHAT, kind=reliability)
-    selected = top_k(rated.reliability, rated.score, K)
-    weights = rated.reliability if recomposition == "weighted" else None
+    expected, scores = component_reliability(components, labels, head=head, qhat=QHAT, kind=reliability)
+    selected = top_k(expected, scores, K)
+    weights = expected if recomposition == "weighted" else None
     assert torch.equal(out.components, components)
-    assert torch.equal(out.reliability, rated.reliability)
+    assert torch.equal(out.reliability, expected)
     assert torch.equal(out.selected, selected)
     assert torch.equal(out.recomposed, recompose(components, selected, weights))
-    expected = divergence_loss(h, components, consistency=0.7, diversity=0.1, kind=divergence)
-    assert torch.equal(out.divergence, expected)
+    loss = divergence_loss(h, components, consistency=0.7, diversity=0.1, kind=divergence)
+    assert torch.equal(out.divergence, loss)
     assert not out.reliability.requires_grad
 
 
@@ -170,5 +177,5 @@ def test_the_defaults_are_those_of_the_recipes():
     """And so of its README, which advises against the method as published."""
     for rsc in (RepresentationSelfCalibration(D), MultimodalSelfCalibration({"m": D})["m"]):
         assert (rsc.decomposition.residual, rsc.decomposition.match_magnitude) == (0.3, True)
-        assert (rsc.decomposition.n, rsc.top_k, rsc.divergence_kind) == (10, 3, "js")
+        assert (rsc.decomposition.n, rsc.top_k, rsc.divergence) == (10, 3, "js")
         assert (rsc.consistency, rsc.diversity, rsc.reliability, rsc.recomposition) == (0.8, 0.2, "normalized", "mean")

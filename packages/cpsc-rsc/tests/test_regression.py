@@ -1,11 +1,11 @@
-"""The same module with a score of regression: targets in the place of labels, predictions in the place of logits."""
+"""The same module with a regression score: targets in place of labels, predictions in place of logits."""
 
 import pytest
 import torch
 from torch import nn
 
 from conformal_core import CQR, LAC, AbsoluteResidual, NormalizedResidual
-from cpsc_rsc import MultimodalSelfCalibration, RepresentationSelfCalibration, rate, represent
+from cpsc_rsc import MultimodalSelfCalibration, RepresentationSelfCalibration, component_reliability, represent
 
 B, N, D = 6, 5, 8
 SCORES = {"absolute": (AbsoluteResidual(), 1), "normalized": (NormalizedResidual(), 2), "cqr": (CQR(), 2)}
@@ -26,21 +26,22 @@ class Positive(nn.Module):
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("qhat", [0.3, 1.0, float("inf")])
-def test_components_are_rated_by_how_deep_the_target_lies_in_their_intervals(name, qhat):
+def test_reliability_of_a_component_is_how_deep_the_target_lies_in_its_interval(name, qhat):
     score, columns = SCORES[name]
     head = Positive(columns).double()
     c, y = torch.randn(B, N, D, dtype=torch.float64), torch.randn(B, dtype=torch.float64)
-    got = rate(c, y, head=head, qhat=torch.tensor(qhat, dtype=torch.float64), score=score)
+    threshold = torch.tensor(qhat, dtype=torch.float64)
+    reliability, scores = component_reliability(c, y, head=head, qhat=threshold, score=score)
     for b in range(B):
         for k in range(N):
-            said = head(c[b, k][None])
-            low, high = score.interval(said[:, 0] if columns == 1 else said, qhat)[0].tolist()
-            own = got.score[b, k].item()
-            inner_low, inner_high = score.interval(said[:, 0] if columns == 1 else said, own)[0].tolist()
+            prediction = score.check_output("output", head(c[b, k][None]))
+            low, high = score.interval(prediction, qhat)[0].tolist()
+            own = scores[b, k].item()
+            inner_low, inner_high = score.interval(prediction, own)[0].tolist()
             inside = low <= y[b].item() <= high
             wanted = 1 - (inner_high - inner_low) / (high - low) if inside else 0.0
-            assert got.reliability[b, k].item() == pytest.approx(wanted, abs=1e-12)
-            assert not got.reliability.requires_grad
+            assert reliability[b, k].item() == pytest.approx(wanted, abs=1e-12)
+            assert not reliability.requires_grad
 
 
 def test_the_components_nearest_to_the_target_are_kept():
@@ -62,7 +63,7 @@ def test_where_no_interval_holds_the_target_the_smaller_score_wins():
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_collaborative_inference_selects_by_what_the_fused_prediction_says(name):
+def test_collaborative_inference_selects_by_the_point_of_the_fused_prediction(name):
     score, columns = SCORES[name]
     rsc = MultimodalSelfCalibration({"a": D, "b": D}, components=N, top_k=2, score=score)
     heads = {m: Positive(columns) for m in "ab"}
@@ -72,8 +73,7 @@ def test_collaborative_inference_selects_by_what_the_fused_prediction_says(name)
         return (heads["a"](h["a"]) + heads["b"](h["b"])) / 2
 
     got = represent(rsc, features, mode="collaborative", predict=predict, heads=heads, qhat=qhat)
-    said = predict(features)
-    point = score.point(said[:, 0] if columns == 1 else said)
+    point = score.point(score.check_output("output", predict(features)))
     for m in "ab":
         wanted = rsc[m](features[m], point, head=heads[m], qhat=qhat[m])
         torch.testing.assert_close(got[m], wanted.recomposed)
@@ -111,16 +111,16 @@ def test_one_graph():
         torch.testing.assert_close(got, wanted)
 
 
-def _rate(**changes):
-    given = {
+def call(**changes):
+    arguments = {
         "components": torch.randn(B, N, D),
         "labels": torch.randn(B),
         "head": nn.Linear(D, 1),
         "qhat": torch.tensor(0.5),
         "score": AbsoluteResidual(),
     }
-    given |= changes
-    return rate(given.pop("components"), given.pop("labels"), **given)
+    arguments |= changes
+    return component_reliability(arguments.pop("components"), arguments.pop("labels"), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -132,19 +132,27 @@ def _rate(**changes):
             "labels must be of a floating dtype, got torch.int64",
         ),
         ({"labels": torch.zeros(B, 1)}, ValueError, r"labels must have shape \(6,\), got \(6, 1\)"),
-        ({"head": nn.Linear(D, 3)}, ValueError, r"head must return predictions of shape \(30,\) or \(30, 1\), got"),
-        ({"score": CQR()}, ValueError, r"head must return predictions of shape \(30, 2\), got \(30, 1\)"),
-        ({"labels": torch.tensor([0.0, torch.nan, 0, 0, 0, 0])}, ValueError, "labels must be finite, got nan in row 1"),
-        ({"kind": "reciprocal"}, ValueError, "'normalized' with a score of regression, got 'reciprocal'"),
+        ({"head": nn.Linear(D, 3)}, ValueError, r"output of head must have shape \(30,\) or \(30, 1\), got"),
+        ({"score": CQR()}, ValueError, r"output of head must have shape \(30, 2\), got \(30, 1\)"),
+        (
+            {"labels": torch.tensor([0.0, torch.nan, 0, 0, 0, 0])},
+            ValueError,
+            "labels must be finite, got nan at index 1",
+        ),
+        (
+            {"kind": "reciprocal"},
+            ValueError,
+            "kind must be one of 'normalized' with AbsoluteResidual, got 'reciprocal'",
+        ),
         ({"qhat": torch.tensor(torch.nan)}, ValueError, "qhat must not be NaN"),
         ({"score": LAC()}, TypeError, "labels must be of an integer dtype"),
     ],
 )
-def test_bad_use_is_told(changes, error, message):
+def test_bad_use_is_refused(changes, error, message):
     with pytest.raises(error, match=message):
-        _rate(**changes)
+        call(**changes)
 
 
 def test_a_module_refuses_a_kind_that_targets_do_not_have():
-    with pytest.raises(ValueError, match="'normalized' with a score of regression, got 'probability'"):
+    with pytest.raises(ValueError, match="reliability must be one of 'normalized' with CQR, got 'probability'"):
         RepresentationSelfCalibration(D, score=CQR(), reliability="probability")

@@ -1,11 +1,14 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from conformal_core import LAC, Margin
-from cpsc_rsc import rate, recompose, top_k
+from conformal_core import LAC, Margin, Score
+from conformal_core.sets import take_label
+from cpsc_rsc import component_reliability, recompose, top_k
 
 B, N, D, C = 6, 5, 8, 4
 
@@ -24,14 +27,15 @@ def reliability_by_hand(probabilities, label, qhat, kind):
 def test_reliability_of_every_component(kind, qhat):
     head = nn.Linear(D, C).double()
     c, labels = torch.randn(B, N, D, dtype=torch.float64), torch.randint(0, C, (B,))
-    got = rate(c, labels, head=head, qhat=torch.tensor(qhat, dtype=torch.float64), kind=kind)
+    threshold = torch.tensor(qhat, dtype=torch.float64)
+    reliability, scores = component_reliability(c, labels, head=head, qhat=threshold, kind=kind)
     for b in range(B):
         for k in range(N):
             p = head(c[b, k]).softmax(-1)
-            assert got.reliability[b, k].item() == pytest.approx(
+            assert reliability[b, k].item() == pytest.approx(
                 reliability_by_hand(p, labels[b].item(), qhat, kind), abs=1e-12
             )
-            assert got.score[b, k].item() == pytest.approx(1 - p[labels[b]].item(), abs=1e-12)
+            assert scores[b, k].item() == pytest.approx(1 - p[labels[b]].item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "probability"])
@@ -39,37 +43,38 @@ def test_reliability_of_every_component(kind, qhat):
 def test_labels_of_any_integer_dtype(dtype, kind):
     head, qhat = nn.Linear(D, 300), torch.tensor(0.999)  # more classes than a byte counts
     c, labels = torch.randn(B, N, D), torch.randint(0, 100, (B,))
-    narrow, wide = (rate(c, y, head=head, qhat=qhat, kind=kind) for y in (labels.to(dtype), labels))
+    narrow, wide = (component_reliability(c, y, head=head, qhat=qhat, kind=kind) for y in (labels.to(dtype), labels))
     torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 300\)"):
-        rate(c, torch.full((B,), -1, dtype=torch.int8), head=head, qhat=qhat)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.299"):
+        component_reliability(c, torch.full((B,), -1, dtype=torch.int8), head=head, qhat=qhat)
 
 
 def test_infinite_quantile_puts_every_class_in_the_set():
-    got = rate(
+    reliability, _ = component_reliability(
         torch.randn(B, N, D), torch.zeros(B, dtype=torch.long), head=nn.Linear(D, C), qhat=torch.tensor(torch.inf)
     )
-    assert ((got.reliability * C).round() >= 1).all()
+    assert ((reliability * C).round() >= 1).all()
 
 
 @pytest.mark.parametrize("score", [LAC(), Margin()])
 def test_any_score_of_conformal_core(score):
     head = nn.Linear(D, C)
     c, labels = torch.randn(B, N, D), torch.randint(0, C, (B,))
-    got = rate(c, labels, head=head, qhat=torch.tensor(0.9), score=score)
+    _, scores = component_reliability(c, labels, head=head, qhat=torch.tensor(0.9), score=score)
     expected = score(head(c).softmax(-1)).gather(-1, labels.view(B, 1, 1).expand(B, N, 1)).squeeze(-1)
-    torch.testing.assert_close(got.score, expected)
+    torch.testing.assert_close(scores, expected)
 
 
-def test_rating_has_no_gradient_and_leaves_the_head_alone():
+def test_reliability_has_no_gradient_and_leaves_the_head_alone():
     head = nn.Sequential(nn.Linear(D, D), nn.BatchNorm1d(D), nn.Dropout(0.5), nn.Linear(D, C))
     head[2].eval()  # a layer that its owner froze stays frozen
     before = {k: v.clone() for k, v in head.state_dict().items()}
     c = torch.randn(B, N, D, requires_grad=True)
-    first = rate(c, torch.zeros(B, dtype=torch.long), head=head, qhat=torch.tensor(0.9))
-    second = rate(c, torch.zeros(B, dtype=torch.long), head=head, qhat=torch.tensor(0.9))
-    assert not first.reliability.requires_grad
-    assert torch.equal(first.score, second.score)  # dropout is off
+    first, second = (
+        component_reliability(c, torch.zeros(B, dtype=torch.long), head=head, qhat=torch.tensor(0.9)) for _ in range(2)
+    )
+    assert not first[0].requires_grad
+    assert torch.equal(first[1], second[1])  # dropout is off
     assert all(torch.equal(v, before[k]) for k, v in head.state_dict().items())  # running statistics too
     assert [m.training for m in head] == [True, True, False, True]
     assert head.training
@@ -78,7 +83,7 @@ def test_rating_has_no_gradient_and_leaves_the_head_alone():
 def test_modes_come_back_after_an_error():
     head = nn.Sequential(nn.Linear(D + 1, C))
     with pytest.raises(RuntimeError):
-        rate(torch.randn(B, N, D), torch.zeros(B, dtype=torch.long), head=head, qhat=torch.tensor(0.9))
+        component_reliability(torch.randn(B, N, D), torch.zeros(B).long(), head=head, qhat=torch.tensor(0.9))
     assert head.training
     assert head[0].training
 
@@ -86,8 +91,8 @@ def test_modes_come_back_after_an_error():
 def test_a_head_may_be_a_function():
     weight = torch.randn(D, C)
     c, labels = torch.randn(B, N, D), torch.randint(0, C, (B,))
-    got = rate(c, labels, head=lambda x: x @ weight, qhat=torch.tensor(0.9))
-    assert got.reliability.shape == (B, N)
+    reliability, _ = component_reliability(c, labels, head=lambda x: x @ weight, qhat=torch.tensor(0.9))
+    assert reliability.shape == (B, N)
 
 
 few_values = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -147,7 +152,7 @@ def test_proposition_1(n, weighted, scale, seed):
 def test_a_probability_takes_no_notice_of_the_prediction_set():
     components = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
     for qhat in (0.0, 0.5, torch.inf):
-        found = rate(
+        reliability, scores = component_reliability(
             components,
             torch.tensor([1]),
             head=torch.nn.Identity(),
@@ -155,5 +160,24 @@ def test_a_probability_takes_no_notice_of_the_prediction_set():
             kind="probability",
         )
         expected = components.softmax(-1)[..., 1]
-        torch.testing.assert_close(found.reliability, expected)
-        torch.testing.assert_close(found.score, 1 - expected)
+        torch.testing.assert_close(reliability, expected)
+        torch.testing.assert_close(scores, 1 - expected)
+
+
+@dataclass(frozen=True)
+class Odds(Score):
+    """A score that defines nothing but what it must."""
+
+    def compute(self, probs, labels, u):
+        scores = (1 - probs) / (probs + 1e-12)
+        return scores if labels is None else take_label(scores, labels)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "reciprocal", "probability"])
+def test_a_score_of_ones_own_ranks_as_the_probability_does(kind):
+    head, c, labels = nn.Linear(D, C), torch.randn(B, N, D), torch.randint(0, C, (B,))
+    lac, own = (
+        component_reliability(c, labels, head=head, qhat=torch.tensor(torch.inf), score=score, kind=kind)[0]
+        for score in (LAC(), Odds())
+    )
+    assert torch.equal(lac, own)

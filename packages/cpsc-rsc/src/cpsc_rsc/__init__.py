@@ -1,4 +1,4 @@
-"""Representation self-calibration: trust the feature components a conformal predictor finds reliable."""
+"""Representation self-calibration: keep the feature components that a conformal predictor finds reliable."""
 
 from cpsc_rsc.__about__ import __version__
 from cpsc_rsc.decomposition import Decomposition, mix_residual
@@ -7,7 +7,7 @@ from cpsc_rsc.divergence import divergence_loss
 from cpsc_rsc.gate import ConformalGate
 from cpsc_rsc.inference import represent
 from cpsc_rsc.module import MultimodalSelfCalibration, RepresentationSelfCalibration, RSCOutput
-from cpsc_rsc.selection import Rated, rate, recompose, top_k
+from cpsc_rsc.selection import component_reliability, recompose, top_k
 
 __all__ = [
     "ConformalGate",
@@ -15,13 +15,12 @@ __all__ = [
     "Diagnostics",
     "MultimodalSelfCalibration",
     "RSCOutput",
-    "Rated",
     "RepresentationSelfCalibration",
     "__version__",
+    "component_reliability",
     "diagnose",
     "divergence_loss",
     "mix_residual",
-    "rate",
     "recompose",
     "represent",
     "top_k",

@@ -1,4 +1,4 @@
-"""States that a newer release has saved are refused by name."""
+"""Refusal of states that a newer release has saved."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import nn
 
 
 def refuse_newer(
-    module: nn.Module, _state: Any, prefix: str, metadata: dict[str, Any], _strict: bool, *found: list[str]
+    module: nn.Module, _state: Any, prefix: str, metadata: dict[str, Any], _strict: bool, *messages: list[str]
 ) -> None:
-    """Before a module loads a state: torch writes the version of every module, ``_version``, beside its tensors."""
+    """Pre-hook of ``load_state_dict``; torch saves the ``_version`` of every module beside its tensors."""
     version = metadata.get("version", 1)
     if version > module._version:
-        found[-1].append(
+        messages[-1].append(
             f"state of {prefix}{type(module).__name__} must have version {module._version} or less, got {version}: a "
             "newer release of cpsc-rsc saved it: install that one"
         )

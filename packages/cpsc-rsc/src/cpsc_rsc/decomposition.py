@@ -1,4 +1,4 @@
-"""Decompose one feature vector into components of the same width.
+"""Decomposition of a feature vector into components of the same width.
 
 Shape legend: B batch, n components, d feature width.
 """
@@ -10,23 +10,23 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from cpsc_rsc._checks import check_choice, check_count, check_share
+from conformal_core.checks import check_choice, check_count, check_interval
 from cpsc_rsc._versions import refuse_newer
 
 Kind: TypeAlias = Literal["linear", "mlp"]
 Mixing: TypeAlias = Literal["convex", "additive"]
 
-# Below this length a component has no direction. The smallest features tested have length 1e-6.
+# A shorter component counts as zero. The smallest features tested have length 1e-6.
 _NO_DIRECTION = 1e-12
 
 
 def mix_residual(
     components: Tensor, h: Tensor, *, gamma: float, mixing: Mixing = "convex", match_magnitude: bool = False
 ) -> Tensor:
-    """Pull components toward the feature they came from.
+    """Mix components with the feature they were decomposed from.
 
-    ``(1 − γ)·h + γ·c`` (``convex``) or ``h + γ·c`` (``additive``), where c is first rescaled to the length of h if
-    `match_magnitude` is set.  A component of length zero, which ReLU can produce, stays zero; its gradient through
+    Returns ``(1 − γ)·h + γ·c`` (``convex``) or ``h + γ·c`` (``additive``), where c is first rescaled to the length of h
+    if `match_magnitude` is set. A component of length zero, which ReLU can produce, stays zero; its gradient through
     the rescaling is zero too, never infinite.
 
     Parameters
@@ -34,7 +34,7 @@ def mix_residual(
     components : Tensor, shape (B, n, d)
     h : Tensor, shape (B, d)
     gamma : float in (0, 1]
-        Weight of the component; with ``convex``, 1 leaves the components as they are.
+        Weight of the component; 1 with ``convex`` leaves components unmixed.
     mixing : {"convex", "additive"}
     match_magnitude : bool
 
@@ -62,7 +62,7 @@ def mix_residual(
 
 
 def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
-    # Half precision cannot hold the squares of features of length 1e4 or 1e-6: measure in at least float32.
+    # Half precision cannot hold the squares of features of length 1e4 or 1e-6.
     dtype = torch.promote_types(components.dtype, torch.float32)
     target = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=dtype)
     length = torch.linalg.vector_norm(components, dim=-1, keepdim=True, dtype=dtype)
@@ -72,9 +72,8 @@ def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
 class Decomposition(nn.Module):
     """Map a feature (B, d) to n components (B, n, d).
 
-    ``linear`` is ``ReLU(W h)`` with ``W`` of shape (n·d, d), reshaped, as in arXiv:2605.03820.  ``mlp`` is
-    ``W₂ ReLU(W₁ h + b₁) + b₂`` without a ReLU on the components, as in the released code.  `residual`, `mixing` and
-    `match_magnitude` are passed to `mix_residual`.
+    ``linear`` is ``ReLU(W h)`` with W of shape (n·d, d), as in arXiv:2605.03820. ``mlp`` is
+    ``W₂ ReLU(W₁ h + b₁) + b₂``, without a ReLU on the components, as in the released code.
 
     Parameters
     ----------
@@ -88,11 +87,12 @@ class Decomposition(nn.Module):
         γ of `mix_residual`; 1 is the component alone.
     mixing : {"convex", "additive"}
     match_magnitude : bool
+        See `mix_residual`.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong kind or out of range.
+        If an option is of the wrong type or out of range.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Decomposition(nn.Module):
         self.dim = check_count("dim", dim)
         self.n = check_count("components", components)
         self.kind = check_choice("decomposition", kind, Kind)
-        self.residual = check_share("residual", residual)
+        self.residual = check_interval("residual", residual, "(0, 1]")
         self.mixing = check_choice("mixing", mixing, Mixing)
         self.match_magnitude = match_magnitude
         if kind == "linear":
@@ -127,14 +127,14 @@ class Decomposition(nn.Module):
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return the components, shape (B, n, d), of features of shape (B, d)."""
+        """Return the components (B, n, d) of features (B, d)."""
         components: Tensor = self.net(h).unflatten(-1, (self.n, self.dim))
         return mix_residual(
             components, h, gamma=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
         )
 
     def extra_repr(self) -> str:
-        """Show the options beside the layers."""
+        """Return the options that are not layers."""
         return (
             f"dim={self.dim}, components={self.n}, residual={self.residual}, mixing={self.mixing!r}, "
             f"match_magnitude={self.match_magnitude}"

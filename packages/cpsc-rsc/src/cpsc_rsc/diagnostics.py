@@ -1,6 +1,6 @@
-"""What a selection did, computed only when asked and left on the device.
+"""Summary of a selection, computed only on request and left on the device.
 
-Shape legend: B batch, n components, K kept.
+Shape legend: B batch, n components, K selected.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cpsc_rsc._checks import check_count, check_per_component, check_selected
+from conformal_core.checks import check_count
+from cpsc_rsc._checks import check_selected, check_tensor
 
 
 class Diagnostics(NamedTuple):
-    """What `diagnose` returns.
+    """Result of `diagnose`.
 
     Attributes
     ----------
     reliable : Tensor, 0-d
-        Share of all components whose prediction set holds the label, in [0, 1].
+        Fraction of all components whose prediction set holds the label, in [0, 1].
     kept : Tensor, 0-d
-        Share of all components that are selected and reliable, in [0, K/n].
+        Fraction of all components that are selected and reliable, in [0, K/n].
     histogram : Tensor, shape (bins,)
-        Share of components by reliability, over equal bins of [0, 1]; sums to 1.
+        Fraction of components by reliability, over equal bins of [0, 1]; sums to 1.
     usage : Tensor, shape (n,)
-        Share of the batch in which each component is selected; sums to K.
+        Fraction of the batch in which each component is selected; sums to K.
     """
 
     reliable: Tensor
@@ -35,7 +36,7 @@ class Diagnostics(NamedTuple):
 
 
 def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagnostics:
-    """Summarise a selection.
+    """Summarise a selection, without a host sync.
 
     Parameters
     ----------
@@ -46,12 +47,11 @@ def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagno
     Returns
     -------
     Diagnostics
-        Tensors on the device of the input; nothing waits for the host.
 
     Raises
     ------
     TypeError, ValueError
-        If `bins` is not a positive integer, or shapes or dtypes do not fit.
+        If `bins` is not a positive integer, or a shape or dtype does not fit.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagno
     (tensor(0.5000), tensor(0.2500), tensor([0.5000, 0.5000]), tensor([1., 0., 1., 0.]))
     """
     check_count("bins", bins)
-    check_per_component("reliability", reliability)
+    check_tensor("reliability", reliability, ("B", "n"))
     batch, n = reliability.shape
     check_selected(selected, batch, n, check=False)
     in_set = (reliability > 0).to(reliability.dtype)
@@ -69,12 +69,12 @@ def diagnose(reliability: Tensor, selected: Tensor, *, bins: int = 10) -> Diagno
     return Diagnostics(
         reliable=in_set.mean(),
         kept=in_set.gather(-1, selected).sum() / (batch * n),
-        histogram=_shares(bin_of, bins) / n,
-        usage=_shares(selected, n),
+        histogram=_frequencies(bin_of, bins) / n,
+        usage=_frequencies(selected, n),
     )
 
 
-def _shares(index: Tensor, size: int) -> Tensor:
-    # Not bincount: it waits for the host on a device.
+def _frequencies(index: Tensor, size: int) -> Tensor:
+    # Not bincount, which makes the host wait for a device.
     hits = index.unsqueeze(-1) == torch.arange(size, device=index.device)
     return hits.float().mean(dim=0).sum(dim=0)

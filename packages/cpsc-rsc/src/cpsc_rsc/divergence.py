@@ -1,4 +1,4 @@
-r"""How far components are from the feature they came from, and from each other, in O(n·d).
+r"""Divergence of components from the feature they were decomposed from, and from each other, in O(n·d).
 
 Shape legend: B batch, n components, d feature width.
 
@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from cpsc_rsc._checks import check_choice, check_components, check_feature, check_weight
+from conformal_core.checks import check_choice, check_nonnegative
+from cpsc_rsc._checks import check_feature, check_tensor
 
 Divergence: TypeAlias = Literal["kl", "js", "js-reversed"]
 
@@ -24,47 +25,47 @@ Divergence: TypeAlias = Literal["kl", "js", "js-reversed"]
 def divergence_loss(
     h: Tensor, components: Tensor, *, consistency: float = 0.8, diversity: float = 0.2, kind: Divergence = "js"
 ) -> Tensor:
-    r"""Consistency minus diversity of components, as distributions over the feature axis.
+    r"""Return the divergence loss L_div of components, as distributions over the feature axis.
 
     ``consistency · mean_k D(P(h)‖P(c_k)) − diversity · mean_{i≠j} D(P(c_i)‖P(c_j))`` with ``P = softmax`` over d,
-    averaged over the batch.  Computed in float32 for half-precision input, also under autocast.
+    averaged over the batch. Half precision is computed in float32, also under autocast.
 
     Parameters
     ----------
     h : Tensor, shape (B, d)
     components : Tensor, shape (B, n, d)
-        One component has no pairs: its diversity is 0.
+        With n = 1 there are no pairs, and the diversity is 0.
     consistency, diversity : float >= 0
         λ₁ and λ₂.
     kind : {"kl", "js", "js-reversed"}
-        ``kl``: the Kullback–Leibler divergence.  −KL has no lower bound, so a long run can drift to −∞.
-        ``js``: the Jensen–Shannon divergence, in [0, log 2].  The mean over pairs becomes the mean over i of
-        ``JS(P(c_i) ‖ mean of the other components)``: equal to it for n = 2, never above it, extreme (0, log 2) for
-        the same components, and O(n·d) where true pairs cost O(n²·d).
-        ``js-reversed``: what the authors' released code computes, ``½ KL(m‖p) + ½ KL(m‖q)`` with m = (p + q)/2, over
-        true pairs: O(n²·d), and without a bound.
+        ``kl``: the Kullback–Leibler divergence. −KL has no lower bound, so a long run can drift to −∞.
+        ``js``: the Jensen–Shannon divergence, in [0, log 2]. The mean over pairs is replaced by the mean over i of
+        ``JS(P(c_i) ‖ mean of the other components)``: equal for n = 2, never larger, with the same components at its
+        extremes 0 and log 2, and O(n·d) instead of O(n²·d).
+        ``js-reversed``, of the released code: ``½ KL(m‖p) + ½ KL(m‖q)`` with m = (p + q)/2 over all pairs: O(n²·d), and
+        unbounded.
 
     Returns
     -------
     Tensor, 0-d
-        In [−diversity·log 2, consistency·log 2] for ``js``; unbounded for the others.
+        In [−diversity·log 2, consistency·log 2] for ``js``.
 
     Raises
     ------
     TypeError, ValueError
-        If a shape, a weight or `kind` is not as above.
+        If a shape, a weight or `kind` does not fit.
 
     Examples
     --------
     >>> import torch
     >>> h = torch.randn(4, 16)
-    >>> divergence_loss(h, h.unsqueeze(1).expand(4, 10, 16)).abs() < 1e-6  # nothing differs
+    >>> divergence_loss(h, h.unsqueeze(1).expand(4, 10, 16)).abs() < 1e-6  # all components equal h
     tensor(True)
     """
     check_feature("h", h)
-    check_components("components", components, h)
-    check_weight("consistency", consistency)
-    check_weight("diversity", diversity)
+    check_tensor("components", components, (h.shape[0], "n", h.shape[1]))
+    check_nonnegative("consistency", consistency)
+    check_nonnegative("diversity", diversity)
     terms = {"kl": _kl_terms, "js": _js_terms, "js-reversed": _reversed_terms}[
         check_choice("divergence", kind, Divergence)
     ]
@@ -91,7 +92,7 @@ def _js_terms(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _js_plain(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `_js_terms` does, by operations that can be differentiated as often as one likes.
+    """Return what `_js_terms` does, by operations that can be differentiated any number of times.
 
     JS(p, q) = H((p + q)/2) − (H(p) + H(q))/2 with the entropy H.
     """
@@ -108,8 +109,8 @@ def _js_plain(log_h: Tensor, log_c: Tensor) -> tuple[Tensor, Tensor]:
 class _JensenShannon(torch.autograd.Function):
     """Both terms, and their gradients with respect to the logarithms, in one pass over (B, n, d).
 
-    With m = (p + q)/2, ∂JS(p, q)/∂p = ½ log(p/m): the logarithms that the value needs are all the gradient needs, which
-    is why this takes a third of the time of `_js_plain` and its backward pass.
+    With m = (p + q)/2, ∂JS(p, q)/∂p = ½ log(p/m): the gradient needs no logarithms beyond those of the value, so this
+    takes a third of the time of `_js_plain` and its backward pass.
     """
 
     generate_vmap_rule = True
@@ -129,7 +130,7 @@ class _JensenShannon(torch.autograd.Function):
         log_m = (c + others).log() - math.log(2)
         c_over_m, others_over_m = log_c - log_m, others.log() - log_m
         apart = ((c * c_over_m).sum(dim=-1) + (others * others_over_m).sum(dim=-1)).mean(dim=1) / 2
-        # A component is also a share 1/(n−1) of what stands against each of the others.
+        # Each component also makes up 1/(n−1) of the mean that each other component is compared with.
         against = (others_over_m.sum(dim=1, keepdim=True) - others_over_m) / (n - 1)
         return near, apart, near_h, near_c, c * (c_over_m + against) / (2 * n)
 
@@ -142,9 +143,9 @@ class _JensenShannon(torch.autograd.Function):
     def backward(ctx: Any, near: Tensor, apart: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         log_h, log_c, near_h, near_c, apart_c = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            wanted = [x for x in (log_h, log_c) if x.requires_grad]
-            found = iter(torch.autograd.grad(_js_plain(log_h, log_c), wanted, (near, apart), create_graph=True))
-            return tuple(next(found) if x.requires_grad else None for x in (log_h, log_c))
+            inputs = [x for x in (log_h, log_c) if x.requires_grad]
+            grads = iter(torch.autograd.grad(_js_plain(log_h, log_c), inputs, (near, apart), create_graph=True))
+            return tuple(next(grads) if x.requires_grad else None for x in (log_h, log_c))
         return near[:, None] * near_h, near[:, None, None] * near_c + apart[:, None, None] * apart_c
 
 

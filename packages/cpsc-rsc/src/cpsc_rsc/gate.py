@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from conformal_core import FeatureNorm, Mahalanobis, NoveltyGate
-from cpsc_rsc._checks import check_choice, check_count, check_feature, check_modalities, check_present
+from conformal_core.checks import check_choice, check_count
+from cpsc_rsc._checks import check_feature, check_modalities, check_present
 from cpsc_rsc._versions import refuse_newer
 
 Distance = Literal["classes", "all"]

@@ -1,4 +1,4 @@
-"""What the heads should see when there is no label.
+"""Representations for inference, where there is no label.
 
 Shape legend: B batch, n components, d feature width, C classes.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cpsc_rsc._checks import check_choice, check_feature, check_modalities, check_present
-from cpsc_rsc.selection import decided
+from conformal_core.checks import check_choice
+from cpsc_rsc._checks import check_feature, check_modalities, check_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,26 +31,26 @@ def represent(
     qhat: Mapping[str, Tensor] | None = None,
     check: bool | None = None,
 ) -> dict[str, Tensor]:
-    """Return the representation of each modality to be used at inference.
+    """Return the representation of each modality to use at inference.
 
-    The representation must be one the heads were trained for.  ``features`` is h itself: right when the heads also
-    learn on h, or with residual mixing.  ``mean`` is the mean of all components.  ``collaborative`` puts the label
-    that `predict` gives to h in the place of the true one and selects by it; that label then confirms itself, so
-    unimodal accuracy measured on this representation means nothing.
+    It must be one that the heads were trained on. ``features`` is h itself: right if the heads also learn on h, or with
+    residual mixing. ``mean`` is the mean of all components. ``collaborative`` selects components as in training, with
+    the decision of `predict` on h in place of the label. The decision then confirms itself, so unimodal accuracy
+    measured on this representation means nothing.
 
     Parameters
     ----------
     rsc : MultimodalSelfCalibration
     features : Mapping[str, Tensor], each of shape (B, d_m)
-        Of every modality, or of those that are there where some are missing; at least one.
+        Of at least one modality; others may be missing.
     mode : {"features", "mean", "collaborative"}
     predict : callable, dict of (B, d_m) -> (B, C)
-        The fused classifier, or with a score of regression the fused predictions (B,) or (B, columns); for
-        ``collaborative`` only, like the next two.
+        The fused classifier; with a regression score, the fused predictions (B,), (B, 1) or (B, columns). Needed, like
+        `heads` and `qhat`, for ``collaborative`` only.
     heads : Mapping[str, callable] or nn.ModuleDict
     qhat : Mapping[str, Tensor], each 0-d
     check : bool, optional
-        See `RepresentationSelfCalibration.forward`.
+        See `component_reliability`.
 
     Returns
     -------
@@ -83,8 +83,8 @@ def represent(
     if predict is None or heads is None or qhat is None:
         missing = [name for name, v in (("predict", predict), ("heads", heads), ("qhat", qhat)) if v is None]
         raise TypeError(f"mode 'collaborative' needs predict, heads and qhat, got no {', '.join(missing)}")
-    check_modalities("heads", heads, features, more=True)
-    check_modalities("qhat", qhat, features, more=True)
-    rows = next(iter(features.values())).shape[0]
-    labels = decided(rsc[next(iter(rsc))].score, predict(dict(features)), rows)
+    check_modalities("heads", heads, features, allow_more=True)
+    check_modalities("qhat", qhat, features, allow_more=True)
+    score, rows = rsc[next(iter(rsc))].score, next(iter(features.values())).shape[0]
+    labels = score.decide(score.check_output("output of predict", predict(dict(features)), rows))
     return {m: rsc[m].select(c, labels, head=heads[m], qhat=qhat[m], check=check)[0] for m, c in components.items()}

@@ -1,6 +1,6 @@
-"""Representation self-calibration as modules: one modality, or several of different widths.
+"""Representation self-calibration as modules, of one modality and of several.
 
-Shape legend: B batch, n components, K kept, d feature width, C classes.
+Shape legend: B batch, n components, K selected, d feature width, C classes.
 """
 
 from __future__ import annotations
@@ -9,27 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from cpsc_rsc._checks import check_callable, check_choice, check_count, check_feature, check_modalities, check_weight
+from conformal_core.checks import check_choice, check_count, check_nonnegative, check_score
+from cpsc_rsc._checks import check_feature, check_modalities
 from cpsc_rsc.decomposition import Decomposition, Kind, Mixing
 from cpsc_rsc.divergence import Divergence, divergence_loss
-from cpsc_rsc.selection import (
-    DEFAULT_SCORE,
-    Head,
-    Recomposition,
-    Reliability,
-    Score,
-    check_kind,
-    rate,
-    recompose,
-    top_k,
-)
+from cpsc_rsc.selection import DEFAULT_SCORE, Head, Recomposition, component_reliability, recompose, top_k
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from conformal_core import NonconformityScore
+    from conformal_core.scores.nonconformity import ReliabilityKind
+
 
 class RSCOutput(NamedTuple):
-    """What `RepresentationSelfCalibration` returns.
+    """Result of `RepresentationSelfCalibration`.
 
     Attributes
     ----------
@@ -52,37 +46,34 @@ class RSCOutput(NamedTuple):
 
 
 class RepresentationSelfCalibration(nn.Module):
-    """Decompose a feature, keep the components a conformal predictor finds reliable, recompose.
+    """Decompose a feature, select its most reliable components, and recompose them.
 
     Parameters
     ----------
     dim : int
         Feature width d.
     components, top_k : int
-        n components of which K are kept, 1 ≤ K ≤ n.
-    residual : float in (0, 1]
-        γ of ``c ← (1 − γ)·h + γ·c``; 1, the component alone, is the method as published.
-    mixing : {"convex", "additive"}
-        ``additive`` is ``c ← h + γ·c``.
-    match_magnitude : bool
-        Rescale c to the length of h first.
+        Number of components n and of selected ones K, 1 ≤ K ≤ n.
+    residual, mixing, match_magnitude
+        Options of `mix_residual`, where `residual` is γ in (0, 1]; 1, the component alone, is the method as published.
     decomposition : {"linear", "mlp"}
+        Layers of `Decomposition`.
     divergence : {"kl", "js", "js-reversed"}
-        ``kl`` as published, which has no lower bound; ``js`` is bounded.  See `divergence_loss`.
+        See `divergence_loss`. ``kl`` is as published and has no lower bound; ``js`` is bounded.
     consistency, diversity : float >= 0
         λ₁ and λ₂ of `divergence_loss`.
     recomposition : {"mean", "weighted"}
-        Plain or reliability-weighted mean of the K components.
+        Mean of the selected components, plain or weighted by reliability.
     reliability : {"normalized", "reciprocal", "probability"}
-        See `rate`.
-    score : callable
-        Nonconformity score; ``conformal_core.LAC()`` by default.  q̂ must be a quantile of the same score.  With a
-        score of regression, such as ``AbsoluteResidual()``, labels are floating targets and heads return predictions.
+        Kind of reliability; see `component_reliability`.
+    score : conformal_core.NonconformityScore
+        The score that q̂ is a quantile of. With a regression score, such as ``AbsoluteResidual()``, labels are floating
+        targets and heads return predictions.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong kind or out of range.
+        If an option is of the wrong type or out of range.
 
     Examples
     --------
@@ -115,8 +106,8 @@ class RepresentationSelfCalibration(nn.Module):
         consistency: float = 0.8,
         diversity: float = 0.2,
         recomposition: Recomposition = "mean",
-        reliability: Reliability = "normalized",
-        score: Score = DEFAULT_SCORE,
+        reliability: ReliabilityKind = "normalized",
+        score: NonconformityScore = DEFAULT_SCORE,
     ) -> None:
         super().__init__()
         self.decomposition = Decomposition(
@@ -130,13 +121,13 @@ class RepresentationSelfCalibration(nn.Module):
         self.top_k = check_count("top_k", top_k)
         if top_k > components:
             raise ValueError(f"top_k must be at most the number of components ({components}), got {top_k}")
-        self.divergence_kind = check_choice("divergence", divergence, Divergence)
-        self.consistency = check_weight("consistency", consistency)
-        self.diversity = check_weight("diversity", diversity)
+        self.divergence = check_choice("divergence", divergence, Divergence)
+        self.consistency = check_nonnegative("consistency", consistency)
+        self.diversity = check_nonnegative("diversity", diversity)
         self.recomposition = check_choice("recomposition", recomposition, Recomposition)
-        self.reliability = check_choice("reliability", reliability, Reliability)
-        check_callable("score", score)
-        check_kind(score, reliability)
+        check_score(score, "score_and_reliability")
+        score.check_kind(reliability, "reliability")
+        self.reliability = reliability
         self.score = score
 
     def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> RSCOutput:
@@ -145,13 +136,8 @@ class RepresentationSelfCalibration(nn.Module):
         Parameters
         ----------
         h : Tensor, shape (B, d)
-        labels : integer Tensor, shape (B,)
-            In [0, C); floating targets with a score of regression.
-        head : callable, (B·n, d) -> (B·n, C)
-            The modality's classifier; see `rate` for how it is called.
-        qhat : Tensor, 0-d
-        check : bool, optional
-            Look at values.  None: only for CPU tensors outside `torch.compile`; a device is never waited for.
+        labels, head, qhat, check
+            As for `component_reliability`.
 
         Returns
         -------
@@ -164,53 +150,50 @@ class RepresentationSelfCalibration(nn.Module):
         """
         components = self.components(h)
         recomposed, reliability, selected = self.select(components, labels, head=head, qhat=qhat, check=check)
-        return RSCOutput(recomposed, components, reliability, selected, self.divergence(h, components))
+        divergence = divergence_loss(
+            h, components, consistency=self.consistency, diversity=self.diversity, kind=self.divergence
+        )
+        return RSCOutput(recomposed, components, reliability, selected, divergence)
 
     def components(self, h: Tensor) -> Tensor:
-        """Return the components, shape (B, n, d), of features of shape (B, d)."""
+        """Return the components (B, n, d) of features (B, d)."""
         check_feature("h", h, self.decomposition.dim)
         components: Tensor = self.decomposition(h)
         return components
-
-    def divergence(self, h: Tensor, components: Tensor) -> Tensor:
-        """Return L_div (0-d) with the options of this module; see `divergence_loss`."""
-        return divergence_loss(
-            h, components, consistency=self.consistency, diversity=self.diversity, kind=self.divergence_kind
-        )
 
     def select(
         self, components: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the recomposed feature (B, d), the reliability (B, n) and the selected indices (B, K)."""
-        reliability, score = rate(
+        reliability, scores = component_reliability(
             components, labels, head=head, qhat=qhat, score=self.score, kind=self.reliability, check=check
         )
-        selected = top_k(reliability, score, self.top_k)
+        selected = top_k(reliability, scores, self.top_k)
         weights = reliability if self.recomposition == "weighted" else None
         return recompose(components, selected, weights, check=False), reliability, selected
 
     def extra_repr(self) -> str:
-        """Show the options that are not layers."""
+        """Return the options that are not layers."""
         return (
-            f"top_k={self.top_k}, divergence={self.divergence_kind!r}, consistency={self.consistency}, "
+            f"top_k={self.top_k}, divergence={self.divergence!r}, consistency={self.consistency}, "
             f"diversity={self.diversity}, recomposition={self.recomposition!r}, reliability={self.reliability!r}"
         )
 
 
 class MultimodalSelfCalibration(nn.ModuleDict):
-    """One `RepresentationSelfCalibration` a modality, of any widths, with the same options.
+    """One `RepresentationSelfCalibration` for each modality, with the same options and any widths.
 
     Parameters
     ----------
     dims : Mapping[str, int]
         Feature width of each modality.
     **options
-        Passed to each `RepresentationSelfCalibration`, whose defaults are those of the recipes of cpsc-train.
+        Passed to each `RepresentationSelfCalibration`; the defaults are those of the recipes of cpsc-train.
 
     Raises
     ------
     TypeError, ValueError
-        As `RepresentationSelfCalibration`.
+        As for `RepresentationSelfCalibration`, and if there is no modality.
 
     Examples
     --------
@@ -242,16 +225,18 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         qhat: Mapping[str, Tensor],
         check: bool | None = None,
     ) -> dict[str, RSCOutput]:
-        """Calibrate each modality; `heads` and `qhat` may hold more than them, such as a fused head.
+        """Calibrate the features of every modality.
 
         Parameters
         ----------
         features : Mapping[str, Tensor], each of shape (B, d_m)
         labels : integer Tensor, shape (B,)
+            Labels, or floating targets with a regression score.
         heads : Mapping[str, callable] or nn.ModuleDict
+            May hold more than the modalities, such as a fused head; so may `qhat`.
         qhat : Mapping[str, Tensor], each 0-d
         check : bool, optional
-            See `RepresentationSelfCalibration.forward`.
+            See `component_reliability`.
 
         Returns
         -------
@@ -260,9 +245,9 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         Raises
         ------
         TypeError, ValueError
-            If a mapping lacks a modality or brings another, or an entry does not fit.
+            If a mapping lacks a modality, `features` has another, or an entry does not fit.
         """
         check_modalities("features", features, self)
-        check_modalities("heads", heads, self, more=True)
-        check_modalities("qhat", qhat, self, more=True)
+        check_modalities("heads", heads, self, allow_more=True)
+        check_modalities("qhat", qhat, self, allow_more=True)
         return {m: self[m](features[m], labels, head=heads[m], qhat=qhat[m], check=check) for m in self}

@@ -111,7 +111,7 @@ def main() -> None:
                 row.setdefault("ece", []).append(100 * before["expected_calibration_error"][FUSED])
                 row.setdefault("ece gated", []).append(100 * after["expected_calibration_error"][FUSED])
                 for m, seen in after["gate"].items():
-                    row.setdefault(f"down {m}", []).append(100 * seen["turned_down"])
+                    row.setdefault(f"down {m}", []).append(100 * seen["down_weighted"])
                 lines.append([condition, seed, *(f"{row[key][-1]:.4g}" for key in COLUMNS)])
         with (given.out / f"{name}-{method}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([["condition", "seed", *COLUMNS], *lines])

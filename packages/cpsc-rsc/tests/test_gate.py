@@ -48,7 +48,7 @@ def test_weights_are_those_of_the_core(gate):
             torch.testing.assert_close(gate.weights(asked)[m].double(), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_a_clean_sample_is_turned_down_as_often_as_promised():
+def test_a_clean_sample_is_down_weighted_as_often_as_promised():
     """Over draws of the calibration part; four standard errors, one in 16,000."""
     alpha, runs = 0.1, 400
     down = dict.fromkeys(DIMS, 0.0)
@@ -62,7 +62,7 @@ def test_a_clean_sample_is_turned_down_as_often_as_promised():
         assert share > alpha / 2
 
 
-def test_samples_that_tie_with_the_threshold_are_not_turned_down():
+def test_samples_that_tie_with_the_threshold_are_not_down_weighted():
     """99 calibration samples of twelve kinds: for each score, at most nine lie above its quantile at α/2 = .1."""
     training, labels = features(300)
     for seed in range(30):
@@ -74,7 +74,7 @@ def test_samples_that_tie_with_the_threshold_are_not_turned_down():
         assert all((w < 1).sum() <= 2 * 9 for w in gate.weights(calibration).values())
 
 
-def test_before_it_is_fitted_nothing_is_turned_down():
+def test_before_it_is_fitted_nothing_is_down_weighted():
     gate, (h, _) = ConformalGate(DIMS, classes=CLASSES), features(5, scale=100.0)
     with pytest.warns(UserWarning, match="is not fitted"):
         assert all(torch.equal(gate(h)[m], h[m]) for m in DIMS)

@@ -1,4 +1,4 @@
-"""A gate between the encoders and everything behind them: features unlike those of calibration count for less."""
+"""A gate that down-weights a modality at inference if its features differ from the calibration features."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cpsc_rsc._versions import refuse_newer
 Distance = Literal["classes", "all"]
 TINY = torch.finfo(torch.float32).tiny
 ROUNDING = 1 + 1e-4  # thresholds are raised so far: weights are not computed by the operations of the scores
-DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel, and no difference of large squares
+DIRECT = "donot_use_mm_for_euclid_dist"  # one kernel; avoids the difference of large squares
 
 
 class ConformalGate(nn.Module):
-    """Scale the features of each modality by how far the input is from what was seen in calibration, w·h.
+    """Scale the features of each modality by a conformal novelty weight, w·h.
 
     w = min(1, q̂ / s, q̂' / s'): s is the squared Mahalanobis distance to the training features, s' measures how unusual
-    their length is, and q̂ and q̂' are the conformal quantiles of both on the calibration rows. No label is needed,
-    nothing is learned by gradient, and any fusion may follow: the heads of late fusion then give w·z, a concatenation
-    or a sum sees less of the modality, and in the limit w = 0 it is missing. Attention needs `weights` themselves: add
-    their logarithm to the attention scores of the modality.
+    their length is, and q̂ and q̂' are the conformal quantiles of both on the calibration rows. No label is needed and
+    nothing is learned by gradient. Any fusion may follow: linear heads of late fusion then give w·z, a concatenation
+    or a sum sees less of the modality, and a modality with w = 0 is missing. For attention, add the logarithm of
+    `weights` to the attention scores of the modality.
 
     Shapes: B samples, N training and N' calibration samples, M modalities, d_m features, C classes.
 
@@ -39,23 +39,23 @@ class ConformalGate(nn.Module):
     classes : int
         C.
     alpha : float
-        Fraction of clean samples in which a modality may be down-weighted at all, in (0, 1), half of it by each of the
-        two scores; below 2/(N' + 1) none ever is.
+        Largest fraction of clean samples in which a modality is down-weighted, in (0, 1), half of it by each of the
+        two scores; below 2/(N' + 1) no sample is down-weighted.
     distance : {"classes", "all"}
-        To the nearest class mean with the covariance within classes, or to the mean of all rows with their whole
+        To the nearest class mean with the within-class covariance, or to the mean of all rows with the total
         covariance.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is of another kind or out of range.
+        If an option has the wrong type or is out of range.
 
     Notes
     -----
     On samples exchangeable with the calibration ones P(w < 1) ≤ alpha for each modality, on average over calibration
-    sets; see `conformal_core.NoveltyGate`. Thresholds are raised by .01 %, so that rounding gives a sample at the
-    threshold no weight below 1. Distances tell noise, lengths (`conformal_core.FeatureNorm`) a dead sensor. Before
-    `fit` every weight is 1, and the first use gives a warning. What is fitted are buffers, so that they are saved,
+    sets; see `conformal_core.NoveltyGate`. Thresholds are raised by .01 %, so rounding gives no sample at the
+    threshold a weight below 1. The distance detects noise, the length (`conformal_core.FeatureNorm`) a dead sensor.
+    Before `fit` every weight is 1, and the first use gives a warning. The fitted values are buffers: they are saved,
     moved and exported with a model. A forward pass costs O(B d (d + C)) a modality, without a host sync.
 
     Examples
@@ -72,7 +72,7 @@ class ConformalGate(nn.Module):
     [1.0, 1.0]
     """
 
-    _version = 1  # of what state_dict() holds
+    _version = 1  # of the state_dict() format
 
     def __init__(
         self, dims: Mapping[str, int], *, classes: int, alpha: float = 0.04, distance: Distance = "classes"
@@ -84,25 +84,26 @@ class ConformalGate(nn.Module):
         groups = self.classes if distance == "classes" else 1
         self._of = nn.ModuleDict({m: _Fitted(check_count("dim", dim), groups) for m, dim in dims.items()})
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_look_whether_fitted)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_update_fitted)  # type: ignore[no-untyped-call]
         self._fitted = False
         self._warned = False
         NoveltyGate(FeatureNorm(), alpha=alpha)  # refuses a bad alpha now
 
     def fit(self, training: Mapping[str, Tensor], labels: Tensor, calibration: Mapping[str, Tensor]) -> None:
-        """Learn distances from training features and the threshold from calibration features, both in evaluation mode.
+        """Fit distances to training features and thresholds to calibration features, both in evaluation mode.
 
         Parameters
         ----------
         training : Mapping[str, Tensor], each of shape (N, d_m)
         labels : integer Tensor, shape (N,)
         calibration : Mapping[str, Tensor], each of shape (N', d_m)
-            Of samples that neither the model nor `training` has seen.
+            Of samples that are neither in `training` nor were used to train the model.
 
         Raises
         ------
         TypeError, ValueError
-            If a mapping lacks a modality or brings another, or an entry does not fit; then nothing has changed.
+            If a mapping lacks a modality or has an unknown one, or an entry has the wrong type or shape; the gate is
+            unchanged then.
         """
         check_modalities("training", training, self._of)
         check_modalities("calibration", calibration, self._of)
@@ -110,22 +111,27 @@ class ConformalGate(nn.Module):
             for name, mapping in (("training", training), ("calibration", calibration)):
                 check_feature(f"{name}[{m!r}]", mapping[m], self._width(m))
         fitted = [self._cores(training[m], labels, calibration[m]) for m in self._of]
-        for module, cores in zip(self._of.values(), fitted, strict=True):  # only now that all of them have been made
+        for module, cores in zip(self._of.values(), fitted, strict=True):  # only after all of them were fitted
             cast("_Fitted", module).take(*cores)
         self._fitted = True
 
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` was called, or the state of a fitted gate was loaded."""
+        return self._fitted
+
     def weights(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights in [0, 1], (B,), of the modalities that are there.
+        """Return the weights in [0, 1], (B,), of the modalities in `features`.
 
         Parameters
         ----------
         features : Mapping[str, Tensor], each of shape (B, d_m)
-            Of every modality, or of those that are there where some are missing; at least one.
+            At least one modality; missing ones are left out.
 
         Raises
         ------
         TypeError, ValueError
-            If a modality is unknown, or an entry does not fit.
+            If a modality is unknown, or an entry has the wrong type or shape.
         """
         check_present("features", features, self._of)
         for m, h in features.items():
@@ -139,11 +145,15 @@ class ConformalGate(nn.Module):
 
         Features that are not finite have weight 0, and become 0.
         """
-        weights = self.weights(features)
+        return self.scale(features, self.weights(features))
+
+    @staticmethod
+    def scale(features: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return features (B, d_m) times weights (B,) that `weights` returned for them."""
         return {m: (h * weights[m][:, None].to(h.dtype)).nan_to_num(nan=0.0) for m, h in features.items()}
 
     def extra_repr(self) -> str:
-        """Say the options."""
+        """Return the options for `repr`."""
         return f"alpha={self.alpha}, distance={self.distance!r}"
 
     def _cores(self, training: Tensor, labels: Tensor, calibration: Tensor) -> list[NoveltyGate]:
@@ -167,10 +177,10 @@ class ConformalGate(nn.Module):
 
 
 class _Fitted(nn.Module):
-    """What is known of one modality; its weight is 1 until it is.
+    """Fitted values of one modality; its weight is 1 before they are set.
 
     s = min over k of ‖W h + b − p_k‖², with b = −W c, and √(s' / q̂') = slope · log‖h‖ + offset, in as few operations as
-    it takes: on a GPU each costs its launch.
+    possible: each is a kernel launch on a GPU.
     """
 
     whitening: Tensor
@@ -191,7 +201,7 @@ class _Fitted(nn.Module):
 
     @property
     def untouched(self) -> bool:
-        """Whether it is as it was made; looks at the device. One without values is taken as fitted."""
+        """Whether the values are the initial ones; synchronises with the device. Meta tensors count as fitted."""
         if self.whitening.is_meta:
             return False
         return not self.bias.any() and torch.equal(self.whitening, torch.eye(len(self.bias)).to(self.whitening))
@@ -200,7 +210,7 @@ class _Fitted(nn.Module):
         centre, whitening, points = distance.score.whitened()
         self.whitening.copy_(whitening)
         self.bias.copy_(-whitening @ centre)
-        self.points.copy_(points[:1])  # a class without samples attracts nothing that another does not
+        self.points.copy_(points[:1])  # a class without samples repeats another class's point
         self.points[: len(points)].copy_(points)
         limits = torch.finfo(self.qhat.dtype)
         self.qhat.copy_((torch.as_tensor(distance.qhat) * ROUNDING).clamp(limits.tiny, limits.max))
@@ -210,7 +220,7 @@ class _Fitted(nn.Module):
         self.offset.copy_((-mean / unit)[0])
 
     def forward(self, h: Tensor) -> Tensor:
-        with torch.autocast(h.device.type, enabled=False):  # distances in half precision tell nothing
+        with torch.autocast(h.device.type, enabled=False):  # half precision is too coarse for distances
             h = h.to(self.whitening.dtype)
             x = linear(h, self.whitening, self.bias)
             far = torch.cdist(x, self.points, compute_mode=DIRECT).amin(-1).square() / self.qhat
@@ -219,6 +229,6 @@ class _Fitted(nn.Module):
             return torch.maximum(far, unusual).clamp_min(1).reciprocal().nan_to_num(nan=0.0)
 
 
-def _look_whether_fitted(gate: ConformalGate, _keys: object) -> None:
-    """After a gate has loaded a state: it may be of one that was not fitted."""
+def _update_fitted(gate: ConformalGate, _keys: object) -> None:
+    """Set `fitted` after a state was loaded, which may be that of an unfitted gate."""
     gate._fitted = not all(cast("_Fitted", fitted).untouched for fitted in gate._of.values())

@@ -34,14 +34,14 @@ def test_it_helps_under_noise_and_costs_nothing_without(runs):
         assert after[condition] == pytest.approx(before[condition], abs=0.01)
 
 
-def test_what_it_turned_down_is_told(runs):
+def test_down_weighted_fractions_are_reported(runs):
     _, plain, gated = runs
     assert "gate" not in plain["test"]["clean"]
     clean, noisy = gated["test"]["clean"]["gate"], gated["test"]["fou-gaussian-2"]["gate"]
     for seen in clean.values():  # alpha = .04 of 400 rows: at most 16 expected, and 5 standard errors
-        assert seen["turned_down"] <= 0.04 + 5 * (0.04 * 0.96 / 400) ** 0.5
+        assert seen["down_weighted"] <= 0.04 + 5 * (0.04 * 0.96 / 400) ** 0.5
         assert 0.99 < seen["weight"] <= 1
-    assert noisy["fou"]["turned_down"] > 0.9 > noisy["fou"]["weight"]
+    assert noisy["fou"]["down_weighted"] > 0.9 > noisy["fou"]["weight"]
     assert noisy["pix"] == clean["pix"]
     assert set(gated["test"]["without-fou"]["gate"]) == {"pix"}
 

@@ -102,7 +102,7 @@ def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> di
     figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
     if seen.weights:
-        gate = {m: {"turned_down": float((w < 1).mean()), "weight": float(w.mean())} for m, w in seen.weights.items()}
+        gate = {m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in seen.weights.items()}
         figures["gate"] = gate
     return figures | {"coverage": coverage(calibration, seen, alpha=alpha)}
 

@@ -52,7 +52,7 @@ class MultimodalClassifier(nn.Module):
         self.heads = nn.ModuleDict({m: nn.Linear(dim, classes) for m in modalities})
         self.fusion = fusion.build(tuple(modalities), dim, classes)
         self.gate: ConformalGate | None = None
-        """From features to features, {m: (B, d)}, before anything is decided at inference."""
+        """Scales the features at inference; None during training and where the configuration has no gate."""
 
     def standardise(self, scales: Mapping[str, Scale]) -> None:
         """Take the statistics of the modalities whose input this model computes itself, from a waveform."""
@@ -72,9 +72,12 @@ class MultimodalClassifier(nn.Module):
         self._check(inputs)
         return {m: encoder(inputs[m]) for m, encoder in self.encoders.items() if m in inputs}
 
-    def gated(self, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the features that decide at inference; those given where there is no gate."""
-        return features if self.gate is None else self.gate(features)
+    def gated(self, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the features used at inference, and the gate's weights {m: (B,)}; without a gate, no weights."""
+        if self.gate is None:
+            return dict(features), {}
+        weights = self.gate.weights(features)
+        return self.gate.scale(features, weights), weights
 
     def classify(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map features {m: (B, d)} to logits {m: (B, C), "fused": (B, C)}.
@@ -90,7 +93,7 @@ class MultimodalClassifier(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, as at inference."""
-        return self.classify(self.gated(self.encode(inputs)))
+        return self.classify(self.gated(self.encode(inputs))[0])
 
     def _check(self, given: Iterable[str]) -> None:
         names = list(given)

@@ -149,7 +149,7 @@ def _sets(seen: dict[str, float] | None) -> str:
 
 
 def _gated(seen: dict[str, float] | None) -> str:
-    return "–" if seen is None else f"{100 * seen['turned_down']:.1f} ({seen['weight']:.2f})"
+    return "–" if seen is None else f"{100 * seen['down_weighted']:.1f} ({seen['weight']:.2f})"
 
 
 def _figures(record: dict[str, Any]) -> str:

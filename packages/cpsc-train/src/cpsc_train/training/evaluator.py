@@ -79,23 +79,22 @@ class Evaluator:
     ) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
         setup = self._setup
         rows = getattr(setup.splits, part)
-        logits: dict[str, list[Tensor]] = {}
         features: dict[str, list[Tensor]] = {}
+        weights: dict[str, list[Tensor]] = {}
+        logits: dict[str, list[Tensor]] = {}
         for batch in setup.batches(part, noise):
             kept = batch
             if without:
                 kept = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in without})
-            seen, said = self.objective.predict(kept.to(setup.device), self.qhat)
-            for found, new in ((features, seen), (logits, said)):
-                for name, values in new.items():
-                    found.setdefault(name, []).append(values)
-        gather = setup.process.gather
-        probabilities = {
-            head: gather(torch.cat(found), len(rows)).double().softmax(-1).cpu().numpy()
-            for head, found in logits.items()
-        }
-        encoded = {m: gather(torch.cat(found), len(rows)).float() for m, found in features.items()}
-        gate = self.objective.model.gate
-        weights = {} if gate is None else {m: w.double().cpu().numpy() for m, w in gate.weights(encoded).items()}
-        embedded = {m: h.cpu().numpy() for m, h in encoded.items()}
-        return Predictions(setup.dataset.labels[rows], probabilities, weights), embedded
+            outputs = self.objective.predict(kept.to(setup.device), self.qhat)
+            for collected, values in zip((features, weights, logits), outputs, strict=True):
+                for name, value in values.items():
+                    collected.setdefault(name, []).append(value)
+
+        def gathered(collected: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+            return {name: setup.process.gather(torch.cat(parts), len(rows)) for name, parts in collected.items()}
+
+        probabilities = {head: z.double().softmax(-1).cpu().numpy() for head, z in gathered(logits).items()}
+        passed = {m: w.double().cpu().numpy() for m, w in gathered(weights).items()}
+        encoded = {m: h.float().cpu().numpy() for m, h in gathered(features).items()}
+        return Predictions(setup.dataset.labels[rows], probabilities, passed), encoded

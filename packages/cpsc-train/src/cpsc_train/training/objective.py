@@ -52,11 +52,14 @@ class Objective(nn.Module):
             out = self.method.losses(self.model, features, labels, qhat)
         return out.terms, out.logits, out.diagnostics, out.distributions
 
-    def predict(self, batch: Batch, qhat: dict[str, Tensor] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return features, as encoded, and logits of samples without a label, by modality and by head."""
+    def predict(
+        self, batch: Batch, qhat: dict[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Return encoded features, weights of the gate (both by modality) and logits (by head), without labels."""
         with evaluating(self), self._compute.autocast(self._device):
             features = self.model.encode(self._laid_out(batch.inputs))
-            return features, self.method.predict(self.model, dict(self.model.gated(features)), qhat)
+            gated, weights = self.model.gated(features)
+            return features, weights, self.method.predict(self.model, gated, qhat)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the in-loop conformal predictor scores, by head."""

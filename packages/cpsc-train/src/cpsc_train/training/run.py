@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cpsc_train import interrupts
 from cpsc_train.data import Noise
@@ -27,6 +26,7 @@ from cpsc_train.training.compute import peak_memory
 from cpsc_train.training.config import RunConfig
 from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
+from cpsc_train.training.gate import build_gate, fit_gate, save_gate
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 
@@ -164,8 +164,8 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, going_on: 
             observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
             progress.fit(observer)
             evaluator = _load(folder, setup)
-            if process.first:
-                _keep_gate(folder, setup)
+            if process.first and setup.objective.model.gate is not None:
+                save_gate(folder.checkpoint, setup.objective.model.gate)
             results = _measured(setup, evaluator)
             results |= {"selected": progress.selected, "seconds": progress.seconds + time.perf_counter() - began}
             kept = _predictions(setup, evaluator)
@@ -278,17 +278,15 @@ class _Progress:
 
 
 def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
-    """Put the kept parameters into the model, and its gate, fitted now where it was not yet or is to be anew.
+    """Load the selected parameters into the model, with its gate; fit the gate if `refit` or if none was saved.
 
     Raises
     ------
     UserError
         If they do not fit the model of the configuration.
     """
-    state, config = checkpoint.load_kept(folder.checkpoint, setup.device), setup.config
+    state = checkpoint.load_kept(folder.checkpoint, setup.device)
     model, method = setup.objective.model, setup.objective.method
-    gate = config.gate.build(tuple(setup.dataset.modalities), config.feature_dim, len(setup.dataset.classes))
-    fitted = None if refit else state.get("gate")
     heads = {*setup.dataset.modalities, FUSED}
     if state["qhat"] is not None and not heads <= set(state["qhat"]):
         raise UserError(
@@ -297,29 +295,15 @@ def _load(folder: RunFolder, setup: Setup, *, refit: bool = False) -> Evaluator:
     try:
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
-        if gate is not None and fitted is not None:
-            gate.load_state_dict(fitted)
+        gate = build_gate(setup, None if refit else state.get("gate"))
         evaluator = Evaluator(setup, setup.objective, state["qhat"])
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         told = (str(error) or type(error).__name__).splitlines()[-1].strip()
         raise UserError(f"the checkpoint does not fit the configuration: {told}") from None
-    if gate is not None and fitted is None:
-        training, calibration = (evaluator.part_features(part) for part in ("train", "calibration"))
-        gate.fit(_tensors(training.features), torch.from_numpy(training.labels), _tensors(calibration.features))
+    if gate is not None and not gate.fitted:
+        fit_gate(gate, evaluator)
     model.gate = None if gate is None else gate.to(setup.device)
     return evaluator
-
-
-def _tensors(features: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
-    return {m: torch.from_numpy(h) for m, h in features.items()}
-
-
-def _keep_gate(folder: RunFolder, setup: Setup) -> None:
-    """Put what the gate was fitted to beside the parameters, so that the run folder alone predicts the same."""
-    gate = setup.objective.model.gate
-    if gate is not None:
-        state = checkpoint.load(folder.checkpoint, torch.device("cpu"))
-        checkpoint.save(folder.checkpoint, state | {"gate": gate.state_dict()})
 
 
 def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -124,7 +124,7 @@ def _gate(runs: Sequence[Run]) -> str:
     for run in runs:
         test = (run.results or {}).get("test", {})
         for condition, seen in test.items():
-            cells = [f"{m} {100 * w['turned_down']:.1f} ({w['weight']:.2f})" for m, w in seen.get("gate", {}).items()]
+            cells = [f"{m} {100 * w['down_weighted']:.1f} ({w['weight']:.2f})" for m, w in seen.get("gate", {}).items()]
             rows += [[f"{run.name}, {condition}", " / ".join(cells)]] if cells else []
     bounds = ", ".join(f"{100 * run.config['gate']['alpha']:g} in {run.name}" for run in runs if _has_gate(run))
     note = "Test rows in which a modality is down-weighted, in %, and its mean weight. "

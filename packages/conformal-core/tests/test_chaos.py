@@ -154,7 +154,7 @@ def bent(state, path, value):
     return made
 
 
-@pytest.mark.filterwarnings("ignore:the memory .* is too short")
+@pytest.mark.filterwarnings("ignore:.* too few for alpha")
 @pytest.mark.parametrize("name", MAKE)
 def test_a_bent_state_is_refused_and_changes_nothing(name):
     predictor = MAKE[name]()

@@ -427,6 +427,6 @@ def test_more_rows_than_may_wait_are_refused_in_a_state():
 
 def test_too_few_scores_are_warned_of_once():
     predictor = OnlineClassifier(LAC(), alpha=0.1)
-    with pytest.warns(UserWarning, match=r"the memory \(0 scores\) is too short for alpha = 0\.1"):
+    with pytest.warns(UserWarning, match=r"0 calibration scores are too few for alpha = 0\.1"):
         predictor.predict(POOL[3])
     assert predictor.predict(POOL[3]).all()  # a second warning would be an error

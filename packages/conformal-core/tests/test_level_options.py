@@ -2,21 +2,12 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
 
 from conformal_core import ACI, SAOCP, ConformalPID, DecayingStep, DtACI, History
 from conformal_core.level._units import UnitLevel
 
 MEMORY = History()
-
-
-@pytest.mark.parametrize("level", [DecayingStep(alpha=0.1), ConformalPID(alpha=0.1), SAOCP(alpha=0.1)])
-def test_whole_numbers_to_calibrate_with_are_saved_as_any_other(level):
-    level.calibrate([1, 2, 4])
-    saved = level.state_dict()["calibration"]
-    assert saved.dtype == np.float64
-    assert saved.tolist() == [1, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -72,20 +72,20 @@ def test_aci_is_never_clipped_and_full_or_empty_outside():
     level = ACI(alpha=0.5, gamma=0.6)
     memory = History()
     memory.extend(np.arange(10.0))
-    level.learn(missed=True)
-    level.learn(missed=True)
+    level.update(1.0, 0.0, History())
+    level.update(1.0, 0.0, History())
     assert level.current == Fraction(1, 2) - 2 * Fraction(3, 10)
     assert level.threshold(memory) == math.inf
     for _ in range(4):
-        level.learn(missed=False)
+        level.update(0.0, 1.0, History())
     assert level.current == Fraction(11, 10)
     assert level.threshold(memory) == -math.inf
 
 
 def test_aci_is_exact_after_a_million_steps():
-    level = ACI(alpha=0.1, gamma=0.005)
+    level, memory = ACI(alpha=0.1, gamma=0.005), History()
     for step in range(1_000_000):
-        level.learn(missed=step % 10 == 0)
+        level.update(float(step % 10 == 0), 0.5, memory)
     assert level.current == Fraction(1, 10)
 
 

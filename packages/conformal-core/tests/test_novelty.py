@@ -212,7 +212,7 @@ def test_a_window_follows_inputs_that_drift():
     fixed, follows = NoveltyGate(score, alpha=0.05), NoveltyGate(score, alpha=0.05, memory=Window(200))
     for gate in (fixed, follows):
         gate.calibrate(old)
-    follows.calibrate(new)
+    follows.update(new)
     assert (len(fixed.memory), len(follows.memory)) == (400, 200)
     assert follows.qhat == conformal_quantile(score(new)[-200:], alpha=0.05)
     assert (fixed.weights(new) < 1).mean() > 0.5
@@ -224,12 +224,12 @@ def test_a_calibration_row_that_is_infinitely_far_counts_as_such():
     assert gate.alpha == 0.4
     assert NoveltyGate(learned("norm")).alpha == 0.02
     gate.calibrate(np.zeros((1, 4)))
-    gate.calibrate(np.full((1, 4), math.nan), check=False)
-    gate.calibrate(sample(7)[0])
+    gate.update(np.full((1, 4), math.nan), check=False)
+    gate.update(sample(7)[0])
     nothing = np.full((1, 4), math.nan)
     assert gate.weights(nothing, check=False).tolist() == [0.0]
     assert gate.p_values(nothing, check=False).tolist() == [0.3]
-    for ask in (gate.calibrate, gate.weights, gate.p_values):
+    for ask in (gate.calibrate, gate.update, gate.weights, gate.p_values):
         with pytest.raises(ValueError, match="features must be finite"):
             ask(nothing)
 

@@ -30,7 +30,7 @@ def places(predictor, rows):
 def test_warnings_of_a_prediction_point_to_its_caller(made, rows):
     predictor = made()
     assert places(predictor, rows) == [
-        (UserWarning, "caller.py", "the memory (0 scores) is too short for alpha = 0.1"),
+        (UserWarning, "caller.py", "0 calibration scores are too few for alpha = 0.1"),
         (UserWarning, "caller.py", "more than max_pending = 1 predicted rows still wait for a label"),
     ]
     assert places(predictor, rows) == []

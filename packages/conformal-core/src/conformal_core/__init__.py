@@ -4,11 +4,13 @@ from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
 from conformal_core.files import flatten_state, unflatten_state
 from conformal_core.level.aci import ACI
+from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.constant import Constant
 from conformal_core.level.decaying import DecayingStep
 from conformal_core.level.dtaci import DtACI
 from conformal_core.level.pid import ConformalPID
 from conformal_core.level.saocp import SAOCP
+from conformal_core.memory.base import Memory
 from conformal_core.memory.buffer import CalibrationBuffer
 from conformal_core.memory.fixed import Fixed
 from conformal_core.memory.history import History
@@ -25,6 +27,7 @@ from conformal_core.metrics import (
     size_coverage,
     size_distribution,
 )
+from conformal_core.novelty.base import NoveltyScore
 from conformal_core.novelty.mahalanobis import Mahalanobis
 from conformal_core.novelty.neighbours import NearestNeighbours
 from conformal_core.novelty.norm import FeatureNorm
@@ -63,21 +66,27 @@ __all__ = [
     "FeatureNorm",
     "Fixed",
     "History",
+    "Level",
     "Mahalanobis",
     "Margin",
+    "Memory",
     "MondrianClassifier",
     "NearestNeighbours",
     "NonconformityScore",
     "NormalizedResidual",
     "NoveltyGate",
+    "NoveltyScore",
     "OnlineClassifier",
     "OnlineRegressor",
+    "QuantileLevel",
     "Reservoir",
     "ResidualScore",
     "Score",
     "Sketch",
     "SplitClassifier",
     "SplitRegressor",
+    "Threshold",
+    "ThresholdLevel",
     "Window",
     "__version__",
     "class_coverage",

@@ -39,12 +39,15 @@ class Settings:
         TypeError
             If it, or a part of it, does not keep the arguments of its constructor.
         """
+        arguments = self._kept_arguments("cloned")
+        return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
+
+    def _kept_arguments(self, purpose: str) -> dict[str, Any]:
         try:
-            arguments = self._arguments()
+            return self._arguments()
         except AttributeError as error:
             kind = type(self).__name__
-            raise TypeError(f"{kind} must keep the arguments of its constructor to be cloned: {error}") from None
-        return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
+            raise TypeError(f"{kind} must keep the arguments of its constructor to be {purpose}: {error}") from None
 
     def _arguments(self) -> dict[str, Any]:
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
@@ -57,6 +60,22 @@ class Settings:
             if attribute in vars(self):
                 return vars(self)[attribute]
         return getattr(self, name)
+
+
+class Resettable(Settings):
+    """Object that learns, and can return to its settings."""
+
+    def reset(self) -> None:
+        """Forget what was learned; the arguments of the constructor stay.
+
+        Raises
+        ------
+        TypeError
+            If a subclass does not keep the arguments of its constructor.
+        """
+        arguments = self._kept_arguments("reset")
+        vars(self).clear()
+        self.__init__(**arguments)  # type: ignore[misc]  # the same class, so the same arguments
 
 
 def shown(value: object) -> str:

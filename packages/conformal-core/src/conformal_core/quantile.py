@@ -1,7 +1,6 @@
 """Conformal quantiles: order statistics of calibration scores at an exact rank."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +10,8 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage, quantile_rank, rank
+from conformal_core._rank import Alpha, miscoverage, rank
+from conformal_core._warnings import warn
 from conformal_core.checks import check_finite, is_checked
 
 Array = Any
@@ -75,12 +75,12 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
         if not levels:
             raise ValueError("alpha must hold at least one level, got none")
         return xp.stack([conformal_quantile(scores, alpha=level, check=check) for level in levels])
-    n = scores.shape[-1]
-    k = quantile_rank(n, alpha)
+    n, level = scores.shape[-1], miscoverage(alpha)
+    k = rank(n, level)
     if is_checked(scores, check):
         check_finite("scores", scores, xp)
-    if k is None:
-        warn_too_few(n)
+    if k > n:
+        warn_too_few(n, level)
         return xp.full(scores.shape[:-1], math.inf, dtype=scores.dtype, device=device(scores))
     return kth_smallest(scores, k, xp)
 
@@ -94,15 +94,12 @@ def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
     return xp.sort(scores, axis=-1, stable=False)[..., k - 1]
 
 
-def warn_too_few(n: int, effect: str = "every set is full") -> None:
-    """Say that n scores are too few for the level asked for, and what that does."""
+def warn_too_few(n: int, alpha: Fraction, effect: str = "every set is full") -> None:
+    """Warn that n calibration scores are too few for alpha, and what follows."""
     scores = "1 calibration score is" if n == 1 else f"{n} calibration scores are"
     cure = f"the smallest usable alpha is 1/{n + 1} = {1 / (n + 1):.6g}" if n else "calibrate first"
-    warnings.warn(
-        f"{scores} too few for this alpha: the threshold is +inf and {effect}; {cure}",
-        UserWarning,
-        stacklevel=3,
-    )
+    cure = cure if rank(n, alpha) > n else "their weights are too small"  # as in `Exponential`
+    warn(f"{scores} too few for alpha = {float(alpha):.6g}: the threshold is +inf and {effect}; {cure}")
 
 
 def weighted_conformal_quantile(

@@ -5,24 +5,21 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from conformal_core._rank import rank
-from conformal_core._state import State, read_count, read_floats, read_number
-from conformal_core.level.base import Level
+from conformal_core._state import State, read_number
+from conformal_core.level.base import ThresholdLevel
 
 SMALLEST = math.ulp(0.0)
 """The smallest positive number."""
 
 
-class UnitLevel(Level):
-    """A level that moves the threshold in units of the score, learned from calibration scores before the first update.
+class UnitLevel(ThresholdLevel):
+    """A level that moves the threshold in units of the score, given or learned from calibration scores.
 
-    A subclass defines ``take_units``, calls ``_counts`` in each update, and adds ``_saved`` to its state.
+    A subclass defines ``take_units``, and counts its updates in ``_steps``.
     """
 
     def __init__(self) -> None:
-        self._calibration: list[float] = []
         self._steps = 0
 
     @abstractmethod
@@ -30,22 +27,10 @@ class UnitLevel(Level):
         """Set what was not given from all calibration scores, at least one."""
 
     def calibrate(self, scores: Sequence[float], /) -> None:
-        """Learn the first threshold and the unit of its steps, where they were not given, before the first update."""
-        if not self._steps and len(scores):
-            self._calibration.extend(scores)
-            self.take_units(self._calibration)
-
-    def _counts(self) -> None:
-        """Count an update; what calibration has told is settled from the first on."""
-        self._calibration.clear()
-        self._steps += 1
-
-    def _saved(self) -> State:
-        return {"steps": self._steps, "calibration": np.asarray(self._calibration, dtype=np.float64)}
-
-    def _load_saved(self, state: State) -> None:
-        steps, calibration = read_count(state, "steps"), read_floats(state, "calibration")
-        self._steps, self._calibration = steps, calibration.tolist()
+        """Restart, and learn the first threshold and the unit of its steps, where they were not given."""
+        self.reset()
+        if len(scores):
+            self.take_units(scores)
 
 
 def read_learned(state: State, key: str, given: float | None, *, least: float = -math.inf) -> float | None:
@@ -73,7 +58,7 @@ def given_or(given: float | None, learned: float | None) -> float | None:
     return learned if given is None else given
 
 
-def known(name: str, value: float | None, level: Level) -> float:
+def known(name: str, value: float | None, level: ThresholdLevel) -> float:
     """Return what was given or learned; refuse to go on without it."""
     if value is None:
         rule = (

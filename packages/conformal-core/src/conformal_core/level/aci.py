@@ -4,11 +4,11 @@ from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_fraction
-from conformal_core.level.base import Level, as_positive
+from conformal_core.level.base import QuantileLevel, as_positive
 from conformal_core.memory.base import Memory
 
 
-class ACI(Level):
+class ACI(QuantileLevel):
     """Adaptive conformal inference: α_{t+1} = α_t + γ(α − err_t), where err_t is 1 if the set missed the label, else 0.
 
     Parameters
@@ -41,7 +41,7 @@ class ACI(Level):
     --------
     >>> from conformal_core import History
     >>> level, memory = ACI(alpha=0.1, gamma=0.05), History()
-    >>> level.update(0.7, 0.5, memory)  # a miss: be less strict
+    >>> level.update(0.7, 0.5, memory)  # a miss: α_t falls
     >>> float(level.current)
     0.055
     """
@@ -60,17 +60,9 @@ class ACI(Level):
         """The miscoverage α_t of the next set."""
         return Fraction(self._now, self._whole)
 
-    def threshold(self, memory: Memory, /) -> float:
-        """Quantile of the memory at α_t: +∞ for α_t ≤ 0, −∞ for α_t ≥ 1."""
-        return float(memory.quantile(self.current))
-
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Be less strict after a miss, stricter after a hit."""
-        self.learn(missed=score > threshold)
-
-    def learn(self, *, missed: bool) -> None:
-        """Take one step."""
-        self._now += self._up - self._down if missed else self._up
+        """Lower α_t after a miss, raise it after a hit."""
+        self._now += self._up - self._down if score > threshold else self._up
 
     def state_dict(self) -> State:
         """Return α_t as an exact fraction, and the parameters."""

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Self
 
 from conformal_core._rank import Alpha, as_fraction
-from conformal_core._settings import Settings
+from conformal_core._settings import Resettable
 from conformal_core._state import State
 from conformal_core.memory.base import Memory
 
@@ -39,13 +39,21 @@ class Threshold(float):
         return Threshold(function(float(self)), ((tag, function(own)) for tag, own in self.parts))
 
 
-class Level(Settings, ABC):
-    """Rule that sets the threshold of the next prediction set.
+class Level(Resettable, ABC):
+    """Rule that sets the threshold of the next prediction set: an update rule, or tracker.
 
-    Some levels move the miscoverage α of the quantile that they take of the memory (:class:`ACI`, :class:`DtACI`),
-    others move the threshold itself and do not use the memory (:class:`DecayingStep`, :class:`ConformalPID`,
-    :class:`SAOCP`). A new level subclasses this and defines the abstract methods.
+    A new level subclasses :class:`QuantileLevel` if its threshold is a quantile of the memory, or
+    :class:`ThresholdLevel` if it moves the threshold itself, and defines the abstract methods. It keeps the arguments
+    of its constructor as attributes of the same name (or with ``_`` in front), from which ``repr``,
+    ``sklearn.base.clone`` and :meth:`reset` make it anew.
+
+    Attributes
+    ----------
+    alpha : Fraction
+        Target miscoverage, in (0, 1).
     """
+
+    alpha: Fraction
 
     @abstractmethod
     def threshold(self, memory: Memory, /) -> float:
@@ -61,8 +69,9 @@ class Level(Settings, ABC):
         Called before the memory takes the score in. Labels may be late: ``threshold`` is then an older one.
         """
 
-    def calibrate(self, scores: Sequence[float], /) -> None:  # most levels have no units
-        """Take the units of the score from calibration scores, where a level needs them and was not given them."""
+    def calibrate(self, scores: Sequence[float], /) -> None:
+        """Restart, and take from calibration scores the units of the score that were not given, if there are any."""
+        self.reset()
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -71,6 +80,37 @@ class Level(Settings, ABC):
     @abstractmethod
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state."""
+
+
+class QuantileLevel(Level):
+    """A level whose threshold is the quantile of the memory at a miscoverage α_t that it moves, or keeps.
+
+    :class:`Constant`, :class:`ACI` and :class:`DtACI`.
+    """
+
+    @property
+    @abstractmethod
+    def current(self) -> Fraction:
+        """The miscoverage α_t of the next set; it may leave [0, 1]."""
+
+    def threshold(self, memory: Memory, /) -> float:
+        """Quantile of the memory at α_t: +∞ for α_t ≤ 0, −∞ for α_t ≥ 1."""
+        return float(memory.quantile(self.current))
+
+
+class ThresholdLevel(Level):
+    """A level that moves the threshold itself and never looks at the memory, which may be left out.
+
+    :class:`DecayingStep`, :class:`ConformalPID` and :class:`SAOCP`.
+    """
+
+    @abstractmethod
+    def threshold(self, memory: Memory | None = None, /) -> float:
+        """Return the threshold q̂ of the next prediction set, and change nothing."""
+
+    @abstractmethod
+    def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
+        """Learn from the score of the true label and the threshold that its set was issued with."""
 
 
 def as_positive(name: str, value: Alpha) -> Fraction:

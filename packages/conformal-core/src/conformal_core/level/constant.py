@@ -4,11 +4,11 @@ from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state
-from conformal_core.level.base import Level
+from conformal_core.level.base import QuantileLevel
 from conformal_core.memory.base import Memory
 
 
-class Constant(Level):
+class Constant(QuantileLevel):
     """A miscoverage α that does not change.
 
     Parameters
@@ -36,9 +36,10 @@ class Constant(Level):
     def __init__(self, alpha: Alpha) -> None:
         self.alpha: Fraction = miscoverage(alpha)
 
-    def threshold(self, memory: Memory, /) -> float:
-        """Quantile of the memory at α."""
-        return float(memory.quantile(self.alpha))
+    @property
+    def current(self) -> Fraction:
+        """The miscoverage α."""
+        return self.alpha
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Learn nothing."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._state import State, check_state, read_count
 from conformal_core.checks import check_finite_number, check_interval
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import as_positive
@@ -42,10 +42,9 @@ class DecayingStep(UnitLevel):
 
     Examples
     --------
-    >>> from conformal_core import History
     >>> level = DecayingStep(alpha=0.1, start=1.0, scale=0.1)
-    >>> level.update(0.4, level.threshold(History()), History())
-    >>> level.threshold(History())
+    >>> level.update(0.4, level.threshold())
+    >>> level.threshold()
     0.99
     """
 
@@ -59,15 +58,15 @@ class DecayingStep(UnitLevel):
         self._epsilon = check_interval("epsilon", epsilon, "[0, 0.5]")
         self._qhat, self._scale = self._given_start, self._given_scale
 
-    def threshold(self, memory: Memory, /) -> float:
+    def threshold(self, memory: Memory | None = None, /) -> float:
         """Return q_t."""
         known("scale", self._scale, self)
         return known("start", self._qhat, self)
 
-    def update(self, score: float, threshold: float, memory: Memory, /) -> None:
+    def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Raise the threshold after a miss, lower it after a hit, ever less."""
         qhat, scale = known("start", self._qhat, self), known("scale", self._scale, self)
-        self._counts()
+        self._steps += 1
         step = scale * self._steps ** (-0.5 - self._epsilon)
         self._qhat = qhat + step * ((score > threshold) - float(self.alpha))
 
@@ -79,14 +78,14 @@ class DecayingStep(UnitLevel):
     def state_dict(self) -> State:
         """Return the threshold, the number of steps, and what was learned from calibration."""
         learned = {"qhat": self._qhat, "unit": self._scale}
-        return {"kind": "DecayingStep", "version": 1, **self._settings(), **learned, **self._saved()}
+        return {"kind": "DecayingStep", "version": 1, **self._settings(), **learned, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "DecayingStep", {"qhat", "unit", "steps", "calibration"}, **self._settings())
+        check_state(state, "DecayingStep", {"qhat", "unit", "steps"}, **self._settings())
         qhat = read_learned(state, "qhat", self._given_start)
         scale = read_learned(state, "unit", self._given_scale, least=SMALLEST)
-        self._load_saved(state)
+        self._steps = read_count(state, "steps")
         self._qhat, self._scale = qhat, scale
 
     def _settings(self) -> State:

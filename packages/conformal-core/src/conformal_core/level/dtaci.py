@@ -10,13 +10,13 @@ from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_floats
 from conformal_core.checks import check_count
 from conformal_core.level.aci import ACI
-from conformal_core.level.base import Level, Threshold
+from conformal_core.level.base import QuantileLevel, Threshold
 from conformal_core.memory.base import Memory
 
 _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
-class DtACI(Level):
+class DtACI(QuantileLevel):
     """Dynamically tuned ACI: several :class:`ACI` with steps of their own, weighted by how well they did lately.
 
     α_t is the weighted mean of the experts' levels. After each label an expert is charged the pinball loss of its level

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_number
+from conformal_core._state import State, check_state, read_count, read_number
 from conformal_core.checks import check_finite_number
 from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
 from conformal_core.level.base import as_positive
@@ -57,10 +57,9 @@ class ConformalPID(UnitLevel):
 
     Examples
     --------
-    >>> from conformal_core import History
     >>> level = ConformalPID(alpha=0.1, start=0.5, rate=0.1, integral=0.0)
-    >>> level.update(0.7, level.threshold(History()), History())
-    >>> level.threshold(History())
+    >>> level.update(0.7, level.threshold())
+    >>> level.threshold()
     0.59
     """
 
@@ -89,17 +88,17 @@ class ConformalPID(UnitLevel):
         self._errors = 0.0
         self._guess = 0.0 if forecast is None else float(forecast(None))
 
-    def threshold(self, memory: Memory, /) -> float:
+    def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the threshold of the next set; ±∞ where the integrator is saturated."""
         known("rate", self._rate, self)
         known("integral", self._integral, self)
         return known("start", self._tracked, self) + self._integrator() + self._guess
 
-    def update(self, score: float, threshold: float, memory: Memory, /) -> None:
+    def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Move all three parts."""
         tracked, rate = known("start", self._tracked, self), known("rate", self._rate, self)
         known("integral", self._integral, self)
-        self._counts()
+        self._steps += 1
         error = (score > threshold) - float(self.alpha)
         self._tracked = tracked + rate * error
         self._errors += error
@@ -125,17 +124,17 @@ class ConformalPID(UnitLevel):
         """Return tracker, error sum, steps and the last guess; what the forecast knows is for its owner to save."""
         learned = {"tracked": self._tracked, "step": self._rate, "gain": self._integral}
         moving = {"errors": self._errors, "guess": self._guess}
-        return {"kind": "ConformalPID", "version": 1, **self._settings(), **learned, **moving, **self._saved()}
+        return {"kind": "ConformalPID", "version": 1, **self._settings(), **learned, **moving, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        keys = {"tracked", "step", "gain", "errors", "guess", "steps", "calibration"}
+        keys = {"tracked", "step", "gain", "errors", "guess", "steps"}
         check_state(state, "ConformalPID", keys, **self._settings())
         tracked = read_learned(state, "tracked", self._given_start)
         rate = read_learned(state, "step", self._given_rate, least=SMALLEST)
         integral = read_learned(state, "gain", self._given_integral, least=0.0)
         errors, guess = read_number(state, "errors"), read_number(state, "guess")
-        self._load_saved(state)
+        self._steps = read_count(state, "steps")
         self._tracked, self._rate, self._integral = tracked, rate, integral
         self._errors, self._guess = errors, guess
 

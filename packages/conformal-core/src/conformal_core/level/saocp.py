@@ -54,11 +54,10 @@ class SAOCP(UnitLevel):
 
     Examples
     --------
-    >>> from conformal_core import History
     >>> level = SAOCP(alpha=0.1, scale=1.0)
     >>> for _ in range(200):
-    ...     level.update(0.5, level.threshold(History()), History())
-    >>> 0.5 <= level.threshold(History()) < 0.7
+    ...     level.update(0.5, level.threshold())
+    >>> 0.5 <= level.threshold() < 0.7
     True
     """
 
@@ -73,12 +72,12 @@ class SAOCP(UnitLevel):
         if self._scale is not None:
             self._spawn(self._scale)
 
-    def threshold(self, memory: Memory, /) -> float:
+    def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
         known("scale", self._scale, self)
         return Threshold(self._combined(), self._learners[:, :2].tolist())
 
-    def update(self, score: float, threshold: float, memory: Memory, /) -> None:
+    def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Let the learners learn, settle the bets, remove the expired and add a new one.
 
         Raises
@@ -102,7 +101,7 @@ class SAOCP(UnitLevel):
         gradient = np.where(score > issued, alpha - 1.0, alpha)
         squares += gradient**2
         own -= scale / math.sqrt(3) * gradient / np.sqrt(squares)
-        self._counts()
+        self._steps += 1
         alive = self._steps + 1 - born < [self._life(int(b)) for b in born]
         self._learners = self._learners[alive]
         self._spawn(self._combined() if len(self._learners) else scale)
@@ -117,11 +116,11 @@ class SAOCP(UnitLevel):
     def state_dict(self) -> State:
         """Return the learners and the number of steps."""
         learned = {"largest": self._scale, "learners": self._learners.copy()}
-        return {"kind": "SAOCP", "version": 1, **self._settings(), **learned, **self._saved()}
+        return {"kind": "SAOCP", "version": 1, **self._settings(), **learned, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a saved state; ValueError says what does not fit."""
-        check_state(state, "SAOCP", {"largest", "learners", "steps", "calibration"}, **self._settings())
+        check_state(state, "SAOCP", {"largest", "learners", "steps"}, **self._settings())
         scale, steps = read_learned(state, "largest", self._given_scale, least=SMALLEST), read_count(state, "steps")
         learners = read_floats(state, "learners", columns=5)
         born, _, squares, _, _ = learners.T
@@ -131,8 +130,7 @@ class SAOCP(UnitLevel):
             wrong = not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any()
         if wrong:
             raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
-        self._load_saved(state)
-        self._scale, self._learners = scale, learners
+        self._steps, self._scale, self._learners = steps, scale, learners
 
     def _settings(self) -> State:
         return {"alpha": str(self.alpha), "scale": self._given_scale, "lifetime": self._lifetime}

@@ -10,7 +10,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating
-from conformal_core._settings import Settings
+from conformal_core._settings import Resettable
 from conformal_core._state import State
 from conformal_core.checks import check_finite, is_checked
 
@@ -27,6 +27,10 @@ class Memory(Protocol):
 
     def __len__(self) -> int:
         """Return the number of scores remembered."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all scores, and return to the state the memory was made in."""
         ...
 
     def add(self, score: float) -> None:
@@ -54,7 +58,7 @@ class Memory(Protocol):
         ...
 
 
-class StreamMemory(Settings, ABC):
+class StreamMemory(Resettable, ABC):
     """A memory that takes in one score after another, as numbers of the host."""
 
     @abstractmethod

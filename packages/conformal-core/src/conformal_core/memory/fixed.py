@@ -9,7 +9,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._convert import as_floating
 from conformal_core._rank import rank
-from conformal_core._settings import Settings
+from conformal_core._settings import Resettable
 from conformal_core._state import State, check_state, read_thresholds
 from conformal_core.checks import check_finite, is_checked
 from conformal_core.sets import sorted_p_values
@@ -17,7 +17,7 @@ from conformal_core.sets import sorted_p_values
 Array = Any
 
 
-class Fixed(Settings):
+class Fixed(Resettable):
     """Calibration scores kept sorted, in the library and on the device they came from.
 
     Scores enter by :meth:`extend`, the calibration; a stream's scores (:meth:`add`) are not remembered.
@@ -62,14 +62,17 @@ class Fixed(Settings):
     def add(self, score: float) -> None:
         """Forget a score of the stream: the calibration set is fixed."""
 
-    def quantile(self, alpha: Fraction) -> Array | float:
+    def quantile(self, alpha: Fraction, /) -> Array:
         """Threshold at the exact level ``alpha``, a 0-d array; ±∞ where the rank falls outside the set."""
-        n = len(self)
+        n, scores = len(self), self._sorted
         k = rank(n, alpha)
-        if self._sorted is None or not 1 <= k <= n:
-            return math.inf if k > n else -math.inf
-        value = self._sorted[k - 1]
-        return np.asarray(value) if isinstance(value, np.generic) else value
+        if 1 <= k <= n and scores is not None:
+            value = scores[k - 1]
+            return np.asarray(value) if isinstance(value, np.generic) else value
+        outside = math.inf if k > n else -math.inf
+        if scores is None:
+            return np.asarray(outside)
+        return array_namespace(scores=scores).asarray(outside, dtype=scores.dtype, device=device(scores))
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score, see :func:`conformal_core.p_values`."""

@@ -11,7 +11,7 @@ from conformal_core._arrays import array_namespace, device, to_host
 from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._rank import rank
-from conformal_core._settings import Settings
+from conformal_core._settings import Resettable
 from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.checks import check_count, check_finite, check_finite_number, is_checked
 from conformal_core.sets import smoothed
@@ -19,7 +19,7 @@ from conformal_core.sets import smoothed
 Array = Any
 
 
-class Sketch(Settings):
+class Sketch(Resettable):
     """All scores ever seen, summarised in O(size · log(n/size)) memory, so that coverage is kept.
 
     Every score is remembered as itself or as a larger one, so the threshold is never below that of :class:`History`. It
@@ -67,7 +67,11 @@ class Sketch(Settings):
         self._size = check_count("size", size, least=2)
         if self._size % 2:
             raise ValueError(f"size must be even, got {size}")
-        self._clear()
+        self._error = 0
+        self._pending = np.empty(self._size)
+        self._filled = 0
+        self._levels: list[NDArray[np.float64]] = []
+        self._known: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return self._filled + self._size * sum(1 << level for level, held in enumerate(self._levels) if len(held))
@@ -161,17 +165,10 @@ class Sketch(Settings):
         levels = [np.sort(read_floats(state | {"levels": held}, "levels")) for held in saved]
         if any(len(held) not in (0, self._size) for held in levels):
             raise ValueError(f"state of Sketch must hold levels of 0 or {self._size} scores")
-        self._clear()
+        self.reset()
         self._error = error
         self._levels.extend(levels)
         self._take(pending)
-
-    def _clear(self) -> None:
-        self._error = 0
-        self._pending = np.empty(self._size)
-        self._filled = 0
-        self._levels: list[NDArray[np.float64]] = []
-        self._known: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     def _take(self, scores: NDArray[np.float64]) -> None:
         self._known = None

@@ -13,7 +13,7 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._state import State, check_state, read_floats, read_number
-from conformal_core.checks import check_finite_number, check_number
+from conformal_core.checks import check_finite_number, check_interval
 from conformal_core.memory.base import StreamMemory, finite_floats
 from conformal_core.sets import smoothed
 
@@ -62,12 +62,14 @@ class Exponential(StreamMemory):
     """
 
     def __init__(self, decay: float) -> None:
-        check_number("decay", decay)
-        if not 0 < decay < 1:
-            raise ValueError(f"decay must lie in (0, 1), got {decay}")
-        self._decay = float(decay)
+        self._decay = check_interval("decay", decay, "(0, 1)")
         self._keep = math.ceil(math.log(_FADED) / math.log(self._decay))
-        self._clear()
+        self._unit = 1.0
+        self._order: deque[tuple[float, float]] = deque()
+        self._scores: list[list[float]] = []
+        self._weights: list[list[float]] = []
+        self._tops: list[float] = []
+        self._sums: list[float] = []
 
     def __len__(self) -> int:
         return len(self._order)
@@ -138,19 +140,11 @@ class Exponential(StreamMemory):
         weights = read_floats(state, "weights", length=len(scores), least=_LEAST)
         if len(scores) > self._keep:
             raise ValueError(f"state of Exponential must hold at most {self._keep} scores, got {len(scores)}")
-        self._clear()
+        self.reset()
         self._unit = unit
         for score, weight in zip(scores.tolist(), weights.tolist(), strict=True):
             self._order.append((score, weight))
             self._insert(score, weight)
-
-    def _clear(self) -> None:
-        self._unit = 1.0
-        self._order: deque[tuple[float, float]] = deque()
-        self._scores: list[list[float]] = []
-        self._weights: list[list[float]] = []
-        self._tops: list[float] = []
-        self._sums: list[float] = []
 
     def _insert(self, score: float, weight: float) -> None:
         if not self._scores:

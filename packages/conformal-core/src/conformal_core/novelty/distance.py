@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from conformal_core._arrays import array_namespace, device
+from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating, as_threshold
 
 Array = Any
@@ -38,7 +38,6 @@ def trust(distances: Array, qhat: Array | float) -> Array:
     """
     distances = as_floating("distances", distances)
     xp = array_namespace(distances=distances)
-    qhat = qhat if isinstance(qhat, (int, float)) else xp.asarray(qhat, device=device(distances))
     qhat = as_threshold(qhat, tuple(distances.shape), distances, check=False)
     one = xp.ones_like(distances)
     inside = distances <= qhat

@@ -1,6 +1,5 @@
 """Thresholds that were issued for rows whose labels have not come yet."""
 
-import warnings
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -10,6 +9,7 @@ import numpy as np
 
 from conformal_core._arrays import to_host
 from conformal_core._state import State, check_state, read_floats, read_thresholds
+from conformal_core._warnings import warn
 from conformal_core.level.base import Threshold
 
 Array = Any
@@ -72,7 +72,6 @@ class Issued:
                 "full",
                 f"more than max_pending = {self._limit} predicted rows still wait for a label: the oldest are "
                 f"forgotten; if their labels still arrive, they are judged by the threshold in force then",
-                stacklevel=4,
             )
 
     def take(self, key: Key) -> Row | None:
@@ -89,10 +88,7 @@ class Issued:
 
     def take_all(self, keys: Sequence[Key]) -> list[Row | None]:
         """Return what was issued for each of several rows, see `take`."""
-        rows = []
-        for key in keys:  # not a comprehension, which is a frame of its own before Python 3.12: warnings count frames
-            rows.append(self.take(key))  # noqa: PERF401
-        return rows
+        return [self.take(key) for key in keys]
 
     def check_kind(self, threshold: float) -> None:
         """Refuse thresholds of another kind than this one: with the parts that a level combined, or without."""
@@ -165,10 +161,10 @@ class Issued:
                 f"taken for that of the oldest; if some labels never come, give ids to predict and update",
             )
 
-    def _warn(self, kind: str, sentence: str, *, stacklevel: int = 5) -> None:
+    def _warn(self, kind: str, sentence: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(sentence, UserWarning, stacklevel=stacklevel)
+            warn(sentence)
 
 
 def keys_of_rows(rows: Array, axes: int) -> list[Key]:

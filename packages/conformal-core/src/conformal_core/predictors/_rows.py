@@ -8,7 +8,7 @@ from conformal_core._convert import as_floating
 Array = Any
 
 
-def classes_of(probs: Array, known: int | None) -> int | None:
+def check_classes(probs: Array, known: int | None) -> int | None:
     """Return the number of classes of rows (..., K).
 
     Raises
@@ -28,7 +28,7 @@ def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> 
         score.check_calibration(predictions, check=check)
 
 
-def one_a_row(name: str, scores: Array) -> Array:
+def as_row_scores(name: str, scores: Array) -> Array:
     """Return scores () or (N,), those of (N, 1) as (N,).
 
     Raises

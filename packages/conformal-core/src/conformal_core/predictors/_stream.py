@@ -1,7 +1,6 @@
 """What online predictors share: thresholds that are issued, kept until the label comes, and learned against."""
 
 import math
-import warnings
 from functools import partial
 from typing import Any
 
@@ -12,13 +11,12 @@ from conformal_core._rank import Alpha
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state
 from conformal_core.checks import check_count, check_score
-from conformal_core.level.aci import ACI
-from conformal_core.level.base import Level, Threshold
+from conformal_core.level.base import Level, QuantileLevel, Threshold
 from conformal_core.level.constant import Constant
-from conformal_core.level.dtaci import DtACI
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.history import History
 from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
+from conformal_core.quantile import warn_too_few
 
 Array = Any
 
@@ -57,9 +55,9 @@ class OnlinePredictor(Settings):
         self._warned = False
 
     @property
-    def qhat(self) -> float:
-        """Threshold of the next prediction; +∞ while nothing is ruled out."""
-        return float(self.level.threshold(self.memory))
+    def qhat(self) -> Array:
+        """Threshold of the next prediction, a 0-d numpy array of float64; +∞ while scores are too few."""
+        return np.asarray(float(self.level.threshold(self.memory)))
 
     @property
     def pending(self) -> int:
@@ -67,20 +65,20 @@ class OnlinePredictor(Settings):
         return len(self._issued)
 
     def _calibrate(self, scores: Array, check: bool | None) -> None:
-        self.memory.extend(scores, check=check)
-        self.level.calibrate(finite_floats(scores, check=False))
+        values = finite_floats(scores, check)
+        self.memory.reset()
+        self.memory.extend(scores, check=False)
+        self.level.calibrate(values)
+        self._issued, self._warned = Issued(self._given_max_pending), False
 
     def _threshold_of(self, rows: Array) -> float:
         """Return the threshold of rows, in their precision."""
         qhat = _in_precision_of(rows, self.level.threshold(self.memory))
-        if qhat == math.inf and not self._warned and _is_too_short(self.memory, self.level):
-            self._warned = True
-            warnings.warn(
-                f"the memory ({len(self.memory)} scores) is too short for alpha = {float(self.level.alpha):.6g}: "  # type: ignore[attr-defined]
-                f"the threshold is +inf and every set is full until it holds more",
-                UserWarning,
-                stacklevel=3,
-            )
+        if qhat == math.inf and not self._warned and isinstance(self.level, QuantileLevel):
+            alpha = self.level.alpha  # the target: α_t may have left (0, 1)
+            if float(self.memory.quantile(alpha)) == math.inf:
+                self._warned = True
+                warn_too_few(len(self.memory), alpha)
         return qhat
 
     def _keys(self, rows: Array, axes: int, ids: Ids | None, *, known: bool = False) -> list[bytes]:
@@ -136,8 +134,3 @@ def _in_precision_of(rows: Array, qhat: float) -> float:
         return qhat
     rounded = partial(narrow, like=rows)
     return qhat.mapped(rounded) if isinstance(qhat, Threshold) else rounded(qhat)
-
-
-def _is_too_short(memory: Memory, level: Level) -> bool:
-    """Whether a level that takes a quantile of the memory would find too few scores there for its target α."""
-    return isinstance(level, (Constant, ACI, DtACI)) and memory.quantile(level.alpha) == math.inf

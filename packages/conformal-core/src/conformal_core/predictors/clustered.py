@@ -10,7 +10,7 @@ from conformal_core._rank import Alpha
 from conformal_core._settings import named
 from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core.checks import check_count, check_interval
-from conformal_core.predictors._rows import one_a_row
+from conformal_core.predictors._rows import as_row_scores
 from conformal_core.predictors.mondrian import ThresholdPerClass
 from conformal_core.quantile import conformal_quantile, grouped_quantiles
 
@@ -82,13 +82,13 @@ class ClusteredClassifier(ThresholdPerClass):
     def clusters(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Cluster of each class, (K,); −1 for classes too rare to be clustered, which have no guarantee."""
         if self._clusters is None:
-            raise ValueError(f"{self._kind} must be calibrated before it is asked")
+            raise ValueError(f"{self._kind} must be calibrated before its clusters are known")
         return self._clusters
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,)."""
         probs = as_floating("probs", probs)
-        scores = one_a_row("labels", self.score(probs, labels, check=check))
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
         own = np.asarray([float(s) for s in xp.reshape(scores, (-1,))])
         groups = xp.reshape(as_labels(labels, probs, check=check), (-1,))

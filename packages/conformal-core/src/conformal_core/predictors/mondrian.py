@@ -1,8 +1,9 @@
 """Mondrian conformal prediction: a threshold, and a guarantee, for each class or each group."""
 
 import math
-import warnings
 from typing import Any
+
+import numpy as np
 
 from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._convert import as_floating, as_integers, as_labels
@@ -10,9 +11,10 @@ from conformal_core._precision import comparable
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes, read_thresholds
+from conformal_core._warnings import warn
 from conformal_core.checks import check_count, check_score
-from conformal_core.predictors._rows import classes_of, one_a_row
-from conformal_core.quantile import grouped_quantiles
+from conformal_core.predictors._rows import as_row_scores, check_classes
+from conformal_core.quantile import grouped_quantiles, warn_too_few
 from conformal_core.sets import prediction_set, with_top
 
 Array = Any
@@ -32,9 +34,10 @@ class ThresholdPerClass(Settings):
 
     @property
     def qhat(self) -> Array:
-        """Threshold of each class, (K,), or group, (G,)."""
+        """Threshold of each class, (K,), or group, (G,); +∞, a 0-d array, before calibration."""
         if self._qhat is None:
-            raise ValueError(f"{self._kind} must be calibrated before it is asked")
+            warn_too_few(0, self._alpha)
+            return np.asarray(math.inf)
         return self._qhat
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
@@ -42,9 +45,7 @@ class ThresholdPerClass(Settings):
         probs = as_floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
         xp, qhat = array_namespace(probs=probs), beside(self.qhat, probs)
-        known = qhat.shape[0]
-        if probs.shape[-1] != known:
-            raise ValueError(f"probs must have the {known} classes of calibration, got {probs.shape[-1]}")
+        check_classes(probs, qhat.shape[0] if qhat.ndim else None)
         inside = scores <= comparable(qhat, scores)
         return with_top(inside, scores, xp) if nonempty else inside
 
@@ -99,7 +100,7 @@ class MondrianClassifier(ThresholdPerClass):
     def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), groups (N,) of int."""
         probs = as_floating("probs", probs)
-        scores = one_a_row("labels", self.score(probs, labels, check=check))
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
         by_class = self._given_groups is None
         ids = as_labels(labels, probs, check=check) if by_class else self._groups(groups, probs, xp)
@@ -107,13 +108,11 @@ class MondrianClassifier(ThresholdPerClass):
         qhat = grouped_quantiles(xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), count, self._alpha)
         if empty := int(xp.sum(xp.astype(xp.isinf(qhat), xp.int64))):
             kind = "classes" if by_class else "groups"
-            warnings.warn(
-                f"{empty} of {count} {kind} have too few calibration rows for alpha = {self.alpha}, fewer than "
-                f"{math.ceil(1 / self._alpha - 1)}: their threshold is +inf",
-                UserWarning,
-                stacklevel=2,
+            warn(
+                f"calibration scores of {empty} of {count} {kind} are too few for alpha = {float(self._alpha):.6g}, "
+                f"fewer than {math.ceil(1 / self._alpha - 1)}: their threshold is +inf"
             )
-        self._qhat, self._classes = qhat, classes_of(probs, None)
+        self._qhat, self._classes = qhat, check_classes(probs, None)
 
     def predict(
         self, probs: Array, groups: Array | None = None, *, nonempty: bool = False, check: bool | None = None
@@ -122,11 +121,12 @@ class MondrianClassifier(ThresholdPerClass):
         if self._given_groups is None:
             return super().predict(probs, nonempty=nonempty, check=check)
         probs = as_floating("probs", probs, self._qhat)
-        classes_of(probs, self._classes)
+        check_classes(probs, self._classes)
         scores = self.score(probs, check=check)
         xp = array_namespace(probs=probs)
         ids = self._groups(groups, probs, xp)
-        own = xp.reshape(xp.take(beside(self.qhat, probs), xp.reshape(ids, (-1,))), ids.shape)
+        qhat = beside(self.qhat, probs)
+        own = xp.reshape(xp.take(qhat, xp.reshape(ids, (-1,))), ids.shape) if qhat.ndim else qhat
         return prediction_set(scores, own, nonempty=nonempty, check=False)
 
     def state_dict(self) -> State:

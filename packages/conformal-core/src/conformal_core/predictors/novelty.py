@@ -3,9 +3,11 @@
 import math
 from typing import Any
 
-from conformal_core._arrays import array_namespace
+import numpy as np
+
+from conformal_core._arrays import array_namespace, beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage
+from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Settings
 from conformal_core._state import State, check_state
 from conformal_core.checks import check_score
@@ -76,21 +78,29 @@ class NoveltyGate(Settings):
         self._warned_at = -1  # scores in the memory
 
     @property
-    def qhat(self) -> Array | float:
-        """Threshold of the score, +∞ while calibration rows are too few."""
-        qhat = self.memory.quantile(self._alpha)
-        if isinstance(qhat, float) and qhat == math.inf and self._warned_at != len(self.memory):
-            self._warned_at = len(self.memory)
-            warn_too_few(len(self.memory), "no input is down-weighted")
-        return qhat
+    def qhat(self) -> Array:
+        """Threshold, a 0-d array of the library and device of the memory's scores; +∞ while they are too few."""
+        n, qhat = len(self.memory), self.memory.quantile(self._alpha)
+        few = qhat == math.inf if isinstance(qhat, float) else rank(n, self._alpha) > n  # without a look at a device
+        if few and n != self._warned_at:
+            self._warned_at = n
+            warn_too_few(n, self._alpha, "no input is down-weighted")
+        return np.asarray(qhat) if isinstance(qhat, float) else qhat
 
     def calibrate(self, features: Array, *, check: bool | None = None) -> None:
+        """Replace the calibration features by these, (..., d)."""
+        scores = self.score(features, check=check)
+        self.memory.reset()
+        self.memory.extend(scores, check=False)
+
+    def update(self, features: Array, *, check: bool | None = None) -> None:
         """Add calibration features (..., d) to those there."""
         self.memory.extend(self.score(features, check=check), check=False)
 
     def weights(self, features: Array, *, check: bool | None = None) -> Array:
         """Weights (...) in [0, 1] of features (..., d); 0 where a score is infinite."""
-        return trust(self._judged(features, check), self.qhat)
+        scores = self._judged(features, check)
+        return trust(scores, beside(self.qhat, scores))
 
     def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every row, (...), small where it is unlike calibration; see :func:`conformal_core.p_values`."""
@@ -100,7 +110,7 @@ class NoveltyGate(Settings):
         """Scores less what rounding may add: products of matrices differ in the last places between batches."""
         scores = as_floating("scores", self.score(features, check=check))
         xp = array_namespace(scores=scores)
-        return scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores))
+        return xp.asarray(scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores)))
 
     def state_dict(self) -> State:
         """Return the level, the calibration scores and what the score has learned."""

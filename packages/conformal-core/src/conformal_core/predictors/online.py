@@ -11,7 +11,7 @@ from conformal_core._state import State, read_classes
 from conformal_core.level.base import Level
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.predictors._issued import Ids
-from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
+from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
@@ -97,14 +97,15 @@ class OnlineClassifier(OnlinePredictor):
         self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
-        """Add labelled rows, (N, K) with labels (N,), or one row, to the memory before the stream starts.
+        """Start a stream from labelled rows: probs (N, K) with labels (N,), or one row.
 
-        The level is not updated; it takes from them the units of the score, if it needs any that it was not given.
+        Whatever was learned before is replaced, as if the predictor were new: the memory holds the scores of these rows
+        alone, the level restarts, taking from them the units of the score that it was not given, and rows that wait for
+        a label are forgotten.
         """
         probs = as_floating("probs", probs)
-        classes = classes_of(probs, self._classes)
-        self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)), check)
-        self._classes = classes
+        self._calibrate(as_row_scores("labels", self.score(probs, labels, check=check)), check)
+        self._classes = check_classes(probs, None)
 
     def predict(
         self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
@@ -128,7 +129,7 @@ class OnlineClassifier(OnlinePredictor):
             As the score, and if ``ids`` are of another kind or number.
         """
         probs = as_floating("probs", probs)
-        classes_of(probs, self._classes)
+        check_classes(probs, self._classes)
         keys, qhat = self._keys(probs, 1, ids), self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
             sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
@@ -158,8 +159,8 @@ class OnlineClassifier(OnlinePredictor):
             As the score, and if an id names no predicted row that waits for its label; before anything is learned.
         """
         probs = as_floating("probs", probs)
-        classes = classes_of(probs, self._classes)
-        scores = one_a_row("labels", self.score(probs, labels, check=check))
+        classes = check_classes(probs, self._classes)
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
         values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
         issued = self._issued.take_all(keys)
         if issued and getattr(self.score, "randomized", False):  # the score that the set was made with
@@ -168,14 +169,14 @@ class OnlineClassifier(OnlinePredictor):
                 new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)
             ]
             u = as_array("u", np.asarray(drawn).reshape(draws.shape), probs)
-            values = finite_floats(one_a_row("labels", self.score(probs, labels, u=u, check=False)), check)
+            values = finite_floats(as_row_scores("labels", self.score(probs, labels, u=u, check=False)), check)
         self._learn(values, probs, issued)
         self._classes = classes
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label against the memory, (..., K)."""
         probs = as_floating("probs", probs)
-        classes_of(probs, self._classes)
+        check_classes(probs, self._classes)
         return self.memory.p_values(self.score(probs, check=check), u)
 
     def state_dict(self) -> State:
@@ -240,9 +241,9 @@ class OnlineRegressor(OnlinePredictor):
         super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Add rows with one target each to the memory before the stream starts; see :class:`OnlineClassifier`."""
+        """Start a stream from rows with one target each, as :meth:`OnlineClassifier.calibrate`."""
         predictions = as_floating("predictions", predictions)
-        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        scores = as_row_scores("targets", self.score(predictions, targets, check=check))
         check_calibration(self.score, predictions, check=check)
         self._calibrate(scores, check)
 
@@ -260,7 +261,7 @@ class OnlineRegressor(OnlinePredictor):
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, one target each, one after another; as :meth:`OnlineClassifier.update`."""
         predictions = as_floating("predictions", predictions)
-        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        scores = as_row_scores("targets", self.score(predictions, targets, check=check))
         values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)
         self._learn(values, predictions, self._issued.take_all(keys))
 

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import numpy as np
+
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage
+from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Settings, named
 from conformal_core._state import State, check_state, read_classes
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors._rows import check_calibration, classes_of, one_a_row
+from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
 from conformal_core.quantile import warn_too_few
 
 Array = Any
@@ -30,25 +32,28 @@ class SplitPredictor(Settings):
         self.score = score
         self.alpha = alpha
         self._memory = Fixed()
-        self._qhat: Array | float | None = None
+        self._qhat: Array | None = None
 
     @property
-    def qhat(self) -> Array | float:
-        """Threshold: a 0-d array on the device of the calibration scores, or +∞ while they are too few."""
+    def qhat(self) -> Array:
+        """Threshold, a 0-d array of the library and device of the calibration scores; +∞ while they are too few."""
         if self._qhat is None:
+            n = len(self._memory)
+            if rank(n, self._alpha) > n:
+                warn_too_few(n, self._alpha)
             self._qhat = self._memory.quantile(self._alpha)
-            if isinstance(self._qhat, float):
-                warn_too_few(len(self._memory))
         return self._qhat
 
-    def _qhat_beside(self, rows: Array) -> Array | float:
+    def _qhat_for(self, rows: Array) -> Array | float:
+        """Return the threshold in the library and on the device of rows; a number where that is the same on a host."""
         qhat = self.qhat
-        return qhat if isinstance(qhat, float) else beside(qhat, rows)
+        if type(qhat) is np.ndarray and type(rows) is np.ndarray and qhat.dtype == rows.dtype:
+            return float(qhat)
+        return beside(qhat, rows)
 
     def _calibrate(self, scores: Array) -> None:
-        memory = Fixed()
-        memory.extend(scores, check=False)
-        self._memory, self._qhat = memory, None
+        self._memory.reset()
+        self._update(scores)
 
     def _update(self, scores: Array) -> None:
         self._memory.extend(scores, check=False)
@@ -107,26 +112,26 @@ class SplitClassifier(SplitPredictor):
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Forget earlier calibration rows and take these: probs (N, K), labels (N,), or one row."""
         probs = as_floating("probs", probs)
-        self._calibrate(one_a_row("labels", self.score(probs, labels, check=check)))
-        self._classes = classes_of(probs, None)
+        self._calibrate(as_row_scores("labels", self.score(probs, labels, check=check)))
+        self._classes = check_classes(probs, None)
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Add calibration rows to those there: probs (N, K), labels (N,), or one row."""
         probs = as_floating("probs", probs)
-        classes = classes_of(probs, self._classes)
-        self._update(one_a_row("labels", self.score(probs, labels, check=check)))
+        classes = check_classes(probs, self._classes)
+        self._update(as_row_scores("labels", self.score(probs, labels, check=check)))
         self._classes = classes
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
         probs = as_floating("probs", probs)
-        classes_of(probs, self._classes)
-        return self.score.sets(probs, self._qhat_beside(probs), nonempty=nonempty, check=check)
+        check_classes(probs, self._classes)
+        return self.score.sets(probs, self._qhat_for(probs), nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
         probs = as_floating("probs", probs)
-        classes_of(probs, self._classes)
+        check_classes(probs, self._classes)
         return self._memory.p_values(self.score(probs, check=check), u)
 
     def state_dict(self) -> State:
@@ -187,7 +192,7 @@ class SplitRegressor(SplitPredictor):
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
         """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
         predictions = as_floating("predictions", predictions)
-        return self.score.interval(predictions, self._qhat_beside(predictions), check=check)
+        return self.score.interval(predictions, self._qhat_for(predictions), check=check)
 
     def p_values(
         self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
@@ -201,6 +206,6 @@ class SplitRegressor(SplitPredictor):
 
     def _scores(self, predictions: Array, targets: Array, check: bool | None) -> Array:
         predictions = as_floating("predictions", predictions)
-        scores = one_a_row("targets", self.score(predictions, targets, check=check))
+        scores = as_row_scores("targets", self.score(predictions, targets, check=check))
         check_calibration(self.score, predictions, check=check)
         return scores

@@ -1,8 +1,7 @@
-"""The pictures of the documentation, computed and drawn when it is built: `python docs/pictures.py FOLDER`.
+"""Figures of the documentation, drawn when it is built: `python docs/pictures.py FOLDER`.
 
-Each is a function that draws into axes: what it computes with conformal-core, on the embedded digits or on numbers
-drawn with a seed, or what was measured, from the files in `studies/results`. All are drawn twice, for light pages and
-for dark ones.
+Each function draws one figure into axes. The data is computed with conformal-core on the embedded digits or on seeded
+random numbers, or read from `studies/results`. Every figure is drawn for light and dark pages.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ BLUE, RED, GREEN, PINK, *_ = COLOURS
 
 
 def quantile(axes: Axes) -> None:
-    """Nonconformity scores of calibration rows, and where q̂ cuts them."""
+    """Histogram of calibration scores, with q̂."""
     probabilities, labels = _digits("fou")[0]
     scores = 1 - probabilities[np.arange(len(labels)), labels]
     qhat = float(conformal_quantile(scores, alpha=ALPHA))
@@ -51,19 +50,19 @@ def quantile(axes: Axes) -> None:
 
 
 def sets(axes: Axes) -> None:
-    """Four rows: probabilities, the classes in the set, and the reliability of the true class."""
+    """Class probabilities of four rows, their prediction sets, and the reliability of the true class."""
     (calibration, labels), (probabilities, truth) = _digits("fou")
     predictor = SplitClassifier(LAC(), alpha=ALPHA)
     predictor.calibrate(calibration, labels)
-    found = predictor.predict(probabilities)
-    sizes, hit = set_size(found), found[np.arange(len(truth)), truth]
+    predicted = predictor.predict(probabilities)
+    sizes, hit = set_size(predicted), predicted[np.arange(len(truth)), truth]
     best = probabilities.argmax(1) == truth
     kinds = ((sizes == 1) & hit, (sizes == 2) & hit & ~best, (sizes == 4) & hit & ~best, (sizes == 2) & ~hit)
     rows = [int(np.flatnonzero(kind)[0]) for kind in kinds]
     trust = rank_reliability(LAC()(probabilities[rows]), truth[rows], predictor.qhat)
     for place, row in enumerate(rows):
         order = np.argsort(-probabilities[row])[:6]
-        inside = found[row][order]
+        inside = predicted[row][order]
         x = place * 8 + np.arange(6)
         axes.bar(x[inside], probabilities[row][order][inside], color=BLUE)
         axes.bar(x[~inside], probabilities[row][order][~inside], color="0.6", alpha=0.6)
@@ -75,7 +74,7 @@ def sets(axes: Axes) -> None:
 
 
 def promise(axes: Axes) -> None:
-    """Coverage from one calibration set to the next: the beta distribution that theory has, and 2,000 draws."""
+    """Coverage of single calibration sets: theoretical beta distribution and 2,000 draws."""
     rng = np.random.default_rng(0)
     x = np.linspace(0.78, 1, 400)
     for n, colour in ((50, RED), (200, GREEN), (1000, BLUE)):
@@ -85,11 +84,11 @@ def promise(axes: Axes) -> None:
         axes.plot(x, beta(rank, n + 1 - rank).pdf(x), color=colour, label=f"N = {n}")
     axes.axvline(1 - ALPHA, color="0.5", linewidth=1)
     axes.legend(frameon=False)
-    axes.set(xlabel="coverage that one calibration set gives", ylabel="density", xlim=(0.78, 1))
+    axes.set(xlabel="coverage of one calibration set", ylabel="density", xlim=(0.78, 1))
 
 
 def one_problem(axes: Axes) -> None:
-    """A weak modality and a noisy one look the same to a conformal predictor: reliability goes down."""
+    """Reliability of a strong, a weak and a noisy modality."""
     clean, weak = (_reliability(view) for view in ("kar", "mor"))
     noisy = _reliability("kar", noise=1.5)
     bins = np.linspace(0, 1, 11)
@@ -99,11 +98,11 @@ def one_problem(axes: Axes) -> None:
         label = f"{name}: mean {values.mean():.2f}"
         axes.bar(bins[:-1] + 0.02 + 0.028 * place, counts, 0.026, color=colour, label=label, align="edge")
     axes.legend(frameon=False)
-    axes.set(xlabel="reliability of the true class", ylabel="share of test rows")
+    axes.set(xlabel="reliability of the true class", ylabel="fraction of test rows")
 
 
 def staleness(axes: Axes) -> None:
-    """A model learns, q̂ is taken every K steps: coverage, in the meantime, of what was true then."""
+    """Coverage during training, with q̂ refreshed every K steps."""
     for every, colour in ((1, BLUE), (20, GREEN), (80, RED)):
         covered = _learning(every)
         axes.plot(
@@ -114,11 +113,11 @@ def staleness(axes: Axes) -> None:
         )
     axes.axhline(1 - ALPHA, color="0.5", linewidth=1)
     axes.legend(frameon=False, loc="lower right")
-    axes.set(xlabel="step of training", ylabel="coverage of test rows", ylim=(0.75, 1.01))
+    axes.set(xlabel="training step", ylabel="coverage of test rows", ylim=(0.75, 1.01))
 
 
 def broken(axes: Axes) -> None:
-    """A stream whose sensor fails: split conformal loses coverage, an adaptive level holds it."""
+    """Coverage on a stream with a failing sensor, split and adaptive."""
     calibration, labels = _digits("kar")[0]
     probabilities, truth = _failing()
     split = SplitClassifier(LAC(), alpha=ALPHA)
@@ -126,37 +125,37 @@ def broken(axes: Axes) -> None:
     fixed = split.predict(probabilities)
     online = OnlineClassifier(LAC(), memory=Window(200), level=ACI(alpha=ALPHA, gamma=0.03))
     online.calibrate(calibration, labels)
-    followed = []
+    adaptive = []
     for row, label in zip(probabilities, truth.tolist(), strict=True):
-        followed.append(online.predict(row))
+        adaptive.append(online.predict(row))
         online.update(row, label)
-    for found, name, colour in ((fixed, "split", RED), (np.array(followed), "adaptive (ACI)", BLUE)):
-        hits = found[np.arange(len(truth)), truth]
-        size = set_size(found)[len(truth) // 2 :].mean()
+    for sets_, name, colour in ((fixed, "split", RED), (np.array(adaptive), "adaptive (ACI)", BLUE)):
+        hits = sets_[np.arange(len(truth)), truth]
+        size = set_size(sets_)[len(truth) // 2 :].mean()
         axes.plot(
-            rolling_coverage(hits, window=150), color=colour, label=f"{name}: {size:.1f} classes a set at the end"
+            rolling_coverage(hits, window=150), color=colour, label=f"{name}: {size:.1f} classes per set at the end"
         )
     axes.axhline(1 - ALPHA, color="0.5", linewidth=1)
     axes.axvline(len(truth) / 4, color="0.5", linewidth=1, linestyle=":")
     axes.legend(frameon=False, loc="lower left")
     axes.set(
-        xlabel="row of the stream; noise grows from the dotted line on",
-        ylabel="coverage of the last 150",
+        xlabel="row of the stream (noise grows from the dotted line)",
+        ylabel="coverage of the last 150 rows",
         ylim=(0, 1.02),
     )
 
 
 def gate(axes: Axes) -> None:
-    """av-digits: accuracy by condition, of the same models without and with the gate."""
+    """Accuracy on av-digits by condition, without and with the gate."""
     rows = _measured("gate-av-digits-joint-unimodal")
     names = {
         "clean": "clean",
-        "audio-gaussian-0.3": "sound\nσ .3",
-        "audio-gaussian-1": "sound\nσ 1",
+        "audio-gaussian-0.3": "audio\nσ .3",
+        "audio-gaussian-1": "audio\nσ 1",
         "image-gaussian-0.3": "image\nσ .3",
         "image-gaussian-1": "image\nσ 1",
         "image-salt-and-pepper-0.1": "image\ns&p",
-        "audio-dropout-1": "sound\ndead",
+        "audio-dropout-1": "audio\ndead",
         "image-dropout-1": "image\ndead",
         "strict:GS@5": "both\nmild",
         "strict:GS@10": "both\nstrong",
@@ -176,7 +175,7 @@ def gate(axes: Axes) -> None:
 
 
 def bad_rows(axes: Axes) -> None:
-    """Test accuracy by epoch where 40 % of the labels are wrong."""
+    """Test accuracy by epoch with 40 % wrong labels."""
     rows = _measured("bad-rows-handwritten-course")
     names = {
         "neither": ("joint + unimodal", RED, "-"),
@@ -188,24 +187,24 @@ def bad_rows(axes: Axes) -> None:
         of = [row for row in rows if row["variant"] == variant and row["condition"] == "symmetric, 40 %"]
         axes.plot([int(r["epoch"]) for r in of], [float(r["test"]) for r in of], line, color=colour, label=name)
     axes.axvline(5, color="0.5", linewidth=1, linestyle=":")
-    axes.set(xlabel="epoch; warm-up ends at the dotted line", ylabel="accuracy on test rows, %", ylim=(30, 100))
+    axes.set(xlabel="epoch (dotted line: end of warm-up)", ylabel="accuracy on test rows, %", ylim=(30, 100))
     axes.legend(frameon=False, loc="lower left")
 
 
 def shift(axes: Axes) -> None:
-    """av-digits, sound of an unknown speaker: coverage of the last 100 rows by predictor."""
+    """Rolling coverage on av-digits, audio of an unknown speaker, by predictor."""
     rows = _measured("stream-speaker")
     names = {"split": ("split", RED), "aci": ("ACI", BLUE), "saocp": ("SAOCP", GREEN)}
     for predictor, (name, colour) in names.items():
         of = [row for row in rows if row["predictor"] == predictor]
         axes.plot([int(r["row"]) for r in of], [float(r["coverage"]) for r in of], color=colour, label=name)
     axes.axhline(1 - ALPHA, color="0.5", linewidth=1)
-    axes.set(xlabel="row of the stream", ylabel="coverage of the last 100", ylim=(0, 1.02))
+    axes.set(xlabel="row of the stream", ylabel="coverage of the last 100 rows", ylim=(0, 1.02))
     axes.legend(frameon=False, loc="lower right")
 
 
 def knobs(axes: Axes) -> None:
-    """Share of the variance of the accuracy over all conditions that each option explains, by data set."""
+    """Fraction of the variance of accuracy explained by each option, by data set."""
     names = [name for name in _measured("knobs-pix-fou")[0] if " " not in name]
     for shift, data, colour in ((-0.2, "pix-fou", BLUE), (0.2, "av-digits", GREEN)):
         rows = _measured(f"knobs-{data}")
@@ -220,7 +219,7 @@ def knobs(axes: Axes) -> None:
             np.arange(len(names)) + shift, shares, 0.38, color=colour, label=data.replace("pix-fou", "handwritten")
         )
     axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="share of the variance, %")
+    axes.set(ylabel="fraction of variance, %")
     axes.legend(frameon=False)
 
 
@@ -239,7 +238,7 @@ PICTURES = {
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw all pictures in both themes, and return their paths."""
+    """Draw all figures in both themes and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in PICTURES.items():
@@ -262,7 +261,7 @@ def draw(folder: Path) -> list[Path]:
 
 @cache
 def _measured(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file of measurements."""
+    """Return the rows of a file in `studies/results`."""
     with (MEASURED / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -298,8 +297,8 @@ def _reliability(view: str, noise: float = 0.0) -> np.ndarray:
     (calibration, labels), _ = _digits(view)
     qhat = conformal_quantile(1 - calibration[np.arange(len(labels)), labels], alpha=ALPHA)
     x, y = _data(view)
-    seen = x[1200:] + noise * np.random.default_rng(1).standard_normal(x[1200:].shape)
-    return rank_reliability(LAC()(_softmax(_with_one(seen) @ _weights(view)[-1])), y[1200:], qhat)
+    inputs = x[1200:] + noise * np.random.default_rng(1).standard_normal(x[1200:].shape)
+    return rank_reliability(LAC()(_softmax(_with_one(inputs) @ _weights(view)[-1])), y[1200:], qhat)
 
 
 def _learning(every: int) -> np.ndarray:
@@ -309,8 +308,8 @@ def _learning(every: int) -> np.ndarray:
         p = _softmax(_with_one(x[800:]) @ weights)
         if step % every == 0:
             qhat = conformal_quantile(1 - p[np.arange(400), y[800:1200]], alpha=ALPHA)
-        found = prediction_set(LAC()(p[400:]), qhat)
-        covered.append(found[np.arange(800), y[1200:]].mean())
+        sets_ = prediction_set(LAC()(p[400:]), qhat)
+        covered.append(sets_[np.arange(800), y[1200:]].mean())
     return np.array(covered)
 
 
@@ -318,8 +317,8 @@ def _failing() -> tuple[np.ndarray, np.ndarray]:
     x, y = _data("kar")
     rows = np.tile(np.arange(1200, 2000), 3)
     growing = np.clip(np.linspace(-0.6, 1.8, len(rows)), 0, None)[:, None]
-    seen = x[rows] + growing * np.random.default_rng(2).standard_normal((len(rows), x.shape[1]))
-    return _softmax(_with_one(seen) @ _weights("kar")[-1]), y[rows]
+    inputs = x[rows] + growing * np.random.default_rng(2).standard_normal((len(rows), x.shape[1]))
+    return _softmax(_with_one(inputs) @ _weights("kar")[-1]), y[rows]
 
 
 def _with_one(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every block of Python in the documentation runs, page by page, from top to bottom."""
+"""Run every Python block of the documentation, page by page."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every message that the troubleshooting page explains is one that the packages say."""
+"""Check that every message on the troubleshooting page occurs in the packages."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,9 @@ SOURCES = [path.read_text("utf-8") for path in ROOT.glob("packages/*/src/**/*.py
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_it_is_said(message):
+def test_message_exists(message):
     assert any(message in re.sub(r'"\s*\n\s*f?"', "", source) for source in SOURCES)
 
 
-def test_the_page_has_messages_of_all_packages():
+def test_page_has_enough_messages():
     assert len(MESSAGES) > 15

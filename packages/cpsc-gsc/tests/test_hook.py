@@ -496,8 +496,8 @@ def test_lbfgs_and_wrappers_and_non_optimizers_are_refused(model):
         ({"encoders": [nn.Linear(1, 1)]}, TypeError, "encoders must map each modality, at least one, to a module"),
         ({"encoders": {"audio": torch.zeros(1)}}, TypeError, "to a module, got {'audio': tensor"),
         ({"encoders": {}}, TypeError, "at least one, to a module, got {}"),
-        ({"mode": "multiply"}, ValueError, r"mode must be one of \('add', 'scale'\), got 'multiply'"),
-        ({"b": -1}, ValueError, "b must be finite and not negative, got -1"),
+        ({"mode": "multiply"}, ValueError, "mode must be one of 'add', 'scale', got 'multiply'"),
+        ({"b": -1}, ValueError, "b must be finite and at least 0, got -1"),
     ],
 )
 def test_bad_options_are_refused(options, error, message):
@@ -521,9 +521,9 @@ def test_bad_observations_are_refused_and_leave_nothing_behind(model, batches):
         ({"unimodal_logits": detached}, ValueError, "must carry a graph, got logits that were detached"),
         ({"unimodal_logits": stray}, ValueError, "must depend on a parameter of the optimizer, got none"),
         ({"unimodal_logits": half}, RuntimeError, r"float16.*attach\(optimizer, scaler=...\)"),
-        ({"labels": batch.labels + 4}, ValueError, r"labels must lie in \[0, 4\)"),
+        ({"labels": batch.labels + 4}, ValueError, r"labels must lie in 0\.\.3"),
         ({"qhat": {"audio": batch.qhat["audio"]}}, ValueError, "without 'image'"),
-        ({"fused_logits": fused[:, :3]}, ValueError, "fused_logits must have the shape"),
+        ({"fused_logits": fused[:, :3]}, ValueError, "fused_logits must have shape"),
     ]:
         with pytest.raises(error, match=message):
             gsc.observe(**(good | change))

@@ -42,7 +42,7 @@ def test_labels_of_any_integer_dtype(dtype):
     weights = gsc_weights(torch.ones(len(narrow)))
     both = [weighted_cross_entropy(logits, y, dict.fromkeys(logits, weights)).item() for y in (narrow, narrow.long())]
     assert both[0] == both[1]
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 300\), got -1 at row 0"):
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.299, got -1 at row 0"):
         gsc_loss(logits, torch.full((9,), -1, dtype=torch.int8), **rest)
 
 
@@ -135,7 +135,7 @@ def test_nothing_is_read_or_moved_off_a_device():
 def test_checking_may_be_asked_for_or_not():
     logits, labels, rest = case()
     labels[3] = -100  # what torch.nn.functional.cross_entropy would ignore in silence
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 5\), got -100 at row 3"):
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.4, got -100 at row 3"):
         gsc_loss(logits, labels, **rest)
     with pytest.raises(ValueError, match="labels must lie in"):
         gsc_loss(logits, labels, **rest, check=True)
@@ -145,10 +145,10 @@ def test_checking_may_be_asked_for_or_not():
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        ([0], TypeError, "labels must be a tensor, got list"),
+        ([0], TypeError, r"labels must be an array \(numpy, torch or any array-API library\), got list"),
         (torch.zeros(9), TypeError, "labels must be of an integer dtype, got torch.float32"),
-        (torch.zeros(9, 5).long(), ValueError, r"labels must have the shape \(9,\).*got \(9, 5\)"),
-        (torch.full((9,), 5), ValueError, r"labels must lie in \[0, 5\), got 5 at row 0"),
+        (torch.zeros(9, 5).long(), ValueError, r"labels must have shape \(9,\), got \(9, 5\)"),
+        (torch.full((9,), 5), ValueError, r"labels must lie in 0\.\.4, got 5 at row 0"),
     ],
 )
 def test_bad_labels_are_refused(labels, error, message):
@@ -161,7 +161,7 @@ def test_bad_weights_are_refused():
     logits, labels, _ = case()
     with pytest.raises(ValueError, match=r"weights must hold every modality, got \['audio'\] without 'image'"):
         weighted_cross_entropy(logits, labels, {"audio": torch.ones(9)})
-    with pytest.raises(ValueError, match=r"weights\['audio'\] must have the shape \(9,\).*got \(9, 1\)"):
+    with pytest.raises(ValueError, match=r"weights\['audio'\] must have shape \(9,\), got \(9, 1\)"):
         weighted_cross_entropy(logits, labels, {m: torch.ones(9, 1) for m in logits})
 
 

@@ -1,11 +1,13 @@
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformal_core import LAC, Margin
+from conformal_core import LAC, Margin, Score
+from conformal_core.sets import take_label
 from cpsc_gsc import collaborative_reliability, gsc_weights
 
 Q = {"audio": torch.tensor(0.9, dtype=torch.float64)}
@@ -100,16 +102,28 @@ def test_weights_lie_between_b_and_a_plus_b_and_grow_with_reliability(rho, a, b)
     [
         ({"unimodal_logits": {}}, ValueError, "at least one modality"),
         ({"unimodal_logits": torch.zeros(2, 3)}, TypeError, "must map each modality"),
-        ({"unimodal_logits": {"audio": torch.zeros(2, 3, 1)}}, ValueError, r"shape \(B, C\).*got \(2, 3, 1\)"),
-        ({"unimodal_logits": {"audio": torch.zeros(0, 3)}}, ValueError, r"with B, C >= 1, got \(0, 3\)"),
-        ({"unimodal_logits": {"audio": torch.zeros(2, 3, dtype=torch.int64)}}, TypeError, "must be floating"),
+        ({"unimodal_logits": {"audio": torch.zeros(2, 3, 1)}}, ValueError, r"shape \(B, K\), got \(2, 3, 1\)"),
+        (
+            {"unimodal_logits": {"audio": torch.zeros(0, 3)}},
+            ValueError,
+            r"at least one sample, got shape \(0, 3\)",
+        ),
+        (
+            {"unimodal_logits": {"audio": torch.zeros(2, 3, dtype=torch.int64)}},
+            TypeError,
+            "must be of a floating",
+        ),
         (
             {"unimodal_logits": {"audio": torch.zeros(2, 3), "image": torch.zeros(2, 4)}},
             ValueError,
             r"unimodal_logits\['image'\] must have the shape \(2, 3\).*got \(2, 4\)",
         ),
-        ({"fused_logits": torch.zeros(2, 4)}, ValueError, r"fused_logits must have the shape \(2, 3\).*got \(2, 4\)"),
-        ({"fused_logits": None}, TypeError, "fused_logits must be a tensor, got NoneType"),
+        ({"fused_logits": torch.zeros(2, 4)}, ValueError, r"fused_logits must have shape \(2, 3\), got \(2, 4\)"),
+        (
+            {"fused_logits": None},
+            TypeError,
+            "fused_logits must be an array .*got NoneType",
+        ),
         ({"qhat": None}, TypeError, "calibrate before the first weighted step.*got None"),
         ({"qhat": {"audio": None}}, TypeError, r"qhat\['audio'\] must be a 0-d tensor.*got None"),
         ({"qhat": {"image": torch.tensor(0.5)}}, ValueError, r"got \['image'\] without 'audio'"),
@@ -117,7 +131,8 @@ def test_weights_lie_between_b_and_a_plus_b_and_grow_with_reliability(rho, a, b)
         ({"qhat": {"audio": torch.tensor(torch.nan)}}, ValueError, "qhat must not be NaN"),
         ({"unimodal_logits": {"audio": torch.full((2, 3), torch.nan)}}, ValueError, "must be finite"),
         ({"fused_logits": torch.full((2, 3), torch.nan)}, ValueError, "fused_logits must be finite"),
-        ({"kind": "ranked"}, ValueError, "kind must be"),
+        ({"kind": "ranked"}, ValueError, "kind must be one of 'normalized', 'reciprocal', 'probability' with LAC, got"),
+        ({"score": "lac"}, TypeError, r"score must be callable, such as LAC\(\), got str"),
     ],
 )
 def test_bad_use_is_refused(change, error, message):
@@ -133,12 +148,12 @@ def test_bad_use_is_refused(change, error, message):
 
 @pytest.mark.parametrize(("a", "b"), [(-0.1, 0.6), (0.6, -1), (math.nan, 0.6), (0.6, math.inf)])
 def test_a_weight_that_could_turn_a_gradient_round_is_refused(a, b):
-    with pytest.raises(ValueError, match=r"must be finite and not negative, got"):
+    with pytest.raises(ValueError, match=r"must be finite and at least 0, got"):
         gsc_weights(torch.ones(2), a=a, b=b)
 
 
 def test_a_coefficient_is_a_number():
-    with pytest.raises(TypeError, match=r"a must be a number, got '0\.6'"):
+    with pytest.raises(TypeError, match="a must be a number, got str"):
         gsc_weights(torch.ones(2), a="0.6")
 
 
@@ -152,6 +167,25 @@ def test_a_probability_takes_no_notice_of_the_prediction_set():
     fused = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     for qhat in (0.0, torch.inf):
         thresholds = dict.fromkeys(logits, torch.tensor(qhat))
-        found = collaborative_reliability(logits, fused, qhat=thresholds, kind="probability")
-        torch.testing.assert_close(found["a"], logits["a"].softmax(-1)[:, 0])
-        assert found["b"].tolist() == [0.5, 0.5]
+        reliability = collaborative_reliability(logits, fused, qhat=thresholds, kind="probability")
+        torch.testing.assert_close(reliability["a"], logits["a"].softmax(-1)[:, 0])
+        assert reliability["b"].tolist() == [0.5, 0.5]
+
+
+@dataclass(frozen=True)
+class Odds(Score):
+    """A score that defines nothing but what it must."""
+
+    def compute(self, probs, labels, u):
+        scores = (1 - probs) / (probs + 1e-12)
+        return scores if labels is None else take_label(scores, labels)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "reciprocal", "probability"])
+def test_a_score_of_ones_own_ranks_as_the_probability_does(kind):
+    logits, fused = {m: torch.randn(5, 4) for m in ("audio", "image")}, torch.randn(5, 4)
+    qhat = dict.fromkeys(logits, torch.tensor(torch.inf))
+    lac, own = (
+        collaborative_reliability(logits, fused, qhat=qhat, score=score, kind=kind) for score in (LAC(), Odds())
+    )
+    assert all(torch.equal(lac[m], own[m]) for m in logits)

@@ -1,9 +1,9 @@
-"""What is kept between the forward passes and the step: a mean over samples, whatever pieces they came in."""
+"""Mean over samples that arrive in pieces, on one process or several."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
@@ -11,37 +11,35 @@ from torch import Tensor, distributed
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-Key = TypeVar("Key", bound=Hashable)
 
+class RunningMean:
+    """Mean over samples of tensors by key, which arrive as means over micro-batches.
 
-class RunningMean(Generic[Key]):
-    """The mean over samples of named tensors that arrive as means over micro-batches.
-
-    The size of a micro-batch is part of a shape, so counting costs no host sync. A name that is missing from a
+    The size of a micro-batch is part of a shape, so counting costs no host sync. A key that is missing from a
     micro-batch counts as zero there.
     """
 
     def __init__(self) -> None:
-        self._means: dict[Key, Tensor] = {}
+        self._means: dict[Any, Tensor] = {}
         self._samples = 0
 
     def __bool__(self) -> bool:
         return self._samples > 0
 
-    def add(self, means: Mapping[Key, Tensor], samples: int) -> None:
-        """Take in the `means` over another `samples` samples."""
+    def add(self, means: Mapping[Any, Tensor], samples: int) -> None:
+        """Add the means over another `samples` samples."""
         self._samples += samples
-        share = samples / self._samples
+        fraction = samples / self._samples
         for mean in self._means.values():
-            mean.mul_(1 - share)
+            mean.mul_(1 - fraction)
         for key, mean in means.items():
             if key in self._means:
-                self._means[key].add_(mean, alpha=share)
+                self._means[key].add_(mean, alpha=fraction)
             else:
-                self._means[key] = mean * share  # a copy: autograd may hand out one tensor for two parameters
+                self._means[key] = mean * fraction  # a copy: autograd may hand out one tensor for two parameters
 
-    def take(self, process_group: ProcessGroup | None) -> dict[Key, Tensor]:
-        """Return the means over the samples of all processes, and forget them."""
+    def take(self, process_group: ProcessGroup | None) -> dict[Any, Tensor]:
+        """Return the means over the samples of all processes, and clear them."""
         means, samples = self._means, self._samples
         self.clear()
         if not samples or not _is_distributed(process_group):
@@ -59,7 +57,7 @@ class RunningMean(Generic[Key]):
         return means
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all means."""
         self._means = {}
         self._samples = 0
 

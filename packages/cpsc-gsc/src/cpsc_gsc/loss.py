@@ -1,4 +1,4 @@
-"""Gradient self-calibration as a loss: one backward pass gives the modulated unimodal gradient with everything else."""
+"""Gradient self-calibration as a loss, whose backward pass gives the weighted unimodal gradient."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from conformal_core import ResidualScore
-from cpsc_gsc import _checks
-from cpsc_gsc.reliability import LEAST_AMBIGUOUS, Kind, Score, collaborative_reliability, gsc_weights
+from conformal_core import NonconformityScore
+from conformal_core.checks import check_shape
+from conformal_core.scores.nonconformity import ReliabilityKind
+from cpsc_gsc._checks import check_loss, check_modalities, check_outputs
+from cpsc_gsc.reliability import DEFAULT_SCORE, collaborative_reliability, gsc_weights
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From what a head says, (B, ...), and labels (B,) to the loss of each sample, (B,)."""
+"""From the output of a head, (B, ...), and labels or targets (B,) to the loss of each sample, (B,)."""
 
 
 def gsc_loss(
@@ -24,16 +26,15 @@ def gsc_loss(
     qhat: Mapping[str, Tensor],
     a: float = 0.6,
     b: float = 0.6,
-    score: Score = LEAST_AMBIGUOUS,
-    kind: Kind = "normalized",
+    score: NonconformityScore = DEFAULT_SCORE,
+    kind: ReliabilityKind = "normalized",
     loss: Loss | None = None,
     check: bool | None = None,
 ) -> Tensor:
-    """Return Σ_m mean_i w_i^m CE_i^m, whose gradient is the modulated unimodal gradient of GSC.
+    """Return Σ_m mean_i w_i^m CE_i^m, whose gradient is the weighted unimodal gradient of GSC.
 
     The weights w = aρ + b come from :func:`collaborative_reliability` and carry no gradient, so adding this to a loss
-    adds ∇L_GSC = (1/B) Σ_i w_i ∇CE_i of each modality to its gradient. It is three calls, which you can write
-    yourself where ρ is to be logged::
+    adds ∇L_GSC = (1/B) Σ_i w_i ∇CE_i of each modality to its gradient. To log ρ, write out the three calls::
 
         rho = collaborative_reliability(unimodal_logits, fused_logits, qhat=qhat)
         weights = {m: gsc_weights(r, a=0.6, b=0.6) for m, r in rho.items()}
@@ -41,21 +42,16 @@ def gsc_loss(
 
     Parameters
     ----------
-    unimodal_logits
-        {modality: (B, C)}, the logits of each modality's own head; with a score of regression its predictions.
+    unimodal_logits, fused_logits, qhat, score, kind, check
+        As for :func:`collaborative_reliability`; no gradient flows into `fused_logits`, and `check` also covers the
+        labels.
     labels
-        (B,) integers in [0, C); floating targets with a score of regression.
-    fused_logits
-        (B, C), or the fused predictions; only what they decide is used, so no gradient flows into them.
-    qhat
-        {modality: 0-d}, the conformal quantile of the scores of that modality's head.
+        (B,) integers in [0, C), or floating targets with a regression score.
     a, b
-        Slope and intercept of the weight, not negative.
-    score, kind, check
-        As in :func:`collaborative_reliability`; `check` also covers the range of the labels.
+        Slope and intercept of the weight, at least 0.
     loss
-        What is weighted: from a head's logits or predictions and the labels to one figure a sample, (B,). Cross-entropy
-        if absent; a score of regression needs one, such as ``partial(mse_loss, reduction="none")``.
+        Maps the output of a head and the labels to one loss for each sample, (B,). If None, cross-entropy; a regression
+        score needs one, such as ``partial(mse_loss, reduction="none")``.
 
     Returns
     -------
@@ -67,8 +63,8 @@ def gsc_loss(
     TypeError
         If a logit, label or q̂ is not a tensor of the right kind.
     ValueError
-        If shapes differ, q̂ of a modality is missing, `a` or `b` is negative, (checked) a label is out of range, or a
-        score of regression is given without a loss.
+        If shapes differ, q̂ of a modality is missing, `a` or `b` is negative, a regression score comes without a loss,
+        or a label is out of range (where values are checked).
 
     Notes
     -----
@@ -94,47 +90,33 @@ def gsc_loss(
     ... )
     tensor(0.6000)
     """
-    check_loss(score, loss)
-    reliability = collaborative_reliability(
-        unimodal_logits, fused_logits, qhat=qhat, score=score, kind=kind, check=check
-    )
-    weights = {modality: gsc_weights(rho, a=a, b=b) for modality, rho in reliability.items()}
-    return weighted(unimodal_logits, labels, weights, score=score, loss=loss, check=check)
+    rho = collaborative_reliability(unimodal_logits, fused_logits, qhat=qhat, score=score, kind=kind, check=check)
+    weights = {m: gsc_weights(r, a=a, b=b) for m, r in rho.items()}
+    return weighted_loss(unimodal_logits, labels, weights, score=score, loss=loss, check=check)
 
 
-def check_loss(score: Score, loss: Loss | None) -> None:
-    """Refuse a score of regression without a loss, since there is none that all of regression shares."""
-    if isinstance(score, ResidualScore) and loss is None:
-        raise ValueError(f"loss must be given with a score of regression such as {score}, got None")
-
-
-def weighted(
+def weighted_loss(
     unimodal_logits: Mapping[str, Tensor],
     labels: Tensor,
     weights: Mapping[str, Tensor],
     *,
-    score: Score,
+    score: NonconformityScore,
     loss: Loss | None,
     check: bool | None,
 ) -> Tensor:
-    """Return Σ_m mean_i w_i^m ℓ_i^m of a loss ℓ that the caller may have chosen."""
+    """Return Σ_m mean_i w_i^m ℓ_i^m of a loss ℓ, by default cross-entropy."""
+    check_loss(loss, score)
     if loss is None:
         return weighted_cross_entropy(unimodal_logits, labels, weights, check=check)
-    said = dict(unimodal_logits)
-    if isinstance(score, ResidualScore):
-        said, rows = _checks.predictions_by_modality(unimodal_logits, score.columns)
-        _checks.targets(labels, rows, check)
-    else:
-        labels = _checks.class_labels(labels, _checks.logits_by_modality(unimodal_logits), check)
-    parts = []
-    for modality, output in said.items():
-        each = loss(output, labels)
-        if tuple(each.shape) != tuple(labels.shape):
+    outputs = check_outputs(unimodal_logits, score)
+    labels = score.check_labels(labels, next(iter(outputs.values())), check=check)
+    losses = {m: loss(output, labels) for m, output in outputs.items()}
+    for values in losses.values():
+        if tuple(values.shape) != tuple(labels.shape):
             raise ValueError(
-                f"loss must return one figure a sample, of the shape {tuple(labels.shape)}, got {tuple(each.shape)}"
+                f"loss must return one value for each sample, of shape {tuple(labels.shape)}, got {tuple(values.shape)}"
             )
-        parts.append((weights[modality].detach() * each).mean())
-    return torch.stack(parts).sum()
+    return torch.stack([(weights[m].detach() * values).mean() for m, values in losses.items()]).sum()
 
 
 def weighted_cross_entropy(
@@ -144,7 +126,7 @@ def weighted_cross_entropy(
     *,
     check: bool | None = None,
 ) -> Tensor:
-    """Return Σ_m mean_i w_i^m CE_i^m for weights that are already there.
+    """Return Σ_m mean_i w_i^m CE_i^m for given weights.
 
     Parameters
     ----------
@@ -153,9 +135,9 @@ def weighted_cross_entropy(
     labels
         (B,) integers in [0, C).
     weights
-        {modality: (B,)}, from :func:`gsc_weights`; detached here in any case.
+        {modality: (B,)}, from :func:`gsc_weights`; always detached.
     check
-        Whether the range of the labels is checked; ``None``: for CPU tensors outside ``torch.compile`` only.
+        Whether to check the range of the labels. If None, only of CPU tensors outside ``torch.compile``.
 
     Returns
     -------
@@ -165,7 +147,7 @@ def weighted_cross_entropy(
     Raises
     ------
     TypeError, ValueError
-        As :func:`gsc_loss`; and if `weights` lacks a modality or has another shape.
+        As for :func:`gsc_loss`, and if `weights` lacks a modality or has another shape.
 
     Examples
     --------
@@ -174,19 +156,14 @@ def weighted_cross_entropy(
     >>> weighted_cross_entropy(logits, torch.tensor([0, 3]), weights)  # half of log 4
     tensor(0.6931)
     """
-    shape = _checks.logits_by_modality(unimodal_logits)
-    labels = _checks.class_labels(labels, shape, check)
-    for modality in unimodal_logits:
-        if modality not in weights:
-            raise ValueError(f"weights must hold every modality, got {sorted(weights)} without {modality!r}")
-        if tuple(weights[modality].shape) != shape[:1]:
-            raise ValueError(
-                f"weights[{modality!r}] must have the shape ({shape[0]},) of the labels, "
-                f"got {tuple(weights[modality].shape)}"
-            )
+    outputs = check_outputs(unimodal_logits, DEFAULT_SCORE)
+    labels = DEFAULT_SCORE.check_labels(labels, next(iter(outputs.values())), check=check)
+    check_modalities("weights", weights, outputs)
+    for m in outputs:
+        check_shape(f"weights[{m!r}]", weights[m], tuple(labels.shape))
     # One call over all rows: on CUDA the form for more dimensions is refused under deterministic algorithms.
-    rows = torch.cat(list(unimodal_logits.values()))
+    rows = torch.cat(list(outputs.values()))
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    entropy = cross_entropy(rows, labels.repeat(len(unimodal_logits)), reduction="none")
-    weight = torch.cat([weights[modality] for modality in unimodal_logits]).detach()
-    return (weight * entropy).sum() / shape[0]
+    entropy = cross_entropy(rows, labels.repeat(len(outputs)), reduction="none")
+    weight = torch.cat([weights[m] for m in outputs]).detach()
+    return (weight * entropy).sum() / labels.shape[0]

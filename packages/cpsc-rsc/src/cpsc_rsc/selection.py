@@ -35,7 +35,7 @@ def component_reliability(
     kind: ReliabilityKind = "normalized",
     check: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the reliability of each component, and the score of its label.
+    """Return the reliability of each component, and the score that its head gives the label.
 
     Reliability is the rank of the label in the component's prediction set; with a regression score, how deep the target
     lies in the component's prediction interval. See `conformal_core.Score.score_and_reliability` and

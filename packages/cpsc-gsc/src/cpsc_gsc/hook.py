@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakSet
 
@@ -239,7 +238,7 @@ class GradientSelfCalibration:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         # A closure runs forward, observe and backward after this hook.
-        return _gradient.run_after_closure(args, kwargs, partial(self._apply_at_step, optimizer))
+        return _gradient.run_after_closure(args, kwargs, lambda: self._apply_at_step(optimizer))
 
     def _apply_at_step(self, optimizer: Optimizer) -> None:
         if self._stored and self._scaler is not None:

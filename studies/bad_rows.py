@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cpsc_train import RunConfig
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.evaluation import metrics
 from cpsc_train.experiments.grid import parse_seeds
 from cpsc_train.experiments.statistics import paired_difference
@@ -148,7 +148,7 @@ def main() -> None:
     given = parser.parse_args()
     base = recipe(given.recipe)
     first = base.data.modalities[0]
-    table = apply_overrides(base.to_plain(), [f"data.root={given.root}"] if given.root else [])
+    base = apply_settings(base, [f"data.root={given.root}"] if given.root else [])
     severity = given.severity or (1.0 if given.recipe == "av-digits" else 2.0)
     damage = conditions(first, severity)
     names = list(damage) if given.conditions is None else [list(damage)[i] for i in given.conditions]
@@ -157,7 +157,7 @@ def main() -> None:
     def job(condition: str, variant: str, seed: int) -> tuple[dict[str, Any], Path]:
         changes = [f"seed={seed}", "noise=[]", *damage[condition], *VARIANTS[variant]]
         place = f"{condition}-{variant}".replace(" ", "_").replace("%", "").replace(",", "")
-        return apply_overrides(table, changes), given.out / given.recipe / place / f"{seed}.json"
+        return apply_settings(base, changes).to_plain(), given.out / given.recipe / place / f"{seed}.json"
 
     every = itertools.product(names, given.variants, seeds)
     jobs = {one: job(*one) for one in sorted(every, key=lambda one: one[2])}  # a seed of all before the next

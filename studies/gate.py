@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cpsc_train import RunConfig, evaluate, train
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.data import Noise
 from cpsc_train.experiments.grid import parse_seeds
 from cpsc_train.experiments.statistics import paired_difference
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gate"))
     given = parser.parse_args()
     modalities = None if given.modalities is None else tuple(given.modalities.split(","))
-    base = recipe(given.recipe, modalities=modalities).to_plain()
+    base = recipe(given.recipe, modalities=modalities)
     name = given.recipe if modalities is None else "-".join(modalities)
     for method in given.methods.split(","):
         rows: dict[str, dict[str, list[float]]] = {}
@@ -100,7 +100,7 @@ def main() -> None:
         for seed in parse_seeds(given.seeds):
             changes = [f"method.name={method}", f"seed={seed}", PROTOCOLS]
             changes += [f"data.root={given.root}"] if given.root else []
-            config = RunConfig.from_plain(apply_overrides(base, [*changes, *given.set]))
+            config = apply_settings(base, [*changes, *given.set])
             config = replace(config, noise=(*config.noise, *map(dead, config.data.modalities)))
             folder = given.out / f"{name}-{method}-{seed}"
             plain, gated = (measured(folder, config, distance) for distance in ("off", given.distance))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cpsc_train import RunConfig
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Grid, parse_seeds
 from cpsc_train.experiments.statistics import paired_difference
@@ -112,7 +112,7 @@ class Workload:
         return f"knobs-{self.folder.name}.csv"
 
     def configured(self, levels: dict[str, float]) -> RunConfig:
-        return RunConfig.from_plain(apply_overrides(self.base.to_plain(), settings(levels, self.base.epochs)))
+        return apply_settings(self.base, settings(levels, self.base.epochs))
 
     def apart(self, levels: dict[str, float]) -> dict[str, RunConfig]:
         """Return by name the defaults with one level of a set each, where it is another."""
@@ -120,7 +120,7 @@ class Workload:
         found = {}
         for name in list(LEVELS)[:-1]:
             alone = settings(levels if name == "n" else levels | {"n": n}, self.base.epochs)[list(LEVELS).index(name)]
-            config = RunConfig.from_plain(apply_overrides(self.base.to_plain(), [alone]))
+            config = apply_settings(self.base, [alone])
             if config != self.base:
                 found[f"{name} {levels[name]:g}"] = config
         return found
@@ -141,7 +141,7 @@ class Workload:
             cells = []
             for gamma in GAMMAS:
                 changes = [f"method.divergence={kind}", f"method.residual={gamma}"]
-                config = RunConfig.from_plain(apply_overrides(self.base.to_plain(), changes))
+                config = apply_settings(self.base, changes)
                 found, stopped = [], 0
                 for seed in seeds:
                     try:
@@ -159,10 +159,9 @@ class Workload:
 def workload(name: str, root: str | None, out: Path) -> Workload:
     """Return av-digits below `root`, or a pair of views of handwritten."""
     found = recipe("av-digits") if name == "av-digits" else recipe("handwritten", modalities=tuple(name.split(",")))
-    table = found.to_plain()
     if name == "av-digits" and root:
-        table = apply_overrides(table, [f"data.root={root}"])
-    return Workload(name, RunConfig.from_plain(table), out / name.replace(",", "-"))
+        found = apply_settings(found, [f"data.root={root}"])
+    return Workload(name, found, out / name.replace(",", "-"))
 
 
 def _levels(row: NDArray[np.int64]) -> dict[str, float]:

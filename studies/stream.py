@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from conformal_core import rolling_coverage
-from cpsc_train import RunConfig, train
-from cpsc_train.config import apply_overrides
+from cpsc_train import train
+from cpsc_train.config import apply_settings
 from cpsc_train.experiments.stream import follow
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
@@ -33,7 +33,7 @@ def main() -> None:
     run = RunFolder(given.out / f"speaker-{given.method}-0")
     if run.read_results() is None:
         changes = [f"data.root={given.root}", f"method.name={given.method}", "data.split=speaker"]
-        train(RunConfig.from_plain(apply_overrides(recipe("av-digits").to_plain(), changes)), run)
+        train(apply_settings(recipe("av-digits"), changes), run)
     with opened(run) as (setup, evaluator):
         calibration, coming = (evaluator.collect(part) for part in ("calibration", "test"))
     alpha = setup.config.conformal.alpha

@@ -25,8 +25,8 @@ import numpy as np
 import soundfile
 import torch
 
-from cpsc_train import RunConfig, train
-from cpsc_train.config import apply_overrides
+from cpsc_train import train
+from cpsc_train.config import override
 from cpsc_train.data import Loader, Preprocessing, Shuffled, preparation
 from cpsc_train.data.adapters.crema_d import CLASSES, CremaDConfig
 from cpsc_train.data.dataset import Spectrum
@@ -98,7 +98,6 @@ def throughput(config: CremaDConfig, workers: int) -> float:
 
 def waiting(config: CremaDConfig, workers: int, folder: Path) -> float:
     """Return the share of the last epoch of a short run that is spent waiting for batches."""
-    base = recipe("crema-d").to_plain()
     changes = {
         "data.root": config.root,
         "data.split": "stratified",
@@ -110,11 +109,12 @@ def waiting(config: CremaDConfig, workers: int, folder: Path) -> float:
         "batch_size": 16,
         "noise": [],
         "missing": False,
+        "data.cache": config.cache,
+        "conformal.alpha": 0.4,
+        "splits.calibration": 0.2,
+        "splits.validation": 0.2,
     }
-    told = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    told += [f"data.cache={config.cache}"] if config.cache else []
-    told += ["conformal.alpha=0.4", "splits.calibration=0.2", "splits.validation=0.2"]
-    train(RunConfig.from_plain(apply_overrides(base, told)), folder)
+    train(override(recipe("crema-d"), changes), folder)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     times = json.loads(lines[-1])["time"]
     return float(times["data"] / sum(times[part] for part in ("data", "step", "refresh")))

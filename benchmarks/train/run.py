@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 import cpsc_train.methods.cpsc as cpsc_module
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.data import DataConfig, Dataset, Modality
 from cpsc_train.methods.cpsc import CPSCConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
@@ -99,12 +99,12 @@ def workload(name: str, arguments: argparse.Namespace) -> RunConfig:
         )
     table = config.to_plain()
     table["compute"]["device"] = arguments.device
-    return RunConfig.from_plain(apply_overrides(table, arguments.set))
+    return apply_settings(RunConfig.from_plain(table), arguments.set)
 
 
 def trainer(base: RunConfig, variant: str) -> Trainer:
     """Return a trainer that has its first calibrated epoch behind it."""
-    config = RunConfig.from_plain(apply_overrides(base.to_plain(), VARIANTS[variant]))
+    config = apply_settings(base, VARIANTS[variant])
     made = Trainer(Setup.build(config))
     made.epoch = max(0, made.objective.method.warmup - 1)
     for _ in range(2):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cpsc_train.config import apply_overrides, read_toml
+from cpsc_train.config import apply_settings, read_toml
 from cpsc_train.data import DataConfig, Noise, Splits
 from cpsc_train.data.faults import Faults, read_skip_list
 from cpsc_train.data.storage.cache import Cache
@@ -221,7 +221,7 @@ def targets(folder: Path, run: Path) -> dict[str, Target]:
         "noise": Target([b"pix:gaussian:0.25,0.5,1", b"fou:salt-pepper:1"], lambda b: Noise.sweep(text(b)), 100_000),
         "--set": Target(
             [b"optimizer.lr=0.01", b"method.name=joint", b"data.modalities=['pix', 'fou']"],
-            lambda b: RunConfig.from_plain(apply_overrides(base.to_plain(), [text(b)])),
+            lambda b: apply_settings(base, [text(b)]),
             60_000,
         ),
         "TOML": Target([config], in_file(folder / "c.toml", lambda: read_toml(folder / "c.toml")), 60_000),

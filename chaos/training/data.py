@@ -23,7 +23,7 @@ from scipy.stats import binom
 from torch import nn
 
 from conformal_core import CalibrationBuffer
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.data import DataConfig, Dataset, Modality, Splits
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
@@ -127,7 +127,7 @@ class Data:
             "compute.threads=1",
             f"conformal.alpha={ALPHA}",
         ]
-        return RunConfig.from_plain(apply_overrides(table, [*given, *settings]))
+        return apply_settings(RunConfig.from_plain(table), [*given, *settings])
 
     def folder(self) -> Path:
         """Return the path of a new run."""

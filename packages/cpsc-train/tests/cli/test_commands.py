@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cpsc_train.cli.train import EXAMPLES
+from cpsc_train.cli.train import Train
 from cpsc_train.config import read_toml
 from cpsc_train.training import RunConfig
 
@@ -112,7 +112,7 @@ def test_options_reach_the_run(cpsc, tmp_path, quick):
         (["--epochs", "0"], "epochs must be at least 1, got 0"),
         (["--seed", "-1"], "seed must lie in [0, 2^63), got -1"),
         (["--set", "compute.device=cuda:9"], "device 'cuda:9' cannot be used here"),
-        (["--config", "x.toml", "--modalities", "pix,fou"], "--modalities and --mode belong to a recipe"),
+        (["--config", "x.toml", "--modalities", "pix,fou"], "--modalities belongs to a recipe, not to --config"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_code_2(cpsc, tmp_path, options, message):
@@ -182,7 +182,7 @@ def test_help_teaches_by_example(cpsc):
     "line",
     [
         line.split("  ")
-        for line in EXAMPLES.splitlines()
+        for line in Train.examples.splitlines()
         if line.startswith("  cpsc train") and "--resume" not in line and "--seeds" not in line
     ],
 )

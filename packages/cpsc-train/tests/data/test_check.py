@@ -157,7 +157,7 @@ def test_the_command_says_how_it_is_used(capsys, tmp_path):
         (["check"], "cpsc data check needs a name, one of av-digits, ave"),
         (["check", "cremad"], "did you mean 'crema-d'"),
         (["check", "crema-d", "--root", str(tmp_path / "no")], "no such folder"),
-        (["check", "crema-d", "--set", "method.a=1"], "must begin with data. or splits."),
+        (["check", "crema-d", "--set", "method.a=1"], "unknown key 'method' (known: data, splits)"),
         (["check", "crema-d", "--set", "data.sise=1"], "did you mean"),
         (["check", "crema-d", "--workers", "-1"], "--workers must be at least 0"),
         (["prepare", "crema-d"], "needs at least one of --extract"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.config import apply_overrides, read_toml
+from cpsc_train.config import apply_settings, read_toml
 from cpsc_train.data import DataConfig, Splits
 from cpsc_train.data.media.images import read_image
 from cpsc_train.data.media.sound import read_sound
@@ -21,6 +21,7 @@ from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.resnet import _load
 from cpsc_train.models.imported import try_out
+from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
 
 DEEP = "[" * 100_000
@@ -47,8 +48,8 @@ def test_text_that_is_nested_too_deeply(tmp_path):
 
 
 def test_a_byte_of_the_command_line_that_is_no_text():
-    with pytest.raises(UserError, match="an override must be UTF-8"):
-        apply_overrides({}, ["data.root=\udcff"])
+    with pytest.raises(UserError, match="a setting must be UTF-8"):
+        apply_settings(recipe("crema-d"), ["data.root=\udcff"])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from scipy.signal import spectrogram
 from scipy.signal.windows import hann
 
-from cpsc_train import RunConfig, train
-from cpsc_train.config import apply_overrides
+from cpsc_train import train
+from cpsc_train.config import override
 from cpsc_train.data import DataConfig, Preprocessing
 from cpsc_train.data.dataset import Spectrum
 from cpsc_train.data.media.audio import log_spectrogram
@@ -90,10 +90,10 @@ def test_a_run_with_the_spectrogram_in_the_model(crema_native, tmp_path):
         "conformal.alpha": 0.3,
         "batch_size": 16,
         "data.seconds": 0.5,
-        "protocols": "['strict:SP@5']",
-        "noise": "[{modality = 'audio', kind = 'snr', severity = 0.0}]",
+        "protocols": ["strict:SP@5"],
+        "noise": [{"modality": "audio", "kind": "snr", "severity": 0.0}],
     }
-    config = RunConfig.from_plain(apply_overrides(base, [f"{key}={value}" for key, value in changes.items()]))
+    config = override(base, changes)
     results = train(config, tmp_path / "run")
     assert set(results["test"]) == {"clean", "audio-snr-0", "strict:SP@5", "without-audio", "without-video"}
     assert results["corrupted"]["strict:SP@5"] == {"audio": 1.0, "video": 1.0}

@@ -13,7 +13,7 @@ from cpsc_train.cli import main
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.experiments import Grid, Variant, publish, tune
+from cpsc_train.experiments import Grid, parse_variants, publish, tune
 from cpsc_train.experiments.benchmark import contenders
 from cpsc_train.experiments.scoreboard import Cost, scoreboard, write_csv
 from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_p_value
@@ -209,7 +209,7 @@ def test_methods_are_built_for_the_length_of_the_run():
     assert found["reconboost"].method.epochs == 2
     assert found["qmf"].method == MethodConfig.named("qmf")()
     assert found["cpsc"] == base
-    more = contenders(base, ["joint"], [Variant.parse("mine: method.judge=ensemble")], {"joint": ["optimizer.lr=0.1"]})
+    more = contenders(base, ["joint"], {"mine": ["method.judge=ensemble"]}, {"joint": {"optimizer.lr": 0.1}})
     assert more["mine"].method.judge == "ensemble"
     assert more["joint"].optimizer.lr == 0.1
 
@@ -224,7 +224,7 @@ def test_methods_are_built_for_the_length_of_the_run():
 )
 def test_bad_contenders(methods, variants, said):
     with pytest.raises(UserError, match=said):
-        contenders(recipe("handwritten"), methods, [Variant.parse(text) for text in variants])
+        contenders(recipe("handwritten"), methods, parse_variants(variants))
 
 
 @pytest.mark.parametrize("name", list(MethodConfig.members))
@@ -274,20 +274,20 @@ def test_a_mistake_is_told_before_the_long_part(options, said, tmp_path, capsys)
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("text", ["[joint]\nbest = 3\n", "joint = 3\n", "[joint]\nsettings = [3]\n"])
+@pytest.mark.parametrize("text", ["[joint]\nbest = 3\n", "joint = 3\n", "[joint]\nvalues = [3]\n"])
 def test_a_damaged_outcome_of_a_search(text, tmp_path, capsys):
     (tmp_path / "tuned.toml").write_text(text, encoding="utf-8")
     assert main(["benchmark", "--methods", "joint", "--tuned", str(tmp_path), "--out", str(tmp_path / "b")]) == 2
-    assert "tuned.toml: joint.settings must be a list of KEY=VALUE, got" in capsys.readouterr().err
+    assert "tuned.toml: joint.values must be a table of values by key, got" in capsys.readouterr().err
 
 
 def test_methods_are_explained(capsys):
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
     assert "eau" in listed
-    assert main(["methods", "smv"]) == 0
+    assert main(["methods", "show", "smv"]) == 0
     assert "method.most" in capsys.readouterr().out
-    assert main(["methods", "eau"]) == 2
+    assert main(["methods", "show", "eau"]) == 2
     assert "eau is open: no public code was found" in capsys.readouterr().err
 
 
@@ -311,10 +311,10 @@ def test_a_search_is_gone_on_with(tmp_path, capsys):
     compared = tmp_path / "benchmark"
     command = ["benchmark", "--methods", "qmf", "--seeds", "0", "--tuned", str(out), "--out", str(compared), "-q"]
     assert main([*command, "--set", "epochs=2", "--set", "noise=[]"]) == 0
-    settings = dict(setting.split("=") for setting in read_toml(out / "tuned.toml")["qmf"]["settings"])
+    values = read_toml(out / "tuned.toml")["qmf"]["values"]
     used = read_toml(compared / "qmf" / "seed-0" / "config.toml")
-    assert used["optimizer"]["lr"] == float(settings["optimizer.lr"])
-    assert used["method"]["ranking"] == float(settings["method.ranking"])
+    assert used["optimizer"]["lr"] == values["optimizer.lr"]
+    assert used["method"]["ranking"] == values["method.ranking"]
 
 
 def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
@@ -344,7 +344,7 @@ def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Grid, "run", run)
     with monkeypatch.context() as patch:
-        patch.setattr(tune, "_settings", kill)
+        patch.setattr(tune, "_values", kill)
         with pytest.raises(Killed):
             search()
     with pytest.raises(Killed):

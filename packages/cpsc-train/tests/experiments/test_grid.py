@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import AXES, Grid, Variant, parse_seeds, summarise, variants, write_tables
+from cpsc_train.experiments import AXES, Grid, parse_seeds, parse_variants, summarise, variants, write_tables
 from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
@@ -81,12 +81,12 @@ def test_every_axis_builds_and_names_are_folders(tmp_path):
 
 
 def test_variants_of_ones_own():
-    literal = Variant.parse("literal: method.residual=1.0 method.divergence=kl")
-    config = variants(recipe("handwritten"), [], [literal])["literal"]
+    literal = parse_variants(["literal: method.residual=1.0 method.divergence=kl"])
+    config = variants(recipe("handwritten"), [], literal)["literal"]
     assert (config.method.residual, config.method.divergence) == (1.0, "kl")
     for text in ("literal", "literal:", ": method.residual=1"):
         with pytest.raises(UserError, match="a variant must read"):
-            Variant.parse(text)
+            parse_variants([text])
 
 
 def test_seeds_of_the_command_line(cpsc, quick, tmp_path):

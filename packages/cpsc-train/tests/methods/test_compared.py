@@ -7,8 +7,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from cpsc_train import RunConfig, train
-from cpsc_train.config import apply_overrides
+from cpsc_train import train
+from cpsc_train.config import apply_settings
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED
@@ -61,7 +61,7 @@ def test_probabilities_of_nought_and_one(name, model, batch, step, alone):
 @pytest.mark.parametrize("name", COMPARED)
 def test_it_trains_on_handwritten(name, tmp_path):
     changes = [f"method.name={name}", "epochs=6", "noise=[]"]
-    config = RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), changes))
+    config = apply_settings(recipe("handwritten"), changes)
     results = train(config, tmp_path / "run")
     assert results["test"]["clean"]["accuracy"][FUSED] > 0.85
     assert set(results["test"]) == {"clean", "without-pix", "without-fou"}
@@ -87,7 +87,7 @@ REMEMBERING = {
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_what_it_remembers_survives_a_pause(name):
     changes = [f"method.name={name}", "epochs=6", "noise=[]", *REMEMBERING[name]]
-    config = RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), changes))
+    config = apply_settings(recipe("handwritten"), changes)
     whole = Trainer(Setup.build(config))
     whole.train_epoch(Observer())
     state = deepcopy(whole.state_dict())

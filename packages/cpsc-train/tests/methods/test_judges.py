@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from cpsc_train import RunConfig, train
-from cpsc_train.config import apply_overrides
+from cpsc_train import train
+from cpsc_train.config import apply_settings
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
 from cpsc_train.methods.judges import Ensemble, MonteCarloDropout, Temperature
@@ -26,7 +26,7 @@ JUDGES = ("temperature", "mc-dropout", "ensemble")
 
 def config(judge, *more):
     changes = ["epochs=5", "noise=[]", "method.warmup=2", f"method.judge={judge}", *more]
-    return RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), changes))
+    return apply_settings(recipe("handwritten"), changes)
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 6.0])

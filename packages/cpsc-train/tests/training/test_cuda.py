@@ -11,7 +11,7 @@ import torch
 
 from cpsc_train import RunConfig, resume, train
 from cpsc_train.cli import main
-from cpsc_train.config import apply_overrides
+from cpsc_train.config import apply_settings
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import FUSED
 from cpsc_train.recipes import recipe
@@ -28,7 +28,7 @@ TEACHERS = {"reconboost": ["method.epochs=1", "method.together=1"], "di-mml": ["
 
 
 def config(*changes: str) -> RunConfig:
-    return RunConfig.from_plain(apply_overrides(recipe("handwritten").to_plain(), list(changes)))
+    return apply_settings(recipe("handwritten"), list(changes))
 
 
 @contextmanager

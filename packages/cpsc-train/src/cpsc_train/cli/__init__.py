@@ -1,4 +1,4 @@
-"""The ``cpsc`` command. One file a sub-command; each is thin, and imports the heavy parts when it runs."""
+"""The ``cpsc`` command. One file a command; each is thin, and imports the heavy parts when it runs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import io
 import sys
 import traceback
 from contextlib import redirect_stderr
-from typing import Protocol
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 import tyro
 
+from cpsc_train.__about__ import __version__
 from cpsc_train.cli.ablate import Ablate
 from cpsc_train.cli.benchmark import Benchmark
 from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.methods import Methods
+from cpsc_train.cli.options import Command
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
@@ -25,55 +29,65 @@ from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
 from cpsc_train.launch import speaks
-from cpsc_train.output import complain, discard
+from cpsc_train.output import Output, complain, discard
 from cpsc_train.shown import shown
 
 DESCRIPTION = """\
-Train and evaluate multimodal classifiers with conformal predictive self-calibration.
+Train and evaluate multimodal classifiers. COMMAND --help shows examples.
 
-Exit code 0: done. 2: wrong use or bad data. 130, 141 or 143: interrupted. 1: internal error.
+Exit codes: 0 done. 2 wrong use or bad data. 130, 141, 143 interrupted.
+1: internal error (a bug; please report it). cpsc --version: the version.
 """
+COMMANDS: dict[str, type[Command]] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "stream": Stream,
+    "report": Report,
+    "recipe": Recipe,
+    "methods": Methods,
+    "data": Data,
+    "ablate": Ablate,
+    "benchmark": Benchmark,
+    "tune": Tune,
+    "export": Export,
+}
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
-"""What a machine says that has no room, no permission or no file left: nothing that we could do better."""
-
-
-class Command(Protocol):
-    """A sub-command with its options."""
-
-    def run(self) -> int:
-        """Run, and return the exit code."""
+"""Errors of a machine without room, permission or files left, which are not defects of this package."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        code = _run(arguments)
-        sys.stdout.flush()  # here, where somebody hears that nobody reads it
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()  # here, where a closed pipe can still be handled
     except (BrokenPipeError, OutputClosed):
         discard()
         return exit_code(OutputClosed())
     return code
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str]) -> int:
     try:
+        if arguments == ["--version"]:
+            Output().print(f"cpsc-train {__version__}")
+            return 0
         return _command(arguments).run()
     except (BrokenPipeError, OutputClosed):
         raise
     except KeyboardInterrupt as stop:
         return _say("interrupted", exit_code(stop))
     except Exception as error:
-        told = told_to_end()
-        if told is not None:  # what becomes of an interrupt inside a library, or in another process, can be anything
-            return _say("interrupted", exit_code(told))
+        stop_signal = told_to_end()
+        if stop_signal is not None:  # a library, or another process, can turn an interrupt into any error
+            return _say("interrupted", exit_code(stop_signal))
         if sentence := _explained(error):
             return _say(f"error: {sentence}", 2, everyone=isinstance(error, JobError))
-        complain(traceback.format_exc())  # whatever else escapes is a defect of ours, and says so
+        complain(traceback.format_exc())
         return _say("internal error: this is a bug; please report it with the lines above", 1)
 
 
 def _explained(error: Exception) -> str:
-    """Return what the user can do something about; nothing of a defect of this package."""
+    """Return what the user can do about an error; empty for a defect of this package."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in REFUSED:
@@ -83,15 +97,14 @@ def _explained(error: Exception) -> str:
     return ""
 
 
-def _command(arguments: list[str] | None) -> Command:
-    """Return what the command line asks for; where it is wrong, the message shows its arguments as `shown` does."""
-    given = sys.argv[1:] if arguments is None else arguments
-    safe = [shown(argument, line=True) for argument in given]
-    if safe == given:
-        return _parse(given)
+def _command(arguments: list[str]) -> Command:
+    """Parse the command line; an error message shows its arguments as `shown` does."""
+    safe = [shown(argument, line=True) for argument in arguments]
+    if safe == arguments:
+        return _parse(arguments)
     try:
         with redirect_stderr(io.StringIO()):
-            return _parse(given)
+            return _parse(arguments)
     except SystemExit as stop:
         if not stop.code:  # help
             raise
@@ -100,17 +113,23 @@ def _command(arguments: list[str] | None) -> Command:
 
 
 def _parse(arguments: list[str]) -> Command:
+    name = arguments[0] if arguments else ""
     try:
-        return tyro.cli(
-            Train | Evaluate | Stream | Report | Recipe | Methods | Data | Ablate | Benchmark | Tune | Export,
-            prog="cpsc",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
-    except SystemExit:  # help was asked for, or the command line is wrong, and that has been said
+        if name not in COMMANDS:  # help, or a mistake
+            lines = {name: tyro.conf.subcommand(name, description=kind.__doc__) for name, kind in COMMANDS.items()}
+            kinds = (Annotated[kind, lines[name]] for name, kind in COMMANDS.items())
+            return _cli(reduce(or_, kinds), "cpsc", DESCRIPTION, arguments)
+        kind = COMMANDS[name]
+        return _cli(kind, f"cpsc {name}", f"{kind.__doc__}\n\n{kind.examples}", arguments[1:])
+    except SystemExit:  # after help, or a message that says what is wrong
         sys.stdout.flush()
         raise
+
+
+def _cli(kind: Any, prog: str, description: str, arguments: list[str]) -> Command:
+    settings = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    command: Command = tyro.cli(kind, prog=prog, description=description, args=arguments, config=settings)
+    return command
 
 
 def _say(what: str, code: int, *, everyone: bool = False) -> int:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, make_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from cpsc_train.cli.options import (
+    Command,
+    File,
+    Folder,
+    Name,
+    Root,
+    Settings,
+    about,
+    flag,
+    option_table,
+    value,
+)
 
 if TYPE_CHECKING:
     from cpsc_train.data import DataConfig, SplitConfig
     from cpsc_train.data.preparation import Checked
     from cpsc_train.output import Output
 
-EXAMPLES = """\
-Look at a data set before training, or make of it what trains faster.
 
+@dataclass(frozen=True, kw_only=True)
+class Data(Command):
+    """List data sets; check, pack or divide one."""
+
+    examples: ClassVar[str] = """\
   cpsc data list
   cpsc data check crema-d --root DIR
   cpsc data check crema-d --root DIR --skip-list bad.tsv      then: cpsc train … --set data.skip=bad.tsv
@@ -26,65 +41,65 @@ Look at a data set before training, or make of it what trains faster.
   cpsc data prepare crema-d --root DIR --splits FILE --by speaker
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("data", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Look at a data set before training, or make of it what trains faster."""
-
-    action: tyro.conf.Positional[Literal["list", "check", "prepare"]]
-    """What to do. check reads every file and exits with 2 when something is wrong."""
-    name: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[NAME]")]] = None
-    """The data set."""
-    root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where it lies."""
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    """Any option of data or splits, as data.split=speaker or splits.test=0.1; may be given more than once."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Processes; as many as there are cores if absent."""
-    skip_list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """check: write what is wrong to this file, for data.skip."""
-    by_speaker: bool = False
-    """check: whether a speaker in two parts is wrong."""
-    extract: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """prepare: take sound and frames out of videos."""
-    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    action: Annotated[Literal["list", "show", "check", "prepare"], tyro.conf.Positional] = "list"
+    """What to do; check reads every file and exits with 2 if one is faulty."""
+    name: Name = None
+    """Data set."""
+    root: Root = None
+    """Folder or address of the data set."""
+    set: Settings = ()
+    """Any option of data or splits, such as data.split=speaker."""
+    workers: Annotated[int | None, value("N")] = None
+    """Processes. Default: the number of cores."""
+    skip_list: File = None
+    """check: write the faulty samples to this file, for data.skip."""
+    by_speaker: Annotated[bool, flag] = False
+    """check: whether a speaker in two parts is a fault."""
+    extract: Folder = None
+    """prepare: write audio and frames of videos to this folder."""
+    cache: Folder = None
     """prepare: decode everything into memory-mapped files."""
-    shards: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """prepare: pack all files into tar files, in a folder or at an address that fsspec knows."""
-    splits: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    shards: Root = None
+    """prepare: pack all files into tar files, in a folder or at an address
+    that fsspec knows."""
+    splits: File = None
     """prepare: write the sample ids of each part, for splits.file."""
-    by: Literal["official", "speaker", "stratified"] = "official"
-    """prepare: how to divide with --splits."""
+    by: Annotated[Literal["official", "speaker", "stratified"], value("RULE")] = "official"
+    """prepare: division of --splits: official, speaker, stratified."""
 
     def run(self) -> int:
         """Look or prepare, and return the exit code."""
+        from cpsc_train.data import DataConfig  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         console = Output()
         if self.action == "list":
             return _list(console)
-        config, splits = self._resolve()
+        name = self.required(f"data {self.action}", self.name, DataConfig.members)
+        if self.action == "show":
+            member = DataConfig.named(name)
+            console.print(f"{name}: {about(member, whole=True)}\n", soft_wrap=True)
+            console.print(option_table("data", member, {}))
+            return 0
+        config, splits = self._configuration(name)
         if self.action == "check":
             return self._check(config, splits, console)
         return self._prepare(config, splits, console)
 
-    def _resolve(self) -> tuple[DataConfig, SplitConfig]:
-        from cpsc_train.config import apply_overrides, from_plain  # noqa: PLC0415
+    def _configuration(self, name: str) -> tuple[DataConfig, SplitConfig]:
+        from cpsc_train.config import apply_settings, override  # noqa: PLC0415
         from cpsc_train.data import DataConfig, SplitConfig  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
 
-        if self.name is None:
-            raise UserError(f"cpsc data {self.action} needs a name, one of {', '.join(sorted(DataConfig.members))}")
-        DataConfig.named(self.name)
-        root = [] if self.root is None else [f"data.root={self.root}"]
-        table = apply_overrides({"data": {"name": self.name}, "splits": {}}, [*root, *self.set])
-        unknown = [key for key in table if key not in {"data", "splits"}]
-        if unknown:
-            raise UserError(f"--set {unknown[0]}: must begin with data. or splits.")
-        if table["data"]["name"] != self.name:
-            raise UserError(f"--set data.name: the data set is {self.name}")
-        return from_plain(DataConfig, table["data"]), from_plain(SplitConfig, table["splits"])
+        kind = make_dataclass("Configuration", [("data", DataConfig), ("splits", SplitConfig)], frozen=True)
+        data: Any = DataConfig.named(name)
+        config: Any = kind(data(), SplitConfig())
+        if self.root is not None:
+            config = override(config, {"data.root": self.root})
+        config = apply_settings(config, self.set)
+        if config.data.name != name:
+            raise UserError(f"--set data.name: the data set is {name}")
+        return config.data, config.splits
 
     def _processes(self) -> int:
         from cpsc_train.data.processes import cores  # noqa: PLC0415
@@ -149,10 +164,9 @@ def _list(console: Output) -> int:
 
     from cpsc_train.data import DataConfig  # noqa: PLC0415
 
-    table = Table("data set", "modalities", "what lies where", box=None)
-    for name, member in sorted(DataConfig.members.items()):
-        about = " ".join((member.__doc__ or "").split("\n\n")[0].split())
-        table.add_row(name, " + ".join(getattr(member, "modalities", ())), about)
+    table = Table("data set", "modalities", "files", box=None)
+    for name, member in DataConfig.installed().items():
+        table.add_row(name, " + ".join(getattr(member, "modalities", ())), about(member))
     console.print(table)
     return 0
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import tyro
 
-EXAMPLES = """\
-Measure the checkpoint of a run again, from its folder alone, and compare with its results.json.
+from cpsc_train.cli.options import Command, File, Gate, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Evaluate the checkpoint of a run, also under other noise."""
+
+    examples: ClassVar[str] = """\
+The run folder is all that is needed; results are compared with its results.json.
 
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
@@ -18,23 +25,16 @@ Measure the checkpoint of a run again, from its folder alone, and compare with i
   cpsc evaluate runs/A --gate classes                with a conformal gate on the modalities
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("evaluate", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Measure the checkpoint of a run again, from its folder alone, and compare with its results.json."""
-
-    run_folder: tyro.conf.Positional[Path]
-    """The run folder."""
-
-    noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A,B")] = ()
-    """Noise to sweep in place of the run's own conditions, or a named protocol, as qmf:GS@5,10 (qmf, cpsc, strict); may
-    be given more than once."""
-    gate: Literal["off", "classes", "all"] | None = None
-    """A conformal gate in place of that of the run: a modality whose features lie farther from those of training (from
-    the nearest class, or from all) than those of calibration counts for less."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write what was measured to this JSON file."""
+    run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
+    """Run folder."""
+    noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
+    """Noise in place of that of the run: a sweep as MODALITY:KIND:A,B, or a
+    named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
+    gate: Gate = None
+    """Conformal gate in place of that of the run: a modality counts for less
+    where its features are far from those of training, by class or over all."""
+    out: File = None
+    """Also write the results to this JSON file."""
 
     def run(self) -> int:
         """Evaluate, and return the exit code."""

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
-EXAMPLES = """\
-Write the kept model of a run as safetensors, for other programs and for sharing.
+from cpsc_train.cli.options import Command, File, value
 
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Write the model of a run as safetensors."""
+
+    examples: ClassVar[str] = """\
   cpsc export runs/A
   cpsc export runs/A --out model.safetensors
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("export", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write the kept model of a run as safetensors, for other programs and for sharing."""
-
-    run_folder: tyro.conf.Positional[Path]
-    """The run folder."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The file to write; RUN/model.safetensors if absent."""
+    run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
+    """Run folder."""
+    out: File = None
+    """File to write. Default: RUN/model.safetensors."""
 
     def run(self) -> int:
         """Write the file, and return the exit code."""

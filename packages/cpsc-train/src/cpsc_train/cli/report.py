@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
-EXAMPLES = """\
-Write one HTML file that shows a run, or compares several, and its pictures as PNG files.
+from cpsc_train.cli.options import Command, Folder, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Write one HTML file that shows a run, or compares several."""
+
+    examples: ClassVar[str] = """\
+Its figures are written as PNG files, too.
 
   cpsc report runs/A                     to runs/A/report/report.html
   cpsc report runs/A runs/B --out both
   cpsc report runs/ablation              every run in a folder of runs
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("report", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Write one HTML file that shows a run, or compares several, and its pictures as PNG files."""
-
-    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]")]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, value("RUN [RUN ...]")]
     """Run folders, or folders of them."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where to write; `report` in the run folder, or in the one that holds all runs, if absent."""
+    out: Folder = None
+    """Folder to write to. Default: report/ in the folder of the run or runs."""
 
     def run(self) -> int:
         """Write the report, and return the exit code."""

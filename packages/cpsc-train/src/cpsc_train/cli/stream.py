@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-EXAMPLES = """\
-Let the test rows of a run come one after another, and see which conformal predictors keep their coverage.
+from cpsc_train.cli.options import Command, File, Gate, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(Command):
+    """Predict the test rows of a run as a stream."""
+
+    examples: ClassVar[str] = """\
+Shows which conformal predictors keep their coverage.
 
   cpsc stream runs/A                                     in the order of the data set
   cpsc stream runs/A --order group                       one speaker after another
@@ -21,26 +28,20 @@ split and weighted are calibrated once; weighted knows the features that will co
 from each label after they have predicted it.
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("stream", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """Let the test rows of a run come one after another, and see which conformal predictors keep their coverage."""
-
-    run_folder: tyro.conf.Positional[Path]
-    """The run folder."""
-    order: Literal["data", "group", "random"] = "data"
-    """In which order rows come: as the data set lists them, group by group (speakers, say), or at random."""
-    drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY:KIND:A")] = ()
-    """Noise of the second half; may be given more than once."""
-    gate: Literal["off", "classes", "all"] | None = None
-    """A conformal gate in place of that of the run."""
-    window: int = 100
-    """Rows in a row of which the worst coverage is told."""
-    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A PNG of the coverage of the last rows, at each step."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write what was measured to this JSON file."""
+    run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
+    """Run folder."""
+    order: Annotated[Literal["data", "group", "random"], value("ORDER")] = "data"
+    """Order of the rows: data (as listed), group (such as by speaker), random."""
+    drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
+    """Noise of the second half, as MODALITY:KIND:SEVERITY."""
+    gate: Gate = None
+    """Conformal gate in place of that of the run."""
+    window: Annotated[int, value("N")] = 100
+    """Consecutive rows over which the lowest coverage is reported."""
+    picture: File = None
+    """Also draw the coverage of the last rows at each step, as PNG."""
+    out: File = None
+    """Also write the results to this JSON file."""
 
     def run(self) -> int:
         """Follow the stream, and return the exit code."""

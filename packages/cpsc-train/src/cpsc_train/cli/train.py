@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from cpsc_train.cli.options import File, Folder, Gate, Quiet, RunOptions, flag, value
 from cpsc_train.launch import speaks
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from cpsc_train.training import RunConfig
 
 
-EXAMPLES = """\
-Train a model, select the epoch on validation rows, and evaluate it once on the test rows.
+@dataclass(frozen=True, kw_only=True)
+class Train(RunOptions):
+    """Train a model and evaluate it on test rows."""
+
+    examples: ClassVar[str] = """\
+The best epoch is selected on validation rows.
 
   cpsc train                            CPSC, embedded data
   cpsc train --method joint --seed 1    the plain baseline
@@ -30,50 +35,32 @@ Train a model, select the epoch on validation rows, and evaluate it once on the 
   torchrun --nproc-per-node 2 -m cpsc_train train
 """
 
-
-@tyro.conf.configure(tyro.conf.subcommand("train", description=EXAMPLES))
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a model, select the epoch on validation rows, and evaluate it once on the test rows."""
-
-    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "handwritten"
-    """The configuration to start from; `cpsc recipe list` shows all."""
-    mode: Annotated[Literal["ours", "paper", "released"], tyro.conf.arg(metavar="MODE")] = "ours"
-    """Whose reading of CPSC: ours, the paper's to the letter (paper), or that of the authors' code (released)."""
-    root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where the data set lies."""
-    method: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Training method, such as cpsc or joint; `cpsc methods` lists all. The recipe's own if absent."""
-    refresh: Annotated[str | None, tyro.conf.arg(metavar="POLICY")] = None
-    """How the conformal predictor follows the model: exact, rolling, epoch or interval:K."""
-    gate: Literal["off", "classes", "all"] | None = None
-    """A conformal gate at inference: a modality whose features lie farther from those of training (from the nearest
-    class, or from all) than those of calibration counts for less. The recipe's own if absent."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    method: Annotated[str | None, value("NAME")] = None
+    """Training method; `cpsc methods list` shows all."""
+    refresh: Annotated[str | None, value("POLICY")] = None
+    """Refresh of calibration scores: exact, rolling, epoch, interval:K."""
+    gate: Gate = None
+    """Conformal gate at inference: a modality counts for less where its
+    features are far from those of training, by class or over all."""
+    seed: Annotated[int | None, value("N")] = None
     """Seed of the parameters and the batch order."""
-    seeds: Annotated[str | None, tyro.conf.arg(metavar="A..B")] = None
-    """Several seeds, as 0..4 or 0,3,7: one run each, in --out/default/seed-N, and a table over them."""
-    jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """With --seeds, how many runs at a time."""
-    epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    seeds: Annotated[str | None, value("A..B")] = None
+    """Several seeds, as 0..4 or 0,3,7: one run each, and a table."""
+    jobs: Annotated[int, value("N")] = 1
+    """With --seeds, runs at a time."""
+    epochs: Annotated[int | None, value("N")] = None
     """Passes over the training rows."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run folder to make; runs/RECIPE-METHOD-seedN-TIME if absent. An existing one is refused."""
-    modalities: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
-    """Modalities to use, as A,B or more."""
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A TOML file, such as the config.toml of a run, in place of a recipe."""
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    """Any value of the configuration, such as --set method.top_k=5; may be given more than once."""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Go on with a run that was killed or interrupted; everything else is in its folder."""
-    log_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    out: Folder = None
+    """New run folder. Default: runs/RECIPE-METHOD-seedN-TIME."""
+    resume: Annotated[Path | None, value("RUN")] = None
+    """Go on with a run that was killed or interrupted."""
+    log_file: File = None
     """Also write a line for each epoch to this file."""
-    tensorboard: bool = False
-    """Also write curves for TensorBoard to the run folder (pip install "cpsc-train[tensorboard]")."""
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    tensorboard: Annotated[bool, flag] = False
+    """Also write curves to the run folder (extra: tensorboard)."""
+    quiet: Quiet = False
     """Print the final tables only."""
-    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"], help_behavior_hint="")] = False
     """Print all figures of every epoch."""
 
     def run(self) -> int:
@@ -85,10 +72,11 @@ class Train:
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
-        config = self._resolve()
+        values = {"method.name": self.method, "conformal.refresh": self.refresh, "gate.distance": self.gate}
+        config = self.configuration(seed=self.seed, epochs=self.epochs, **values)
         if self.seeds is not None:
-            return self._sweep(config, console)
-        folder = RunFolder(self.out or _default_path(config))
+            return self._sweep(config, self.seeds, console)
+        folder = RunFolder(self.out or _default_path(config, f"seed{config.seed}"))
         if speaks():
             folder.refuse_if_present()
         return self._train(config, folder, console)
@@ -114,12 +102,11 @@ class Train:
         console.print(f"{results['seconds']:.1f} s; everything is in {folder.path}", soft_wrap=True)
         return 0
 
-    def _sweep(self, config: RunConfig, console: Output) -> int:
+    def _sweep(self, config: RunConfig, seeds: str, console: Output) -> int:
         from cpsc_train.experiments import Grid, console_table, parse_seeds  # noqa: PLC0415
 
-        seeds = parse_seeds(self.seeds or "")
-        out = self.out or _default_path(config).with_name(_default_path(config).name.replace("seed0", "seeds"))
-        grid = Grid(out, {"default": config}, seeds)
+        out = self.out or _default_path(config, "seeds")
+        grid = Grid(out, {"default": config}, parse_seeds(seeds))
         results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
         console.print(console_table(results))
         console.print(f"everything is in {out}")
@@ -131,54 +118,27 @@ class Train:
         from cpsc_train.reporting.log_file import LogFile  # noqa: PLC0415
         from cpsc_train.reporting.tensorboard import TensorBoard  # noqa: PLC0415
 
-        told: list[Observer] = [] if self.quiet else [ConsoleObserver(console, verbose=self.verbose)]
+        observers: list[Observer] = [] if self.quiet else [ConsoleObserver(console, verbose=self.verbose)]
         if self.log_file is not None and not console.quiet:
-            told.append(LogFile(self.log_file))
+            observers.append(LogFile(self.log_file))
         if self.tensorboard and not console.quiet:
-            told.append(TensorBoard())
-        return Observers(told)
-
-    def _resolve(self) -> RunConfig:
-        from cpsc_train.config import apply_overrides, read_toml  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.recipes import recipe  # noqa: PLC0415
-        from cpsc_train.training import RunConfig  # noqa: PLC0415
-
-        if self.config is None:
-            modalities = None if self.modalities is None else tuple(self.modalities.split(","))
-            base = recipe(self.recipe, mode=self.mode, modalities=modalities)
-        elif self.modalities is None and self.mode == "ours":
-            base = RunConfig.from_plain(read_toml(self.config))
-        else:
-            raise UserError(
-                "--modalities and --mode belong to a recipe; with --config, set data.modalities and encoders in the "
-                "file"
-            )
-        changes: dict[str, Any] = {"seed": self.seed, "epochs": self.epochs}
-        base = replace(base, **{key: value for key, value in changes.items() if value is not None})
-        named = {
-            "method.name": self.method,
-            "conformal.refresh": self.refresh,
-            "gate.distance": self.gate,
-            "data.root": self.root,
-        }
-        overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
-        return RunConfig.from_plain(apply_overrides(base.to_plain(), [*overrides, *self.set]))
+            observers.append(TensorBoard())
+        return Observers(observers)
 
     def _refuse_beside_resume(self) -> None:
         from cpsc_train.errors import UserError  # noqa: PLC0415
 
-        defaults = Train()
-        spoken = {"resume", "log_file", "tensorboard", "quiet", "verbose"}
-        given = [name for name, value in vars(self).items() if name not in spoken and value != getattr(defaults, name)]
-        if given:
+        allowed = {"resume", "log_file", "tensorboard", "quiet", "verbose"}
+        changed = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
+        refused = next((name for name in changed if name not in allowed), None)
+        if refused is not None:
             raise UserError(
-                f"--resume goes on with the run as it was configured, so that --{given[0]} has no place beside it"
+                f"--resume goes on with the run as it was configured, so that --{refused} has no place beside it"
             )
 
 
-def _default_path(config: RunConfig) -> Path:
+def _default_path(config: RunConfig, seeds: str) -> Path:
     from datetime import datetime  # noqa: PLC0415
 
     now = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.recipe}-{config.method.name}-seed{config.seed}-{now}"
+    return Path("runs") / f"{config.recipe}-{config.method.name}-{seeds}-{now}"

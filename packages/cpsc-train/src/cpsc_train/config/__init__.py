@@ -1,8 +1,18 @@
-"""Typed configuration: named choices, plain-data conversion, ``key=value`` overrides. Knows nothing of training."""
+"""Typed configuration: families of options, plain tables and TOML files, changes by dotted key."""
 
-from cpsc_train.config.choice import Choice, discover
+from cpsc_train.config.choice import Choice, unknown
 from cpsc_train.config.convert import from_plain, to_plain
-from cpsc_train.config.override import apply_overrides, read_toml, write_toml
-from cpsc_train.config.text import parse_json
+from cpsc_train.config.override import apply_settings, override
+from cpsc_train.config.text import parse_json, read_toml, write_toml
 
-__all__ = ["Choice", "apply_overrides", "discover", "from_plain", "parse_json", "read_toml", "to_plain", "write_toml"]
+__all__ = [
+    "Choice",
+    "apply_settings",
+    "from_plain",
+    "override",
+    "parse_json",
+    "read_toml",
+    "to_plain",
+    "unknown",
+    "write_toml",
+]

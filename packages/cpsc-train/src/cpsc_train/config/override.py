@@ -1,105 +1,125 @@
-"""TOML files, and ``key=value`` on top of them."""
+"""Changes of single values of a typed configuration, by dotted key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import tomli_w
-
+from cpsc_train.config.choice import Choice, unknown
+from cpsc_train.config.convert import ABSENT, field_types, from_plain, to_plain
 from cpsc_train.config.text import parse_toml
 from cpsc_train.errors import UserError
-from cpsc_train.reading import read_file
-from cpsc_train.shown import without_credentials
-from cpsc_train.writing import write
+
+T = TypeVar("T")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+def override(config: T, values: Mapping[str, Any]) -> T:
+    """Return a copy of a configuration in which each dotted key has another value.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
-    """
-    try:
-        return parse_toml(read_file(path).decode("utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UserError:
-        raise
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: must be UTF-8; save it as that") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not a valid TOML file: {error}") from None
-
-
-def write_toml(path: Path, table: dict[str, Any]) -> None:
-    """Write `table` as TOML; where it holds an address with a password or a query, for the user's eyes only.
+    Another ``name`` selects another member of a family, which starts with its defaults: set its options after it.
 
     Raises
     ------
     UserError
-        If it cannot be written.
-    """
-    text = tomli_w.dumps(table)
-    write(path, text, private=without_credentials(text) != text)
-
-
-def apply_overrides(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Return a copy of `table` with each ``dotted.key=value`` set.
-
-    A value is read as TOML; what is not TOML is taken as text, so that ``method.divergence=js`` needs no quotes.
-    Whether the key exists and the value fits is decided where the table becomes a typed configuration. Another ``name``
-    chooses another member of a family, so the options of the former one go; give the new one's options after it.
-
-    Raises
-    ------
-    UserError
-        If an item has no ``=``, or its key leads through a value that is not a table.
+        If a key is unknown (names the closest one), or a value does not fit.
 
     Examples
     --------
-    >>> apply_overrides({"optimizer": {"lr": 0.1}}, ["optimizer.lr=0.01", "optimizer.kind=sgd"])
-    {'optimizer': {'lr': 0.01, 'kind': 'sgd'}}
-    >>> apply_overrides({"method": {"name": "cpsc", "top_k": 3}}, ["method.name=joint"])
-    {'method': {'name': 'joint'}}
+    >>> from cpsc_train.recipes import recipe
+    >>> config = override(recipe("handwritten"), {"method.name": "qmf", "method.ranking": 0.5, "epochs": 3})
+    >>> config.method.name, config.method.ranking, config.epochs
+    ('qmf', 0.5, 3)
     """
-    result = _copy(table)
-    for item in overrides:
-        key, equals, text = item.partition("=")
+    table = to_plain(config)
+    for key, value in values.items():
+        place, last, _ = _find(type(config), table, key)
+        _put(place, last, ABSENT if value is None else to_plain(value))
+    return from_plain(type(config), table)
+
+
+def apply_settings(config: T, settings: Iterable[str]) -> T:
+    """Return a copy of a configuration with ``dotted.key=value`` settings, each read by the type of its field.
+
+    Text for a field that holds text is taken as it is, or without the quotes around it. For any other field it is TOML,
+    or ``none`` where the value may be absent.
+
+    Raises
+    ------
+    UserError
+        If a setting has no ``=``, its key is unknown (names the closest one), or its value does not fit.
+
+    Examples
+    --------
+    >>> from cpsc_train.recipes import recipe
+    >>> config = apply_settings(recipe("crema-d"), ["data.root=2024", "epochs=3"])
+    >>> config.data.root, config.epochs
+    ('2024', 3)
+    """
+    table = to_plain(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise UserError(f"an override must read key=value, got {item!r}")
-        if not _is_text(item):  # such as a byte of the command line that is not UTF-8
-            raise UserError(f"an override must be UTF-8, got {item!r}")
-        *parents, last = key.strip().split(".")
-        place = result
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise UserError(f"override {item!r}: {parent!r} is a value, not a table")
-        value = _value(text)
-        if last == "name" and value != place.get("name"):
-            place.clear()
-        place[last] = value
-    return result
+            raise UserError(f"a setting must read key=value, got {setting!r}")
+        if not _is_utf8(setting):
+            raise UserError(f"a setting must be UTF-8, got {setting!r}")
+        place, last, kind = _find(type(config), table, key.strip())
+        _put(place, last, _read(kind, text))
+    return from_plain(type(config), table)
 
 
-def _value(text: str) -> Any:
+def _find(kind: Any, table: dict[str, Any], key: str) -> tuple[dict[str, Any], str, Any]:
+    """Return the table that a dotted key leads to, the last part of the key, and the type of its value."""
+    parts = key.split(".")
+    for depth, part in enumerate(parts[:-1]):
+        path = ".".join(parts[: depth + 1])
+        kind, before = _field(kind, table, part, path), kind
+        if get_origin(before) is dict and part not in table and parts[depth + 1] != "name":
+            raise UserError(unknown("key", path, [".".join([*parts[:depth], name]) for name in table]))
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{key}: {path} is a value, not a table")
+    return table, parts[-1], _field(kind, table, parts[-1], key)
+
+
+def _field(kind: Any, table: Mapping[str, Any], name: str, path: str) -> Any:
+    """Return the type of the entry `name` of a table that becomes a `kind`."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    if isinstance(kind, type) and issubclass(kind, Choice):
+        if name == "name":
+            return str
+        kind = kind.named(str(table.get("name", "")))
+    known = field_types(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
+    if name not in known:
+        above = path.rpartition(".")[0]
+        raise UserError(unknown("key", path, [f"{above}.{other}".lstrip(".") for other in known]))
+    return known[name]
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    if key == "name" and value != table.get("name"):
+        table.clear()
+    table[key] = value
+
+
+def _read(kind: Any, text: str) -> Any:
+    """Return the value that a text stands for; a text that is not TOML stays as it is."""
+    kinds = set(get_args(kind)) - {NoneType} or {kind}
+    if get_origin(kind) is Literal:
+        kinds = {type(option) for option in get_args(kind)}
+    if kinds == {str} and text[:1] not in {'"', "'"}:
+        return text
     try:
         return parse_toml(f"value = {text}")["value"]
     except ValueError:
         return text
 
 
-def _is_text(item: str) -> bool:
+def _is_utf8(text: str) -> bool:
     try:
-        item.encode()
-    except UnicodeEncodeError:
+        text.encode()
+    except UnicodeEncodeError:  # a byte of the command line that is not UTF-8
         return False
     return True
-
-
-def _copy(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: _copy(item) if isinstance(item, dict) else item for key, item in table.items()}

@@ -1,21 +1,28 @@
-"""Text of others, read into plain values: whatever is wrong with it is a ValueError.
+"""JSON and TOML, read into plain values and written.
 
-The parsers call themselves at every bracket, and give up on a few hundred of them with an error that is meant for
-programmers.
+The parsers recurse at every bracket, and fail after a few hundred of them with an error meant for programmers.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
+
+import tomli_w
+
+from cpsc_train.errors import UserError
+from cpsc_train.reading import read_file
+from cpsc_train.shown import without_credentials
+from cpsc_train.writing import write
 
 BOM = "\ufeff"
 """The byte-order mark, which editors of Windows put before a text."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text holds.
+    """Parse a JSON text.
 
     Raises
     ------
@@ -36,7 +43,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    r"""Return what a TOML text holds.
+    r"""Parse a TOML text.
 
     Raises
     ------
@@ -52,3 +59,35 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text.removeprefix(BOM))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
+    """
+    try:
+        return parse_toml(read_file(path).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: must be UTF-8; save it as that") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not a valid TOML file: {error}") from None
+
+
+def write_toml(path: Path, table: dict[str, Any]) -> None:
+    """Write a TOML file; one that holds an address with a password or a query is readable by the user alone.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    text = tomli_w.dumps(table)
+    write(path, text, private=without_credentials(text) != text)

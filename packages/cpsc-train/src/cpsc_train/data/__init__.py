@@ -1,7 +1,6 @@
 """Data: the interface an adapter fills in, splits, standardisation, noise and batches."""
 
-from cpsc_train.config import discover
-from cpsc_train.data import adapters
+import cpsc_train.data.adapters  # noqa: F401  # registers the data sets
 from cpsc_train.data.batch import Batch
 from cpsc_train.data.corruption import CorruptionConfig
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality
@@ -11,8 +10,6 @@ from cpsc_train.data.order import Draw, InOrder, Shuffled
 from cpsc_train.data.preprocessing import Preprocessing
 from cpsc_train.data.protocols import Condition, conditions
 from cpsc_train.data.splits import SplitConfig, Splits
-
-discover(adapters)
 
 __all__ = [
     "Batch",

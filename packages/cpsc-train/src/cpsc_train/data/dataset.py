@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.config import Choice
-from cpsc_train.config.choice import unknown
+from cpsc_train.config import Choice, unknown
 from cpsc_train.data.faults import read_skip_list
 from cpsc_train.errors import DataError, UserError
 
@@ -180,7 +179,7 @@ def whole_of(dataset: Dataset) -> Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Choice):
+class DataConfig(Choice, plugins="cpsc_train.datasets"):
     """Options of a data set, and the way to open it."""
 
     modalities: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Many runs: several seeds, several variants, and what they say together."""
 
-from cpsc_train.experiments.ablation import AXES, Variant, variants
+from cpsc_train.experiments.ablation import AXES, parse_variants, variants
 from cpsc_train.experiments.grid import Grid, parse_seeds
 from cpsc_train.experiments.tables import Summary, console_table, summarise, write_tables
 
@@ -8,9 +8,9 @@ __all__ = [
     "AXES",
     "Grid",
     "Summary",
-    "Variant",
     "console_table",
     "parse_seeds",
+    "parse_variants",
     "summarise",
     "variants",
     "write_tables",

@@ -1,70 +1,71 @@
-"""Which parts of CPSC matter: one option at a time is changed, the rest stays as it is."""
+"""Variants of a configuration: an ablation changes one option at a time, the rest stays as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from cpsc_train.config import apply_overrides
-from cpsc_train.config.choice import unknown
+from cpsc_train.config import apply_settings, override, unknown
 from cpsc_train.errors import UserError
 from cpsc_train.training import RunConfig
 
+Values = dict[str, Any]
+"""Values of a configuration by dotted key."""
+Settings = Mapping[str, Sequence[str]]
+"""Variants of the command line: ``key=value`` settings by name."""
+NONE: Settings = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Variant:
-    """A name and what it sets.
 
-    Parameters
-    ----------
-    name
-        Name in tables and of the folder.
-    settings
-        ``key=value`` on top of the configuration that is ablated.
+def parse_variants(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Read ``NAME: key=value key=value`` texts.
+
+    Raises
+    ------
+    UserError
+        For anything else, and for a name that occurs twice.
+
+    Examples
+    --------
+    >>> parse_variants(["literal: method.residual=1.0 method.divergence=kl"])
+    {'literal': ['method.residual=1.0', 'method.divergence=kl']}
     """
-
-    name: str
-    settings: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Variant:
-        """Read ``NAME: key=value key=value``.
-
-        Examples
-        --------
-        >>> Variant.parse("literal: method.residual=1.0 method.divergence=kl").settings
-        ('method.residual=1.0', 'method.divergence=kl')
-        """
+    result: dict[str, list[str]] = {}
+    for text in texts:
         name, colon, settings = text.partition(":")
-        if not colon or not name.strip() or not settings.split():
+        name = name.strip()
+        if not colon or not name or not settings.split():
             raise UserError(f"a variant must read 'NAME: key=value key=value', got {text!r}")
-        return cls(name.strip(), tuple(settings.split()))
+        if name in result:
+            raise UserError(f"variants must be different, got {name} twice")
+        result[name] = settings.split()
+    return result
 
 
-def _each(key: str, values: Iterable[object]) -> Callable[[RunConfig], list[Variant]]:
+def _each(key: str, values: Iterable[Any]) -> Callable[[RunConfig], dict[str, Values]]:
     label = key.rpartition(".")[2]
-    return lambda _: [Variant(f"{label} {value}", (f"{key}={value}",)) for value in values]
+    return lambda _: {f"{label} {value}": {key: value} for value in values}
 
 
-def _warmup(config: RunConfig) -> list[Variant]:
+def _warmup(config: RunConfig) -> dict[str, Values]:
     epochs = sorted({1, max(1, config.epochs // 20), config.epochs // 4, config.epochs // 2} - {0})
-    return [Variant(f"warm-up {n}", (f"method.warmup={n}",)) for n in epochs]
+    return {f"warm-up {n}": {"method.warmup": n} for n in epochs}
 
 
-AXES: dict[str, Callable[[RunConfig], list[Variant]]] = {
-    "parts": lambda _: [
-        Variant("joint", ("method.name=joint",)),
-        Variant("neither (joint + unimodal)", ("method.name=joint-unimodal",)),
-        Variant("GSC only", ("method.rsc=false",)),
-        Variant("RSC only", ("method.gsc=false",)),
-    ],
+AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
+    "parts": lambda _: {
+        "joint": {"method.name": "joint"},
+        "neither (joint + unimodal)": {"method.name": "joint-unimodal"},
+        "GSC only": {"method.rsc": False},
+        "RSC only": {"method.gsc": False},
+    },
     "refresh": _each("conformal.refresh", ["exact", "rolling", "interval:5", "interval:20", "epoch"]),
     "warm-up": _warmup,
-    "optimizer": lambda _: [
-        Variant("SGD", ("optimizer.kind=sgd", "optimizer.lr=0.02")),
-        Variant("Adagrad", ("optimizer.kind=adagrad", "optimizer.lr=0.01")),
-        Variant("AdamW", ("optimizer.kind=adamw", "optimizer.weight_decay=0.01")),
-    ],
+    "optimizer": lambda _: {
+        "SGD": {"optimizer.kind": "sgd", "optimizer.lr": 0.02},
+        "Adagrad": {"optimizer.kind": "adagrad", "optimizer.lr": 0.01},
+        "AdamW": {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.01},
+    },
     "components": _each("method.components", [5, 20]),
     "top-k": _each("method.top_k", [1, 5, 10]),
     "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
@@ -72,16 +73,16 @@ AXES: dict[str, Callable[[RunConfig], list[Variant]]] = {
     "judge": _each("method.judge", ["conformal", "temperature", "mc-dropout", "ensemble"]),
     "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
-"""By name, the variants along one axis, given the configuration that is ablated."""
+"""By name, the variants along one axis for the configuration that is ablated."""
 
 
-def variants(base: RunConfig, axes: Sequence[str], more: Sequence[Variant] = ()) -> dict[str, RunConfig]:
+def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dict[str, RunConfig]:
     """Return the configurations to run, ``full`` first.
 
     Parameters
     ----------
     base
-        What is ablated.
+        The configuration that is ablated.
     axes
         Names in `AXES`.
     more
@@ -95,14 +96,15 @@ def variants(base: RunConfig, axes: Sequence[str], more: Sequence[Variant] = ())
     Raises
     ------
     UserError
-        For an unknown axis, or a setting that does not fit.
+        For an unknown axis, or a value that does not fit.
     """
-    found = {"full": base}
     for axis in axes:
         if axis not in AXES:
             raise UserError(unknown("axis", axis, list(AXES)))
-    for variant in [*(v for axis in axes for v in AXES[axis](base)), *more]:
-        config = RunConfig.from_plain(apply_overrides(base.to_plain(), variant.settings))
-        if config not in found.values():
-            found[variant.name] = config
-    return found
+    configs = {name: override(base, values) for axis in axes for name, values in AXES[axis](base).items()}
+    configs |= {name: apply_settings(base, settings) for name, settings in more.items()}
+    result = {"full": base}
+    for name, config in configs.items():
+        if config not in result.values():
+            result[name] = config
+    return result

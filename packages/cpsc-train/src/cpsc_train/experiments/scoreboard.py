@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.config.choice import unknown
+from cpsc_train.config import unknown
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Grid, Results
 from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value

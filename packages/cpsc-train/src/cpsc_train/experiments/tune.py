@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from rich.table import Table
 
-from cpsc_train.config import apply_overrides, read_toml, write_toml
+from cpsc_train.config import override, read_toml, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.models import FUSED
@@ -40,8 +40,8 @@ class Tuned:
 
     Parameters
     ----------
-    settings
-        ``key=value`` of the best trial.
+    values
+        Values of the best trial by dotted key.
     best, default
         Fused validation accuracy in %, of the best trial and with the defaults, which are the first.
     trials
@@ -50,7 +50,7 @@ class Tuned:
         How many of them with an error, such as a loss that is not finite.
     """
 
-    settings: tuple[str, ...]
+    values: dict[str, Any]
     best: float
     default: float
     trials: int
@@ -139,7 +139,7 @@ class Tuning:
     def _try(self, name: str, config: RunConfig, trial: Trial) -> float:
         import optuna  # noqa: PLC0415
 
-        chosen = RunConfig.from_plain(apply_overrides(config.to_plain(), _settings(config, trial)))
+        chosen = override(config, _values(config, trial))
         first = trial.user_attrs.get(FIRST, trial.number)
         label = f"trial-{first}"
         try:
@@ -164,8 +164,8 @@ class Tuning:
             raise UserError(f"every trial of {name} failed, the last with: {ended[-1].user_attrs['error']}")
         best = max(done, key=lambda trial: trial.value)
         default = float("nan") if ended[0].value is None else ended[0].value
-        settings = tuple(f"{key}={_text(value)}" for key, value in best.params.items())
-        return Tuned(settings, best.value, default, len(ended), len(ended) - len(done))
+        values = {key: _rounded(value) for key, value in best.params.items()}
+        return Tuned(values, best.value, default, len(ended), len(ended) - len(done))
 
 
 def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
@@ -175,8 +175,8 @@ def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
     return 100 * float(np.mean([seen[name]["accuracy"][FUSED] for name in names]))
 
 
-def tuned_options(folder: Path) -> dict[str, list[str]]:
-    """Return by method the settings that a search has found.
+def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return by method the best values of a search, by dotted key.
 
     Raises
     ------
@@ -187,21 +187,21 @@ def tuned_options(folder: Path) -> dict[str, list[str]]:
         raise UserError(f"{folder}: holds no {FOUND}: run cpsc tune --out {folder} to its end first")
     found = {}
     for name, entry in read_toml(folder / FOUND).items():
-        settings = entry.get("settings") if isinstance(entry, dict) else None
-        if not isinstance(settings, list) or not all(isinstance(setting, str) for setting in settings):
-            raise UserError(f"{folder / FOUND}: {name}.settings must be a list of KEY=VALUE, got {settings!r}")
-        found[name] = settings
+        values = entry.get("values") if isinstance(entry, dict) else None
+        if not isinstance(values, dict):
+            raise UserError(f"{folder / FOUND}: {name}.values must be a table of values by key, got {values!r}")
+        found[name] = values
     return found
 
 
 def table(found: Mapping[str, Tuned]) -> Table:
     """Return what was found, for a terminal."""
     result = Table(title="Fused validation accuracy, %", title_justify="left")
-    for name in ("method", "default", "best", "trials", "failed", "settings"):
-        result.add_column(name, justify="left" if name in {"method", "settings"} else "right")
+    for name in ("method", "default", "best", "trials", "failed", "values"):
+        result.add_column(name, justify="left" if name in {"method", "values"} else "right")
     for name, tuned in found.items():
         figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
-        result.add_row(name, *figures, " ".join(tuned.settings))
+        result.add_row(name, *figures, " ".join(f"{key}={value}" for key, value in tuned.values.items()))
     return result
 
 
@@ -222,7 +222,7 @@ def _start(config: RunConfig) -> dict[str, Any]:
     return {"optimizer.lr": config.optimizer.lr} | method
 
 
-def _settings(config: RunConfig, trial: Trial) -> Sequence[str]:
+def _values(config: RunConfig, trial: Trial) -> dict[str, Any]:
     lr = config.optimizer.lr
     found: dict[str, Any] = {
         "optimizer.lr": trial.suggest_float("optimizer.lr", lr / OPTIMIZER, lr * OPTIMIZER, log=True)
@@ -235,7 +235,7 @@ def _settings(config: RunConfig, trial: Trial) -> Sequence[str]:
             found[key] = trial.suggest_int(key, space.low, space.high, log=space.log)
         else:
             found[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
-    return [f"{key}={_text(value)}" for key, value in found.items()]
+    return {key: _rounded(value) for key, value in found.items()}
 
 
 def _ended(study: Study) -> list[Any]:
@@ -247,7 +247,7 @@ def _ended(study: Study) -> list[Any]:
 
 def _plain(tuned: Tuned) -> dict[str, Any]:
     figures = {"best": tuned.best, "default": tuned.default, "trials": tuned.trials, "failed": tuned.failed}
-    return {"settings": list(tuned.settings)} | figures
+    return figures | {"values": tuned.values}
 
 
 def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:
@@ -268,8 +268,6 @@ def _queue_what_was_killed(study: Study) -> None:
         study.tell(trial.number, state=states.FAIL)
 
 
-def _text(value: Any) -> str:
-    """Return a value as a setting; three digits of a number are all that a search can tell."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _rounded(value: Any) -> Any:
+    """Return a value with three significant digits, which are all that a search can tell apart."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value

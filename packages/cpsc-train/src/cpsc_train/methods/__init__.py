@@ -1,12 +1,46 @@
-"""Training methods. One file a method: what it adds to the one training loop. A new file here is found by itself."""
+"""Training methods. One file a method: what it adds to the one training loop, and a line in the list below."""
 
-import sys
-
-from cpsc_train.config import discover
+from cpsc_train.methods.agm import AGMConfig
+from cpsc_train.methods.arl import ARLConfig
 from cpsc_train.methods.base import Method, PartFeatures, StepLosses
+from cpsc_train.methods.cpsc import CPSCConfig
+from cpsc_train.methods.di_mml import DIMMLConfig
+from cpsc_train.methods.evidential import ECMLConfig, TMCConfig
+from cpsc_train.methods.iprm import IPRMConfig
+from cpsc_train.methods.joint import JointConfig, JointUnimodalConfig
+from cpsc_train.methods.lfm import LFMConfig
+from cpsc_train.methods.mla import MLAConfig
+from cpsc_train.methods.mmpareto import MMParetoConfig
+from cpsc_train.methods.ogm_ge import OGMGEConfig
 from cpsc_train.methods.options import MethodConfig, Range
+from cpsc_train.methods.pdf import PDFConfig
+from cpsc_train.methods.pmr import PMRConfig
+from cpsc_train.methods.qmf import QMFConfig
+from cpsc_train.methods.reconboost import ReconBoostConfig
+from cpsc_train.methods.relearning import RelearningConfig
 from cpsc_train.methods.rows import RowTable
+from cpsc_train.methods.smv import SMVConfig
 
-discover(sys.modules[__name__])
+MethodConfig.register(
+    AGMConfig,
+    ARLConfig,
+    CPSCConfig,
+    DIMMLConfig,
+    ECMLConfig,
+    IPRMConfig,
+    JointConfig,
+    JointUnimodalConfig,
+    LFMConfig,
+    MLAConfig,
+    MMParetoConfig,
+    OGMGEConfig,
+    PDFConfig,
+    PMRConfig,
+    QMFConfig,
+    ReconBoostConfig,
+    RelearningConfig,
+    SMVConfig,
+    TMCConfig,
+)
 
 __all__ = ["Method", "MethodConfig", "PartFeatures", "Range", "RowTable", "StepLosses"]

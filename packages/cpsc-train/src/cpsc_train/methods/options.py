@@ -52,7 +52,7 @@ class Range:
     log: bool = False
 
 
-class MethodConfig(Choice):
+class MethodConfig(Choice, plugins="cpsc_train.methods"):
     """Options of a method."""
 
     source: ClassVar[str] = ""

@@ -8,7 +8,7 @@ from cpsc_train.config import Choice
 from cpsc_train.data import Modality
 
 
-class EncoderConfig(Choice):
+class EncoderConfig(Choice, plugins="cpsc_train.encoders"):
     """Options of an encoder."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:

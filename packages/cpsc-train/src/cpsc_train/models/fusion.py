@@ -122,3 +122,6 @@ class SumFusion(nn.Module):
         """Map features {m: (B, d)} to (B, C)."""
         fused: Tensor = self.head(torch.stack(list(features.values())).sum(0))
         return fused
+
+
+FusionConfig.register(LateConfig, ConcatConfig, SumConfig, ImportedFusionConfig)

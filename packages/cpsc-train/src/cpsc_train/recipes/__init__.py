@@ -1,29 +1,36 @@
-"""Recipes: one file a data set that returns a complete configuration. A new file here is found by itself."""
+"""Recipes: functions that return a complete configuration. One file a data set or two, and a line in `RECIPES`."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import tomli_w
 
-from cpsc_train.config.choice import unknown
+from cpsc_train.config import unknown
+from cpsc_train.config.plugins import load_plugin, plugin_names
 from cpsc_train.errors import UserError
+from cpsc_train.recipes.audio_video import ave, crema_d, kinetics_sounds
+from cpsc_train.recipes.av_digits import av_digits
 from cpsc_train.recipes.base import Build, Recipe
+from cpsc_train.recipes.handwritten import handwritten
+from cpsc_train.recipes.mvsa_single import mvsa_single
+from cpsc_train.recipes.rgbd import nyu_depth_v2, sun_rgbd
 from cpsc_train.training import Mode, RunConfig
 
-
-def _discover() -> dict[str, Build]:
-    found: dict[str, Build] = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        found |= getattr(importlib.import_module(module.name), "RECIPES", {})
-    return dict(sorted(found.items()))
-
-
-RECIPES: dict[str, Build] = _discover()
-"""By name; every module of this folder that has a ``RECIPES`` adds to it."""
+RECIPES: dict[str, Build] = {
+    "av-digits": av_digits,
+    "ave": ave,
+    "crema-d": crema_d,
+    "handwritten": handwritten,
+    "kinetics-sounds": kinetics_sounds,
+    "mvsa-single": mvsa_single,
+    "nyu-depth-v2": nyu_depth_v2,
+    "sun-rgbd": sun_rgbd,
+}
+"""The recipes of this package, by name."""
+PLUGINS = "cpsc_train.recipes"
+"""Entry-point group of functions that build further recipes, from a mode and modalities as `Build` does."""
 
 
 def recipe(name: str, *, mode: Mode = "ours", modalities: tuple[str, ...] | None = None, **changes: Any) -> RunConfig:
@@ -32,11 +39,11 @@ def recipe(name: str, *, mode: Mode = "ours", modalities: tuple[str, ...] | None
     Parameters
     ----------
     name
-        One of `RECIPES`.
+        One of `names`.
     mode
-        Whose reading of the method: ``ours``, the ``paper``'s to the letter, or that of the ``released`` code.
+        Reading of the method: ``ours``, the ``paper``'s to the letter, or that of the ``released`` code.
     modalities
-        Which modalities of the data set to use, in order; the recipe's own choice if absent.
+        Modalities of the data set to use, in order. If None, those of the recipe.
     **changes
         Fields of the configuration to replace, such as ``epochs=10``.
 
@@ -58,24 +65,30 @@ def recipe(name: str, *, mode: Mode = "ours", modalities: tuple[str, ...] | None
 
 
 def annotated(name: str, *, mode: Mode = "ours") -> str:
-    """Return every value of a recipe as TOML, with a comment where a value is not ours; a configuration file."""
-    found = _recipe(name, mode, None)
+    """Return every value of a recipe as a configuration file, with a comment where a value is not ours."""
+    shown = _recipe(name, mode, None)
     lines, table = [f"# recipe {name}, mode {mode}; values without a mark are our choice"], ""
-    for line in tomli_w.dumps(found.config.to_plain()).splitlines():
+    for line in tomli_w.dumps(shown.config.to_plain()).splitlines():
         if line.startswith("["):
             table = line.strip("[]")
         key = line.partition(" = ")[0]
         dotted = f"{table}.{key}" if table else key
-        marks = [source for start, source in found.sources.items() if f"{dotted}.".startswith(f"{start}.")]
+        marks = [source for start, source in shown.sources.items() if f"{dotted}.".startswith(f"{start}.")]
         lines.append(f"{line}  # {marks[-1]}" if marks and " = " in line else line)
-    absent = _absent(found.config)
+    absent = _absent(shown.config)
     return "\n".join([*lines, "", f"# not set: {', '.join(absent)}" if absent else "# everything is set", ""])
 
 
+def names() -> list[str]:
+    """Return the names of all recipes, those of plug-ins last."""
+    return list(dict.fromkeys([*RECIPES, *plugin_names(PLUGINS)]))
+
+
 def _recipe(name: str, mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
-    if name not in RECIPES:
-        raise UserError(unknown("recipe", name, list(RECIPES)))
-    return RECIPES[name](mode, modalities)
+    if name not in RECIPES and name not in names():
+        raise UserError(unknown("recipe", name, names()))
+    build: Build = RECIPES[name] if name in RECIPES else load_plugin(PLUGINS, name)
+    return build(mode, modalities)
 
 
 def _absent(value: Any, path: str = "") -> list[str]:
@@ -86,4 +99,4 @@ def _absent(value: Any, path: str = "") -> list[str]:
     return [key for f in fields(value) for key in _absent(getattr(value, f.name), f"{path}.{f.name}".strip("."))]
 
 
-__all__ = ["RECIPES", "Recipe", "annotated", "recipe"]
+__all__ = ["RECIPES", "Recipe", "annotated", "names", "recipe"]

@@ -45,8 +45,6 @@ def _build(name: str, data: ClipConfig, sources: dict[str, Source]) -> Build:
 
 ENCODERS: dict[str, Source] = {"encoders": "paper"}
 
-RECIPES = {
-    "crema-d": _build("crema-d", CremaDConfig(), SHARED | {"encoders": "released", "feature_dim": "released"}),
-    "kinetics-sounds": _build("kinetics-sounds", KineticsSoundsConfig(), ENCODERS),
-    "ave": _build("ave", AVEConfig(), ENCODERS),
-}
+crema_d = _build("crema-d", CremaDConfig(), SHARED | {"encoders": "released", "feature_dim": "released"})
+kinetics_sounds = _build("kinetics-sounds", KineticsSoundsConfig(), ENCODERS)
+ave = _build("ave", AVEConfig(), ENCODERS)

@@ -36,6 +36,3 @@ def av_digits(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         compute=ComputeConfig(threads=1),
     )
     return Recipe(config, MODES[mode])
-
-
-RECIPES = {"av-digits": av_digits}

@@ -40,6 +40,3 @@ def handwritten(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         compute=ComputeConfig(threads=1),
     )
     return Recipe(config, MODES[mode])
-
-
-RECIPES = {"handwritten": handwritten}

@@ -38,6 +38,3 @@ def mvsa_single(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         noise=image_noise(m for m in data.modalities if m == "image"),
     )
     return Recipe(config, MODES[mode] | SHARED | {"encoders.image": "released", "patience": "released"})
-
-
-RECIPES = {"mvsa-single": mvsa_single}

@@ -40,9 +40,7 @@ def _build(name: str, data: SceneConfig, reading: Released, feature_dim: int) ->
     return build
 
 
-RECIPES = {
-    "nyu-depth-v2": _build(
-        "nyu-depth-v2", NYUDepthV2Config(), Released(warmup=3, a=0.1, b=1.0, residual=0.05), feature_dim=128
-    ),
-    "sun-rgbd": _build("sun-rgbd", SUNRGBDConfig(), Released(warmup=5, a=0.5, b=0.1, residual=0.05), feature_dim=256),
-}
+nyu_depth_v2 = _build(
+    "nyu-depth-v2", NYUDepthV2Config(), Released(warmup=3, a=0.1, b=1.0, residual=0.05), feature_dim=128
+)
+sun_rgbd = _build("sun-rgbd", SUNRGBDConfig(), Released(warmup=5, a=0.5, b=0.1, residual=0.05), feature_dim=256)

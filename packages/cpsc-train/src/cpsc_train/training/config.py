@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cpsc_train.config import from_plain, to_plain
-from cpsc_train.config.choice import unknown
+from cpsc_train.config import from_plain, to_plain, unknown
 from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
@@ -135,12 +134,12 @@ class RunConfig:
 
     def _check_modalities(self) -> None:
         used = self.data.modalities
-        for modality in used:
-            if modality not in self.encoders:
-                raise UserError(f"encoders.{modality} is missing: say which encoder reads it")
         for modality in self.encoders:
             if modality not in used:
                 raise UserError(unknown("modality", f"encoders.{modality}", [f"encoders.{m}" for m in used]))
+        for modality in used:
+            if modality not in self.encoders:
+                raise UserError(f"encoders.{modality} is missing: say which encoder reads it")
         names = [noise.name for noise in self.noise]
         for noise in (*self.noise, *self.corruption.noise):
             if noise.modality not in used:

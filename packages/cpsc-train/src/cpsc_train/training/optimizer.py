@@ -156,3 +156,6 @@ class PlateauConfig(ScheduleConfig, name="plateau"):
 def _check_factor(factor: float) -> None:
     if not 0 < factor < 1:
         raise UserError(f"schedule.factor must lie in (0, 1), got {factor}")
+
+
+ScheduleConfig.register(ConstantConfig, StepConfig, CosineConfig, PlateauConfig)

@@ -1,1 +1,22 @@
-"""One file a data set. A new file in this folder is found by itself."""
+"""The data sets. One file each, and a line in the list below."""
+
+from cpsc_train.data.adapters.av_digits import AVDigitsConfig
+from cpsc_train.data.adapters.ave import AVEConfig
+from cpsc_train.data.adapters.crema_d import CremaDConfig
+from cpsc_train.data.adapters.handwritten import HandwrittenConfig
+from cpsc_train.data.adapters.kinetics_sounds import KineticsSoundsConfig
+from cpsc_train.data.adapters.mvsa_single import MVSASingleConfig
+from cpsc_train.data.adapters.nyu_depth_v2 import NYUDepthV2Config
+from cpsc_train.data.adapters.sun_rgbd import SUNRGBDConfig
+from cpsc_train.data.dataset import DataConfig
+
+DataConfig.register(
+    AVDigitsConfig,
+    AVEConfig,
+    CremaDConfig,
+    HandwrittenConfig,
+    KineticsSoundsConfig,
+    MVSASingleConfig,
+    NYUDepthV2Config,
+    SUNRGBDConfig,
+)

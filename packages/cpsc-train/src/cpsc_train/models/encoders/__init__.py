@@ -1,1 +1,10 @@
-"""One file an encoder. A new file in this folder is found by itself."""
+"""The encoders. One file each, and a line in the list below."""
+
+from cpsc_train.models.encoder import EncoderConfig
+from cpsc_train.models.encoders.imported import ImportedConfig
+from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.resnet import ResNetConfig
+from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
+from cpsc_train.models.encoders.transformer import TransformerConfig
+
+EncoderConfig.register(ImportedConfig, MLPConfig, ResNetConfig, SmallCNNConfig, TransformerConfig)

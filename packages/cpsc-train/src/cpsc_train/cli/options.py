@@ -1,0 +1,140 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cpsc_train.training import RunConfig
+
+
+def value(metavar: str) -> Any:
+    """Return how the value of an option is shown; a default of None is not."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=_hint)
+
+
+def _hint(default: str) -> str:
+    return "" if default == "None" else f"(default: {default})"
+
+
+flag = tyro.conf.arg(help_behavior_hint="")
+Mode = Annotated[Literal["ours", "paper", "released"], value("MODE")]
+Gate = Annotated[Literal["off", "classes", "all"] | None, value("{off,classes,all}")]
+File = Annotated[Path | None, value("FILE")]
+Folder = Annotated[Path | None, value("DIR")]
+Root = Annotated[str | None, value("DIR")]
+Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
+Name = Annotated[str | None, tyro.conf.Positional, value("[NAME]")]
+Variants = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:KEY=VALUE")]
+Quiet = Annotated[bool, tyro.conf.arg(aliases=["-q"], help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command and its options. The docstring of a subclass is its line in ``cpsc --help``."""
+
+    examples: ClassVar[str] = ""
+    """What ``--help`` shows below that line."""
+
+    def run(self) -> int:
+        """Run the command and return the exit code."""
+        raise NotImplementedError
+
+    def required(self, command: str, name: str | None, known: Iterable[str]) -> str:
+        """Return the name that an action needs.
+
+        Raises
+        ------
+        UserError
+            If it is absent; lists the known ones.
+        """
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        if name is None:
+            raise UserError(f"cpsc {command} needs a name, one of {', '.join(sorted(known))}")
+        return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Command):
+    """Options of the commands that configure runs."""
+
+    recipe: Annotated[str, value("NAME")] = "handwritten"
+    """Recipe to start from; see `cpsc recipe list`."""
+    config: File = None
+    """TOML file to start from, such as the config.toml of a run."""
+    mode: Mode = "ours"
+    """Reading of CPSC: ours, paper (to the letter), released (code)."""
+    root: Root = None
+    """Folder or address of the data set."""
+    modalities: Annotated[str | None, value("A,B")] = None
+    """Modalities to use, in order. Default: those of the recipe."""
+    set: Settings = ()
+    """Any value of the configuration, such as method.top_k=5."""
+
+    def configuration(self, **changes: Any) -> RunConfig:
+        """Return the configuration that the options describe.
+
+        Parameters
+        ----------
+        **changes
+            By dotted key, values to replace; None leaves a value as it is.
+
+        Raises
+        ------
+        UserError
+            If a name is unknown, or a value does not fit.
+        """
+        from cpsc_train.config import apply_settings, override  # noqa: PLC0415  # slow to import
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+
+        base = self._base()
+        if self.root is not None and not hasattr(base.data, "root"):
+            raise UserError(f"--root: the data set {base.data.name} does not lie in a folder of its own")
+        values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}
+        return apply_settings(override(base, values), self.set)
+
+    def _base(self) -> RunConfig:
+        from cpsc_train.config import read_toml  # noqa: PLC0415
+        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.recipes import recipe  # noqa: PLC0415
+        from cpsc_train.training import RunConfig  # noqa: PLC0415
+
+        if self.config is None:
+            modalities = None if self.modalities is None else tuple(self.modalities.split(","))
+            return recipe(self.recipe, mode=self.mode, modalities=modalities)
+        for name in ("recipe", "mode", "modalities"):
+            if getattr(self, name) != getattr(RunOptions, name):
+                raise UserError(
+                    f"--{name} belongs to a recipe, not to --config: set data.modalities, encoders or method there"
+                )
+        return RunConfig.from_plain(read_toml(self.config))
+
+
+def about(kind: type, *, whole: bool = False) -> str:
+    """Return the docstring of a class in one line, or its first paragraph."""
+    text = kind.__doc__ or ""
+    return " ".join((text if whole else text.split("\n\n")[0]).split())
+
+
+def option_table(prefix: str, kind: type[Any], columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """Return a table of the options of a class with their defaults, further columns by option, and descriptions."""
+    from docstring_parser import parse_from_object  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    described = {
+        p.arg_name: p.description for base in reversed(kind.__mro__[:-1]) for p in parse_from_object(base).params
+    }
+    table = Table("option", "default", *columns, "", box=None)
+    for field in fields(kind):
+        cells = (column.get(field.name, "") for column in columns.values())
+        text = " ".join((described.get(field.name) or "").split())
+        table.add_row(f"{prefix}.{field.name}", str(field.default), *cells, text)
+    return table

@@ -7,13 +7,15 @@ before it is imported.
 
 import importlib
 import sys
-from functools import cache
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
 Array = Any
+
+# numpy follows the standard since 2.1; array-api-compat's copy of it takes longer to import than numpy itself.
+_NUMPY: Any = np if hasattr(np, "cumulative_sum") else importlib.import_module("array_api_compat.numpy")
 
 
 def is_torch(array: object) -> bool:
@@ -73,7 +75,7 @@ def array_namespace(**arrays: Array) -> Any:
     """
     first_name, first, xp = "", None, None
     for name, array in arrays.items():
-        own = _namespace(name, array)
+        own = _NUMPY if type(array) is np.ndarray else _namespace(name, array)
         if xp is None:
             first_name, first, xp = name, array, own
         elif own is not xp:
@@ -98,7 +100,7 @@ def _namespace(name: str, array: Array) -> Any:
         if type(array) is not np.ndarray and isinstance(array, (np.ma.MaskedArray, np.matrix)):
             # The one would lose its mask on the way, the other keeps two axes whatever is done to it.
             raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
-        return _numpy()
+        return _NUMPY
     if is_torch(array):
         torch = sys.modules["torch"]
         if array.layout is not torch.strided or array.is_nested:
@@ -109,12 +111,6 @@ def _namespace(name: str, array: Array) -> Any:
     if isinstance(array, np.generic) or not array_api_compat.is_array_api_obj(array):
         raise TypeError(f"{name} must be an array (numpy, torch or any array-API library), got {type(array).__name__}")
     return array_api_compat.array_namespace(array)
-
-
-@cache
-def _numpy() -> Any:
-    # numpy follows the standard since 2.1; array-api-compat's copy of it takes longer to import than numpy itself.
-    return np if hasattr(np, "cumulative_sum") else importlib.import_module("array_api_compat.numpy")
 
 
 def _kind(array: Array) -> str:

@@ -31,6 +31,8 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
     ``threads`` shares the chunks of a host array among the cores, which is worth it where rows are sorted: numpy lets
     other threads run while it does.
     """
+    if type(rows) is np.ndarray and rows.size <= (_THREAD_CHUNK if threads else _HOST_CHUNK):
+        return np.asarray(function(rows, *others))  # numpy makes a scalar of what has no axes
     if is_tracing(rows):
         return function(rows, *others)
     view = host_view(rows)

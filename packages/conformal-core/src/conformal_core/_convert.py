@@ -37,6 +37,14 @@ def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
     raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}{hint}")
 
 
+def as_rows(name: str, value: Any) -> Array:
+    """Return an array (..., K) of real floating-point numbers with at least one class; see :func:`as_floating`."""
+    array = value if type(value) is np.ndarray and value.dtype.char in "fd" else as_floating(name, value)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name} must have shape (..., K) with K >= 1, got {tuple(array.shape)}")
+    return array
+
+
 def as_integers(name: str, value: Any, like: Array) -> Array:
     """Return an array of int64 beside ``like``, see :func:`as_array`.
 
@@ -73,11 +81,16 @@ def _names_error(name: str, array: np.ndarray[Any, Any]) -> str:
 
 def as_labels(labels: Array | int, values: Array, *, check: bool | None) -> Array:
     """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
+    rows, classes = tuple(values.shape[:-1]), values.shape[-1]
+    if type(labels) is type(values) is np.ndarray and labels.dtype.kind in "iu" and labels.shape == rows:
+        labels = labels.astype(np.int64, copy=False)
+        if check is not False and labels.size and not (labels.min() >= 0 and labels.max() < classes):
+            check_label_range("labels", labels, classes, np)
+        return labels
     labels = as_integers("labels", labels, values)
     xp = array_namespace(values=values)
     if is_checked(labels, check):
-        check_label_range("labels", labels, values.shape[-1], xp)
-    rows = tuple(values.shape[:-1])
+        check_label_range("labels", labels, classes, xp)
     try:
         return xp.broadcast_to(labels, rows)
     except (ValueError, RuntimeError):

@@ -17,29 +17,25 @@ _IN_CACHE = 1 << 17  # elements that a second pass finds in the cache
 _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 
-def check_classes(name: str, array: Array) -> None:
-    """Refuse an array without a last axis of at least one class."""
-    if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(f"{name} must have shape (..., K) with K >= 1, got {tuple(array.shape)}")
-
-
 def is_distribution(probs: Array, *, normalized: bool) -> bool:
-    """Whether rows are probabilities over the last axis; if not ``normalized``, sums are free.
+    """Whether rows are probabilities over the last axis; if not ``normalized``, they may have any finite sum.
 
-    A row may miss the sum 1 by the rounding its dtype is known for: the square root of the machine epsilon, and at
-    least 1e-5, because double-precision rows are often single-precision rows that were converted.
+    A row may miss the sum 1 by the rounding of its dtype: the square root of the machine epsilon, and at least 1e-5,
+    because double-precision rows are often converted single-precision rows.
     """
+    if isinstance(probs, np.ndarray):
+        if probs.size > _IN_CACHE and probs.ndim > 1:
+            rows, step = probs.reshape(-1, probs.shape[-1]), max(1, _IN_CACHE // probs.shape[-1])
+            return all(is_distribution(rows[i : i + step], normalized=normalized) for i in range(0, len(rows), step))
+        if probs.dtype.char in _TOLERANCE:
+            # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons
+            # with NaN are false, so "all good" is tested rather than "none bad".
+            sums = probs @ _ones(probs.shape[-1], probs.dtype.char)
+            right = np.abs(sums - 1.0) <= _TOLERANCE[probs.dtype.char] if normalized else np.isfinite(sums)
+            return not probs.size or (bool(right.all()) and bool(probs.min() >= 0.0))
+    if math.prod(probs.shape) == 0:
+        return True
     xp = array_namespace(probs=probs)
-    if isinstance(probs, np.ndarray) and probs.size > _IN_CACHE:
-        rows = probs.reshape(-1, probs.shape[-1])
-        step = max(1, _IN_CACHE // probs.shape[-1])
-        return all(_are_distributions(rows[i : i + step], normalized, xp) for i in range(0, len(rows), step))
-    return math.prod(probs.shape) == 0 or _are_distributions(probs, normalized, xp)
-
-
-def _are_distributions(probs: Array, normalized: bool, xp: Any) -> bool:
-    # Row sums and the minimum see NaN, infinities, negative values and wrong sums in two passes. Comparisons with NaN
-    # are false, so "all good" is asked rather than "none bad".
     sums = _row_sums(probs, xp)
     right = _near_one(sums, probs, xp) if normalized else xp.isfinite(sums)
     return bool(xp.all(right)) and bool(xp.min(probs) >= 0.0)
@@ -61,8 +57,9 @@ def _ones(size: int, dtype: str) -> np.ndarray[Any, Any]:
     return np.ones(size, dtype=dtype)
 
 
-def distribution_error(name: str, probs: Array, xp: Any) -> ValueError:
+def distribution_error(name: str, probs: Array) -> ValueError:
     """Return the error that says what is wrong with rows that are not probabilities, naming the first bad index."""
+    xp = array_namespace(probs=probs)
     check_finite(name, probs, xp)
     negative = probs < 0.0
     if bool(xp.any(negative)):

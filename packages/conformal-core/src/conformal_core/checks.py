@@ -37,7 +37,8 @@ def check_number(name: str, value: object) -> None:
 
 def check_finite_number(name: str, value: float) -> float:
     """Return a number that is finite."""
-    check_number(name, value)
+    if type(value) is not float:
+        check_number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return float(value)

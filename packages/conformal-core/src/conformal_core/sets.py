@@ -5,8 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 from conformal_core._arrays import array_namespace, as_array, contiguous, device
-from conformal_core._convert import as_draws, as_floating, as_labels, as_threshold
-from conformal_core._distribution import check_classes
+from conformal_core._convert import as_draws, as_floating, as_labels, as_rows, as_threshold
 from conformal_core._precision import rounded_down, rounded_up
 from conformal_core.checks import check_finite, is_checked
 
@@ -254,9 +253,8 @@ def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, c
 
 
 def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array, Array]:
-    scores = as_floating("scores", scores)
+    scores = as_rows("scores", scores)
     xp = array_namespace(scores=scores)
-    check_classes("scores", scores)
     if is_checked(scores, check):
         check_finite("scores", scores, xp)
     return xp, scores, as_threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)

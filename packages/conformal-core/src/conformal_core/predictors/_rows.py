@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from conformal_core._convert import as_floating
 
 Array = Any
@@ -36,6 +38,8 @@ def as_row_scores(name: str, scores: Array) -> Array:
     ValueError
         If there are several scores a row: outputs of different scales would be pooled into one threshold.
     """
+    if type(scores) is np.ndarray and scores.ndim <= 1 and scores.dtype.char in "fd":
+        return scores
     scores = as_floating("scores", scores)
     if scores.ndim <= 1:
         return scores

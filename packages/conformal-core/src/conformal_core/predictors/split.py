@@ -52,8 +52,8 @@ class SplitPredictor(Settings):
         return beside(qhat, rows)
 
     def _calibrate(self, scores: Array) -> None:
-        self._memory.reset()
-        self._update(scores)
+        self._memory, self._qhat = Fixed(), None
+        self._memory.extend(scores, check=False)
 
     def _update(self, scores: Array) -> None:
         self._memory.extend(scores, check=False)

@@ -9,8 +9,8 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, host_view, is_torch
 from conformal_core._chunks import map_rows
-from conformal_core._convert import as_draws, as_floating, as_labels, as_threshold
-from conformal_core._distribution import check_classes, distribution_error, is_distribution, is_plain_row
+from conformal_core._convert import as_draws, as_labels, as_rows, as_threshold
+from conformal_core._distribution import distribution_error, is_distribution, is_plain_row
 from conformal_core._precision import narrow
 from conformal_core.checks import check_floating, check_labels, check_shape, is_checked
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
@@ -21,13 +21,6 @@ Array = Any
 
 class _NotProbabilitiesError(Exception):
     """A chunk holds a row to refuse; which one is found out on the whole array."""
-
-
-def _as_rows(probs: Array) -> Array:
-    """Return rows (..., K) of real numbers; refuse anything else."""
-    probs = as_floating("probs", probs)
-    check_classes("probs", probs)
-    return probs
 
 
 class Score(NonconformityScore):
@@ -102,12 +95,13 @@ class Score(NonconformityScore):
             If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
             not randomized.
         """
-        if not self.randomized and u is None and is_plain_row(probs, normalized=self.normalized, check=check):
+        row = getattr(probs, "ndim", 0) == 1 and not self.randomized and u is None
+        if row and is_plain_row(probs, normalized=self.normalized, check=check):
             if labels is None:
                 return self.compute(probs, None, None)
             if type(labels) is int and 0 <= labels < probs.size:
                 return np.asarray(self.compute(probs, labels, None))
-        probs = _as_rows(probs)
+        probs = as_rows("probs", probs)
         if labels is not None:
             labels = as_labels(labels, probs, check=check)
         return self._map(self.compute, probs, labels, u, check)
@@ -128,7 +122,7 @@ class Score(NonconformityScore):
         plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
         if plain and is_plain_row(probs, normalized=self.normalized, check=check):
             return self.compute_sets(probs, narrow(qhat, probs), None)
-        probs = _as_rows(probs)
+        probs = as_rows("probs", probs)
         if nonempty or not isinstance(qhat, (int, float)) or math.isnan(qhat):
             qhat = as_threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
             if nonempty or qhat.ndim > 0:
@@ -143,8 +137,7 @@ class Score(NonconformityScore):
         """Return logits (rows, K); see :meth:`NonconformityScore.check_output`."""
         check_floating(name, output)
         check_shape(name, output, ("B" if rows is None else rows, "K"))
-        check_classes(name, output)
-        return output
+        return as_rows(name, output)
 
     def check_labels(self, labels: Array, output: Array, *, check: bool | None = None) -> Array:
         """Return labels (rows,) of logits or probabilities (rows, ..., K) as int64."""
@@ -223,7 +216,7 @@ class Score(NonconformityScore):
         array([1.   , 0.667])
         """
         self.check_kind(kind)
-        probs = _as_rows(probs)
+        probs = as_rows("probs", probs)
         scores = self(probs, check=check)
         labels = as_labels(labels, scores, check=check)
         own = take_label(scores, labels)
@@ -235,8 +228,8 @@ class Score(NonconformityScore):
         self, function: Callable[..., Array], probs: Array, labels: Array | None, u: Array | None, check: bool | None
     ) -> Array:
         """Check rows and apply the function to them, a chunk at a time: while they are in the cache."""
-        xp = array_namespace(probs=probs)
-        u = self.draw(probs, u, check)
+        if self.randomized or u is not None:
+            u = self.draw(probs, u, check)
         if not is_checked(probs, check):
             return map_rows(function, probs, labels, u, threads=self.sorts)
 
@@ -248,7 +241,7 @@ class Score(NonconformityScore):
         try:
             return map_rows(checked, probs, labels, u, threads=self.sorts)
         except _NotProbabilitiesError:
-            raise distribution_error("probs", probs, xp) from None
+            raise distribution_error("probs", probs) from None
 
     def draw(self, probs: Array, u: Array | float | None, check: bool | None) -> Array | None:
         """Uniform draws of shape (...) for a randomized score, None for another."""

@@ -47,7 +47,7 @@ class TextAndImage(nn.Module):
             nn.Conv2d(3, DIMS["image"], 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
         self.model = LateFusion({"text": TextEncoder(), "image": image}, DIMS)
-        self.rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)
+        self.rsc = MultimodalSelfCalibration(DIMS)
         self.qhat: dict[str, Tensor] = {}
 
     def forward(self, text: Tensor, image: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ class SelfCalibrated(lightning.LightningModule):
             "image": nn.Sequential(nn.Linear(30, DIMS["image"]), nn.ReLU()),
         }
         self.model = LateFusion(encoders, DIMS)
-        self.rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)
+        self.rsc = MultimodalSelfCalibration(DIMS)
         self.calibration, self.warmup = calibration, warmup
         self.qhat: dict[str, Tensor] = {}
 

@@ -29,7 +29,7 @@ def main(epochs: int = 12, warmup: int = 3) -> dict[str, float]:
         "image": nn.Sequential(nn.Linear(30, DIMS["image"]), nn.ReLU()),
     }
     model = LateFusion(encoders, DIMS)
-    rsc = MultimodalSelfCalibration(DIMS, residual=0.3, match_magnitude=True)  # +
+    rsc = MultimodalSelfCalibration(DIMS)  # +
     optimizer = torch.optim.Adam([*model.parameters(), *rsc.parameters()], lr=3e-3)
     loader = DataLoader(data(400, seed=0), batch_size=50, shuffle=True)
     calibration = next(iter(DataLoader(data(200, seed=10), batch_size=200)))  # +

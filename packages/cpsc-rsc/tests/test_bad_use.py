@@ -199,7 +199,7 @@ def test_modalities_that_are_no_mapping_or_unknown():
         (h | {"video": torch.randn(B, D)}, ValueError, r"and no other, got \['audio', 'video'\]"),
     ):
         with pytest.raises(error, match=message):
-            represent(rsc, got)
+            represent(rsc, got, mode="features")
 
 
 def test_mappings_name_the_modalities():
@@ -216,9 +216,9 @@ def test_mappings_name_the_modalities():
         represent(rsc, h, mode="collaborative", predict=lambda h: h, heads=heads, qhat={"audio": qhat["audio"]})
     known = r"features must hold at least one of the modalities \['audio', 'text'\] and no other"
     with pytest.raises(ValueError, match=known):
-        represent(rsc, h | {"video": h["text"]})
+        represent(rsc, h | {"video": h["text"]}, mode="features")
     with pytest.raises(ValueError, match=known):
-        represent(rsc, {})
+        represent(rsc, {}, mode="features")
     with pytest.raises(TypeError, match="mode 'collaborative' needs predict, heads and qhat, got no predict, qhat"):
         represent(rsc, h, mode="collaborative", heads=heads)
     with pytest.raises(ValueError, match="output of predict must have shape"):

@@ -16,7 +16,7 @@ def make():
 
 def test_features_are_passed_on():
     rsc, _, h, _ = make()
-    got = represent(rsc, h)
+    got = represent(rsc, h, mode="features")
     assert all(got[m] is h[m] for m in DIMS)
 
 

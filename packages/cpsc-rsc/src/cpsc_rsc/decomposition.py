@@ -21,7 +21,7 @@ _NO_DIRECTION = 1e-12
 
 
 def mix_residual(
-    components: Tensor, h: Tensor, *, gamma: float, mixing: Mixing = "convex", match_magnitude: bool = False
+    components: Tensor, h: Tensor, *, residual: float = 0.3, mixing: Mixing = "convex", match_magnitude: bool = True
 ) -> Tensor:
     """Mix components with the feature they were decomposed from.
 
@@ -33,8 +33,8 @@ def mix_residual(
     ----------
     components : Tensor, shape (B, n, d)
     h : Tensor, shape (B, d)
-    gamma : float in (0, 1]
-        Weight of the component; 1 with ``convex`` leaves components unmixed.
+    residual : float in (0, 1]
+        γ, the weight of the component; 1 with ``convex`` leaves components unmixed.
     mixing : {"convex", "additive"}
     match_magnitude : bool
 
@@ -46,19 +46,19 @@ def mix_residual(
     --------
     >>> import torch
     >>> c, h = torch.tensor([[[0.0, 2.0], [0.0, 0.0]]]), torch.tensor([[1.0, 0.0]])
-    >>> mix_residual(c, h, gamma=0.5)
+    >>> mix_residual(c, h, residual=0.5, match_magnitude=False)
     tensor([[[0.5000, 1.0000],
              [0.5000, 0.0000]]])
-    >>> mix_residual(c, h, gamma=0.5, match_magnitude=True)
+    >>> mix_residual(c, h, residual=0.5)
     tensor([[[0.5000, 0.5000],
              [0.5000, 0.0000]]])
     """
     h = h.unsqueeze(-2)
     if match_magnitude:
         components = components * _length_ratio(h, components).to(components.dtype)
-    if gamma == 1 and mixing == "convex":
+    if residual == 1 and mixing == "convex":
         return components
-    return (h if mixing == "additive" else (1 - gamma) * h) + gamma * components
+    return (h if mixing == "additive" else (1 - residual) * h) + residual * components
 
 
 def _length_ratio(h: Tensor, components: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class Decomposition(nn.Module):
         """Return the components (B, n, d) of features (B, d)."""
         components: Tensor = self.net(h).unflatten(-1, (self.n, self.dim))
         return mix_residual(
-            components, h, gamma=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
+            components, h, residual=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
         )
 
     def extra_repr(self) -> str:

@@ -25,7 +25,7 @@ def represent(
     rsc: MultimodalSelfCalibration,
     features: Mapping[str, Tensor],
     *,
-    mode: Mode = "features",
+    mode: Mode,
     predict: Callable[[dict[str, Tensor]], Tensor] | None = None,
     heads: Mapping[str, Head] | nn.ModuleDict | None = None,
     qhat: Mapping[str, Tensor] | None = None,

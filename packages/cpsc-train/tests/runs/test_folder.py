@@ -1,5 +1,9 @@
+import errno
+import os
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 
 import pytest
@@ -7,6 +11,7 @@ import pytest
 from cpsc_train.data import Splits
 from cpsc_train.errors import UserError
 from cpsc_train.runs import RunFolder
+from cpsc_train.runs.lock import held
 from cpsc_train.training import resume, train
 
 HOLD = """
@@ -29,7 +34,6 @@ def holder(finished):
     process.stdout.close()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock there")
 def test_a_folder_has_one_writer_and_a_kill_lets_go(finished, holder):
     with pytest.raises(UserError, match="another process is training in it"), RunFolder(finished).held():
         pass
@@ -39,7 +43,6 @@ def test_a_folder_has_one_writer_and_a_kill_lets_go(finished, holder):
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock there")
 def test_a_run_is_not_resumed_while_it_runs(finished, holder, cpsc):
     results = (finished / "results.json").read_bytes()
     (finished / "results.json").unlink()
@@ -48,6 +51,45 @@ def test_a_run_is_not_resumed_while_it_runs(finished, holder, cpsc):
         assert (found.code, "another process is training in it" in found.err) == (2, True)
     finally:
         (finished / "results.json").write_bytes(results)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
+def test_a_forked_process_does_not_hold_the_lock(tmp_path):
+    with held(tmp_path):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with held(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
+def test_a_killed_process_releases_the_lock_whose_forked_child_lives(tmp_path):
+    code = "import os, sys, time; from pathlib import Path; from cpsc_train.runs.lock import held\n"
+    code += "with held(Path(sys.argv[1])): (child := os.fork()) and print(child, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        try:
+            with held(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
+    def refuse(_lock, **_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("cpsc_train.runs.lock.FileLock.acquire", refuse)
+    with held(tmp_path):
+        pass
 
 
 def test_what_killed_runs_leave_is_used_and_goes(small_config, tmp_path):

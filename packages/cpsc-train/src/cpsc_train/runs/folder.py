@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class RunFolder:
         refuse_link(partial)
         try:
             partial.mkdir(parents=True, exist_ok=True)
-            with held(partial):
+            # Windows moves no folder that holds an open file.
+            with held(partial) if sys.platform != "win32" else nullcontext():
                 try:
                     write_toml(partial / "config.toml", config)
                     splits.save(partial / "splits.json", dataset)

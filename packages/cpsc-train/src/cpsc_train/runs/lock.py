@@ -1,4 +1,4 @@
-"""One writer a folder, for as long as its process lives."""
+"""The lock of a folder: one process writes into it at a time."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cpsc_train.errors import UserError
-from cpsc_train.writing import TAKEN, appending
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody is kept out
-    fcntl = None  # type: ignore[assignment]
+from cpsc_train.errors import UserError
+from cpsc_train.writing import appending
 
 FILE = ".lock"
 
 
 @contextmanager
 def held(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
-    """Keep other processes from writing into `folder`; a kill lets go, and no worker holds on.
+    """Keep other processes from writing into `folder`.
+
+    The operating system releases the lock when the process ends, however it ends; processes forked from it do not
+    hold it. On file systems without locks, such as some network file systems, nothing is locked.
 
     Parameters
     ----------
     folder
-        Which must exist.
+        An existing folder.
     busy
-        What the other process is doing, for the message.
+        What the process does in the folder, for the error message of another one.
 
     Raises
     ------
     UserError
-        If another process writes into it, or nobody can.
+        If another process holds the lock, or the lock file is a link or cannot be written.
     """
-    if fcntl is None:
+    path = folder / FILE
+    appending(path).close()  # names the folder where it is read-only, and refuses a link
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is {busy}: wait for its end, or choose another folder") from None
+    except OSError:  # the file system has no locks
+        pass
+    try:
         yield
-        return
-    with appending(folder / FILE) as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in TAKEN:
-                raise UserError(
-                    f"{folder}: another process is {busy}: wait for its end, or choose another folder"
-                ) from None
-            # Some network file systems have no locks; a run is worth more than a guard.
-        yield
+    finally:
+        lock.release()

@@ -248,15 +248,16 @@ class Data:
             config = self.config("compute.precision=fp16", "epochs=6")
             config = replace(config, method=MethodConfig.named(name).for_epochs(6))
             trainer = Trainer(Setup.build(config))
-            trainer._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+            trainer.stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
             try:
                 for _ in range(config.epochs):
                     record = trainer.train_epoch(Quiet())
                     record |= {"validation": trainer.validate()}
                 state = trainer.state_dict()
                 bad = [] if finite(state) else ["the state is not finite"]
-                bad += [] if trainer._scaler.get_scale() < 2.0**40 else ["no step was skipped"]
-                said = f"scale 2^{math.log2(trainer._scaler.get_scale()):.0f}, loss {sum(record['loss'].values()):.3f}"
+                scale = trainer.stepper.scaler.get_scale()
+                bad += [] if scale < 2.0**40 else ["no step was skipped"]
+                said = f"scale 2^{math.log2(scale):.0f}, loss {sum(record['loss'].values()):.3f}"
                 self.trials.row(f"fp16 overflow, {name}", f"{said} {bad or ''}", ok=not bad)
             except Exception as error:
                 self.trials.row(f"fp16 overflow, {name}", f"{type(error).__name__}: {error}", ok=False)

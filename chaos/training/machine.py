@@ -37,7 +37,7 @@ IMPATIENT = """
 from datetime import timedelta
 from cpsc_train.__main__ import main
 from cpsc_train.training import distributed
-distributed.PATIENCE = timedelta(seconds=15)
+distributed.TIMEOUT = timedelta(seconds=15)
 main()
 """
 JUMPS = r"""

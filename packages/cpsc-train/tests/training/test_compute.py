@@ -1,4 +1,4 @@
-"""How many processes read samples ahead."""
+"""Number of worker processes, and limits of numbers."""
 
 import os
 
@@ -8,12 +8,12 @@ from cpsc_train.recipes import RECIPES, recipe
 from cpsc_train.training.compute import ComputeConfig
 
 
-@pytest.mark.parametrize(("count", "readers"), [(1, 1), (2, 1), (3, 2), (9, 8), (64, 8)])
-def test_as_many_processes_read_as_there_are_cores_beside_training(monkeypatch, count, readers):
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (2, 1), (3, 2), (9, 8), (64, 8)])
+def test_as_many_processes_read_as_there_are_cores_beside_training(monkeypatch, count, workers):
     monkeypatch.setattr("cpsc_train.training.compute.cores", lambda: count)
-    assert ComputeConfig().readers(decoding=True) == readers
-    assert ComputeConfig().readers(decoding=False) == 0
-    assert ComputeConfig(workers=5).readers(decoding=True) == ComputeConfig(workers=5).readers(decoding=False) == 5
+    assert ComputeConfig().worker_count(decoding=True) == workers
+    assert ComputeConfig().worker_count(decoding=False) == 0
+    assert {ComputeConfig(workers=5).worker_count(decoding=decoding) for decoding in (True, False)} == {5}
 
 
 def test_processes_of_a_job_share_the_cores(monkeypatch):
@@ -21,7 +21,7 @@ def test_processes_of_a_job_share_the_cores(monkeypatch):
     job = {"RANK": 1, "WORLD_SIZE": 4, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "a", "MASTER_PORT": 1}
     for name, value in job.items():
         monkeypatch.setenv(name, str(value))
-    assert ComputeConfig().readers(decoding=True) == 3
+    assert ComputeConfig().worker_count(decoding=True) == 3
 
 
 def test_no_recipe_asks_for_a_number():

@@ -124,7 +124,7 @@ def test_processes_that_cannot_meet_are_told_so(launched, monkeypatch):
 
     monkeypatch.setattr(torch.distributed, "init_process_group", refuse)
     with (
-        pytest.raises(UserError, match=r"the 2 processes cannot meet: .*connection refused"),
+        pytest.raises(UserError, match=r"the 2 processes cannot connect: .*connection refused"),
         distributed.joined("cpu"),
     ):
         pass

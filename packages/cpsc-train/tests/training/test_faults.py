@@ -114,7 +114,7 @@ def test_parameters_that_are_not_finite_are_never_saved(small_config, tmp_path, 
             next(trainer.objective.parameters()).data.fill_(value)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)
-    with pytest.raises(UserError, match=r"epoch 3, step \d+: parameter encoders\..* is not finite, and the loss was"):
+    with pytest.raises(UserError, match=r"epoch 3, step \d+: parameter encoders\..* is not finite although"):
         train(small_config, tmp_path / "run")
     monkeypatch.undo()
     for file in [*(tmp_path / "run").glob("*.pt"), *(tmp_path / "run/checkpoints").iterdir()]:

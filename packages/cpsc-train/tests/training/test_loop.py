@@ -63,7 +63,7 @@ def test_the_order_of_a_step(small_config, monkeypatch):
     events = []
     trainer = Trainer(Setup.build(changed(small_config, conformal__refresh="exact")))
     method, refresh = trainer.objective.method, trainer.refresh
-    losses, rescore, step = method.losses, refresh._rescore, trainer.optimizer.step
+    losses, rescore, step = method.losses, refresh._rescore, trainer.stepper.optimizer.step
 
     def told_losses(model, features, labels, qhat):
         events.append("loss without" if qhat is None else "loss with")
@@ -71,7 +71,7 @@ def test_the_order_of_a_step(small_config, monkeypatch):
 
     monkeypatch.setattr(method, "losses", told_losses)
     monkeypatch.setattr(refresh, "_rescore", lambda *a: (events.append("refresh"), rescore(*a)))
-    monkeypatch.setattr(trainer.optimizer, "step", lambda: (events.append("step"), step()))
+    monkeypatch.setattr(trainer.stepper.optimizer, "step", lambda: (events.append("step"), step()))
     steps = -(-len(trainer.setup.splits.train) // small_config.batch_size)
     for _ in range(3):
         trainer.train_epoch(Observer())
@@ -314,5 +314,5 @@ def test_a_single_row_and_batch_normalisation(small_config, tmp_path, monkeypatc
         raise ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 16])")
 
     monkeypatch.setattr(Trainer, "_step", fail)
-    with pytest.raises(UserError, match="batch normalisation cannot take a single row, and batch_size = 64"):
+    with pytest.raises(UserError, match="batch normalisation needs more than one row, and batch_size = 64"):
         train(small_config, tmp_path / "run")

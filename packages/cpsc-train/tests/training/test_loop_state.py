@@ -35,7 +35,7 @@ def test_a_saved_state_is_all_that_is_needed_to_go_on(small_config):
 
     for going_on in (False, True):
         trainer = Trainer(Setup.build(RunConfig.from_plain(table)))
-        trainer._scaler = torch.amp.GradScaler("cpu", growth_interval=4)
+        trainer.stepper.scaler = torch.amp.GradScaler("cpu", growth_interval=4)
         if going_on:
             trainer.load_state_dict(saved)
         else:

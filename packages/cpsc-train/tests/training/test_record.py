@@ -2,37 +2,40 @@ import numpy as np
 import torch
 
 from cpsc_train.methods import StepLosses
-from cpsc_train.training.record import BINS, TOGETHER, Distribution, EpochRecord, Meter
+from cpsc_train.training.distributed import Process
+from cpsc_train.training.record import BINS, CHUNK, Distribution, EpochRecord, Meter
+
+ALONE = Process()
 
 
 def test_means_are_over_samples_and_not_over_batches():
     meter = Meter()
     meter.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 3)
     meter.add({"a": torch.tensor(5.0), "b": torch.tensor(2.0)}, 1)
-    assert meter.read() == {"a": 2.0, "b": 2.0}
+    assert meter.read(ALONE) == {"a": 2.0, "b": 2.0}
 
 
 def test_nothing_seen_is_nothing_read():
-    assert Meter().read() == {}
-    assert Distribution().read() == (0.0, [0] * BINS)
+    assert Meter().read(ALONE) == {}
+    assert Distribution().read(ALONE) == (0.0, [0] * BINS)
 
 
 def test_gradients_are_not_kept():
     meter = Meter()
     x = torch.tensor(1.0, requires_grad=True)
     meter.add({"a": x * 2}, 1)
-    assert not meter.state_dict()["sums"].requires_grad
+    assert not meter.state_dict()["_sums"].requires_grad
 
 
 def test_a_distribution_is_numpys_histogram():
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.rand(7, 3, generator=generator) for _ in range(TOGETHER + 5)]
+    batches = [torch.rand(7, 3, generator=generator) for _ in range(CHUNK + 5)]
     batches[3][0, 0], batches[4][0, 0] = 0.0, 1.0
     distribution = Distribution()
     for batch in batches:
         distribution.add(batch)
     everything = torch.cat(batches).double().numpy()
-    mean, counts = distribution.read()
+    mean, counts = distribution.read(ALONE)
     np.testing.assert_allclose(mean, everything.mean())
     assert counts == np.histogram(everything, BINS, (0, 1))[0].tolist()
 
@@ -57,6 +60,6 @@ def test_a_record_goes_on_from_its_state():
     for seed in (2, 3):
         other.add(batch(seed), labels)
         other.trace(seed, {"fused": torch.tensor(0.1 * seed)})
-    assert other.read() == whole.read()
-    assert set(whole.read()["train"]) == {"accuracy_fused", "reliability_fou"}
-    assert whole.read()["trace"]["step"] == [0, 1, 2, 3]
+    assert other.read(ALONE) == whole.read(ALONE)
+    assert set(whole.read(ALONE)["train"]) == {"accuracy_fused", "reliability_fou"}
+    assert whole.read(ALONE)["trace"]["step"] == [0, 1, 2, 3]

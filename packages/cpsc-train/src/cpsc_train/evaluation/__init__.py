@@ -1,4 +1,4 @@
-"""Evaluation: metrics, and the protocol that a run's results come from."""
+"""Metrics, and the protocol by which a run is evaluated."""
 
 from cpsc_train.evaluation import metrics
 from cpsc_train.evaluation.protocol import METRICS, Predictions, coverage, describe, measure

@@ -14,7 +14,7 @@ Labels = NDArray[np.int64]
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the share of rows whose most probable class is the true one; of equal ones the first counts.
+    """Return the fraction of rows whose most probable class, the first of several, is the true one.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
 
 
 def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:
-    """Return (C, C) counts: row the true class, column the most probable one.
+    """Return the (C, C) counts of rows by true class (row) and most probable class (column).
 
     Examples
     --------
@@ -38,7 +38,7 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> NDArray[np
 
 
 def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the mean over classes of 2·TP / (2·TP + FP + FN), over the classes that occur or are predicted.
+    """Return the mean of 2·TP / (2·TP + FP + FN) over the classes that occur or are predicted.
 
     Examples
     --------
@@ -52,25 +52,24 @@ def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
 
 
 def mean_average_precision(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the mean over the classes that occur of the average precision of one class against the rest.
+    """Return the mean average precision of one class against the rest, over the classes that occur.
 
-    Average precision is the sum of precision times growth of recall over the distinct thresholds, without
-    interpolation; rows of equal probability enter together.
+    Average precision is the sum of precision times increase in recall over the distinct thresholds, without
+    interpolation.
 
     Examples
     --------
     >>> round(mean_average_precision(np.array([[0.7, 0.3], [0.6, 0.4]]), np.array([0, 1])), 4)
     1.0
     """
-    found = [_average_precision(probabilities[:, c], labels == c) for c in np.unique(labels)]
-    return float(np.mean(found))
+    return float(np.mean([_average_precision(probabilities[:, c], labels == c) for c in np.unique(labels)]))
 
 
 def expected_calibration_error(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> float:
-    """Return the mean distance of confidence and accuracy over equal bins of confidence, weighted by their rows.
+    """Return the mean absolute difference of confidence and accuracy over equal bins, weighted by their rows.
 
-    Confidence is the largest probability; a bin holds its right edge. Guo et al., On Calibration of Modern Neural
-    Networks, 2017.
+    Confidence is the largest probability; a bin contains its right edge. Source: Guo et al., *On Calibration of Modern
+    Neural Networks*, 2017.
 
     Examples
     --------
@@ -85,7 +84,7 @@ def expected_calibration_error(probabilities: Probabilities, labels: Labels, *, 
 
 
 def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> float:
-    """Return the mean of −log p(true class), in nats; a probability of 0 counts as the smallest double.
+    """Return the mean of −log p(true class) in nats; a probability of 0 is replaced by the smallest double.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     0.6931
     """
     true = probabilities[np.arange(len(labels)), labels]
-    return 0.0 - float(np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())  # of 0.0 not −0.0
+    return 0.0 - float(np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())  # 0.0, not −0.0
 
 
 def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

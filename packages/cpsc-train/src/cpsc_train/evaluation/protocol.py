@@ -1,7 +1,6 @@
-"""What is measured at the end of a run, and on which rows.
+"""Evaluation of a trained model: metrics and coverage on validation and test rows, under all conditions.
 
-Selection uses the validation rows; the test rows are looked at once. The conformal predictor of the report is
-calibrated on the clean calibration rows alone, with the very logits the model predicts with.
+The conformal predictor is calibrated on the clean calibration rows, with the logits that the model predicts.
 """
 
 from __future__ import annotations
@@ -25,26 +24,29 @@ METRICS: dict[str, Metric] = {
     "expected_calibration_error": metrics.expected_calibration_error,
     "negative_log_likelihood": metrics.negative_log_likelihood,
 }
-"""What is reported of every head under every condition."""
+"""Metrics reported for every head under every condition."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of some rows.
+    """Predictions for the N rows of a part.
 
     Parameters
     ----------
     labels
         (N,) true classes.
     probabilities
-        By head (each modality that is there, and ``fused``), (N, C) float64.
+        By head (each modality present, and ``fused``), (N, C) float64.
     weights
-        By modality, (N,) in [0, 1]: what the gate lets through; empty without one.
+        By modality, (N,) weights of the gate in [0, 1]; empty without a gate.
+    features
+        By modality, (N, d) features.
     """
 
     labels: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float64]]
     weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def each(self, metric: Metric) -> dict[str, float]:
         """Return a metric by head."""
@@ -52,23 +54,31 @@ class Predictions:
 
 
 class Collect(Protocol):
-    """From a part (``calibration``, ``validation``, ``test``) and a condition to what the selected model says."""
+    """A function that returns the predictions of a model."""
 
     def __call__(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
-        """Predict the rows of `part` under a noise, or `without` some modalities."""
+        """Predict the rows of a part with `noise`, or `without` some modalities."""
         ...
 
 
 def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, Any]]:
-    """Calibrate a split conformal predictor a head, and look at its prediction sets elsewhere.
+    """Return the coverage on `other` of a split conformal predictor for each head.
+
+    Parameters
+    ----------
+    calibration
+        Predictions that the predictors are calibrated on.
+    other
+        Predictions whose sets are evaluated.
+    alpha
+        Miscoverage.
 
     Returns
     -------
     dict
-        By head of `other`: ``target`` (1 − alpha), ``coverage`` (share of sets that hold the true class), ``mean_size``
-        (classes), ``qhat``, ``class_coverage`` (coverage of each class; ``None`` for one without rows) and ``sizes``:
-        by number of classes in the set, how many rows have such a set (``count``) and how often the most probable
-        class is right there (``accuracy``).
+        By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
+        (classes), ``qhat``, ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
+        classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
     """
     report = {}
     for head, probabilities in other.probabilities.items():
@@ -84,7 +94,7 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
             "coverage": float(hit.mean()),
             "mean_size": float(sizes.mean()),
             "qhat": float(predictor.qhat),
-            "class_coverage": [None if np.isnan(share) else float(share) for share in by_class],
+            "class_coverage": [None if np.isnan(rate) else float(rate) for rate in by_class],
             "sizes": {
                 str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}
                 for size in np.unique(sizes)
@@ -94,10 +104,10 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
 
 
 def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
-    """Return all figures of one condition: `METRICS` by head, ``average_accuracy`` over heads, and ``coverage``.
+    """Return all figures of one condition.
 
-    The average is the mean accuracy of the fused head and of each modality alone, as work on imbalance reports it. With
-    a gate, ``gate`` says by modality the fraction of the samples it down-weighted, and the mean weight.
+    These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
+    by modality the fraction of samples that it down-weighted, and the mean weight.
     """
     figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
@@ -110,26 +120,25 @@ def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> di
 def measure(
     collect: Collect, *, alpha: float, noise: Iterable[Condition] = (), missing: Sequence[Sequence[str]] = ()
 ) -> dict[str, Any]:
-    """Run the whole protocol.
+    """Evaluate a model under all conditions.
 
     Parameters
     ----------
     collect
-        The selected model, asked for the rows of a part.
+        Returns the predictions of the model.
     alpha
         Miscoverage.
     noise
-        Conditions of the validation and test rows, beside the clean ones.
+        Conditions of the validation and test rows, besides ``clean``.
     missing
-        Modalities without which validation and test are looked at too, as ``without-<modality>``, or
-        ``without-<modality>+<modality>`` of several.
+        Sets of modalities to leave out, one condition each: ``without-<modality>``, or
+        ``without-<modality>+<modality>``.
 
     Returns
     -------
     dict
-        ``test`` and ``validation``: by condition, what `describe` returns; ``coverage``: by part, clean, by head.
-        Options are chosen by ``validation``, never by ``test``. ``coverage.calibration`` is on the very rows that set
-        q̂, so it can hardly miss its target; ``coverage.validation`` and ``coverage.test`` can.
+        ``validation`` and ``test``: by condition, the figures of `describe`. ``coverage``: by part and head, on clean
+        rows. Coverage on the calibration rows themselves is close to its target by construction.
     """
     calibration = collect("calibration")
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
@@ -142,5 +151,5 @@ def measure(
         }
         for part in ("validation", "test")
     }
-    clean = {part: seen["clean"]["coverage"] for part, seen in report.items()}
+    clean = {part: figures["clean"]["coverage"] for part, figures in report.items()}
     return report | {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}

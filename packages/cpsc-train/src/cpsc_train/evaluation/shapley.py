@@ -1,10 +1,12 @@
-"""Shapley values: how much each modality adds, averaged over the orders in which they could have come."""
+"""Shapley values: the contribution of each modality, averaged over all orders of adding them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import reduce
 from itertools import combinations
 from math import comb
+from operator import add
 from typing import Protocol, Self, TypeVar
 
 
@@ -21,17 +23,20 @@ Value = TypeVar("Value", bound=Additive)
 
 
 def shapley(players: Sequence[Player], value: Callable[[frozenset[Player]], Value]) -> dict[Player, Value]:
-    """Return φ by player: Σ over S without m of s! (M − s − 1)! / M! · (v(S and m) − v(S)), s members.
+    """Return the Shapley value φ of each player.
 
-    Source: Shapley, *A Value for n-Person Games*, 1953. The value of the empty coalition is taken as
-    zero, so that the φ add up to the value of all players. Cost: 2^M − 1 calls of `value`.
+    φ of player m is the sum over the coalitions S without m, of s members each, of
+    s! (M − s − 1)! / M! · (v(S ∪ {m}) − v(S)). The value of the empty coalition is zero, so the φ sum to v of all
+    players. Cost: 2^M − 1 calls of `value`.
+
+    Source: Shapley, *A Value for n-Person Games*, 1953.
 
     Parameters
     ----------
     players
         The M players.
     value
-        v, of a set of at least one player; a number, an array or a tensor.
+        v of a nonempty coalition: a number, an array or a tensor.
 
     Examples
     --------
@@ -41,17 +46,17 @@ def shapley(players: Sequence[Player], value: Callable[[frozenset[Player]], Valu
     """
     many = len(players)
     coalitions = [frozenset(c) for size in range(1, many + 1) for c in combinations(players, size)]
-    worth = {coalition: value(coalition) for coalition in coalitions}
-    found = {}
-    for player in players:
-        parts = [
-            (gain if len(coalition) == 1 else gain - worth[coalition - {player}])
-            * (1 / (many * comb(many - 1, len(coalition) - 1)))
-            for coalition, gain in worth.items()
-            if player in coalition
-        ]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        found[player] = total
-    return found
+    values = {coalition: value(coalition) for coalition in coalitions}
+
+    def contribution(player: Player) -> Value:
+        return reduce(
+            add,
+            (
+                (v if len(coalition) == 1 else v - values[coalition - {player}])
+                * (1 / (many * comb(many - 1, len(coalition) - 1)))
+                for coalition, v in values.items()
+                if player in coalition
+            ),
+        )
+
+    return {player: contribution(player) for player in players}

@@ -68,13 +68,12 @@ def stream(
         for noise in drift:
             noise.check(setup.dataset.modalities[noise.modality])
         places = _order(setup, order)
-        calibration, features = evaluator.collect_with_features("calibration")
-        clean, encoded = evaluator.collect_with_features("test")
+        calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
         noisy = evaluator.collect("test", drift) if drift else clean
     coming = _halves(clean, noisy, places)
     ratios = None
     if not drift:
-        ratios = density_ratios(_side_by_side(features), _side_by_side(encoded)[places])
+        ratios = density_ratios(_side_by_side(calibration), _side_by_side(clean)[places])
     alpha = setup.config.conformal.alpha
     found = {head: follow(calibration, coming, head, alpha=alpha, ratios=ratios) for head in coming.probabilities}
     if picture is not None:
@@ -106,11 +105,11 @@ def _halves(first: Predictions, second: Predictions, places: NDArray[np.int64]) 
         head: np.concatenate([p[places[:half]], second.probabilities[head][places[half:]]])
         for head, p in first.probabilities.items()
     }
-    return replace(first, labels=first.labels[places], probabilities=probabilities, weights={})
+    return replace(first, labels=first.labels[places], probabilities=probabilities, weights={}, features={})
 
 
-def _side_by_side(features: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-    return np.concatenate(list(features.values()), -1).astype(np.float64)
+def _side_by_side(predictions: Predictions) -> NDArray[np.float64]:
+    return np.concatenate(list(predictions.features.values()), -1).astype(np.float64)
 
 
 def _drawn(found: dict[str, Followed], target: float, window: int) -> Any:

@@ -1,4 +1,4 @@
-"""The kept model as a safetensors file: parameters by name, and what they are for in its header."""
+"""Export of the best model of a run as a safetensors file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cpsc_train.writing import write
 
 
 def export(folder: Path | str, out: Path | None = None) -> Path:
-    """Write ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*`` and, if there is one, ``gate.*``.
+    """Write the tensors ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*``, and ``gate.*`` of a gate.
 
     Parameters
     ----------
     folder
         A run folder.
     out
-        The file; ``model.safetensors`` in the folder if absent.
+        The file. If None, ``model.safetensors`` in the folder.
 
     Returns
     -------
     Path
-        The file. Its metadata hold the configuration as JSON, under ``config``, without passwords in addresses.
+        The file. Its metadata contain the configuration as JSON (``config``), without credentials, and the ``epoch``.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
         from safetensors.torch import save  # noqa: PLC0415  # an extra
     run_folder = RunFolder(folder)
     config = run_folder.read_config()
-    state = checkpoint.load_kept(run_folder.checkpoint, torch.device("cpu"))
+    state = checkpoint.load_best(run_folder.checkpoint, torch.device("cpu"))
     tensors = {f"{part}.{name}": value for part in ("model", "method") for name, value in state[part].items()}
     tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
     tensors |= {f"gate.{name}": value for name, value in state.get("gate", {}).items()}

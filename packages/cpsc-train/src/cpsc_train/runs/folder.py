@@ -1,4 +1,4 @@
-"""The run folder: everything a run says, and all that is needed to evaluate it again."""
+"""The run folder: the files of a run, from which it can be evaluated and resumed."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class RunFolder:
     """Files of one run.
 
     ==================== ==========================================================================
-    ``config.toml``      the resolved configuration, every value
+    ``config.toml``      the complete configuration
     ``splits.json``      sample ids of each part
-    ``environment.json`` versions, also of decoders; platform, command; running, done or interrupted
+    ``environment.json`` versions, platform and command; status: running, done, interrupted or failed
     ``metrics.jsonl``    one line an epoch
-    ``checkpoint.pt``    the parameters that were best on the validation rows
-    ``checkpoints/``     the newest states that a killed run can go on from
-    ``predictions.npz``  what the kept model says of the clean test rows, and its features
-    ``rows.csv``         how much each training row counted, where a method weighs them
-    ``results.json``     what was measured at the end
-    ``.lock``            held by the process that writes
+    ``checkpoint.pt``    the parameters of the best epoch
+    ``checkpoints/``     the newest states, from which the run can be resumed
+    ``predictions.npz``  probabilities of the clean test rows, and features
+    ``rows.csv``         weight of each training row, if the method weights them
+    ``results.json``     the results of the evaluation
+    ``.lock``            locked by the process that writes
     ==================== ==========================================================================
 
     Parameters
@@ -52,14 +52,17 @@ class RunFolder:
         The folder.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.pt"
         self.checkpoints = self.path / "checkpoints"
         self.predictions = self.path / "predictions.npz"
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def refuse_if_present(self) -> None:
-        """Refuse a path that is taken, before any work is done."""
+        """Refuse an existing path."""
         if self.path.exists():
             raise UserError(
                 f"{self.path}: exists already, and a run never overwrites: choose another --out, or go on with "
@@ -67,16 +70,16 @@ class RunFolder:
             )
 
     def create(self, config: dict[str, Any], splits: Splits, dataset: Dataset) -> None:
-        """Make the folder and write what is known before training.
+        """Create the folder, with configuration and splits.
 
         Raises
         ------
         UserError
-            If the path is taken or cannot be written.
+            If it exists or cannot be created.
         """
         self.refuse_if_present()
-        # Beside it, then moved into place: a run that is killed here leaves no folder that is neither new nor a run.
-        # What such a run leaves beside it is used by the next one.
+        # Created beside its place and then moved, so it is complete even if the run is killed; the next run reuses
+        # what a killed one left.
         partial = self.path.with_name(f"{self.path.name}.partial")
         refuse_link(partial)
         try:
@@ -92,22 +95,16 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({reason(error)}): choose another --out") from None
         finally:
-            with suppress(OSError):  # of one without a lock, on a full disk
+            with suppress(OSError):  # empty, where a full disk left no room for the lock
                 partial.rmdir()
 
     def held(self) -> AbstractContextManager[None]:
-        """Be the only process that writes into the folder.
-
-        Raises
-        ------
-        UserError
-            If there is another one.
-        """
+        """Lock the folder; raise UserError if another process has locked it."""
         return held(self.path)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Keep the status of the run true, however it ends."""
+        """Record the status of the run in ``environment.json``, however it ends."""
         self._write_environment("running")
         status = "failed"
         try:
@@ -120,20 +117,19 @@ class RunFolder:
             self._write_environment(status)
 
     def forget_after(self, epoch: int) -> None:
-        """Leave only the lines of ``metrics.jsonl`` up to `epoch`; a line or file that was cut off goes too."""
+        """Remove the lines of ``metrics.jsonl`` after `epoch`, and files that a killed process left incomplete."""
         refuse_link(self.checkpoints)
-        for abandoned in (*self.path.glob("*.partial"), *self.checkpoints.glob("*.partial")):
-            abandoned.unlink(missing_ok=True)
+        for partial in (*self.path.glob("*.partial"), *self.checkpoints.glob("*.partial")):
+            partial.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
-        kept = [json.dumps(record) for record in self.read_metrics() if record["epoch"] <= epoch]
         if path.exists():
-            write(path, "".join(line + "\n" for line in kept))
+            records = [record for record in self.read_metrics() if record["epoch"] <= epoch]
+            write(path, "".join(json.dumps(record) + "\n" for record in records))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl``; one that was cut off when the run was killed is left out."""
+        """Return the lines of ``metrics.jsonl``, up to the first that is incomplete or damaged."""
         path = self.path / "metrics.jsonl"
         records: list[dict[str, Any]] = []
-        # A byte that is not UTF-8 makes the line one that was cut off, too.
         for line in read_file(path).splitlines() if path.exists() else ():
             try:
                 record = parse_json(line)
@@ -155,7 +151,7 @@ class RunFolder:
         self._write_json("results.json", results)
 
     def read_results(self) -> dict[str, Any] | None:
-        """Return what `write_results` wrote, or ``None`` if the run did not get that far."""
+        """Return ``results.json``; None if the run has not ended."""
         path = self.path / "results.json"
         if not path.exists():
             return None
@@ -166,20 +162,14 @@ class RunFolder:
             raise UserError(f"{path}: is not readable JSON ({error})") from None
 
     def read_environment(self) -> dict[str, Any]:
-        """Return ``environment.json``; nothing where it is missing or damaged."""
+        """Return ``environment.json``; empty if it is missing or damaged."""
         try:
             return dict(parse_json(read_file(self.path / "environment.json")))
         except (OSError, ValueError):
             return {}
 
     def read_config(self) -> dict[str, Any]:
-        """Return the tables of ``config.toml``.
-
-        Raises
-        ------
-        UserError
-            If this is not a run folder.
-        """
+        """Return the content of ``config.toml``; raise UserError if this is not a run folder."""
         if not self.path.exists():
             raise UserError(f"{self.path}: no such folder")
         if not (self.path / "config.toml").exists():
@@ -187,7 +177,7 @@ class RunFolder:
         return read_toml(self.path / "config.toml")
 
     def read_splits(self, dataset: Dataset) -> Splits:
-        """Return the division the run was made with."""
+        """Return the splits of the run."""
         return Splits.load(self.path / "splits.json", dataset)
 
     def _write_environment(self, status: str) -> None:
@@ -207,16 +197,16 @@ class RunFolder:
         )
 
     def write_predictions(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Write ``predictions.npz``; arrays by name, none of them of objects."""
+        """Write ``predictions.npz``, numeric arrays by name."""
         with replacing(self.predictions) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def write_row_weights(self, dataset: Dataset, rows: NDArray[np.int64], weights: dict[str, NDArray[Any]]) -> None:
-        """Write ``rows.csv``: id, label and weight by head of each training row, those that count least first."""
+        """Write ``rows.csv``: id, label and weight by head of each training row, in ascending order of mean weight."""
         lines: list[list[str]] = [["id", "label", *(f"weight_{head}" for head in weights)]]
         for place in np.argsort(np.mean(list(weights.values()), axis=0), kind="stable"):
             row = int(rows[place])
-            figures = [f"{of[place]:.4g}" for of in weights.values()]
+            figures = [f"{values[place]:.4g}" for values in weights.values()]
             lines.append([dataset.ids[row], dataset.classes[dataset.labels[row]], *figures])
         write(self.path / "rows.csv", as_csv(lines))
 

@@ -1,4 +1,4 @@
-"""A checkpoint that is written whole or not at all, and that cannot run code when it is read."""
+"""Checkpoints: written atomically, and read without executing code."""
 
 from __future__ import annotations
 
@@ -18,41 +18,32 @@ import torch
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.writing import make_folder, replacing
 
-FORMAT = 2
-"""Of what is written, and all that is read; other numbers belong to other versions of this package."""
+FORMAT = 1
+"""Format of the files; no other is read."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` beside `path`, then move it into place in one step; an interrupt waits until that is done.
-
-    Raises
-    ------
-    UserError
-        If the disk does not take it; the former checkpoint is untouched then.
-    """
+    """Write a checkpoint, or raise UserError and leave the file as it was; signals are handled afterwards."""
     try:
-        with _interrupts_wait(), replacing(path) as file:
+        with _signals_deferred(), replacing(path) as file:
             torch.save({"format": FORMAT} | state, file)
     except RuntimeError as error:
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it in its own
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch replaces an OSError
         raise UserError(f"{path}: cannot be written ({reason(cause)})") from None
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read tensors, numbers and names only; nothing in the file is executed.
+    """Read a checkpoint of tensors, numbers and strings to `device`; no code in it is executed.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, cut off, of another format, or holds anything else.
+    Raises UserError if the file is missing, truncated, of another format, or contains anything else.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an unusual pickle protocol: it is refused or read, nothing between
+            warnings.simplefilter("ignore")  # about an unusual pickle protocol
             state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # a damaged file can make the reader fail in any way
+    except Exception as error:  # of any kind, in a damaged file
         if out_of_memory(error):
             raise
         raise UserError(f"{path}: is not a readable checkpoint ({reason(error)})") from None
@@ -66,104 +57,92 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def load_kept(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read the kept parameters of a run, with the quantiles of its heads; what they are of is not looked at.
+def load_best(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read the parameters of the best epoch of a run, and the quantiles of its heads.
 
-    Raises
-    ------
-    UserError
-        As `load`, and if it holds anything else.
+    Raises UserError as `load`, and if an entry is missing or of the wrong type. It need not fit any model.
     """
     state = load(path, device)
     qhat = state.get("qhat", 0)
-    right = all(_are_tensors(state.get(part)) for part in ("model", "method"))
-    right = right and type(state.get("epoch")) is int
-    if not right or not (qhat is None or (_are_tensors(qhat) and all(_is_number(q) for q in qhat.values()))):
+    complete = type(state.get("epoch")) is int and _is_table(state.get("model")) and _is_table(state.get("method"))
+    if not complete or not (qhat is None or (_is_table(qhat) and all(_is_quantile(q) for q in qhat.values()))):
         raise UserError(f"{path}: must hold epoch, model, method and qhat, as a run saves them")
     return state
 
 
-def _are_tensors(held: object) -> bool:
-    return isinstance(held, dict) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items())
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in value.items())
 
 
-def _is_number(tensor: torch.Tensor) -> bool:
+def _is_quantile(tensor: torch.Tensor) -> bool:
     return tensor.ndim == 0 and tensor.is_floating_point() and not tensor.isnan().item()
 
 
-class Checkpoints:
-    """The newest few checkpoints that a run can go on from.
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Raise UserError in place of an error of loading a state: the checkpoint does not fit the configuration."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[-1].strip()
+        raise UserError(f"the checkpoint does not fit the configuration: {cause}") from None
 
-    Parameters
-    ----------
-    folder
-        Where they lie, as ``step-00000123.pt``.
-    keep
-        How many are kept.
-    """
+
+class Checkpoints:
+    """The `keep` newest checkpoints of a run, ``step-00000123.pt``, from which it can be resumed."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write one, then remove the oldest.
+        """Write the checkpoint of a step, then remove all but the newest.
 
-        Raises
-        ------
-        UserError
-            If the disk does not take it; the others are untouched then.
+        Raises UserError if it cannot be written; the others are then left as they were.
         """
         try:
             make_folder(self._folder, below=self._folder.parent)
-            for abandoned in self._folder.glob("*.partial"):  # by a process that was killed
-                abandoned.unlink()
+            for partial in self._folder.glob("*.partial"):  # left by a process that was killed
+                partial.unlink()
             save(self._folder / f"step-{step:08d}.pt", state)
-            for old in self._found()[: -self._keep]:
+            for old in self._files()[: -self._keep]:
                 old.unlink()
         except OSError as error:
             raise UserError(f"{self._folder}: cannot be written ({reason(error)})") from None
 
     def newest(self, device: torch.device) -> dict[str, Any] | None:
-        """Read the newest, or return ``None`` where there is none.
+        """Read the newest checkpoint; return None if there is none.
 
-        Raises
-        ------
-        UserError
-            If it cannot be read; names the one before it.
+        Raises UserError if it cannot be read, and names the one before it.
         """
-        found = self._found()
-        if not found:
+        files = self._files()
+        if not files:
             return None
         try:
-            return load(found[-1], device)
+            return load(files[-1], device)
         except UserError as error:
-            hint = f": remove it to go on from {found[-2].name}" if len(found) > 1 else ""
+            hint = f": remove it to go on from {files[-2].name}" if len(files) > 1 else ""
             raise UserError(f"{error}{hint}") from None
 
-    def _found(self) -> list[Path]:
+    def _files(self) -> list[Path]:
         files = self._folder.iterdir() if self._folder.is_dir() else ()
         return sorted(file for file in files if re.fullmatch(r"step-\d{8,}\.pt", file.name))
 
 
 def random_states() -> dict[str, Any]:
-    """Return the state of every source of randomness of this process, as tensors and numbers."""
-    kind, keys, position, has_normal, normal = np.random.get_state()  # noqa: NPY002  # a user's module may draw from it
+    """Return the states of all random generators of this process, as tensors and numbers."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # modules of users may draw from it
     return {
         "python": random.getstate(),
-        "numpy": [
-            kind,
-            torch.from_numpy(np.array(keys, dtype=np.int64)),
-            int(position),
-            int(has_normal),
-            float(normal),
-        ],
+        "numpy": [kind, torch.from_numpy(np.array(keys, dtype=np.int64)), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def set_random_states(state: dict[str, Any]) -> None:
-    """Set what `random_states` returned."""
+    """Set the states that `random_states` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
@@ -174,18 +153,18 @@ def set_random_states(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold the handlers of SIGINT and SIGTERM back: torch's writer aborts the process where one raises inside it."""
-    came: dict[int, None] = {}
-    former = {}
-    if threading.current_thread() is threading.main_thread():  # the only one that handles a signal, or may set how
+def _signals_deferred() -> Iterator[None]:
+    """Call the handlers of SIGINT and SIGTERM at the end: torch aborts the process if one raises while it writes."""
+    arrived: dict[int, None] = {}
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(signal.getsignal(number)):
-                former[number] = signal.signal(number, lambda number, _frame: came.setdefault(number))
+                handlers[number] = signal.signal(number, lambda number, _frame: arrived.setdefault(number))
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        for late in came:
+        for late in arrived:
             signal.raise_signal(late)

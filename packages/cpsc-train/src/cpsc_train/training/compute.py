@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, threads, precision, compilation, determinism."""
+"""Device, threads, precision, compilation and determinism of a run."""
 
 from __future__ import annotations
 
@@ -16,59 +16,51 @@ from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 
 MOST_THREADS = 4096
-"""More crash the library that starts them."""
-MOST_READERS = 8
-"""Processes that read ahead, unless a configuration asks for another number."""
+"""OpenMP crashes with many more threads."""
+MOST_WORKERS = 8
+"""Largest default number of worker processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """Where and how numbers are computed; what a run computes is decided elsewhere."""
+    """Device, threads, precision, compilation and determinism."""
 
     device: str = "auto"
-    """``cpu``, ``cuda``, ``cuda:1``…; ``auto`` takes a GPU where there is one. Under a launcher each process takes its
-    own GPU."""
+    """``cpu``, ``cuda``, ``cuda:1`` and so on. ``auto`` uses a GPU if there is one. Under a launcher each process uses
+    its own GPU."""
     threads: int | None = None
-    """CPU threads of torch; all cores if absent. A sum depends on how it is shared out, so that results on a CPU repeat
-    to the last digit only with as many threads; small models are fastest with one."""
+    """CPU threads of torch. If None, all cores. Results on a CPU repeat to the last digit only with the same number,
+    since a sum depends on how it is split; small models are fastest with one."""
     workers: int | None = None
-    """Processes that read samples ahead; 0 reads between steps, which is fastest for data in memory. If absent: none
-    for data in memory; for samples that are decoded from files as many as there are cores, less one for training, at
-    least 1 and at most 8. What a run computes does not depend on it."""
+    """Processes that read samples in advance; 0 reads between steps, which is fastest for data in memory. If None, 0
+    for data in memory, and one less than the number of cores (at least 1, at most 8) for samples decoded from files.
+    Results do not depend on it."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """``bf16`` and ``fp16`` compute what tolerates it in half precision; ``fp16`` scales the loss, and its scaler waits
-    for the device once a step."""
+    """``bf16`` and ``fp16`` use autocast; ``fp16`` also scales the loss, which waits for the device once a step."""
     channels_last: bool = False
-    """Whether images lie with their channels last in memory, which convolutions on GPUs in half precision prefer."""
+    """Whether images are stored channels last, which is faster for convolutions in half precision on GPUs."""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
-    """Whether training steps go through ``torch.compile``; ``reduce-overhead`` records CUDA graphs."""
+    """Mode of ``torch.compile`` for training steps; ``reduce-overhead`` records CUDA graphs."""
     tf32: bool = False
-    """Whether GPUs may round the factors of float32 products to 10 bits."""
+    """Whether GPUs may round the factors of float32 products to 10 bits of mantissa."""
     deterministic: bool = False
-    """Whether only algorithms that repeat to the last digit are allowed; a step that has none stops the run."""
+    """Whether only deterministic algorithms are allowed; an operation without one raises an error."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"compute.threads must be at least 1, got {self.threads}")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise UserError(f"compute.threads must be at most {MOST_THREADS}, got {self.threads}")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            rule = "at least 1" if self.threads < 1 else f"at most {MOST_THREADS}"
+            raise UserError(f"compute.threads must be {rule}, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"compute.workers must not be negative, got {self.workers}")
 
-    def readers(self, *, decoding: bool) -> int:
-        """Return how many processes read samples ahead; `decoding` says whether samples are decoded from files."""
+    def worker_count(self, *, decoding: bool) -> int:
+        """Return the number of worker processes; `decoding` is whether samples are decoded from files."""
         if self.workers is not None:
             return self.workers
-        return max(1, min(MOST_READERS, cores() // Launch.read().local_world - 1)) if decoding else 0
+        return max(1, min(MOST_WORKERS, cores() // Launch.read().local_world - 1)) if decoding else 0
 
     def open_device(self) -> torch.device:
-        """Return the device of this process.
-
-        Raises
-        ------
-        UserError
-            If it cannot be used here.
-        """
+        """Return the device of this process; raise UserError if it cannot be used."""
         if self.device in {"auto", "cuda"} and torch.cuda.is_available():
             return torch.device("cuda", own_gpu())
         if self.device == "auto":
@@ -81,24 +73,22 @@ class ComputeConfig:
         return device
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Return a fresh context in which products are taken in the chosen precision.
+        """Return a new autocast context of the configured precision.
 
-        Its cache is off: before torch 2.11 a weight that is met without gradient first, as methods do to look at what a
-        head says, was cached without one, and never learned.
+        Its cache is off: before torch 2.11, a weight first used without gradient was cached without one and never
+        trained.
         """
         kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(device.type, dtype=kind, enabled=self.precision != "fp32", cache_enabled=False)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Set what is global in torch, and set it back at the end."""
+        """Set the global options of torch, and restore them at the end."""
         threads = torch.get_num_threads()
         precision = torch.get_float32_matmul_precision()
         convolutions = torch.backends.cudnn.allow_tf32
-        strict, warn = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
+        strict = torch.are_deterministic_algorithms_enabled()
+        warn = torch.is_deterministic_algorithms_warn_only_enabled()
         try:
             if self.threads is not None:
                 torch.set_num_threads(self.threads)
@@ -116,12 +106,9 @@ class ComputeConfig:
 
 
 def own_gpu() -> int:
-    """Return the number of the GPU of this process: that which a launcher gives it, or the current one.
+    """Return the index of the GPU of this process: its local rank under a launcher, else the current device.
 
-    Raises
-    ------
-    UserError
-        If there is no such GPU.
+    Raises UserError if there is no such GPU.
     """
     if "LOCAL_RANK" not in os.environ:
         return torch.cuda.current_device()
@@ -135,11 +122,11 @@ def own_gpu() -> int:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Return the most memory in MiB so far: of tensors on `device`, or of the process on a CPU; ``None`` if unknown."""
+    """Return the peak memory in MiB of tensors on a GPU, or of the process on a CPU; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
-        import resource  # noqa: PLC0415  # Windows has none
+        import resource  # noqa: PLC0415  # not on Windows
     except ImportError:
         return None
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,8 +1,9 @@
-"""The typed configuration of a run: complete, and fixed before anything expensive starts."""
+"""Typed configuration of a run."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,19 +23,19 @@ class ConformalConfig:
     """The conformal predictor, in the loop and in the report."""
 
     alpha: float = 0.1
-    """Miscoverage: prediction sets hold the true class for a share 1 − alpha of exchangeable samples."""
+    """Miscoverage: prediction sets contain the true class for a fraction 1 − alpha of exchangeable samples."""
     refresh: str = "rolling"
-    """When the calibration scores follow the model: ``exact`` (all, after every step), ``rolling`` (one slice after
-    every step), ``interval:K`` (all, every K steps) or ``epoch``."""
+    """When calibration scores are recomputed with the current model: ``exact`` (all, after every step), ``rolling``
+    (one slice, after every step), ``interval:K`` (all, every K steps) or ``epoch`` (all, once an epoch)."""
     slice: int | None = None
-    """Samples that ``rolling`` re-scores after each step; a quarter of the batch size if absent. No score is older
-    than ⌈N / slice⌉ − 1 steps."""
+    """Samples that ``rolling`` scores after each step. If None, a quarter of the batch size. No score is older than
+    ⌈N / slice⌉ − 1 steps."""
     frozen_copy: bool = False
-    """Whether reliability is judged by a copy of the heads made at the last refresh; with ``epoch`` and
+    """Whether reliability is computed by copies of the heads made at the last refresh; needs ``epoch`` or
     ``interval:K``."""
     quantile: Literal["exact", "released"] = "exact"
-    """``exact``: the ⌈(N+1)(1−α)⌉-th smallest score, which has the guarantee; ``released``: the one after the first
-    ⌈N(1−α)⌉, at most the largest, as the authors' code takes it."""
+    """``exact``: the ⌈(N+1)(1−α)⌉-th smallest score, for which coverage is guaranteed; ``released``: the one after the
+    first ⌈N(1−α)⌉, at most the largest, as in the authors' code."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -45,21 +46,21 @@ class ConformalConfig:
             raise UserError(f"conformal.slice must be at least 1, got {self.slice}")
         if self.frozen_copy and self.refresh in {"exact", "rolling"}:
             raise UserError(
-                f"conformal.frozen_copy belongs to refresh = epoch or interval:K, got {self.refresh!r}: with it the "
-                "heads that judge would be those of another moment than the scores"
+                f"conformal.frozen_copy must go with refresh = epoch or interval:K, got {self.refresh!r}: only there "
+                "are all scores from the heads that are copied"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When a run saves all it needs to go on after it was killed."""
+    """When the state of a run is saved, so it can be resumed."""
 
     every_epochs: int = 1
-    """Epochs between two."""
+    """Epochs between two checkpoints."""
     every_steps: int | None = None
-    """Steps between two within an epoch; none there if absent."""
+    """Steps between two checkpoints within an epoch. If None, there are none."""
     keep: int = 2
-    """How many of the newest are kept. The best on validation rows is kept besides."""
+    """Number of checkpoints kept, besides the parameters of the best epoch."""
 
     def __post_init__(self) -> None:
         for name in ("every_epochs", "every_steps", "keep"):
@@ -70,58 +71,58 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run computes."""
+    """Configuration of a run."""
 
     recipe: str
-    """The recipe it was built from."""
+    """Name of the recipe the configuration was built from."""
     mode: Mode = "ours"
-    """Whose reading of the method the recipe took: ours, the paper's to the letter, or that of the released code."""
+    """Reading of the method that the recipe follows: ours, the paper, or the released code."""
     seed: int = 0
-    """Seed of the initial parameters, of the order of the batches, and of augmentation."""
+    """Seed of the initial parameters, the order of the batches, and augmentation."""
     epochs: int = 40
-    """Passes over the training rows, warm-up included."""
+    """Passes over the training rows, including warm-up."""
     patience: int | None = None
-    """Epochs without a better validation accuracy after which training stops early; never if absent."""
+    """Epochs without a better validation accuracy after which training stops. If None, it never stops early."""
     batch_size: int = 64
-    """Samples a batch, over all processes together."""
+    """Samples in a batch, summed over all processes."""
     feature_dim: int = 64
-    """Width d of every modality's features."""
+    """Feature width d of every modality."""
     ema: float = 0.0
-    """Decay of an exponential moving average of the parameters, which is then what is validated and kept; 0: none."""
+    """Decay of an exponential moving average of the parameters, which is then validated and saved; 0 for none."""
     data: DataConfig
     """The data set."""
     splits: SplitConfig = field(default_factory=SplitConfig)
-    """Its division."""
+    """Its division into parts."""
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
-    """What is done to the rows that are learned from, to see what becomes of it; nothing by default."""
+    """Corruption of the rows used for training, to study its effect; none by default."""
     encoders: dict[str, EncoderConfig]
-    """One encoder a modality."""
+    """One encoder for each modality."""
     fusion: FusionConfig = field(default_factory=LateConfig)
-    """From all modalities to one decision."""
+    """Fusion of all modalities into one decision."""
     method: MethodConfig
     """The training method."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimizer."""
     schedule: ScheduleConfig = field(default_factory=ConstantConfig)
-    """The course of its learning rate."""
+    """The learning-rate schedule."""
     conformal: ConformalConfig = field(default_factory=ConformalConfig)
     """The conformal predictor."""
     gate: GateConfig = field(default_factory=GateConfig)
     """The conformal gate at inference."""
     noise: tuple[Noise, ...] = ()
-    """Noise conditions of the validation and test rows, beside the clean ones."""
+    """Noise conditions under which the validation and test rows are evaluated, besides the clean ones."""
     protocols: tuple[str, ...] = ()
-    """Named noise protocols of the field, on all modalities at once, such as ``qmf:GS@5,10`` or ``strict:SP@10``."""
+    """Named noise protocols, on all modalities at once, such as ``qmf:GS@5,10`` or ``strict:SP@10``."""
     missing: bool = True
-    """Whether a report also says what happens when a modality is missing altogether."""
+    """Whether the model is also evaluated without single modalities."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Device, precision and the like."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    """What a killed run can go on from."""
+    """Checkpoints from which a run can be resumed."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "feature_dim"):
-            if not 1 <= getattr(self, name) < 2**31:
+            if not 1 <= getattr(self, name) < 2**31:  # larger numbers overflow in libraries
                 rule = "at least 1" if getattr(self, name) < 1 else "below 2^31"
                 raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
@@ -139,26 +140,22 @@ class RunConfig:
                 raise UserError(unknown("modality", f"encoders.{modality}", [f"encoders.{m}" for m in used]))
         for modality in used:
             if modality not in self.encoders:
-                raise UserError(f"encoders.{modality} is missing: say which encoder reads it")
-        names = [noise.name for noise in self.noise]
+                raise UserError(f"encoders.{modality} is missing: name the encoder of {modality}")
         for noise in (*self.noise, *self.corruption.noise):
             if noise.modality not in used:
-                raise UserError(f"noise {noise.name}: {noise.modality!r} is not among the modalities in use")
-        for noise in self.noise:
-            if names.count(noise.name) > 1:
-                raise UserError(f"noise {noise.name} is listed twice")
+                raise UserError(f"noise {noise.name}: modality must be one of {', '.join(used)}, got {noise.modality}")
+        for name, count in Counter(noise.name for noise in self.noise).items():
+            if count > 1:
+                raise UserError(f"noise must be different, got {name} {count} times")
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the configuration as the tables of a TOML file."""
+        """Return the configuration as the content of a TOML file."""
         return dict(to_plain(self))
 
     @classmethod
     def from_plain(cls, table: dict[str, Any]) -> RunConfig:
-        """Build and check a configuration from the tables of a TOML file.
+        """Build a configuration from the content of a TOML file.
 
-        Raises
-        ------
-        UserError
-            For an unknown key, a missing one, or a value that breaks a rule.
+        Raises UserError for an unknown key, a missing key, or a value that is not allowed.
         """
         return from_plain(cls, table)

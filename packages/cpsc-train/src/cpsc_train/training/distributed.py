@@ -1,6 +1,6 @@
-"""One process of a job or many: which rows are whose, and how what they found comes together.
+"""One process of a job: its share of the rows, and the exchange of results with the other processes.
 
-Row i of a list belongs to process i mod W of W. Nothing is dropped or counted twice, whatever the remainder.
+Row i of a list belongs to process i mod W of W, so no row is dropped or counted twice.
 """
 
 from __future__ import annotations
@@ -21,22 +21,15 @@ from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.training.compute import own_gpu
 
-_OF_GLOO = re.compile("gloo|pair closure")
-"""Texts of its errors; inside a backward pass it does not name itself."""
-PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others before it gives up."""
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others before it fails."""
+_GLOO = re.compile("gloo|pair closure")
+"""Matches messages of errors of gloo, which does not name itself inside a backward pass."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process among those of the job.
-
-    Parameters
-    ----------
-    rank
-        Its number, from 0; the first one alone writes files and speaks.
-    world
-        Number of processes W.
+    """A process of the job: its `rank`, from 0, and the size W of its `world`.
 
     Examples
     --------
@@ -49,35 +42,25 @@ class Process:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the part of `rows` that is this process's, in order."""
+        """Return the entries of `rows` that belong to this process, in order."""
         return rows[self.rank :: self.world]
 
     def gather(self, mine: Tensor, total: int) -> Tensor:
-        """Put the shares of all processes back in order.
+        """Return the entries (total, ...) of all processes in order, the same on every process.
 
-        Parameters
-        ----------
-        mine
-            (n, ...), one entry for each row of this process's share of a list of `total` rows; entries after those
-            are ignored.
-        total
-            Length of the list.
-
-        Returns
-        -------
-        Tensor
-            (total, ...), the same on every process.
+        `mine` (n, ...) has one entry for each row of this process's share of a list of length `total`; further entries
+        are ignored.
         """
         if self.world == 1:
             return mine[:total]
         longest = -(-total // self.world)
         padded = mine.new_zeros((longest, *mine.shape[1:]))
-        kept = min(len(mine), longest)
-        padded[:kept] = mine[:kept]
+        count = min(len(mine), longest)
+        padded[:count] = mine[:count]
         shares = [torch.empty_like(padded) for _ in range(self.world)]
         distributed.all_gather(shares, padded)
         return torch.stack(shares, 1).flatten(0, 1)[:total]
@@ -91,38 +74,31 @@ class Process:
         return total
 
     def gather_objects(self, mine: Any) -> list[Any]:
-        """Return what every process holds, by rank."""
+        """Return the objects of all processes, by rank."""
         if self.world == 1:
             return [mine]
-        everyone: list[Any] = [None] * self.world
-        distributed.all_gather_object(everyone, mine)
-        return everyone
+        objects: list[Any] = [None] * self.world
+        distributed.all_gather_object(objects, mine)
+        return objects
 
     def same_buffers(self, module: nn.Module) -> None:
-        """Give every process the buffers of the first, such as statistics of batch normalisation."""
+        """Copy the buffers of the first process, such as batch-norm statistics, to all others."""
         if self.world > 1:
             for buffer in module.buffers():
                 distributed.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until all processes have called this."""
         if self.world > 1:
             distributed.barrier()
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Process]:
-    """Join the job that a launcher such as torchrun describes in the environment; alone if there is none.
+    """Join the job that a launcher such as torchrun describes in the environment, if there is one.
 
-    Parameters
-    ----------
-    device
-        ``compute.device`` of the configuration; GPUs speak NCCL, CPUs gloo.
-
-    Raises
-    ------
-    UserError
-        If the environment does not describe a job, or the job cannot be joined.
+    GPUs communicate by NCCL, CPUs by gloo; `device` is ``compute.device``. Raises UserError if the environment does not
+    describe a job, or the processes cannot connect.
     """
     launch = Launch.read()
     if launch.world == 1 or distributed.is_initialized():
@@ -132,9 +108,9 @@ def joined(device: str) -> Iterator[Process]:
     try:
         if gpu:
             torch.cuda.set_device(own_gpu())
-        distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"the {launch.world} processes cannot meet: {reason(error)}") from None
+        raise UserError(f"the {launch.world} processes cannot connect: {reason(error)}") from None
     try:
         yield current()
     finally:
@@ -142,13 +118,13 @@ def joined(device: str) -> Iterator[Process]:
 
 
 def current() -> Process:
-    """Return this process of the job that was joined, or the only one."""
+    """Return this process, of the job that was joined if there is one."""
     if not distributed.is_available() or not distributed.is_initialized():
         return Process()
     return Process(distributed.get_rank(), distributed.get_world_size())
 
 
 def lost_another(error: RuntimeError) -> bool:
-    """Return whether an error says that another process of the job could not be reached."""
+    """Return whether an error means that another process of the job could not be reached."""
     kinds = (distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError)
-    return distributed.is_initialized() and (isinstance(error, kinds) or _OF_GLOO.search(str(error)) is not None)
+    return distributed.is_initialized() and (isinstance(error, kinds) or _GLOO.search(str(error)) is not None)

@@ -1,35 +1,26 @@
-"""What a model says of a part of the data: predicted by all processes, put together in order."""
+"""Predictions of a model for a part of the data, computed by all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from conformal_core import LAC
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.methods import PartFeatures
 from cpsc_train.training.objective import Objective
+from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
+
+Parts = dict[str, list[Tensor]]
+"""Tensors of the batches, by modality or head."""
 
 
 class Evaluator:
-    """Collects predictions.
-
-    Parameters
-    ----------
-    setup
-        Data and process.
-    objective
-        Model and method to ask.
-    qhat
-        The quantiles that belong to it; ``None`` while there are none.
-    """
+    """Predicts parts of the data by an objective, with the quantiles of its heads if there are any."""
 
     def __init__(self, setup: Setup, objective: Objective, qhat: dict[str, Tensor] | None) -> None:
         self.objective = objective
@@ -37,64 +28,41 @@ class Evaluator:
         self._setup = setup
 
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
-        """Return labels and probabilities of all rows of a part, the same on every process.
+        """Return the predictions for all rows of a part, with `noise`, or `without` some modalities.
 
-        Parameters
-        ----------
-        part
-            ``calibration``, ``validation`` or ``test``.
-        noise
-            What its rows go through.
-        without
-            Modalities that are missing.
+        They are the same on every process.
         """
-        return self._collect(part, noise, without)[0]
-
-    def collect_with_features(self, part: str) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
-        """Return also the features (N, d) by modality."""
-        return self._collect(part, (), ())
-
-    def part_features(self, part: str) -> PartFeatures:
-        """Return features and labels of a part, for a method to look at."""
-        predictions, features = self._collect(part, (), ())
-        return PartFeatures(features, predictions.labels)
-
-    def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
-        """Return the share of scores of a part that are at most the quantile of their head."""
-        setup = self._setup
-        scores: dict[str, list[Tensor]] = {}
-        for batch in setup.batches(part):
-            here = batch.to(setup.device)
-            for head, logits in self.objective.calibration_logits(here, qhat).items():
-                labels = here.labels[:, None].expand(logits.shape[:2])
-                scores.setdefault(head, []).append(LAC()(logits.float().softmax(-1), labels, check=False))
-        total = len(getattr(setup.splits, part))
-        return {
-            head: float((setup.process.gather(torch.cat(found), total) <= qhat[head]).double().mean())
-            for head, found in scores.items()
-        }
-
-    def _collect(
-        self, part: str, noise: Sequence[Noise], without: Sequence[str]
-    ) -> tuple[Predictions, dict[str, NDArray[np.float32]]]:
-        setup = self._setup
-        rows = getattr(setup.splits, part)
-        features: dict[str, list[Tensor]] = {}
-        weights: dict[str, list[Tensor]] = {}
-        logits: dict[str, list[Tensor]] = {}
-        for batch in setup.batches(part, noise):
-            kept = batch
-            if without:
-                kept = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in without})
-            outputs = self.objective.predict(kept.to(setup.device), self.qhat)
+        features: Parts = {}
+        weights: Parts = {}
+        logits: Parts = {}
+        for batch in self._setup.batches(part, noise):
+            present = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in without})
+            outputs = self.objective.predict(present.to(self._setup.device), self.qhat)
             for collected, values in zip((features, weights, logits), outputs, strict=True):
                 for name, value in values.items():
                     collected.setdefault(name, []).append(value)
+        return Predictions(
+            self._setup.dataset.labels[getattr(self._setup.splits, part)],
+            {head: z.double().softmax(-1).cpu().numpy() for head, z in self._gather(logits, part).items()},
+            {m: w.double().cpu().numpy() for m, w in self._gather(weights, part).items()},
+            {m: h.float().cpu().numpy() for m, h in self._gather(features, part).items()},
+        )
 
-        def gathered(collected: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-            return {name: setup.process.gather(torch.cat(parts), len(rows)) for name, parts in collected.items()}
+    def part_features(self, part: str) -> PartFeatures:
+        """Return features and labels of a part."""
+        predictions = self.collect(part)
+        return PartFeatures(predictions.features, predictions.labels)
 
-        probabilities = {head: z.double().softmax(-1).cpu().numpy() for head, z in gathered(logits).items()}
-        passed = {m: w.double().cpu().numpy() for m, w in gathered(weights).items()}
-        encoded = {m: h.float().cpu().numpy() for m, h in gathered(features).items()}
-        return Predictions(setup.dataset.labels[rows], probabilities, passed), encoded
+    def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
+        """Return the fraction of the scores of a part that are at most the quantile of their head."""
+        scores: Parts = {}
+        for batch in self._setup.batches(part):
+            here = batch.to(self._setup.device)
+            for head, logits in self.objective.calibration_logits(here, qhat).items():
+                scores.setdefault(head, []).append(label_scores(logits, here.labels))
+        return {head: float((s <= qhat[head]).double().mean()) for head, s in self._gather(scores, part).items()}
+
+    def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
+        """Return the rows of all processes in order."""
+        rows = len(getattr(self._setup.splits, part))
+        return {name: self._setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}

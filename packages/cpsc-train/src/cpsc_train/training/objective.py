@@ -1,31 +1,23 @@
-"""What is differentiated: model and method as one module, from a batch to loss terms."""
+"""Model and method as one module, from a batch to loss terms or predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cpsc_train.data import Batch
-from cpsc_train.methods import Method, StepLosses
+from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.compute import ComputeConfig
 
 
 class Objective(nn.Module):
-    """Model and method; one module, so that it can be compiled, averaged and shared out over processes.
+    """Model and method in one module that can be compiled, averaged and distributed.
 
-    Parameters
-    ----------
-    model, method
-        The parts.
-    compute
-        Precision and memory format.
-    device
-        Where both are.
+    `compute` sets precision and memory format; `device` is that of both parts.
     """
 
     def __init__(
@@ -35,7 +27,7 @@ class Objective(nn.Module):
         self.model = model
         self.method = method
         self.encoded: tuple[str, ...] | None = None
-        """Modalities that the step at hand is about; ``None`` for all."""
+        """Modalities encoded in the current step; None for all."""
         self._compute = compute
         self._device = device
         if compute.channels_last:
@@ -44,30 +36,30 @@ class Objective(nn.Module):
     def forward(
         self, inputs: dict[str, Tensor], labels: Tensor, qhat: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-        """Return the fields of `StepLosses`, as plain containers that wrappers of modules know."""
+        """Return the fields of `StepLosses`, as containers that `DistributedDataParallel` can handle."""
         if self.encoded is not None:
             inputs = {m: inputs[m] for m in self.encoded}
         with self._compute.autocast(self._device):
-            features = self.model.encode(self._laid_out(inputs))
+            features = self.model.encode(self._in_format(inputs))
             out = self.method.losses(self.model, features, labels, qhat)
         return out.terms, out.logits, out.diagnostics, out.distributions
 
     def predict(
         self, batch: Batch, qhat: dict[str, Tensor] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Return encoded features, weights of the gate (both by modality) and logits (by head), without labels."""
+        """Return encoded features and weights of the gate, by modality, and logits, by head."""
         with evaluating(self), self._compute.autocast(self._device):
-            features = self.model.encode(self._laid_out(batch.inputs))
+            features = self.model.encode(self._in_format(batch.inputs))
             gated, weights = self.model.gated(features)
             return features, weights, self.method.predict(self.model, gated, qhat)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the logits that the in-loop conformal predictor scores, by head."""
+        """Return the logits that the conformal predictor in the loop scores, by head."""
         with evaluating(self), self._compute.autocast(self._device):
-            features = self.model.encode(self._laid_out(batch.inputs))
+            features = self.model.encode(self._in_format(batch.inputs))
             return self.method.calibration_logits(self.model, features, batch.labels, qhat)
 
-    def _laid_out(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _in_format(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self._compute.channels_last:
             return inputs
         return {m: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for m, x in inputs.items()}
@@ -75,10 +67,9 @@ class Objective(nn.Module):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Without gradient and in evaluation mode: dropout off, batch-norm statistics untouched.
+    """Disable gradients and set evaluation mode; restore the mode of each submodule at the end.
 
-    What was in evaluation mode before stays in it. The modes are set directly, since `Module.train` takes half a
-    millisecond for a small model, twice a step.
+    The modes are set directly, since `Module.train` takes 0.5 ms for a small model, twice a step.
     """
     training = [inner for inner in module.modules() if inner.training]
     for inner in training:
@@ -89,8 +80,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for inner in training:
             inner.__dict__["training"] = True
-
-
-def losses(module: Any, batch: Batch, qhat: dict[str, Tensor] | None) -> StepLosses:
-    """Call an `Objective`, or what it is wrapped in."""
-    return StepLosses(*module(batch.inputs, batch.labels, qhat))

@@ -1,8 +1,8 @@
-"""The optimizer and the course of its learning rate."""
+"""Optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,21 +15,21 @@ from cpsc_train.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The optimizer of all parameters."""
+    """Options of the optimizer."""
 
     kind: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
-    """Which one."""
+    """Algorithm."""
     lr: float = 1e-3
     """Learning rate."""
     weight_decay: float = 0.0
-    """Weight decay, as the optimizer defines it."""
+    """Weight decay, as the algorithm defines it."""
     momentum: float = 0.9
-    """Momentum; read by ``sgd`` alone."""
+    """Momentum of ``sgd``; ignored by the others."""
     clip_norm: float | None = None
-    """Largest length of the gradient of all parameters together; longer ones are scaled down. No limit if absent."""
+    """Largest norm of the gradient of all parameters; longer gradients are scaled down. If None, there is no limit."""
     accumulate: int = 1
-    """Batches whose gradients make one step; the step is that of one batch as large as all of them, batch
-    normalisation aside."""
+    """Batches whose gradients are accumulated for one step, which is that of one large batch, except for batch
+    normalisation."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -44,38 +44,36 @@ class OptimizerConfig:
             raise UserError(f"optimizer.accumulate must be at least 1, got {self.accumulate}")
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimizer of those parameters that want a gradient."""
-        wanted = [parameter for parameter in parameters if parameter.requires_grad]
-        lr, decay = self.lr, self.weight_decay
-        match self.kind:
-            case "adam":
-                return torch.optim.Adam(wanted, lr=lr, weight_decay=decay)
-            case "adamw":
-                return torch.optim.AdamW(wanted, lr=lr, weight_decay=decay)
-            case "sgd":
-                return torch.optim.SGD(wanted, lr=lr, weight_decay=decay, momentum=self.momentum)
-            case "adagrad":
-                return torch.optim.Adagrad(wanted, lr=lr, weight_decay=decay)
+        """Return the optimizer of the parameters that require a gradient."""
+        trainable = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.kind == "sgd":
+            return torch.optim.SGD(trainable, lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
+        adaptive: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "adagrad": torch.optim.Adagrad,
+        }
+        return adaptive[self.kind](trainable, lr=self.lr, weight_decay=self.weight_decay)
 
 
 class Schedule:
-    """How the learning rate goes on after each epoch; constant, unless a subclass says otherwise."""
+    """The learning rate over the epochs: that of a scheduler of torch, or constant if it is None."""
 
-    def __init__(self, scheduler: Any = None, *, follows_validation: bool = False) -> None:
+    def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._follows_validation = follows_validation
 
     def step(self, validation_accuracy: float) -> None:
-        """End an epoch; `validation_accuracy` in [0, 1] is that of the fused head."""
+        """Set the learning rate of the next epoch; `validation_accuracy` in [0, 1] is that of the fused head."""
         if self._scheduler is not None:
-            self._scheduler.step(*([validation_accuracy] if self._follows_validation else []))
+            follows = isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau)
+            self._scheduler.step(*([validation_accuracy] if follows else []))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return numbers only."""
+        """Return the state of the scheduler, numbers only."""
         return {} if self._scheduler is None else self._scheduler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state)
 
@@ -84,73 +82,71 @@ class ScheduleConfig(Choice):
     """Options of a learning-rate schedule."""
 
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
-        """Return the schedule of a run of so many epochs."""
+        """Return the schedule of a run of `epochs` epochs."""
+        return Schedule(self._scheduler(optimizer, epochs))
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        """Return a scheduler of torch; None for a constant learning rate."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantConfig(ScheduleConfig, name="constant"):
-    """The same learning rate throughout."""
+    """Constant learning rate."""
 
-    def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
-        """Return the schedule."""
-        return Schedule()
+    def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig(ScheduleConfig, name="step"):
-    """Times `factor` every `every` epochs."""
+    """The learning rate is multiplied by `factor` every `every` epochs."""
 
     every: int = 70
     """Epochs between two drops."""
     factor: float = 0.1
-    """What the learning rate is multiplied by."""
+    """Factor of each drop."""
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise UserError(f"schedule.every must be at least 1, got {self.every}")
         _check_factor(self.factor)
 
-    def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
-        """Return the schedule."""
-        return Schedule(lr_scheduler.StepLR(optimizer, self.every, self.factor))
+    def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        return lr_scheduler.StepLR(optimizer, self.every, self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CosineConfig(ScheduleConfig, name="cosine"):
-    """Half a cosine from the learning rate down to a share of it over the whole run."""
+    """Half a cosine over the run, from the learning rate down to a fraction of it."""
 
     final: float = 0.0
-    """Share of the learning rate that the last epoch ends with, in [0, 1)."""
+    """Final learning rate as a fraction of the initial one, in [0, 1)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.final < 1:
             raise UserError(f"schedule.final must lie in [0, 1), got {self.final}")
 
-    def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
-        """Return the schedule."""
-        lowest = self.final * optimizer.param_groups[0]["lr"]
-        return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=lowest))
+    def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        return lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=self.final * optimizer.param_groups[0]["lr"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauConfig(ScheduleConfig, name="plateau"):
-    """Times `factor` once the accuracy on *validation* rows has not grown for more than `patience` epochs."""
+    """The learning rate is multiplied by `factor` when validation accuracy has stopped rising."""
 
     factor: float = 0.3
-    """What the learning rate is multiplied by."""
+    """Factor of each drop."""
     patience: int = 10
-    """Epochs without growth that are borne."""
+    """Epochs without a higher validation accuracy before a drop."""
 
     def __post_init__(self) -> None:
         if self.patience < 0:
             raise UserError(f"schedule.patience must not be negative, got {self.patience}")
         _check_factor(self.factor)
 
-    def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
-        """Return the schedule."""
-        scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=self.factor, patience=self.patience)
-        return Schedule(scheduler, follows_validation=True)
+    def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        return lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=self.factor, patience=self.patience)
 
 
 def _check_factor(factor: float) -> None:

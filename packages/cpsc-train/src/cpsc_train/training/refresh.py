@@ -1,4 +1,4 @@
-"""The conformal predictor inside the loop: q̂ of every head, refreshed as the model learns.
+"""The conformal predictor in the training loop: calibration scores and q̂ of every head, refreshed during training.
 
 Shapes: N calibration samples, S scores a sample, C classes.
 """
@@ -19,44 +19,42 @@ from cpsc_train.training.config import ConformalConfig
 from cpsc_train.training.distributed import Process
 
 Score = Callable[[Batch, dict[str, Tensor] | None], dict[str, Tensor]]
-"""From calibration samples and the quantiles now to logits {head: (B, S, C)}, in evaluation mode, without gradient."""
+"""From calibration samples and the current q̂ to logits {head: (B, S, C)}, in evaluation mode, without gradient."""
 
 
 class Refresh:
-    """Calibration scores of every head, re-scored by a policy, and their quantiles.
+    """Calibration scores of every head, updated by a policy, and their quantiles.
+
+    Each process scores its share of the samples and receives the scores of all others, so q̂ is exact. A refresh costs
+    the forward pass of the samples scored and an O(N·S) selection a head; nothing is copied to the host.
 
     Parameters
     ----------
     samples
-        The N calibration samples, on the device of the model and without augmentation.
+        The N calibration samples, without augmentation, on the device of the model.
     config
         Miscoverage and policy.
     batch_size
-        That of training: four times as many samples are scored at once at most, and a quarter of it is what ``rolling``
-        re-scores after a step unless ``config`` says otherwise.
+        Batch size B of training. At most 4B samples are scored at once; the default slice of ``rolling`` is B / 4.
     score
-        How samples are scored with the model as it is.
+        Returns the logits of samples from the current model.
     process
-        With several processes each scores its share of the samples, and all hold the scores of all: q̂ is exact.
-
-    Notes
-    -----
-    Cost of a refresh: the forward pass of the samples scored, and an O(N·S) selection a head. Nothing is copied to the
-    host.
+        This process.
     """
 
     def __init__(
         self, samples: Batch, config: ConformalConfig, *, batch_size: int, score: Score, process: Process | None = None
     ) -> None:
         self.qhat: dict[str, Tensor] | None = None
+        """Quantile of each head, 0-d; None before the first refresh."""
         self.on_full: list[Callable[[], None]] = []
-        """Called each time that all samples have been scored with one and the same model."""
+        """Called each time all samples have been scored with the same model."""
         self._samples = samples
         self._config = config
         self._policy, _, interval = config.refresh.partition(":")
         self._interval = int(interval or 1)
-        whole = self._policy != "rolling"
-        self._slice = len(samples) if whole else min(config.slice or -(-batch_size // 4), len(samples))
+        rolling = self._policy == "rolling"
+        self._slice = min(config.slice or -(-batch_size // 4), len(samples)) if rolling else len(samples)
         self._most = 4 * batch_size
         self._score = score
         self._process = process or Process()
@@ -65,12 +63,12 @@ class Refresh:
         self._next = 0
 
     def start_epoch(self) -> None:
-        """Score everything, where there is no quantile yet or the policy asks for it once an epoch."""
+        """Score all samples if there are no quantiles yet, or if the policy is ``epoch``."""
         if self.qhat is None or self._policy == "epoch":
             self._rescore(0, len(self._samples))
 
     def after_step(self) -> None:
-        """Follow a step of the optimizer, as the policy says."""
+        """Score the samples that the policy asks for after an optimizer step."""
         self._steps += 1
         for buffer in self._buffers.values():
             buffer.advance()
@@ -81,14 +79,13 @@ class Refresh:
 
     @property
     def staleness(self) -> float:
-        """Steps since the oldest score was taken; looks at the device."""
+        """Age of the oldest score in steps; waits for the device."""
         return max((float(buffer.staleness) for buffer in self._buffers.values()), default=0.0)
 
     def quantiles(self, score: Score) -> dict[str, Tensor]:
-        """Return what q̂ would be if all samples were scored by `score`; the buffers stay as they are."""
-        every = torch.arange(len(self._samples), device=self._samples.labels.device)
-        scores = self._scores(every, score, self.qhat)
-        return {head: self._quantile(values.flatten()) for head, values in scores.items()}
+        """Return the quantiles of all samples scored by `score`; the stored scores are not changed."""
+        rows = torch.arange(len(self._samples), device=self._samples.labels.device)
+        return {head: self._quantile(scores.flatten()) for head, scores in self._scores(rows, score).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return scores, ages, quantiles and the position of the next slice."""
@@ -96,7 +93,7 @@ class Refresh:
         return {"buffers": buffers, "qhat": self.qhat, "steps": self._steps, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         for head, saved in state["buffers"].items():
             self._buffers[head] = CalibrationBuffer(len(saved["scores"]), like=saved["scores"])
             self._buffers[head].load_state_dict(saved)
@@ -104,34 +101,30 @@ class Refresh:
 
     def _rescore(self, first: int, count: int) -> None:
         rows = torch.arange(first, first + count, device=self._samples.labels.device) % len(self._samples)
-        scores = self._scores(rows, self._score, self.qhat)
+        scores = self._scores(rows, self._score)
         self.qhat = {head: self._overwrite(head, rows, values) for head, values in scores.items()}
         if count == len(self._samples):
-            for follow in self.on_full:
-                follow()
+            for callback in self.on_full:
+                callback()
 
-    def _scores(self, rows: Tensor, score: Score, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the scores (n, S) of `rows` by head; this process's share is scored, and the rest is heard of."""
+    def _scores(self, rows: Tensor, score: Score) -> dict[str, Tensor]:
+        """Return the scores (n, S) of `rows` by head, of which this process computes its share."""
         mine = rows
         if self._process.world > 1:
-            share = -(-len(rows) // self._process.world)  # as many on each, so that nobody waits for one without rows
+            share = -(-len(rows) // self._process.world)  # the same on each process, so none lacks rows
             places = self._process.rank + self._process.world * torch.arange(share, device=rows.device)
             mine = rows[places % len(rows)]
-        parts = [self._of(part, score, qhat) for part in torch.split(mine, self._most)]
+        parts = [self._part_scores(part, score) for part in torch.split(mine, self._most)]
         return {head: self._process.gather(torch.cat([p[head] for p in parts]), len(rows)) for head in parts[0]}
 
-    def _of(self, rows: Tensor, score: Score, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    def _part_scores(self, rows: Tensor, score: Score) -> dict[str, Tensor]:
         samples = self._samples
         inputs = {name: x[rows] for name, x in samples.inputs.items()}
         part = Batch((), samples.labels[rows], inputs, samples.rows[rows])
-        scores = {}
-        for head, logits in score(part, qhat).items():
-            labels = part.labels[:, None].expand(logits.shape[:2])
-            scores[head] = LAC()(logits.float().softmax(-1), labels, check=False)
-        return scores
+        return {head: label_scores(logits, part.labels) for head, logits in score(part, self.qhat).items()}
 
     def _overwrite(self, head: str, rows: Tensor, scores: Tensor) -> Tensor:
-        """Put scores (n, S) where they belong; the buffer holds the S scores of a sample side by side."""
+        """Store the scores (n, S) of `rows` and return the quantile; the S scores of a sample are adjacent."""
         per_sample = scores.shape[1]
         if head not in self._buffers:
             self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample, like=scores)
@@ -146,3 +139,9 @@ class Refresh:
             return qhat
         n = len(scores)
         return scores.sort().values[min(math.ceil((1 - Fraction(str(self._config.alpha))) * n), n - 1)]
+
+
+def label_scores(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the LAC scores (B, S) of the true labels (B,), from logits (B, S, C)."""
+    scores: Tensor = LAC()(logits.float().softmax(-1), labels[:, None].expand(logits.shape[:2]), check=False)
+    return scores

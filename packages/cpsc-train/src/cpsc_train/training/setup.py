@@ -1,4 +1,4 @@
-"""From a configuration to everything a run needs; every mistake that can be seen before training is seen here."""
+"""The parts of a run, built from its configuration; all errors that need no training are raised here."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from cpsc_train.data import (
 from cpsc_train.data.dataset import whole_of
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.errors import UserError
+from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
 from cpsc_train.training.distributed import Process, current
@@ -35,35 +36,26 @@ from cpsc_train.training.objective import Objective
 
 @dataclass
 class Setup:
-    """The parts of a run: data, model, method, and the process they are in."""
+    """Data, model and method of a run, and the process they are in."""
 
     config: RunConfig
     process: Process
     device: torch.device
     dataset: Dataset
     intact: NDArray[np.int64]
-    """The labels (N,) before any was made wrong."""
+    """Labels (N,) before label corruption."""
     splits: Splits
     preprocessing: Preprocessing
     objective: Objective
     conditions: tuple[Condition, ...]
-    """What evaluation rows go through, beside the clean ones."""
+    """Conditions of evaluation, besides clean rows."""
 
     @classmethod
-    def build(cls, config: RunConfig, divide: Callable[[Dataset], Splits] | None = None) -> Setup:
-        """Open the data, divide it, and build the model from the seed.
+    def build(cls, config: RunConfig, read_splits: Callable[[Dataset], Splits] | None = None) -> Setup:
+        """Open the data, split it, and build the model from the seed.
 
-        Parameters
-        ----------
-        config
-            What to build.
-        divide
-            Gives the division of an earlier run; drawn anew if absent.
-
-        Raises
-        ------
-        UserError
-            For bad data, a device that is not there, or a calibration part too small for alpha.
+        `read_splits` returns the splits of an earlier run; if None, new ones are drawn. Raises UserError for bad data,
+        a device that cannot be used, or too few calibration samples for alpha.
         """
         process = current()
         device = config.compute.open_device()
@@ -74,13 +66,11 @@ class Setup:
         dataset = config.data.open()
         for noise in (*config.noise, *config.corruption.noise):
             noise.check(dataset.modalities[noise.modality])
-        named = tuple(one for text in config.protocols for one in conditions(text, dataset.modalities))
-        splits = Splits.of(dataset, config.splits) if divide is None else divide(dataset)
+        evaluated = [Condition(noise.name, (noise,)) for noise in config.noise]
+        evaluated += [one for text in config.protocols for one in conditions(text, dataset.modalities)]
+        splits = Splits.of(dataset, config.splits) if read_splits is None else read_splits(dataset)
         intact, dataset = dataset.labels, config.corruption.relabelled(dataset, splits)
-        if config.conformal.quantile == "exact":
-            _check_calibration(len(splits.calibration), config.conformal.alpha, "conformal.alpha")
-        if config.gate.distance != "off":
-            _check_calibration(len(splits.calibration), config.gate.alpha, "gate.alpha", parts=2)
+        _check_calibration(config, len(splits.calibration))
         torch.manual_seed(config.seed)
         model = MultimodalClassifier(
             dataset.modalities,
@@ -89,59 +79,41 @@ class Setup:
             dim=config.feature_dim,
             classes=len(dataset.classes),
         )
-        method = config.method.build(model, tuple(dataset.modalities), frozen_copy=config.conformal.frozen_copy)
-        method.on_fit_start(len(splits.train))
-        if config.epochs <= method.warmup:
-            raise UserError(
-                f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "
-                f"got {config.epochs}: raise --epochs or lower method.warmup"
-            )
+        method = _method(config, model, tuple(dataset.modalities), len(splits.train))
         preprocessing = Preprocessing(dataset, splits.train)
         model.standardise(preprocessing.scales)
         objective = Objective(model.to(device), method.to(device), config.compute, device)
         if process.world > 1:
-            torch.manual_seed(config.seed + process.rank)  # the same parameters, but each its own dropout
+            torch.manual_seed(config.seed + process.rank)  # the same parameters, but different dropout
             if device.type == "cuda":
                 objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
-        given = (*(Condition(noise.name, (noise,)) for noise in config.noise), *named)
-        return cls(config, process, device, dataset, intact, splits, preprocessing, objective, given)
+        return cls(config, process, device, dataset, intact, splits, preprocessing, objective, tuple(evaluated))
 
     def describe(self) -> dict[str, Any]:
-        """Return what was built, as it stands at the head of ``results.json``."""
+        """Return the first entries of ``results.json``: recipe, method, data and steps."""
+        config, dataset = self.config, self.dataset
         return {
-            "recipe": self.config.recipe,
-            "mode": self.config.mode,
-            "method": self.config.method.name,
-            "seed": self.config.seed,
+            "recipe": config.recipe,
+            "mode": config.mode,
+            "method": config.method.name,
+            "seed": config.seed,
             "data": {
-                "name": self.config.data.name,
-                "modalities": list(self.dataset.modalities),
-                "classes": len(self.dataset.classes),
-                "rows": len(self.dataset),
-                "dropped": len(self.dataset.dropped),
+                "name": config.data.name,
+                "modalities": list(dataset.modalities),
+                "classes": len(dataset.classes),
+                "rows": len(dataset),
+                "dropped": len(dataset.dropped),
             }
             | self.splits.sizes,
             "steps": {
                 "per_epoch": self.order().steps,
-                "batch_size": self.config.batch_size,
-                "accumulate": self.config.optimizer.accumulate,
+                "batch_size": config.batch_size,
+                "accumulate": config.optimizer.accumulate,
             },
         } | self._corruption()
 
-    def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
-        """Return the batches of this process's share of a part, in order."""
-        rows = getattr(self.splits, part)
-        rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]  # gathering leaves it out again
-        order = InOrder(len(rows), self.config.batch_size)
-        noise = (*self.config.corruption.noise_of(part), *noise)
-        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=self._workers)
-
-    @property
-    def _workers(self) -> int:
-        return self.config.compute.readers(decoding=isinstance(whole_of(self.dataset), Stored))
-
     def order(self) -> Shuffled:
-        """Return the order in which training rows are met."""
+        """Return the order of the training rows."""
         return Shuffled(
             len(self.splits.train),
             batch_size=self.config.batch_size,
@@ -163,34 +135,62 @@ class Setup:
             pin_memory=self.device.type == "cuda",
         )
 
+    def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
+        """Return the batches of this process's share of a part, in order."""
+        rows = getattr(self.splits, part)
+        # A process without rows takes one that `Process.gather` ignores.
+        rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
+        return self._in_order(rows, part, noise, self._workers)
+
     def calibration_samples(self) -> Batch:
         """Return all calibration samples as one batch on the device."""
-        rows = self.splits.calibration
-        order = InOrder(len(rows), self.config.batch_size)
-        noise = self.config.corruption.noise_of("calibration")
-        parts = list(Loader(self.dataset, rows, self.preprocessing, order, noise=noise))
+        parts = list(self._in_order(self.splits.calibration, "calibration"))
         inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
-        labels, places = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
-        return Batch((), labels, inputs, places).to(self.device)
+        labels, rows = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
+        return Batch((), labels, inputs, rows).to(self.device)
+
+    def _in_order(
+        self, rows: NDArray[np.int64], part: str, noise: Sequence[Noise] = (), workers: int = 0
+    ) -> Iterable[Batch]:
+        order = InOrder(len(rows), self.config.batch_size)
+        noise = (*self.config.corruption.noise_of(part), *noise)
+        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=workers)
+
+    @property
+    def _workers(self) -> int:
+        return self.config.compute.worker_count(decoding=isinstance(whole_of(self.dataset), Stored))
 
     def _corruption(self) -> dict[str, Any]:
-        """Return how many rows of each part were made worse, and how; nothing where none was."""
-        given = self.config.corruption
-        found: dict[str, dict[str, int]] = {}
-        for part in given.parts:
+        """Return the number of corrupted rows by part and kind; nothing without corruption."""
+        config = self.config.corruption
+        counts: dict[str, dict[str, int]] = {}
+        for part in config.parts:
             rows = getattr(self.splits, part)
             ids = [self.dataset.ids[row] for row in rows]
-            hit = {noise.name: int(noise.hits(ids).sum()) for noise in given.noise}
-            if given.label_share:
-                hit["labels"] = int((self.dataset.labels[rows] != self.intact[rows]).sum())
-            found[part] = hit
-        return {"corruption": found} if any(found.values()) else {}
+            counts[part] = {noise.name: int(noise.hits(ids).sum()) for noise in config.noise}
+            if config.label_share:
+                counts[part]["labels"] = int((self.dataset.labels[rows] != self.intact[rows]).sum())
+        return {"corruption": counts} if any(counts.values()) else {}
 
 
-def _check_calibration(size: int, alpha: float, name: str, *, parts: int = 1) -> None:
-    """Refuse a level, or one that several scores share, that no quantile of so few scores has."""
-    if quantile_rank(size, alpha / parts) is None:
+def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[str, ...], rows: int) -> Method:
+    method = config.method.build(model, modalities, frozen_copy=config.conformal.frozen_copy)
+    method.on_fit_start(rows)
+    if config.epochs <= method.warmup:
         raise UserError(
-            f"{size} calibration samples are too few for {name} = {alpha}: the smallest usable alpha is "
-            f"{parts / (size + 1):.4g}; raise splits.calibration or {name}"
+            f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "
+            f"got {config.epochs}: raise --epochs or lower method.warmup"
         )
+    return method
+
+
+def _check_calibration(config: RunConfig, size: int) -> None:
+    """Refuse an alpha too small for `size` calibration scores; the gate divides its alpha between two scores."""
+    alphas = [("conformal.alpha", config.conformal.alpha, 1)] * (config.conformal.quantile == "exact")
+    alphas += [("gate.alpha", config.gate.alpha, 2)] * (config.gate.distance != "off")
+    for name, alpha, parts in alphas:
+        if quantile_rank(size, alpha / parts) is None:
+            raise UserError(
+                f"{size} calibration samples are too few for {name} = {alpha}: the smallest usable alpha is "
+                f"{parts / (size + 1):.4g}; raise splits.calibration or {name}"
+            )

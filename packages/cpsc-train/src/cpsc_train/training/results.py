@@ -1,0 +1,47 @@
+"""Results of a run: the evaluation in ``results.json``, and the arrays in ``predictions.npz``."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.evaluation import measure
+from cpsc_train.training.evaluator import Evaluator
+from cpsc_train.training.setup import Setup
+
+MOST_FEATURES = 2000
+"""Most test rows whose features are saved, for pictures."""
+
+
+def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
+    """Return the description of a run and the evaluation of its model under all conditions."""
+    config = setup.config
+    missing = _absent(tuple(setup.dataset.modalities)) if config.missing else []
+    ids = [setup.dataset.ids[row] for row in setup.splits.test]
+    corrupted = {
+        condition.name: {noise.modality: float(noise.hits(ids).mean()) for noise in condition.parts}
+        for condition in setup.conditions
+    }
+    figures = measure(evaluator.collect, alpha=config.conformal.alpha, noise=setup.conditions, missing=missing)
+    return setup.describe() | figures | {"corrupted": corrupted}
+
+
+def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[Any]]:
+    """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows."""
+    test = evaluator.collect("test")
+    arrays: dict[str, NDArray[Any]] = {
+        "ids": np.array([setup.dataset.ids[row] for row in setup.splits.test]),
+        "labels": test.labels,
+        "classes": np.array(setup.dataset.classes),
+    }
+    arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in test.probabilities.items()}
+    return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
+
+
+def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the sets of modalities to leave out: each modality, and each pair of three."""
+    sizes = (1, 2) if len(modalities) == 3 else (1,)
+    return [absent for size in sizes if size < len(modalities) for absent in combinations(modalities, size)]

@@ -177,7 +177,7 @@ def main() -> None:
                 if plain is None or variant == "neither":
                     cells.append("")
                 else:
-                    mean, low, high = paired_difference(values, [one[column] for one in plain])
+                    mean, low, high, _ = paired_difference(values, [one[column] for one in plain])
                     text = f"{mean:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if len(seeds) > 1 else "")
                     cells.append(f"**{text}**" if low > 0 or high < 0 else text)
             cells += [

@@ -54,7 +54,7 @@ def dead(modality: str) -> Noise:
 
 def interval(values: list[float]) -> str:
     """Return mean and 95 % interval; bold where it leaves out 0."""
-    mean, low, high = paired_difference(values, [0.0] * len(values))
+    mean, low, high, _ = paired_difference(values, [0.0] * len(values))
     text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
     return f"**{text}**" if low > 0 or high < 0 else text
 

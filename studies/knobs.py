@@ -253,7 +253,7 @@ def confirmed(workload: str, found: dict[str, dict[str, dict[str, Values]]]) -> 
     for name, parts in found.items():
         cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]
         for column in ("clean", "all"):
-            mean, low, high = paired_difference(parts["test"][column], found["default"]["test"][column])
+            mean, low, high, _ = paired_difference(parts["test"][column], found["default"]["test"][column])
             cells.append("" if name == "default" else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
         print(f"| {workload} | {name} | {' | '.join(cells)} |", flush=True)
 

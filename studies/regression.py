@@ -165,7 +165,7 @@ def main() -> None:
             cells = []
             for column in ("clean error", "body error", "serum error"):
                 values, plain = ([run[column] for run in of] for of in (found, runs["joint + unimodal"]))
-                mean, low, high = paired_difference(values, plain)
+                mean, low, high, _ = paired_difference(values, plain)
                 cells.append(f"{np.mean(values):.1f}")
                 text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
                 text = f"**{text}**" if low > 0 or high < 0 else text

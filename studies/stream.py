@@ -16,7 +16,7 @@ import numpy as np
 from conformal_core import rolling_coverage
 from cpsc_train import train
 from cpsc_train.config import apply_settings
-from cpsc_train.experiments.stream import follow
+from cpsc_train.experiments.predictors import follow
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
 from cpsc_train.training.run import opened

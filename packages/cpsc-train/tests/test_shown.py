@@ -14,7 +14,7 @@ from rich.table import Table
 import cpsc_train
 from cpsc_train import __main__ as entry
 from cpsc_train.cli import main
-from cpsc_train.experiments.markup import latex_text, markdown_table
+from cpsc_train.experiments.table import Table as Cells
 from cpsc_train.output import Output, column, complain, show_warning
 from cpsc_train.reporting.console import ConsoleObserver
 from cpsc_train.reporting.log_file import LogFile
@@ -103,10 +103,7 @@ def test_warnings_are_shown_as_they_are(capsys, monkeypatch):
 
 
 def test_tables_are_no_markup():
-    assert markdown_table([r"a|b\c"], [["<b>*x*"]]) == "| a\\|b\\\\c |\n| --- |\n| &lt;b&gt;\\*x\\* |"
-    assert latex_text(r"\{}^~&%$#_<a") == (
-        r"\textbackslash{}\{\}\textasciicircum{}\textasciitilde{}\&\%\$\#\_\textless{}a"
-    )
+    assert Cells("", [r"a|b\c"], [["<b>*x*"]]).markdown() == "| a\\|b\\\\c |\n| --- |\n| &lt;b&gt;\\*x\\* |\n"
     assert html_table(["a"], [["<b>\x1b"]]).count(r"&lt;b&gt;\x1b") == 1
 
 

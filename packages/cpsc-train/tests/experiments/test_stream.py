@@ -9,7 +9,7 @@ import pytest
 
 from conformal_core import LAC, SplitClassifier
 from cpsc_train.evaluation import Predictions
-from cpsc_train.experiments.stream import ONLINE, PREDICTORS, density_ratios, follow
+from cpsc_train.experiments.predictors import ONLINE, PREDICTORS, density_ratios, follow
 
 
 def said(rows: int, seed: int, wrong: float = 0.0) -> Predictions:

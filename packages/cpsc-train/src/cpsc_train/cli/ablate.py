@@ -47,10 +47,11 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
             console_table,
             parse_seeds,
             parse_variants,
+            summarise,
             variants,
             write_tables,
         )
-        from cpsc_train.experiments.plot import plot_summary  # noqa: PLC0415
+        from cpsc_train.experiments.plots import plot_differences  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
@@ -59,7 +60,10 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
         results = Grid(self.out, configs, parse_seeds(self.seeds)).run(
             jobs=self.jobs, console=console, quiet=self.quiet
         )
-        written = [*write_tables(results, self.out), plot_summary(results, self.out / "plot.png")]
+        written = [
+            *write_tables(results, self.out),
+            plot_differences(summarise(results, "test"), self.out / "plot.png"),
+        ]
         console.print(console_table(results))
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
         return 0

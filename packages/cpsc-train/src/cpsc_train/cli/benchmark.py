@@ -23,8 +23,8 @@ All have the same data, encoders, epochs, seeds and selection rule.
   cpsc benchmark --tuned runs/tune                        options that `cpsc tune` has found
 
 Suites look at the same runs: imbalance (each modality, their mean, what each contributes) and noise (every
-noisy condition, their mean, the worst). Written: a table a suite as .md, .tex and .csv, and benchmark.html
-with pictures of ranks. A stopped benchmark goes on where it was.
+noisy condition, their mean, the worst). Written for each: a table as .md and .csv, and the mean ranks as .png.
+A stopped benchmark goes on where it was.
 """
 
     suite: Annotated[str, value("A,B")] = "imbalance,noise"
@@ -50,9 +50,10 @@ with pictures of ranks. A stopped benchmark goes on where it was.
         """Run, and return the exit code."""
         from cpsc_train.config import unknown  # noqa: PLC0415
         from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.experiments import Grid, parse_seeds, parse_variants, publish  # noqa: PLC0415
+        from cpsc_train.experiments import Grid, parse_seeds, parse_variants  # noqa: PLC0415
         from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
-        from cpsc_train.experiments.scoreboard import costs, scoreboard, write_csv  # noqa: PLC0415
+        from cpsc_train.experiments.plots import plot_ranks  # noqa: PLC0415
+        from cpsc_train.experiments.scoreboard import costs, scoreboard  # noqa: PLC0415
         from cpsc_train.experiments.suites import SUITES  # noqa: PLC0415
         from cpsc_train.experiments.tune import tuned_options  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
@@ -73,9 +74,9 @@ with pictures of ranks. A stopped benchmark goes on where it was.
         results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
         taken = costs(grid, results)
         boards = {name: scoreboard(results, taken, SUITES[name], name, reference=reference) for name in suites}
-        written = publish.write(boards, self.out)
-        written += [write_csv(board, results, self.out / f"{name}.csv") for name, board in boards.items()]
-        for board in boards.values():
-            console.print(publish.console_table(board))
+        written = []
+        for name, board in boards.items():
+            written += [*board.write(results, name, self.out), plot_ranks(board, self.out / f"{name}.png")]
+            console.print(board.console())
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
         return 0

@@ -47,7 +47,7 @@ from each label after they have predicted it.
         """Follow the stream, and return the exit code."""
         from cpsc_train.data import Noise  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.experiments.streaming import stream  # noqa: PLC0415
+        from cpsc_train.experiments.stream import stream  # noqa: PLC0415
         from cpsc_train.models import GateConfig  # noqa: PLC0415
         from cpsc_train.writing import check_writable, write  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,25 @@ from numpy.typing import NDArray
 from cpsc_train.config import unknown
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Grid, Results
-from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_difference, paired_p_value
+from cpsc_train.experiments.statistics import Difference, critical_difference, holm, mean_ranks, paired_difference
 from cpsc_train.experiments.suites import Suite, reported
+from cpsc_train.experiments.table import Table, interval, markdown_text, mean_sd
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.writing import as_csv, write
 
+if TYPE_CHECKING:
+    import rich.table
+
 LEVEL = 0.05
-"""Adjusted p-value below which a difference is called one."""
+"""Adjusted p-value below which a difference is marked."""
+MARK = "*"
 PLAIN = "joint"
-"""The method that cost is relative to, if it is there."""
+"""The method that cost is relative to, if it takes part."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes.
+    """Cost of a run.
 
     Parameters
     ----------
@@ -40,7 +46,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """What is said of one method.
+    """Results of one method.
 
     Parameters
     ----------
@@ -49,39 +55,34 @@ class Row:
     values
         (seeds, K) figures in %, by column.
     difference
-        Mean of method − reference in the primary column, and its 95 % interval; not of the reference itself.
+        Method − reference in the primary column; None for the reference itself.
     p_value
-        Of that difference, adjusted for the number of methods; NaN of the reference, and of one seed.
+        Of that difference, adjusted for the number of methods; NaN for the reference, and with one seed.
     rank
         Mean rank over seeds in the primary column, 1 being best.
     cost
         Seconds and memory over those of joint training, the means over seeds.
     reported
-        What the source reports of it on this data set.
+        Figures of the source on this data set, as text.
     """
 
     name: str
     values: NDArray[np.float64]
-    difference: tuple[float, float, float] | None
+    difference: Difference | None
     p_value: float
     rank: float
     cost: Cost
     reported: str
 
-    @property
-    def differs(self) -> bool:
-        """Whether the difference to the reference holds after the correction."""
-        return self.p_value < LEVEL
-
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """A table of one suite.
+    """The methods of a benchmark in one suite.
 
     Parameters
     ----------
     suite
-        What is looked at.
+        The figures.
     data
         Name of the data set, and its modalities.
     seeds
@@ -91,11 +92,11 @@ class Scoreboard:
     rows
         By mean of the primary column, the best first.
     reference
-        What methods are compared with.
+        Method that the others are compared with.
     plain
-        What cost is relative to.
+        Method that cost is relative to.
     critical
-        How far mean ranks must be apart for a difference by Nemenyi's test; NaN of one seed.
+        Smallest difference of mean ranks that Nemenyi's test detects; NaN with one seed.
     """
 
     suite: Suite
@@ -107,9 +108,47 @@ class Scoreboard:
     plain: str
     critical: float
 
+    def table(self) -> Table:
+        """Return all figures, a row for each method."""
+        title = f"{self.suite.title} · {self.data} · {self.seeds} seeds, %"
+        header = ["method", *self.columns, "difference", "p", "rank", "time", "memory"]
+        rows = [_cells(row) for row in self.rows]
+        if any(row.reported for row in self.rows):
+            header.append("reported")
+            rows = [[*cells, row.reported or "–"] for cells, row in zip(rows, self.rows, strict=True)]
+        return Table(title, header, rows)
+
+    def console(self) -> rich.table.Table:
+        """Return the figures to compare methods by; the others are in the files."""
+        return self.table().console(["method", self.suite.primary, "difference", "p", "rank", "ECE", "time"])
+
+    def caption(self) -> str:
+        """Return the explanation of the table."""
+        seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
+        text = (
+            f"{self.suite.title}, {self.data}, {seeds}; %, mean ± sd. "
+            f"Difference: method − {self.reference} in “{self.suite.primary}”, paired by seed, with its 95 % interval; "
+            f"p: of Student's paired t-test, adjusted by Holm's method for {len(self.rows) - 1} comparisons, {MARK} "
+            f"below {LEVEL}. Rank: mean over seeds. Time an epoch and largest memory: over those of {self.plain}."
+        )
+        if any(row.reported for row in self.rows):
+            text += " Reported: figures of the source, from another harness."
+        return text
+
+    def write(self, results: Results, name: str, folder: Path) -> list[Path]:
+        """Write ``NAME.md`` and ``NAME.csv``, which has a line for each run; return their paths."""
+        markdown, table = folder / f"{name}.md", folder / f"{name}.csv"
+        write(markdown, f"{markdown_text(self.caption())}\n\n{self.table().markdown()}")
+        lines: list[list[object]] = [["method", "seed", *self.columns]]
+        for row in self.rows:
+            for run, figures in zip(results[row.name], row.values, strict=True):
+                lines.append([row.name, run["seed"], *(f"{value:.6g}" for value in figures)])
+        write(table, as_csv(lines))
+        return [markdown, table]
+
 
 def costs(grid: Grid, results: Results) -> dict[str, list[Cost]]:
-    """Return what every run has taken, from its folder."""
+    """Return the cost of every run, from its folder."""
     return {name: [_cost(RunFolder(grid.path(name, run["seed"]))) for run in runs] for name, runs in results.items()}
 
 
@@ -120,12 +159,10 @@ def scoreboard(
 
     Parameters
     ----------
-    results
-        By method, what each seed gave.
-    taken
-        By method, what each seed cost.
+    results, taken
+        By method, the results and the cost of each seed.
     suite, suite_name
-        What is looked at.
+        The figures.
     reference
         The method that others are compared with.
 
@@ -139,32 +176,44 @@ def scoreboard(
     figures = {name: [suite.figures(run) for run in runs] for name, runs in results.items()}
     columns = tuple(next(iter(figures.values()))[0])
     values = {name: np.array([[run[c] for c in columns] for run in runs]) for name, runs in figures.items()}
-    scores = np.stack([rows[:, columns.index(suite.primary)] for rows in values.values()], 1)
-    seeds, names = len(scores), list(values)
-    against = scores[:, names.index(reference)]
-    p_values = holm(
-        [float("nan") if n == reference else paired_p_value(s, against) for n, s in zip(names, scores.T, strict=True)]
-    )
-    plain = PLAIN if PLAIN in names else reference
-    data = next(iter(results.values()))[0]["data"]
+    primary = columns.index(suite.primary)
+    scores = {name: rows[:, primary] for name, rows in values.items()}
+    apart = {name: paired_difference(score, scores[reference]) for name, score in scores.items() if name != reference}
+    p_values = dict(zip(apart, holm([difference.p_value for difference in apart.values()]), strict=True))
+    ranks = mean_ranks(np.stack(list(scores.values()), 1))
+    plain = PLAIN if PLAIN in results else reference
+    first = next(iter(results.values()))
+    data, seeds = first[0]["data"], len(first)
     rows = [
         Row(
             name=name,
             values=values[name],
-            difference=None if name == reference else tuple(paired_difference(score, against)),  # type: ignore[arg-type]
-            p_value=float(p),
+            difference=apart.get(name),
+            p_value=float(p_values.get(name, np.nan)),
             rank=float(rank),
             cost=_relative(taken[name], taken[plain]),
             reported=reported(data["name"], suite_name, name),
         )
-        for name, score, p, rank in zip(names, scores.T, p_values, mean_ranks(scores), strict=True)
+        for name, rank in zip(results, ranks, strict=True)
     ]
-    primary = columns.index(suite.primary)
-    critical = critical_difference(len(names), seeds) if seeds > 1 and len(names) > 1 else float("nan")
-    ordered = tuple(sorted(rows, key=lambda row: -float(row.values[:, primary].mean())))
     return Scoreboard(
-        suite, f"{data['name']} ({', '.join(data['modalities'])})", seeds, columns, ordered, reference, plain, critical
+        suite=suite,
+        data=f"{data['name']} ({', '.join(data['modalities'])})",
+        seeds=seeds,
+        columns=columns,
+        rows=tuple(sorted(rows, key=lambda row: -float(row.values[:, primary].mean()))),
+        reference=reference,
+        plain=plain,
+        critical=critical_difference(len(rows), seeds) if seeds > 1 and len(rows) > 1 else float("nan"),
     )
+
+
+def _cells(row: Row) -> list[str]:
+    means = [mean_sd(column) for column in row.values.T]
+    difference = "–" if row.difference is None else interval(*row.difference[:3])
+    p_value = "–" if np.isnan(row.p_value) else f"{row.p_value:.3f}{MARK if row.p_value < LEVEL else ''}"
+    memory = "–" if np.isnan(row.cost.memory) else f"{row.cost.memory:.2f}"
+    return [row.name, *means, difference, p_value, f"{row.rank:.1f}", f"{row.cost.seconds:.2f}", memory]
 
 
 def _cost(folder: RunFolder) -> Cost:
@@ -176,18 +225,8 @@ def _cost(folder: RunFolder) -> Cost:
     return Cost(float(np.mean(seconds[1:] or seconds)), float("nan") if peak is None else float(peak))
 
 
-def _relative(mine: list[Cost], plain: list[Cost]) -> Cost:
+def _relative(costs: list[Cost], plain: list[Cost]) -> Cost:
     def ratio(figure: str) -> float:
-        return float(np.mean([getattr(a, figure) / getattr(b, figure) for a, b in zip(mine, plain, strict=True)]))
+        return float(np.mean([getattr(a, figure) / getattr(b, figure) for a, b in zip(costs, plain, strict=True)]))
 
     return Cost(ratio("seconds"), ratio("memory"))
-
-
-def write_csv(board: Scoreboard, results: Results, path: Path) -> Path:
-    """Write a line a run."""
-    lines: list[list[object]] = [["method", "seed", *board.columns]]
-    for row in board.rows:
-        for run, figures in zip(results[row.name], row.values, strict=True):
-            lines.append([row.name, run["seed"], *(f"{value:.6g}" for value in figures)])
-    write(path, as_csv(lines))
-    return path

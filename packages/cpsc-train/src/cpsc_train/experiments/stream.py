@@ -1,164 +1,130 @@
-"""Prediction sets on a stream: predict a row, see its label, learn; and what coverage becomes on the way.
-
-Shapes: N calibration rows, T rows of the stream, C classes, d feature width.
-"""
+"""The test rows of a run as a stream, and the coverage of conformal predictors on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core import (
-    ACI,
-    LAC,
-    SAOCP,
-    DtACI,
-    OnlineClassifier,
-    Window,
-    prediction_set,
-    rolling_coverage,
-    set_size,
-    weighted_conformal_quantile,
-)
-from cpsc_train.evaluation.protocol import Predictions
+from conformal_core import rolling_coverage
+from cpsc_train.data import Noise
+from cpsc_train.errors import UserError
+from cpsc_train.evaluation import Predictions
+from cpsc_train.experiments.predictors import Followed, density_ratios, follow
+from cpsc_train.models import FUSED, GateConfig
+from cpsc_train.reporting.report.panel import COLOURS, Panel, require_matplotlib
+from cpsc_train.training.run import opened
+from cpsc_train.training.setup import Setup
+from cpsc_train.writing import write
 
-Floats = NDArray[np.float64]
-
-ONLINE: dict[str, Callable[[float, int], OnlineClassifier]] = {
-    "window": lambda alpha, rows: OnlineClassifier(LAC(), alpha=alpha, memory=Window(rows)),
-    "aci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=ACI(alpha=alpha, gamma=0.02)),
-    "dtaci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=DtACI(alpha=alpha)),
-    "saocp": lambda alpha, _: OnlineClassifier(LAC(), level=SAOCP(alpha=alpha, scale=1.0)),
-}
-"""By name, a predictor from a miscoverage and the number of calibration rows, which is what a window holds."""
-PREDICTORS = ("split", "weighted", *ONLINE)
-"""``split`` and ``weighted`` never learn on the way; ``weighted`` sees the features, without labels, beforehand."""
+Order = Literal["data", "group", "random"]
+"""Order of the rows: that of the data set, one ``group`` (such as a speaker) after another, or at random."""
 
 
-@dataclass(frozen=True)
-class Followed:
-    """What a predictor did on a stream.
-
-    Parameters
-    ----------
-    hits
-        (T,) whether the set of a row held its label.
-    sizes
-        (T,) classes in the set.
-    """
-
-    hits: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
-
-    def figures(self, window: int) -> dict[str, float]:
-        """Return ``coverage``, ``mean_size``, and ``worst``, the lowest coverage of `window` steps in a row."""
-        rolling = rolling_coverage(self.hits, window=window)[min(window, len(self.hits)) - 1 :]
-        return {
-            "coverage": float(self.hits.mean()),
-            "worst": float(rolling.min()),
-            "mean_size": float(self.sizes.mean()),
-        }
-
-
-def follow(
-    calibration: Predictions,
-    stream: Predictions,
-    head: str,
+def stream(
+    folder: Path | str,
     *,
-    alpha: float,
-    predictors: Iterable[str] = PREDICTORS,
-    ratios: tuple[Floats, Floats] | None = None,
-) -> dict[str, Followed]:
-    """Let predictors that know the calibration rows meet the rows of a stream, in their order.
+    order: Order = "data",
+    drift: Sequence[Noise] = (),
+    gate: GateConfig | None = None,
+    window: int = 100,
+    picture: Path | None = None,
+) -> dict[str, Any]:
+    """Predict the test rows of a run one after another, and reveal each label after its prediction.
 
     Parameters
     ----------
-    calibration, stream
-        What the model says of the N calibration rows and of the T rows that come.
-    head
-        Whose probabilities.
-    alpha
-        Miscoverage.
-    predictors
-        Some of `PREDICTORS`.
-    ratios
-        For ``weighted``, which is left out without: how much more probable rows are on the stream than in calibration,
-        of the calibration rows (N,) and of the stream's (T,); see `density_ratios`.
+    folder
+        A run folder.
+    order
+        Order of the rows.
+    drift
+        Noise of the second half of the stream; the first half is clean.
+    gate
+        A conformal gate in place of that of the run.
+    window
+        Consecutive steps over which the lowest coverage is reported.
+    picture
+        PNG file to draw of the rolling coverage of the fused decision.
 
     Returns
     -------
     dict
-        By predictor, in the order given.
+        ``target``; ``rows``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if rows are
+        weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective number.
+
+    Raises
+    ------
+    UserError
+        If the data set has no groups, matplotlib is needed and missing, or the picture cannot be written.
     """
-    known, rows = calibration.probabilities[head], stream.probabilities[head]
-    scores = LAC()(known, calibration.labels)
-    found = {}
-    for name in predictors:
-        if name in ONLINE:
-            found[name] = _online(ONLINE[name](alpha, len(known)), known, calibration.labels, rows, stream.labels)
-            continue
-        if name == "weighted" and ratios is None:
-            continue
-        weights, own = (np.ones(len(known)), np.ones(len(rows))) if name == "split" or ratios is None else ratios
-        qhat = weighted_conformal_quantile(scores, weights, own, alpha=alpha)
-        found[name] = _followed(prediction_set(LAC()(rows), qhat), stream.labels)
-    return found
+    if picture is not None:
+        require_matplotlib()
+    with opened(folder, gate=gate) as (setup, evaluator):
+        for noise in drift:
+            noise.check(setup.dataset.modalities[noise.modality])
+        places = _order(setup, order)
+        calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
+        noisy = evaluator.collect("test", drift) if drift else clean
+    rows = _halves(clean, noisy, places)
+    ratios = None
+    if not drift:
+        ratios = density_ratios(_side_by_side(calibration), _side_by_side(clean)[places])
+    alpha = setup.config.conformal.alpha
+    followed = {head: follow(calibration, rows, head, alpha=alpha, ratios=ratios) for head in rows.probabilities}
+    if picture is not None:
+        panel = Panel(
+            "stream", f"Coverage of the last {window} rows, fused", _drawn(followed[FUSED], 1 - alpha, window)
+        )
+        write(picture, panel.render("light"))
+    heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in followed.items()}
+    results = {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
+    if ratios is not None:
+        results |= {
+            "calibration": len(ratios[0]),
+            "effective": float(ratios[0].sum() ** 2 / np.square(ratios[0]).sum()),
+        }
+    return results
 
 
-def density_ratios(calibration: Floats, stream: Floats) -> tuple[Floats, Floats]:
-    """Estimate how much more probable rows are on the stream than in calibration, from features without labels.
-
-    Both are taken for Gaussian with one covariance: the logarithm of the ratio is then linear, and known in closed form
-    by linear discriminant analysis.
-
-    Parameters
-    ----------
-    calibration, stream
-        Features, (N, d) and (T, d).
-
-    Returns
-    -------
-    tuple
-        Ratios of the calibration rows (N,) and of the stream's (T,), up to a common factor.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> of_calibration, of_stream = density_ratios(rng.normal(size=(500, 2)), rng.normal(size=(500, 2)) + [3.0, 0.0])
-    >>> bool(np.median(of_stream) > 100 * np.median(of_calibration))
-    True
-    """
-    centres = calibration.mean(0), stream.mean(0)
-    apart = np.concatenate([calibration - centres[0], stream - centres[1]])
-    covariance = apart.T @ apart / len(apart)
-    covariance += 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    direction = np.linalg.solve(covariance, centres[1] - centres[0])
-    middle = (centres[0] + centres[1]) / 2
-    logs = (calibration - middle) @ direction, (stream - middle) @ direction
-    highest = max(part.max() for part in logs)
-    return np.exp(logs[0] - highest), np.exp(logs[1] - highest)
+def _order(setup: Setup, order: Order) -> NDArray[np.int64]:
+    rows = setup.splits.test
+    if order == "data":
+        return np.argsort(rows, kind="stable")
+    if order == "random":
+        return np.random.default_rng(setup.config.seed).permutation(len(rows))
+    groups = setup.dataset.groups
+    if groups is None:
+        raise UserError(f"{setup.config.data.name} has no groups to order the rows by: take --order data or random")
+    return np.argsort(np.array([groups[row] for row in rows]), kind="stable")
 
 
-def _online(
-    predictor: OnlineClassifier,
-    known: Floats,
-    labels: NDArray[np.int64],
-    rows: Floats,
-    true: NDArray[np.int64],
-) -> Followed:
-    if isinstance(predictor.level, SAOCP):  # it keeps no past scores: what came before is met as a stream, too
-        predictor.update(known, labels)
-    else:
-        predictor.calibrate(known, labels)
-    sets = np.empty(rows.shape, dtype=np.bool_)
-    for step, (row, label) in enumerate(zip(rows, true.tolist(), strict=True)):
-        sets[step] = predictor.predict(row)
-        predictor.update(row, label)
-    return _followed(sets, true)
+def _halves(first: Predictions, second: Predictions, places: NDArray[np.int64]) -> Predictions:
+    """Return the rows at `places`, the first half as in `first`, the rest as in `second`."""
+    half = len(places) // 2
+    probabilities = {
+        head: np.concatenate([p[places[:half]], second.probabilities[head][places[half:]]])
+        for head, p in first.probabilities.items()
+    }
+    return replace(first, labels=first.labels[places], probabilities=probabilities, weights={}, features={})
 
 
-def _followed(sets: NDArray[np.bool_], labels: NDArray[np.int64]) -> Followed:
-    return Followed(sets[np.arange(len(labels)), labels], np.asarray(set_size(sets)))
+def _side_by_side(predictions: Predictions) -> NDArray[np.float64]:
+    return np.concatenate(list(predictions.features.values()), -1).astype(np.float64)
+
+
+def _drawn(followed: dict[str, Followed], target: float, window: int) -> Any:
+    def draw(axes: Any) -> None:
+        for place, (name, one) in enumerate(followed.items()):
+            axes.plot(rolling_coverage(one.hits, window=window), color=COLOURS[place], label=name, linewidth=1.2)
+        axes.axhline(target, color="0.5", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("rows seen")
+        axes.set_ylabel("coverage")
+        axes.set_ylim(0, 1.02)
+        axes.legend(fontsize=7, loc="lower right")
+
+    return draw

@@ -39,20 +39,23 @@ class Panel:
         What stands above it; also what is read aloud in its place.
     draw
         Draws into axes.
+    height
+        Height in inches.
     """
 
     name: str
     title: str
     draw: Callable[[Axes], None]
+    height: float = 3.25
 
     def render(self, theme: str) -> bytes:
-        """Return a PNG, 720 × 520 pixels."""
+        """Return a PNG of 720 pixels width, and 520 height by default."""
         from matplotlib import rc_context  # noqa: PLC0415  # an extra, and slow to import
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
 
         with rc_context(_settings(**THEMES[theme])):
-            figure = Figure(figsize=(4.5, 3.25), dpi=160)
+            figure = Figure(figsize=(4.5, self.height), dpi=160)
             FigureCanvasAgg(figure)
             axes = figure.add_subplot()
             axes.set_title(self.title, fontsize=9, loc="left")

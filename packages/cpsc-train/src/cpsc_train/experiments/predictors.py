@@ -1,0 +1,164 @@
+"""Prediction sets on a stream: predict a row, see its label, learn; and what coverage becomes on the way.
+
+Shapes: N calibration rows, T rows of the stream, C classes, d feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core import (
+    ACI,
+    LAC,
+    SAOCP,
+    DtACI,
+    OnlineClassifier,
+    Window,
+    prediction_set,
+    rolling_coverage,
+    set_size,
+    weighted_conformal_quantile,
+)
+from cpsc_train.evaluation.protocol import Predictions
+
+Floats = NDArray[np.float64]
+
+ONLINE: dict[str, Callable[[float, int], OnlineClassifier]] = {
+    "window": lambda alpha, rows: OnlineClassifier(LAC(), alpha=alpha, memory=Window(rows)),
+    "aci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=ACI(alpha=alpha, gamma=0.02)),
+    "dtaci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=DtACI(alpha=alpha)),
+    "saocp": lambda alpha, _: OnlineClassifier(LAC(), level=SAOCP(alpha=alpha, scale=1.0)),
+}
+"""By name, a predictor from a miscoverage and the number of calibration rows, which is what a window holds."""
+PREDICTORS = ("split", "weighted", *ONLINE)
+"""``split`` and ``weighted`` never learn on the way; ``weighted`` sees the features, without labels, beforehand."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a predictor did on a stream.
+
+    Parameters
+    ----------
+    hits
+        (T,) whether the set of a row held its label.
+    sizes
+        (T,) classes in the set.
+    """
+
+    hits: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+
+    def figures(self, window: int) -> dict[str, float]:
+        """Return ``coverage``, ``mean_size``, and ``worst``, the lowest coverage of `window` steps in a row."""
+        rolling = rolling_coverage(self.hits, window=window)[min(window, len(self.hits)) - 1 :]
+        return {
+            "coverage": float(self.hits.mean()),
+            "worst": float(rolling.min()),
+            "mean_size": float(self.sizes.mean()),
+        }
+
+
+def follow(
+    calibration: Predictions,
+    stream: Predictions,
+    head: str,
+    *,
+    alpha: float,
+    predictors: Iterable[str] = PREDICTORS,
+    ratios: tuple[Floats, Floats] | None = None,
+) -> dict[str, Followed]:
+    """Let predictors that know the calibration rows meet the rows of a stream, in their order.
+
+    Parameters
+    ----------
+    calibration, stream
+        What the model says of the N calibration rows and of the T rows that come.
+    head
+        Whose probabilities.
+    alpha
+        Miscoverage.
+    predictors
+        Some of `PREDICTORS`.
+    ratios
+        For ``weighted``, which is left out without: how much more probable rows are on the stream than in calibration,
+        of the calibration rows (N,) and of the stream's (T,); see `density_ratios`.
+
+    Returns
+    -------
+    dict
+        By predictor, in the order given.
+    """
+    known, rows = calibration.probabilities[head], stream.probabilities[head]
+    scores = LAC()(known, calibration.labels)
+    found = {}
+    for name in predictors:
+        if name in ONLINE:
+            found[name] = _online(ONLINE[name](alpha, len(known)), known, calibration.labels, rows, stream.labels)
+            continue
+        if name == "weighted" and ratios is None:
+            continue
+        weights, own = (np.ones(len(known)), np.ones(len(rows))) if name == "split" or ratios is None else ratios
+        qhat = weighted_conformal_quantile(scores, weights, own, alpha=alpha)
+        found[name] = _followed(prediction_set(LAC()(rows), qhat), stream.labels)
+    return found
+
+
+def density_ratios(calibration: Floats, stream: Floats) -> tuple[Floats, Floats]:
+    """Estimate how much more probable rows are on the stream than in calibration, from features without labels.
+
+    Both are taken for Gaussian with one covariance: the logarithm of the ratio is then linear, and known in closed form
+    by linear discriminant analysis.
+
+    Parameters
+    ----------
+    calibration, stream
+        Features, (N, d) and (T, d).
+
+    Returns
+    -------
+    tuple
+        Ratios of the calibration rows (N,) and of the stream's (T,), up to a common factor.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> of_calibration, of_stream = density_ratios(rng.normal(size=(500, 2)), rng.normal(size=(500, 2)) + [3.0, 0.0])
+    >>> bool(np.median(of_stream) > 100 * np.median(of_calibration))
+    True
+    """
+    centres = calibration.mean(0), stream.mean(0)
+    apart = np.concatenate([calibration - centres[0], stream - centres[1]])
+    covariance = apart.T @ apart / len(apart)
+    covariance += 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    direction = np.linalg.solve(covariance, centres[1] - centres[0])
+    middle = (centres[0] + centres[1]) / 2
+    logs = (calibration - middle) @ direction, (stream - middle) @ direction
+    highest = max(part.max() for part in logs)
+    return np.exp(logs[0] - highest), np.exp(logs[1] - highest)
+
+
+def _online(
+    predictor: OnlineClassifier,
+    known: Floats,
+    labels: NDArray[np.int64],
+    rows: Floats,
+    true: NDArray[np.int64],
+) -> Followed:
+    if isinstance(predictor.level, SAOCP):  # it keeps no past scores: what came before is met as a stream, too
+        predictor.update(known, labels)
+    else:
+        predictor.calibrate(known, labels)
+    sets = np.empty(rows.shape, dtype=np.bool_)
+    for step, (row, label) in enumerate(zip(rows, true.tolist(), strict=True)):
+        sets[step] = predictor.predict(row)
+        predictor.update(row, label)
+    return _followed(sets, true)
+
+
+def _followed(sets: NDArray[np.bool_], labels: NDArray[np.int64]) -> Followed:
+    return Followed(sets[np.arange(len(labels)), labels], np.asarray(set_size(sets)))

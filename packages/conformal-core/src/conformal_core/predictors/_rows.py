@@ -1,4 +1,4 @@
-"""Rows that predictors are calibrated with: one label or one number each."""
+"""Checks of the rows that predictors receive."""
 
 import math
 from typing import Any
@@ -11,12 +11,12 @@ Array = Any
 
 
 def check_classes(probs: Array, known: int | None) -> int | None:
-    """Return the number of classes of rows (..., K).
+    """Return the number of classes of rows (..., K), which must be the known one if there is one.
 
     Raises
     ------
     ValueError
-        If calibration had another number of them.
+        If calibration had another number of classes.
     """
     count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
     if known is not None and count != known and count is not None:

@@ -57,9 +57,7 @@ def as_integers(name: str, value: Any, like: Array) -> Array:
         xp = array_namespace(like=like)
         return xp.asarray(int(value), dtype=xp.int64, device=device(like))
     array = as_array(name, value, like)
-    if (
-        isinstance(array, np.ndarray) and array.dtype.kind in "OSTU"
-    ):  # text has no library
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # text has no library
         raise TypeError(_names_error(name, array))
     if isinstance(array, np.ndarray) and not array.size and isinstance(value, (list, tuple)):
         array = array_namespace(like=like).asarray(array.astype(np.int64), device=device(like))

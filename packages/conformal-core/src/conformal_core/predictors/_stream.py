@@ -36,7 +36,13 @@ class OnlinePredictor(Settings):
     _asks: str  # method that the score must have
 
     def __init__(
-        self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
+        self,
+        score: Any,
+        *,
+        alpha: Alpha | None = None,
+        memory: Memory | None = None,
+        level: Level | None = None,
+        max_pending: int = 100_000,
     ) -> None:
         check_score(score, self._asks)
         if (alpha is None) == (level is None):

@@ -6,18 +6,15 @@ import numpy as np
 
 from conformal_core._arrays import as_array
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha
-from conformal_core._state import State, read_classes
-from conformal_core.level.base import Level
-from conformal_core.memory.base import Memory, finite_floats
+from conformal_core.memory.base import finite_floats
 from conformal_core.predictors._issued import Ids
-from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
 
 
-class OnlineClassifier(OnlinePredictor):
+class OnlineClassifier(KnownClasses, OnlinePredictor):
     """Prediction sets on a stream: predict, see the label, update.
 
     Parameters
@@ -82,18 +79,6 @@ class OnlineClassifier(OnlinePredictor):
 
     _kind = "OnlineClassifier"
     _asks = "sets"
-
-    def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        memory: Memory | None = None,
-        level: Level | None = None,
-        max_pending: int = 100_000,
-    ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
-        self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
         """Start a stream from labelled rows: probs (N, K) with labels (N,), or one row.
@@ -177,16 +162,6 @@ class OnlineClassifier(OnlinePredictor):
         check_classes(probs, self._classes)
         return self.memory.p_values(self.score(probs, check=check), u)
 
-    def state_dict(self) -> State:
-        """Return memory, level, waiting rows and the number of classes."""
-        return {**super().state_dict(), "classes": self._classes}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
-        classes = read_classes(state)
-        super().load_state_dict(state)
-        self._classes = classes
-
 
 class OnlineRegressor(OnlinePredictor):
     """Prediction intervals on a stream: predict, see the target, update.
@@ -226,17 +201,6 @@ class OnlineRegressor(OnlinePredictor):
 
     _kind = "OnlineRegressor"
     _asks = "interval"
-
-    def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        memory: Memory | None = None,
-        level: Level | None = None,
-        max_pending: int = 100_000,
-    ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Start a stream from rows with one target each, as :meth:`OnlineClassifier.calibrate`."""

@@ -8,10 +8,10 @@ from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Settings, named
-from conformal_core._state import State, check_state, read_classes
+from conformal_core._state import State, check_state
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.quantile import warn_too_few
 
 Array = Any
@@ -71,7 +71,7 @@ class SplitPredictor(Settings):
         self._qhat = None
 
 
-class SplitClassifier(SplitPredictor):
+class SplitClassifier(KnownClasses, SplitPredictor):
     """Prediction sets from a calibration set.
 
     Parameters
@@ -105,10 +105,6 @@ class SplitClassifier(SplitPredictor):
     _kind = "SplitClassifier"
     _asks = "sets"
 
-    def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        super().__init__(score, alpha=alpha)
-        self._classes: int | None = None
-
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Replace the calibration rows by these: probs (N, K), labels (N,), or one row."""
         probs = as_floating("probs", probs)
@@ -133,16 +129,6 @@ class SplitClassifier(SplitPredictor):
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
         return self._memory.p_values(self.score(probs, check=check), u)
-
-    def state_dict(self) -> State:
-        """Return alpha, the score, the calibration scores and the number of classes."""
-        return {**super().state_dict(), "classes": self._classes}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        classes = read_classes(state)
-        super().load_state_dict(state)
-        self._classes = classes
 
 
 class SplitRegressor(SplitPredictor):

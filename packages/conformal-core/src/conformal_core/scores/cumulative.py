@@ -17,7 +17,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._chunks import scratch
-from conformal_core.checks import check_number
+from conformal_core.checks import check_nonnegative
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import prediction_set, take_label
@@ -189,9 +189,7 @@ class RAPS(_Cumulative):
 
     def __post_init__(self) -> None:
         for name in ("penalty", "free_ranks"):
-            check_number(name, getattr(self, name))
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
+            check_nonnegative(name, getattr(self, name))
             if isinstance(getattr(self, name), np.generic):
                 object.__setattr__(self, name, getattr(self, name).item())
 

@@ -95,18 +95,21 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
     return report
 
 
-def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
+def describe(predictions: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
     """Return all figures of one condition.
 
     These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
     by modality the fraction of samples that it down-weighted, and the mean weight.
     """
-    figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
+    figures: dict[str, Any] = {name: predictions.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
-    if seen.weights:
-        gate = {m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in seen.weights.items()}
+    if predictions.weights:
+        gate = {
+            m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())}
+            for m, w in predictions.weights.items()
+        }
         figures["gate"] = gate
-    return figures | {"coverage": coverage(calibration, seen, alpha=alpha)}
+    return figures | {"coverage": coverage(calibration, predictions, alpha=alpha)}
 
 
 def measure(

@@ -1,7 +1,7 @@
 """The jobs of this repository. `nox -l` lists them; `nox` alone runs what a pull request must pass.
 
 Environments are few, since one with torch takes 5 GB: `core` has no torch, `torch` holds all members editable and
-serves every session that needs them, `tools` holds the linters. They lie in `.nox/` and follow the requirements. The
+serves every session that needs torch, `tools` holds the linters. They lie in `.nox/` and follow the requirements. The
 demo installs no more into `torch` than it needs; other sessions add the extras and what tests need.
 """
 
@@ -46,28 +46,28 @@ def environment(session: nox.Session, name: str, *more: str, light: bool = False
     python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     requirements = [*(LIGHT if light else ENVIRONMENTS[name]), *more]
     stamp = home / "requirements.sha256"
-    made = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
-    if _stamp(requirements) in made:
+    installed = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
+    if _stamp(requirements) in installed:
         return python
     session.log(f"installing into {home.relative_to(ROOT)}, once: {SIZES[name]}")
-    if not made:
+    if not installed:
         shutil.rmtree(home, ignore_errors=True)
         session.run(sys.executable, "-m", "venv", str(home), external=True)
-    loud = [] if name == "torch" else ["--quiet"]  # minutes without a word look as if nothing happened
+    loud = [] if name == "torch" else ["--quiet"]  # minutes without output look like a hang
     session.run(python, "-m", "pip", "install", *loud, *requirements, external=True)
-    held = [requirements, LIGHT] if name == "torch" else [requirements]
-    stamp.write_text("\n".join([*made, *map(_stamp, held)]), encoding="utf-8")
+    satisfied = [requirements, LIGHT] if name == "torch" else [requirements]
+    stamp.write_text("\n".join([*installed, *map(_stamp, satisfied)]), encoding="utf-8")
     return python
 
 
 def _stamp(requirements: list[str]) -> str:
-    """Return what changes with the requirements, the interpreter and the projects of the members."""
+    """Return a hash of the requirements, the interpreter and the projects of the members."""
     projects = [(ROOT / "packages" / member / "pyproject.toml").read_text(encoding="utf-8") for member in MEMBERS]
     return hashlib.sha256("\n".join([sys.version, *requirements, *projects]).encode()).hexdigest()
 
 
 def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str = sys.executable) -> str:
-    """Return the interpreter of an environment that is made anew."""
+    """Return the interpreter of a new environment."""
     home = ROOT / ".nox" / name
     shutil.rmtree(home, ignore_errors=True)
     session.run(interpreter, "-m", "venv", str(home), external=True)
@@ -93,30 +93,31 @@ def tests(session: nox.Session, member: str) -> None:
 
 @nox.session(python=False, default=False)
 def nightly(session: nox.Session) -> None:
-    """Run the slow tests of all packages, which every other session leaves out."""
-    paths = [f"packages/{member}" for member in MEMBERS]
+    """Run the slow tests of packages and tools, which every other session leaves out."""
+    paths = [*(f"packages/{member}" for member in MEMBERS), "tools"]
     session.run(environment(session, "torch"), "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
 
 
 @nox.session(python=False)
 def examples(session: nox.Session) -> None:
-    """Run the examples, with what they show how to work with."""
+    """Run the examples, with the libraries that they use."""
     python = environment(session, "torch", *(ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split())
     session.run(python, "-m", "pytest", "examples", *session.posargs, external=True)
 
 
 @nox.session(python=False)
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and language."""
+    """Check style, formatting, language and the length of files."""
     python = environment(session, "tools")
     session.run(python, "-m", "ruff", "check", ".", external=True)
     session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
     session.run(python, "tools/check_language.py", external=True)
+    session.run(python, "tools/check_size.py", external=True)
 
 
 @nox.session(python=False)
 def tools(session: nox.Session) -> None:
-    """Test what makes releases and holds limits."""
+    """Test the tools that make releases and check limits."""
     session.run(environment(session, "tools"), "-m", "pytest", "tools", *session.posargs, external=True)
 
 
@@ -131,13 +132,13 @@ def contracts(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def types(session: nox.Session) -> None:
-    """Check types, strictly; the public ones of conformal-core by a second checker too."""
+    """Check types strictly; those of the public interface of conformal-core with a second checker too."""
     sources = [f"packages/{member}/src" for member in MEMBERS]
     python = environment(session, "torch", "mypy>=1.14", "pyright[nodejs]>=1.1.400")
     session.run(python, "-m", "mypy", *sources, external=True)
-    # This checker wants the package as it is installed, and does not follow an editable one.
-    installed = Path(session.create_tmp()).resolve() / "installed"
-    shutil.rmtree(installed, ignore_errors=True)
+    # This checker needs an installed package; it does not follow an editable one.
+    target = Path(session.create_tmp()).resolve() / "installed"
+    shutil.rmtree(target, ignore_errors=True)
     session.run(
         *(
             python,
@@ -147,18 +148,18 @@ def types(session: nox.Session) -> None:
             "--quiet",
             "--no-deps",
             "--target",
-            str(installed),
+            str(target),
             "packages/conformal-core",
         ),
         external=True,
     )
     verify = ["-m", "pyright", "--verifytypes", "conformal_core", "--ignoreexternal", "--pythonpath", python]
-    session.run(python, *verify, env={"PYTHONPATH": str(installed)}, external=True)
+    session.run(python, *verify, env={"PYTHONPATH": str(target)}, external=True)
 
 
 @nox.session(python=False, default=False)
 def coverage(session: nox.Session) -> None:
-    """Run all tests with branch coverage, combined over the packages, and hold each package to its share."""
+    """Run all tests with branch coverage, combined over the packages, and check each package against its limit."""
     python = environment(session, "torch", "pytest-cov>=6")
     report = Path(session.create_tmp()).resolve() / "coverage.json"
     measured = [f"--cov=packages/{member}/src" for member in MEMBERS]
@@ -175,8 +176,8 @@ def lowest(session: nox.Session, part: str) -> None:
     members = MEMBERS[:1] if part == "core" else MEMBERS
     projects = [f"packages/{member}/pyproject.toml" for member in members]
     constraints = Path(session.create_tmp()).resolve() / f"lowest-{part}.txt"
-    found = session.run(sys.executable, "tools/lowest.py", *projects, silent=True, external=True)
-    constraints.write_text(str(found), encoding="utf-8")
+    lowest = session.run(sys.executable, "tools/lowest.py", *projects, silent=True, external=True)
+    constraints.write_text(str(lowest), encoding="utf-8")
     editable = EDITABLE[: 2 * len(members)]
     python = fresh(session, f"oldest-{part}", *editable, *TESTING, "-c", str(constraints))
     session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
@@ -185,20 +186,20 @@ def lowest(session: nox.Session, part: str) -> None:
 @nox.session(python=False, default=False)
 @nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
 def python(session: nox.Session, version: str) -> None:
-    """Test conformal-core on another Python, where it is there."""
+    """Test conformal-core on another Python, if it is installed."""
     interpreter = shutil.which(f"python{version}")
     if (
         interpreter is None
         or session.run(interpreter, "--version", success_codes=range(256), silent=True, external=True) is None
     ):
-        session.skip(f"python{version} is not there")
+        session.skip(f"python{version} is not installed")
     python = fresh(session, f"on-python-{version}", *EDITABLE[:2], *TESTING, interpreter=str(interpreter))
     session.run(python, "-m", "pytest", "packages/conformal-core", *session.posargs, external=True)
 
 
 @nox.session(python=False, default=False)
 def api(session: nox.Session) -> None:
-    """Compare each public interface with that of its last tag, and say what would break its users."""
+    """Compare each public interface with that of its last tag, and list breaking changes."""
     python = environment(session, "tools", "griffe>=1.7")
     for member in MEMBERS:
         tag = session.run("git", "tag", "--list", f"{member}-v*", "--sort=-v:refname", silent=True, external=True)
@@ -212,20 +213,19 @@ def api(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def chaos(session: nox.Session) -> None:
-    """Try to break it: every script of chaos/, or of the parts given after --; `-- --quick training` takes less."""
-    python = environment(session, "torch", "aiohttp>=3.9")  # with which fsspec reads from the server of a trial
+    """Run every script of chaos/, or those named after --; `-- --quick kills` makes fewer trials."""
+    python = environment(session, "torch", "aiohttp>=3.9")  # fsspec needs it to read from an HTTP server
     options = [word for word in session.posargs if word.startswith("-")]
-    parts = [word for word in session.posargs if not word.startswith("-")]
-    known = sorted({script.parent.name for script in ROOT.glob("chaos/*/[!_]*.py")})
-    if unknown := sorted(set(parts) - set(known)):
-        session.error(f"no such part: {', '.join(unknown)} (there are: {', '.join(known)})")
-    scripts = [s for part in parts or known for s in sorted((ROOT / "chaos" / part).glob("[!_]*.py"))]
+    names = [word for word in session.posargs if not word.startswith("-")]
+    known = sorted(script.stem for script in ROOT.glob("chaos/[!_]*.py"))
+    if unknown := sorted(set(names) - set(known)):
+        session.error(f"no such script: {', '.join(unknown)} (there are: {', '.join(known)})")
     failed = []
-    for script in scripts:
+    for name in names or known:
         try:
-            session.run(python, str(script), *options, external=True)
-        except nox.command.CommandFailed:  # the others are tried all the same
-            failed.append(script.stem)
+            session.run(python, f"chaos/{name}.py", *options, external=True)
+        except nox.command.CommandFailed:  # run the others too
+            failed.append(name)
     if failed:
         session.error(f"failed: {', '.join(failed)}")
 
@@ -238,7 +238,7 @@ def mutants(session: nox.Session) -> None:
     source, *tests = session.posargs
     tools = Path(environment(session, "tools", "cosmic-ray>=8.4")).parent
     python = environment(session, "core" if "conformal-core" in source else "torch")
-    copy = Path(session.create_tmp()).resolve() / "copy"  # so that the sources themselves are never changed
+    copy = Path(session.create_tmp()).resolve() / "copy"  # the sources themselves are never changed
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "packages", copy / "packages", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
@@ -264,7 +264,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def changed(session: nox.Session) -> None:
-    """Test the packages that a branch touches, and those that stand on them; after --, what to compare with."""
+    """Test the packages that a branch changes, and those that depend on them; after --, the branch to compare with."""
     base = session.posargs[0] if session.posargs else "origin/main"
     names = str(session.run("git", "diff", "--name-only", f"{base}...", silent=True, external=True)).split()
     touched = [member for member in MEMBERS if any(name.startswith(f"packages/{member}/") for name in names)]
@@ -286,7 +286,7 @@ def bump(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def docs(session: nox.Session) -> None:
-    """Build the documentation, where a warning or a dangling reference fails, and run the code in it."""
+    """Build the documentation, failing on warnings and unresolved references, and run the code in it."""
     python = environment(session, "torch", *DOCS)
     session.run(python, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", "docs", "docs/_build/html", external=True)
     session.run(python, "-m", "pytest", "docs", external=True)
@@ -294,7 +294,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def links(session: nox.Session) -> None:
-    """Ask for every address in the documentation; needs a network."""
+    """Request every address in the documentation; needs a network."""
     python = environment(session, "torch", *DOCS)
     session.run(python, "-m", "sphinx", "-q", "-b", "linkcheck", "docs", "docs/_build/links", external=True)
 
@@ -311,8 +311,8 @@ def wheels(session: nox.Session) -> None:
         )
     session.run(tools, "tools/check_wheels.py", str(dist), external=True)
     for name, members in {"wheel-core": MEMBERS[:1], "wheel-all": MEMBERS}.items():
-        found = [str(next(dist.glob(f"{member.replace('-', '_')}-*.whl"))) for member in members]
-        python = fresh(session, name, *found, *TESTING)
+        files = [str(next(dist.glob(f"{member.replace('-', '_')}-*.whl"))) for member in members]
+        python = fresh(session, name, *files, *TESTING)
         with session.chdir(session.create_tmp()):
             for member in members:
                 settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT / "packages" / member)]

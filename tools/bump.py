@@ -1,6 +1,6 @@
-"""Make a release of one package: its version, the heading of its changelog, and the ranges of those that stand on it.
+"""Make a release of one package: its version, the heading of its changelog, and the ranges of its dependents.
 
-Usage: bump.py PACKAGE (major|minor|patch|VERSION). Nothing is committed; what to do next is printed.
+Usage: bump.py PACKAGE (major|minor|patch|VERSION). Nothing is committed; the next commands are printed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ VERSION = r"\d+\.\d+\.\d+"
 
 
 def main(package: str, wish: str, root: Path = ROOT) -> int:
-    """Change the files, say what is next, and return the exit code."""
+    """Change the files, print the next commands, and return the exit code."""
     folder = root / "packages" / package
     if not folder.is_dir():
         known = ", ".join(sorted(path.name for path in (root / "packages").iterdir()))
         return _complain(f"package must be one of {known}, got {package}")
     about = next(folder.glob("src/*/__about__.py"))
-    found = re.search(rf'__version__ = "({VERSION})"', about.read_text(encoding="utf-8"))
-    if found is None:
-        return _complain(f"{about}: must hold a version as X.Y.Z")
-    old, changelog = found[1], folder / "CHANGELOG.md"
+    match = re.search(rf'__version__ = "({VERSION})"', about.read_text(encoding="utf-8"))
+    if match is None:
+        return _complain(f"{about}: must contain a version X.Y.Z")
+    old, changelog = match[1], folder / "CHANGELOG.md"
     if wish not in PARTS and not re.fullmatch(VERSION, wish):
         return _complain(f"version must be major, minor, patch or X.Y.Z, got {wish}")
     text = changelog.read_text(encoding="utf-8")
     if "(unreleased)" not in text:
-        return _complain(f"{changelog}: has no heading with (unreleased): write what changes for users first")
+        return _complain(f"{changelog}: has no heading with (unreleased): describe the changes for users first")
     new = raised(old, wish)
     if _numbers(new) < _numbers(old):
         return _complain(f"version must not be below {old}, got {new}")
@@ -46,7 +46,7 @@ def main(package: str, wish: str, root: Path = ROOT) -> int:
 
 
 def raised(version: str, wish: str) -> str:
-    """Return the version after `version`, by the part that is raised, or `wish` itself.
+    """Return the next version, with the part `wish` raised, or `wish` itself.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def raised(version: str, wish: str) -> str:
 
 
 def ceiling(version: str) -> str:
-    """Return the first version that may break users of `version`: the next minor while it is 0, else the next major.
+    """Return the first version that may break users of `version`: the next minor if it is 0.y, else the next major.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def ceiling(version: str) -> str:
 
 
 def widened(root: Path, package: str, version: str) -> list[Path]:
-    """Let the packages that stand on `package` take `version` too; return the files that had to change."""
+    """Widen the ranges of the dependents of `package` to `version`; return the changed files."""
     changed = []
     for project in sorted(root.glob("packages/*/pyproject.toml")):
         text = project.read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Refuse phrases that are never right in documentation, docstrings and comments: `python tools/check_language.py`."""
+"""Refuse phrases that are never right in documentation, docstrings, comments and messages.
+
+Usage: `python tools/check_language.py`.
+"""
 
 import re
 import subprocess
@@ -18,7 +21,7 @@ INSTEAD = {
     "kept epoch": "best epoch",
     "our fault": "internal error",
 }
-"""What to write in place of each phrase."""
+"""Replacement of each phrase."""
 PHRASES = re.compile(rf"\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
 
 
@@ -38,14 +41,14 @@ def findings(name: str, text: str) -> list[str]:
 
 
 def main() -> int:
-    """Check every Markdown and Python file of the repository, but not this folder, which has to quote them."""
+    """Check every Markdown and Python file of the repository, except this folder, which quotes the phrases."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md", "*.py"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # noqa: S603
     files = [name for name in names if not name.startswith("tools/") and (ROOT / name).is_file()]
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in files}
-    found = [line for name, text in texts.items() for line in findings(name, text)]
-    print("\n".join(found) or f"{len(texts)} files: no phrase to avoid")  # noqa: T201
-    return 1 if found else 0
+    lines = [line for name, text in texts.items() for line in findings(name, text)]
+    print("\n".join(lines) or f"{len(texts)} files: no phrase to avoid")  # noqa: T201
+    return int(bool(lines))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Write the recipe that conda-forge builds from, out of a built sdist. Usage: conda_recipe.py SDIST...
+"""Write the conda-forge recipe of a built sdist. Usage: conda_recipe.py SDIST...
 
-Name, version, hash, licence, dependencies and commands are read from the archive itself. ``recipe.yaml`` goes into a
-folder of the package's name beside it; it is what a pull request to conda-forge/staged-recipes holds.
+Name, version, hash, licence, dependencies and commands are read from the archive. ``recipe.yaml`` is written into a
+folder of the package's name next to it, as a pull request to conda-forge/staged-recipes needs it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from email.parser import Parser
 from pathlib import Path
 
 CONDA = {"torch": "pytorch"}
-"""By name on PyPI, the name on conda-forge where it is another."""
+"""Names on conda-forge that differ from those on PyPI."""
 
 
 def main(archives: list[str]) -> int:
-    """Write a recipe beside each archive, say where, and return the exit code."""
+    """Write a recipe next to each archive; return the exit code."""
     if not archives:
         print("conda_recipe: needs at least one sdist, got none: build one with python -m build", file=sys.stderr)  # noqa: T201
         return 2
@@ -48,7 +48,7 @@ def contents(archive: Path) -> tuple[Message, dict[str, str]]:
 
 
 def requirement(text: str) -> str | None:
-    """Return a requirement as conda writes it; nothing for one of an extra.
+    """Return a requirement in the syntax of conda; None for one of an extra.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def recipe(archive: Path) -> str:
     metadata, commands = contents(archive)
     name, version, file = metadata["Name"], metadata["Version"], archive.name
     python = metadata["Requires-Python"]
-    runs = [found for text in metadata.get_all("Requires-Dist", []) if (found := requirement(text))]
+    runs = [needed for text in metadata.get_all("Requires-Dist", []) if (needed := requirement(text))]
     entry = "".join(f"\n      - {command} = {target}" for command, target in commands.items())
     return f"""\
 schema_version: 1

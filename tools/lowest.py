@@ -1,4 +1,4 @@
-"""Print the lowest version of every direct dependency, as constraints of pip. Usage: lowest.py PYPROJECT…."""
+"""Print the lowest version of every direct dependency, as pip constraints. Usage: lowest.py PYPROJECT…."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Print a line a dependency; the members themselves are left out."""
+    """Print a line per dependency, without the members themselves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("projects", nargs="+", type=Path)
     options = parser.parse_args()
     tables = [tomllib.loads(path.read_text(encoding="utf-8"))["project"] for path in options.projects]
     members = {table["name"] for table in tables}
-    asked = [one for table in tables for one in table.get("dependencies", [])]
-    print("\n".join(sorted(constraints(asked, members))))  # noqa: T201
+    requirements = [one for table in tables for one in table.get("dependencies", [])]
+    print("\n".join(sorted(constraints(requirements, members))))  # noqa: T201
 
 
 def constraints(requirements: list[str], members: set[str]) -> set[str]:
-    """Return ``name==lowest``; of a dependency that two name, the higher of the two.
+    """Return ``name==lowest``; the highest, if several requirements name one package.
 
     Examples
     --------
@@ -29,11 +29,11 @@ def constraints(requirements: list[str], members: set[str]) -> set[str]:
     """
     lowest: dict[str, tuple[int, ...]] = {}
     for requirement in requirements:
-        found = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([\d.]+)", requirement)
-        if found is None or found[1] in members:
+        match = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([\d.]+)", requirement)
+        if match is None or match[1] in members:
             continue
-        version = tuple(map(int, found[2].split(".")))
-        lowest[found[1]] = max(lowest.get(found[1], ()), version)
+        version = tuple(map(int, match[2].split(".")))
+        lowest[match[1]] = max(lowest.get(match[1], ()), version)
     return {f"{name}=={'.'.join(map(str, version))}" for name, version in lowest.items()}
 
 

@@ -1,4 +1,4 @@
-"""The tools that make releases, on a small tree of their own."""
+"""Tests of the tools, on a small tree of their own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import hashlib
 import io
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -17,7 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import bump
 import check_coverage
 import check_language
+import check_size
+import check_wheels
 import conda_recipe
+import lowest
 
 
 @pytest.fixture
@@ -115,6 +121,81 @@ def test_phrases_to_avoid_are_found_as_words_and_in_any_case():
         "docs/a.md:3: 'turned down': write down-weighted",
         "docs/a.md:3: 'for ever': write indefinitely",
     ]
+
+
+def test_errors_and_comments_are_checked_too():
+    assert check_language.findings("a.py", 'raise ValueError("our fault")  # for nothing') == [
+        "a.py:1: 'our fault': write internal error",
+        "a.py:1: 'for nothing': write for free",
+    ]
+
+
+def test_a_long_source_file_is_named(tmp_path):
+    folder = tmp_path / "packages/base/src/base"
+    folder.mkdir(parents=True)
+    (folder / "fine.py").write_text("1\n" * check_size.MOST, encoding="utf-8")
+    assert check_size.findings(tmp_path) == []
+    (folder / "long.py").write_text("1\n" * 351, encoding="utf-8")
+    assert check_size.findings(tmp_path) == ["packages/base/src/base/long.py: must have at most 350 lines, got 351"]
+
+
+def make_wheel(folder, name, *requirements, left_out=()):
+    """Write a wheel as `check_wheels` expects it of a package of the tree."""
+    module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-0.1.dist-info"
+    metadata = "".join(f"Requires-Dist: {one}\n" for one in requirements)
+    files = {f"{module}/py.typed": "", f"{info}/licenses/LICENSE": "", f"{module}/__init__.py": ""}
+    files[f"{info}/METADATA"] = f"Name: {name}\n{metadata}\n{'x' * 500}"
+    with ZipFile(folder / f"{module}-0.1-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            if path not in left_out:
+                archive.writestr(path, text)
+
+
+def test_wheels(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "packages/conformal-core"
+    (source / "src/conformal_core").mkdir(parents=True)
+    for name in ("__init__.py", "py.typed"):
+        (source / "src/conformal_core" / name).touch()
+    (source / "pyproject.toml").write_text('[project]\nname = "conformal-core"\n', encoding="utf-8")
+    monkeypatch.setattr(check_wheels, "ROOT", tmp_path)
+    assert check_wheels.main(tmp_path) == 1
+    make_wheel(tmp_path, "conformal-core", "numpy>=2", "torch>=2; extra == 'torch'")
+    assert check_wheels.main(tmp_path) == 0
+    make_wheel(tmp_path, "conformal-core", "torch>=2", left_out=["conformal_core/py.typed"])
+    assert check_wheels.main(tmp_path) == 1
+    assert {"lacks conformal_core/py.typed", "requires torch"} <= {
+        line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()
+    }
+
+
+def test_lowest_versions(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.toml").write_text('[project]\nname = "a"\ndependencies = ["numpy>=2.1", "b>=0.1"]', encoding="utf-8")
+    (tmp_path / "b.toml").write_text('[project]\nname = "b"\ndependencies = ["numpy>=2"]', encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["lowest.py", str(tmp_path / "a.toml"), str(tmp_path / "b.toml")])
+    lowest.main()
+    assert capsys.readouterr().out == "numpy==2.1\n"
+
+
+SECRETS = {
+    "private key": r"-----BEGIN (?:RSA |EC |OPENSSH |DSA |PGP )?PRIVATE KEY",
+    "token of a cloud": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}\b",
+    "token of a forge": r"\b(?:ghp|gho|ghs|ghu|github_pat|glpat|hf|pypi)[-_][0-9A-Za-z_-]{20,}\b",
+    "token of a chat": r"\bxox[abprs]-[0-9A-Za-z-]{10,}\b",
+    "password in an address": r"\b[a-z]+://[^/\s:@'\"{}]+:[^/\s:@'\"{}]{4,}@[a-z]",
+    "assigned secret": r"(?i)\b(?:password|passwd|secret|api_?key|token)\s*=\s*['\"][^'\"\s]{12,}['\"]",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_secret_was_ever_committed(name):
+    root, git = Path(__file__).parents[2], shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        pytest.skip("there is no history")
+    command = [git, "log", "-p", "--all", "--no-color", "--text", "--", ".", ":!*.npz"]
+    log = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode("utf-8", "replace")
+    added = [line[1:] for line in log.splitlines() if line.startswith("+") and 'r"' not in line]
+    assert [line for line in added if re.search(SECRETS[name], line) and "re.compile" not in line] == []
 
 
 def test_actions_are_pinned_by_commit():

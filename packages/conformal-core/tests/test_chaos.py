@@ -1,4 +1,4 @@
-"""What fuzzing found: wrong answers where a refusal or the right one was due, and states that were bent."""
+"""Wrong answers that fuzzing found, where an error or another answer was due."""
 
 from fractions import Fraction
 
@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 
 from conformal_core import (
-    ACI,
     APS,
     LAC,
-    SAOCP,
     AbsoluteResidual,
     CalibrationBuffer,
-    ConformalPID,
-    DtACI,
     Exponential,
     Fixed,
     History,
     NormalizedResidual,
-    OnlineClassifier,
     Reservoir,
     Sketch,
     SplitClassifier,
@@ -35,8 +30,6 @@ from conformal_core import (
 )
 
 LARGE = 1e308
-PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 40)
-LABELS = np.random.default_rng(1).integers(0, 3, 40)
 
 
 def test_weights_whose_sum_overflows_are_compared_all_the_same(lib):
@@ -125,55 +118,6 @@ def test_kinds_of_arrays_that_would_lose_what_they_say():
         conformal_quantile(torch.ones(3).to_sparse(), alpha=0.5)
     with pytest.raises(TypeError, match="scores must hold real floating-point"):
         conformal_quantile(torch.ones(3).to(torch.float8_e4m3fn), alpha=0.5)
-
-
-MAKE = {
-    "ACI": lambda: OnlineClassifier(LAC(), level=ACI(alpha=0.1)),
-    "DtACI": lambda: OnlineClassifier(LAC(), level=DtACI(alpha=0.1)),
-    "PID": lambda: OnlineClassifier(LAC(), level=ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.2)),
-    "SAOCP": lambda: OnlineClassifier(LAC(), level=SAOCP(alpha=0.1, scale=1.0)),
-    "Exponential": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Exponential(0.9)),
-    "Reservoir": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Reservoir(5)),
-    "Sketch": lambda: OnlineClassifier(LAC(), alpha=0.1, memory=Sketch(4)),
-}
-JUNK = [None, "x", "1/0", float("nan"), 10**400, [], np.asarray([np.nan]), np.asarray(["a"]), np.zeros((1, 1, 1))]
-
-
-def places(state, path=()):
-    for key, value in state.items() if isinstance(state, dict) else enumerate(state):
-        yield (*path, key)
-        if isinstance(value, (dict, list)):
-            yield from places(value, (*path, key))
-
-
-def bent(state, path, value):
-    if not path:
-        return value
-    made = dict(state) if isinstance(state, dict) else list(state)
-    made[path[0]] = bent(state[path[0]], path[1:], value)
-    return made
-
-
-@pytest.mark.filterwarnings("ignore:.* too few for alpha")
-@pytest.mark.parametrize("name", MAKE)
-def test_a_bent_state_is_refused_and_changes_nothing(name):
-    predictor = MAKE[name]()
-    predictor.update(PROBS, LABELS)
-    predictor.predict(PROBS[:2])
-    whole = predictor.state_dict()
-    for path in places(whole):
-        for junk in JUNK:
-            fresh = MAKE[name]()
-            fresh.update(PROBS, LABELS)
-            fresh.predict(PROBS[:2])
-            try:
-                fresh.load_state_dict(bent(whole, path, junk))
-            except (TypeError, ValueError) as error:
-                assert "state" in str(error)  # noqa: PT017  # an empty list may also be a memory of nothing
-                np.testing.assert_equal(fresh.state_dict(), whole)
-            else:
-                fresh.update(PROBS[:2], LABELS[:2])
-                assert not np.isnan(fresh.qhat)
 
 
 def test_a_loaded_calibration_set_is_its_own_and_in_order():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 WIDTHS = {"audio": 6, "image": 5}
 CLASSES = 4
+
+# for `import fuzzing` and `import reference`
+sys.path.insert(0, str(Path(__file__).parents[2] / "conformal-core/tests"))
 
 hypothesis.settings.register_profile("gsc", max_examples=60, deadline=None)
 hypothesis.settings.load_profile("gsc")

@@ -1,8 +1,14 @@
 """Settings every test of this package shares."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+
+# for `import fuzzing` and `import reference`
+sys.path.insert(0, str(Path(__file__).parents[2] / "conformal-core/tests"))
 
 settings.register_profile("rsc", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("rsc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from cpsc_train.cli import main
 from cpsc_train.recipes import recipe
 from cpsc_train.training import RunConfig
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `import damage`
 settings.register_profile("train", deadline=None)
 settings.load_profile("train")
 

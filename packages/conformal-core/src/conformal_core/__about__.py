@@ -1,3 +1,3 @@
-"""Version, read by the build and the package."""
+"""The version, in the one place that the build and the package both read."""
 
 __version__ = "0.1.0"

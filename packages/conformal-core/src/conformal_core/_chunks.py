@@ -1,6 +1,6 @@
-"""Row-wise functions applied in chunks, which bounds memory and uses the cache and all cores of a host.
+"""Work on many rows in chunks: little memory, and on a host the cache and all cores.
 
-Host tensors are processed as numpy views of the same memory, because numpy sorts rows many times faster.
+Host tensors are worked on as numpy views of the same memory, where sorting rows is many times faster.
 """
 
 import math
@@ -15,20 +15,21 @@ from conformal_core._arrays import array_namespace, from_host, host_view, is_tra
 
 Array = Any
 
-# Elements per chunk: a few arrays of them fit into the cache of a core, or into a fraction of device memory. Threads
-# synchronize between operations, so their chunks are larger and fewer.
+# Elements worked on at a time: a few arrays of them fit in a core's cache, or in a corner of a device. Threads
+# wait for one another between operations, so theirs are larger and fewer.
 _HOST_CHUNK = 1 << 17
 _THREAD_CHUNK = 1 << 19
 _DEVICE_CHUNK = 1 << 28
 
-_pools = threading.local()
+_kept = threading.local()
 
 
 def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None, threads: bool = False) -> Array:
-    """Apply a function to ``rows`` (..., K) and arrays with one value per row (...), in chunks of rows.
+    """Apply a function to ``rows`` (..., K) and arrays of one value a row (...), a chunk of rows at a time.
 
-    The function receives numpy arrays if ``rows`` is on a host; the result has the library of ``rows``. ``threads``
-    distributes the chunks of a host array over the cores, which helps if rows are sorted: numpy then releases the GIL.
+    The function gets numpy arrays where ``rows`` lives on a host, and the result goes back to the library of ``rows``.
+    ``threads`` shares the chunks of a host array among the cores, which is worth it where rows are sorted: numpy lets
+    other threads run while it does.
     """
     if type(rows) is np.ndarray and rows.size <= (_THREAD_CHUNK if threads else _HOST_CHUNK):
         return np.asarray(function(rows, *others))  # numpy makes a scalar of what has no axes
@@ -58,11 +59,12 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Uninitialized array that a thread reuses, by name, for its next chunk.
+    """Uninitialised array that a thread finds again, by name, for its next chunk.
 
-    Allocating memory costs more than the arithmetic on it. Outside :func:`map_rows` arrays are not reused.
+    Fresh memory costs more than the arithmetic on it: the system hands it out page by page. Outside :func:`map_rows`
+    nothing is kept.
     """
-    pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_pools, "pool", None)
+    pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_kept, "pool", None)
     if pool is None:
         return np.empty(shape, dtype=dtype)
     size = math.prod(shape)
@@ -72,17 +74,17 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, An
 
 
 def _gather(part: Callable[[int, int], Array], count: int, step: int, *, threads: bool) -> Array:
-    """Copy the parts into one array, each while it is in the cache."""
+    """Put the parts into one array as they come: a part is copied while it is in the cache."""
     first = part(0, 1)
     result = np.empty((count, *first.shape[1:]), dtype=first.dtype)
 
     def fill(starts: range) -> None:
-        _pools.pool = {}
+        _kept.pool = {}
         try:
             for start in starts:
                 result[start : start + step] = part(start, start + step)
         finally:
-            _pools.pool = None
+            _kept.pool = None
 
     workers = min(os.cpu_count() or 1, -(-count // step)) if threads else 1
     if workers > 1:

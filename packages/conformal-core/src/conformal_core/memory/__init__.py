@@ -1,1 +1,1 @@
-"""Memories: past scores and their order statistics."""
+"""Memories: the scores a new one is compared with."""

@@ -1,4 +1,4 @@
-"""Memory of all scores."""
+"""All history."""
 
 import numpy as np
 from sortedcontainers import SortedList
@@ -9,7 +9,7 @@ from conformal_core.memory._sorted import SortedMemory
 
 
 class History(SortedMemory):
-    """All past scores, sorted.
+    """All scores ever seen, kept sorted.
 
     ``add`` and ``quantile`` cost O(log n); a million scores take about 40 MB.
 
@@ -29,12 +29,12 @@ class History(SortedMemory):
     """
 
     def add(self, score: float) -> None:
-        """Add a score."""
+        """Remember a score."""
         check_finite_number("score", score)
         self._sorted.add(score)
 
     def merge(self, *others: "History") -> None:
-        """Add the scores of other memories, such as those of processes with disjoint parts of the data."""
+        """Remember what others remember as well: processes that saw disjoint parts then have the quantile of one."""
         for other in others:
             if not isinstance(other, History):
                 raise TypeError(f"others must be of kind History, got {type(other).__name__}")
@@ -48,6 +48,6 @@ class History(SortedMemory):
         return {"kind": "History", "version": 1, "scores": np.asarray(self._sorted, dtype=np.float64)}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory; raise ValueError if it does not fit."""
+        """Continue from a saved memory; ValueError says what does not fit."""
         check_state(state, "History", {"scores"})
         self._sorted = SortedList(read_floats(state, "scores").tolist())

@@ -1,4 +1,4 @@
-"""Interface of novelty scores."""
+"""What a novelty score is: learned from training features, asked about others."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,23 +9,23 @@ Array = Any
 
 @runtime_checkable
 class NoveltyScore(Protocol):
-    """Squared distance of features from those of training, at least 0.
+    """How far features lie from those of training: a squared distance, at least 0, larger for more unlike ones.
 
-    Any object with these methods is a novelty score; it need not subclass this protocol. See ``novelty/norm.py``.
+    A new one defines these methods; see ``novelty/mahalanobis.py``.
     """
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Add training features (..., d), and their labels (...) if the score uses classes."""
+        """Learn from further training features (..., d), and their labels (...) where classes matter."""
         ...
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return the scores (...) of features (..., d)."""
+        """Score features (..., d): (...)."""
         ...
 
     def state_dict(self) -> State:
-        """Return the state as arrays and numbers."""
+        """Return what was learned as arrays and numbers."""
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Restore a saved state."""
+        """Continue from a saved state."""
         ...

@@ -1,1 +1,1 @@
-"""Predictors: a score, a memory and a level combined."""
+"""Predictors: a score, a memory and a level put together."""

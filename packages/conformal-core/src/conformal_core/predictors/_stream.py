@@ -1,4 +1,4 @@
-"""Base of the online predictors."""
+"""What online predictors share: thresholds that are issued, kept until the label comes, and learned against."""
 
 import math
 from functools import partial
@@ -22,7 +22,7 @@ Array = Any
 
 
 class OnlinePredictor(Settings):
-    """Base of the online predictors: a threshold that follows the scores of a stream.
+    """What online predictors share: a threshold that follows the scores.
 
     Attributes
     ----------
@@ -33,16 +33,10 @@ class OnlinePredictor(Settings):
     """
 
     _kind: str
-    _asks: str  # method that the score must have
+    _asks: str  # method of the score
 
     def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        memory: Memory | None = None,
-        level: Level | None = None,
-        max_pending: int = 100_000,
+        self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
     ) -> None:
         check_score(score, self._asks)
         if (alpha is None) == (level is None):
@@ -67,7 +61,7 @@ class OnlinePredictor(Settings):
 
     @property
     def pending(self) -> int:
-        """Number of predicted rows still waiting for a label; 0 if the level is constant."""
+        """Number of predicted rows still waiting for a label; 0 where the level is constant and learns nothing."""
         return len(self._issued)
 
     def _calibrate(self, scores: Array, check: bool | None) -> None:
@@ -78,7 +72,7 @@ class OnlinePredictor(Settings):
         self._issued, self._warned = Issued(self._given_max_pending), False
 
     def _threshold_of(self, rows: Array) -> float:
-        """Return the threshold of the next sets, in the precision of rows."""
+        """Return the threshold of rows, in their precision."""
         qhat = _in_precision_of(rows, self.level.threshold(self.memory))
         if qhat == math.inf and not self._warned and isinstance(self.level, QuantileLevel):
             alpha = self.level.alpha  # the target: α_t may have left (0, 1)
@@ -88,7 +82,7 @@ class OnlinePredictor(Settings):
         return qhat
 
     def _keys(self, rows: Array, axes: int, ids: Ids | None, *, known: bool = False) -> list[bytes]:
-        """Return a key for each row of ``axes`` axes, none for a constant level; ``known`` rows must be waiting."""
+        """Return a key for each row of ``axes`` axes, none for a constant level; those of ``known`` rows must wait."""
         count = math.prod(rows.shape[: rows.ndim - axes])
         named = None if ids is None else keys_of_ids(ids, count)
         if isinstance(self.level, Constant):
@@ -105,7 +99,7 @@ class OnlinePredictor(Settings):
         return named
 
     def _learn(self, scores: list[float], rows: Array, issued: list[Row | None]) -> None:
-        """Update level and memory with the scores of rows and the threshold issued for each."""
+        """Update level and memory with the scores of rows, and what was issued for each."""
         for score, row in zip(scores, issued or [None] * len(scores), strict=True):
             if not isinstance(self.level, Constant):
                 qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
@@ -113,13 +107,13 @@ class OnlinePredictor(Settings):
             self.memory.add(score)
 
     def state_dict(self) -> State:
-        """Return memory, level and waiting rows; a restored stream continues bit for bit."""
+        """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
         state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
         parts = {**state, "issued": self._issued.state_dict()}
         return {"kind": self._kind, "version": 1, "score": named(self.score), **parts}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
+        """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
         check_state(state, self._kind, {"memory", "level", "issued"}, score=named(self.score))
         level, issued = self.level.state_dict(), self._issued.state_dict()
         try:
@@ -135,7 +129,7 @@ class OnlinePredictor(Settings):
 
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
-    """Return a threshold rounded to the precision of rows, as it is compared with their scores."""
+    """Return a threshold as it is compared with the scores of rows: rounded to their precision."""
     if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
         return qhat
     rounded = partial(narrow, like=rows)

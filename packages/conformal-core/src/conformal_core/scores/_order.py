@@ -1,4 +1,4 @@
-"""Rows in descending order, and values shared by tied labels."""
+"""Rows in descending order, and values that tied labels share."""
 
 from typing import Any
 

@@ -1,12 +1,13 @@
-"""SAPS: a score of the largest probability and the rank of the label."""
+"""A score that keeps only the largest probability and the rank of the label: SAPS."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core.checks import check_nonnegative
+from conformal_core.checks import check_number
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
@@ -23,7 +24,7 @@ class SAPS(Score):
     Parameters
     ----------
     weight
-        Increment per rank, at least 0.
+        Added for each rank, at least 0.
     randomized
         Whether u is a uniform draw for each row; otherwise u = 1.
     normalized
@@ -52,7 +53,9 @@ class SAPS(Score):
     sorts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_nonnegative("weight", self.weight)
+        check_number("weight", self.weight)
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight must be at least 0 and finite, got {self.weight}")
         if isinstance(self.weight, np.generic):
             object.__setattr__(self, "weight", self.weight.item())
 

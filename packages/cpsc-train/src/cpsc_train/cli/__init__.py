@@ -34,8 +34,9 @@ from cpsc_train.shown import shown
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers. COMMAND --help shows examples.
---version prints the version. Exit codes: 0 done; 2 wrong use or bad data;
-1: internal error (a bug; please report it); 130, 141 or 143 interrupted.
+
+Exit codes: 0 done. 2 wrong use or bad data. 130, 141, 143 interrupted.
+1: internal error (a bug; please report it). cpsc --version: the version.
 """
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -100,25 +101,18 @@ def _command(arguments: list[str]) -> Command:
     """Parse the command line; an error message shows its arguments as `shown` does."""
     safe = [shown(argument, line=True) for argument in arguments]
     if safe == arguments:
-        return parse(arguments)
+        return _parse(arguments)
     try:
         with redirect_stderr(io.StringIO()):
-            return parse(arguments)
+            return _parse(arguments)
     except SystemExit as stop:
         if not stop.code:  # help
             raise
-    parse(safe)
+    _parse(safe)
     raise UserError("the command line cannot be read: it holds control characters")
 
 
-def parse(arguments: list[str]) -> Command:
-    """Parse the command line.
-
-    Raises
-    ------
-    SystemExit
-        After help (code 0), or a message that says what is wrong (code 2).
-    """
+def _parse(arguments: list[str]) -> Command:
     name = arguments[0] if arguments else ""
     try:
         if name not in COMMANDS:  # help, or a mistake
@@ -127,7 +121,7 @@ def parse(arguments: list[str]) -> Command:
             return _cli(reduce(or_, kinds), "cpsc", DESCRIPTION, arguments)
         kind = COMMANDS[name]
         return _cli(kind, f"cpsc {name}", f"{kind.__doc__}\n\n{kind.examples}", arguments[1:])
-    except SystemExit:
+    except SystemExit:  # after help, or a message that says what is wrong
         sys.stdout.flush()
         raise
 

@@ -1,7 +1,7 @@
 """SIGKILL at 20 random moments of benchmark, tune, data prepare, report and evaluate; then the same command once more.
 
-After each kill every file that has its name is whole, and no process lives on. The command that is given again ends as
-one that was left alone, with the same files, and none besides. About ten minutes on two cores.
+After each kill, every file under its final name is complete and no child process is alive. The repeated command has the
+same files as one that was not killed, and no others. About ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt  # noqa: F401  # before forking, so that a trial is short
+import matplotlib.pyplot as plt  # noqa: F401  # import before forking, which keeps trials short
 import numpy as np
 import optuna  # noqa: F401
 import torch
@@ -34,14 +34,14 @@ from cpsc_train.reporting import report  # noqa: F401
 from cpsc_train.training import checkpoint, train  # noqa: F401
 
 MARK = "CHAOS_MARK"
-"""Variable in the environment of all that a command starts."""
+"""Environment variable of every process that a command starts."""
 NOT_CONTENT = {".lock", ".log"}
 LAST_BYTES = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".html": b"</html>\n", ".csv": b"\n", ".md": b"\n"}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A command that writes into ``words[-1]``, and what of that must not depend on kills."""
+    """A command that writes into a folder, and the part of its output that must not depend on kills."""
 
     name: str
     words: list[object]
@@ -56,17 +56,17 @@ def contents(path: Path) -> object:
 
 
 def runs(folder: Path) -> object:
-    """Return what runs and tables say but for what they cost."""
+    """Return the results of runs and the tables, without their times."""
     tables = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
     return tables, {str(path.relative_to(folder)): outcome(path.parent) for path in folder.rglob("results.json")}
 
 
 def search(folder: Path) -> object:
-    """Return what a search must find whichever trials were stopped: how many, and what the defaults reach."""
-    found = read_toml(folder / "tuned.toml")
+    """Return what does not depend on which trials were stopped: their number, and the value of the defaults."""
+    tuned = read_toml(folder / "tuned.toml")
     return {
         name: (of["trials"], of["failed"], of["default"], len(list((folder / name).iterdir())))
-        for name, of in found.items()
+        for name, of in tuned.items()
     }
 
 
@@ -76,19 +76,19 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def broken(path: Path) -> list[str]:
-    """Return the files that have their name and cannot be read."""
+    """Return the files under their final names that cannot be read."""
     found = []
     for file in [path] if path.is_file() else files(path):
         try:
-            if not whole(file):
+            if not complete(file):
                 found.append(f"{file.name} is cut off")
-        except Exception as error:  # whatever a reader makes of it
+        except Exception as error:  # any error of a reader
             found.append(f"{file.name}: {error}")
     return found
 
 
-def whole(file: Path) -> bool:
-    """Read a file to its end, and return whether that is the end."""
+def complete(file: Path) -> bool:
+    """Read a file, and return whether it is complete."""
     if file.suffix == ".json":
         json.loads(file.read_bytes())
     elif file.suffix == ".toml":
@@ -108,9 +108,9 @@ def whole(file: Path) -> bool:
 
 
 def survivors(mark: str) -> list[int]:
-    """Return the processes that a command with this mark has started and that are not gone after half a minute.
+    """Return the processes of a command with this mark that are alive after half a minute.
 
-    One that is still loading torch looks for its parent afterwards.
+    A process that is still importing torch checks for its parent afterwards.
     """
     deadline, found = time.monotonic() + 30, [0]
     while found and time.monotonic() < deadline:
@@ -144,7 +144,7 @@ def trials_in(place: Path) -> list[Trial]:
 
 
 def kill_and_go_on(place: Path, trial: Trial, trials: Trials, draw: random.Random, kills: int) -> None:
-    """Kill a command at so many moments, in as many folders as that takes, and compare each outcome."""
+    """Kill a command `kills` times, in as many folders as needed, and compare each outcome."""
     log, slug = place / "log", re.sub(r"\W+", "-", trial.name)
     began = time.monotonic()
     code = os.waitpid(start([*trial.words, place / slug], log), 0)[1]
@@ -164,12 +164,12 @@ def kill_and_go_on(place: Path, trial: Trial, trials: Trials, draw: random.Rando
             if os.waitpid(pid, 0)[1] == signal.SIGKILL:
                 killed += 1
                 faults += broken(out) if out.exists() else []
-                faults += [f"process {one} lives on" for one in survivors(mark)]
+                faults += [f"process {one} is alive" for one in survivors(mark)]
                 continue
             break
-        said = log.read_text()
-        if "error" in said or not out.exists() or trial.outcome(out) != wanted:
-            faults.append(f"another outcome in {out.name}: {said[-300:]}")
+        text = log.read_text()
+        if "error" in text or not out.exists() or trial.outcome(out) != wanted:
+            faults.append(f"another outcome in {out.name}: {text[-300:]}")
         faults += [f"{left.relative_to(place)} is left" for left in (*out.rglob("*.partial"), *place.glob("*.partial"))]
     trials.row(
         trial.name, f"{killed} kills in {folders} folders of {lasts:.1f} s each {set(faults) or ''}", ok=not faults
@@ -181,7 +181,7 @@ def main() -> int:
     asked = options(__doc__)
     draw = random.Random(asked.seed)
     torch.set_num_threads(1)
-    cache.CHUNK = packing.SAMPLES = 8  # several files each
+    cache.CHUNK = packing.SAMPLES = 8  # makes several files per command
     trials = Trials()
     with workplace() as place:
         for trial in trials_in(place):

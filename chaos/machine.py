@@ -1,8 +1,8 @@
-"""What a machine does to a run: full disk, read-only folder, a clock that jumps, lost files, workers and processes.
+"""Full disk, read-only folder, a clock that jumps, lost files, and killed or hanging processes.
 
-Each ends in one sentence that says what to mend and with exit code 2, or without a trace; afterwards the run goes on to
-the end that it would have had. Mounts small file systems, which needs root: otherwise those trials are left out. Linux.
-About six minutes on two cores.
+The command must end with exit code 2 and one sentence that names the remedy, or be unaffected; afterwards the run can
+be resumed, with the results of an undisturbed one. Mounts small file systems, which needs root: without it those trials
+are skipped. Linux only. About six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ JUMPS = r"""
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
-static long jump(void) { return random() % 63072000 - 31536000; }  /* a year either way, at every look */
+static long jump(void) { return random() % 63072000 - 31536000; }  /* a year either way, at every reading */
 int clock_gettime(clockid_t id, struct timespec *t) {
     int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
     int code = real(id, t);
@@ -66,17 +66,7 @@ int gettimeofday(struct timeval *tv, void *zone) {
 
 
 class Machine:
-    """The trials, and what they have in common.
-
-    Parameters
-    ----------
-    place
-        Where to work.
-    trials
-        The table.
-    quick
-        Whether to do fewer.
-    """
+    """The trials and their shared state."""
 
     def __init__(self, place: Path, trials: Trials, *, quick: bool, seed: int) -> None:
         self.place, self.trials, self.quick = place, trials, quick
@@ -86,24 +76,24 @@ class Machine:
         run([*self.words, "--out", place / "whole"], self.log)
 
     def same(self, folder: Path) -> bool:
-        """Return whether a run is what it is where nothing happens to it."""
+        """Return whether a run has the results of an undisturbed one."""
         return (folder / "results.json").exists() and outcome(folder) == outcome(self.place / "whole")
 
     def refused(self, name: str, running: Running, rule: str = "cannot be", code: int = 2) -> None:
-        """Report whether a command ended with one sentence, which holds `rule`."""
-        got, said = running.process.returncode, running.said
-        ok = got == code and "Traceback" not in said and rule in running.last
+        """Report whether a command ended with one sentence that contains `rule`."""
+        got = running.process.returncode
+        ok = got == code and "Traceback" not in running.output and rule in running.last
         self.trials.row(name, f"exit code {got}: {running.last}", ok=ok)
 
     def goes_on(self, name: str, folder: Path) -> None:
-        """Report whether the run can be resumed, and ends as if nothing had happened."""
+        """Report whether the run can be resumed, with the results of an undisturbed one."""
         last = run([*COMMAND, "train", "-q", "--resume", folder], self.log)
         same = self.same(folder)
         self.trials.row(f"{name}, resumed", f"exit code {last.process.returncode}, same outcome: {same}", ok=same)
 
     @contextlib.contextmanager
     def mounted(self, size: str) -> Iterator[Path]:
-        """Give a file system of that size."""
+        """Yield the folder of a file system of that size."""
         folder = self.place / "mounted"
         folder.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
@@ -113,7 +103,7 @@ class Machine:
             subprocess.run(["umount", folder], check=True)
 
     def full_disk(self) -> None:
-        """Let the disk be full at the folder, the splits, the first checkpoint, a later one, the outcome."""
+        """Fill the disk at the folder, the splits, the first checkpoint, a later one, and the results."""
         for kilobytes in (4, 16, 64, 1000, 1400, 1800) if not self.quick else (16, 1400):
             with self.mounted(f"{kilobytes}k") as folder:
                 made = folder / "run"
@@ -126,7 +116,7 @@ class Machine:
                     self.goes_on(f"disk of {kilobytes} kB, then room", made)
 
     def read_only(self) -> None:
-        """Let the run folder become read-only: from the start, on resuming, and for every command that writes."""
+        """Make the run folder read-only: at the start, on resuming, and for every command that writes."""
         with self.mounted("20m") as folder:
             stopped = folder / "stopped"
             shutil.copytree(self.place / "whole", stopped)
@@ -150,7 +140,7 @@ class Machine:
             self.refused("read-only, --log-file", run(log_file, self.log))
 
     def full_output(self) -> None:
-        """Write the output of commands to a device that is always full."""
+        """Send the output of commands to a device that is always full."""
         with Path("/dev/full").open("wb") as full:
             for words in (["--help"], ["recipe", "list"], ["train", *small(self.place), "--out", self.place / "full"]):
                 running = run([*COMMAND, *words], self.log, stdout=full)
@@ -163,8 +153,8 @@ class Machine:
         folder = self.place / "shared"
         two = [Running([*self.words, "--out", str(folder)], self.place / f"log-{i}") for i in range(2)]
         codes = sorted(one.end() for one in two)
-        said = " / ".join(one.last for one in two)
-        self.trials.row("two new runs, one folder", f"{codes}: {said}", ok=codes == [0, 2] and self.same(folder))
+        lasts = " / ".join(one.last for one in two)
+        self.trials.row("two new runs, one folder", f"{codes}: {lasts}", ok=codes == [0, 2] and self.same(folder))
         folder = self.place / "busy"
         first = Running([*self.words, "--out", str(folder)], self.place / "log-0")
         first.wait_for((folder / "metrics.jsonl").exists)
@@ -175,9 +165,9 @@ class Machine:
         self.trials.row("that live run", f"same outcome: {self.same(folder)}", ok=self.same(folder))
 
     def clock(self) -> None:
-        """Let the clock jump by up to a year at every look."""
+        """Let every reading of the clock jump by up to a year."""
         if shutil.which("gcc") is None:
-            self.trials.row("clock jumps", "left out: there is no gcc", ok=True)
+            self.trials.row("clock jumps", "skipped: gcc is not installed", ok=True)
             return
         library = self.place / "jumps.so"
         command = ["gcc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", library, "-ldl"]
@@ -191,7 +181,7 @@ class Machine:
         self.trials.row("clock jumps", f"exit code {code}, same outcome: {same}, says {took} s", ok=ok)
 
     def lost_file(self, workers: int) -> None:
-        """Delete a sound of the data set in the middle of an epoch."""
+        """Delete sounds of the data set in the middle of an epoch."""
         root, folder = layouts().crema_d(self.place / f"clips-{workers}"), self.place / f"lost-{workers}"
         settings = ["data.size=16", "encoders.audio.name=small-cnn", "encoders.video.name=small-cnn", "batch_size=4"]
         settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", f"compute.workers={workers}"]
@@ -205,7 +195,7 @@ class Machine:
         self.refused(f"data files deleted, {workers} workers", running, "AudioWAV")
 
     def lost_worker(self) -> None:
-        """Kill a process that reads samples ahead."""
+        """Kill a loader worker."""
         folder = self.place / "worker"
         words = [*self.words, "--set", "compute.workers=2", "--set", "epochs=500", "--out", str(folder)]
         running = Running(words, self.log)
@@ -216,8 +206,8 @@ class Machine:
         running.end(60)
         self.refused("worker killed", running, "compute.workers")
 
-    def hung_process(self, stopped: int, whole: Path) -> None:
-        """Stop one of two processes that train together; the other waits for 15 s in place of 10 minutes."""
+    def hung_process(self, stopped: int, undisturbed: Path) -> None:
+        """Stop one of two training processes; the other waits for 15 s instead of 10 minutes."""
         folder, script = self.place / f"hung-{stopped}", self.place / "impatient.py"
         script.write_text(IMPATIENT)
         words = [*TORCHRUN[:-2], script, "train", "-q", *small(self.place, epochs=8), "--out", folder]
@@ -226,21 +216,21 @@ class Machine:
         ranks = sorted(children(running.process.pid))
         os.kill(ranks[stopped], signal.SIGSTOP)
         since = time.monotonic()
-        running.wait_for(lambda: "cpsc: error" in running.said)
+        running.wait_for(lambda: "cpsc: error" in running.output)
         other = time.monotonic() - since
-        code = running.end(120)  # the launcher gives the one that hangs 30 s to end
-        ours = [line for line in running.said.splitlines() if line.startswith("cpsc:")]
+        code = running.end(120)  # the launcher waits 30 s before it kills the hanging one
+        ours = [line for line in running.output.splitlines() if line.startswith("cpsc:")]
         alive = [pid for pid in ranks if Path(f"/proc/{pid}").exists()]
         ok = len(ours) == 1 and "did not answer" in ours[0] and not alive and code not in {0, 255}
         name, took = f"process {stopped} of 2 hangs", time.monotonic() - since
-        told = f"exit code {code}, the other ends after {other:.0f} s, the job after {took:.0f} s: {ours}"
-        self.trials.row(name, told, ok=ok)
+        text = f"exit code {code}, the other ends after {other:.0f} s, the job after {took:.0f} s: {ours}"
+        self.trials.row(name, text, ok=ok)
         again = run([*TORCHRUN, "train", "-q", "--resume", folder], self.log)
-        done = (folder / "results.json").exists() and outcome(folder) == outcome(whole)
+        done = (folder / "results.json").exists() and outcome(folder) == outcome(undisturbed)
         self.trials.row(f"{name}, resumed", f"exit code {again.process.returncode}, same outcome: {done}", ok=done)
 
-    def lost_process(self, number: signal.Signals, lost: int, whole: Path) -> None:
-        """Kill one of two processes that train together, and resume with two."""
+    def lost_process(self, number: signal.Signals, lost: int, undisturbed: Path) -> None:
+        """Kill one of two training processes, and resume with two."""
         folder = self.place / f"ranks-{number.name}-{lost}"
         words = [*TORCHRUN, "train", "-q", *small(self.place, epochs=8), "--out", str(folder)]
         running = Running(words, self.log)
@@ -251,17 +241,17 @@ class Machine:
         code = running.end(60)
         took = time.monotonic() - since
         alive = [pid for pid in ranks if Path(f"/proc/{pid}").exists()]
-        ours = [line for line in running.said.splitlines() if line.startswith("cpsc:")]
-        bad = code in {0, 255} or alive or "internal error" in running.said
+        ours = [line for line in running.output.splitlines() if line.startswith("cpsc:")]
+        bad = code in {0, 255} or alive or "internal error" in running.output
         name = f"process {lost} of 2, {number.name}"
         self.trials.row(name, f"exit code {code} after {took:.1f} s, alive {alive}, {ours}", ok=not bad)
         again = run([*TORCHRUN, "train", "-q", "--resume", folder], self.log)
-        done = (folder / "results.json").exists() and outcome(folder) == outcome(whole)
+        done = (folder / "results.json").exists() and outcome(folder) == outcome(undisturbed)
         self.trials.row(f"{name}, resumed", f"exit code {again.process.returncode}, same outcome: {done}", ok=done)
 
 
 def main() -> int:
-    """Do to a run all that a machine can do."""
+    """Run all trials."""
     asked = options(__doc__)
     trials = Trials()
     with workplace() as place:
@@ -270,20 +260,20 @@ def main() -> int:
             machine.full_disk()
             machine.read_only()
         else:
-            trials.row("full disk, read-only folder", "left out: mounting needs root", ok=True)
+            trials.row("full disk, read-only folder", "skipped: mounting needs root", ok=True)
         machine.full_output()
         machine.two_in_one_folder()
         machine.clock()
         for workers in (0, 2):
             machine.lost_file(workers)
         machine.lost_worker()
-        whole = place / "two"
-        run([*TORCHRUN, "train", "-q", *small(place, epochs=8), "--out", whole], place / "log")
+        undisturbed = place / "two"
+        run([*TORCHRUN, "train", "-q", *small(place, epochs=8), "--out", undisturbed], place / "log")
         ways = [(signal.SIGKILL, 1), (signal.SIGKILL, 0), (signal.SIGTERM, 1), (signal.SIGTERM, 0)]
         for number, lost in ways[:1] if asked.quick else ways:
-            machine.lost_process(number, lost, whole)
+            machine.lost_process(number, lost, undisturbed)
         for stopped in (1, 0):
-            machine.hung_process(stopped, whole)
+            machine.hung_process(stopped, undisturbed)
     return trials.exit_code()
 
 

@@ -1,8 +1,8 @@
-"""A store that drops connections, answers short, with an error, with other bytes, late, never, or by way of another.
+"""A store that drops connections, or answers short, with an error, other bytes, late, never, or with a redirect.
 
-The data set lies on a server of this machine and is read through fsspec, with training on top. Faults that pass change
-nothing; those that stay end the command in one sentence that names file and tar file, in bounded time; never is a wrong
-byte believed. Needs aiohttp. About three minutes on two cores.
+Training reads the data set through fsspec from a server on this machine. Temporary faults must not change the results;
+permanent ones must end the command in bounded time, with one sentence that names the file and the tar file; a wrong
+byte is never accepted. Needs aiohttp. About three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ import torch
 from _trials import Trials, layouts, options, outcome, start, workplace
 
 from cpsc_train.data.storage import store
-from cpsc_train.training import train  # noqa: F401  # all of torch before forking, so that a trial is short
+from cpsc_train.training import train  # noqa: F401  # import torch before forking, which keeps trials short
 
 FAULTS = ("drop", "short", "500", "other bytes", "slow", "redirect")
-"""Of which a share of all answers is made worse; `slow` and `redirect` are right in the end."""
+"""Faults of a fraction of the answers; `slow` and `redirect` deliver the right bytes."""
 
 
 class Server(ThreadingHTTPServer):
-    """Gives ranges of files in a folder, and a share of them wrong."""
+    """Serves ranges of files in a folder, a fraction of them with a fault."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder, self.draw = folder, random.Random(seed)
-        self.fault, self.share, self.made = "", 0.0, 0
+        self.fault, self.fraction, self.faults = "", 0.0, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def address(self) -> str:
-        """Where the data set lies."""
+        """Address of the data set."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def does(self, fault: str, share: float) -> None:
-        """From now on answer so, in a share of cases."""
-        self.fault, self.share, self.made = fault, share, 0
+    def inject(self, fault: str, fraction: float) -> None:
+        """Give a fraction of all further answers this fault."""
+        self.fault, self.fraction, self.faults = fault, fraction, 0
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that have gone away."""
+        """Ignore clients that disconnect."""
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One answer."""
+    """One request."""
 
     def do_GET(self) -> None:
-        """Give bytes, or what is to be given instead."""
+        """Send the bytes, or the fault."""
         server, fault = self.server, ""
-        if server.draw.random() < server.share and not self.path.endswith("?again"):
-            fault, server.made = server.fault, server.made + 1
+        if server.draw.random() < server.fraction and not self.path.endswith("?again"):
+            fault, server.faults = server.fault, server.faults + 1
         file = server.folder / self.path.strip("/").partition("?")[0]
         if not file.is_file():
             self.send_error(404)
@@ -100,15 +100,15 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def main() -> int:
-    """Train from a store in every state."""
+    """Train from a store with each fault."""
     asked = options(__doc__)
     trials = Trials()
     if importlib.util.find_spec("aiohttp") is None:
-        trials.row("stores", "left out: aiohttp is not installed", ok=True)
+        trials.row("stores", "skipped: aiohttp is not installed", ok=True)
         return trials.exit_code()
     torch.set_num_threads(1)
     store.PATIENCE, store.PAUSES = 2.0, (0.1, 0.2, 0.4)
@@ -122,28 +122,28 @@ def main() -> int:
         done([*words, "--root", files, "--out", place / "whole"], log)
         server = Server(packed, asked.seed)
         for fault in ("", "cut", *FAULTS):
-            server.does(fault, 0.1)
+            server.inject(fault, 0.1)
             out = place / f"run-{fault}"
             code = done([*words, "--root", server.address, "--out", out], log)
             same = (out / "results.json").exists() and outcome(out)[1:] == outcome(place / "whole")[1:]
-            what = f"{fault} in {server.made} answers" if fault else "all is well"
+            what = f"{fault} in {server.faults} answers" if fault else "no fault"
             trials.row(what, f"exit code {code}, same outcome: {same}", ok=same)
         for fault in ("drop", "cut", "short", "500", "other bytes", "hang", "loop"):
-            server.does("", 0)
+            server.inject("", 0)
             out = place / f"down-{fault}"
             pid = start([*words, "--set", "epochs=500", "--root", server.address, "--out", out], log)
             while not (out / "metrics.jsonl").exists():
                 time.sleep(0.1)
-            server.does(fault, 1)
+            server.inject(fault, 1)
             began = time.monotonic()
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            took, said = time.monotonic() - began, log.read_text().strip()
-            ok = code == 2 and said.startswith("cpsc: error:") and ".tar" in said and "\n" not in said
-            trials.row(f"{fault} from a moment on", f"exit code {code} after {took:.1f} s: {said}", ok=ok)
-        server.does("", 0)
+            took, text = time.monotonic() - began, log.read_text().strip()
+            ok = code == 2 and text.startswith("cpsc: error:") and ".tar" in text and "\n" not in text
+            trials.row(f"{fault}, permanent", f"exit code {code} after {took:.1f} s: {text}", ok=ok)
+        server.inject("", 0)
         code = done(["train", "-q", "--resume", place / "down-hang"], log, seconds=5)
         trials.row(
-            "well again, resumed", f"is at work after 5 s: {code == -signal.SIGKILL}", ok=code == -signal.SIGKILL
+            "store back, resumed", f"still running after 5 s: {code == -signal.SIGKILL}", ok=code == -signal.SIGKILL
         )
     return trials.exit_code()
 

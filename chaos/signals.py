@@ -1,7 +1,7 @@
-"""SIGTERM, SIGINT, and each twice, at random moments of every long command; and a reader of its output that goes away.
+"""SIGTERM and SIGINT, once and twice, at random moments of every long command; and a closed pipe on its output.
 
-A command that is told to end ends within seconds with 130 or 143 (141 where nobody reads), says no traceback, leaves
-no process behind, and the same command, or --resume, later comes to its end. About eight minutes on two cores.
+The command must end within seconds with exit code 130 or 143 (141 for the pipe), without a traceback and without live
+child processes; the same command, or --resume, must then succeed. About eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WAYS = [(signal.SIGINT, False, True), (signal.SIGTERM, False, False), (signal.SI
 WAYS += [(signal.SIGTERM, True, True)]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE = 30
-"""Seconds after which a command that was told to end hangs."""
+"""Seconds after which a command that got a signal counts as hanging."""
 
 
 def commands(place: Path) -> dict[str, list[str]]:
-    """Return every long command, each with a folder of its own."""
+    """Return every long command, each with its own folder."""
     settings = [*small(place)[2:], "--set", "epochs=4", "--out"]
     long = small(place, epochs=60)
     return {
@@ -39,26 +39,26 @@ def commands(place: Path) -> dict[str, list[str]]:
     }
 
 
-def going_on(words: list[str]) -> list[str]:
-    """Return the command, or what goes on with the run that it has begun."""
+def resuming(words: list[str]) -> list[str]:
+    """Return the command, or the one that resumes the run that it started."""
     folder = Path(words[-1])
     one_run = words[0] == "train" and "--seeds" not in words
     return ["train", "--resume", str(folder)] if one_run and folder.exists() else words
 
 
 def works(place: Path, since: float) -> bool:
-    """Return whether anything but a log has been written since then."""
+    """Return whether any file but a log was written since then."""
     files = [path for path in place.rglob("*") if path.is_file() and path.suffix not in {".log", ""}]
     return any(path.stat().st_mtime > since for path in files)
 
 
 def passed(until: float) -> bool:
-    """Return whether it is that late."""
+    """Return whether a time has passed."""
     return time.monotonic() > until
 
 
-def tell(running: Running, number: signal.Signals, *, twice: bool, everyone: bool) -> None:
-    """Send a signal as Ctrl-C does, to the whole group, or as `kill` does, to one; once more a moment later."""
+def send(running: Running, number: signal.Signals, *, twice: bool, everyone: bool) -> None:
+    """Send a signal to the process group, as Ctrl-C does, or to one process, as `kill` does; once or twice."""
     for _ in range(1 + twice):
         if running.process.poll() is None:
             (os.killpg if everyone else os.kill)(running.process.pid, number)
@@ -68,26 +68,28 @@ def tell(running: Running, number: signal.Signals, *, twice: bool, everyone: boo
 def fault_of(running: Running, code: int, wanted: int, started: list[int]) -> str:
     """Return what is wrong with how a command ended."""
     found = [] if code == wanted else [f"exit code {code}: {running.last}"]
-    found += [word for word in ("Traceback", "internal error", "Exception ignored") if word in running.said]
+    found += [word for word in ("Traceback", "internal error", "Exception ignored") if word in running.output]
     time.sleep(0.2)
-    found += [f"process {pid} lives on" for pid in started if Path(f"/proc/{pid}").exists()]
+    found += [f"process {pid} is alive" for pid in started if Path(f"/proc/{pid}").exists()]
     return "; ".join(found)
 
 
-def unread(trials: Trials, words: list[str], log: Path) -> None:
-    """Run a command whose output nobody reads."""
+def closed_pipe(trials: Trials, words: list[str], log: Path) -> None:
+    """Run a command whose output is a closed pipe."""
     reader, writer = os.pipe()
     os.close(reader)
     running = run([*COMMAND, *words], log, stdout=writer)
     os.close(writer)
     code = running.process.returncode
     trials.row(
-        f"cpsc {' '.join(words[:2])}, unread", f"exit code {code} {running.last}", ok=(code, running.said) == (141, "")
+        f"cpsc {' '.join(words[:2])}, closed pipe",
+        f"exit code {code} {running.last}",
+        ok=(code, running.output) == (141, ""),
     )
 
 
 def main() -> int:
-    """Tell every command to end in every way, then let it come to its end."""
+    """Stop every command in every way, then let it finish."""
     asked = options(__doc__)
     draw = random.Random(asked.seed)
     trials = Trials()
@@ -97,27 +99,27 @@ def main() -> int:
         for name, words in commands(place).items():
             for (number, twice, everyone), at_work in product(WAYS[:2] if asked.quick else WAYS, (True, False)):
                 if not at_work and name != "train":
-                    continue  # all start alike
-                running = Running([*COMMAND, *going_on(words)], log)
-                if at_work and name != "evaluate":  # which writes nothing
+                    continue  # all commands start in the same way
+                running = Running([*COMMAND, *resuming(words)], log)
+                if at_work and name != "evaluate":  # writes no file while it runs
                     running.wait_for(partial(works, place, time.time()), 30)
                 until = time.monotonic() + draw.uniform(0.1, 3 if name == "evaluate" else 1.5)
                 running.wait_for(partial(passed, until))
                 started = [pid for one in children(running.process.pid) for pid in (one, *children(one))]
                 alive = running.process.poll() is None
-                tell(running, number, twice=twice, everyone=everyone)
+                send(running, number, twice=twice, everyone=everyone)
                 since = time.monotonic()
                 found = fault_of(running, running.end(PATIENCE), CODES[number] if alive else 0, started)
                 what = f"{name}, {number.name}{' twice' * twice} to {'all' if everyone else 'one'}"
                 took = f"{'at work' if at_work else 'at start'}{'' if alive else ', done'}, {len(started)} children"
                 trials.row(what, f"{took}, {time.monotonic() - since:.1f} s to end {found}", ok=not found)
-            last = run([*COMMAND, *going_on(words)], log, 300)
+            last = run([*COMMAND, *resuming(words)], log, 300)
             code = last.process.returncode
-            trials.row(f"{name}, to its end", f"exit code {code}", ok=code == 0 or "the run is done" in last.said)
+            trials.row(f"{name}, finished", f"exit code {code}", ok=code == 0 or "the run is done" in last.output)
         for words in (["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["methods"]):
-            unread(trials, words, log)
+            closed_pipe(trials, words, log)
         for name in ("train", "evaluate"):
-            unread(trials, [*commands(place)[name], "--out", str(place / "unread")], log)
+            closed_pipe(trials, [*commands(place)[name], "--out", str(place / "unread")], log)
     return trials.exit_code()
 
 

@@ -1,8 +1,8 @@
-"""Address spaces that are too small, from the loading of torch to the last file, for every command that needs memory.
+"""Address spaces that are too small, for every command that needs memory.
 
-Each command ends rightly, or in one sentence with exit code 2 and without half a file; what it has begun goes on to the
-usual end once there is room. In between lie sizes in which libraries crash while they are loaded, before there is
-anything to lose. Needs prlimit. About five minutes on two cores.
+Each command must succeed, or end with one sentence, exit code 2 and no incomplete file; with more memory, what it began
+can be resumed, with the usual results. At some sizes libraries crash while they are loaded, before anything is written.
+Needs prlimit. About five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS}
 
 
 def limited(gigabytes: float, words: list[object]) -> list[object]:
-    """Return the command with a limit."""
+    """Return the command with a limit on its address space."""
     return ["prlimit", f"--as={round(gigabytes * 1e9)}", *COMMAND, *words]
 
 
 def main() -> int:
-    """Run every command in every size."""
+    """Run every command with every size."""
     asked = options(__doc__)
     trials = Trials()
     if shutil.which("prlimit") is None:
-        trials.row("memory", "left out: there is no prlimit", ok=True)
+        trials.row("memory", "skipped: prlimit is not installed", ok=True)
         return trials.exit_code()
     with workplace() as place:
         log, done = place / "log", place / "done"
@@ -48,12 +48,12 @@ def main() -> int:
             for size in GIGABYTES[::4] if asked.quick else GIGABYTES:
                 out = place / f"{name.replace(' ', '-')}-{size}"
                 running = run(limited(size, [*command, out]), log, 600)
-                code, said = running.process.returncode, running.said
-                if code in CRASHES and not out.exists() and not said:
+                code, text = running.process.returncode, running.output
+                if code in CRASHES and not out.exists() and not text:
                     crashed.append(size)
                     continue
                 faults = [] if code in {0, 2} else [f"exit code {code}"]
-                sentences = [line for line in said.splitlines() if line.startswith("cpsc: error: ")]
+                sentences = [line for line in text.splitlines() if line.startswith("cpsc: error: ")]
                 if code and (len(sentences) != 1 or "memory" not in sentences[0]):
                     faults.append("not one sentence about memory")
                 faults += [f"{path.name} is left" for path in place.rglob("*.partial")]
@@ -65,12 +65,10 @@ def main() -> int:
                     )
                 elif code and out.exists():
                     again = run([*COMMAND, *command, out], log)
-                    faults += [] if again.process.returncode == 0 else [f"does not go on: {again.last}"]
+                    faults += [] if again.process.returncode == 0 else [f"cannot be repeated: {again.last}"]
                 if faults:
-                    trials.row(f"{name}, {size} GB", f"{faults}: {said[-400:]}", ok=False)
-            trials.row(
-                name, f"ends rightly from {needed} GB on; cannot even say so at {crashed}", ok=needed < max(GIGABYTES)
-            )
+                    trials.row(f"{name}, {size} GB", f"{faults}: {text[-400:]}", ok=False)
+            trials.row(name, f"succeeds from {needed} GB; crashes on import at {crashed}", ok=needed < max(GIGABYTES))
     return trials.exit_code()
 
 

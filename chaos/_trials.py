@@ -1,4 +1,4 @@
-"""What the trials of training share: a table row a trial, the command in a process of its own, small data."""
+"""Helpers of all scripts: a table with a row per trial, the command in a process of its own, small data."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ TORCHRUN += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-LAYOUTS = Path(__file__).parents[2] / "packages/cpsc-train/tests/data/layouts.py"
+LAYOUTS = Path(__file__).parents[1] / "packages/cpsc-train/tests/data/layouts.py"
 
 
 class Trials:
-    """A table with a row a trial; knows at the end whether all went well."""
+    """A table with one row per trial, which counts failures."""
 
     def __init__(self) -> None:
         self.failed = 0
-        print("| trial | seen | |\n|---|---|---|")
+        print("| trial | outcome | |\n|---|---|---|")
 
-    def row(self, name: str, seen: object, *, ok: bool) -> None:
+    def row(self, name: str, outcome: object, *, ok: bool) -> None:
         """Print a row."""
         self.failed += not ok
-        text = " ".join(str(seen).split()).replace("|", "/")
+        text = " ".join(str(outcome).split()).replace("|", "/")
         print(f"| {name} | {text} | {'ok' if ok else 'FAILED'} |", flush=True)
 
     def exit_code(self) -> int:
         """Return 1 if a trial failed."""
-        print(f"\n{self.failed} failed" if self.failed else "\nall as promised")
+        print(f"\n{self.failed} failed" if self.failed else "\nall passed")
         return int(self.failed > 0)
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """Read the options that every script has."""
+    """Parse the options that every script has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer trials")
-    parser.add_argument("--seed", type=int, default=0, help="of what is random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
-    """Give a folder that is gone at the end, with ``small.npz`` in it: 20 rows a class of the embedded data."""
+    """Yield a temporary folder with ``small.npz``: 20 rows per class of the embedded data."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         with np.load(str(files("cpsc_train").joinpath("data/embedded/handwritten.npz"))) as archive:
@@ -68,13 +68,13 @@ def workplace() -> Iterator[Path]:
 
 
 def small(folder: Path, *more: str, epochs: int = 4) -> list[str]:
-    """Return the options of a run of seconds on the small data; `more` are ``key=value``."""
+    """Return the options of a run of seconds on the small data; `more` has settings ``key=value``."""
     settings = [f"data.file={folder / 'small.npz'}", "method.warmup=2", "splits.calibration=0.2", "missing=false"]
     return ["--epochs", str(epochs), *(part for one in (*settings, *more) for part in ("--set", one))]
 
 
 def layouts() -> ModuleType:
-    """Return the module that makes small data sets in the forms of the real ones."""
+    """Return the module that writes small data sets in the formats of the real ones."""
     spec = importlib.util.spec_from_file_location("layouts", LAYOUTS)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -82,7 +82,7 @@ def layouts() -> ModuleType:
 
 
 def start(words: list[object], log: Path) -> int:
-    """Run the command in a fork of this process, so that its imports are behind it, and return its number."""
+    """Run the command in a fork of this process, which has done the imports already, and return its process id."""
     from cpsc_train.cli import main  # noqa: PLC0415  # some scripts need no torch
 
     pid = os.fork()
@@ -91,7 +91,7 @@ def start(words: list[object], log: Path) -> int:
     with log.open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    vars(sys.modules["__main__"]).pop("__file__", None)  # which processes of pools would import again
+    vars(sys.modules["__main__"]).pop("__file__", None)  # which the processes of a pool would import again
     code = 70
     with contextlib.suppress(BaseException):
         code = main([str(word) for word in words])
@@ -105,29 +105,29 @@ class Running:
     Parameters
     ----------
     command
-        All words.
+        Program and arguments.
     log
-        Where it says what it says.
-    how
+        File for its output.
+    options
         Further arguments of `subprocess.Popen`.
     """
 
-    def __init__(self, command: list[str], log: Path, **how: object) -> None:
+    def __init__(self, command: list[str], log: Path, **options: object) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [str(word) for word in command],
-                stdout=how.pop("stdout", output),
+                stdout=options.pop("stdout", output),
                 stderr=output,
-                env=how.pop("env", ENVIRONMENT),
+                env=options.pop("env", ENVIRONMENT),
                 process_group=0,
-                # A job in the background of a shell ignores the signal, and so would what it starts.
+                # A background job of a shell ignores this signal, and so do the processes that it starts.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-                **how,
+                **options,
             )
 
     def wait_for(self, ready: Callable[[], object], seconds: float = 120) -> bool:
-        """Wait until something is so; ``False`` if the process ended before, or it took too long."""
+        """Wait until `ready()` is true; return ``False`` if the process ends first or time runs out."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if ready():
@@ -138,7 +138,7 @@ class Running:
         return False
 
     def end(self, seconds: float = 120) -> int:
-        """Wait for the end and return the exit code; 255 if there was none in time, when all of it is killed."""
+        """Wait for the end and return the exit code; after `seconds`, kill the process group and return 255."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -146,44 +146,44 @@ class Running:
             self.process.wait()
             return 255
 
-    def ended(self) -> bool:
-        """Return whether it has ended."""
-        return self.process.poll() is not None
-
     @property
-    def said(self) -> str:
-        """All that it has said so far."""
+    def output(self) -> str:
+        """All output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     @property
     def last(self) -> str:
-        """Its last line."""
-        return next((line for line in reversed(self.said.splitlines()) if line.strip()), "")
+        """The last line of the output."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
 
 
-def run(command: list[object], log: Path, seconds: float = 120, **how: object) -> Running:
+def run(command: list[object], log: Path, seconds: float = 120, **options: object) -> Running:
     """Run the command to its end."""
-    running = Running([str(word) for word in command], log, **how)
+    running = Running([str(word) for word in command], log, **options)
     running.end(seconds)
     return running
 
 
+def resident(pid: int) -> float:
+    """Return the memory of a process in MiB, 0 after its end."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started and that are alive."""
-    found = []
+    """Return the live child processes of a process."""
+    pids = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(word) for word in task.read_text().split()]
-    return found
-
-
-def status(folder: Path) -> str:
-    """Return the status that a run folder names."""
-    return str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["status"])
+            pids += [int(word) for word in task.read_text().split()]
+    return pids
 
 
 def outcome(folder: Path) -> tuple[object, object, bytes]:
-    """Return everything a finished run says but how long it took."""
+    """Return the results, metrics and predictions of a finished run, without its times."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"seconds": 0}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     timeless = [line | {"seconds": 0, "time": 0, "cost": 0} for line in lines]

@@ -1,7 +1,7 @@
 """SIGKILL at 50 random moments of training, every third inside the write of a checkpoint.
 
-After each kill every finished file of the run folder must be readable, and `cpsc train --resume` must go on; a run that
-was killed on its way ends as one that was left alone, to the last digit. About two minutes.
+After each kill, every finished file of the run folder must be readable and `cpsc train --resume` must continue; a run
+that was killed must have the results of one that was not, to the last digit. About two minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from _trials import Trials, options, outcome, small, start, workplace
 
 from cpsc_train.runs import RunFolder
-from cpsc_train.training import checkpoint, train  # noqa: F401  # all of torch before forking, so that a trial is short
+from cpsc_train.training import checkpoint, train  # noqa: F401  # import torch before forking, which keeps trials short
 
 
 def partials(folder: Path) -> list[Path]:
@@ -26,7 +26,7 @@ def partials(folder: Path) -> list[Path]:
 
 
 def kill(pid: int, folder: Path, *, delay: float, in_a_write: bool) -> str | None:
-    """Kill a process after a while, or then inside a write; say where it was, or ``None`` if it had ended."""
+    """Kill a process after `delay` seconds, or inside the next write; return where it was, ``None`` if it had ended."""
     deadline = time.monotonic() + delay
     while time.monotonic() < deadline or (in_a_write and not partials(folder)):
         if os.waitpid(pid, os.WNOHANG)[0]:
@@ -83,7 +83,7 @@ def main() -> int:
             same = outcome(folder) == outcome(place / "whole")
             leftovers = len(partials(folder))
             ok = same and not leftovers
-            trials.row(f"outcome of {folder.name}", f"same as left alone: {same}; leftovers: {leftovers}", ok=ok)
+            trials.row(f"outcome of {folder.name}", f"same as without kills: {same}; leftovers: {leftovers}", ok=ok)
     return trials.exit_code()
 
 

@@ -44,14 +44,14 @@ search goes on where it was; more trials may be asked for later.
     def run(self) -> int:
         """Run, and return the exit code."""
         from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
-        from cpsc_train.experiments.tune import FOUND, Tuning, table  # noqa: PLC0415
+        from cpsc_train.experiments.tune import TUNED, Tuning, table  # noqa: PLC0415
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
 
         configs = contenders(self.configuration(seed=self.seed), self.methods.split(","))
         console = Output()
-        found = Tuning(self.out, configs, trials=self.trials, goal=self.goal).run(
+        outcomes = Tuning(self.out, configs, trials=self.trials, goal=self.goal).run(
             jobs=self.jobs, console=console, quiet=self.quiet
         )
-        console.print(table(found))
-        console.print(f"written: {self.out / FOUND}", soft_wrap=True)
+        console.print(table(outcomes).console())
+        console.print(f"written: {self.out / TUNED}", soft_wrap=True)
         return 0

@@ -1,20 +1,20 @@
-"""A search for good options of each method, on validation rows alone, with as many trials for every method."""
+"""Search for options of methods on validation rows, with the same number of trials for every method."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from rich.table import Table
 
 from cpsc_train.config import override, read_toml, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
+from cpsc_train.experiments.table import Table
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.shown import without_credentials
@@ -23,53 +23,52 @@ from cpsc_train.writing import make_folder, refuse_link
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
 Goal = Literal["clean", "mean"]
 """Fused accuracy on clean validation rows, or its mean over clean and noisy ones."""
-FOUND = "tuned.toml"
-"""What `Tuning.run` leaves behind, beside the runs."""
+TUNED = "tuned.toml"
+"""File with the outcome of a search."""
 FIRST = "first"
-"""Attribute of a trial that goes on with one that was stopped: the number of that one, whose run folder it has."""
-OPTIMIZER = 10.0
-"""By what factor at most the learning rate of the recipe is changed, up or down."""
+"""Attribute of a trial that continues an interrupted one: the number of that one, whose run folder it uses."""
+LR_FACTOR = 10.0
+"""Largest factor by which the learning rate of the recipe is changed, up or down."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was found for a method.
+    """Outcome of a search for one method.
 
     Parameters
     ----------
+    best, default
+        Fused validation accuracy in % of the best trial and of the first one, which has the defaults.
+    trials, failed
+        Number of completed trials, and of those among them that ended with an error, such as a non-finite loss.
     values
         Values of the best trial by dotted key.
-    best, default
-        Fused validation accuracy in %, of the best trial and with the defaults, which are the first.
-    trials
-        How many came to an end.
-    failed
-        How many of them with an error, such as a loss that is not finite.
     """
 
-    values: dict[str, Any]
     best: float
     default: float
     trials: int
     failed: int
+    values: dict[str, Any]
 
 
 class Tuning:
-    """A study a method, in one folder that a stopped search goes on from.
+    """A search with one study per method, in a folder from which an interrupted search resumes.
 
     Parameters
     ----------
     folder
-        Holds ``study.db``, ``METHOD/trial-N`` with a run each, and in the end ``tuned.toml``.
+        Folder for ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``.
     configs
-        By method, what the search starts from.
+        By method, the configuration of the first trial.
     trials
-        How many each method has, the first with what it starts from.
+        Number of trials of each method.
     goal
-        What is to be high.
+        Accuracy to maximise.
 
     Raises
     ------
@@ -78,20 +77,21 @@ class Tuning:
     """
 
     def __init__(self, folder: Path, configs: Mapping[str, RunConfig], *, trials: int, goal: Goal) -> None:
-        require_optuna()
+        with needs("optuna", extra="tune"):
+            import optuna  # noqa: F401, PLC0415  # an extra
         if trials < 1:
             raise UserError(f"trials must be at least 1, got {trials}")
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
 
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> dict[str, Tuned]:
-        """Do the trials that are not done, write ``tuned.toml``, and return what was found.
+        """Run the missing trials, write ``tuned.toml``, and return the outcome for each method.
 
         Parameters
         ----------
         jobs
-            Trials at a time, each a process.
+            Number of parallel trials, each a process.
         console, quiet
-            Where progress is shown, and whether.
+            Where progress is printed, unless `quiet`.
 
         Raises
         ------
@@ -102,18 +102,18 @@ class Tuning:
             raise UserError(f"jobs must be at least 1, got {jobs}")
         make_folder(self._folder)
         refuse_link(self._folder / "study.db")
-        found = {}
+        outcomes = {}
         for name, config in self._configs.items():
             study = self._study(name, config)
-            left = self._trials - len(_ended(study))
+            left = self._trials - len(_completed(study))
             if left > 0:
                 study.optimize(partial(self._try, name, config), n_trials=left, n_jobs=jobs)
-            found[name] = self._outcome(name, study)
+            tuned = outcomes[name] = _outcome(name, _completed(study))
             if not quiet:
-                best = found[name]
-                console.print(f"{name}: {best.default:.1f} → {best.best:.1f} in {best.trials} trials", soft_wrap=True)
-        write_toml(self._folder / FOUND, {name: _plain(tuned) for name, tuned in found.items()})
-        return found
+                line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
+                console.print(line, soft_wrap=True)
+        write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
+        return outcomes
 
     def _study(self, name: str, config: RunConfig) -> Study:
         import optuna  # noqa: PLC0415  # an extra
@@ -126,12 +126,12 @@ class Tuning:
             sampler=optuna.samplers.TPESampler(seed=config.seed),
             load_if_exists=True,
         )
-        plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the file of a study can be read by all
+        plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the database is readable by all
         asked = {"config": plain, "goal": self._goal}
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
         study.set_user_attr("asked", asked)
-        _queue_what_was_killed(study)
+        _queue_killed(study)
         if not study.trials:
             study.enqueue_trial(_start(config))
         return study
@@ -147,32 +147,22 @@ class Tuning:
                 jobs=1, console=Output(), quiet=True
             )
         except KeyboardInterrupt:
-            _queue_again(trial.study, trial.params, first)  # to be tried again, and not to count
+            _queue_again(trial.study, trial.params, first)  # the interrupted trial does not count
             raise
         except UserError as error:
-            if "ended with code 2" not in str(error):  # only what the options have led to counts as a trial
+            if "ended with code 2" not in str(error):  # only a failure caused by the options counts as a trial
                 _queue_again(trial.study, trial.params, first)
                 raise
             trial.set_user_attr("error", str(error))
             raise optuna.TrialPruned from None
         return validation_accuracy(results[label][0], self._goal)
 
-    def _outcome(self, name: str, study: Study) -> Tuned:
-        ended = _ended(study)
-        done = [trial for trial in ended if trial.value is not None]
-        if not done:
-            raise UserError(f"every trial of {name} failed, the last with: {ended[-1].user_attrs['error']}")
-        best = max(done, key=lambda trial: trial.value)
-        default = float("nan") if ended[0].value is None else ended[0].value
-        values = {key: _rounded(value) for key, value in best.params.items()}
-        return Tuned(values, best.value, default, len(ended), len(ended) - len(done))
-
 
 def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
-    """Return the fused accuracy in % of a run on validation rows; its test rows are not looked at."""
-    seen = run["validation"]
-    names = ["clean"] if goal == "clean" else [name for name in seen if not name.startswith("without-")]
-    return 100 * float(np.mean([seen[name]["accuracy"][FUSED] for name in names]))
+    """Return the fused accuracy in % of a run on validation rows."""
+    conditions = run["validation"]
+    names = ["clean"] if goal == "clean" else [name for name in conditions if not name.startswith("without-")]
+    return 100 * float(np.mean([conditions[name]["accuracy"][FUSED] for name in names]))
 
 
 def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
@@ -181,40 +171,26 @@ def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     UserError
-        If the folder holds no finished search, or its outcome is damaged.
+        If the folder holds no finished search, or ``tuned.toml`` is damaged.
     """
-    if not (folder / FOUND).is_file():
-        raise UserError(f"{folder}: holds no {FOUND}: run cpsc tune --out {folder} to its end first")
-    found = {}
-    for name, entry in read_toml(folder / FOUND).items():
+    if not (folder / TUNED).is_file():
+        raise UserError(f"{folder}: holds no {TUNED}: run cpsc tune --out {folder} to its end first")
+    result = {}
+    for name, entry in read_toml(folder / TUNED).items():
         values = entry.get("values") if isinstance(entry, dict) else None
         if not isinstance(values, dict):
-            raise UserError(f"{folder / FOUND}: {name}.values must be a table of values by key, got {values!r}")
-        found[name] = values
-    return found
-
-
-def table(found: Mapping[str, Tuned]) -> Table:
-    """Return what was found, for a terminal."""
-    result = Table(title="Fused validation accuracy, %", title_justify="left")
-    for name in ("method", "default", "best", "trials", "failed", "values"):
-        result.add_column(name, justify="left" if name in {"method", "values"} else "right")
-    for name, tuned in found.items():
-        figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
-        result.add_row(name, *figures, " ".join(f"{key}={value}" for key, value in tuned.values.items()))
+            raise UserError(f"{folder / TUNED}: {name}.values must be a table of values by key, got {values!r}")
+        result[name] = values
     return result
 
 
-def require_optuna() -> None:
-    """Refuse to begin without optuna.
-
-    Raises
-    ------
-    UserError
-        If it is not installed.
-    """
-    with needs("optuna", extra="tune"):
-        import optuna  # noqa: F401, PLC0415  # an extra
+def table(outcomes: Mapping[str, Tuned]) -> Table:
+    """Return the outcome of a search as a table."""
+    rows = []
+    for name, tuned in outcomes.items():
+        figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
+        rows.append([name, *figures, " ".join(f"{key}={value}" for key, value in tuned.values.items())])
+    return Table("Fused validation accuracy, %", ["method", "default", "best", "trials", "failed", "values"], rows)
 
 
 def _start(config: RunConfig) -> dict[str, Any]:
@@ -224,39 +200,44 @@ def _start(config: RunConfig) -> dict[str, Any]:
 
 def _values(config: RunConfig, trial: Trial) -> dict[str, Any]:
     lr = config.optimizer.lr
-    found: dict[str, Any] = {
-        "optimizer.lr": trial.suggest_float("optimizer.lr", lr / OPTIMIZER, lr * OPTIMIZER, log=True)
+    values: dict[str, Any] = {
+        "optimizer.lr": trial.suggest_float("optimizer.lr", lr / LR_FACTOR, lr * LR_FACTOR, log=True)
     }
     for option, space in config.method.search.items():
         key = f"method.{option}"
         if isinstance(space, tuple):
-            found[key] = trial.suggest_categorical(key, space)
+            values[key] = trial.suggest_categorical(key, space)
         elif isinstance(space.low, int) and isinstance(space.high, int):
-            found[key] = trial.suggest_int(key, space.low, space.high, log=space.log)
+            values[key] = trial.suggest_int(key, space.low, space.high, log=space.log)
         else:
-            found[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
-    return {key: _rounded(value) for key, value in found.items()}
+            values[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
+    return {key: _rounded(value) for key, value in values.items()}
 
 
-def _ended(study: Study) -> list[Any]:
+def _completed(study: Study) -> list[FrozenTrial]:
     import optuna  # noqa: PLC0415
 
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     return study.get_trials(deepcopy=False, states=states)
 
 
-def _plain(tuned: Tuned) -> dict[str, Any]:
-    figures = {"best": tuned.best, "default": tuned.default, "trials": tuned.trials, "failed": tuned.failed}
-    return figures | {"values": tuned.values}
+def _outcome(name: str, trials: list[FrozenTrial]) -> Tuned:
+    values = [trial.value for trial in trials if trial.value is not None]
+    if not values:
+        raise UserError(f"every trial of {name} failed, the last with: {trials[-1].user_attrs['error']}")
+    best = next(trial for trial in trials if trial.value == max(values))
+    default = float("nan") if trials[0].value is None else trials[0].value
+    chosen = {key: _rounded(value) for key, value in best.params.items()}
+    return Tuned(max(values), default, len(trials), len(trials) - len(values), chosen)
 
 
 def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:
-    """Queue a trial that was stopped; `first` is the number of its run folder, with which it goes on."""
+    """Queue an interrupted trial; `first` is the number of its run folder, which resumes."""
     study.enqueue_trial(params, user_attrs={FIRST: first})
 
 
-def _queue_what_was_killed(study: Study) -> None:
-    """Queue each trial that no process is at any more, also where nothing was drawn for it yet; it does not count."""
+def _queue_killed(study: Study) -> None:
+    """Queue each trial whose process was killed, even before its values were drawn; it does not count."""
     import optuna  # noqa: PLC0415
 
     states = optuna.trial.TrialState
@@ -269,5 +250,5 @@ def _queue_what_was_killed(study: Study) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Return a value with three significant digits, which are all that a search can tell apart."""
+    """Return a value with three significant digits, more than a search can tell apart."""
     return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -15,7 +15,7 @@ from cpsc_train.data.media.audio import Samples, resample
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, total
-from cpsc_train.data.storage.files import noted
+from cpsc_train.data.storage.files import recorded
 from cpsc_train.errors import UserError, reason
 from cpsc_train.runs.lock import held
 from cpsc_train.writing import make_folder, refuse_link, write
@@ -36,7 +36,7 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
     UserError
         As `DataConfig.open`; if the data set has no recordings, or the folder cannot be written.
     """
-    with noted() as lists:
+    with recorded() as lists:
         dataset = config.open()
     whole = whole_of(dataset)
     if not isinstance(whole, Clips) or not isinstance(config, ClipConfig):

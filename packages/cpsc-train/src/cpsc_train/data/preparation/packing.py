@@ -18,7 +18,7 @@ import numpy as np
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.preparation.work import Advance, nothing, refuse_small, some, total
-from cpsc_train.data.storage.files import Place, check_root, noted
+from cpsc_train.data.storage.files import Place, check_root, recorded
 from cpsc_train.data.storage.packed import CHECKSUMS, INDEX, Packed, Reference
 from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
@@ -100,7 +100,7 @@ class Packing:
             raise UserError(f"{config.name} is embedded: there is nothing to pack")
         if isinstance(root, Packed):
             raise UserError(f"{root} is packed already")
-        with noted() as lists:
+        with recorded() as lists:
             dataset = config.open()
         of_samples = {str(place) for row in range(len(dataset)) for place in dataset.sources(row).values()}
         if not of_samples:

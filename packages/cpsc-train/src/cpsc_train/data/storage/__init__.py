@@ -1,1 +1,1 @@
-"""Files and stores of data sets: reading, caching, packing, and checks of untrusted files."""
+"""Files of a data set on a disk, packed, or cached."""

@@ -1,11 +1,11 @@
-"""Decoded samples in memory-mapped files, so that training only cuts and scales them."""
+"""Decoded samples in memory-mapped files, which training only crops and scales."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,53 +18,48 @@ from cpsc_train.errors import DataError, UserError, reason
 from cpsc_train.reading import read_file
 
 FORMAT = 1
-"""Number of what a cache looks like on the disk."""
+"""Version of the layout on the disk."""
 CHUNK = 256
-"""Samples a file."""
+"""Samples per file."""
+Index = Mapping[str, Mapping[str, tuple[str, int, list[int], str]]]
+"""By modality and sample: file, first byte, shape and dtype."""
 
 
 class Cache:
-    """What a data set decodes, by modality and sample.
+    """Decoded arrays of a data set, by modality and sample.
 
-    A folder holds ``cache.json`` and, for each modality and `CHUNK` samples, one file of bytes beside one index: by
-    sample where its array begins, and its shape and type. An index is written last, so that a chunk is there or is not.
-
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    index
-        By modality and sample: file, first byte, shape and type.
+    A folder holds ``cache.json`` and, for each modality and `CHUNK` samples, a file of bytes and its index. The index
+    is written last, so a chunk is complete or absent.
     """
 
-    def __init__(self, folder: Path, index: dict[str, dict[str, tuple[str, int, list[int], str]]]) -> None:
+    def __init__(self, folder: Path, index: Index) -> None:
         self._folder, self._index = folder, index
 
     @classmethod
     def open(cls, folder: str, key: str, samples: int, modalities: Iterable[str]) -> Cache:
-        """Open what was written under a key.
+        """Open a cache.
 
         Parameters
         ----------
         folder
-            Where it lies.
+            Path of the cache.
         key
             Hash of all that its content depends on.
         samples
-            How many the data set has.
+            Number of samples of the data set.
         modalities
-            Those that are decoded.
+            The cached modalities.
 
         Raises
         ------
         UserError
-            If it was made with other options or decoders, or a sample is not in it.
+            If it was made with other options or decoders, or is incomplete or damaged.
         """
         path = Path(folder)
         try:
             head = parse_json(read_file(path / "cache.json"))
             if head["hash"] != key:
-                raise UserError(
+                raise UserError(  # noqa: TRY301
                     f"data.cache {path}: was made with other options, decoders or samples, namely "
                     f"{json.dumps(head['of'])[:600]}: make it again, in another folder"
                 )
@@ -72,34 +67,39 @@ class Cache:
             for modality in index:
                 for number in range(len(chunks(samples))):
                     name = f"{modality}-{number:05d}"
-                    held = parse_json(read_file(path / f"{name}.json"))
-                    index[modality] |= {sample: (f"{name}.bin", *entry) for sample, entry in held.items()}
+                    entries = parse_json(read_file(path / f"{name}.json"))
+                    index[modality] |= {sample: (f"{name}.bin", *entry) for sample, entry in entries.items()}
         except FileNotFoundError as error:
             raise UserError(
                 f"data.cache {path}: {Path(str(error.filename)).name} is not there: fill the folder with cpsc data "
                 "prepare --cache, which goes on where it was stopped"
             ) from None
+        except UserError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, UserError):
-                raise
             raise UserError(f"data.cache {path}: is not a readable cache ({reason(error)})") from None
         return cls(path, index)
 
     def read(self, modality: str, sample: str) -> NDArray[Any]:
-        """Return an array without reading what is not looked at of it."""
+        """Return a memory-mapped array.
+
+        Raises
+        ------
+        DataError
+            If the sample is not cached, or its entry is damaged.
+        """
         if sample not in self._index[modality]:
             raise DataError(f"data.cache {self._folder}: {sample} is not in it, since it was left out then", "missing")
         try:
             file, start, shape, kind = self._index[modality][sample]
-            held = _mapped(str(self._folder / file))
+            content = _mapped(str(self._folder / file))
             if not re.fullmatch(r"[<>|=]?[biuf]\d{1,2}", kind) or min(start, *shape) < 0:
                 raise ValueError("not numbers")  # noqa: TRY301
             dtype = np.dtype(kind)
-            size = math.prod(shape) * dtype.itemsize
-            return held[start : start + size].view(dtype).reshape(shape)
+            return content[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        except UserError:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, UserError):
-                raise
             raise DataError(f"data.cache {self._folder}: its entry of {sample} is damaged ({reason(error)})") from None
 
 

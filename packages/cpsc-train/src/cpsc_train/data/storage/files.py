@@ -1,4 +1,4 @@
-"""Files of a data set: where they should be, and what is often there instead."""
+"""Reading the files of a data set, and errors for what often lies in their place."""
 
 from __future__ import annotations
 
@@ -7,61 +7,28 @@ from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import TypeVar
 
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.storage.packed import open_packed
+from cpsc_train.data.storage.packed import Packed, open_packed
 from cpsc_train.errors import DataError, UserError, reason
 from cpsc_train.reading import check_file
 
 LFS = b"version https://git-lfs"
+BOM = "\ufeff"
+Place = Path | Packed
+"""A file or folder of a data set, on the disk or packed."""
 
 T = TypeVar("T")
 
 
-class Place(Protocol):
-    """What adapters use of a path: a file or folder on the disk, or a packed one."""
-
-    @property
-    def name(self) -> str:
-        """Last part."""
-
-    @property
-    def stem(self) -> str:
-        """Last part, without what follows its last dot."""
-
-    @property
-    def suffix(self) -> str:
-        """The last dot and what follows it."""
-
-    @property
-    def parent(self) -> Self:
-        """The folder it is in."""
-
-    def __truediv__(self, other: str, /) -> Self: ...
-
-    def __lt__(self, other: Any, /) -> bool: ...
-
-    def is_dir(self) -> bool:
-        """Whether it is a folder."""
-
-    def is_file(self) -> bool:
-        """Whether it is a file."""
-
-    def iterdir(self) -> Iterator[Self]:
-        """Return what lies in the folder."""
-
-    def read_bytes(self) -> bytes:
-        """Return what the file holds."""
-
-
 def check_root(root: str) -> Place:
-    """Return the folder of a data set, or the packed one that lies there or at an address such as ``s3://…``.
+    """Return the folder of a data set, or the packed data set there or at an address such as ``s3://…``.
 
     Raises
     ------
     UserError
-        If it is not there.
+        If it does not exist.
     """
     packed = open_packed(root)
     if packed is not None:
@@ -72,46 +39,46 @@ def check_root(root: str) -> Place:
     return path
 
 
-_noting: ContextVar[dict[str, Place] | None] = ContextVar("noting", default=None)
+_recorded: ContextVar[dict[str, Place] | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
-def noted() -> Iterator[ValuesView[Place]]:
-    """Note which files are read; what is given grows as they are."""
-    seen: dict[str, Place] = {}
-    token = _noting.set(seen)
+def recorded() -> Iterator[ValuesView[Place]]:
+    """Record which files are read by `read_bytes`; the view grows as they are read."""
+    files: dict[str, Place] = {}
+    token = _recorded.set(files)
     try:
-        yield seen.values()
+        yield files.values()
     finally:
-        _noting.reset(token)
+        _recorded.reset(token)
 
 
 def read_bytes(path: Place) -> bytes:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Raises
     ------
     DataError
-        If it is missing, empty, no regular file or too large, or a pointer that Git LFS left in its place.
+        If it is missing, empty, not a regular file, too large, or a pointer of Git LFS.
     """
-    seen = _noting.get()
-    if seen is not None:
-        seen[str(path)] = path
+    files = _recorded.get()
+    if files is not None:
+        files[str(path)] = path
     try:
         if isinstance(path, Path):
             check_file(path)
-        held = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "missing") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})", "unreadable") from None
-    if not held:
+    if not content:
         raise DataError(f"{path}: is empty", "empty")
-    if held.startswith(LFS):
+    if content.startswith(LFS):
         raise DataError(
             f"{path}: is a pointer of Git LFS and not the file itself: fetch it with git lfs pull", "pointer of Git LFS"
         )
-    return held
+    return content
 
 
 def read_text(path: Place) -> str:
@@ -122,8 +89,12 @@ def read_text(path: Place) -> str:
     DataError
         As `read_bytes`, and if it is not UTF-8.
     """
+    return _read_utf8(path).removeprefix(BOM)
+
+
+def _read_utf8(path: Place) -> str:
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 (byte {error.start})", "bad encoding") from None
 
@@ -135,16 +106,16 @@ def read_list(
     *,
     header: Callable[[str], bool] | None = None,
 ) -> list[T]:
-    """Return what the lines of a list file say; a line that cannot be used is a fault, a blank one nothing.
+    """Return the parsed lines of a list file; an unusable line is a fault, blank lines are skipped.
 
     Parameters
     ----------
     path
         The file, in UTF-8.
     parse
-        From a line and its number from 1 on to what it says, or ``None`` if it is left out.
+        Called with a line and its number from 1 on; returns ``None`` for a line that is left out.
     faults
-        Where faults, and a byte-order mark or a header, are noted down.
+        Receives faults, and a note of a byte-order mark or a header.
     header
         Whether a first line is a header, which some copies have.
 
@@ -153,51 +124,51 @@ def read_list(
     UserError
         If the file is missing, lists nothing, or is not UTF-8.
     """
-    text = read_text(path)
-    if path.read_bytes().startswith(b"\xef\xbb\xbf"):
+    text = _read_utf8(path)
+    if text.startswith(BOM):
         faults.note(f"{path}: begins with a byte-order mark, which is left out", "byte-order mark")
-    found: list[T] = []
-    lines = re.split(r"\r\n|\n|\r", text)  # and not at the other signs that Unicode counts as ends of lines
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if header is not None and header(line):
-            if number == 1:
-                faults.note(f"{path}: has a header, {line[:80]!r}, which is left out", "header")
-            else:
-                faults.add(f"{path.name}:{number}", DataError(f"{path}:{number}: is a second header", "mixed headers"))
+    # Unicode counts more characters as ends of lines, which are not meant here.
+    lines = {n: line for n, line in enumerate(re.split(r"\r\n|\n|\r", text.removeprefix(BOM)), 1) if line.strip()}
+    if not lines:
+        raise DataError(f"{path}: lists nothing", "empty")
+    rows = []
+    for number, line in lines.items():
+        if header is not None and header(line) and number == 1:
+            faults.note(f"{path}: has a header, {line[:80]!r}, which is left out", "header")
             continue
         try:
-            said = parse(line, number)
+            row = _refuse_header(path, number) if header is not None and header(line) else parse(line, number)
         except DataError as error:
             faults.add(f"{path.name}:{number}", error)
             continue
-        if said is not None:
-            found.append(said)
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{path}: lists nothing", "empty")
-    return found
+        if row is not None:
+            rows.append(row)
+    return rows
+
+
+def _refuse_header(path: Place, number: int) -> None:
+    raise DataError(f"{path}:{number}: is a second header", "mixed headers")
 
 
 def fields(line: str, separator: str | None, columns: int, where: str) -> list[str]:
-    """Return the fields of a line, without blanks at their ends.
+    """Return the fields of a line, stripped of whitespace.
 
     Parameters
     ----------
     line, separator
-        What to divide, and at what; ``None``: at blanks.
+        The line, and what divides its fields. If None, whitespace does.
     columns
-        How many fields there must be.
+        The number of fields required.
     where
-        File and number of the line.
+        File and line number, for the error.
 
     Raises
     ------
     DataError
         If there are more or fewer, or one is empty.
     """
-    found = [field.strip() for field in line.split(separator)]
-    if len(found) != columns or not all(found):
+    values = [field.strip() for field in line.split(separator)]
+    if len(values) != columns or not all(values):
         divided = "blanks" if separator is None else repr(separator)
         raise DataError(f"{where}: must hold {columns} fields divided by {divided}, got {line[:80]!r}", "bad line")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""Files of MATLAB, old ones by SciPy and those of version 7.3, which are HDF5, by h5py."""
+"""Readers of MATLAB files: SciPy for those of version 5, h5py for those of version 7.3, which are HDF5."""
 
 from __future__ import annotations
 
@@ -27,29 +27,36 @@ def load(path: Place, names: Sequence[str]) -> dict[str, list[Any]]:
     Raises
     ------
     DataError
-        If it is missing, damaged, or lacks one, or one is longer than a list of samples.
+        If the file is missing or damaged, or lacks a variable, or one is longer than a list of samples.
     """
-    held = read_bytes(path)
-    if len(held) > LARGEST_LIST:
-        raise DataError(f"{path}: must have at most {LARGEST_LIST:,} bytes, got {len(held):,}", "wrong size")
+    content = read_bytes(path)
+    if len(content) > LARGEST_LIST:
+        raise DataError(f"{path}: must have at most {LARGEST_LIST:,} bytes, got {len(content):,}", "wrong size")
     command = [sys.executable, "-P", str(READER), str(READER_MEMORY), str(LONGEST_LIST), *names]
-    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread of it would ask for memory
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # every thread takes memory
     try:
         with TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603  # our own program
-                command, input=held, stdout=output, stderr=subprocess.PIPE, timeout=LONGEST, check=False, env=one_thread
+                command,
+                input=content,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                timeout=LONGEST,
+                check=False,
+                env=environment,
             )
             output.seek(0)
-            found: dict[str, list[Any]] = json.loads(output.read(LARGEST_LIST))
+            variables: dict[str, list[Any]] = json.loads(output.read(LARGEST_LIST))
     except subprocess.TimeoutExpired:
         raise DataError(f"{path}: is not a readable file of MATLAB (reading took {LONGEST} s)") from None
     except ValueError:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
-        raise DataError(f"{path}: is not a readable file of MATLAB ({told[-1]})") from None
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"its reader ended with {done.returncode}"
+        raise DataError(f"{path}: is not a readable file of MATLAB ({why})") from None
     for name in names:
-        if name not in found:
+        if name not in variables:
             raise DataError(f"{path}: has no variable {name!r}", "bad file")
-    return found
+    return variables
 
 
 def open_hdf5(path: str) -> Any:
@@ -58,7 +65,7 @@ def open_hdf5(path: str) -> Any:
     Raises
     ------
     UserError
-        If it is no file or cannot be opened, or h5py is not installed.
+        If it is not a file or cannot be opened, or h5py is not installed.
     """
     with needs("h5py", extra="vision"):
         import h5py  # noqa: PLC0415  # an extra

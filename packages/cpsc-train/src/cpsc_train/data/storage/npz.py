@@ -1,4 +1,4 @@
-"""Arrays of a ``.npz`` file: none of objects, and none larger than the file can hold."""
+"""Reader of ``.npz`` files that refuses objects, and arrays larger than the file can hold."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cpsc_train.reading import check_file
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays by name.
 
-    What headers claim is compared with what lies there before memory is asked for, so that all arrays of a file
-    together take at most 1,032 times its own size, which is as far as deflate compresses.
+    Headers are compared with the size of the file before memory is allocated: all arrays together take at most 1,032
+    times that size, the limit of deflate.
 
     Raises
     ------
     DataError
-        If it is missing or damaged, holds objects or something else than arrays, is compressed in another way than
+        If the file is missing or damaged, holds objects or anything else than arrays, uses a compression other than
         deflate, or claims to be larger than it is.
     """
     try:
@@ -39,10 +39,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "missing") from None
-    except (
-        *(OSError, ValueError, TypeError, EOFError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if out_of_memory(error):
             raise
         raise DataError(f"{path}: is not a readable .npz file ({reason(error)})", "damaged") from None

@@ -1,10 +1,9 @@
-"""A data set packed into tar files, read where it lies: on a disk or in an object store.
+"""Data sets packed into tar files on a disk or in an object store, read in place.
 
-The tar files follow the convention of WebDataset: what belongs to a sample has one key, and a ``.json`` beside it says
-which sample it is. ``index.json`` holds for each file of the data set the tar, the first byte and the number of bytes,
-in the format of Kerchunk's references, and beside them a CRC-32, so that wrong bytes are refused. An adapter sees the
-same folders and files as before; each file is one ranged read through fsspec, so that nothing is copied to a disk, and
-order, augmentation and results are those of the files.
+The tar files follow the convention of WebDataset: the files of a sample share one key, and a ``.json`` beside them
+describes the sample. ``index.json`` maps each file of the data set to its tar file, first byte and number of bytes, in
+the format of Kerchunk's references, with a CRC-32 that detects wrong bytes. An adapter sees the same folders and files
+as before; each file is one ranged read through fsspec, so order, augmentation and results do not change.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.storage.store import StoreReader
@@ -23,14 +22,14 @@ from cpsc_train.reading import LARGEST
 
 INDEX = "index.json"
 CHECKSUMS = "crc32"
-"""What the index calls the checksums by path; readers of Kerchunk's references leave it alone."""
+"""Key of the checksums in the index; readers of Kerchunk's references ignore it."""
 Reference = tuple[str, int, int]
 """Tar file, first byte, number of bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
-    """Where packed files lie.
+    """Files packed in one place.
 
     Parameters
     ----------
@@ -39,24 +38,22 @@ class Store:
     references
         By path from the folder of the data set.
     checksums
-        CRC-32 by path; empty if it was packed before there were any.
+        CRC-32 by path; may be empty.
     """
 
     root: str
     references: Mapping[str, Reference]
     checksums: Mapping[str, int] = field(default_factory=dict)
-    _inner: dict[str, set[str]] = field(default_factory=dict)
-    _readers: dict[int, StoreReader] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def folders(self) -> Mapping[str, set[str]]:
+        """Names in each folder, by its path."""
+        names: dict[str, set[str]] = {}
         for path in self.references:
             parts = PurePosixPath(path).parts
-            for depth in range(len(parts)):
-                self._inner.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
-
-    def inner(self, path: str) -> set[str] | None:
-        """Return the names in a folder, or ``None`` if there is none."""
-        return self._inner.get(path)
+            for depth, name in enumerate(parts):
+                names.setdefault("/".join(parts[:depth]), set()).add(name)
+        return names
 
     def read(self, path: str) -> bytes:
         """Return a file by one ranged read.
@@ -64,7 +61,7 @@ class Store:
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If there is no such file.
         OSError
             If it cannot be read, or its bytes are not those that were packed; names the tar file.
         """
@@ -72,48 +69,34 @@ class Store:
             raise FileNotFoundError(path)
         shard, start, size = self.references[path]
 
-        def accept(answer: bytes) -> bytes:
-            if len(answer) != size:
-                raise OSError("is cut off" if len(answer) < size else "is on a server that gives whole files only")
-            if zlib.crc32(answer) != self.checksums.get(path, zlib.crc32(answer)):
+        def accept(content: bytes) -> bytes:
+            if len(content) != size:
+                raise OSError("is cut off" if len(content) < size else "is on a server that gives whole files only")
+            if zlib.crc32(content) != self.checksums.get(path, zlib.crc32(content)):
                 raise OSError(f"the {size:,} bytes from byte {start:,} on are not those that were packed")
-            return answer
+            return content
 
-        if os.getpid() not in self._readers:  # connections do not survive a fork
-            self._readers[os.getpid()] = StoreReader(self.root)
-        return self._readers[os.getpid()].read(shard, accept, start, size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_readers": {}}
+        return _reader(self, os.getpid()).read(shard, accept, start, size)
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=16)
+def _reader(store: Store, _process: int) -> StoreReader:
+    """Return the connection of a process, since none survives a fork."""
+    return StoreReader(store.root)
+
+
 class Packed:
-    """A path within a store; as much of ``pathlib.Path`` as adapters use."""
+    """A path within a store, with the part of the interface of ``pathlib.Path`` that adapters use."""
 
-    store: Store
-    path: str = ""
-
-    @property
-    def name(self) -> str:
-        """Last part."""
-        return PurePosixPath(self.path).name
-
-    @property
-    def stem(self) -> str:
-        """Last part, without what follows its last dot."""
-        return PurePosixPath(self.path).stem
-
-    @property
-    def suffix(self) -> str:
-        """The last dot and what follows it."""
-        return PurePosixPath(self.path).suffix
+    def __init__(self, store: Store, path: str = "") -> None:
+        pure = PurePosixPath(path)
+        self.store, self.path = store, path
+        self.name, self.stem, self.suffix = pure.name, pure.stem, pure.suffix
 
     @property
     def parent(self) -> Packed:
-        """The folder it is in."""
-        above = str(PurePosixPath(self.path).parent)
-        return Packed(self.store, "" if above == "." else above)
+        """The folder that holds it."""
+        return Packed(self.store, self.path.rpartition("/")[0])
 
     def __truediv__(self, other: str) -> Packed:
         return Packed(self.store, str(PurePosixPath(self.path) / other))
@@ -125,35 +108,33 @@ class Packed:
         return f"{self.store.root}/{self.path}".rstrip("/")
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
-        return self.store.inner(self.path) is not None
+        """Return whether it is a folder."""
+        return self.path in self.store.folders
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
+        """Return whether it is a file."""
         return self.path in self.store.references
 
     def iterdir(self) -> Iterator[Packed]:
-        """Return what lies in the folder."""
-        names = self.store.inner(self.path)
-        if names is None:
+        """Return the paths in the folder."""
+        if not self.is_dir():
             raise FileNotFoundError(str(self))
-        return (self / name for name in sorted(names))
+        return (self / name for name in sorted(self.store.folders[self.path]))
 
     def read_bytes(self) -> bytes:
-        """Return what the file holds."""
+        """Return the content of the file."""
         return self.store.read(self.path)
 
 
 def open_packed(root: str) -> Packed | None:
-    """Return a packed data set, or ``None`` where a folder of files, or nothing, lies on the disk.
+    """Return a packed data set, or ``None`` for a local folder without an index.
 
     Raises
     ------
     UserError
         If an address cannot be reached, or the index is damaged.
     """
-    remote = "://" in root
-    if not remote and not (Path(root) / INDEX).is_file():
+    if "://" not in root and not (Path(root) / INDEX).is_file():
         return None
     try:
         references, checksums = StoreReader(root.rstrip("/")).read(INDEX, _parse)

@@ -1,7 +1,7 @@
-"""A program: read variables of the MATLAB file on the standard input, and write them as JSON, flat.
+"""Program that reads variables of the MATLAB file on standard input and writes them as JSON, flattened.
 
-It is a process of its own because SciPy's reader can end its process on a damaged file, and because a process can be
-given a limit of its memory. Arguments: bytes of memory, values of a variable at most, and the names of the variables.
+SciPy's reader can crash on a damaged file, and the memory of a process can be limited, so it runs in a process of its
+own. Arguments: bytes of memory, largest number of values of a variable, and the names of the variables.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from scipy.io import loadmat
 
 
 def limit(memory: int) -> None:
-    """Refuse this process more memory, where the system can."""
+    """Limit the memory of this process, where the system can."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # noqa: PLC0415  # not on Windows
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def plain(values: object, most: int) -> list[object]:
+def flatten(values: object, most: int) -> list[object]:
     """Return numbers, or the strings of a cell array."""
     flat = np.asarray(values).ravel()
     if flat.size > most:
@@ -32,5 +32,5 @@ def plain(values: object, most: int) -> list[object]:
 if __name__ == "__main__":
     memory, most, *names = sys.argv[1:]
     limit(int(memory))
-    held = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=names)
-    json.dump({name: plain(held[name], int(most)) for name in names if name in held}, sys.stdout)
+    variables = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=names)
+    json.dump({name: flatten(variables[name], int(most)) for name in names if name in variables}, sys.stdout)

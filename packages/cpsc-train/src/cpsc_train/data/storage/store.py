@@ -1,4 +1,4 @@
-"""Ranged reads of a store that may be slow, fail, or answer with something else."""
+"""Reads from a store that can be slow, fail, or return wrong bytes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from cpsc_train.errors import UserError, out_of_memory, reason
 T = TypeVar("T")
 
 PAUSES = (1.0, 2.0, 4.0)
-"""Seconds between a read that failed and the next attempt."""
+"""Seconds between a failed read and the next attempt."""
 PATIENCE = 30.0
-"""Seconds in which an answer must be complete, beside those that `SLOWEST` gives it."""
+"""Seconds within which an answer must be complete, plus its size over `SLOWEST`."""
 SLOWEST = 100_000
-"""Bytes a second that are expected of the slowest store."""
+"""Bytes per second expected of the slowest store."""
 FINAL = (FileNotFoundError, PermissionError, NotImplementedError, UserError)
 """Errors that another attempt does not change."""
 
 
 class StoreReader:
-    """Reads of one store, by one process.
+    """Reads from one store, by one process.
 
-    A read is attempted up to four times, with pauses of 1, 2 and 4 seconds. After one that failed for good, the next
-    are attempted once until one succeeds, so that a store that is down costs its pauses once. A disk is read once.
+    A read is attempted up to four times, with pauses of 1, 2 and 4 seconds; from a local disk once. After a read that
+    failed every time, the next reads are attempted once until one succeeds, so a store that is down costs its pauses
+    once.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class StoreReader:
     Raises
     ------
     UserError
-        If there is no such kind of store.
+        If the kind of store is unknown.
     """
 
     def __init__(self, root: str) -> None:
@@ -48,23 +49,23 @@ class StoreReader:
         self._failing = False
 
     def read(self, name: str, accept: Callable[[bytes], T], start: int | None = None, size: int | None = None) -> T:
-        """Return what `accept` makes of `size` bytes of a file from `start` on, or of all of it.
+        """Return ``accept(content)`` of `size` bytes of a file from `start` on, or of all of it.
 
         Parameters
         ----------
         name
             The file, within the store.
         accept
-            Refuses a wrong answer by an OSError or a ValueError, whereupon it is asked for again.
+            Raises OSError or ValueError for wrong content, which is then read again.
         start, size
             In bytes.
 
         Raises
         ------
         FileNotFoundError, PermissionError
-            If the store says so.
+            If the store answers so.
         OSError
-            If no attempt was answered rightly in time; names the file, and what went wrong last.
+            If no attempt succeeded in time; names the file and the last error.
         """
         last: Exception = OSError()
         attempts = 1 if self._failing else 1 + len(self._pauses)
@@ -72,10 +73,10 @@ class StoreReader:
             if attempt:
                 time.sleep(self._pauses[attempt - 1])
             try:
-                accepted = accept(self._answer(name, start, size))
+                accepted = accept(self._content(name, start, size))
             except FINAL:
                 raise
-            except Exception as error:  # each store's client has errors of its own
+            except Exception as error:  # every store's client has its own errors
                 if out_of_memory(error):
                     raise
                 last = error
@@ -86,12 +87,12 @@ class StoreReader:
         what = "no complete answer in time" if isinstance(last, TimeoutError) else reason(last)
         raise OSError(f"{self._root}/{name}: {what}{f', tried {attempts} times' * (attempts > 1)}") from last
 
-    def _answer(self, name: str, start: int | None, size: int | None) -> bytes:
+    def _content(self, name: str, start: int | None, size: int | None) -> bytes:
         path, end = f"{self._base}/{name}", None if start is None or size is None else start + size
         if not isinstance(self._system, AsyncFileSystem):
             return bytes(self._system.cat_file(path, start=start, end=end))
-        patience = PATIENCE + (size or 0) / SLOWEST
-        return bytes(sync(self._system.loop, self._system._cat_file, path, start=start, end=end, timeout=patience))
+        timeout = PATIENCE + (size or 0) / SLOWEST
+        return bytes(sync(self._system.loop, self._system._cat_file, path, start=start, end=end, timeout=timeout))
 
 
 def open_store(root: str) -> tuple[Any, str]:
@@ -100,7 +101,7 @@ def open_store(root: str) -> tuple[Any, str]:
     Raises
     ------
     UserError
-        If there is no such kind of store.
+        If the kind of store is unknown.
     """
     try:
         system, base = url_to_fs(root)

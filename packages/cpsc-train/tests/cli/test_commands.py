@@ -107,7 +107,7 @@ def test_options_reach_the_run(cpsc, tmp_path, quick):
         (["--set", "conformal.alpha=0.001"], "200 calibration samples are too few for conformal.alpha = 0.001"),
         (["--set", "conformal.refresh=sometimes"], "conformal.refresh must be exact, rolling, epoch or interval:K"),
         (["--set", "data.file=absent.npz"], "absent.npz: no such file"),
-        (["--set", "splits.test=0.9"], "splits must leave a share for training"),
+        (["--set", "splits.test=0.9"], "splits must leave a fraction for training"),
         (["--config", "absent.toml"], "absent.toml: cannot be read"),
         (["--epochs", "0"], "epochs must be at least 1, got 0"),
         (["--seed", "-1"], "seed must lie in [0, 2^63), got -1"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.data import Splits
+from cpsc_train.data import Splits, preparation
 from cpsc_train.data.adapters.av_digits import IMAGES, LABELS, AVDigitsConfig
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
@@ -139,3 +139,13 @@ def test_the_real_recordings():
     assert len(dataset) == 3000
     assert np.bincount(dataset.labels).tolist() == [300] * 10
     assert len(dataset.parts["test"]) == 300
+
+
+def test_packed_recordings_are_read_as_the_files_are(made, tmp_path):
+    preparation.pack(AVDigitsConfig(root=str(made)), str(tmp_path / "packed"))
+    files, packed = (AVDigitsConfig(root=str(root)).open() for root in (made, tmp_path / "packed"))
+    assert packed.ids == files.ids
+    for modality in files.modalities:
+        np.testing.assert_array_equal(
+            packed.read(modality, np.arange(len(packed))), files.read(modality, np.arange(len(files)))
+        )

@@ -110,7 +110,7 @@ def test_rows_by_part():
         ({"calibration": 0.0}, r"splits\.calibration must lie in \(0, 1\), or be a whole number of rows, got 0"),
         ({"calibration": 1.5}, r"splits\.calibration must lie in \(0, 1\), or be a whole number of rows, got 1.5"),
         ({"calibration": 0.5, "validation": 0.25, "test": 0.25}, "training, got 1 for the other three"),
-        ({"test": 0.9}, "must leave a share for training"),
+        ({"test": 0.9}, "must leave a fraction for training"),
     ],
 )
 def test_bad_shares_are_refused(shares, message):

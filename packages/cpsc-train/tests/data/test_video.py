@@ -13,7 +13,7 @@ from cpsc_train.data import DataConfig, preparation
 from cpsc_train.data.families.clips import Clip, ClipConfig, Clips
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media import container, video
-from cpsc_train.data.media.container import opened
+from cpsc_train.data.media.container import open_container
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
 from cpsc_train.errors import UserError
@@ -175,7 +175,7 @@ def test_colours_follow_matrix_and_range(recordings, tmp_path, matrix, full):
     form = "yuvj444p" if full else "yuv444p"
     frame = np.full((32, 32, 3), (200, 80, 40), np.uint8)
     path = recordings.record(tmp_path / "a.mp4", [frame], form=form, prepare=prepare)
-    with opened(path) as file:
+    with open_container(path) as file:
         y, u, v = next(file.decode(video=0)).to_ndarray()[:, 16, 16].astype(float)
     red, blue = WEIGHTS[matrix]
     luminance = y / 255 if full else (y - 16) / 219
@@ -194,7 +194,7 @@ def test_fields_of_an_interlaced_frame_stay_together(recordings, tmp_path):
 
     rows = np.random.default_rng(0).integers(0, 256, (32, 1, 3), dtype=np.uint8).repeat(32, 1)
     path = recordings.record(tmp_path / "a.mp4", [rows], form="yuv420p", prepare=prepare)
-    with opened(path) as file:
+    with open_container(path) as file:
         frame = next(file.decode(video=0))
         assert frame.interlaced_frame
         expected = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p").to_image()  # which is not
@@ -228,7 +228,7 @@ def test_only_the_format_that_the_suffix_names_is_tried(recordings, tmp_path, mo
     with pytest.raises(UserError, match=r"a\.mp4: .*must be MP4 by its name, and is Matroska: name it accordingly"):
         Video(path, 1.0).at(every)
     monkeypatch.setattr(container, "container", lambda held: "MP4")
-    monkeypatch.setattr(container, "refuse_cut", lambda held, path: None)
+    monkeypatch.setattr(container, "refuse_truncated", lambda held, path: None)
     with pytest.raises(UserError, match=r"a\.mp4: is not a readable video"):
         Video(path, 1.0).at(every)
 

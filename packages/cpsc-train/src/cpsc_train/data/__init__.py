@@ -1,4 +1,4 @@
-"""Data: the interface an adapter fills in, splits, standardisation, noise and batches."""
+"""Data sets, splits, standardisation, noise and batches."""
 
 import cpsc_train.data.adapters  # noqa: F401  # registers the data sets
 from cpsc_train.data.batch import Batch

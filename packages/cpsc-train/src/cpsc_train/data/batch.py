@@ -1,4 +1,4 @@
-"""What flows through a step: ids, labels and one tensor per modality."""
+"""Batch of samples: ids, labels and one tensor per modality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Batch:
     inputs
         By modality, (B, ...) float32.
     rows
-        (B,) int64, places in the rows of the part.
+        (B,) int64, indices into the rows of the part.
     """
 
     ids: tuple[str, ...]
@@ -33,7 +33,7 @@ class Batch:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
-        """Return a copy in page-locked memory; the loader calls this where it feeds a GPU."""
+        """Return a copy in page-locked memory, as the loader of a GPU does."""
         inputs = {name: x.pin_memory() for name, x in self.inputs.items()}
         return Batch(self.ids, self.labels.pin_memory(), inputs, self.rows.pin_memory())
 

@@ -1,4 +1,4 @@
-"""A bad source of data: noise on a share of the inputs and wrong labels, to see what a method makes of them."""
+"""Corruption of training data: noise on a fraction of the inputs, and wrong labels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cpsc_train.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptionConfig:
-    """What is done to the rows that a model is made with; test rows stay as they are.
+    """Corruption of the rows that a model is fitted with; test rows are unchanged.
 
-    Every draw depends on the seed and the sample id alone, so the same rows are hit in any order and by every method.
+    Every draw depends on the seed and the sample id alone, so all methods see the same corrupted rows.
     """
 
     noise: tuple[Noise, ...] = ()
-    """Noise on the inputs, each on its own ``share`` of the rows."""
+    """Noise on the inputs, each on its own fraction (``share``) of the rows."""
     labels: Literal["symmetric", "asymmetric"] = "symmetric"
-    """What a wrong label is: any other class, each with the same probability, or always the next class in order."""
+    """``symmetric``: a wrong label is any other class with equal probability; ``asymmetric``: the next class."""
     label_share: float = 0.0
-    """Probability that a row is given a wrong label."""
+    """Probability that a row gets a wrong label."""
     parts: tuple[Literal["train", "calibration", "validation"], ...] = ("train", "calibration", "validation")
-    """The parts that are hit: all that come from one bad source; ``train`` alone, where a few rows were looked at by
-    hand and kept for calibration and validation."""
+    """The corrupted parts: all of them for one bad source; ``train`` alone if calibration and validation rows were
+    verified by hand."""
     seed: int = 0
     """Seed of the wrong labels; noise has its own."""
 
@@ -43,33 +43,33 @@ class CorruptionConfig:
             raise UserError(f"corruption.parts must be different, got {', '.join(self.parts)}")
 
     def noise_of(self, part: str) -> tuple[Noise, ...]:
-        """Return what the inputs of a part go through."""
+        """Return the noise on the inputs of a part."""
         return self.noise if part in self.parts else ()
 
     def relabelled(self, dataset: Dataset, splits: Splits) -> Dataset:
-        """Return the data set with the labels that are learned from; the given one stays as it is."""
+        """Return a copy of the data set with wrong labels; the original is unchanged."""
         if not self.label_share:
             return dataset
         labels = dataset.labels.copy()
         for part in self.parts:
             rows = getattr(splits, part)
             labels[rows] = self.wrong(labels[rows], [dataset.ids[row] for row in rows], len(dataset.classes))
-        found = copy.copy(dataset)
-        found.labels = labels
-        return found
+        relabelled = copy.copy(dataset)
+        relabelled.labels = labels
+        return relabelled
 
     def wrong(self, labels: NDArray[np.int64], ids: Sequence[str], classes: int) -> NDArray[np.int64]:
-        """Return labels (n,) of which about the share `label_share` is another one of the `classes`.
+        """Return labels (n,) of which about the fraction `label_share` is replaced by another of the `classes`.
 
         Examples
         --------
         >>> CorruptionConfig(labels="asymmetric", label_share=0.5).wrong(np.array([0, 1, 2, 2]), list("abcd"), 3)
         array([1, 1, 0, 0])
         """
-        found = labels.copy()
+        wrong = labels.copy()
         for place, sample in enumerate(ids):
             generator = np.random.default_rng([self.seed, zlib.crc32(b"label"), zlib.crc32(sample.encode())])
             if generator.random() < self.label_share:
                 step = 1 if self.labels == "asymmetric" else int(generator.integers(1, classes))
-                found[place] = (labels[place] + step) % classes
-        return found
+                wrong[place] = (labels[place] + step) % classes
+        return wrong

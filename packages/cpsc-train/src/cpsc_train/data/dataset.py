@@ -1,4 +1,4 @@
-"""The small interface behind which every data set stands."""
+"""Interface of data sets and of their options."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A log spectrogram that the model computes where it runs, from a waveform.
-
-    Parameters
-    ----------
-    n_fft, hop
-        Samples of a window, and between two.
-    """
+    """A log spectrogram that the model computes from a waveform: samples per window, and between two windows."""
 
     n_fft: int
     hop: int
@@ -38,25 +32,25 @@ class Spectrum:
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """What is known of a modality before any sample is read.
+    """Properties of a modality that are known before any sample is read.
 
     Parameters
     ----------
     kind
-        What the values mean: an image shares one scale over its pixels, a vector has one scale a feature, and a text
-        holds token numbers, which have no scale; 0 is padding. Sound is read as a waveform in [−1, 1], and shown to
-        the model as an image, its spectrogram.
+        An image has one scale for all pixels, a vector one per feature; a text holds token numbers, which have no
+        scale, and 0 is padding. Sound is read as a waveform in [−1, 1] and enters the model as an image, its
+        spectrogram.
     shape
-        Shape of one sample as the encoder sees it: an image is (channels, height, width), or (frames, channels, height,
-        width); a text is (tokens,).
+        Shape of one sample at the encoder: (channels, height, width) or (frames, channels, height, width) of an image,
+        (tokens,) of a text.
     bounds
-        Smallest and largest valid value; noise is clipped to them. ``None`` where values have no bounds.
+        Smallest and largest valid value, to which noise is clipped. If None, values have no bounds.
     mean, deviation
-        Known statistics, one number or one a channel; fitted on the training rows where absent.
+        Known statistics, one number or one per channel. If None, they are fitted on the training rows.
     vocabulary
         Number of distinct tokens of a text.
     spectrum
-        Of sound that leaves the loader as a waveform (samples,): what the model computes of it before its encoder.
+        What the model computes of sound that leaves the loader as a waveform (samples,).
     """
 
     kind: Literal["image", "vector", "text", "sound"]
@@ -71,8 +65,8 @@ class Modality:
 class Dataset(ABC):
     """Labelled samples with several modalities.
 
-    An adapter sets the four attributes and implements `read`; splits, standardisation, noise and batching are written
-    once, elsewhere.
+    An adapter sets the first four attributes and implements `read`; splits, standardisation, noise and batches are
+    shared by all data sets.
     """
 
     classes: Sequence[str]
@@ -84,51 +78,51 @@ class Dataset(ABC):
     modalities: dict[str, Modality]
     """The modalities in use, in order."""
     dropped: Sequence[str] = ()
-    """Rows of the data set's own lists that are no sample here, each by name with its place; told to the user."""
+    """Rows of the data set's own lists that are left out on purpose, each by name and place; reported to the user."""
     faults: Mapping[str, DataError] = MappingProxyType({})
-    """What cannot be used, by sample or line; those samples are not among the rows."""
+    """Errors by sample or line; those samples are not among the rows."""
     notes: Sequence[DataError] = ()
-    """What was read all the same, but a person should know."""
+    """Irregularities that did not prevent reading."""
     parts: Mapping[str, Rows] | None = None
-    """Rows of ``train``, ``test`` and perhaps ``validation`` in the official division, where the data set has one."""
+    """Rows of ``train``, ``test`` and optionally ``validation`` in the official division, if there is one."""
     groups: Sequence[str] | None = None
-    """Who each sample is of, such as its speaker, where that is known."""
+    """Group of each sample, such as its speaker, if known."""
 
     @abstractmethod
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
         """Return the samples at `rows` as ``(len(rows), *shape)`` float32, in the modality's own units.
 
         Sound may be waveforms (len(rows), samples), and text strings (len(rows),) of dtype object: noise is applied to
-        what this returns, and `inputs` makes of it what the model is given. It is what is calibrated on, validated and
-        tested: nothing about it is random.
+        what this returns, and `inputs` turns it into the model's input. Calibration, validation and test use it, so
+        nothing about it is random.
         """
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:
-        """Return the samples at `rows` as training sees them; as `read` does, unless an adapter says otherwise.
+        """Return the samples at `rows` for training; by default as `read` does.
 
         Parameters
         ----------
         modality, rows
             As in `read`.
         generators
-            One source of randomness a row. Every modality of a sample is given the same state, so that the same draws
-            give the same crop to all of them; an adapter whose modalities are not aligned mixes in the modality.
+            One per row. Every modality of a sample gets a generator in the same state, so all of them are cropped
+            alike; an adapter whose modalities are not aligned mixes in the modality.
         """
         return self.read(modality, rows)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return what the model is given of what `read` or `augmented` returned, ``(n, *shape)``.
+        """Return the model's input ``(n, *shape)`` for what `read` or `augmented` returned.
 
-        The same values, unless an adapter says otherwise: of a waveform its spectrogram, of a text its tokens.
+        By default the same values; an adapter may return the spectrogram of a waveform or the tokens of a text.
         """
         return values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the files that a sample is read from, each by an ending that tells what it is; none, where unknown."""
+        """Return the files of a sample by an ending that describes them; empty if unknown."""
         return {}
 
     def examine(self, row: int, /) -> Iterable[DataError]:
-        """Return what else is wrong with a sample that can be read; asked by ``cpsc data check``."""
+        """Return further errors of a sample that can be read, for ``cpsc data check``."""
         return ()
 
     def __len__(self) -> int:
@@ -136,65 +130,63 @@ class Dataset(ABC):
 
 
 class Kept(Dataset):
-    """Some rows of a data set.
+    """The rows of a data set that a skip list leaves.
 
     Parameters
     ----------
     dataset, rows
-        Which of what.
+        The data set, and the rows kept.
     dropped
-        What is left out, and why, beside what the data set itself leaves out.
+        What the skip list names, with the reasons.
     """
 
     def __init__(self, dataset: Dataset, rows: Rows, dropped: Sequence[str]) -> None:
-        self.whole, self._rows = dataset, rows
+        self.dataset, self._rows = dataset, rows
         self.classes, self.modalities, self.notes = dataset.classes, dataset.modalities, dataset.notes
         self.ids = [dataset.ids[row] for row in rows]
         self.labels = dataset.labels[rows]
         self.dropped = (*dataset.dropped, *dropped)
         self.groups = None if dataset.groups is None else [dataset.groups[row] for row in rows]
         if dataset.parts is not None:
-            self.parts = {part: np.flatnonzero(np.isin(rows, held)) for part, held in dataset.parts.items()}
+            self.parts = {name: np.flatnonzero(np.isin(rows, part)) for name, part in dataset.parts.items()}
 
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
         """Return the samples at `rows`."""
-        return self.whole.read(modality, self._rows[rows])
+        return self.dataset.read(modality, self._rows[rows])
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:
-        """Return the samples at `rows` as training sees them."""
-        return self.whole.augmented(modality, self._rows[rows], generators)
+        """Return the samples at `rows` for training."""
+        return self.dataset.augmented(modality, self._rows[rows], generators)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return what the model is given."""
-        return self.whole.inputs(modality, values)
+        """Return the model's input."""
+        return self.dataset.inputs(modality, values)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample."""
-        return self.whole.sources(int(self._rows[row]))
+        return self.dataset.sources(int(self._rows[row]))
 
 
-def whole_of(dataset: Dataset) -> Dataset:
-    """Return the data set that some rows were kept of, or the data set itself."""
-    return dataset.whole if isinstance(dataset, Kept) else dataset
+def unfiltered(dataset: Dataset) -> Dataset:
+    """Return a data set without the effect of a skip list."""
+    return dataset.dataset if isinstance(dataset, Kept) else dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Choice, plugins="cpsc_train.datasets"):
-    """Options of a data set, and the way to open it."""
+    """Options of a data set."""
 
     modalities: tuple[str, ...]
     skip: str | None = None
-    """A list of samples and lines to leave out, such as ``cpsc data check NAME --skip-list FILE`` writes."""
+    """A list of samples and lines to leave out, as written by ``cpsc data check NAME --skip-list FILE``."""
 
     def load(self) -> Dataset:
-        """Read the lists, and whatever is not read sample by sample.
-
-        What can be used is in the data set, and what cannot in its `faults`.
+        """Read the lists, and whatever is not read sample by sample; what cannot be used becomes a fault.
 
         Raises
         ------
         UserError
-            If nothing can be done without what is missing.
+            If something is missing without which nothing can be read.
         """
         raise NotImplementedError
 
@@ -204,7 +196,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         Raises
         ------
         UserError
-            If a file is missing or holds bad data; names the file and the row, and how many there are.
+            If a file is missing or holds bad data; names the file and the row, and the number of faults.
         """
         dataset = self.load()
         skip = {} if self.skip is None else read_skip_list(Path(self.skip))
@@ -230,10 +222,10 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         return Kept(dataset, kept, [f"{place} ({why})" for place, why in skip.items()])
 
 
-def check_modalities(got: Sequence[str], known: Sequence[str], *, least: int = 2) -> None:
-    """Refuse a choice of modalities that is too small, repeats one, or names one that the data set lacks."""
-    for name in got:
+def check_modalities(names: Sequence[str], known: Sequence[str]) -> None:
+    """Check that at least two modalities are chosen, each known and none twice."""
+    for name in names:
         if name not in known:
             raise UserError(unknown("modality", name, list(known)))
-    if len(set(got)) < max(least, len(got)):
-        raise UserError(f"modalities must be {least} to {len(known)} different views, got {','.join(got)!r}")
+    if len(set(names)) < max(2, len(names)):
+        raise UserError(f"modalities must be 2 to {len(known)} different views, got {','.join(names)!r}")

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: rows that cannot be used, and what a person should know."""
+"""Faults of a data set, which cannot be used, notes on what was read all the same, and skip lists."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ HEADER = "# sample or line\twhat is wrong with it"
 
 @dataclass
 class Faults:
-    """Faults by place, and notes; opening a data set fills it, so that one look finds all of them.
+    """Faults by place, notes, and rows left out, collected while a data set is opened.
 
-    Training refuses a data set that has any fault which its skip list does not name; a note stops nothing.
+    Training refuses a data set with a fault that its skip list does not name; a note prevents nothing.
     """
 
     found: dict[str, DataError] = field(default_factory=dict)
-    """By place: the id of a sample, or a list file and the number of a line."""
+    """By place: the id of a sample, or a list file and a line number."""
     notes: list[DataError] = field(default_factory=list)
     """What was read all the same, and how."""
+    dropped: list[str] = field(default_factory=list)
+    """Rows that are left out on purpose, by name and place."""
 
     def add(self, place: str, error: DataError) -> None:
-        """Write a fault down; the first of a place stays."""
+        """Add a fault, unless its place has one."""
         self.found.setdefault(place, error)
 
     def note(self, message: str, kind: str) -> None:
-        """Write a note down."""
+        """Add a note."""
         self.notes.append(DataError(message, kind))
 
 
 def first_of_each(rows: Sequence[T], names: Sequence[str], places: Sequence[str], faults: Faults) -> list[T]:
-    """Return the rows whose name did not occur before; one that did is a fault of its place."""
-    seen: dict[str, str] = {}
+    """Return the rows with a new name; a repeated name is a fault of its place."""
+    place_of: dict[str, str] = {}
     kept = []
     for row, name, place in zip(rows, names, places, strict=True):
-        if name in seen:
-            same = place.partition(":")[0] == seen[name].partition(":")[0]
+        if name in place_of:
+            same = place.partition(":")[0] == place_of[name].partition(":")[0]
             kind = "duplicate id" if same else "id in two splits"
-            faults.add(place, DataError(f"{place}: {name!r} is listed twice, before at {seen[name]}", kind))
+            faults.add(place, DataError(f"{place}: {name!r} is listed twice, before at {place_of[name]}", kind))
         else:
-            seen[name] = place
+            place_of[name] = place
             kept.append(row)
     return kept
 
 
 def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:
-    """Write the places of faults, with what is wrong, in the form that `read_skip_list` reads.
+    """Write the places of faults and the reasons, in the form of `read_skip_list`.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:
 
 
 def read_skip_list(path: Path) -> dict[str, str]:
-    """Return by place why it is left out.
+    """Return the reason for leaving out each place.
 
     Raises
     ------
@@ -78,12 +80,12 @@ def read_skip_list(path: Path) -> dict[str, str]:
         lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"data.skip {path}: cannot be read ({error})") from None
-    found = {}
+    reasons = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         place, tab, why = line.partition("\t")
         if not tab or not place or not why:
             raise UserError(f"{path}:{number}: must be a sample or line, a tab and the reason, got {line[:80]!r}")
-        found[place] = why
-    return found
+        reasons[place] = why
+    return reasons

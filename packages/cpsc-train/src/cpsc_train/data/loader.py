@@ -1,4 +1,4 @@
-"""Batches of a part of the data; what goes wrong while a sample is read is told in one sentence, also by a worker."""
+"""Batches of a part of the data, read in this process or by workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from cpsc_train.data.batch import Batch
-from cpsc_train.data.dataset import Dataset, whole_of
+from cpsc_train.data.dataset import Dataset, unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw
@@ -28,7 +28,7 @@ from cpsc_train.interrupts import held
 
 @dataclass(frozen=True)
 class _Part(TorchDataset[Batch | UserError]):
-    """Some rows of a data set, read a whole batch at a time."""
+    """Rows of a data set, read one batch at a time."""
 
     dataset: Dataset
     rows: NDArray[np.int64]
@@ -40,7 +40,7 @@ class _Part(TorchDataset[Batch | UserError]):
         ids = tuple(self.dataset.ids[row] for row in rows)
         try:
             return Batch(ids, *self._read(rows, ids, draw.seed), torch.from_numpy(draw.positions))
-        except UserError as error:  # returned, because an exception that leaves a worker becomes a page of text
+        except UserError as error:  # returned, since an exception in a worker becomes a page of text
             return error
         except OSError as error:
             place = error.filename or f"one of the samples {', '.join(ids)}"
@@ -56,13 +56,12 @@ class _Part(TorchDataset[Batch | UserError]):
             else:
                 generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
                 values = self.dataset.augmented(name, rows, generators)
-            for noise in self.noise:
-                if noise.modality == name:
-                    values = noise.of_samples(values, ids)
+            noises = [noise for noise in self.noise if noise.modality == name]
+            for noise in noises:
+                values = noise.of_samples(values, ids)
             values = self.dataset.inputs(name, values)
-            for noise in self.noise:
-                if noise.modality == name:
-                    values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
+            for noise in noises:
+                values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
         return torch.from_numpy(self.dataset.labels[rows]), inputs
 
@@ -73,20 +72,20 @@ class Loader:
     Parameters
     ----------
     dataset, rows, preprocessing
-        What to read, which rows of it, and how values are standardised.
+        The data set, the rows to read, and the standardisation.
     order
-        Which of the rows make a batch.
+        Draws the rows of each batch.
     noise
-        What to corrupt.
+        Applied to each batch.
     workers
         Processes that read ahead; 0 reads here.
     pin_memory
-        Whether batches are placed in page-locked memory, for a GPU.
+        Whether batches lie in page-locked memory, for a GPU.
 
     Raises
     ------
     UserError
-        On the way, if a sample cannot be read; names its file.
+        During iteration, if a sample cannot be read; names its file.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class Loader:
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        decodes = workers > 0 and isinstance(whole_of(dataset), Stored)
+        decodes = workers > 0 and isinstance(unfiltered(dataset), Stored)
         with _more_workers_than_cores():
             self._batches: DataLoader[Batch | UserError] = DataLoader(
                 _Part(dataset, rows, preprocessing, noise),
@@ -108,10 +107,10 @@ class Loader:
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=workers > 0,
-                # What lies in memory is shared with forked processes, which is most of what they save.
+                # Forked processes share what lies in memory, which saves most.
                 multiprocessing_context=clean_context() if decodes else None,
                 pin_memory=pin_memory,
-                # Of its own, for the seeds of workers: looking at data must not move the random state of the model.
+                # For the seeds of workers: reading data must not advance the random state of the model.
                 generator=torch.Generator(),
             )
 
@@ -126,7 +125,7 @@ class Loader:
 
 @contextmanager
 def _more_workers_than_cores() -> Iterator[None]:
-    """Keep torch from warning about a number that was asked for."""
+    """Suppress a warning of torch about the requested number of workers."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield

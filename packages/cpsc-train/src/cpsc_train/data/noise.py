@@ -1,10 +1,10 @@
-"""Noise on one modality at evaluation: named, repeatable sample by sample, clipped to the valid range."""
+"""Noise on one modality: named, reproducible for each sample, clipped to the valid range."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,31 +19,31 @@ from cpsc_train.errors import UserError
 Values = NDArray[np.float32]
 Kind = Literal["gaussian", "salt-and-pepper", "dropout", "snr", "impulses", "words"]
 OF_SAMPLES: dict[Kind, str] = {"snr": "sound", "impulses": "sound", "words": "text"}
-"""Kinds that corrupt a sample before it becomes what the model is given, and the kind of modality they are for."""
+"""Kinds that corrupt a sample before it becomes the model's input, and the kind of modality they apply to."""
 BLANK = "_"
-"""What a corrupted word becomes."""
+"""Replacement of a corrupted word."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """One noise condition: samples of one modality are corrupted, all or a share of them.
+    """Noise on all or a fraction of the samples of one modality.
 
     The draw depends on the seed, the sample id and the modality alone, so it is the same in any order, batch or worker.
     """
 
     modality: str
-    """The modality it is applied to."""
+    """The corrupted modality."""
     kind: Kind
-    """On what the model is given: ``gaussian`` adds normal noise, ``salt-and-pepper`` sets values to the smallest or
-    largest valid one, ``dropout`` loses them: black in an image, each feature's training mean where there is no valid
-    range; a severity of 1 is a sensor that is dead and does not say so. On a waveform: ``snr`` adds normal noise,
-    ``impulses`` sets samples to −1 or 1. On a text: ``words`` replaces words by ``_``."""
+    """On the model's input: ``gaussian`` adds normal noise, ``salt-and-pepper`` sets values to the smallest or largest
+    valid one, ``dropout`` sets them to black in an image, or to each feature's training mean without a valid range; a
+    severity of 1 is a sensor that fails silently. On a waveform: ``snr`` adds normal noise, ``impulses`` sets samples
+    to −1 or 1. On a text: ``words`` replaces words by ``_``."""
     severity: float
-    """``gaussian``: standard deviation, in units of the valid range where there is one, else of each feature's
-    deviation over the training rows. ``snr``: signal-to-noise ratio in dB, so that less is worse. Else: share of the
+    """``gaussian``: standard deviation, in units of the valid range if there is one, else of each feature's standard
+    deviation over the training rows. ``snr``: signal-to-noise ratio in dB; lower is worse. Otherwise: fraction of the
     values, samples or words that are replaced."""
     share: float = 1.0
-    """Probability that a sample is corrupted at all."""
+    """Probability that a sample is corrupted."""
     seed: int = 0
     """Seed of the draw."""
 
@@ -57,7 +57,7 @@ class Noise:
 
     @classmethod
     def sweep(cls, text: str) -> tuple[Noise, ...]:
-        """Read ``MODALITY:KIND:SEVERITY,SEVERITY``.
+        """Parse ``MODALITY:KIND:SEVERITY,SEVERITY``.
 
         Examples
         --------
@@ -77,7 +77,7 @@ class Noise:
         return f"{self.modality}-{self.kind}-{self.severity:g}" + (f"-of-{self.share:g}" if self.share < 1 else "")
 
     def check(self, modality: Modality) -> None:
-        """Refuse a kind that the modality cannot have."""
+        """Check that the modality can have noise of this kind."""
         wanted = OF_SAMPLES.get(self.kind)
         if wanted is not None and modality.kind != wanted:
             raise UserError(f"{self.name}: {self.kind} noise is for {wanted}, and {self.modality} is {modality.kind}")
@@ -100,19 +100,14 @@ class Noise:
         return np.array([self._generator(i, 1).random() < self.share for i in ids], dtype=np.bool_)
 
     def of_samples(self, values: NDArray[Any], ids: Sequence[str]) -> NDArray[Any]:
-        """Corrupt waveforms (n, samples) or texts (n,), as a data set reads them; other kinds leave them alone."""
+        """Corrupt waveforms (n, samples) or texts (n,), as a data set reads them; other kinds return them unchanged."""
         if self.kind not in OF_SAMPLES:
             return values
-        noisy = values.copy()
-        for place in map(int, np.flatnonzero(self.hits(ids))):
-            generator = self._generator(ids[place])
-            noisy[place] = (
-                self._words(values[place], generator) if self.kind == "words" else self._sound(values[place], generator)
-            )
-        return noisy
+        corrupt: Callable[[Any, np.random.Generator], Any] = self._words if self.kind == "words" else self._sound
+        return self._hit(values, ids, corrupt)
 
     def of_inputs(self, values: Values, ids: Sequence[str], modality: Modality, scale: Scale) -> Values:
-        """Corrupt what the model is given; kinds that are for waveforms or texts leave it alone.
+        """Corrupt the model's input; kinds for waveforms or texts return it unchanged.
 
         Parameters
         ----------
@@ -121,14 +116,20 @@ class Noise:
         ids
             n sample names.
         modality, scale
-            What the values mean, and their training statistics.
+            Properties of the modality, and its training statistics.
         """
         if self.kind in OF_SAMPLES:
             return values
+        noisy = self._hit(values, ids, lambda x, generator: self._values(x, generator, modality, scale))
+        return noisy if modality.bounds is None else np.clip(noisy, *modality.bounds)
+
+    def _hit(
+        self, values: NDArray[Any], ids: Sequence[str], corrupt: Callable[[Any, np.random.Generator], Any]
+    ) -> NDArray[Any]:
         noisy = values.copy()
         for place in map(int, np.flatnonzero(self.hits(ids))):
-            noisy[place] = self._values(values[place], self._generator(ids[place]), modality, scale)
-        return noisy if modality.bounds is None else np.clip(noisy, *modality.bounds)
+            noisy[place] = corrupt(values[place], self._generator(ids[place]))
+        return noisy
 
     def _values(self, x: Values, generator: np.random.Generator, modality: Modality, scale: Scale) -> Values:
         bounds = modality.bounds
@@ -138,11 +139,11 @@ class Noise:
         if self.kind == "dropout":
             lost = generator.random(x.shape, dtype=np.float32) < self.severity
             return np.where(lost, scale.mean if bounds is None else np.float32(bounds[0]), x).astype(np.float32)
-        return _struck(x, self.severity, bounds or (0.0, 0.0), generator)
+        return _set_to_ends(x, self.severity, bounds or (0.0, 0.0), generator)
 
     def _sound(self, x: Values, generator: np.random.Generator) -> Values:
         if self.kind == "impulses":
-            return _struck(x, self.severity, (-1.0, 1.0), generator)
+            return _set_to_ends(x, self.severity, (-1.0, 1.0), generator)
         power = float(np.mean(np.square(x, dtype=np.float64)))
         deviation = np.float32(np.sqrt(power / 10 ** (self.severity / 10)))
         return np.clip(x + deviation * generator.standard_normal(x.shape, dtype=np.float32), -1, 1)
@@ -156,7 +157,7 @@ class Noise:
         )
 
 
-def _struck(x: Values, share: float, ends: tuple[float, float], generator: np.random.Generator) -> Values:
-    """Set a share of the values to one end or the other."""
-    hit = generator.random(x.shape, dtype=np.float32)
-    return np.where(hit < share / 2, ends[0], np.where(hit < share, ends[1], x)).astype(np.float32)
+def _set_to_ends(x: Values, fraction: float, ends: tuple[float, float], generator: np.random.Generator) -> Values:
+    """Set a fraction of the values to one end or the other."""
+    draw = generator.random(x.shape, dtype=np.float32)
+    return np.where(draw < fraction / 2, ends[0], np.where(draw < fraction, ends[1], x)).astype(np.float32)

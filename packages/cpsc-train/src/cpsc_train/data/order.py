@@ -1,4 +1,4 @@
-"""In which order training rows are met: a function of seed and epoch alone, so that a run can go on in mid-epoch."""
+"""Order of rows: for training a function of seed and epoch alone, so a run can resume within an epoch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """Which samples make a batch, and the randomness they are read with.
+    """The samples of a batch, and the seed of their augmentation.
 
     Parameters
     ----------
     positions
-        (n,) places in the rows of the part.
+        (n,) indices into the rows of the part.
     seed
-        Start of the seed sequence of augmentation; ``None``: samples are read as they are.
+        Start of the seed sequence of augmentation. If None, samples are not augmented.
     """
 
     positions: NDArray[np.int64]
@@ -42,25 +42,24 @@ class InOrder(Sampler[Draw]):
 
 
 class Shuffled(Sampler[Draw]):
-    """All rows once an epoch, in an order drawn anew from (seed, epoch); every batch is shared out over the processes.
+    """All rows once per epoch, in an order drawn from (seed, epoch); every batch is divided among the processes.
 
-    A step of the optimizer takes `accumulate` batches of `batch_size` rows each, counted over all processes; the last
-    step of an epoch takes what is left, and a row that would be left alone goes into the batch before it: its gradient
-    would be noise, and batch normalisation cannot take it. A process whose share of a batch is empty is given its first
-    row, which `weights` then counts as nothing.
+    A step of the optimizer uses `accumulate` batches of `batch_size` rows each, over all processes; the last step of an
+    epoch uses what is left. A single last row joins the batch before it, since its gradient would be noise and batch
+    normalisation needs two rows. A process whose part of a batch is empty gets its first row, with weight 0.
 
     Parameters
     ----------
     rows
         Number of training rows.
     batch_size
-        Rows a batch, over all processes.
+        Rows per batch, over all processes.
     accumulate
-        Batches a step.
+        Batches per step.
     seed
         Seed of the order.
     rank, world
-        This process and their number.
+        Index of this process, and the number of processes.
 
     Examples
     --------
@@ -79,22 +78,22 @@ class Shuffled(Sampler[Draw]):
 
     @property
     def steps(self) -> int:
-        """Steps of the optimizer an epoch."""
+        """Steps of the optimizer per epoch."""
         return max(1, -(-(self._rows - self._alone) // (self._batch_size * self._accumulate)))
 
     @property
     def _alone(self) -> bool:
-        """Whether the last row would be a batch by itself, and there is one before it."""
+        """Whether the last row would be a batch by itself after another batch."""
         return self._rows % self._batch_size == 1 and self._rows > 1
 
     def go_to(self, *, epoch: int, step: int) -> None:
-        """Let the next pass be `epoch`, from its step `step` on."""
+        """Set the epoch of the next pass, and its first step."""
         self._epoch, self._step = epoch, step
 
     def weights(self, step: int) -> list[float]:
-        """Return what the mean loss of each batch of a step counts, so that the step is the mean over its rows.
+        """Return the weight of the mean loss of each batch of a step, which make the step the mean over its rows.
 
-        Gradients are averaged over W processes, so a share of n out of N rows counts nW/N.
+        Gradients are averaged over W processes, so n out of N rows have weight nW/N.
         """
         sizes = self.sizes(step)
         return [len(range(self._rank, size, self._world)) * self._world / sum(sizes) for size in sizes]

@@ -13,12 +13,12 @@ from cpsc_train.data.media.audio import log_spectrogram
 
 Values = NDArray[np.float32]
 MOST = 2**26
-"""Values of one modality that statistics are fitted on, at most."""
+"""Largest number of values of one modality on which statistics are fitted."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and standard deviation of a modality: one number for an image, one a feature for a vector."""
+    """Mean and standard deviation of a modality: one number for an image, one per feature for a vector."""
 
     mean: Values
     deviation: Values
@@ -34,10 +34,9 @@ class Preprocessing:
     Parameters
     ----------
     dataset
-        Where the training rows are read from.
+        Source of the training rows.
     rows
-        (n,) training rows; of a modality whose values would not fit into memory together, evenly spaced ones, with
-        `MOST` values in all.
+        (n,) training rows; of a modality with more than `MOST` values in all, evenly spaced ones.
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
@@ -48,18 +47,18 @@ class Preprocessing:
         self._later = {name for name, modality in dataset.modalities.items() if modality.spectrum is not None}
 
     def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Standardise (n, *shape) `values` of `modality`; a text, and a waveform for the model, pass as they are."""
+        """Standardise (n, *shape) `values`; texts, and waveforms whose spectrum the model computes, are unchanged."""
         return values if modality in self._later else self.scales[modality](values)
 
 
 class Unscaled(Scale):
-    """The scale of what has none."""
+    """Scale of a modality without one."""
 
     def __init__(self) -> None:
         super().__init__(np.zeros((), np.float32), np.ones((), np.float32))
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the values."""
+        """Return the values unchanged."""
         return values
 
 
@@ -84,7 +83,7 @@ def _inputs(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> Values:
 
 
 def _fit(modality: Modality, values: Values) -> Scale:
-    """Fit one modality; a feature that never varies keeps its unit, since its deviation of zero divides nothing."""
+    """Fit the scale of one modality; a feature that never varies has deviation 1."""
     axes = (0,) if modality.kind == "vector" else tuple(range(values.ndim))
     precise = values.astype(np.float64)
     deviation = precise.std(axis=axes)

@@ -1,4 +1,4 @@
-"""Processes that decode files: how they are started, and how many this machine has cores for."""
+"""Start method of processes that decode files, and the number of usable cores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from multiprocessing.context import BaseContext
 
 
 def clean_context() -> BaseContext:
-    """Return a way to start processes that hold nothing of this one.
+    """Return a context that starts processes without the state of this one.
 
-    Decoders keep threads and locks, of which a forked process inherits the locks alone: PyAV 19 then waits
-    indefinitely.
+    Decoders keep threads and locks, of which a forked process inherits the locks only; PyAV 19 then waits indefinitely.
     """
     methods = multiprocessing.get_all_start_methods()
     if "forkserver" not in methods:
@@ -20,8 +19,8 @@ def clean_context() -> BaseContext:
     from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415  # not on Windows
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cpsc_train.data"])  # imported once, not once a process
-    # Ctrl-C is for the process that started the others, and would find these in the middle of an import.
+    context.set_forkserver_preload(["cpsc_train.data"])  # imported once for all processes
+    # Ctrl-C is handled by the parent process, and would interrupt these during an import.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -32,5 +31,5 @@ def clean_context() -> BaseContext:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

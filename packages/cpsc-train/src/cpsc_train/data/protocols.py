@@ -1,8 +1,7 @@
-"""Named noise protocols of the field: what ``GS@5`` and ``SP@10`` stand for, by who says it.
+"""Noise protocols ``GS@5`` and ``SP@10`` as defined by published code.
 
-``qmf`` and ``cpsc`` are as their public code means them, without its slips: a pixel is clipped and does not wrap
-around, every sample and channel has noise of its own, and no random state is shared. ``strict`` is ours: it corrupts
-every sample.
+``qmf`` and ``cpsc`` follow their public code with its errors corrected: pixels are clipped and do not wrap around,
+every sample and channel has noise of its own, and no random state is shared. ``strict`` corrupts every sample.
 """
 
 from __future__ import annotations
@@ -18,15 +17,7 @@ from cpsc_train.errors import UserError
 
 @dataclass(frozen=True)
 class Condition:
-    """What evaluation rows go through.
-
-    Parameters
-    ----------
-    name
-        In tables and result files.
-    parts
-        Noise on one modality each.
-    """
+    """Corruption of evaluation rows: its name in tables and result files, and noise on one modality each."""
 
     name: str
     parts: tuple[Noise, ...]
@@ -34,20 +25,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How two letters and a number become noise.
+    """Definition of GS@ε (Gaussian) and SP@ε (salt and pepper).
 
     Parameters
     ----------
     gaussian
-        From ε to the share of the samples that GS@ε corrupts.
+        From ε to the fraction of samples that GS@ε corrupts.
     impulsive
-        From ε to the share of the samples that SP@ε corrupts, and the share of their values.
+        From ε to the fraction of samples that SP@ε corrupts, and the fraction of their values.
     depth
-        σ of GS@ε on colour and depth, in ε of 255; an image beside other things takes 10.
+        σ of GS@ε on colour and depth, in ε of 255; images in other data sets take 10.
     paired
         Whether SP is defined for colour and depth.
     levels
-        The ε that SP is defined for; any where empty.
+        The ε for which SP is defined; any if empty.
     """
 
     gaussian: Callable[[float], float]
@@ -65,39 +56,40 @@ PROTOCOLS = {
 
 
 def conditions(text: str, modalities: Mapping[str, Modality]) -> tuple[Condition, ...]:
-    """Read ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``: noise on all modalities at once, each drawn by itself.
+    """Parse ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``: independent noise on all modalities at once.
 
     An image has σ = 10ε of 255 beside sound or text, and ε beside depth (10ε with ``strict``); words of a text are
-    replaced with probability .1ε under GS and SP alike. What the field has no protocol for is our choice: sound has a
-    signal-to-noise ratio of 20 − 2ε dB, a vector σ = .1ε deviations, and neither has more impulses than an image.
+    replaced with probability .1ε under GS and SP alike. Modalities without a published protocol are defined here: sound
+    has a signal-to-noise ratio of 20 − 2ε dB, a vector σ = .1ε standard deviations, and SP on both has the fractions of
+    an image.
 
     Parameters
     ----------
     text
         Protocol, kind and levels ε ≥ 0; ε = 0 is clean.
     modalities
-        What the data set has.
+        Modalities of the data set.
 
     Raises
     ------
     UserError
-        For an unknown protocol, or one that does not say what the kind does to a modality.
+        For an unknown protocol, or one that does not define the kind for a modality.
 
     Examples
     --------
     >>> photo = Modality(kind="image", shape=(3, 8, 8), bounds=(0.0, 255.0))
     >>> text = Modality(kind="text", shape=(16,), vocabulary=100)
-    >>> (found,) = conditions("qmf:GS@5", {"image": photo, "text": text})
-    >>> [(noise.kind, round(noise.severity, 3), noise.share) for noise in found.parts]
+    >>> (condition,) = conditions("qmf:GS@5", {"image": photo, "text": text})
+    >>> [(noise.kind, round(noise.severity, 3), noise.share) for noise in condition.parts]
     [('gaussian', 0.196, 0.5), ('words', 0.5, 0.5)]
     """
-    read = re.fullmatch(rf"({'|'.join(PROTOCOLS)}):(GS|SP)@(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
-    if read is None:
+    match = re.fullmatch(rf"({'|'.join(PROTOCOLS)}):(GS|SP)@(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    if match is None:
         raise UserError(
             f"a noise protocol must read PROTOCOL:GS@5,10 or PROTOCOL:SP@5,10, with one of {', '.join(PROTOCOLS)}, "
             f"got {text!r}"
         )
-    name, kind, levels = read.groups()
+    name, kind, levels = match.groups()
     return tuple(_condition(name, kind, float(level), modalities) for level in levels.split(","))
 
 

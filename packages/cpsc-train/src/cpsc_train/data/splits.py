@@ -1,4 +1,4 @@
-"""Train, calibration, validation, test: fixed, seeded, stratified, and saved by sample id."""
+"""Division into training, calibration, validation and test: seeded, stratified, and saved by sample id."""
 
 from __future__ import annotations
 
@@ -21,36 +21,35 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How the samples are divided; what the three shares leave is for training."""
+    """Fractions of the samples for each part; the rest is for training."""
 
     calibration: float = 0.1
-    """Share that the conformal predictor is calibrated on, or their number from 1 on; never trained on."""
+    """Fraction, or from 1 on number, of the rows that calibrate the conformal predictor; never trained on."""
     validation: float = 0.1
-    """Share that selects the epoch."""
+    """Fraction that selects the epoch."""
     test: float = 0.2
-    """Share that is looked at once, at the end."""
+    """Fraction that is evaluated once, at the end."""
     official: bool = True
-    """Whether parts that the data set itself names, such as its test rows, are taken as they are; the shares are then
-    those of the rows that it leaves."""
+    """Whether the data set's own parts, such as its test rows, are kept; the fractions then apply to its other rows."""
     file: str | None = None
-    """A file of sample ids by part, as ``cpsc data prepare NAME --splits FILE`` writes it, in place of all of this."""
+    """A file of sample ids by part, as written by ``cpsc data prepare NAME --splits FILE``; replaces all of this."""
     seed: int = 0
-    """Seed of the division; kept apart from the seed of a run, so that runs are compared on the same rows."""
+    """Seed of the division, separate from that of a run, so that runs are compared on the same rows."""
 
     def __post_init__(self) -> None:
-        shares = {"validation": self.validation, "test": self.test}
-        for name, share in shares.items():
-            if not 0 < share < 1:
-                raise UserError(f"splits.{name} must lie in (0, 1), got {share}")
+        fractions = {"validation": self.validation, "test": self.test}
+        for name, fraction in fractions.items():
+            if not 0 < fraction < 1:
+                raise UserError(f"splits.{name} must lie in (0, 1), got {fraction}")
         if self.calibration >= 1 and self.calibration == int(self.calibration):
             return
         if not 0 < self.calibration < 1:
             raise UserError(
                 f"splits.calibration must lie in (0, 1), or be a whole number of rows, got {self.calibration}"
             )
-        shares["calibration"] = self.calibration
-        if sum(shares.values()) >= 1:
-            raise UserError(f"splits must leave a share for training, got {sum(shares.values()):g} for the other three")
+        fractions["calibration"] = self.calibration
+        if (total := sum(fractions.values())) >= 1:
+            raise UserError(f"splits must leave a fraction for training, got {total:g} for the other three")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Splits:
 
     @classmethod
     def of(cls, dataset: Dataset, config: SplitConfig) -> Splits:
-        """Divide a data set: as a file says, as the data set itself says, and by the shares.
+        """Divide a data set by the file, its official parts, and the fractions.
 
         Raises
         ------
@@ -89,25 +88,24 @@ class Splits:
         labels
             (N,) class of each row.
         config
-            Shares and seed.
+            Fractions and seed.
         parts
-            The division that the data set itself names; parts it lacks are drawn from its training rows, or from the
-            rows in no part.
+            The official division; missing parts are drawn from its training rows, or from the rows in no part.
 
         Raises
         ------
         UserError
-            If a class has too few rows to appear in every part, or there are none.
+            If a class has too few rows for every part, or there are none.
 
         Examples
         --------
         >>> Splits.draw(np.arange(100) % 2, SplitConfig()).sizes
         {'train': 60, 'calibration': 10, 'validation': 10, 'test': 20}
         """
-        given = dict(parts or {}) if config.official else {}
-        fixed = {name: np.sort(rows) for name, rows in given.items() if name != "train"}
+        official = dict(parts or {}) if config.official else {}
+        fixed = {name: np.sort(rows) for name, rows in official.items() if name != "train"}
         named = np.concatenate([*fixed.values(), np.array([], dtype=np.int64)])
-        rows = given.get("train", np.setdiff1d(np.arange(len(labels)), named))
+        rows = official.get("train", np.setdiff1d(np.arange(len(labels)), named))
         if not len(rows):
             raise UserError("there are no samples to train on")
         drawn = [name for name in ("calibration", "validation", "test") if name not in fixed]
@@ -128,8 +126,8 @@ class Splits:
             for name, piece in zip(drawn, pieces, strict=False):
                 taken[name].append(piece)
             left.append(pieces[-1])
-        found = fixed | {name: np.sort(np.concatenate(pieces)) for name, pieces in taken.items()}
-        return cls(train=np.sort(np.concatenate(left)), **found)
+        drawn_rows = {name: np.sort(np.concatenate(pieces)) for name, pieces in taken.items()}
+        return cls(train=np.sort(np.concatenate(left)), **fixed, **drawn_rows)
 
     def save(self, path: Path, dataset: Dataset) -> None:
         """Write the sample ids of each part as JSON.
@@ -144,12 +142,12 @@ class Splits:
 
     @classmethod
     def load(cls, path: Path, dataset: Dataset) -> Splits:
-        """Read what `save` wrote.
+        """Read a division written by `save`.
 
         Raises
         ------
         UserError
-            If the file cannot be read, or names an id that `dataset` lacks or that stands in two parts.
+            If the file cannot be read, has an empty part, or an id that `dataset` lacks or that is in two parts.
         """
         try:
             named = parse_json(read_file(path))
@@ -157,14 +155,14 @@ class Splits:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is not a readable list of splits ({error!r})") from None
         row_of = {sample: row for row, sample in enumerate(dataset.ids)}
-        seen: dict[str, str] = {}
+        part_of: dict[str, str] = {}
         for part, ids in parts.items():
             for sample in ids:
                 if not isinstance(sample, str) or sample not in row_of:
                     raise UserError(f"{path}: id {sample!r} of {part} is not in the data set")
-                if sample in seen:
-                    raise UserError(f"{path}: id {sample!r} is in both {seen[sample]} and {part}")
-                seen[sample] = part
+                if sample in part_of:
+                    raise UserError(f"{path}: id {sample!r} is in both {part_of[sample]} and {part}")
+                part_of[sample] = part
         for part, ids in parts.items():
             if not ids:
                 raise UserError(f"{path}: {part} lists nothing")
@@ -173,12 +171,12 @@ class Splits:
 
 def rows_by_part(names: Sequence[str]) -> dict[str, Rows]:
     """Return the rows of each part, given the part of each row."""
-    held = np.array(names)
-    return {str(part): np.flatnonzero(held == part) for part in dict.fromkeys(names)}
+    parts = np.array(names)
+    return {str(part): np.flatnonzero(parts == part) for part in dict.fromkeys(names)}
 
 
 def by_group(groups: Sequence[str], seed: int) -> list[str]:
-    """Return a part for each row, so that no group is in two: a fifth of the groups for test, a tenth for validation.
+    """Return a part for each row, with no group in two: a fifth of the groups for test, a tenth for validation.
 
     Examples
     --------
@@ -192,7 +190,7 @@ def by_group(groups: Sequence[str], seed: int) -> list[str]:
 
 
 def _take(by_class: list[Rows], count: int) -> tuple[list[Rows], Rows]:
-    """Take `count` rows, from each class in proportion; return what is left of each, and what was taken."""
+    """Take `count` rows from all classes in proportion; return the rows left of each class, and those taken."""
     total = sum(map(len, by_class))
     if count >= total:
         raise UserError(f"splits.calibration must be less than the {total} rows there are, got {count}")

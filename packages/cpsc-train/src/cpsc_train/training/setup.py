@@ -24,7 +24,7 @@ from cpsc_train.data import (
     Splits,
     conditions,
 )
-from cpsc_train.data.dataset import whole_of
+from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method
@@ -158,7 +158,7 @@ class Setup:
 
     @property
     def _workers(self) -> int:
-        return self.config.compute.worker_count(decoding=isinstance(whole_of(self.dataset), Stored))
+        return self.config.compute.worker_count(decoding=isinstance(unfiltered(self.dataset), Stored))
 
     def _corruption(self) -> dict[str, Any]:
         """Return the number of corrupted rows by part and kind; nothing without corruption."""

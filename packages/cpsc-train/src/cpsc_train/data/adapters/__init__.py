@@ -1,4 +1,4 @@
-"""The data sets. One file each, and a line in the list below."""
+"""Adapters, one file and one line below per data set."""
 
 from cpsc_train.data.adapters.av_digits import AVDigitsConfig
 from cpsc_train.data.adapters.ave import AVEConfig

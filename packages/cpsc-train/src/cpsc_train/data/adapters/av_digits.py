@@ -1,4 +1,4 @@
-"""Spoken and written digits: recordings of the Free Spoken Digit Dataset beside images of MNIST, paired by label."""
+"""Spoken and written digits: the Free Spoken Digit Dataset and MNIST, paired by label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +18,13 @@ from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalit
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.audio import log_spectrogram
 from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.files import Place, check_root, read_bytes
 from cpsc_train.data.storage.untrusted import DEFLATE
 from cpsc_train.errors import DataError, UserError
 
 RATE = 8000
-"""Samples a second. One second is kept: longer recordings are cut, shorter ones end in zeros."""
+"""Sampling rate in Hz. Recordings are cut or padded with zeros to one second."""
 MODALITIES = {
     "audio": Modality(kind="sound", shape=(1, 32, 32)),
     "image": Modality(kind="image", shape=(1, 28, 28), bounds=(0.0, 255.0)),
@@ -44,11 +45,11 @@ class AVDigitsConfig(DataConfig, name="av-digits"):
     """``official``: indices 0 to 4 of every digit and speaker are for test; ``speaker``: one speaker is for test and
     another for validation, so that test rows are not exchangeable with calibration rows."""
     test_speaker: str = "theo"
-    """Who is for test, with ``speaker``."""
+    """Speaker for test, with ``speaker``."""
     validation_speaker: str = "nicolas"
-    """Who is for validation, with ``speaker``."""
+    """Speaker for validation, with ``speaker``."""
     pairing_seed: int = 0
-    """Seed of which image goes with which recording of the same digit."""
+    """Seed of the pairing of images with recordings of the same digit."""
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities, list(MODALITIES))
@@ -61,44 +62,32 @@ class AVDigitsConfig(DataConfig, name="av-digits"):
 
 
 class AVDigits(Dataset):
-    """All recordings, each with an image of its digit that no other has.
-
-    Parameters
-    ----------
-    config
-        Where, and how divided.
-    """
+    """All recordings, each paired with an image of its digit that no other has."""
 
     classes = tuple("0123456789")
 
     def __init__(self, config: AVDigitsConfig) -> None:
         root = check_root(config.root)
         self.modalities = {name: MODALITIES[name] for name in config.modalities}
-        folder = root / "recordings"
-        names = sorted(path for path in folder.iterdir() if path.suffix == ".wav") if folder.is_dir() else []
-        if not names:
-            raise UserError(f"{folder}: holds no recordings (*.wav)")
         faults = Faults()
-        recordings = dict(_recordings(names, faults))
+        recordings = _recordings(root / "recordings", faults)
         self.faults = faults.found
-        self._files = list(recordings)
-        self.ids = [file.stem for file in recordings]
-        digits, speakers, indices = (
-            zip(*(_parse(file) for file in recordings), strict=True) if recordings else ((),) * 3
-        )
-        self.labels = np.array(digits, dtype=np.int64)
+        self._files = [recording.file for recording in recordings]
+        self.ids = [file.stem for file in self._files]
+        self.labels = np.array([recording.digit for recording in recordings], dtype=np.int64)
         images, labels = _read_idx(root / IMAGES, 3), _read_idx(root / LABELS, 1)
         if len(images) != len(labels):
             raise UserError(f"{root / LABELS}: holds {len(labels)} labels for {len(images)} images")
         if images.shape[1:] != (28, 28):
             raise UserError(f"{root / IMAGES}: images must have 28×28 pixels, got {images.shape[1:]}")
-        chosen = _pair(self.labels, labels, config.pairing_seed, root / LABELS)
+        paired = _pair(self.labels, labels, config.pairing_seed, root / LABELS)
+        samples = [recording.samples for recording in recordings]
         self._values = {
-            "audio": np.stack([*recordings.values()]) if recordings else np.zeros((0, RATE), np.float32),
-            "image": images[chosen][:, None].astype(np.float32),
+            "audio": np.stack(samples) if samples else np.zeros((0, RATE), np.float32),
+            "image": images[paired][:, None].astype(np.float32),
         }
-        self.parts = _parts(config, np.array(speakers), np.array(indices))
-        self.groups = speakers
+        self.groups = [recording.speaker for recording in recordings]
+        self.parts = _parts(config, recordings)
 
     def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
         """Return the images at `rows`, or one second of each recording, (n, 8000)."""
@@ -113,29 +102,38 @@ class AVDigits(Dataset):
         return {"sound.wav": self._files[row]}
 
 
-def _recordings(files: list[Place], faults: Faults) -> Iterator[tuple[Place, NDArray[np.float32]]]:
+@dataclass(frozen=True)
+class _Recording:
+    file: Place
+    digit: int
+    speaker: str
+    index: int
+    samples: NDArray[np.float32]
+
+
+def _recordings(folder: Place, faults: Faults) -> list[_Recording]:
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".wav") if folder.is_dir() else []
+    if not files:
+        raise UserError(f"{folder}: holds no recordings (*.wav)")
+    recordings = []
     for file in files:
         try:
-            _parse(file)
-            yield file, _second(file)
+            recordings.append(_read(file))
         except DataError as error:
             faults.add(file.stem, error)
+    return recordings
 
 
-def _parse(file: Place) -> tuple[int, str, int]:
-    found = re.fullmatch(r"(\d)_([A-Za-z0-9-]+)_(\d+)", file.stem)
-    if found is None:
+def _read(file: Place) -> _Recording:
+    match = re.fullmatch(r"(\d)_([A-Za-z0-9-]+)_(\d+)", file.stem)
+    if match is None:
         raise DataError(f"{file}: must be named digit_speaker_index.wav", "bad name")
-    return int(found[1]), found[2], int(found[3])
-
-
-def _second(file: Place) -> NDArray[np.float32]:
     samples, rate = read_sound(file)
     if rate != RATE:
         raise DataError(f"{file}: must have {RATE} samples a second, got {rate}", "wrong rate")
-    kept = np.zeros(RATE, np.float32)
-    kept[: len(samples)] = samples[:RATE]
-    return kept
+    second = np.zeros(RATE, np.float32)
+    second[: len(samples)] = samples[:RATE]
+    return _Recording(file, int(match[1]), match[2], int(match[3]), second)
 
 
 def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,7 +143,7 @@ def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _read_idx(file: Place, dimensions: int) -> NDArray[np.uint8]:
-    """Read an array of bytes in the format of MNIST, https://yann.lecun.com/exdb/mnist."""
+    """Return an array of bytes in the format of MNIST, https://yann.lecun.com/exdb/mnist."""
     packed = read_bytes(file)
     size = 4 + 4 * dimensions
     try:
@@ -155,36 +153,32 @@ def _read_idx(file: Place, dimensions: int) -> NDArray[np.uint8]:
                 raise UserError(f"{file}: is not an idx file of bytes with {dimensions} dimensions")
             shape = tuple(int(n) for n in np.frombuffer(header[4:], ">u4"))
             count = math.prod(shape)
-            held = unpacked.read(min(count, DEFLATE * len(packed)) + 1)
+            content = unpacked.read(min(count, DEFLATE * len(packed)) + 1)
     except (OSError, EOFError, zlib.error):
         raise UserError(f"{file}: is not a readable gzip file") from None
-    if len(held) != count:
-        there = "more" if len(held) > count else len(held)
-        raise UserError(f"{file}: must hold {' × '.join(map(str, shape))} bytes, got {there}")
-    return np.frombuffer(held, np.uint8).reshape(shape)
+    if len(content) != count:
+        got = "more" if len(content) > count else len(content)
+        raise UserError(f"{file}: must hold {' × '.join(map(str, shape))} bytes, got {got}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _pair(wanted: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Place) -> NDArray[np.int64]:
-    """Return, for each wanted digit, the place of an image of it; no image twice."""
+def _pair(digits: NDArray[np.int64], labels: NDArray[np.uint8], seed: int, file: Place) -> NDArray[np.int64]:
+    """Return the row of an image for each digit; no image twice."""
     generator = np.random.default_rng(seed)
-    chosen = np.empty(len(wanted), dtype=np.int64)
+    paired = np.empty(len(digits), dtype=np.int64)
     for digit in range(10):
-        places, images = np.flatnonzero(wanted == digit), np.flatnonzero(labels == digit)
+        places, images = np.flatnonzero(digits == digit), np.flatnonzero(labels == digit)
         if len(images) < len(places):
             raise UserError(f"{file}: has {len(images)} images of {digit} for {len(places)} recordings")
-        chosen[places] = generator.permutation(images)[: len(places)]
-    return chosen
+        paired[places] = generator.permutation(images)[: len(places)]
+    return paired
 
 
-def _parts(
-    config: AVDigitsConfig, speakers: NDArray[np.str_], indices: NDArray[np.int64]
-) -> dict[str, NDArray[np.int64]]:
+def _parts(config: AVDigitsConfig, recordings: list[_Recording]) -> dict[str, NDArray[np.int64]]:
     if config.split == "official":
-        return {"test": np.flatnonzero(indices < 5)}
+        return {"test": np.array([row for row, r in enumerate(recordings) if r.index < 5], dtype=np.int64)}
+    parts = rows_by_part([recording.speaker for recording in recordings])
     for name in (config.test_speaker, config.validation_speaker):
-        if name not in speakers:
-            raise UserError(f"speaker {name!r} has no recordings (there are: {', '.join(sorted(set(speakers)))})")
-    return {
-        "test": np.flatnonzero(speakers == config.test_speaker),
-        "validation": np.flatnonzero(speakers == config.validation_speaker),
-    }
+        if name not in parts:
+            raise UserError(f"speaker {name!r} has no recordings (there are: {', '.join(sorted(parts))})")
+    return {"test": parts[config.test_speaker], "validation": parts[config.validation_speaker]}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, Places
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, find_media
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.storage.files import Place, check_root, fields, read_list
 from cpsc_train.data.storage.untrusted import inside
@@ -21,7 +21,6 @@ CLASSES = (
 )
 SECONDS = 10.0
 LISTS = {"test": "testSet.txt", "validation": "valSet.txt", "train": "trainSet.txt"}
-Row = tuple[str, str, int, int, int]
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 
 
@@ -30,52 +29,49 @@ class AVEConfig(ClipConfig, name="ave"):
     """Videos in ``AVE/ID.mp4``, or sound in ``audio/ID.wav`` and frames in ``frames/ID/``.
 
     The lists hold ``CLASS&ID&QUALITY&START&END``. They name some recordings more than once, a few in two parts. Each is
-    taken once: for test rather than validation, and for either rather than training. One row has an event of no length.
-    What is left out is told.
+    used once: in test rather than validation, and in either rather than training. One row has an event of no length.
+    What is left out is reported.
     """
 
     root: str = "data/AVE_Dataset"
     """Folder of the data set, with ``trainSet.txt``, ``valSet.txt`` and ``testSet.txt``."""
     seconds: float = 10.0
-    """Length of the sound; a shorter stretch is repeated, a longer one is cut."""
+    """Length of the sound; a shorter event is repeated, a longer one is cut."""
     frames: int = 4
-    """Frames a recording, out of the event: in evaluation the middle ones of as many equal stretches, in training any
-    of each stretch."""
+    """Frames per recording, one from each of as many equal intervals of the event: the middle one in evaluation, a
+    random one in training."""
 
     def load(self) -> Dataset:
-        """Read the lists; sound and frames are read when they are needed."""
+        """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
-        clips: dict[str, Clip] = {}
-        seen: set[str] = set()
+        names: set[str] = set()
+        clips: list[Clip] = []
         parts: list[str] = []
-        dropped: list[str] = []
-        for part, name in LISTS.items():
-            file = root / name
-            rows = read_list(file, partial(_parsed, file), faults, header=lambda line: line.strip() == HEADER)
-            for label, clip, start, end, number in rows:
-                if clip in seen or start == end:
-                    dropped.append(f"{clip} ({name}:{number}{', an event of no length' if start == end else ''})")
+        for part, file in ((part, root / name) for part, name in LISTS.items()):
+            rows = read_list(file, partial(_parse, file), faults, header=lambda line: line.strip() == HEADER)
+            for label, name, start, end, number in rows:
+                if name in names or start == end:
+                    why = ", an event of no length" if start == end else ""
+                    faults.dropped.append(f"{name} ({file.name}:{number}{why})")
                     continue
-                seen.add(clip)
-                sound = inside(root / "audio", f"{clip}.wav", f"{file}:{number}")
-                video = root / "AVE" / f"{clip}.mp4"
-                media = Places([sound], root / "frames" / clip, [video]).find(self, clip, faults)
+                names.add(name)
+                sound = inside(root / "audio", f"{name}.wav", f"{file}:{number}")
+                folder, videos = root / "frames" / name, [root / "AVE" / f"{name}.mp4"]
+                media = find_media(self, name, faults, sound=sound, folder=folder, videos=videos)
                 if media is not None:
-                    clips[clip] = Clip(clip, CLASSES.index(label), *media, start, end, SECONDS)
+                    clips.append(Clip(name, CLASSES.index(label), *media, start, end, SECONDS))
                     parts.append(part)
-        found = Clips(self, list(clips.values()), CLASSES, parts, faults)
-        found.dropped = tuple(dropped)
-        return found
+        return Clips(self, clips, CLASSES, parts, faults)
 
 
-def _parsed(file: Place, line: str, number: int) -> Row:
+def _parse(file: Place, line: str, number: int) -> tuple[str, str, int, int, int]:
     where = f"{file}:{number}"
-    label, clip, _, start, end = fields(line, "&", 5, where)
+    label, name, _, start, end = fields(line, "&", 5, where)
     if label not in CLASSES:
         raise DataError(f"{where}: {label!r} is not one of the 28 classes", "unknown class")
     if not start.isdecimal() or not end.isdecimal() or not int(start) <= int(end) <= SECONDS:
         raise DataError(
             f"{where}: start and end must be seconds, 0 ≤ start ≤ end ≤ 10, got {start}, {end}", "wrong time"
         )
-    return label, clip, int(start), int(end), number
+    return label, name, int(start), int(end), number

@@ -1,4 +1,4 @@
-"""UCI Multiple Features: 2,000 handwritten digits seen in six ways. The embedded default."""
+"""UCI Multiple Features: 2,000 handwritten digits in six feature sets. The embedded default."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ class HandwrittenConfig(DataConfig, name="handwritten"):
     modalities: tuple[str, ...] = ("pix", "fou")
     """Two to six of pix (16×15 image), fou, kar, fac, zer, mor (vectors)."""
     file: str | None = None
-    """An .npz file with the same arrays; the embedded one if absent."""
+    """An .npz file with the same arrays. If None, the embedded one."""
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities, list(VIEWS))
 
     def load(self) -> Handwritten:
         """Read the file."""
-        return Handwritten(
-            Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED))), self.modalities
-        )
+        file = Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED)))
+        return Handwritten(file, self.modalities)
 
 
 class Handwritten(Dataset):
@@ -49,7 +48,7 @@ class Handwritten(Dataset):
     Parameters
     ----------
     file
-        An .npz with one (N, features) array a view and ``label``, (N,) in 0…9.
+        An .npz file with one (N, features) array per view and ``label``, (N,) in 0…9.
     modalities
         The views to read.
     """
@@ -58,7 +57,10 @@ class Handwritten(Dataset):
 
     def __init__(self, file: Path, modalities: tuple[str, ...]) -> None:
         self.modalities = {name: VIEWS[name] for name in modalities}
-        arrays = _load(file, ["label", *modalities])
+        arrays = read_npz(file)
+        for name in ("label", *modalities):
+            if name not in arrays:
+                raise UserError(f"{file}: has no array {name!r} (it holds: {', '.join(arrays)})")
         self.labels = _labels(file, arrays["label"], len(self.classes))
         self.ids = [f"{row:04d}" for row in range(len(self.labels))]
         self._views = {name: self._view(file, name, arrays[name]) for name in modalities}
@@ -80,14 +82,6 @@ class Handwritten(Dataset):
     def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
         """Return the samples at `rows`."""
         return self._views[modality][rows]
-
-
-def _load(file: Path, names: list[str]) -> dict[str, NDArray[np.float32]]:
-    held = read_npz(file)
-    for name in names:
-        if name not in held:
-            raise UserError(f"{file}: has no array {name!r} (it holds: {', '.join(held)})")
-    return {name: held[name] for name in names}
 
 
 def _labels(file: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, Places
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, find_media
 from cpsc_train.data.faults import Faults, first_of_each
 from cpsc_train.data.storage.files import Place, check_root, fields, read_list
 from cpsc_train.data.storage.untrusted import inside
@@ -22,14 +22,17 @@ CLASSES = (
     *("tapping guitar", "tapping pen", "tickling"),
 )
 PARTS = ("train", "val", "validate", "test")
+Row = tuple[str, int, str, str]
+"""Name, label, part, and place in a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KineticsSoundsConfig(ClipConfig, name="kinetics-sounds"):
     """Videos in ``CLASS/CLIP.mp4``, or sound in ``audio/CLIP.wav`` and frames in ``frames/CLIP/``.
 
-    Lists of ``CLIP,SECONDS,LABEL``, or with blanks and the label last. A recording is found by the video and the second
-    it begins at, since lists write ``ID_000058_000068`` or ``ID_58``. Folders of classes are held against the labels.
+    Lists of ``CLIP,SECONDS,LABEL``, or separated by blanks with the label last. Recordings are matched by video and
+    first second, since lists contain ``ID_000058_000068`` or ``ID_58``. Folders of classes are compared with the
+    labels.
     """
 
     root: str = "data/kinetics-sounds"
@@ -37,60 +40,59 @@ class KineticsSoundsConfig(ClipConfig, name="kinetics-sounds"):
     seconds: float = 10.0
     """Length of the sound; a shorter one is repeated, a longer one is cut."""
     frames: int = 3
-    """Frames a recording: in evaluation the middle ones of as many equal stretches, in training any of each stretch."""
+    """Frames per recording, one from each of as many equal intervals: the middle one in evaluation, a random one in
+    training."""
     train: str = "my_train.txt"
     """List of the training recordings, in the folder."""
     test: str = "my_test.txt"
     """List of the test recordings, in the folder."""
 
     def load(self) -> Dataset:
-        """Read the lists; sound and frames are read when they are needed."""
+        """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
-        rows: list[tuple[str, int, str, str]] = []
-        for part, name in (("train", self.train), ("test", self.test)):
-            file = root / name
+        rows: list[Row] = []
+        for part, file in (("train", root / self.train), ("test", root / self.test)):
 
-            def parse(line: str, number: int, file: Place = file, part: str = part) -> tuple[str, int, str, str]:
-                clip, label = _parsed(line, f"{file}:{number}")
-                inside(root / "audio", f"{clip}.wav", f"{file}:{number}")
-                return clip, label, part, f"{file.name}:{number}"
+            def parse(line: str, number: int, file: Place = file, part: str = part) -> Row:
+                name, label = _parse(line, f"{file}:{number}")
+                inside(root / "audio", f"{name}.wav", f"{file}:{number}")
+                return name, label, part, f"{file.name}:{number}"
 
             rows += read_list(file, parse, faults)
-        rows = first_of_each(rows, [_key(clip) for clip, *_ in rows], [place for *_, place in rows], faults)
+        rows = first_of_each(rows, [_key(name) for name, *_ in rows], [place for *_, place in rows], faults)
         videos = _videos(root)
         sounds, frames = ({_key(path.stem): path for path in _inner(root / name)} for name in ("audio", "frames"))
         clips, parts = [], []
-        for clip, label, part, _ in rows:
-            key = _key(clip)
-            sound = sounds.get(key, root / "audio" / f"{clip}.wav")
-            folder = frames.get(key, root / "frames" / clip)
-            media = Places([sound], folder, videos.get(key, [])).find(self, clip, faults)
+        for name, label, part, _ in rows:
+            key = _key(name)
+            sound = sounds.get(key, root / "audio" / f"{name}.wav")
+            folder = frames.get(key, root / "frames" / name)
+            media = find_media(self, name, faults, sound=sound, folder=folder, videos=videos.get(key, []))
             if media is not None:
-                clips.append(Clip(clip, label, *media))
+                clips.append(Clip(name, label, *media))
                 parts.append(part)
         _compare_classes({clip.name: clip.label for clip in clips}, videos, faults)
         return Clips(self, clips, CLASSES, parts, faults)
 
 
-def _parsed(line: str, where: str) -> tuple[str, int]:
+def _parse(line: str, where: str) -> tuple[str, int]:
+    words = line.split()
     if "," in line:
-        clip, _, label = fields(line, ",", 3, where)
+        name, _, label = fields(line, ",", 3, where)
+    elif len(words) in (2, 3):
+        name, label = words[0], words[-1]
     else:
-        clip, label = (
-            (line.split(maxsplit=1)[0], line.rsplit(maxsplit=1)[-1])
-            if len(line.split()) in (2, 3)
-            else fields(line, None, 3, where)
-        )
+        name, _, label = fields(line, None, 3, where)
     if not label.isdecimal() or int(label) >= len(CLASSES):
         raise DataError(f"{where}: label must lie in 0…{len(CLASSES) - 1}, got {label!r}", "unknown class")
-    return clip, int(label)
+    return name, int(label)
 
 
-def _key(clip: str) -> str:
-    """Return video and first second, however they are written."""
-    found = re.fullmatch(r"(.{11})_(\d+)(?:_\d+)?", clip)
-    return f"{found[1]}_{int(found[2])}" if found else clip
+def _key(name: str) -> str:
+    """Return video and first second of a recording, in one form."""
+    match = re.fullmatch(r"(.{11})_(\d+)(?:_\d+)?", name)
+    return f"{match[1]}_{int(match[2])}" if match else name
 
 
 def _inner(folder: Place) -> Sequence[Place]:
@@ -98,26 +100,30 @@ def _inner(folder: Place) -> Sequence[Place]:
 
 
 def _videos(root: Place) -> Mapping[str, list[Place]]:
-    """Return the videos of each recording, out of folders named as a class is, or of those in a folder of a part."""
-    found: dict[str, list[Place]] = {}
+    """Return the videos of each recording in folders of classes, which may lie in the folder of a part."""
+    videos: dict[str, list[Place]] = {}
     folders = [inner for top in (root, *(root / part for part in PARTS)) for inner in _inner(top) if inner.is_dir()]
     for folder in folders:
         if folder.name not in {"audio", "frames", *PARTS}:
             for path in _inner(folder):
                 if path.suffix.lower() in {".mp4", ".mkv", ".webm"}:
-                    found.setdefault(_key(path.stem), []).append(path)
-    return found
+                    videos.setdefault(_key(path.stem), []).append(path)
+    return videos
 
 
 def _compare_classes(labels: Mapping[str, int], videos: Mapping[str, list[Place]], faults: Faults) -> None:
-    """Hold the folders that videos lie in against the names of their labels; some lists number other classes."""
+    """Compare the folders of videos with the names of their labels; some lists number other classes."""
     for sample, label in labels.items():
         for path in videos.get(_key(sample), []):
-            name = path.parent.name.replace("_", " ")
+            name = _class_of(path)
             if name != CLASSES[label]:
                 kind = "wrong class" if name in CLASSES else "unknown class"
-                told = f"{path}: lies in a folder of {name!r}, and its label {label} is {CLASSES[label]!r}"
-                faults.add(sample, DataError(told, kind))
-    others = {path.parent.name.replace("_", " ") for paths in videos.values() for path in paths} - set(CLASSES)
+                error = f"{path}: lies in a folder of {name!r}, and its label {label} is {CLASSES[label]!r}"
+                faults.add(sample, DataError(error, kind))
+    others = {_class_of(path) for paths in videos.values() for path in paths} - set(CLASSES)
     if others:
         faults.note(f"folders of videos that are none of the 31 classes: {', '.join(sorted(others))}", "unknown class")
+
+
+def _class_of(path: Place) -> str:
+    return path.parent.name.replace("_", " ")

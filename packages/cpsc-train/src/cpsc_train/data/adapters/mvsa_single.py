@@ -1,7 +1,8 @@
-"""MVSA-Single: posts with an image and a text, and the feeling in them."""
+"""MVSA-Single: posts with an image and a text, labelled with their sentiment."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_of_each
 from cpsc_train.data.media.images import Cropping, read_image
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
-from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.files import Place, check_root, fields, read_bytes, read_list
 from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import DataError, UserError
@@ -28,12 +28,12 @@ ORIGINAL = "labelResultAll.txt"
 MEAN = (119.289, 113.5515, 103.683)
 DEVIATION = (31.161, 30.9825, 36.669)
 ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
-"""What texts are read as: the first that fits; the last fits always."""
+"""Encodings of texts, tried in order; the last accepts anything."""
 
 
 @dataclass(frozen=True)
 class Post:
-    """One post: what it is called, its class, part, text and image, and where it is listed."""
+    """One post: a unique name, its class, part or ``""``, text, image, and place in a list."""
 
     name: str
     label: int
@@ -47,7 +47,7 @@ class Post:
 class MVSASingleConfig(StoredConfig, name="mvsa-single"):
     """The distribution, ``labelResultAll.txt`` and ``data/ID.{jpg,txt}``, or ``{train,dev,test}.jsonl``.
 
-    A row of the latter has ``id``, ``label``, ``text`` and ``img``, a path from the folder.
+    A row of the latter has ``id``, ``label``, ``text`` and ``img``, a path relative to the folder.
     """
 
     modalities: tuple[str, ...] = MODALITIES
@@ -55,14 +55,14 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
     root: str = "data/mvsa-single"
     """Folder of the lists."""
     labels: Literal["agree", "merge"] = "agree"
-    """Of the distribution, whose image and text have a label each. ``agree``: rows whose two are the same; ``merge``:
-    also the one of them that is not neutral, without positive beside negative. Its rows have no official division."""
+    """Rows of the distribution, where image and text have a label each. ``agree``: those whose labels agree; ``merge``:
+    also those where one label is neutral, with the other label. There is no official division."""
     tokenizer: str | None = None
-    """A local folder with the tokenizer of the pretrained text encoder; words are hashed if absent."""
+    """A local folder with the tokenizer of the pretrained text encoder. If None, words are hashed."""
     tokens: int = 128
-    """Tokens of a text; a longer one is cut."""
+    """Tokens per text; a longer one is cut."""
     size: int = 224
-    """Pixels of the side of an image: the middle in evaluation, anywhere in training."""
+    """Side in pixels of the square crop of an image: the centre in evaluation, random in training."""
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities, MODALITIES)
@@ -71,14 +71,13 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
                 raise UserError(f"data.{name} must be at least 1, got {getattr(self, name)}")
 
     def load(self) -> MVSASingle:
-        """Read the lists, the texts and the tokenizer; images are read when they are needed."""
+        """Read the lists, the texts and the tokenizer; images are read on demand."""
         root = check_root(self.root)
         faults = Faults()
-        dropped: list[str] = []
         if any((root / name).is_file() for name in LISTS):
             posts = [post for name, part in LISTS.items() for post in _derived(root, root / name, part, faults)]
         elif (root / ORIGINAL).is_file():
-            posts = _original(root, self.labels, faults, dropped)
+            posts = _original(root, self.labels, faults)
         else:
             raise UserError(f"{root}: holds neither {ORIGINAL} nor {', '.join(LISTS)}")
         posts = first_of_each(posts, [post.name for post in posts], [post.place for post in posts], faults)
@@ -88,30 +87,26 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
                 kept.append(post)
             else:
                 faults.add(post.name, DataError(f"{post.place}: {post.image} is missing", "missing"))
-        return MVSASingle(self, kept, faults, dropped)
+        return MVSASingle(self, kept, faults)
 
 
 class MVSASingle(Stored):
-    """Images (3, size, size) in [0, 255] beside texts, which become token numbers (tokens,).
+    """Images (3, size, size) in [0, 255] and texts, which become token numbers (tokens,).
 
     Parameters
     ----------
     config
         Sizes, and the tokenizer.
     posts
-        What there is.
-    faults, dropped
-        What was found on the way, and what is left out on purpose.
+        The posts.
+    faults
+        Faults, notes and rows left out.
     """
 
     classes = CLASSES
 
-    def __init__(self, config: MVSASingleConfig, posts: list[Post], faults: Faults, dropped: list[str]) -> None:
+    def __init__(self, config: MVSASingleConfig, posts: list[Post], faults: Faults) -> None:
         self._posts = posts
-        self.ids = [post.name for post in posts]
-        self.labels = np.array([post.label for post in posts], dtype=np.int64)
-        self.faults, self.notes, self.dropped = faults.found, faults.notes, dropped
-        self.parts = rows_by_part([post.part for post in posts]) if posts and posts[0].part else None
         self._tokenize: Tokenizer = (
             HashedWords(config.tokens)
             if config.tokenizer is None
@@ -124,9 +119,8 @@ class MVSASingle(Stored):
             ),
             "text": Modality(kind="text", shape=(config.tokens,), vocabulary=self._tokenize.vocabulary),
         }
-        self.modalities = {name: known[name] for name in config.modalities}
-        self.decoded = [name for name in config.modalities if name == "image"]
-        self.use_cache(config.cache)
+        parts = [post.part for post in posts]
+        super().__init__(config, posts, known, faults, parts if any(parts) else None)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the image (h, w, 3)."""
@@ -137,10 +131,10 @@ class MVSASingle(Stored):
         return ("pillow",)
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
-        """Return the text, or the middle of the image, or a random square of it."""
+        """Return the text, or the centre of the image, or a random square of it."""
         if modality == "text":
             return np.array(self._posts[row].text, dtype=object)
-        return self._cropping.shown(self.held(modality, row), generator)
+        return self._cropping.crop(self.fetch(modality, row), generator)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return token numbers of texts."""
@@ -171,9 +165,9 @@ def _derived(root: Place, file: Place, part: str, faults: Faults) -> list[Post]:
     return read_list(file, parse, faults)
 
 
-def _original(root: Place, rule: str, faults: Faults, dropped: list[str]) -> list[Post]:
+def _original(root: Place, rule: str, faults: Faults) -> list[Post]:
     file = root / ORIGINAL
-    other: dict[str, int] = {}
+    encodings: Counter[str] = Counter()
 
     def parse(line: str, number: int) -> Post | None:
         where = f"{file}:{number}"
@@ -184,19 +178,17 @@ def _original(root: Place, rule: str, faults: Faults, dropped: list[str]) -> lis
                 raise DataError(f"{where}: label must be one of {', '.join(CLASSES)}, got {label!r}", "unknown class")
         merged = _merged(labels, rule)
         if merged is None:
-            dropped.append(f"{name} ({ORIGINAL}:{number}, {both})")
+            faults.dropped.append(f"{name} ({ORIGINAL}:{number}, {both})")
             return None
         image = inside(root / "data", f"{name}.jpg", where)
         text, encoding = _text(root / "data" / f"{name}.txt")
-        other[encoding] = other.get(encoding, 0) + 1
+        encodings[encoding] += 1
         return Post(name, CLASSES.index(merged), "", text, image, f"{ORIGINAL}:{number}")
 
     posts = read_list(file, parse, faults, header=_is_header)
     for encoding in ENCODINGS[1:]:
-        if encoding in other:
-            faults.note(
-                f"{root / 'data'}: {other[encoding]} texts are not UTF-8 and are read as {encoding}", "bad encoding"
-            )
+        if count := encodings[encoding]:
+            faults.note(f"{root / 'data'}: {count} texts are not UTF-8 and are read as {encoding}", "bad encoding")
     return posts
 
 
@@ -205,7 +197,7 @@ def _is_header(line: str) -> bool:
 
 
 def _merged(labels: list[str], rule: str) -> str | None:
-    """Return the one label of a text and its image, or ``None`` if the row is left out."""
+    """Return the label of a text and its image, or ``None`` if the row is left out."""
     if labels[0] == labels[1]:
         return labels[0]
     if rule == "agree" or "neutral" not in labels:
@@ -214,11 +206,11 @@ def _merged(labels: list[str], rule: str) -> str | None:
 
 
 def _text(path: Place) -> tuple[str, str]:
-    """Return a text and the encoding it was read as."""
-    held = read_bytes(path)
+    """Return a text and its encoding."""
+    content = read_bytes(path)
     for encoding in ENCODINGS:
         try:
-            return held.decode(encoding).strip(), encoding
+            return content.decode(encoding).strip(), encoding
         except UnicodeDecodeError:
             continue
     raise AssertionError("latin-1 reads anything")

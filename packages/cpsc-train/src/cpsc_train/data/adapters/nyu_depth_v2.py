@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.depth import Form, shown
+from cpsc_train.data.media.depth import Form, convert
 from cpsc_train.data.storage.files import Place, check_root
 from cpsc_train.data.storage.matlab import load, open_hdf5
 from cpsc_train.data.storage.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
@@ -26,7 +26,7 @@ CLASSES = (
     *("bathroom", "bedroom", "bookstore", "classroom", "dining_room", "home_office", "kitchen", "living_room"),
     *("office", "others"),
 )
-"""The nine most frequent of the 27 types of scenes, and all others together."""
+"""The nine most frequent of the 27 types of scenes, and the others as one class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class NYUDepthV2Config(SceneConfig, name="nyu-depth-v2"):
     """The distribution, or a derived copy.
 
     The distribution is ``nyu_depth_v2_labeled.mat``, and ``splits.mat`` with its division. A copy holds
-    ``{train,val,test}/CLASS/*.png`` with colour in the left half and depth in the right one, or
+    ``{train,val,test}/CLASS/*.png`` with colour in the left half and depth in the right half, or
     ``{rgb,depth}/{train,val,test}/CLASS/``; ``val`` may be absent, and the classes are the names of the folders.
     """
 
@@ -42,7 +42,7 @@ class NYUDepthV2Config(SceneConfig, name="nyu-depth-v2"):
     """Folder of the data set."""
 
     def load(self) -> Dataset:
-        """List the scenes; images are read when they are needed."""
+        """List the scenes; images are read on demand."""
         root = check_root(self.root)
         faults = Faults()
         if (root / LABELED).is_file():
@@ -55,7 +55,7 @@ class NYUDepthV2Config(SceneConfig, name="nyu-depth-v2"):
 
 @dataclass(frozen=True)
 class Row:
-    """One of the scenes of the .mat file; opened for each reading, so that processes can share it."""
+    """One scene of the .mat file, which is opened for each reading so that processes can share it."""
 
     file: Path
     row: int
@@ -65,25 +65,25 @@ class Row:
         return np.ascontiguousarray(self._read("images", np.uint8, 3).transpose(2, 1, 0))
 
     def depth(self, form: Form) -> NDArray[Any]:
-        """Return depth, whose gaps the authors have filled."""
+        """Return depth; the authors of the data set have filled its gaps."""
         metres = np.ascontiguousarray(self._read("depths", np.float32, 2).T)
         if not np.isfinite(metres).all():
             raise DataError(f"{self.file}: depth of scene {self.row + 1} is not finite everywhere")
-        return shown(metres, form, CAMERA)
+        return convert(metres, form, CAMERA)
 
     def sources(self) -> Mapping[str, Place]:
-        """Return nothing: one file holds all scenes."""
+        """Return no files, since one holds all scenes."""
         return {}
 
     def _read(self, name: str, kind: type[np.generic], dimensions: int) -> NDArray[Any]:
-        with open_hdf5(str(self.file)) as held:
+        with open_hdf5(str(self.file)) as file:
             try:
-                array = stored_array(held, name)
+                array = stored_array(file, name)
                 _check_form(self.file, name, array, kind, dimensions)
                 return np.asarray(array[self.row])
             except DataError:
                 raise
-            except Exception as error:  # a damaged file can make the reader fail in any way
+            except Exception as error:  # a damaged file can make h5py fail in any way
                 if out_of_memory(error):
                     raise
                 raise DataError(
@@ -92,7 +92,7 @@ class Row:
 
 
 def _check_form(file: Path, name: str, array: Any, kind: type[np.generic], dimensions: int) -> None:
-    """Refuse an array of scenes of another type, or of scenes that are too large, before one is read."""
+    """Check type and size of an array of scenes before one is read."""
     if array.dtype != kind or array.ndim != dimensions + 1:
         raise DataError(
             f"{file}: {name} must be {np.dtype(kind)} of {dimensions} dimensions a scene, got {array.dtype} of shape "
@@ -109,9 +109,7 @@ def _native(root: Path, faults: Faults) -> list[Scene]:
     types = _types(file)
     parts = _parts(root / SPLITS, len(types)) if (root / SPLITS).is_file() else None
     if parts is None:
-        faults.note(
-            f"{root / SPLITS}: is not there, so the scenes are divided by the shares of the splits", "no division"
-        )
+        faults.note(f"{root / SPLITS}: is not there, so the fractions of the splits apply", "no division")
     return [
         Scene(
             f"{row + 1:04d}",
@@ -124,35 +122,35 @@ def _native(root: Path, faults: Faults) -> list[Scene]:
 
 
 def _types(file: Path) -> list[str]:
-    with open_hdf5(str(file)) as held:
+    with open_hdf5(str(file)) as opened:
         try:
-            found = [_text(held, cell) for cell in np.asarray(stored_array(held, "sceneTypes")).ravel()]
-            rows = {name: stored_array(held, name).shape[0] for name in ("images", "depths")}
-        except Exception as error:  # a damaged file can make the reader fail in any way
+            types = [_text(opened, cell) for cell in np.asarray(stored_array(opened, "sceneTypes")).ravel()]
+            rows = {name: stored_array(opened, name).shape[0] for name in ("images", "depths")}
+        except Exception as error:  # a damaged file can make h5py fail in any way
             if out_of_memory(error):
                 raise
             raise DataError(
                 f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
             ) from None
-    if not found or any(count != len(found) for count in rows.values()):
+    if not types or any(count != len(types) for count in rows.values()):
         raise DataError(
-            f"{file}: must hold as many scene types, images and depths, got {len(found)}, {rows['images']}, "
+            f"{file}: must hold as many scene types, images and depths, got {len(types)}, {rows['images']}, "
             f"{rows['depths']}",
             "bad file",
         )
-    return found
+    return types
 
 
-def _text(held: Any, cell: Any) -> str:
-    signs = stored_array(held, cell)
-    if signs.dtype.kind != "u" or signs.size > LONGEST_NAME:
-        raise ValueError(f"a scene type has {signs.size:,} values of {signs.dtype}")
-    return "".join(map(chr, np.asarray(signs).ravel()))
+def _text(file: Any, cell: Any) -> str:
+    codes = stored_array(file, cell)
+    if codes.dtype.kind != "u" or codes.size > LONGEST_NAME:
+        raise ValueError(f"a scene type has {codes.size:,} values of {codes.dtype}")
+    return "".join(map(chr, np.asarray(codes).ravel()))
 
 
 def _parts(file: Place, rows: int) -> list[str]:
-    held = load(file, ["trainNdxs", "testNdxs"])
-    train, test = held["trainNdxs"], held["testNdxs"]
+    lists = load(file, ["trainNdxs", "testNdxs"])
+    train, test = lists["trainNdxs"], lists["testNdxs"]
     if sorted([*train, *test], key=str) != sorted(range(1, rows + 1), key=str):
         raise DataError(f"{file}: trainNdxs and testNdxs must hold each of 1…{rows} once", "bad file")
     tested = set(test)

@@ -23,10 +23,9 @@ CLASSES = (
     *("dining_room", "discussion_area", "furniture_store", "home_office", "kitchen", "lab", "lecture_theatre"),
     *("library", "living_room", "office", "rest_space", "study_space"),
 )
-SENSORS = ("kv1", "kv2", "realsense", "xtion")
-OFFICIAL = ("SUNRGBDtoolbox", "traintestSUNRGBD", "allsplit.mat")
+OFFICIAL = "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat"
 FARTHEST = 8.0
-"""Metres, at which the toolbox of the data set cuts depth off."""
+"""Metres, to which the toolbox of the data set clips depth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,40 +33,39 @@ class SUNRGBDConfig(SceneConfig, name="sun-rgbd"):
     """The distribution, or a derived copy; the 19 classes of the scene classification benchmark.
 
     In the distribution a scene is a folder with ``image/*.jpg``, ``depth_bfx/*.png`` and ``scene.txt``. Its division is
-    ``SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat``; without it the scenes are divided by the shares of the splits.
-    Scenes of other classes are left out. A copy holds ``{train,val,test}/CLASS/*.png`` with colour in the left half and
-    depth in the right one, or ``{rgb,depth}/{train,val,test}/CLASS/``; ``val`` may be absent.
+    ``SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat``; without it the fractions of the splits apply. Scenes of other
+    classes are left out. A copy holds ``{train,val,test}/CLASS/*.png`` with colour in the left half and depth in the
+    right half, or ``{rgb,depth}/{train,val,test}/CLASS/``; ``val`` may be absent.
     """
 
     root: str = "data/sun_rgbd"
     """Folder of the data set."""
 
     def load(self) -> Dataset:
-        """List the files; images are read when they are needed."""
+        """List the files; images are read on demand."""
         root = check_root(self.root)
         faults = Faults()
-        dropped: list[str] = []
         if any((root / name).is_dir() for name in ("train", "rgb")):
             scenes, classes = derived(root, CLASSES, faults)
             return Scenes(self, scenes, classes, faults)
         top = next(path for path in (root / "SUNRGBD", root) if path.is_dir())
-        return Scenes(self, list(_native(root, top, faults, dropped)), CLASSES, faults, dropped)
+        return Scenes(self, list(_native(root, top, faults)), CLASSES, faults)
 
 
-def _native(root: Place, top: Place, faults: Faults, dropped: list[str]) -> Iterator[Scene]:
-    official = root / OFFICIAL[0] / OFFICIAL[1] / OFFICIAL[2]
+def _native(root: Place, top: Place, faults: Faults) -> Iterator[Scene]:
+    official = root / OFFICIAL
     parts = _official(official) if official.is_file() else None
     if parts is None:
-        faults.note(f"{official}: is not there, so the scenes are divided by the shares of the splits", "no division")
-    found = dict(_walk(top, ()))
-    if not found:
+        faults.note(f"{official}: is not there, so the fractions of the splits apply", "no division")
+    folders = dict(_walk(top, ()))
+    if not folders:
         raise UserError(f"{top}: holds no folder with a scene.txt, and no folder train of a derived copy")
     for name in parts or {}:
-        if name not in found:
+        if name not in folders:
             faults.add(name, DataError(f"{top}/{name}: is missing, which {official.name} lists", "missing"))
-    for name, folder in found.items():
+    for name, folder in folders.items():
         if parts is not None and name not in parts:
-            dropped.append(f"{name} (not in {official.name})")
+            faults.dropped.append(f"{name} (not in {official.name})")
             continue
         try:
             label = read_text(folder / "scene.txt").strip()
@@ -78,7 +76,7 @@ def _native(root: Place, top: Place, faults: Faults, dropped: list[str]) -> Iter
         if label in CLASSES:
             yield Scene(name, CLASSES.index(label), "" if parts is None else parts[name], pair)
         else:
-            dropped.append(f"{name} ({label}, which is none of the 19 classes)")
+            faults.dropped.append(f"{name} ({label}, which is none of the 19 classes)")
 
 
 def _pair(folder: Place) -> Separate:
@@ -91,9 +89,9 @@ def _pair(folder: Place) -> Separate:
 
 
 def metres(bits: NDArray[np.uint16]) -> Metres:
-    """Return depth in metres: its bits are turned by three places and count millimetres."""
-    turned = (bits >> np.uint16(3)) | (bits << np.uint16(13))
-    return np.minimum(turned.astype(np.float32) / 1000, np.float32(FARTHEST))
+    """Return depth in metres, stored in millimetres with the bits rotated by three places."""
+    rotated = (bits >> np.uint16(3)) | (bits << np.uint16(13))
+    return np.minimum(rotated.astype(np.float32) / 1000, np.float32(FARTHEST))
 
 
 def _camera(path: Place) -> Camera:
@@ -106,22 +104,22 @@ def _camera(path: Place) -> Camera:
 
 
 def _official(path: Place) -> dict[str, str]:
-    """Return the part of each scene, by its path from the folder of the data set."""
-    held = load(path, ["alltrain", "alltest"])
-    found: dict[str, str] = {}
+    """Return the part of each scene by its path from the folder of the data set."""
+    lists = load(path, ["alltrain", "alltest"])
+    parts: dict[str, str] = {}
     for variable, part in (("alltrain", "train"), ("alltest", "test")):
-        for text in map(str, held[variable]):
+        for text in map(str, lists[variable]):
             name = text.replace("\\", "/").rpartition("SUNRGBD/")[2].strip("/")
-            if found.setdefault(name, part) != part:
+            if parts.setdefault(name, part) != part:
                 raise DataError(f"{path}: {name!r} is in both parts", "id in two splits")
-    return found
+    return parts
 
 
 def _walk(folder: Place, above: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
-    """Return by name the folders that are a scene."""
+    """Yield the folders of scenes by name."""
     if (folder / "scene.txt").is_file():
         yield "/".join(above), folder
         return
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if above or inner.name not in {OFFICIAL[0], "image", "depth", "depth_bfx"}:
+        if above or inner.name not in {"SUNRGBDtoolbox", "image", "depth", "depth_bfx"}:
             yield from _walk(inner, (*above, inner.name))

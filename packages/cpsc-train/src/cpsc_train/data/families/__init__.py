@@ -1,1 +1,1 @@
-"""Bases that data sets of one family share: recordings with sound and frames, colour with depth."""
+"""Kinds of data sets that several adapters share."""

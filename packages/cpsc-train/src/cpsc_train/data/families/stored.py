@@ -1,19 +1,21 @@
-"""What data sets of files have in common: a sample is decoded, by this process or once for all, and then presented."""
+"""Base of data sets of files, whose samples are decoded on reading or taken from a cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import DataConfig, Dataset, Rows
+from cpsc_train.data.dataset import DataConfig, Dataset, Modality, Rows
+from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.decoders import DECODERS, versions
+from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.cache import FORMAT, Cache
 
 
@@ -24,25 +26,63 @@ class StoredConfig(DataConfig):
     root: str
     """Folder of the data set."""
     cache: str | None = None
-    """A folder that ``cpsc data prepare NAME --cache DIR`` filled; files are decoded anew each time if absent."""
+    """A folder filled by ``cpsc data prepare NAME --cache DIR``. If None, files are decoded whenever they are read."""
+
+
+class Sample(Protocol):
+    """A sample with a unique name and a label."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def label(self) -> int: ...  # noqa: D102
 
 
 class Stored(Dataset):
     """Samples that are decoded from files.
 
-    An adapter says what a file holds (`decode`), from what that depends (`recipe`), and what is shown of it
-    (`present`). A cache keeps what `decode` returns.
+    An adapter implements `decode` and `present`, and `recipe` if `decode` depends on options. A cache keeps what
+    `decode` returns.
+
+    Parameters
+    ----------
+    config
+        The modalities in use, and the cache.
+    samples
+        The samples, in order.
+    known
+        All modalities.
+    faults
+        Faults, notes and rows left out.
+    parts
+        The official part of each sample, if there is a division.
     """
 
     decoded: Sequence[str]
-    """The modalities that files are decoded for."""
+    """The modalities that are decoded from files."""
     partly: Sequence[str] = ()
-    """Those of them whose `present` looks at a part of the file alone, where nothing is cached."""
+    """Those of them for which `present` reads a part of the file if nothing is cached."""
     _cache: Cache | None = None
+
+    def __init__(
+        self,
+        config: StoredConfig,
+        samples: Sequence[Sample],
+        known: Mapping[str, Modality],
+        faults: Faults,
+        parts: Sequence[str] | None,
+    ) -> None:
+        self.ids = [sample.name for sample in samples]
+        self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        self.modalities = {name: known[name] for name in config.modalities}
+        self.decoded = [name for name in config.modalities if known[name].kind != "text"]
+        self.faults, self.notes, self.dropped = faults.found, faults.notes, tuple(faults.dropped)
+        self.parts = None if parts is None else rows_by_part(parts)
+        self.use_cache(config.cache)
 
     @abstractmethod
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
-        """Return all that the file of a sample holds, such as (h, w, 3) uint8; nothing about it is random.
+        """Return the full content of a sample's file, such as (h, w, 3) uint8; nothing about it is random.
 
         Raises
         ------
@@ -52,29 +92,29 @@ class Stored(Dataset):
 
     @abstractmethod
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
-        """Return what `read` (without a generator) or `augmented` returns of one row, by way of `held`."""
+        """Return one row of `augmented`, or of `read` if `generator` is None, from what `fetch` returns."""
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
         """Return what `decode` depends on beside the files; a cache of another recipe is refused."""
         return {}
 
     def decoders(self, modality: str, /) -> Sequence[str]:
-        """Return the packages whose versions `decode` depends on; a cache that others filled is refused."""
+        """Return the packages that `decode` depends on; a cache filled with other versions is refused."""
         return DECODERS
 
-    def held(self, modality: str, row: int) -> NDArray[Any]:
-        """Return what `decode` returns, from the cache where there is one."""
+    def fetch(self, modality: str, row: int) -> NDArray[Any]:
+        """Return what `decode` returns, from the cache if there is one."""
         if self._cache is not None:
             return self._cache.read(modality, self.ids[row])
         return self.decode(modality, row)
 
     def use_cache(self, folder: str | None) -> None:
-        """Take what is decoded from a folder from now on.
+        """Read decoded samples from a cache from now on, if `folder` is not None.
 
         Raises
         ------
         UserError
-            If it was filled with other options, or is not complete.
+            If it was filled with other options, or is incomplete.
         """
         if folder is not None:
             self._cache = Cache.open(folder, self.cache_key(), len(self), self.decoded)
@@ -92,7 +132,7 @@ class Stored(Dataset):
 
     @property
     def cached(self) -> bool:
-        """Whether nothing has to be decoded."""
+        """Whether samples come from a cache."""
         return self._cache is not None
 
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
@@ -100,5 +140,5 @@ class Stored(Dataset):
         return np.stack([self.present(modality, int(row), None) for row in rows])
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:
-        """Return the samples at `rows` as training sees them."""
+        """Return the samples at `rows` for training."""
         return np.stack([self.present(modality, int(row), g) for row, g in zip(rows, generators, strict=True)])

@@ -1,1 +1,1 @@
-"""Reading sound and images; every error names the file."""
+"""Decoders of sound, images, video, depth and text."""

@@ -1,4 +1,4 @@
-"""What is computed of samples of sound: another rate, another length, the spectrogram."""
+"""Computations on samples of sound: channels, rate, length, spectrogram."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from cpsc_train.errors import DataError
 Samples = NDArray[np.float32]
 
 MOST = 2**27
-"""Samples of a recording, channels counted, at most: 46 minutes in mono at 48 kHz, half a gigabyte."""
+"""Largest number of samples of a recording over all channels: 46 minutes in mono at 48 kHz, half a gigabyte."""
 RATES = (1_000, 768_000)
-"""Smallest and largest rate in Hz."""
+"""Smallest and largest sampling rate in Hz."""
 
 
 def to_mono(samples: Samples, path: Place) -> Samples:
-    """Return the mean over the channels of (n, channels), in [−1, 1].
+    """Return the mean over the channels of (n, channels), clipped to [−1, 1].
 
     Raises
     ------
     DataError
-        If a sample is not a number.
+        If a sample is not finite.
     """
-    mixed = samples.mean(1, dtype=np.float32)
-    if not np.isfinite(mixed).all():
-        raise DataError(f"{path}: sample {int(np.flatnonzero(~np.isfinite(mixed))[0])} is not a finite number")
-    return np.asarray(np.clip(mixed, -1, 1), dtype=np.float32)
+    mean = samples.mean(1, dtype=np.float32)
+    if not np.isfinite(mean).all():
+        raise DataError(f"{path}: sample {int(np.flatnonzero(~np.isfinite(mean))[0])} is not a finite number")
+    return np.asarray(np.clip(mean, -1, 1), dtype=np.float32)
 
 
 def refuse_rate(rate: int, path: Place) -> None:
-    """Refuse a rate that no recording has, with which resampling would take all memory."""
+    """Refuse a rate outside `RATES`, with which resampling would take all memory."""
     if not RATES[0] <= rate <= RATES[1]:
         raise DataError(f"{path}: must have {RATES[0]:,} to {RATES[1]:,} samples a second, got {rate:,}", "wrong rate")
 
@@ -62,8 +62,8 @@ def tile(samples: Samples, length: int) -> Samples:
 def log_spectrogram(samples: NDArray[Any], *, n_fft: int, hop: int) -> Samples:
     """Return log(|STFT| + 1e−7) of samples (..., n), shape (..., n_fft // 2 + 1, 1 + n // hop).
 
-    Frames are centred, the ends mirrored, the window is a periodic Hann window of `n_fft` samples: what librosa and
-    ``torch.stft`` compute by default. O(n log(n_fft) n_fft / hop).
+    Frames are centred, the ends are mirrored, and the window is a periodic Hann window of `n_fft` samples, as in the
+    defaults of librosa and ``torch.stft``. O(n log(n_fft) n_fft / hop).
     """
     edge = [(0, 0)] * (samples.ndim - 1) + [(n_fft // 2, n_fft // 2)]
     padded = np.pad(samples, edge, mode="reflect")

@@ -1,4 +1,4 @@
-"""Containers of video and sound: opened by the one demuxer that their suffix allows; the times of their streams."""
+"""Video and sound containers, opened with the one demuxer that their suffix allows, and the times of their streams."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpsc_train.data.media.whole import container, refuse_cut
+from cpsc_train.data.media.truncation import container_of, refuse_truncated
 from cpsc_train.data.storage.files import Place, read_bytes
 from cpsc_train.data.storage.untrusted import CONTAINERS, LONGEST, MOST_PACKETS, MOST_STREAMS
 from cpsc_train.errors import DataError, UserError, needs, reason
 
 LATE = 0.25
-"""Seconds by which a stream may begin after the other and still count as beginning with it: what encoders delay."""
+"""Seconds, the largest delay of encoders: a stream that begins less late counts as beginning with the recording."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """When a stream is shown, in seconds.
+    """Times of a stream in seconds.
 
     Parameters
     ----------
     zero
-        What counts as the beginning: that of the recording, or of the stream where it is at most `LATE` later.
+        Beginning of the recording, or of the stream if that is at most `LATE` later.
     start, end
-        When the stream itself begins and ends.
+        Beginning and end of the stream.
     begins
-        When each packet begins, sorted.
+        Beginning of each packet, sorted.
     keys
-        When those begin from which a decoder can start, and their own place in the order of decoding.
+        Beginning of each key packet, where decoding can start, and its decoding time; sorted.
     """
 
     zero: float
@@ -41,39 +41,33 @@ class Span:
     keys: tuple[tuple[float, float], ...]
 
     def key(self, time: float) -> tuple[float, float] | None:
-        """Return the last packet before a time from which a decoder can start."""
+        """Return the last key packet that begins at or before a time."""
         place = bisect_right(self.keys, (time, float("inf")))
         return self.keys[place - 1] if place else None
 
     def between(self, before: float, after: float) -> int:
-        """Return how many packets begin after one time and not after another."""
+        """Return the number of packets that begin after one time and not after another."""
         return bisect_right(self.begins, after) - bisect_right(self.begins, before)
 
 
 @dataclass
 class Times:
-    """Times of the packets of a container, as they are read; headers are often wrong.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    """
+    """Times of the packets of a container, measured because headers are often wrong."""
 
     path: Place
     _packets: dict[int, list[tuple[float, float, float, bool]]] = field(default_factory=dict)
     _count: int = 0
 
     def add(self, packet: Any) -> None:
-        """Take down when a packet begins, ends and is decoded.
+        """Record the times of a packet.
 
-        Packets before the first that is shown, which a copy without encoding keeps, and the empty last one are left
+        Packets before the first frame shown, which a copy without encoding keeps, and the empty last packet are left
         out.
 
         Raises
         ------
         DataError
-            If a part of it is missing, or there are more than `MOST_PACKETS`.
+            If the packet is incomplete, or there are more than `MOST_PACKETS`.
         """
         self._count += 1
         if packet.is_corrupt:
@@ -88,23 +82,26 @@ class Times:
         self._packets.setdefault(packet.stream.index, []).append(times)
 
     def span(self, stream: Any, stated: float) -> Span | None:
-        """Return when a stream is shown; ``None`` where it has no packets.
+        """Return the times of a stream, or ``None`` if it has no packets.
 
         Raises
         ------
         DataError
-            If it lasts longer than `LONGEST`, or ends before its header states: the stream's own, or that of the
-            container, `stated` seconds, where it has none.
+            If it lasts longer than `LONGEST`, or ends before the stream's header states, or that of the container
+            (`stated` seconds) if the stream has none.
         """
         if stream.index not in self._packets:
             return None
         spans = {index: self._measure(index) for index in self._packets}
         start, end = spans[stream.index]
         zero = min(begin for begin, _ in spans.values())
+        length = end - start
         if stream.duration is None:
-            self._refuse_short(max(last for _, last in spans.values()) - zero, stated)
+            length = max(last for _, last in spans.values()) - zero
         else:
-            self._refuse_short(end - start, float(stream.duration * stream.time_base))
+            stated = float(stream.duration * stream.time_base)
+        if length + 0.5 < 0.9 * stated <= LONGEST:
+            raise DataError(f"{self.path}: is cut off: {length:.1f} of {stated:.1f} s are there", "truncated")
         packets = self._packets[stream.index]
         return Span(
             start if start - zero <= LATE else zero,
@@ -115,7 +112,7 @@ class Times:
         )
 
     def _measure(self, index: int) -> tuple[float, float]:
-        """Return when a stream begins and ends; some containers do not say how long a packet lasts."""
+        """Return when a stream begins and ends; some containers do not state the duration of a packet."""
         begins = [begin for begin, *_ in self._packets[index]]
         start, last = min(begins), max(begins)
         gap = (last - start) / (len(begins) - 1) if len(begins) > 1 else 0.0
@@ -124,52 +121,49 @@ class Times:
             raise DataError(f"{self.path}: lasts {end - start:.0f} s by its own times", "wrong time")
         return start, end
 
-    def _refuse_short(self, length: float, stated: float) -> None:
-        if length + 0.5 < 0.9 * stated <= LONGEST:
-            raise DataError(f"{self.path}: is cut off: {length:.1f} of {stated:.1f} s are there", "truncated")
-
 
 @contextmanager
-def opened(path: Place) -> Iterator[Any]:
-    """Open a container of the format that its suffix names; an error of FFmpeg becomes one that names the file.
+def open_container(path: Place) -> Iterator[Any]:
+    """Open a container in the format that its suffix names.
 
     Raises
     ------
     DataError
-        If it is of another format, cut off or damaged, or has more than `MOST_STREAMS` streams.
+        If it has another format, is truncated or damaged, or has more than `MOST_STREAMS` streams, and for any error of
+        FFmpeg inside the block.
     """
     with needs("PyAV", extra="video"):
         import av  # noqa: PLC0415  # an extra
     av.logging.set_level(None)  # a library must not write to the terminal
     wanted, demuxer = CONTAINERS[path.suffix.lower()]
-    held = read_bytes(path)
-    found = container(held)
-    if found != wanted:
-        told = f"is {found}: name it accordingly" if found else "does not begin as one"
-        raise DataError(f"{path}: is not a readable video: must be {wanted} by its name, and {told}")
-    refuse_cut(held, path)
-    # A title in another encoding is no reason to refuse a video; PyAV 19 has no strict reading of it any more.
+    content = read_bytes(path)
+    kind = container_of(content)
+    if kind != wanted:
+        got = f"is {kind}: name it accordingly" if kind else "does not begin as one"
+        raise DataError(f"{path}: is not a readable video: must be {wanted} by its name, and {got}")
+    refuse_truncated(content, path)
+    # A title in another encoding is no reason to refuse a video; PyAV 19 does not read it strictly any more.
     lenient: Any = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    options = {"format_whitelist": demuxer, "protocol_whitelist": "none"}  # nothing else is opened on its behalf
+    options = {"format_whitelist": demuxer, "protocol_whitelist": "none"}  # the file must not open anything else
     try:
-        with av.open(io.BytesIO(held), format=demuxer, container_options=options, **lenient) as file:
+        with av.open(io.BytesIO(content), format=demuxer, container_options=options, **lenient) as file:
             if len(file.streams) > MOST_STREAMS:
                 raise DataError(f"{path}: has {len(file.streams)} streams, and may have {MOST_STREAMS}")  # noqa: TRY301
             yield file
     except UserError:
         raise
-    except Exception as error:  # a damaged file can make the decoders fail in any way
+    except Exception as error:  # a damaged file can make decoders fail in any way
         raise DataError(f"{path}: is not a readable video ({reason(error)})") from None
 
 
 def streams(file: Any) -> tuple[Any | None, Any | None]:
-    """Return the first stream of frames that is not a cover, and the first of sound, where there are any."""
+    """Return the first video stream that is not a cover image, and the first sound stream, or None."""
     from av.stream import Disposition  # noqa: PLC0415  # an extra
 
     frames = (stream for stream in file.streams.video if not stream.disposition & Disposition.attached_pic)
     return next(frames, None), next(iter(file.streams.audio), None)
 
 
-def stated(file: Any) -> float:
-    """Return the seconds that the header of a container states, 0 where it states none."""
+def duration(file: Any) -> float:
+    """Return the seconds that the header of a container states, or 0."""
     return 0.0 if file.duration is None else float(file.duration) / 1e6

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 
 def _av() -> str:
     import av  # noqa: PLC0415  # an extra
 
-    numbers: Mapping[str, tuple[int, ...]] = av.library_versions
-    return ", ".join(f"{name} {'.'.join(map(str, number))}" for name, number in sorted(numbers.items()))
+    return ", ".join(f"{name} {'.'.join(map(str, number))}" for name, number in sorted(av.library_versions.items()))
 
 
 def _pillow() -> str:
     from PIL import features  # noqa: PLC0415  # an extra
 
-    found: Any = features.version("libjpeg_turbo") or features.version("jpg")
-    return f"libjpeg {found}"
+    return f"libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
 
 
 def _soundfile() -> str:
@@ -28,23 +25,23 @@ def _soundfile() -> str:
 
 
 INNER: dict[str, Callable[[], str]] = {"av": _av, "pillow": _pillow, "soundfile": _soundfile}
-"""By package, what it is built on."""
+"""By package, the versions of the libraries it wraps."""
 DECODERS = tuple(INNER)
 
 
 def versions(packages: Sequence[str] = DECODERS) -> dict[str, str]:
-    """Return the versions of packages and of the libraries they are built on, where they can be imported.
+    """Return the versions of the installed ones of `packages`, and of the libraries they wrap.
 
     Examples
     --------
     >>> list(versions(["scipy", "no-such-package"]))
     ['scipy']
     """
-    found = {}
+    installed = {}
     for package in packages:
         try:
             inner = f" ({INNER[package]()})" if package in INNER else ""
-            found[package] = version(package) + inner
-        except (ImportError, PackageNotFoundError, OSError):  # soundfile raises OSError where its library is missing
+            installed[package] = version(package) + inner
+        except (ImportError, PackageNotFoundError, OSError):  # soundfile raises OSError if its library is missing
             continue
-    return found
+    return installed

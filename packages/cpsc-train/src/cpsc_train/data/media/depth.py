@@ -1,4 +1,4 @@
-"""Depth as a model is shown it: metres, one channel three times, or HHA."""
+"""Depth images in the forms a model can receive: metres, one channel three times, or HHA."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 Metres = NDArray[np.float32]
 Form = Literal["repeat", "metres", "hha"]
 FARTHEST = 10.0
-"""Metres; what is farther counts as that far."""
+"""Metres, to which larger depths are clipped."""
 Camera = tuple[float, float, float, float]
 """Focal lengths along x and y and principal point, in pixels."""
 
 
-def shown(metres: Metres, form: Form, camera: Camera) -> NDArray[np.float32]:
-    """Return a depth image (h, w) in the form that is asked for.
+def convert(metres: Metres, form: Form, camera: Camera) -> NDArray[np.float32]:
+    """Return a depth image (h, w) in another form.
 
     Parameters
     ----------
     metres
-        Depth; 0 where it is not known.
+        Depth; 0 where it is unknown.
     form
         ``metres``: (h, w) in [0, 10]; ``repeat``: (h, w, 3) in [0, 255], where 255 is 10 m, not rounded; ``hha``: see
         `hha`.
@@ -39,9 +39,9 @@ def shown(metres: Metres, form: Form, camera: Camera) -> NDArray[np.float32]:
 def hha(metres: Metres, camera: Camera) -> NDArray[np.float32]:
     """Return horizontal disparity, height above the lowest point, and angle to gravity, (h, w, 3) in [0, 255].
 
-    Gupta et al., Learning Rich Features from RGB-D Images, ECCV 2014, section 3, in its usual units: 310 over metres,
-    centimetres, and degrees from straight up (a floor has 0) plus 38. Normals are those of neighbouring pixels, not of
-    fitted planes, which is our choice. Pixels without depth are 0 in all channels. O(h·w).
+    Gupta et al., Learning Rich Features from RGB-D Images, ECCV 2014, section 3, in the usual units: 310 over metres,
+    centimetres, and degrees from straight up (a floor has 0) plus 38. Normals are those of neighbouring pixels rather
+    than of fitted planes. Pixels without depth are 0 in all channels. O(h·w).
     """
     known = metres > 0
     points = _points(metres, camera)
@@ -58,7 +58,7 @@ def hha(metres: Metres, camera: Camera) -> NDArray[np.float32]:
 
 
 def _points(metres: Metres, camera: Camera) -> NDArray[np.float64]:
-    """Return where each pixel lies, (h, w, 3), in metres: x to the right, y down, z ahead."""
+    """Return the position of each pixel in metres, (h, w, 3): x to the right, y down, z ahead."""
     fx, fy, cx, cy = camera
     rows, columns = np.indices(metres.shape, dtype=np.float64)
     z = metres.astype(np.float64)
@@ -66,7 +66,7 @@ def _points(metres: Metres, camera: Camera) -> NDArray[np.float64]:
 
 
 def _normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return unit normals that look at the camera, NaN where the surface has none."""
+    """Return unit normals towards the camera, NaN where the surface has none."""
     across, along = np.gradient(points, axis=1), np.gradient(points, axis=0)
     normal = np.cross(along, across)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -75,9 +75,9 @@ def _normals(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _up(normals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the direction against gravity: most surfaces are along it or across it.
+    """Return the direction against gravity, to which most surfaces are parallel or orthogonal.
 
-    From straight up in the image, five times with surfaces within 45° and five times with those within 15°.
+    Starts from straight up in the image; five iterations use surfaces within 45°, five more those within 15°.
     """
     up = np.array([0.0, -1.0, 0.0])
     for limit in (45.0,) * 5 + (15.0,) * 5:
@@ -87,6 +87,6 @@ def _up(normals: NDArray[np.float64]) -> NDArray[np.float64]:
         if not len(along) and not len(across):
             break
         spread = across.T @ across - along.T @ along
-        found = np.linalg.eigh(spread)[1][:, 0]  # least of the walls, most of floors and tables
-        up = found if found @ up > 0 else -found
+        direction = np.linalg.eigh(spread)[1][:, 0]  # least of the walls, most of floors and tables
+        up = direction if direction @ up > 0 else -direction
     return up

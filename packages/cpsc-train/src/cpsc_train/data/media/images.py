@@ -1,13 +1,13 @@
-"""Images: decoding, and the part of one that a model is shown.
+"""Decoding of images, and the crops of them that a model receives.
 
-A `View` is in shares of width and height, so that the same one cuts the same part out of a colour image and its depth.
+A `View` is relative to width and height, so one view crops the same part out of a colour image and its depth.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,23 +20,25 @@ from cpsc_train.errors import DataError, needs, out_of_memory, reason
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+IMAGES = (".jpg", ".jpeg", ".png")
+"""Suffixes of images in a folder."""
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
-"""Mean of red, green and blue over ImageNet, of 255."""
+"""Mean of red, green and blue over ImageNet, out of 255."""
 IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 """Their standard deviation."""
 
 
 def read_image(path: Place) -> Image:
-    """Return an image as red, green and blue, turned as its camera says.
+    """Return an image in RGB, rotated by its EXIF orientation.
 
-    Palettes, grey and CMYK are converted; 16 bits a channel are brought down to 8.
+    Palettes, grey and CMYK are converted; 16 bits per channel are reduced to 8.
 
     Raises
     ------
     UserError
         If the file is missing, too large or cannot be decoded, or Pillow is not installed.
     """
-    image = _decoded(path)
+    image = _decode(path)
     if image.mode.startswith("I"):
         from PIL import Image  # noqa: PLC0415
 
@@ -46,32 +48,32 @@ def read_image(path: Place) -> Image:
 
 
 def read_deep(path: Place) -> NDArray[np.uint16]:
-    """Return a grey image (height, width) of 16 bits, none of which is lost.
+    """Return a grey image (height, width) in full 16 bits.
 
     Raises
     ------
     UserError
-        As `read_image`, and if it has not 16 bits or not one channel.
+        As `read_image`, and if it does not have 16 bits and one channel.
     """
-    image = _decoded(path)
+    image = _decode(path)
     if not image.mode.startswith("I"):
         raise DataError(f"{path}: must be grey, of 16 bits, got an image of mode {image.mode}", "wrong form")
     return np.asarray(image).astype(np.uint16)
 
 
-def _decoded(path: Place) -> Image:
+def _decode(path: Place) -> Image:
     with needs("Pillow", extra="vision"):
         from PIL import Image, ImageOps  # noqa: PLC0415  # an extra
-    held = read_bytes(path)
+    content = read_bytes(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, or a size that is looked at here
-            with Image.open(io.BytesIO(held), formats=PICTURES) as file:
+            warnings.simplefilter("ignore")  # of damaged metadata, or a size that is checked here
+            with Image.open(io.BytesIO(content), formats=PICTURES) as file:
                 width, height = file.size
                 if width * height <= MOST_PIXELS:
                     file.load()
                     return ImageOps.exif_transpose(file)
-    except Exception as error:  # a damaged file can make the decoders fail in any way
+    except Exception as error:  # a damaged file can make decoders fail in any way
         if out_of_memory(error):
             raise
         raise DataError(f"{path}: is not a readable image ({reason(error)})") from None
@@ -80,15 +82,7 @@ def _decoded(path: Place) -> Image:
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of an image, perhaps mirrored.
-
-    Parameters
-    ----------
-    left, top, right, bottom
-        Edges, in [0, 1] of width and height.
-    mirrored
-        Whether left and right change places.
-    """
+    """A rectangle of an image, with edges in [0, 1] of width and height, optionally mirrored left to right."""
 
     left: float = 0.0
     top: float = 0.0
@@ -97,20 +91,20 @@ class View:
     mirrored: bool = False
 
     def of(self, image: Image, size: int) -> NDArray[np.float32]:
-        """Return the rectangle scaled to ``size × size`` pixels: (3, size, size) in [0, 255], or (1, size, size) of F.
+        """Return the rectangle at ``size × size`` pixels: (3, size, size) in [0, 255], or (1, size, size) of mode F.
 
-        Depth as metres (mode F) keeps its precision.
+        Depth in metres (mode F) keeps its precision.
         """
         from PIL.Image import Resampling  # noqa: PLC0415
 
         width, height = image.size
         box = (self.left * width, self.top * height, self.right * width, self.bottom * height)
-        cut = np.asarray(image.resize((size, size), Resampling.BILINEAR, box), dtype=np.float32)
-        cut = cut.reshape(size, size, -1)
-        return np.ascontiguousarray((cut[:, ::-1] if self.mirrored else cut).transpose(2, 0, 1))
+        pixels = np.asarray(image.resize((size, size), Resampling.BILINEAR, box), dtype=np.float32)
+        pixels = pixels.reshape(size, size, -1)
+        return np.ascontiguousarray((pixels[:, ::-1] if self.mirrored else pixels).transpose(2, 0, 1))
 
     def of_array(self, values: NDArray[Any], size: int) -> NDArray[np.float32]:
-        """Return the same of an array (h, w, 3) uint8, or (h, w) or (h, w, c) float32, which keeps its precision."""
+        """Return the rectangle of an array: (h, w, 3) uint8, or (h, w) or (h, w, c) float32 in full precision."""
         from PIL import Image  # noqa: PLC0415
 
         if values.dtype == np.uint8:
@@ -120,37 +114,27 @@ class View:
 
 
 WHOLE = View()
-"""All of an image; what is not square is squeezed."""
+"""The whole image; one that is not square is squeezed."""
 
 
 @dataclass(frozen=True)
 class Cropping:
-    """A square out of an image whose shorter side is first scaled to `resized` pixels.
-
-    Parameters
-    ----------
-    resized, size
-        Pixels of the shorter side, and of the square.
-    """
+    """A square of `size` pixels out of an image whose shorter side is first scaled to `resized` pixels."""
 
     resized: int
     size: int
 
-    def shown(self, values: NDArray[Any], generator: np.random.Generator | None) -> NDArray[np.float32]:
-        """Return the middle of an array (h, w) or (h, w, c), or with a generator any square of it: (c, size, size)."""
+    def crop(self, values: NDArray[Any], generator: np.random.Generator | None) -> NDArray[np.float32]:
+        """Return a square (c, size, size) of an array (h, w) or (h, w, c).
+
+        If `generator` is None, it is the centre, for evaluation; otherwise, for training, a random square, mirrored
+        with probability ½.
+        """
         height, width = values.shape[:2]
-        view = self.centred(width, height) if generator is None else self.drawn(width, height, generator)
-        return view.of_array(values, self.size)
-
-    def centred(self, width: int, height: int) -> View:
-        """Return the middle, for evaluation."""
-        return self._at(width, height, 0.5, 0.5)
-
-    def drawn(self, width: int, height: int, generator: np.random.Generator) -> View:
-        """Return a square anywhere, mirrored every other time, for training."""
+        if generator is None:
+            return self._at(width, height, 0.5, 0.5).of_array(values, self.size)
         x, y, flip = generator.random(3)
-        view = self._at(width, height, x, y)
-        return View(view.left, view.top, view.right, view.bottom, mirrored=bool(flip < 0.5))
+        return replace(self._at(width, height, x, y), mirrored=bool(flip < 0.5)).of_array(values, self.size)
 
     def _at(self, width: int, height: int, x: float, y: float) -> View:
         shorter = min(width, height)
@@ -160,9 +144,9 @@ class Cropping:
 
 
 def random_area(width: int, height: int, generator: np.random.Generator) -> View:
-    """Return a rectangle of 8 to 100 % of an image, its sides in proportion 3:4 to 4:3, mirrored every other time.
+    """Return a rectangle of 8 to 100 % of an image, with sides 3:4 to 4:3, mirrored with probability ½.
 
-    Szegedy et al., Going Deeper with Convolutions, 2015. Where ten draws do not fit into the image, all of it.
+    Szegedy et al., Going Deeper with Convolutions, 2015. If ten draws do not fit into the image, all of it.
     """
     mirrored = bool(generator.random() < 0.5)
     for _ in range(10):

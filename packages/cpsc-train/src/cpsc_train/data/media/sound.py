@@ -1,4 +1,4 @@
-"""The sound of a recording or of a video, as samples."""
+"""Reader of the sound of recordings and videos."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import numpy as np
 
 from cpsc_train.data.media.audio import Samples, refuse_long, refuse_rate, to_mono
-from cpsc_train.data.media.container import LATE, Times, opened, stated, streams
-from cpsc_train.data.media.whole import container, mp3_samples, refuse_cut
+from cpsc_train.data.media.container import LATE, Times, duration, open_container, streams
+from cpsc_train.data.media.truncation import container_of, mp3_samples, refuse_truncated
 from cpsc_train.data.storage.files import Place, read_bytes
 from cpsc_train.data.storage.untrusted import CONTAINERS, SOUNDS
 from cpsc_train.errors import DataError, needs, reason
@@ -18,41 +18,40 @@ VIDEOS = {kind for kind, _ in CONTAINERS.values()}
 
 
 def read_sound(path: Place) -> tuple[Samples, int]:
-    """Return the samples (n,) in [−1, 1], channels averaged, and the sampling rate in Hz.
+    """Return the samples (n,) in [−1, 1], averaged over channels, and the sampling rate in Hz.
 
-    WAV (also RF64, RIFX and W64), AIFF, AU, CAF, FLAC, Ogg and MP3, and the first sound of a video.
+    Reads WAV (also RF64, RIFX and W64), AIFF, AU, CAF, FLAC, Ogg and MP3, and the first sound stream of a video.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged, cut off or has no samples, or the library that reads it is not installed.
+        If the file is missing, damaged, truncated or has no samples, or the library that reads it is not installed.
     """
     if path.suffix.lower() in CONTAINERS:
-        return _of_video(path)
+        return _read_video(path)
     with needs("soundfile", extra="audio"):
         import soundfile  # noqa: PLC0415  # an extra
-    held = read_bytes(path)
-    if (found := container(held)) in VIDEOS:
-        raise DataError(f"{path}: is not a readable sound file: is {found}: name it accordingly")
-    refuse_cut(held, path)
+    content = read_bytes(path)
+    if (kind := container_of(content)) in VIDEOS:
+        raise DataError(f"{path}: is not a readable sound file: is {kind}: name it accordingly")
+    refuse_truncated(content, path)
     try:
-        with soundfile.SoundFile(io.BytesIO(held)) as file:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
             if file.format not in SOUNDS:
                 raise DataError(f"{path}: is not a readable sound file (format {file.format})")  # noqa: TRY301
-            refuse_rate(int(file.samplerate), path)
+            rate = int(file.samplerate)
+            refuse_rate(rate, path)
             blocks = []
-            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # the header may lie about the rest
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # the header can state any length
                 blocks.append(block)
                 refuse_long(sum(part.size for part in blocks), path)
-            rate = int(file.samplerate)
             if file.format == "MP3":
-                _refuse_estimate(held, sum(map(len, blocks)), path)
+                _refuse_estimate(content, sum(map(len, blocks)), path)
     except DataError:
         raise
     except soundfile.LibsndfileError as error:
-        raise DataError(
-            f"{path}: is not a readable sound file ({error.error_string or 'cut off or damaged'})"
-        ) from None
+        why = error.error_string or "cut off or damaged"
+        raise DataError(f"{path}: is not a readable sound file ({why})") from None
     except (RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"{path}: is not a readable sound file ({reason(error)})") from None
     if not blocks:
@@ -60,17 +59,17 @@ def read_sound(path: Place) -> tuple[Samples, int]:
     return to_mono(np.concatenate(blocks), path), rate
 
 
-def _refuse_estimate(held: bytes, count: int, path: Place) -> None:
-    """Refuse an MP3 file of which libsndfile reads a part: where no header counts the frames, it estimates them."""
-    there = mp3_samples(held)
-    if count < 0.98 * there - 4608:  # four frames: delay of the encoder, and padding
-        told = f"libsndfile reads {count:,} of {there:,} samples, since no header counts them"
-        raise DataError(f"{path}: {told}: write it anew with ffmpeg -c copy", "truncated")
+def _refuse_estimate(content: bytes, count: int, path: Place) -> None:
+    """Refuse an MP3 file of which libsndfile reads a part, since it estimates the frames that no header counts."""
+    samples = mp3_samples(content)
+    if count < 0.98 * samples - 4608:  # four frames: delay of the encoder, and padding
+        why = f"libsndfile reads {count:,} of {samples:,} samples, since no header counts them"
+        raise DataError(f"{path}: {why}: write it anew with ffmpeg -c copy", "truncated")
 
 
-def _of_video(path: Place) -> tuple[Samples, int]:
-    """Return the first sound of a video; where it begins later than the frames, it is silent until then."""
-    with opened(path) as file:
+def _read_video(path: Place) -> tuple[Samples, int]:
+    """Return the first sound stream of a video, silent until it begins if frames begin earlier."""
+    with open_container(path) as file:
         frames, stream = streams(file)
         if stream is None:
             raise DataError(f"{path}: has no sound", "no sound")
@@ -78,7 +77,7 @@ def _of_video(path: Place) -> tuple[Samples, int]:
         refuse_rate(rate, path)
         import av  # noqa: PLC0415  # an extra
 
-        resampler = av.AudioResampler(format="flt", rate=rate)  # one format, the channels as they are
+        resampler = av.AudioResampler(format="flt", rate=rate)  # one sample format, the channels as they are
         blocks: list[Samples] = []
         total = 0
         times = Times(path)
@@ -90,7 +89,7 @@ def _of_video(path: Place) -> tuple[Samples, int]:
                     blocks.append(values.astype(np.float32, copy=False))
                     total += values.size
                     refuse_long(total, path)
-        span = times.span(stream, stated(file))
+        span = times.span(stream, duration(file))
     if not total or span is None:
         raise DataError(f"{path}: has sound of no length", "no samples")
     silence = round((span.start - span.zero) * rate) if span.start - span.zero > LATE else 0

@@ -1,4 +1,4 @@
-"""What is done with a data set before training: checked, taken apart, cached, packed, divided."""
+"""Preparation of a data set before training: checking, extracting, caching, packing, dividing."""
 
 from cpsc_train.data.preparation.caching import fill_cache
 from cpsc_train.data.preparation.check import Checked, balance, check

@@ -1,4 +1,4 @@
-"""Dividing a data set, and writing the division down."""
+"""Writing of the division of a data set."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from cpsc_train.data.splits import SplitConfig, Splits, by_group, rows_by_part
 from cpsc_train.errors import UserError
 from cpsc_train.writing import make_folder
 
-By = Literal["official", "speaker", "stratified"]
 
-
-def write_splits(config: DataConfig, splits: SplitConfig, out: Path, by: By) -> Splits:
-    """Divide a data set and write the ids of each part, in the form that ``splits.file`` takes.
+def write_splits(
+    config: DataConfig, splits: SplitConfig, out: Path, by: Literal["official", "speaker", "stratified"]
+) -> Splits:
+    """Divide a data set and write the ids of each part in the form of ``splits.file``.
 
     Parameters
     ----------
     config, splits
-        What is divided, and the shares.
+        The data set, and the fractions.
     out
         The file.
     by
-        ``official``: as the data set says, as far as it says it; ``speaker``: no speaker in two of training, validation
-        and test; ``stratified``: each class in the same proportion everywhere.
+        ``official``: as the data set defines, as far as it does; ``speaker``: no speaker in two of training, validation
+        and test; ``stratified``: each class in the same proportion in all parts.
 
     Raises
     ------
     UserError
-        If the data set does not say who a sample is of, or has no division; or the file cannot be written.
+        If the data set has no speakers, or no division of its own; or the file cannot be written.
     """
     dataset = config.open()
     parts = dataset.parts
@@ -40,7 +40,7 @@ def write_splits(config: DataConfig, splits: SplitConfig, out: Path, by: By) -> 
         if dataset.groups is None:
             raise UserError(f"{config.name}: does not say who a sample is of: take --by stratified")
         parts = rows_by_part(by_group(list(dataset.groups), splits.seed))
-    found = Splits.draw(dataset.labels, replace(splits, official=by != "stratified", file=None), parts)
+    division = Splits.draw(dataset.labels, replace(splits, official=by != "stratified", file=None), parts)
     make_folder(out.parent)
-    found.save(out, dataset)
-    return found
+    division.save(out, dataset)
+    return division

@@ -1,4 +1,4 @@
-"""What checking and preparing a data set have in common: many processes, progress, and a look at the disk."""
+"""Work shared by the checks and preparations of a data set: processes, progress, and free space."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from cpsc_train.interrupts import end_with_parent
 
 T = TypeVar("T")
 Advance = Callable[[int, int], object]
-"""Told how much is done, of how much."""
+"""Called with how much is done, of how much."""
 TRIED = 8
-"""Samples whose size tells that of all."""
+"""Samples from which the size of all is estimated."""
 _work: list[Callable[[int], Any]] = []
 
 
 def each(work: Callable[[int], T], names: Sequence[str], workers: int) -> Iterator[tuple[int, T]]:
-    """Return ``(number, work(number))`` for each name, as they are done.
+    """Yield ``(number, work(number))`` for the number of each name, in order of completion.
 
     Parameters
     ----------
     work
-        What to do with a number; every process is given it once.
+        Sent to each process once.
     names
-        What each number stands for, for messages.
+        What each number stands for, for errors.
     workers
-        Processes; 0 works here, in order.
+        Processes. If 0, the work is done here, in order.
 
     Raises
     ------
     UserError
-        What `work` raises; and if a process dies, as a damaged file can make a decoder die: with the name of what it
-        was at.
+        As raised by `work`; or if a process dies, as a damaged file can make a decoder crash, with the name it worked
+        on.
     """
     if workers == 0:
         yield from ((number, work(number)) for number in range(len(names)))
@@ -50,7 +50,7 @@ def each(work: Callable[[int], T], names: Sequence[str], workers: int) -> Iterat
         for number, result in _pooled(work, sorted(left), workers):
             left.discard(number)
             yield number, result
-    except BrokenProcessPool:  # which does not say at what: each of those that are left is given a process of its own
+    except BrokenProcessPool:  # which does not name the number: the others are run again, in a process each
         for number in sorted(left):
             try:
                 yield from _pooled(work, [number], 1)
@@ -69,18 +69,20 @@ def _pooled(work: Callable[[int], T], numbers: list[int], workers: int) -> Itera
                 yield waiting[done], done.result()
         except BrokenProcessPool:
             raise
-        except Exception:  # those before it were begun before it: of several that fail, the first is reported
+        except Exception:  # of several that fail, the first in order is reported, which was started before the others
             pool.shutdown(wait=True, cancel_futures=True)
-            raise next(told for future in waiting if not future.cancelled() and (told := future.exception())) from None
+            raise next(
+                error for future in waiting if not future.cancelled() and (error := future.exception())
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(work: Callable[[int], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    end_with_parent()  # which may be killed: then this one would wait for work without end
+    end_with_parent()  # if that is killed, this process would wait for work indefinitely
     _work[:] = [work]
 
 
@@ -88,28 +90,28 @@ def _do(number: int) -> Any:
     return _work[0](number)
 
 
-def nothing(_done: int, _of: int) -> None:
-    """Say nothing of the progress."""
+def silent(_done: int, _of: int) -> None:
+    """Report no progress."""
 
 
 def total(work: Callable[[int], int], names: Sequence[str], workers: int, advance: Advance) -> int:
-    """Return the sum of what `work` returns for each name; `advance` is told on the way."""
-    done_so_far = 0
+    """Return the sum of ``work(number)`` over the numbers of the names, and report progress to `advance`."""
+    amounts = 0
     for done, (_, amount) in enumerate(each(work, names, workers), 1):
-        done_so_far += amount
+        amounts += amount
         advance(done, len(names))
-    return done_so_far
+    return amounts
 
 
-def some(samples: int) -> list[int]:
-    """Return a few numbers below `samples`, evenly spaced."""
-    return [int(row) for row in np.unique(np.linspace(0, samples - 1, min(samples, TRIED)).astype(int))]
+def refuse_small(out: Path, count: int, size: Callable[[int], int]) -> None:
+    """Refuse a disk without room for `count` items, beside what `out` holds already.
 
-
-def refuse_small(out: Path, needed: int) -> None:
-    """Refuse a disk that does not hold what is to be written, beside what of it is there already."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    The bytes of an item are estimated as the mean of ``size(number)`` over a few evenly spaced ones.
+    """
+    some = np.unique(np.linspace(0, count - 1, min(count, TRIED)).astype(int))
+    needed = round(float(np.mean([size(int(number)) for number in some])) * count) if count else 0
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     left = needed - sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if left > free:
         raise UserError(f"{out}: about {left / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free")

@@ -137,17 +137,15 @@ def read_list(
             faults.note(f"{path}: has a header, {line[:80]!r}, which is left out", "header")
             continue
         try:
-            row = _refuse_header(path, number) if header is not None and header(line) else parse(line, number)
+            if header is not None and header(line):
+                raise DataError(f"{path}:{number}: is a second header", "mixed headers")  # noqa: TRY301
+            row = parse(line, number)
         except DataError as error:
             faults.add(f"{path.name}:{number}", error)
             continue
         if row is not None:
             rows.append(row)
     return rows
-
-
-def _refuse_header(path: Place, number: int) -> None:
-    raise DataError(f"{path}:{number}: is a second header", "mixed headers")
 
 
 def fields(line: str, separator: str | None, columns: int, where: str) -> list[str]:

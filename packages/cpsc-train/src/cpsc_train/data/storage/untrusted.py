@@ -34,7 +34,7 @@ DEFLATE = 1032
 LARGEST_CHUNK = 2**28
 """Largest number of bytes of a chunk of HDF5, which is decompressed at once."""
 PICTURES = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-"""Formats of Pillow that are opened, whatever the suffix, which is often wrong in downloaded images. Other formats start
+"""Formats of Pillow that are opened, whatever the suffix, which is often wrong in downloaded images. Others start
 programs (EPS) or are not needed."""
 CONTAINERS = MappingProxyType(
     {

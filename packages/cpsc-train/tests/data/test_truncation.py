@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.truncation import container_of, refuse_truncated
 from cpsc_train.data.media.video import Video, every
-from cpsc_train.data.media.whole import container, refuse_cut
 from cpsc_train.errors import DataError, UserError
 
 SAMPLES = (0.5 * np.sin(np.arange(40_000) / 9)).astype(np.float32)
@@ -124,7 +124,7 @@ def test_a_stream_that_states_no_length_is_read(whole, tmp_path, size):
     (tmp_path / "a.wav").write_bytes(bytes(held))
     if size:
         assert len(read_sound(tmp_path / "a.wav")[0]) == len(SAMPLES)
-    assert container(bytes(held)) == "WAV"
+    assert container_of(bytes(held)) == "WAV"
 
 
 def test_mp3_without_a_count_is_whole_where_its_last_frame_is(tmp_path):
@@ -179,7 +179,7 @@ def test_other_formats_of_sound_are_refused(tmp_path):
 def test_an_aiff_file_that_states_more_samples_than_it_holds():
     held = bytearray(b"FORM\0\0\0\0AIFF" + b"COMM\0\0\0\x12" + b"\0\1\0\0\0\x0a\0\x10" + bytes(10))
     held += b"SSND" + (8 + 20).to_bytes(4, "big") + bytes(8 + 20)
-    refuse_cut(bytes(held), Path("a.aiff"))
+    refuse_truncated(bytes(held), Path("a.aiff"))
     held[22:26] = (20).to_bytes(4, "big")
     with pytest.raises(DataError, match=r"a\.aiff: is cut off \(bytes that are missing: 20\)"):
-        refuse_cut(bytes(held), Path("a.aiff"))
+        refuse_truncated(bytes(held), Path("a.aiff"))

@@ -133,14 +133,14 @@ def test_what_counts_is_cut_out_by_seconds_of_the_recording(recordings, tmp_path
     of = {}
     for k, (count, seconds) in enumerate(((40, 4.0), (32, 4.0), (40, 3.2))):
         path = recordings.record(tmp_path / f"{k}.mp4", recordings.greys(count), seconds=seconds)
-        clip = Clip("a", 0, path, Video(path, 10.0), 1.0, 3.0, 4.0)
-        clips = Clips(config, [clip], ["x"], None, Faults())
+        clip = Clip("a", 0, "", path, Video(path, 10.0), 1.0, 3.0, 4.0)
+        clips = Clips(config, [clip], ["x"], Faults())
         shades = clips.read("video", np.array([0]))[0, :, 0, 0, 0] / 4
         np.testing.assert_allclose(shades, [15, 25], atol=0.3)
         of[k] = clips.read("audio", np.array([0]))[0]
     np.testing.assert_array_equal(of[0], of[1])
     np.testing.assert_allclose(of[0][:-2000], of[2][:-2000], atol=1e-3)
-    late = Clips(config, [Clip("a", 0, path, Video(path, 10.0), 3.5, 4.0, 4.0)], ["x"], None, Faults())
+    late = Clips(config, [Clip("a", 0, "", path, Video(path, 10.0), 3.5, 4.0, 4.0)], ["x"], Faults())
     with pytest.raises(UserError, match=r"2\.mp4: has 3\.2 s of sound, and what counts begins at 3\.5 s"):
         late.read("audio", np.array([0]))
 

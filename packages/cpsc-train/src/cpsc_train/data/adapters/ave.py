@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, find_media
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, Listed, find_clip
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.storage.files import Place, check_root, fields, read_list
 from cpsc_train.data.storage.untrusted import inside
@@ -47,22 +47,21 @@ class AVEConfig(ClipConfig, name="ave"):
         faults = Faults()
         names: set[str] = set()
         clips: list[Clip] = []
-        parts: list[str] = []
         for part, file in ((part, root / name) for part, name in LISTS.items()):
             rows = read_list(file, partial(_parse, file), faults, header=lambda line: line.strip() == HEADER)
             for label, name, start, end, number in rows:
+                place = f"{file.name}:{number}"
                 if name in names or start == end:
                     why = ", an event of no length" if start == end else ""
-                    faults.dropped.append(f"{name} ({file.name}:{number}{why})")
+                    faults.dropped.append(f"{name} ({place}{why})")
                     continue
                 names.add(name)
+                row = Listed(name, CLASSES.index(label), part, place)
                 sound = inside(root / "audio", f"{name}.wav", f"{file}:{number}")
                 folder, videos = root / "frames" / name, [root / "AVE" / f"{name}.mp4"]
-                media = find_media(self, name, faults, sound=sound, folder=folder, videos=videos)
-                if media is not None:
-                    clips.append(Clip(name, CLASSES.index(label), *media, start, end, SECONDS))
-                    parts.append(part)
-        return Clips(self, clips, CLASSES, parts, faults)
+                clip = find_clip(self, row, faults, sound=sound, folder=folder, videos=videos)
+                clips += (replace(one, start=start, end=end, length=SECONDS) for one in clip)
+        return Clips(self, clips, CLASSES, faults)
 
 
 def _parse(file: Place, line: str, number: int) -> tuple[str, str, int, int, int]:

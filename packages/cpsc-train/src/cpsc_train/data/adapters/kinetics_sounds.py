@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, find_media
+from cpsc_train.data.families.clips import Clip, ClipConfig, Clips, find_clip, read_lists
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.storage.files import Place, check_root, fields, read_list
-from cpsc_train.data.storage.untrusted import inside
+from cpsc_train.data.storage.files import Place, check_root, fields
 from cpsc_train.errors import DataError
 
 CLASSES = (
@@ -22,8 +21,6 @@ CLASSES = (
     *("tapping guitar", "tapping pen", "tickling"),
 )
 PARTS = ("train", "val", "validate", "test")
-Row = tuple[str, int, str, str]
-"""Name, label, part, and place in a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +48,18 @@ class KineticsSoundsConfig(ClipConfig, name="kinetics-sounds"):
         """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
-        rows: list[Row] = []
-        for part, file in (("train", root / self.train), ("test", root / self.test)):
-
-            def parse(line: str, number: int, file: Place = file, part: str = part) -> Row:
-                name, label = _parse(line, f"{file}:{number}")
-                inside(root / "audio", f"{name}.wav", f"{file}:{number}")
-                return name, label, part, f"{file.name}:{number}"
-
-            rows += read_list(file, parse, faults)
-        rows = first_of_each(rows, [_key(name) for name, *_ in rows], [place for *_, place in rows], faults)
+        rows = read_lists(root, {"train": self.train, "test": self.test}, _parse, faults)
+        rows = first_of_each(rows, [_key(row.name) for row in rows], [row.place for row in rows], faults)
         videos = _videos(root)
         sounds, frames = ({_key(path.stem): path for path in _inner(root / name)} for name in ("audio", "frames"))
-        clips, parts = [], []
-        for name, label, part, _ in rows:
-            key = _key(name)
-            sound = sounds.get(key, root / "audio" / f"{name}.wav")
-            folder = frames.get(key, root / "frames" / name)
-            media = find_media(self, name, faults, sound=sound, folder=folder, videos=videos.get(key, []))
-            if media is not None:
-                clips.append(Clip(name, label, *media))
-                parts.append(part)
+        clips: list[Clip] = []
+        for row in rows:
+            key = _key(row.name)
+            sound = sounds.get(key, root / "audio" / f"{row.name}.wav")
+            folder = frames.get(key, root / "frames" / row.name)
+            clips += find_clip(self, row, faults, sound=sound, folder=folder, videos=videos.get(key, []))
         _compare_classes({clip.name: clip.label for clip in clips}, videos, faults)
-        return Clips(self, clips, CLASSES, parts, faults)
+        return Clips(self, clips, CLASSES, faults)
 
 
 def _parse(line: str, where: str) -> tuple[str, int]:

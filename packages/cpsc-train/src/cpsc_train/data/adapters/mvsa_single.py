@@ -119,8 +119,7 @@ class MVSASingle(Stored):
             ),
             "text": Modality(kind="text", shape=(config.tokens,), vocabulary=self._tokenize.vocabulary),
         }
-        parts = [post.part for post in posts]
-        super().__init__(config, posts, known, faults, parts if any(parts) else None)
+        super().__init__(config, posts, known, faults)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the image (h, w, 3)."""

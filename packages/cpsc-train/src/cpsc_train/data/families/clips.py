@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,8 +18,8 @@ from cpsc_train.data.media.audio import log_spectrogram, resample, tile
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
-from cpsc_train.data.storage.files import Place
-from cpsc_train.data.storage.untrusted import CONTAINERS
+from cpsc_train.data.storage.files import Place, read_list
+from cpsc_train.data.storage.untrusted import CONTAINERS, inside
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -65,14 +65,10 @@ class Clip:
 
     Parameters
     ----------
-    name
-        Unique.
-    label
-        Its class.
-    sound
-        A sound file, or a video.
-    frames
-        A video, or images.
+    name, label, part
+        Unique name, class, and official part or ``""``.
+    sound, frames
+        A sound file or a video, and a video or images.
     start, end
         The interval used, in seconds; up to the end of the recording if `end` is None.
     length
@@ -81,6 +77,7 @@ class Clip:
 
     name: str
     label: int
+    part: str
     sound: Place
     frames: Frames
     start: float = 0.0
@@ -99,8 +96,6 @@ class Clips(Stored):
         The recordings, all of whose files exist.
     classes
         Class names.
-    parts
-        The part of each recording in the official division, if there is one.
     faults
         Faults, notes and rows left out.
     groups
@@ -114,7 +109,6 @@ class Clips(Stored):
         config: ClipConfig,
         clips: Sequence[Clip],
         classes: Sequence[str],
-        parts: Sequence[str] | None,
         faults: Faults,
         *,
         groups: Sequence[str] | None = None,
@@ -130,7 +124,7 @@ class Clips(Stored):
                 kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
             ),
         }
-        super().__init__(config, clips, known, faults, parts)
+        super().__init__(config, clips, known, faults)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the waveform of the interval used, (samples,), or all frames of the recording, (n, h, w, 3)."""
@@ -208,17 +202,47 @@ class Clips(Stored):
         return [Image.fromarray(np.asarray(frames[k])) for k in choose(len(frames))]
 
 
-def find_media(
-    config: ClipConfig, sample: str, faults: Faults, *, sound: Place, folder: Place, videos: Sequence[Place]
-) -> tuple[Place, Frames] | None:
-    """Return sound and frames of a recording, those extracted before rather than those of a video.
+@dataclass(frozen=True)
+class Listed:
+    """A recording in a list: its name, label and part, and the line."""
+
+    name: str
+    label: int
+    part: str
+    place: str
+
+
+def read_lists(
+    root: Place,
+    lists: Mapping[str, str],
+    parse: Callable[[str, str], tuple[str, int]],
+    faults: Faults,
+    header: str | None = None,
+) -> list[Listed]:
+    """Return the recordings in list files by part; `parse` returns name and label of a line, given file and number."""
+    rows: list[Listed] = []
+    for part, file in ((part, root / name) for part, name in lists.items()):
+
+        def parse_row(line: str, number: int, file: Place = file, part: str = part) -> Listed:
+            name, label = parse(line, f"{file}:{number}")
+            inside(root, f"{name}.wav", f"{file}:{number}")
+            return Listed(name, label, part, f"{file.name}:{number}")
+
+        rows += read_list(file, parse_row, faults, header=lambda line: line.strip() == header)
+    return rows
+
+
+def find_clip(
+    config: ClipConfig, row: Listed, faults: Faults, *, sound: Place, folder: Place, videos: Sequence[Place]
+) -> Iterator[Clip]:
+    """Yield a recording with what was extracted before rather than a video; or nothing, and add a fault.
 
     Parameters
     ----------
     config
-        The modalities in use; one that is missing is a fault of `sample`, for which ``None`` is returned.
-    sample, faults
-        Name of the recording, and what receives its fault.
+        The modalities in use, whose files must exist.
+    row, faults
+        The recording, and what receives its fault.
     sound, folder, videos
         The sound file, the folder of frames, and videos in order of preference.
     """
@@ -226,10 +250,10 @@ def find_media(
     audio = sound if sound.is_file() else video
     pictures = listed(folder)
     if "audio" in config.modalities and audio is None:
-        faults.add(sample, DataError(f"{sound}: is missing", "missing"))
-        return None
-    if "video" in config.modalities and not pictures and video is None:
+        faults.add(row.name, DataError(f"{sound}: is missing", "missing"))
+    elif "video" in config.modalities and not pictures and video is None:
         what, kind = ("holds no images", "zero frames") if folder.is_dir() else ("is missing", "missing")
-        faults.add(sample, DataError(f"{folder}: {what}", kind))
-        return None
-    return audio or folder, Pictures(pictures) if pictures or video is None else Video(video, config.fps)
+        faults.add(row.name, DataError(f"{folder}: {what}", kind))
+    else:
+        frames: Frames = Pictures(pictures) if pictures or video is None else Video(video, config.fps)
+        yield Clip(row.name, row.label, row.part, audio or folder, frames)

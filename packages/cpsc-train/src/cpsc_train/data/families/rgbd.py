@@ -163,9 +163,8 @@ class Scenes(Stored):
             "metres": Modality(kind="image", shape=(1, *shape[1:]), bounds=(0.0, FARTHEST)),
             "hha": Modality(kind="image", shape=shape, bounds=(0.0, 255.0)),
         }
-        parts = [scene.part for scene in scenes]
         known = {"rgb": image, "depth": forms[config.depth]}
-        super().__init__(config, scenes, known, faults, parts if any(parts) else None)
+        super().__init__(config, scenes, known, faults)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the full colour image, (h, w, 3) uint8, or depth, also (h, w) or (h, w, 3) float32."""

@@ -30,12 +30,14 @@ class StoredConfig(DataConfig):
 
 
 class Sample(Protocol):
-    """A sample with a unique name and a label."""
+    """A sample with a unique name, a label, and its official part or ``""``."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
     def label(self) -> int: ...  # noqa: D102
+    @property
+    def part(self) -> str: ...  # noqa: D102
 
 
 class Stored(Dataset):
@@ -54,8 +56,6 @@ class Stored(Dataset):
         All modalities.
     faults
         Faults, notes and rows left out.
-    parts
-        The official part of each sample, if there is a division.
     """
 
     decoded: Sequence[str]
@@ -65,19 +65,15 @@ class Stored(Dataset):
     _cache: Cache | None = None
 
     def __init__(
-        self,
-        config: StoredConfig,
-        samples: Sequence[Sample],
-        known: Mapping[str, Modality],
-        faults: Faults,
-        parts: Sequence[str] | None,
+        self, config: StoredConfig, samples: Sequence[Sample], known: Mapping[str, Modality], faults: Faults
     ) -> None:
         self.ids = [sample.name for sample in samples]
         self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
         self.modalities = {name: known[name] for name in config.modalities}
         self.decoded = [name for name in config.modalities if known[name].kind != "text"]
         self.faults, self.notes, self.dropped = faults.found, faults.notes, tuple(faults.dropped)
-        self.parts = None if parts is None else rows_by_part(parts)
+        parts = [sample.part for sample in samples]
+        self.parts = rows_by_part(parts) if any(parts) else None
         self.use_cache(config.cache)
 
     @abstractmethod

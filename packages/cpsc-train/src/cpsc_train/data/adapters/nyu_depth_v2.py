@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cpsc_train.data.media.depth import Form, convert
 from cpsc_train.data.storage.files import Place, check_root
 from cpsc_train.data.storage.matlab import load, open_hdf5
 from cpsc_train.data.storage.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
-from cpsc_train.errors import DataError, UserError, out_of_memory, reason
+from cpsc_train.errors import DataError, UserError
 
 LABELED = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
@@ -71,24 +70,11 @@ class Row:
             raise DataError(f"{self.file}: depth of scene {self.row + 1} is not finite everywhere")
         return convert(metres, form, CAMERA)
 
-    def sources(self) -> Mapping[str, Place]:
-        """Return no files, since one holds all scenes."""
-        return {}
-
     def _read(self, name: str, kind: type[np.generic], dimensions: int) -> NDArray[Any]:
-        with open_hdf5(str(self.file)) as file:
-            try:
-                array = stored_array(file, name)
-                _check_form(self.file, name, array, kind, dimensions)
-                return np.asarray(array[self.row])
-            except DataError:
-                raise
-            except Exception as error:  # a damaged file can make h5py fail in any way
-                if out_of_memory(error):
-                    raise
-                raise DataError(
-                    f"{self.file}: {name} of scene {self.row + 1} cannot be read ({reason(error)})"
-                ) from None
+        with open_hdf5(self.file, f"{name} of scene {self.row + 1}") as file:
+            array = stored_array(file, name)
+            _check_form(self.file, name, array, kind, dimensions)
+            return np.asarray(array[self.row])
 
 
 def _check_form(file: Path, name: str, array: Any, kind: type[np.generic], dimensions: int) -> None:
@@ -116,22 +102,16 @@ def _native(root: Path, faults: Faults) -> list[Scene]:
             CLASSES.index(kind if kind in CLASSES else "others"),
             "" if parts is None else parts[row],
             Row(file, row),
+            {},
         )
         for row, kind in enumerate(types)
     ]
 
 
 def _types(file: Path) -> list[str]:
-    with open_hdf5(str(file)) as opened:
-        try:
-            types = [_text(opened, cell) for cell in np.asarray(stored_array(opened, "sceneTypes")).ravel()]
-            rows = {name: stored_array(opened, name).shape[0] for name in ("images", "depths")}
-        except Exception as error:  # a damaged file can make h5py fail in any way
-            if out_of_memory(error):
-                raise
-            raise DataError(
-                f"{file}: sceneTypes, images and depths cannot be read ({reason(error)})", "bad file"
-            ) from None
+    with open_hdf5(file, "sceneTypes, images and depths", "bad file") as opened:
+        types = [_text(opened, cell) for cell in np.asarray(stored_array(opened, "sceneTypes")).ravel()]
+        rows = {name: stored_array(opened, name).shape[0] for name in ("images", "depths")}
     if not types or any(count != len(types) for count in rows.values()):
         raise DataError(
             f"{file}: must hold as many scene types, images and depths, got {len(types)}, {rows['images']}, "

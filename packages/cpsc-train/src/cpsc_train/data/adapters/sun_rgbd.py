@@ -74,7 +74,7 @@ def _native(root: Place, top: Place, faults: Faults) -> Iterator[Scene]:
             faults.add(name, error)
             continue
         if label in CLASSES:
-            yield Scene(name, CLASSES.index(label), "" if parts is None else parts[name], pair)
+            yield Scene(name, CLASSES.index(label), "" if parts is None else parts[name], pair, pair.files())
         else:
             faults.dropped.append(f"{name} ({label}, which is none of the 19 classes)")
 

@@ -54,18 +54,16 @@ class Pair(Protocol):
     def depth(self, form: Form) -> NDArray[Any]:
         """Return (h, w) or (h, w, 3), as `convert` does."""
 
-    def sources(self) -> Mapping[str, Place]:
-        """Return the files."""
-
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: a unique name, its class, its part or ``""``, and its images."""
+    """One scene: a unique name, its class, its part or ``""``, its images, and their files by ending, if any."""
 
     name: str
     label: int
     part: str
     pair: Pair
+    files: Mapping[str, Place]
 
 
 @dataclass(frozen=True)
@@ -82,10 +80,6 @@ class SideBySide:
         """Return the right half."""
         _refuse(form, self.path)
         return self._halves()[1]
-
-    def sources(self) -> Mapping[str, Place]:
-        """Return the file."""
-        return {f"pair{self.path.suffix}": self.path}
 
     def _halves(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image = np.asarray(read_image(self.path))
@@ -133,8 +127,8 @@ class Separate:
             return np.asarray(read_image(self.deep))
         return convert(self.metres(bits), form, self.camera() if form == "hha" else (1.0, 1.0, 0.0, 0.0))
 
-    def sources(self) -> Mapping[str, Place]:
-        """Return both files."""
+    def files(self) -> Mapping[str, Place]:
+        """Return both files by ending."""
         return {f"rgb{self.rgb.suffix}": self.rgb, f"depth{self.deep.suffix}": self.deep}
 
 
@@ -192,7 +186,7 @@ class Scenes(Stored):
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a scene."""
-        return self._scenes[row].pair.sources()
+        return self._scenes[row].files
 
 
 def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple[list[Scene], Sequence[str]]:
@@ -228,20 +222,24 @@ def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple
                 faults.add(name, DataError(error, "unknown class"))
                 continue
             pairs = _pairs(inner, root / "depth" / folder / inner.name if separate else None, name, faults)
-            scenes += [Scene(f"{name}/{stem}", classes.index(inner.name), part, pair) for stem, pair in pairs]
+            label = classes.index(inner.name)
+            scenes += [Scene(f"{name}/{path.stem}", label, part, pair, files) for path, pair, files in pairs]
         if len(scenes) == before and folder != "val" and not faults.found:
             raise UserError(f"{top / folder}: must hold a folder of images for each class, and has none")
     return scenes, classes
 
 
-def _pairs(colours: Place, depths: Place | None, name: str, faults: Faults) -> Iterator[tuple[str, Pair]]:
-    """Yield name and images of the scenes of a class; colour without depth is a fault."""
+def _pairs(
+    colours: Place, depths: Place | None, name: str, faults: Faults
+) -> Iterator[tuple[Place, Pair, Mapping[str, Place]]]:
+    """Yield colour file, images and all files of the scenes of a class; colour without depth is a fault."""
     deep = {} if depths is None else {path.stem: path for path in listed(depths)}
     for path in listed(colours):
         if depths is None:
-            yield path.stem, SideBySide(path)
+            yield path, SideBySide(path), {f"pair{path.suffix}": path}
         elif path.stem in deep:
-            yield path.stem, Separate(path, deep[path.stem], millimetres, no_camera)
+            pair = Separate(path, deep[path.stem], millimetres, no_camera)
+            yield path, pair, pair.files()
         else:
             error = DataError(f"{depths / path.stem}: depth of {path} is missing", "missing")
             faults.add(f"{name}/{path.stem}", error)

@@ -104,9 +104,10 @@ class _Packing:
         system, base = open_store(self.out)
         with _naming(self.out):
             system.makedirs(base, exist_ok=True)
-            existing = _load(system, f"{base}/{HEAD}")
+            exists = system.exists(f"{base}/{HEAD}")
+            existing = _load(system, f"{base}/{HEAD}") if exists else None
             # A kill can leave a damaged head, but only before anything else is written.
-            damaged = existing is None and system.exists(f"{base}/{HEAD}") and system.glob(f"{base}/*.tar")
+            damaged = exists and existing is None and system.glob(f"{base}/*.tar")
             if damaged or existing not in (None, head):
                 raise UserError(f"{self.out}: other samples are packed here: choose another place")
             if existing is None:

@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from cpsc_train.data.storage.files import Place, read_bytes
 from cpsc_train.data.storage.untrusted import LARGEST_LIST, LONGEST_LIST, READER_MEMORY
-from cpsc_train.errors import DataError, needs, reason
+from cpsc_train.errors import DataError, UserError, needs, out_of_memory, reason
 from cpsc_train.reading import check_file
 
 READER = Path(__file__).with_name("read_matlab.py")
@@ -59,20 +60,31 @@ def load(path: Place, names: Sequence[str]) -> dict[str, list[Any]]:
     return variables
 
 
-def open_hdf5(path: str) -> Any:
-    """Open a file of version 7.3, to be closed by the caller.
+@contextmanager
+def open_hdf5(path: Path, what: str, kind: str = "damaged") -> Iterator[Any]:
+    """Open a file of version 7.3 to read `what`.
 
     Raises
     ------
     UserError
-        If it is not a file or cannot be opened, or h5py is not installed.
+        If it is not a file or cannot be opened, or h5py is not installed; and for any error inside the block, as a
+        `DataError` of this kind.
     """
     with needs("h5py", extra="vision"):
         import h5py  # noqa: PLC0415  # an extra
     try:
-        check_file(Path(path), largest=None)
-        return h5py.File(path, "r")
+        check_file(path, largest=None)
+        opened = h5py.File(path, "r")
     except DataError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: is not a readable file of MATLAB 7.3 ({reason(error)})") from None
+    with opened as file:
+        try:
+            yield file
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file can make h5py fail in any way
+            if out_of_memory(error):
+                raise
+            raise DataError(f"{path}: {what} cannot be read ({reason(error)})", kind) from None

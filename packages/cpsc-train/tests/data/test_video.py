@@ -227,7 +227,7 @@ def test_only_the_format_that_the_suffix_names_is_tried(recordings, tmp_path, mo
     path = recordings.record(tmp_path / "a.mkv", recordings.greys(2)).rename(tmp_path / "a.mp4")
     with pytest.raises(UserError, match=r"a\.mp4: .*must be MP4 by its name, and is Matroska: name it accordingly"):
         Video(path, 1.0).at(every)
-    monkeypatch.setattr(container, "container", lambda held: "MP4")
+    monkeypatch.setattr(container, "container_of", lambda content: "MP4")
     monkeypatch.setattr(container, "refuse_truncated", lambda held, path: None)
     with pytest.raises(UserError, match=r"a\.mp4: is not a readable video"):
         Video(path, 1.0).at(every)

@@ -1,4 +1,4 @@
-"""The benchmark of training on CUDA: two ResNet18 streams, in float32 and as people train on GPUs; skipped without one.
+"""The benchmark of training on CUDA: two ResNet18 streams in float32, in bf16, and with CUDA graphs.
 
 python benchmarks/gpu.py [--rounds 3 --variants joint "CPSC, rolling"]      options of benchmarks/train/run.py
 """

@@ -1,18 +1,17 @@
-"""Training on bad rows: noise on a share of the inputs, wrong labels, with and without RSC, GSC and weights of rows.
+"""Training on bad rows: noise on some inputs, or wrong labels, with and without RSC, GSC and row weights.
 
     python studies/bad_rows.py --seeds 0..4 --out runs/bad-rows
     python studies/bad_rows.py --recipe av-digits --root data/av-digits --seeds 0..2 --out runs/bad-rows
 
-Training, calibration and validation rows are hit, test rows are not. `selected` is the test accuracy of the epoch that
-is best on the validation rows, bad ones among them; `last` the mean over the last five epochs, which says what a model
-comes to without selection. AUC: how well the weights of an epoch tell bad training rows from good ones, at the first
-weighing and at the last. What is in the folder is not trained again; CSV files beside it hold all runs.
+Training, calibration and validation rows are affected, test rows are not. `selected` is the test accuracy of the epoch
+that is best on the validation rows, bad ones included; `last` is the mean over the last five epochs, without selection.
+AUC: how well the row weights separate bad from good training rows, in the first and in the last epoch with weights.
+Finished runs in the folder are reused; CSV files beside it hold all runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _tables import difference, header, write_csv
 
 from cpsc_train import RunConfig
 from cpsc_train.config import apply_settings
 from cpsc_train.evaluation import metrics
 from cpsc_train.experiments.grid import parse_seeds
-from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED
 from cpsc_train.recipes import recipe
 from cpsc_train.reporting import Observer
@@ -40,7 +39,7 @@ NOISE = 'corruption.noise=[{modality="%s",kind="gaussian",severity=%g,share=%g}]
 
 
 def conditions(first: str, severity: float) -> dict[str, list[str]]:
-    """Return by name what is done to the data."""
+    """Return the settings of each condition."""
     return {
         "clean": [],
         f"{first} noisy, 40 %": [NOISE % (first, severity, 0.4)],
@@ -63,7 +62,7 @@ VARIANTS: dict[str, list[str]] = {
 
 
 def trained(job: tuple[dict[str, Any], Path]) -> dict[str, Any]:
-    """Return accuracy and detection by epoch of a run; kept in a file."""
+    """Return the accuracy and the AUC of each epoch of a run, from its file if there is one."""
     table, kept = job
     if not kept.exists():
         config = RunConfig.from_plain(table)
@@ -88,7 +87,7 @@ def _epochs(config: RunConfig) -> dict[str, Any]:
 
 
 def _detected(trainer: Trainer) -> Iterator[tuple[str, float]]:
-    """Return by kind of damage the probability that a bad row weighs less than a good one; ties count one half."""
+    """Yield, for each head, the probability that a bad row weighs less than a good one; ties count one half."""
     from scipy.stats import mannwhitneyu  # noqa: PLC0415
 
     setup, trust = trainer.setup, getattr(trainer.objective.method, "trust", None)
@@ -106,7 +105,7 @@ def _detected(trainer: Trainer) -> Iterator[tuple[str, float]]:
 
 
 def figures(run: dict[str, Any]) -> dict[str, float]:
-    """Return what is shown of a run, in %."""
+    """Return the figures of a run, in %."""
     selectable = np.flatnonzero(run["selectable"])
     best = selectable[int(np.argmax(np.array(run["validation"])[selectable]))]
     found = {"selected": 100 * run["test"][best], "last": 100 * float(np.mean(run["test"][-LAST:]))}
@@ -121,8 +120,7 @@ def written(folder: Path, runs: dict[tuple[str, str, int], dict[str, Any]]) -> N
         [*job, *(f"{found[column]:.4g}" if column in found else "" for column in columns)]
         for job, found in ((job, figures(run)) for job, run in runs.items())
     ]
-    with folder.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([["condition", "variant", "seed", *columns], *lines])
+    write_csv(folder.with_suffix(".csv"), ["condition", "variant", "seed", *columns], lines)
     courses: dict[tuple[str, str], list[list[float]]] = {}
     for (condition, variant, _), run in runs.items():
         courses.setdefault((condition, variant), []).append(run["test"])
@@ -131,8 +129,7 @@ def written(folder: Path, runs: dict[tuple[str, str, int], dict[str, Any]]) -> N
         for of, course in courses.items()
         for epoch, mean in enumerate(np.mean(course, 0), 1)
     ]
-    with folder.with_name(f"{folder.name}-course.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([["condition", "variant", "epoch", "test"], *lines])
+    write_csv(folder.with_name(f"{folder.name}-course.csv"), ["condition", "variant", "epoch", "test"], lines)
 
 
 def main() -> None:
@@ -160,13 +157,13 @@ def main() -> None:
         return apply_settings(base, changes).to_plain(), given.out / given.recipe / place / f"{seed}.json"
 
     every = itertools.product(names, given.variants, seeds)
-    jobs = {one: job(*one) for one in sorted(every, key=lambda one: one[2])}  # a seed of all before the next
+    jobs = {one: job(*one) for one in sorted(every, key=lambda one: one[2])}  # seed by seed
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         runs = dict(zip(jobs, pool.map(trained, jobs.values()), strict=True))
     written(given.out / given.recipe, runs)
     for condition in names:
         print(f"\n{given.recipe}, {condition}, {len(seeds)} seeds\n")
-        print("| | selected | against neither | last | against neither | AUC first | AUC last |\n" + "|---" * 7 + "|")
+        print(header("", "selected", "against neither", "last", "against neither", "AUC first", "AUC last"))
         shown = {v: [figures(runs[condition, v, seed]) for seed in seeds] for v in given.variants}
         plain = shown.get("neither")
         for variant, found in shown.items():
@@ -177,9 +174,7 @@ def main() -> None:
                 if plain is None or variant == "neither":
                     cells.append("")
                 else:
-                    mean, low, high, _ = paired_difference(values, [one[column] for one in plain])
-                    text = f"{mean:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if len(seeds) > 1 else "")
-                    cells.append(f"**{text}**" if low > 0 or high < 0 else text)
+                    cells.append(difference(values, [one[column] for one in plain]))
             cells += [
                 f"{np.mean([one[column] for one in found]):.2f}" if column in found[0] else ""
                 for column in ("AUC first", "AUC last")

@@ -1,12 +1,12 @@
-"""What the conformal gate brings: the same trained models measured without and with it, paired by seed.
+"""Effect of the conformal gate: the same trained models with and without it, paired by seed.
 
     python studies/gate.py --modalities pix,fou --seeds 0..9 --out runs/gate
     python studies/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
     python studies/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
 
 `--beside studies/results/av-digits-noise.csv` compares the mean over its conditions with the methods of the published
-comparison, seed by seed. A run that is in the folder already is not trained again; a CSV file beside them holds every
-seed. Differences are means over seeds with the 95 % interval of Student's t.
+comparison, seed by seed. Finished runs in the folder are reused; a CSV file beside them holds every seed. Differences
+are means over seeds with the 95 % interval of Student's t.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _tables import difference, header, write_csv
 
 from cpsc_train import RunConfig, evaluate, train
 from cpsc_train.config import apply_settings
 from cpsc_train.data import Noise
 from cpsc_train.experiments.grid import parse_seeds
-from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
 
 PROTOCOLS = "protocols=['strict:GS@5,10','qmf:GS@10']"
-"""All modalities noisy at once, mildly and more, and each sample of each with probability one half."""
+"""Noise on all modalities at once, at two levels, and on each sample and modality with probability one half."""
 COLUMNS = ("plain", "gated", "ece", "ece gated")
-"""Of the file that holds every seed, in %."""
+"""Columns of the CSV file, in %."""
 
 
 def measured(folder: Path, config: RunConfig, distance: str) -> dict[str, Any]:
-    """Return the results of a run, trained if it is not there, with a gate."""
+    """Return the results of a run with a gate; the run is trained if it does not exist."""
     run = RunFolder(folder)
     if run.read_results() is None:
         train(config, run)
@@ -48,25 +48,18 @@ def measured(folder: Path, config: RunConfig, distance: str) -> dict[str, Any]:
 
 
 def dead(modality: str) -> Noise:
-    """Return the condition that a sensor gives nothing, and does not say so."""
+    """Return the condition in which a sensor delivers zeros without a warning."""
     return Noise(modality=modality, kind="dropout", severity=1.0)
 
 
-def interval(values: list[float]) -> str:
-    """Return mean and 95 % interval; bold where it leaves out 0."""
-    mean, low, high, _ = paired_difference(values, [0.0] * len(values))
-    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-    return f"**{text}**" if low > 0 or high < 0 else text
-
-
 def beside(table: Path, rows: dict[str, dict[str, list[float]]], seeds: list[int]) -> None:
-    """Print how gated models stand to the methods of a published table, over its conditions and the shared seeds."""
+    """Compare gated models with the methods of a published table, over its conditions and the shared seeds."""
     with table.open(encoding="utf-8", newline="") as file:
         published = list(csv.DictReader(file))
     columns = list(published[0])
     conditions = columns[columns.index("seed") + 1 : columns.index("mean")]
     gated = dict(zip(seeds, np.mean([rows[c]["gated"] for c in conditions], axis=0), strict=True))
-    print(f"\nmean over {len(conditions)} conditions\n\n| | mean | gate ahead by |\n|---|---|---|")
+    print(f"\nmean over {len(conditions)} conditions\n\n" + header("", "mean", "difference to the gate"))
     for method in dict.fromkeys(row["method"] for row in published):
         theirs = {
             int(row["seed"]): np.mean([float(row[c]) for c in conditions])
@@ -74,7 +67,7 @@ def beside(table: Path, rows: dict[str, dict[str, list[float]]], seeds: list[int
             if row["method"] == method
         }
         shared = sorted(theirs.keys() & gated.keys())
-        ahead = interval([gated[seed] - theirs[seed] for seed in shared])
+        ahead = difference([gated[seed] - theirs[seed] for seed in shared])
         print(f"| `{method}` | {np.mean([theirs[seed] for seed in shared]):.1f} | {ahead} |")
     print(f"| gate | {np.mean([gated[seed] for seed in shared]):.1f} | |")
 
@@ -113,23 +106,14 @@ def main() -> None:
                 for m, seen in after["gate"].items():
                     row.setdefault(f"down {m}", []).append(100 * seen["down_weighted"])
                 lines.append([condition, seed, *(f"{row[key][-1]:.4g}" for key in COLUMNS)])
-        with (given.out / f"{name}-{method}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([["condition", "seed", *COLUMNS], *lines])
+        write_csv(given.out / f"{name}-{method}.csv", ["condition", "seed", *COLUMNS], lines)
         print(f"\n{name}, {method}, {len(next(iter(rows.values()))['plain'])} seeds\n")
         downs = [key for key in next(iter(rows.values())) if key.startswith("down")]
-        header = [
-            "",
-            "without",
-            "with",
-            "difference",
-            "ECE",
-            "with",
-            *(key.replace("down", "down-weighted:") for key in downs),
-        ]
-        print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+        weights = [key.replace("down", "down-weighted:") for key in downs]
+        print(header("", "without", "with", "difference", "ECE", "with", *weights))
         for condition, row in rows.items():
             cells = [f"{np.mean(row['plain']):.1f}", f"{np.mean(row['gated']):.1f}"]
-            cells.append(interval([b - a for a, b in zip(row["plain"], row["gated"], strict=True)]))
+            cells.append(difference([b - a for a, b in zip(row["plain"], row["gated"], strict=True)]))
             cells += [f"{np.mean(row[key]):.1f}" if key in row else "" for key in ("ece", "ece gated", *downs)]
             print(f"| {condition} | " + " | ".join(cells) + " |")
         if given.beside:

@@ -1,4 +1,4 @@
-"""What t0, α, n, K, λ1, λ2, γ, a and b of CPSC do: a designed sweep, its variance decomposed, and one set for all.
+"""Effect of the options t0, α, n, K, λ1, λ2, γ, a and b of CPSC: a designed sweep, and one setting for all data.
 
     python studies/knobs.py --workloads pix,fou fou,zer av-digits --root data/av-digits --out runs/knobs
 
@@ -6,8 +6,8 @@ Each workload is trained 81 times, in a design of resolution IV: every factor ha
 the levels of any *three* factors occurs equally often, so that no main effect is mixed with an interaction of two.
 The accuracy that is decomposed is the mean over the clean and the noisy conditions. Levels are chosen on validation
 rows, for each workload (`tuned`) and for all of them together (`shared`); both are then trained anew beside the
-defaults, with seeds that the sweep has not seen, and compared on test rows. Runs that are in the folder are not
-trained again; a CSV file beside each sweep holds its runs.
+defaults, with new seeds, and compared on test rows. Finished runs in the folder are reused; a CSV file beside each
+sweep holds its runs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _tables import header, write_csv
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -39,10 +40,10 @@ GAMMAS = (0.1, 0.3, 0.5, 0.9)
 """Of the comparison of divergences."""
 
 LEVELS: dict[str, tuple[float, float, float]] = {
-    "t0": (0.05, 0.25, 0.5),  # share of the epochs
+    "t0": (0.05, 0.25, 0.5),  # fraction of the epochs
     "α": (0.02, 0.1, 0.3),
     "n": (5, 10, 20),
-    "K": (0, 0.3, 1),  # share of the components, at least one
+    "K": (0, 0.3, 1),  # fraction of the components, at least one
     "λ1": (0, 0.8, 3.2),
     "λ2": (0, 0.2, 0.8),
     "γ": (0.1, 0.3, 0.9),
@@ -56,7 +57,7 @@ def design() -> NDArray[np.int64]:
     """Return the levels (81, 10): products, modulo 3, of all vectors with the points of an elliptic quadric.
 
     The quadric xy + z² + w² = 0 of the projective space over three elements has ten points, no three on a line: with
-    one column a point, any three columns hold all 27 combinations three times.
+    one column per point, any three columns hold all 27 combinations three times.
     """
     vectors = np.array(list(itertools.product(range(3), repeat=4)))
     x, y, z, w = vectors.T
@@ -85,7 +86,7 @@ def settings(levels: dict[str, float], epochs: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Workload:
-    """A recipe, what it is called, and the runs of its sweep."""
+    """A recipe, its name, and the folder of its runs."""
 
     name: str
     base: RunConfig
@@ -95,7 +96,7 @@ class Workload:
         """Train the design; return by part and column the accuracy (81,) in %."""
         rows = design()
         results: list[dict[str, Any]] = []
-        for seed in range(3):  # one grid a seed, since a grid crosses variants with seeds
+        for seed in range(3):  # one grid per seed, since a grid crosses variants with seeds
             variants = {
                 f"row-{i:02}": self.configured(level)
                 for i, level in enumerate(map(_levels, rows))
@@ -190,7 +191,7 @@ def effects(accuracy: Values) -> dict[str, Values]:
 
 
 def decomposed(accuracy: Values) -> list[tuple[str, float, float]]:
-    """Return factor, share of the variance in %, and p-value of the F-test; the last row is what remains."""
+    """Return factor, fraction of the variance in %, and p-value of the F-test; the last row is what remains."""
     total = float(((accuracy - accuracy.mean()) ** 2).sum())
     explained = {name: 27 * float(((means - accuracy.mean()) ** 2).sum()) for name, means in effects(accuracy).items()}
     left, freedom = total - sum(explained.values()), len(accuracy) - 1 - 2 * len(LEVELS)
@@ -211,14 +212,13 @@ def best(sweeps: list[Values]) -> dict[str, float]:
 
 
 def written(path: Path, sweep: dict[str, dict[str, Values]]) -> None:
-    """Write a row a run: its levels, and its accuracies by part and column."""
+    """Write a row per run: its levels, and its accuracies by part and column."""
     columns = [(part, column) for part, of in sweep.items() for column in of]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*LEVELS, *(f"{part} {column}" for part, column in columns)])
-        for i, row in enumerate(design()):
-            figures = [f"{sweep[part][column][i]:.5g}" for part, column in columns]
-            writer.writerow([*(f"{level:g}" for level in _levels(row).values()), *figures])
+    lines = [
+        [*(f"{level:g}" for level in _levels(row).values()), *(f"{sweep[part][of][i]:.5g}" for part, of in columns)]
+        for i, row in enumerate(design())
+    ]
+    write_csv(path, [*LEVELS, *(f"{part} {column}" for part, column in columns)], lines)
 
 
 def read(path: Path) -> dict[str, dict[str, Values]]:
@@ -235,7 +235,7 @@ def read(path: Path) -> dict[str, dict[str, Values]]:
 def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
     """Print the decomposition of a sweep."""
     print(f"\n{workload}, {part} rows, mean {accuracy['all'].mean():.1f}, sd {accuracy['all'].std(ddof=1):.2f}\n")
-    print("| factor | levels | accuracy at each | share of the variance, % | p | clean: at each | share, % | p |")
+    print("| factor | levels | accuracy at each | fraction of the variance, % | p | clean: at each | fraction, % | p |")
     print("|---" * 8 + "|")
     both = zip(decomposed(accuracy["all"]), decomposed(accuracy["clean"]), strict=True)
     means, clean_means = effects(accuracy["all"]), effects(accuracy["clean"])
@@ -249,7 +249,7 @@ def shown(workload: str, accuracy: dict[str, Values], part: str) -> None:
 
 
 def confirmed(workload: str, found: dict[str, dict[str, dict[str, Values]]]) -> None:
-    """Print a row a set: its accuracies, and paired differences to the defaults."""
+    """Print a row per set: its accuracies, and paired differences to the defaults."""
     for name, parts in found.items():
         cells = [f"{parts['test'][column].mean():.1f}" for column in ("clean", "all")]
         for column in ("clean", "all"):
@@ -274,38 +274,42 @@ def main() -> None:
     parser.add_argument("--sweep-only", action="store_true")
     parser.add_argument("--divergences", action="store_true", help="only compare −KL with Jensen–Shannon, by γ")
     parser.add_argument("--out", type=Path, default=Path("runs/knobs"))
-    given = parser.parse_args()
+    options = parser.parse_args()
     console = Output(file=sys.stderr)
-    workloads = [workload(name, given.root, given.out) for name in (*given.workloads, *given.also)]
-    if given.divergences:
+    workloads = [workload(name, options.root, options.out) for name in (*options.workloads, *options.also)]
+    if options.divergences:
         for one in workloads:
-            one.divergences(parse_seeds(given.seeds), given.jobs, console)
+            one.divergences(parse_seeds(options.seeds), options.jobs, console)
         return
-    swept = workloads[: len(given.workloads)]
-    if given.sweeps:
-        sweeps = {one.name: read(given.sweeps / one.table) for one in swept}
-    else:
-        sweeps = {one.name: one.sweep(given.jobs, console) for one in swept}
-        for one in swept:
-            written(given.out / one.table, sweeps[one.name])
-    for name, sweep in sweeps.items():
-        for part, accuracy in sweep.items():
-            shown(name, accuracy, part)
+    sweeps = swept(workloads[: len(options.workloads)], options, console)
     shared = best([sweep["validation"]["all"] / sweep["validation"]["all"].std() for sweep in sweeps.values()])
     tuned = {name: best([sweep["validation"]["all"]]) for name, sweep in sweeps.items()}
     print("\n" + json.dumps({"shared": shared, **tuned}, ensure_ascii=False, indent=1))
-    if given.sweep_only:
+    if options.sweep_only:
         return
-    print(
-        "\n| workload | set | clean | all conditions | against default: clean | all conditions |\n" + "|---" * 6 + "|"
-    )
+    print("\n" + header("workload", "set", "clean", "all conditions", "against default: clean", "all conditions"))
     for one in workloads:
         sets = {"shared": one.configured(shared)}
         if one.name in tuned:
             sets["tuned"] = one.configured(tuned[one.name])
-        if one.name in given.apart:
+        if one.name in options.apart:
             sets |= one.apart(shared)
-        confirmed(one.name, one.confirm(sets, parse_seeds(given.seeds), given.jobs, console))
+        confirmed(one.name, one.confirm(sets, parse_seeds(options.seeds), options.jobs, console))
+
+
+def swept(
+    workloads: list[Workload], options: argparse.Namespace, console: Output
+) -> dict[str, dict[str, dict[str, Values]]]:
+    """Return the sweep of each workload, read or trained, and print its decomposition."""
+    sweeps = {}
+    for one in workloads:
+        sweep = read(options.sweeps / one.table) if options.sweeps else one.sweep(options.jobs, console)
+        if not options.sweeps:
+            written(options.out / one.table, sweep)
+        for part, accuracy in sweep.items():
+            shown(one.name, accuracy, part)
+        sweeps[one.name] = sweep
+    return sweeps
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""RSC and GSC for regression, on real data: the diabetes set that scikit-learn brings, as two modalities.
+"""RSC and GSC for regression, on the diabetes data of scikit-learn, as two modalities.
 
     pip install scikit-learn
     python studies/regression.py --seeds 20
@@ -15,10 +15,12 @@ import argparse
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _tables import difference, header, write_csv
 from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -26,7 +28,6 @@ from torch.nn.functional import mse_loss
 from conformal_core import CQR, AbsoluteResidual, ResidualScore, conformal_quantile
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration
-from cpsc_train.experiments.statistics import paired_difference
 
 COLUMNS = {"body": slice(0, 4), "serum": slice(4, 10)}
 DIM, EPOCHS, WARMUP, BATCH, ALPHA = 16, 60, 10, 32, 0.1
@@ -37,12 +38,13 @@ METHODS = {  # unimodal terms, RSC, GSC
     "RSC": (True, True, False),
     "RSC + GSC": (True, True, True),
 }
+FIGURES = ("clean error", "coverage", "width", "body error", "serum error")
 Inputs = dict[str, Tensor]
 
 
-def pinball(said: Tensor, y: Tensor) -> Tensor:
+def pinball(predicted: Tensor, y: Tensor) -> Tensor:
     """Return the losses (B,) of two conditional quantiles, those at α/2 and 1 − α/2."""
-    low, high = y - said[..., 0], y - said[..., 1]
+    low, high = y - predicted[..., 0], y - predicted[..., 1]
     q = ALPHA / 2
     return torch.maximum(q * low, (q - 1) * low) + torch.maximum((1 - q) * high, -q * high)
 
@@ -54,7 +56,7 @@ SCORES: dict[str, tuple[ResidualScore, int, Callable[[Tensor, Tensor], Tensor]]]
 
 
 class Model(nn.Module):
-    """An MLP and a linear head a modality; the fused prediction is the mean."""
+    """An MLP and a linear head per modality; the fused prediction is the mean."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -70,12 +72,12 @@ class Model(nn.Module):
         return {m: encoder(x[m]) for m, encoder in self.encoders.items()}
 
     def predict(self, features: Inputs) -> tuple[Inputs, Tensor]:
-        said = {m: self.heads[m](h).squeeze(-1) for m, h in features.items()}
-        return said, torch.stack(list(said.values())).mean(0)
+        unimodal = {m: self.heads[m](h).squeeze(-1) for m, h in features.items()}
+        return unimodal, torch.stack(list(unimodal.values())).mean(0)
 
 
 def parts(seed: int) -> tuple[dict[str, tuple[Inputs, Tensor]], float]:
-    """Return inputs and targets by part, standardised by the training rows, and the target's deviation."""
+    """Return inputs and targets by part, standardised by the training rows, and the target's standard deviation."""
     data, target = load_diabetes(return_X_y=True, scaled=False)
     order = np.random.default_rng(seed).permutation(len(target))
     cut = np.split(order, (np.cumsum([0.5, 0.2, 0.1]) * len(order)).astype(int))
@@ -94,7 +96,7 @@ def train(method: str, score_name: str, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     data, unit = parts(seed)
     score, columns, loss = SCORES[score_name]
-    unimodal, with_rsc, with_gsc = METHODS[method]
+    with_unimodal, with_rsc, with_gsc = METHODS[method]
     model = Model(columns)
     rsc = MultimodalSelfCalibration(
         dict.fromkeys(COLUMNS, DIM), residual=0.3, match_magnitude=True, divergence="js", score=score
@@ -105,76 +107,96 @@ def train(method: str, score_name: str, seed: int) -> dict[str, float]:
     @torch.no_grad()
     def quantiles() -> dict[str, Tensor]:
         x, y = data["calibration"]
-        said, fused = model.predict(model.features(x))
-        return {m: conformal_quantile(score(z, y), alpha=ALPHA) for m, z in (said | {"fused": fused}).items()}
+        unimodal, fused = model.predict(model.features(x))
+        return {m: conformal_quantile(score(z, y), alpha=ALPHA) for m, z in (unimodal | {"fused": fused}).items()}
 
     @torch.no_grad()
     def fused(x: Inputs) -> Tensor:
         return model.predict(model.features(x))[1]
 
-    best, kept = float("inf"), deepcopy(model.state_dict())
-    x, y = data["train"]
+    def step(inputs: Inputs, targets: Tensor, *, calibrated: bool) -> None:
+        features, total = model.features(inputs), torch.zeros(())
+        if calibrated and with_rsc:
+            out = rsc(features, targets, heads=model.heads, qhat=quantiles())
+            features = {m: o.recomposed for m, o in out.items()}
+            total = sum((o.divergence for o in out.values()), total)
+        unimodal, together = model.predict(features)
+        total = total + loss(together, targets).mean()
+        if calibrated and with_unimodal:
+            options: dict[str, Any] = {"qhat": quantiles(), "score": score, "loss": loss}
+            total = total + gsc_loss(unimodal, targets, fused_logits=together, a=a, b=b, **options)
+        elif with_unimodal:
+            total = total + sum(loss(z, targets).mean() for z in unimodal.values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    def validated() -> float:
+        return float(loss(fused(data["validation"][0]), data["validation"][1]).mean())
+
+    fit(model, step, validated, data["train"])
+    return tested(fused, score, quantiles()["fused"], data["test"], unit=unit, seed=seed)
+
+
+def fit(model: Model, step: Callable[..., None], validated: Callable[[], float], data: tuple[Inputs, Tensor]) -> None:
+    """Train, and keep the parameters of the best epoch after warm-up."""
+    best, state = float("inf"), deepcopy(model.state_dict())
+    x, y = data
     for epoch in range(EPOCHS):
         for rows in torch.randperm(len(y)).split(BATCH):
-            here, targets = {m: v[rows] for m, v in x.items()}, y[rows]
-            features = model.features(here)
-            total = torch.zeros(())
-            if epoch >= WARMUP and with_rsc:
-                out = rsc(features, targets, heads=model.heads, qhat=quantiles())
-                features = {m: o.recomposed for m, o in out.items()}
-                total = sum((o.divergence for o in out.values()), total)
-            said, together = model.predict(features)
-            total = total + loss(together, targets).mean()
-            if epoch >= WARMUP and unimodal:
-                given: dict[str, Any] = {"qhat": quantiles(), "score": score, "loss": loss}
-                total = total + gsc_loss(said, targets, fused_logits=together, a=a, b=b, **given)
-            elif unimodal:
-                total = total + sum(loss(z, targets).mean() for z in said.values())
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-        held = float(loss(fused(data["validation"][0]), data["validation"][1]).mean())
-        if epoch >= WARMUP and held < best:
-            best, kept = held, deepcopy(model.state_dict())
-    model.load_state_dict(kept)
-    qhat = quantiles()["fused"]
-    x, y = data["test"]
+            step({m: v[rows] for m, v in x.items()}, y[rows], calibrated=epoch >= WARMUP)
+        validation_loss = validated()
+        if epoch >= WARMUP and validation_loss < best:
+            best, state = validation_loss, deepcopy(model.state_dict())
+    model.load_state_dict(state)
+
+
+def tested(
+    fused: Callable[[Inputs], Tensor],
+    score: ResidualScore,
+    qhat: Tensor,
+    data: tuple[Inputs, Tensor],
+    *,
+    unit: float,
+    seed: int,
+) -> dict[str, float]:
+    """Return the figures of the test rows, in units of the target."""
+    x, y = data
     noise = {m: torch.randn(v.shape, generator=torch.Generator().manual_seed(seed)) for m, v in x.items()}
-    found = {}
+    figures = {}
     for condition in ("clean", *COLUMNS):
-        said = fused({m: v + noise[m] if m == condition else v for m, v in x.items()})
-        found[f"{condition} error"] = unit * float((score.point(said) - y).abs().mean())
-        low, high = score.interval(said, qhat).unbind(-1)
+        predicted = fused({m: v + noise[m] if m == condition else v for m, v in x.items()})
+        figures[f"{condition} error"] = unit * float((score.point(predicted) - y).abs().mean())
+        low, high = score.interval(predicted, qhat).unbind(-1)
         if condition == "clean":
-            found["coverage"] = float(((low <= y) & (y <= high)).double().mean())
-            found["width"] = unit * float((high - low).mean())
-    return found
+            figures["coverage"] = float(((low <= y) & (y <= high)).double().mean())
+            figures["width"] = unit * float((high - low).mean())
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("regression.csv"))
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    lines = []
     for score in SCORES:
-        runs = {method: [train(method, score, seed) for seed in range(given.seeds)] for method in METHODS}
-        print(f"\n{score}, {given.seeds} seeds: mean absolute error, coverage for a target of {1 - ALPHA:g}\n")
-        print("| | clean | difference | body noisy | difference | serum noisy | difference | coverage | width |")
-        print("|---" * 9 + "|")
-        for method, found in runs.items():
+        runs = {method: [train(method, score, seed) for seed in range(options.seeds)] for method in METHODS}
+        print(f"\n{score}, {options.seeds} seeds: mean absolute error, coverage for a target of {1 - ALPHA:g}\n")
+        columns = ("clean", "difference", "body noisy", "difference", "serum noisy", "difference", "coverage", "width")
+        print(header("", *columns))
+        for method, of in runs.items():
             cells = []
             for column in ("clean error", "body error", "serum error"):
-                values, plain = ([run[column] for run in of] for of in (found, runs["joint + unimodal"]))
-                mean, low, high, _ = paired_difference(values, plain)
+                values, plain = ([run[column] for run in each] for each in (of, runs["joint + unimodal"]))
                 cells.append(f"{np.mean(values):.1f}")
-                text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-                text = f"**{text}**" if low > 0 or high < 0 else text
-                cells.append("" if method == "joint + unimodal" else text)
-            cells += [
-                f"{np.mean([run['coverage'] for run in found]):.3f}",
-                f"{np.mean([run['width'] for run in found]):.0f}",
-            ]
+                cells.append("" if method == "joint + unimodal" else difference(values, plain))
+            cells.append(f"{np.mean([run['coverage'] for run in of]):.3f}")
+            cells.append(f"{np.mean([run['width'] for run in of]):.0f}")
             print(f"| {method} | {' | '.join(cells)} |", flush=True)
+            lines += [[score, method, seed, *(f"{v:.5g}" for v in run.values())] for seed, run in enumerate(of)]
+    write_csv(options.out, ["score", "method", "seed", *FIGURES], lines)
 
 
 if __name__ == "__main__":

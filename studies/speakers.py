@@ -1,4 +1,4 @@
-"""A real shift: spoken digits, a classifier that knows three speakers, and then speakers that it never heard.
+"""Coverage of online predictors on spoken digits, of three known speakers and then of three unknown ones.
 
     python studies/speakers.py RECORDINGS
 

@@ -1,13 +1,16 @@
-"""What run.py starts in the environment of puncc: LAC and plain numpy on the same data; prints seconds as JSON."""
+"""LAC and APS of puncc, and plain numpy, on the data of run.py, which runs this in the environment of puncc."""
 
 import importlib.metadata
 import json
-import statistics
-import time
+import sys
+from pathlib import Path
 
 import numpy as np
 from deel.puncc.api.prediction import BasePredictor
 from deel.puncc.classification import APS, LAC
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from timing import medians
 
 
 def data(rows, seed, classes=100):
@@ -40,15 +43,7 @@ def main():
         return predictor.predict(test, alpha=0.1)
 
     jobs = {"plain numpy": plain, "puncc LAC": lambda: job(LAC), "puncc APS": lambda: job(APS, rand=False)}
-    times = {name: [] for name in jobs}
-    for number in range(4):
-        for name, run in jobs.items():
-            began = time.perf_counter()
-            run()
-            if number:
-                times[name].append(time.perf_counter() - began)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    print(json.dumps({"version": importlib.metadata.version("puncc"), **seconds}))
+    print(json.dumps({"version": importlib.metadata.version("puncc"), **medians(jobs, 3)}))
 
 
 if __name__ == "__main__":

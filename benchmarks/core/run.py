@@ -1,10 +1,10 @@
-"""conformal-core beside plain numpy and other libraries: batches, p-values, reliability, streams, import.
+"""conformal-core against plain numpy and other libraries: batches, p-values, reliability, streams, import.
 
     python benchmarks/core/run.py [--puncc PYTHON]
 
-Times are medians of rounds in which every variant runs once, in turn, in one process: compare ratios. Other libraries
-are those of the requirements files; one that is not installed is named as such. puncc wants numpy < 2, so an
-environment of its own, whose interpreter is given; it is compared by the ratio to plain numpy there.
+Times are medians of rounds in which every variant runs once, in turn, in one process: compare ratios. The other
+libraries are those of the requirements files; those that are not installed are reported. puncc needs numpy < 2, so it
+runs in an environment of its own and is compared by its ratio to plain numpy there.
 """
 
 import argparse
@@ -26,6 +26,9 @@ from typing import Any
 
 import numpy as np
 import peers
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from timing import medians
 
 from conformal_core import (
     ACI,
@@ -50,18 +53,6 @@ def data(rows: int, seed: int, classes: int = 100) -> tuple[np.ndarray, np.ndarr
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.ones(classes), size=rows).astype(np.float32)
     return probs, rng.integers(0, classes, rows)
-
-
-def medians(jobs: Jobs, rounds: int) -> dict[str, float]:
-    """Seconds of each job; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for number in range(rounds + 1):
-        for name, job in jobs.items():
-            began = time.perf_counter()
-            job()
-            if number:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def plain(calibration: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -102,7 +93,7 @@ def batch(score: str, rounds: int) -> None:
         try:
             job = make(score, ALPHA)
             job(calibration[:200], labels[:200], test[:200])
-        except Exception as error:  # a peer may fail in its own way, and then it is named
+        except Exception as error:  # a peer may raise any error, which is reported
             print(f"\n{name}, {score}: not run ({type(error).__name__}: {error})")
             continue
         if name == "crepes":  # compares all pairs: 1,000 rows stand for a hundred times as many
@@ -187,15 +178,15 @@ def stream() -> None:
     for name, make in cases.items():
         for check in (None, False) if name == "all history" else (None,):
             label = name + (", unchecked" if check is False else "")
-            found = []
+            micros = []
             for size in (2000, 1_000_000):
                 options = make()
                 predictor = OnlineClassifier(LAC(), **options)
                 predictor.memory.extend(past[:size])
                 steps(predictor, check)
-                found.append(min(steps(predictor, check) for _ in range(5)))
-            first[label] = found[0]
-            print(f"| {label} | {found[0]:.1f} | {found[1]:.1f} | {found[1] / found[0]:.2f} |")
+                micros.append(min(steps(predictor, check) for _ in range(5)))
+            first[label] = micros[0]
+            print(f"| {label} | {micros[0]:.1f} | {micros[1]:.1f} | {micros[1] / micros[0]:.2f} |")
     plain_steps, scores, k = {}, past[:2000].copy(), 1800
     began = time.perf_counter()
     for row, label in zip(rows[:500], own, strict=False):

@@ -1,12 +1,12 @@
-"""How fast samples come, and for how long training waits for them.
+"""Speed of each storage form of a data set, and the time that training waits for it.
 
     python benchmarks/data/run.py                       recordings made for the purpose, in four forms
     python benchmarks/data/run.py --root DIR            a copy of CREMA-D
     python benchmarks/data/run.py --clips 200 --workers 0,2,8 --rounds 3
 
 Each form holds the same recordings: FLV and WAV as they are distributed, frames and sound taken out of them, a cache of
-decoded samples, tar files. Forms and numbers of workers take turns in rounds; figures are medians. Waiting is the share
-of an epoch of training (two ResNet18, frames of 64×64) that is spent on getting batches. Compare ratios, not seconds.
+decoded samples, tar files. Forms and numbers of workers take turns in rounds; figures are medians. Waiting is the
+fraction of an epoch of training (two ResNet18, frames of 64×64) spent on getting batches. Compare ratios, not seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +25,9 @@ import av
 import numpy as np
 import soundfile
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from timing import medians
 
 from cpsc_train import train
 from cpsc_train.config import override
@@ -58,9 +62,9 @@ def make(root: Path, clips: int) -> Path:
 
 
 def forms(root: Path, work: Path) -> dict[str, CremaDConfig]:
-    """Prepare the four forms; prints what that takes."""
+    """Prepare the four forms, and print how long that takes."""
     native = CremaDConfig(root=str(root), split="stratified", frames=3)
-    told = []
+    seconds = []
     for name, job in (
         ("taken out", lambda: preparation.extract(native, work / "out", workers=2)),
         ("cache", lambda: preparation.fill_cache(native, work / "cache", workers=2)),
@@ -68,10 +72,10 @@ def forms(root: Path, work: Path) -> dict[str, CremaDConfig]:
     ):
         began = time.perf_counter()
         job()
-        told.append(f"{name} {time.perf_counter() - began:.1f} s")
+        seconds.append(f"{name} {time.perf_counter() - began:.1f} s")
     size = {path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6 for path in work.iterdir()}
     distributed = sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) / 1e6
-    print(f"prepared by two processes in: {', '.join(told)}")
+    print(f"prepared by two processes in: {', '.join(seconds)}")
     print(f"MB: distributed {distributed:.1f}, {', '.join(f'{name} {mb:.1f}' for name, mb in size.items())}\n")
     options: dict[str, Any] = {"split": "stratified", "frames": 3}
     return {
@@ -97,7 +101,7 @@ def throughput(config: CremaDConfig, workers: int) -> float:
 
 
 def waiting(config: CremaDConfig, workers: int, folder: Path) -> float:
-    """Return the share of the last epoch of a short run that is spent waiting for batches."""
+    """Return the fraction of the last epoch of a short run that is spent waiting for batches."""
     changes = {
         "data.root": config.root,
         "data.split": "stratified",
@@ -125,20 +129,13 @@ def spectrograms(rounds: int) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, (16, 66_150)).astype(np.float32)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = LogSpectrogram(Spectrum(N_FFT, HOP)).to(device)
-    found: dict[str, list[float]] = {"loader (numpy)": [], f"model (torch, {device.type})": []}
     waves = torch.from_numpy(samples)
-    for _ in range(rounds * 5):
-        for name, job in zip(
-            found,
-            (lambda: log_spectrogram(samples, n_fft=N_FFT, hop=HOP), lambda: module(waves.to(device)).sum().item()),
-            strict=True,
-        ):
-            began = time.perf_counter()
-            job()
-            found[name].append(time.perf_counter() - began)
-    print(
-        "spectrograms of 16 × 3 s, ms: " + ", ".join(f"{n} {1e3 * statistics.median(t):.1f}" for n, t in found.items())
-    )
+    jobs = {
+        "loader (numpy)": lambda: log_spectrogram(samples, n_fft=N_FFT, hop=HOP),
+        f"model (torch, {device.type})": lambda: module(waves.to(device)).sum().item(),
+    }
+    times = medians(jobs, rounds * 5)
+    print("spectrograms of 16 × 3 s, ms: " + ", ".join(f"{name} {1e3 * s:.1f}" for name, s in times.items()))
 
 
 def main() -> None:
@@ -155,21 +152,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         root = options.root or make(work / "made", options.clips)
-        found = forms(root, work / "forms")
-        seen: dict[tuple[str, int], list[float]] = {(name, n): [] for name in FORMS for n in counts}
+        configs = forms(root, work / "forms")
+        measured: dict[tuple[str, int], list[float]] = {(name, n): [] for name in FORMS for n in counts}
         for _ in range(options.rounds):
-            for name, n in list(seen):
-                seen[name, n].append(throughput(found[name], n))
-        print("samples/s" + "".join(f" | {n} workers" for n in counts))
+            for name, n in list(measured):
+                measured[name, n].append(throughput(configs[name], n))
+        rates = {key: statistics.median(of) for key, of in measured.items()}
+        print("samples/s (× distributed)" + "".join(f" | {n} workers" for n in counts))
         for name in FORMS:
-            print(name + "".join(f" | {statistics.median(seen[name, n]):.0f}" for n in counts))
+            cells = [f"{rates[name, n]:.0f} ({rates[name, n] / rates['distributed', n]:.2f})" for n in counts]
+            print(" | ".join([name, *cells]))
         print()
         spectrograms(options.rounds)
         if options.training:
             print("\nwaiting, % of an epoch" + "".join(f" | {n} workers" for n in counts))
             for name in FORMS:
-                shares = [waiting(found[name], n, work / f"run-{name.replace(' ', '-')}-{n}") for n in counts]
-                print(name + "".join(f" | {100 * share:.1f}" for share in shares))
+                fractions = [waiting(configs[name], n, work / f"run-{name.replace(' ', '-')}-{n}") for n in counts]
+                print(name + "".join(f" | {100 * one:.1f}" for one in fractions))
 
 
 if __name__ == "__main__":

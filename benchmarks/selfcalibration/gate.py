@@ -1,4 +1,4 @@
-"""What the conformal gate adds to a forward pass of ResNet18, eager and compiled, on a CPU or a GPU.
+"""Cost of the conformal gate relative to a forward pass of ResNet18, eager and compiled, on a CPU or a GPU.
 
     python benchmarks/selfcalibration/gate.py [--device cuda --batch 64 --rounds 200]
 
@@ -7,11 +7,15 @@ runs once, in turn, in one process: compare ratios.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
-from run import medians, nothing
 from torch import Tensor, nn
 from torchvision.models import resnet18
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from timing import medians
 
 from cpsc_rsc import ConformalGate
 
@@ -21,7 +25,7 @@ COMPILERS = {"eager": None, "compiled": "default", "CUDA graph": "reduce-overhea
 
 
 def fitted(device: torch.device) -> ConformalGate:
-    """Return a gate that knows features of the width of ResNet18's."""
+    """Return a gate fitted on features of the width of ResNet18."""
     torch.manual_seed(0)
     gate = ConformalGate({"image": D}, classes=C).to(device)
     labels = torch.arange(4000, device=device) % C
@@ -32,7 +36,7 @@ def fitted(device: torch.device) -> ConformalGate:
 
 
 class Gated(nn.Module):
-    """An encoder and the gate behind it."""
+    """An encoder followed by the gate."""
 
     def __init__(self, encoder: nn.Module, gate: ConformalGate) -> None:
         super().__init__()
@@ -52,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
-    wait = torch.cuda.synchronize if on_gpu else nothing
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
     name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, batch {arguments.batch} at 224 x 224, {arguments.rounds} rounds")
     encoder = resnet18(weights=None).to(device).eval()
@@ -76,10 +80,14 @@ def main() -> None:
                 if mode is None:
                     features = encoder(images)
                     calls["gate"] = lambda features=features: gate({"image": features})
-                t = medians(calls, arguments.rounds, before=wait, after=wait, first=10)
+                seconds = medians(calls, arguments.rounds, before=wait, after=wait, warmup=10)
+            t = {name: 1e3 * one for name, one in seconds.items()}
             alone = f", gate alone {t['gate']:.3f} ms = {100 * t['gate'] / t['encoder']:.1f} %" if "gate" in t else ""
             more = 100 * (t["with gate"] / t["encoder"] - 1)
-            print(f"{how}, {precision}: encoder {t['encoder']:.3f} ms, with the gate {more:+.1f} %{alone}", flush=True)
+            print(
+                f"{how}, {precision}: encoder {t['encoder']:.3f} ms, with the gate {more:+.1f} %{alone}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

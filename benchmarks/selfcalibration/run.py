@@ -1,4 +1,4 @@
-"""RSC + GSC, forward and backward, beside its matrix products alone and beside Python loops.
+"""RSC + GSC, forward and backward, against their matrix products alone and against Python loops.
 
     python benchmarks/selfcalibration/run.py --threads 1 --rounds 60
 
@@ -8,14 +8,16 @@ Times are medians of rounds in which every variant runs once, in turn, in one pr
 import argparse
 import functools
 import platform
-import statistics
-import time
-from collections.abc import Callable
+import sys
+from pathlib import Path
 
 import loops
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from timing import medians
 
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration, divergence_loss
@@ -25,7 +27,7 @@ MODALITIES = ("audio", "image")
 
 
 class Case:
-    """Two modalities whose features come from somewhere that needs their gradient."""
+    """Two modalities whose features need a gradient."""
 
     def __init__(self, classes: int) -> None:
         torch.manual_seed(0)
@@ -41,7 +43,7 @@ class Case:
         self.leaves += self.features.values()
 
     def floor(self) -> None:
-        """Only the products that any version must do, and their backward."""
+        """Compute the matrix products that any version needs, and their backward."""
         outputs, kept = [], []
         for m, h in self.features.items():
             components = h @ self.weights[m].T
@@ -77,36 +79,9 @@ class Case:
         return list(torch.autograd.grad(loss, self.leaves))
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Remove the gradients."""
         for leaf in self.leaves:
             leaf.grad = None
-
-
-def nothing() -> None:
-    """Do nothing."""
-
-
-def medians(
-    variants: dict[str, Callable[[], object]],
-    rounds: int,
-    *,
-    before: Callable[[], object] = nothing,
-    after: Callable[[], object] = nothing,
-    first: int = 3,
-) -> dict[str, float]:
-    """Return the median milliseconds of each variant over interleaved rounds, after `first` that do not count.
-
-    `before` a call is not timed, `after` it is: what waits for a device belongs to both.
-    """
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds + first):
-        for name, run in variants.items():
-            before()
-            start = time.perf_counter()
-            run()
-            after()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(t[first:]) for name, t in times.items()}
 
 
 @functools.cache
@@ -146,17 +121,18 @@ def main() -> None:
             "loops over samples, pairs batched": lambda c=case: c.loops(batched_pairs=True).backward(),
             "loops over samples and pairs": lambda c=case: c.loops(batched_pairs=False).backward(),
         }
-        t, s = medians(fast, rounds, before=case.clear), medians(slow, 5, before=case.clear)
-        print(f"C={classes}: floor {t['floor']:.2f} ms")
+        t = medians(fast, rounds, before=case.clear, warmup=3)
+        s = medians(slow, 5, before=case.clear)
+        print(f"C={classes}: floor {1e3 * t['floor']:.2f} ms")
         for name in ("ours", "ours, values checked"):
-            print(f"C={classes}: {name} {t[name]:.2f} ms = {t[name] / t['floor']:.2f} x floor")
+            print(f"C={classes}: {name} {1e3 * t[name]:.2f} ms = {t[name] / t['floor']:.2f} x floor")
         for name in list(slow)[1:]:
-            print(f"C={classes}: {name} {s[name]:.0f} ms = {s[name] / s['ours']:.1f} x ours")
+            print(f"C={classes}: {name} {1e3 * s[name]:.0f} ms = {s[name] / s['ours']:.1f} x ours")
 
     print(f"\nDivergence, forward + backward, B={B}, d={D}")
     for kind in ("kl", "js"):
-        t = medians({n: functools.partial(divergence, n, kind) for n in ("10", "80")}, rounds)
-        print(f"{kind}: n=10 {t['10']:.2f} ms, n=80 {t['80']:.2f} ms = {t['80'] / t['10']:.1f} x")
+        t = medians({n: functools.partial(divergence, n, kind) for n in ("10", "80")}, rounds, warmup=3)
+        print(f"{kind}: n=10 {1e3 * t['10']:.2f} ms, n=80 {1e3 * t['80']:.2f} ms = {t['80'] / t['10']:.1f} x")
 
 
 if __name__ == "__main__":

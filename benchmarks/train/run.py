@@ -1,4 +1,4 @@
-"""What self-calibration costs: whole epochs of CPSC beside cross-entropy on the same model, and where the time goes.
+"""Cost of self-calibration: epochs of CPSC against cross-entropy on the same model, by part of the step.
 
     python benchmarks/train/run.py                                    handwritten and two ResNet18 streams at 64×64
     python benchmarks/train/run.py --av-digits DIR                    real sound and images beside them
@@ -58,7 +58,7 @@ class StreamsConfig(DataConfig, name="streams"):
 
 
 class Streams(Dataset):
-    """Random images in memory, whose mean says the class: what matters is their size."""
+    """Random images in memory whose mean depends on the class."""
 
     classes = tuple("abcdef")
 
@@ -103,7 +103,7 @@ def workload(name: str, arguments: argparse.Namespace) -> RunConfig:
 
 
 def trainer(base: RunConfig, variant: str) -> Trainer:
-    """Return a trainer that has its first calibrated epoch behind it."""
+    """Return a trainer after its first calibrated epoch."""
     config = apply_settings(base, VARIANTS[variant])
     made = Trainer(Setup.build(config))
     made.epoch = max(0, made.objective.method.warmup - 1)
@@ -120,7 +120,7 @@ def epoch(made: Trainer) -> float:
 
 @contextmanager
 def timed(made: Trainer) -> Iterator[dict[str, float]]:
-    """Take the time of the parts of a step; on a GPU each part is waited for, which slows the whole."""
+    """Time the parts of a step; on a GPU each part is synchronized, which slows the step."""
     times = dict.fromkeys(PARTS, 0.0)
     undo: list[Callable[[], None]] = []
 
@@ -156,7 +156,7 @@ def timed(made: Trainer) -> Iterator[dict[str, float]]:
 
 
 def split(made: Trainer) -> dict[str, float]:
-    """Return seconds an epoch by part; what refreshing computes is counted there alone."""
+    """Return seconds per epoch by part; computations of a refresh count as refresh only."""
     inside = dict.fromkeys(PARTS, 0.0)
     with timed(made) as times:
         original = made.refresh.after_step

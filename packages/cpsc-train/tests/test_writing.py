@@ -14,7 +14,7 @@ from cpsc_train.config import read_toml, write_toml
 from cpsc_train.errors import UserError
 from cpsc_train.reporting.log_file import LogFile
 from cpsc_train.runs.folder import RunFolder
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.training import checkpoint
 from cpsc_train.writing import appending, as_csv, make_folder, replacing, write
 
@@ -170,7 +170,7 @@ def test_no_folder_below_the_one_that_was_named_is_a_link(tmp_path):
         ("metrics.jsonl", lambda run: run.forget_after(1)),
         ("results.json", lambda run: run.write_results({})),
         ("predictions.npz", lambda run: run.write_predictions({})),
-        (".lock", lambda run: run.held().__enter__()),
+        (".lock", lambda run: run.locked().__enter__()),
         ("environment.json", lambda run: run.recording().__enter__()),
         ("checkpoint.pt", lambda run: checkpoint.save(run.checkpoint, {})),
     ],
@@ -206,12 +206,12 @@ def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
 
 
 def test_a_lock_says_what_the_other_process_does(tmp_path):
-    code = "import sys, time; from pathlib import Path; from cpsc_train.runs.lock import held\n"
-    code += "with held(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from cpsc_train.runs.lock import locked\n"
+    code += "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
 
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        with pytest.raises(UserError, match="another process is filling it"), held(tmp_path, busy="filling it"):
+        with pytest.raises(UserError, match="another process is filling it"), locked(tmp_path, busy="filling it"):
             pass
         other.kill()
 

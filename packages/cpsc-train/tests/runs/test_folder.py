@@ -11,14 +11,14 @@ import pytest
 from cpsc_train.data import Splits
 from cpsc_train.errors import UserError
 from cpsc_train.runs import RunFolder
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.training import resume, train
 
 HOLD = """
 import sys, time
 from cpsc_train.runs import RunFolder
-with RunFolder(sys.argv[1]).held():
-    print("held", flush=True)
+with RunFolder(sys.argv[1]).locked():
+    print("locked", flush=True)
     time.sleep(600)
 """
 
@@ -27,7 +27,7 @@ with RunFolder(sys.argv[1]).held():
 def holder(finished):
     """Another process that writes into the folder of the finished run."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(finished)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
     process.wait()
@@ -35,11 +35,11 @@ def holder(finished):
 
 
 def test_a_folder_has_one_writer_and_a_kill_lets_go(finished, holder):
-    with pytest.raises(UserError, match="another process is training in it"), RunFolder(finished).held():
+    with pytest.raises(UserError, match="another process is training in it"), RunFolder(finished).locked():
         pass
     holder.kill()
     holder.wait()
-    with RunFolder(finished).held():
+    with RunFolder(finished).locked():
         pass
 
 
@@ -55,13 +55,13 @@ def test_a_run_is_not_resumed_while_it_runs(finished, holder, cpsc):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
 def test_a_forked_process_does_not_hold_the_lock(tmp_path):
-    with held(tmp_path):
+    with locked(tmp_path):
         child = os.fork()
         if not child:
             time.sleep(60)
             os._exit(0)
     try:
-        with held(tmp_path):
+        with locked(tmp_path):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
@@ -70,14 +70,14 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
 def test_a_killed_process_releases_the_lock_whose_forked_child_lives(tmp_path):
-    code = "import os, sys, time; from pathlib import Path; from cpsc_train.runs.lock import held\n"
-    code += "with held(Path(sys.argv[1])): (child := os.fork()) and print(child, flush=True); time.sleep(60)"
+    code = "import os, sys, time; from pathlib import Path; from cpsc_train.runs.lock import locked\n"
+    code += "with locked(Path(sys.argv[1])): (child := os.fork()) and print(child, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
         parent.kill()
         parent.wait()
         try:
-            with held(tmp_path):
+            with locked(tmp_path):
                 pass
         finally:
             os.kill(child, signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("cpsc_train.runs.lock.FileLock.acquire", refuse)
-    with held(tmp_path):
+    with locked(tmp_path):
         pass
 
 

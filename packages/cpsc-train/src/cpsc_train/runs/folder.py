@@ -23,7 +23,7 @@ from cpsc_train.data.media.decoders import versions
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.reading import read_file
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.shown import without_credentials
 from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
 
@@ -85,7 +85,7 @@ class RunFolder:
         try:
             partial.mkdir(parents=True, exist_ok=True)
             # Windows moves no folder that holds an open file.
-            with held(partial) if sys.platform != "win32" else nullcontext():
+            with locked(partial) if sys.platform != "win32" else nullcontext():
                 try:
                     write_toml(partial / "config.toml", config)
                     splits.save(partial / "splits.json", dataset)
@@ -98,9 +98,9 @@ class RunFolder:
             with suppress(OSError):  # empty, where a full disk left no room for the lock
                 partial.rmdir()
 
-    def held(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder; raise UserError if another process has locked it."""
-        return held(self.path)
+        return locked(self.path)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

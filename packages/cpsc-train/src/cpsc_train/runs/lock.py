@@ -15,7 +15,7 @@ FILE = ".lock"
 
 
 @contextmanager
-def held(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
+def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
     """Keep other processes from writing into `folder`.
 
     The operating system releases the lock when the process ends, however it ends; processes forked from it do not

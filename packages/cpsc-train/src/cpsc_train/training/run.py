@@ -149,7 +149,7 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, resumed: b
         if process.first:
             if not resumed:
                 folder.create(config.to_plain(), setup.splits, setup.dataset)
-            stack.enter_context(folder.held())
+            stack.enter_context(folder.locked())
         if resumed:
             selection.restore()
         process.wait()

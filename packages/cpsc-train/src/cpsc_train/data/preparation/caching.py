@@ -16,7 +16,7 @@ from cpsc_train.data.preparation.work import Advance, refuse_small, silent, tota
 from cpsc_train.data.storage.cache import chunks
 from cpsc_train.errors import UserError
 from cpsc_train.reading import read_file
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.writing import make_folder, replacing, write
 
 
@@ -39,7 +39,7 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
     parts = chunks(len(dataset))
     names = [f"one of {len(part)} samples from {dataset.ids[part[0]]} on" for part in parts]
     make_folder(out)
-    with held(out, busy="filling it"):
+    with locked(out, busy="filling it"):
         _begin(out, dataset)
         return total(partial(_write_chunk, out, dataset, parts, ids), names, workers, advance)
 

@@ -17,7 +17,7 @@ from cpsc_train.data.media.video import Video, every
 from cpsc_train.data.preparation.work import Advance, refuse_small, silent, total
 from cpsc_train.data.storage.files import recorded
 from cpsc_train.errors import UserError, reason
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.writing import make_folder, refuse_link, write
 
 QUALITY = 95
@@ -45,7 +45,7 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
     make_folder(out)
     row_of = {sample: row for row, sample in enumerate(dataset.ids)}
     clips = [dataset.clips[row_of[sample]] for sample in kept.ids]
-    with held(out, busy="taking recordings apart into it"):
+    with locked(out, busy="taking recordings apart into it"):
         done = total(partial(_extract, out, config, clips), kept.ids, workers, advance)
         for place in lists:
             write(out / place.name, place.read_bytes())

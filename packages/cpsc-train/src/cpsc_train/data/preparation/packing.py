@@ -23,7 +23,7 @@ from cpsc_train.data.storage.files import Place, check_root, recorded
 from cpsc_train.data.storage.packed import CHECKSUMS, INDEX, Packed
 from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
-from cpsc_train.runs.lock import held
+from cpsc_train.runs.lock import locked
 from cpsc_train.writing import make_folder, refuse_link
 
 HEAD = "packing.json"
@@ -78,7 +78,7 @@ def _only_writer(out: str) -> Iterator[None]:
     make_folder(folder)
     for path in folder.iterdir():
         refuse_link(path)
-    with held(folder, busy="packing into it"):
+    with locked(folder, busy="packing into it"):
         yield
 
 

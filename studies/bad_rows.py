@@ -49,15 +49,15 @@ def conditions(first: str, severity: float) -> dict[str, list[str]]:
     }
 
 
-PLAIN = ["method.rsc=false", "method.gsc=false"]
+PLAIN = ["method.parts=neither"]
 VARIANTS: dict[str, list[str]] = {
     "neither": PLAIN,
-    "GSC": ["method.rsc=false"],
-    "RSC": ["method.gsc=false"],
+    "GSC": ["method.parts=gsc"],
+    "RSC": ["method.parts=rsc"],
     "CPSC": [],
     "CPSC, heads on features": ["method.heads_learn_on=features"],
-    **{f"neither, {kind}": [*PLAIN, f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
-    **{f"CPSC, {kind}": [f"method.trust={kind}"] for kind in ("reliability", "input", "label")},
+    "neither, label": [*PLAIN, "method.trust=label"],
+    "CPSC, label": ["method.trust=label"],
 }
 
 

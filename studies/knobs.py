@@ -141,7 +141,9 @@ class Workload:
         for kind in ("kl", "js"):
             cells = []
             for gamma in GAMMAS:
-                changes = [f"method.divergence={kind}", f"method.residual={gamma}"]
+                options = {k: v for k, v in self.base.to_plain()["method"].items() if k != "name"}
+                options |= {"match_magnitude": "true", "divergence": kind, "residual": gamma}
+                changes = ["method.name=cpsc-literal", *(f"method.{k}={v}" for k, v in options.items())]
                 config = apply_settings(self.base, changes)
                 found, stopped = [], 0
                 for seed in seeds:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import cpsc_train.methods.cpsc as cpsc_module
+import cpsc_train.methods.cpsc.method as cpsc_module
 from cpsc_train.config import apply_settings
 from cpsc_train.data import DataConfig, Dataset, Modality
 from cpsc_train.methods.cpsc import CPSCConfig

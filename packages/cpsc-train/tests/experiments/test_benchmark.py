@@ -202,8 +202,8 @@ def test_methods_are_built_for_the_length_of_the_run():
     assert found["reconboost"].method.epochs == 2
     assert found["qmf"].method == MethodConfig.named("qmf")()
     assert found["cpsc"] == base
-    more = contenders(base, ["joint"], {"mine": ["method.judge=ensemble"]}, {"joint": {"optimizer.lr": 0.1}})
-    assert more["mine"].method.judge == "ensemble"
+    more = contenders(base, ["joint"], {"mine": ["method.trust=label"]}, {"joint": {"optimizer.lr": 0.1}})
+    assert more["mine"].method.trust == "label"
     assert more["joint"].optimizer.lr == 0.1
 
 

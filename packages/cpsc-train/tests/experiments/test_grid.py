@@ -81,7 +81,7 @@ def test_every_axis_builds_and_names_are_folders(tmp_path):
 
 
 def test_variants_of_ones_own():
-    literal = parse_variants(["literal: method.residual=1.0 method.divergence=kl"])
+    literal = parse_variants(["literal: method.name=cpsc-literal"])
     config = variants(recipe("handwritten"), [], literal)["literal"]
     assert (config.method.residual, config.method.divergence) == (1.0, "kl")
     for text in ("literal", "literal:", ": method.residual=1"):

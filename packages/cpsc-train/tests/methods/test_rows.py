@@ -85,7 +85,7 @@ def test_an_average_of_a_method_holds_the_weights_of_the_rows_as_they_are(model)
     method.on_fit_start(4)
     average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     average.update_parameters(method)
-    method.trust.of_rows.values.copy_(torch.tensor([0.0, 0.0, 2.0, 2.0]))
+    method.trust.of_rows.values.copy_(torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
     average.update_parameters(method)
     assert average.module.row_weights()[FUSED].tolist() == [0.0, 0.0, 2.0, 2.0]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_the_values_of_the_released_code(name, expected):
     found = (config.epochs, method.warmup, config.batch_size, method.a, method.b, config.optimizer.lr)
     assert (*found, config.optimizer.kind) == expected
     assert (config.conformal.alpha, method.components, method.top_k) == (0.2, 10, 3)
-    assert (config.conformal.refresh, config.conformal.frozen_copy) == ("epoch", True)
+    assert (config.conformal.refresh, method.frozen_heads) == ("epoch", True)
     assert (method.reliability, method.divergence, method.weigh) == ("reciprocal", "js-reversed", "encoders")
 
 
@@ -45,6 +46,14 @@ def test_the_paper_to_the_letter(name):
     config = recipe(name, mode="paper")
     assert (config.method.residual, config.method.divergence, config.method.weigh) == (1.0, "kl", "samples")
     assert (config.conformal.refresh, config.conformal.quantile) == ("exact", "exact")
+
+
+def test_frozen_heads_need_a_full_refresh():
+    config = recipe("handwritten", mode="released")
+    with pytest.raises(
+        UserError, match=r"method\.frozen_heads belongs to conformal\.refresh = epoch or interval:K, got 'exact'"
+    ):
+        replace(config, conformal=replace(config.conformal, refresh="exact"))
 
 
 def test_a_value_that_is_not_ours_says_whose_it_is():

@@ -153,10 +153,8 @@ def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, 
 
 
 @pytest.mark.parametrize("policy", ["rolling", "interval:3", "epoch"])
-@pytest.mark.parametrize("on", ["components", "recomposed"])
-def test_every_policy_runs_with_every_thing_calibrated_on(small_config, policy, on):
-    config = changed(small_config, conformal__refresh=policy, method__calibrate_on=on)
-    trainer = Trainer(Setup.build(config))
+def test_every_policy_runs(small_config, policy):
+    trainer = Trainer(Setup.build(changed(small_config, conformal__refresh=policy)))
     for _ in range(3):
         record = trainer.train_epoch(Observer())
     assert all(0 <= value <= 1 for value in record["qhat"].values())
@@ -216,15 +214,16 @@ def test_other_readings_of_the_method_run(small_config, tmp_path, mode):
     assert evaluate(tmp_path / "run").items() <= results.items()
 
 
-def test_judges_are_the_heads_of_the_last_refresh(small_config):
-    config = changed(small_config, conformal__refresh="epoch", conformal__frozen_copy=True)
+def test_frozen_heads_are_those_of_the_last_refresh(small_config):
+    method = {"name": "cpsc-literal", "warmup": 2, "frozen_heads": True}
+    config = changed(small_config, conformal__refresh="epoch", method=method)
     trainer = Trainer(Setup.build(config))
     for _ in range(3):
         trainer.train_epoch(Observer())
     model, method = trainer.objective.model, trainer.objective.method
-    assert not torch.equal(method.copies["pix"].weight, model.heads["pix"].weight)
+    assert not torch.equal(method.frozen_heads["pix"].weight, model.heads["pix"].weight)
     trainer.refresh.start_epoch()
-    assert torch.equal(method.copies["pix"].weight, model.heads["pix"].weight)
+    assert torch.equal(method.frozen_heads["pix"].weight, model.heads["pix"].weight)
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(small_config):

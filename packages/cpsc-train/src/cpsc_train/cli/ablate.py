@@ -19,7 +19,7 @@ Writes one table and one plot. A stopped ablation goes on where it was.
   cpsc ablate                                     parts of CPSC, embedded data, seeds 0..4
   cpsc ablate --axes parts,refresh,alpha --jobs 2
   cpsc ablate --axes all --out runs/ablation
-  cpsc ablate --axes parts --variant "literal: method.residual=1.0 method.divergence=kl"
+  cpsc ablate --axes parts --variant "literal: method.name=cpsc-literal"
   cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
 Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer, components, top-k, alpha, heads,

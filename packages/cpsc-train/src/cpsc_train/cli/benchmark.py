@@ -19,7 +19,7 @@ All have the same data, encoders, epochs, seeds and selection rule.
   cpsc benchmark                                          all methods, embedded data, seeds 0..4
   cpsc benchmark --suite imbalance --methods joint,ogm-ge,cpsc --seeds 0..2
   cpsc benchmark --recipe av-digits --root data/av-digits --jobs 2
-  cpsc benchmark --variant "cpsc, ensemble: method.judge=ensemble"
+  cpsc benchmark --variant "K = 1: method.top_k=1"
   cpsc benchmark --tuned runs/tune                        options that `cpsc tune` has found
 
 Suites look at the same runs: imbalance (each modality, their mean, what each contributes) and noise (every

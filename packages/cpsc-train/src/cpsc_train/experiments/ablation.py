@@ -27,8 +27,8 @@ def parse_variants(texts: Iterable[str]) -> dict[str, list[str]]:
 
     Examples
     --------
-    >>> parse_variants(["literal: method.residual=1.0 method.divergence=kl"])
-    {'literal': ['method.residual=1.0', 'method.divergence=kl']}
+    >>> parse_variants(["literal: method.name=cpsc-literal method.divergence=js"])
+    {'literal': ['method.name=cpsc-literal', 'method.divergence=js']}
     """
     result: dict[str, list[str]] = {}
     for text in texts:
@@ -52,12 +52,18 @@ def _warmup(config: RunConfig) -> dict[str, Values]:
     return {f"warm-up {n}": {"method.warmup": n} for n in epochs}
 
 
+def _judges(config: RunConfig) -> dict[str, Values]:
+    shared = {f"method.{key}": value for key, value in config.to_plain()["method"].items() if key != "name"}
+    names = ("temperature", "mc-dropout", "ensemble")
+    return {f"judge {name}": {"method.name": f"cpsc-{name}", **shared} for name in names}
+
+
 AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     "parts": lambda _: {
         "joint": {"method.name": "joint"},
         "neither (joint + unimodal)": {"method.name": "joint-unimodal"},
-        "GSC only": {"method.rsc": False},
-        "RSC only": {"method.gsc": False},
+        "GSC only": {"method.parts": "gsc"},
+        "RSC only": {"method.parts": "rsc"},
     },
     "refresh": _each("conformal.refresh", ["exact", "rolling", "interval:5", "interval:20", "epoch"]),
     "warm-up": _warmup,
@@ -70,7 +76,7 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     "top-k": _each("method.top_k", [1, 5, 10]),
     "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
     "heads": _each("method.heads_learn_on", ["recomposed", "features"]),
-    "judge": _each("method.judge", ["conformal", "temperature", "mc-dropout", "ensemble"]),
+    "judge": _judges,
     "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
 """By name, the variants along one axis for the configuration that is ablated."""

@@ -1,9 +1,9 @@
-"""Training methods. One file a method: what it adds to the one training loop, and a line in the list below."""
+"""Training methods: one module per method, registered in the list below."""
 
 from cpsc_train.methods.agm import AGMConfig
 from cpsc_train.methods.arl import ARLConfig
 from cpsc_train.methods.base import Method, PartFeatures, StepLosses
-from cpsc_train.methods.cpsc import CPSCConfig
+from cpsc_train.methods.cpsc import CPSCConfig, EnsembleConfig, LiteralConfig, MCDropoutConfig, TemperatureConfig
 from cpsc_train.methods.di_mml import DIMMLConfig
 from cpsc_train.methods.evidential import ECMLConfig, TMCConfig
 from cpsc_train.methods.iprm import IPRMConfig
@@ -25,6 +25,10 @@ MethodConfig.register(
     AGMConfig,
     ARLConfig,
     CPSCConfig,
+    LiteralConfig,
+    TemperatureConfig,
+    MCDropoutConfig,
+    EnsembleConfig,
     DIMMLConfig,
     ECMLConfig,
     IPRMConfig,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,27 +14,32 @@ from torch import Tensor, nn
 
 from cpsc_train.models import FUSED, MultimodalClassifier
 
-SCALE = 2.0**10
-"""What losses are multiplied by for gradients that are taken by hand, so that they survive half precision."""
+if TYPE_CHECKING:
+    from cpsc_train.methods.options import MethodConfig
 
+SCALE = 2.0**10
+"""Factor of losses whose gradients are taken by hand, so they do not underflow in half precision."""
+
+AllReduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over all processes."""
 Heads = dict[str, Tensor]
-"""One tensor a head: each modality and ``fused``."""
+"""One tensor per head: each modality and ``fused``."""
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """What a method makes of one batch.
+    """Loss terms of one batch, and values to log.
 
     Parameters
     ----------
     terms
-        Loss terms by name, 0-d; their sum is what is minimised.
+        Loss terms by name, 0-d; their sum is minimised.
     logits
         By head, (B, C); for the running accuracy.
     diagnostics
-        0-d figures by name, averaged over an epoch and logged.
+        0-d values by name; their mean over an epoch is logged.
     distributions
-        By kind and modality, figures in [0, 1] of any shape; their mean and a histogram an epoch are logged.
+        By kind and modality, values in [0, 1] of any shape; their mean and histogram over an epoch are logged.
     """
 
     terms: dict[str, Tensor]
@@ -42,7 +48,7 @@ class StepLosses:
     distributions: dict[str, Heads] = field(default_factory=dict)
 
     def __or__(self, other: StepLosses) -> StepLosses:
-        """Return what two steps on the same batch made of it."""
+        """Return the union of two steps on the same batch."""
         return StepLosses(
             self.terms | other.terms,
             self.logits | other.logits,
@@ -51,7 +57,7 @@ class StepLosses:
         )
 
     def kept(self) -> StepLosses:
-        """Return a copy without what gradients were computed from; a recorded CUDA graph writes over the original."""
+        """Return a detached copy; a recorded CUDA graph overwrites the original."""
 
         def copies(values: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: value.detach().clone() for name, value in values.items()}
@@ -62,12 +68,12 @@ class StepLosses:
 
 @dataclass(frozen=True)
 class PartFeatures:
-    """Features of a whole part of the data, in evaluation mode; the same on every process.
+    """Features of all rows of a part of the data, in evaluation mode; the same on every process.
 
     Parameters
     ----------
     features
-        By modality, (N, d); row i is that which `Method.on_batch_start` calls i.
+        By modality, (N, d); row i has index i in `Method.rows`.
     labels
         (N,).
     """
@@ -77,31 +83,50 @@ class PartFeatures:
 
 
 class Method(nn.Module):
-    """What one training method adds to the loop: modules, loss terms, and the logits it predicts with.
+    """Base of all training methods: modules, loss terms, and the logits used for prediction.
 
-    A method owns its own modules (the loop optimises and saves them) and is handed the model; it never owns the loop.
-    Everywhere, `features` are {m: (B, d)} from the encoders, and `qhat` holds the conformal quantile of each head as a
-    0-d tensor, or is ``None`` while there is no conformal predictor.
-    Shapes: B samples, d feature width, C classes, S scores a calibration sample.
+    The loop optimises and saves the modules of a method and passes it the model; a method never runs the loop.
+    `features` are always {m: (B, d)} from the encoders, and `qhat` is the conformal quantile of each head as a 0-d
+    tensor, or None while there is no conformal predictor.
+    Shapes: B samples, d feature width, C classes, S scores per calibration sample.
+
+    Parameters
+    ----------
+    config
+        Options of the method.
+    model
+        The model, not yet trained.
+    modalities
+        Their names, in order.
     """
 
     warmup: int = 0
-    """Epochs of plain training before the conformal predictor is built; no earlier epoch may be selected."""
+    """Epochs of plain training before the conformal predictor is built; these epochs are never selected."""
     conformal: bool = False
-    """Whether the conformal predictor takes part in training, so that it has to be refreshed in the loop."""
+    """Whether training uses the conformal predictor, which is then refreshed in the loop."""
 
     steps_per_batch: int = 1
-    """Optimizer steps for each batch."""
+    """Optimizer steps per batch."""
+
+    config: MethodConfig
+    rows: Tensor
+    """Indices (B,) of the training rows of the current batch, the same in every epoch."""
+
+    def __init__(self, config: MethodConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.modalities = modalities
+        self.rows = torch.zeros(0, dtype=torch.int64)
 
     @abstractmethod
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
     def on_fit_start(self, rows: int) -> None:
-        """Called once, before anything else, with the number of training rows."""
+        """Called once before training with the number of training rows."""
 
-    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
-        """Called when an epoch begins, or continues after a pause.
+    def on_epoch_start(self, epoch: int, all_reduce: AllReduce) -> None:
+        """Called when an epoch starts, or resumes after an interruption.
 
         Parameters
         ----------
@@ -112,28 +137,29 @@ class Method(nn.Module):
         """
 
     def features_needed(self, epoch: int) -> tuple[str, ...]:
-        """Return the parts of the data whose features `on_features` needs before this epoch; each is a forward pass."""
+        """Return the parts whose features `on_features` needs before this epoch; each costs a forward pass."""
         return ()
 
     def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
-        """Called before an epoch with the features of the parts that `features_needed` named."""
+        """Called before an epoch with the features of the parts returned by `features_needed`."""
 
     def on_step_start(self, step: int) -> tuple[str, ...] | None:
-        """Called before each of the `steps_per_batch` steps; return the modalities it encodes, ``None`` for all."""
+        """Called before each of the `steps_per_batch` steps; return the modalities to encode. None: all of them."""
         return None
 
     def on_batch_start(self, rows: Tensor) -> None:
-        """Called before each batch with the indices (B,) of its training rows, which are the same in every epoch."""
+        """Called before each batch with the indices (B,) of its training rows."""
+        self.rows = rows
 
     def backward(
         self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]
     ) -> None:
-        """Call `backward` on what is to be minimised: the sum of the terms, unless a method says otherwise.
+        """Call `backward` on the loss to minimise; by default, the sum of the terms.
 
         Parameters
         ----------
         model
-            The model; its encoders hold the parameters that most methods are about.
+            The model.
         terms
             Loss terms of a batch.
         backward
@@ -141,7 +167,7 @@ class Method(nn.Module):
         """
         backward(total(terms))
 
-    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Called after the last backward pass of a step, before clipping, to change gradients in place.
 
         Parameters
@@ -153,21 +179,21 @@ class Method(nn.Module):
         """
 
     def notes(self) -> Tensor | None:
-        """Return what is to be remembered of the rows of the batch that was just seen, (B, K); nothing by default."""
+        """Return values (B, K) to remember for the rows of the last batch. None: nothing."""
         return None
 
     def remember(self, rows: Tensor, notes: Tensor) -> None:
-        """Keep the notes (R, K) of the rows (R,) of a step, those of all processes, in the order of its batches."""
+        """Store the notes (R, K) of the rows (R,) of a step, from all processes, in the order of its batches."""
 
     def on_refresh(self, model: MultimodalClassifier) -> None:
-        """Called after all calibration samples have been scored with the current `model`."""
+        """Called after all calibration samples were scored with the current `model`."""
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
-        """Return the logits (B, C) of samples without a label, by head."""
+        """Return the logits (B, C) of unlabelled samples, by head."""
         return model.classify(features)
 
     def row_weights(self) -> Heads:
-        """Return how much each training row counts by head, {head: (N,)}; nothing where all count alike."""
+        """Return the weight of each training row, {head: (N,)}; empty if all weights are equal."""
         return {}
 
     def calibration_logits(
@@ -177,8 +203,39 @@ class Method(nn.Module):
         labels: Tensor,
         qhat: Heads | None,
     ) -> Heads:
-        """Return the logits (B, S, C) that the in-loop conformal predictor scores, by head; S is fixed a head."""
+        """Return the logits (B, S, C) scored by the in-loop conformal predictor, by head; S is constant for a head."""
         return {head: logits[:, None] for head, logits in self.predict(model, features, qhat).items()}
+
+
+class EpochMethod(Method):
+    """Base of methods whose losses depend on the epoch: a buffer, since a recorded CUDA graph cannot read a number."""
+
+    epoch: Tensor
+
+    def __init__(self, config: MethodConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+
+    def on_epoch_start(self, epoch: int, all_reduce: AllReduce) -> None:
+        """Store the epoch."""
+        self.epoch.fill_(epoch)
+
+
+class StepSums:
+    """Sums of tensors over the batches of an optimizer step, and over all processes."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, ...]] = []
+
+    def add(self, *tensors: Tensor) -> None:
+        """Add the tensors of a batch."""
+        self._batches.append(tensors)
+
+    def pop(self, all_reduce: AllReduce) -> tuple[Tensor, ...]:
+        """Return the sum of each tensor, and reset."""
+        sums = tuple(all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._batches, strict=True))
+        self._batches.clear()
+        return sums
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
@@ -187,27 +244,27 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 
 
 def alone(model: MultimodalClassifier, features: Heads) -> Heads:
-    """Return what the fused decision would be of each modality alone, {m: (B, C)}."""
+    """Return the fused logits of each modality alone, {m: (B, C)}."""
     return {m: model.classify({m: h})[FUSED] for m, h in features.items()}
 
 
 def zeroed(model: MultimodalClassifier, features: Heads, kept: Collection[str]) -> Tensor:
-    """Return the fused logits (B, C) where the features of modalities that are not kept are zeros."""
+    """Return the fused logits (B, C) with zeros for the features of all modalities but those kept."""
     return model.classify({m: h if m in kept else torch.zeros_like(h) for m, h in features.items()})[FUSED]
 
 
 def true_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the probability (B,) of the true class, of logits (B, C)."""
+    """Return the probability (B,) of the true class under logits (B, C)."""
     return logits.float().softmax(-1).gather(1, labels[:, None])[:, 0]
 
 
 def flat_gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    """Return the gradient (P,) of a 0-d loss, zeros where it has none; the graph is kept."""
-    found = torch.autograd.grad(loss.float() * SCALE, parameters, retain_graph=True, allow_unused=True)
-    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    """Return the gradient (P,) of a 0-d loss, zeros for parameters it does not depend on; the graph is kept."""
+    gradients = torch.autograd.grad(loss.float() * SCALE, parameters, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
     return torch.cat([part.flatten().float() for part in parts]) / SCALE
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that an optimizer changes."""
+    """Return the trainable parameters."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""DI-MML: modalities are trained apart, on a shared head beside their own, and teach each other what they alone know.
+"""DI-MML: detached training of modalities with a shared head, and one-way contrast along each one's own dimensions.
 
 Source: Fan et al., *Detached and Interactive Multimodal Learning*, ACM Multimedia 2024.
 """
@@ -20,73 +20,34 @@ from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConf
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
-@dataclass(frozen=True, kw_only=True)
-class DIMMLConfig(MethodConfig, name="di-mml"):
-    """Detached unimodal training, one-way contrast along dimensions, and logits weighted by certainty."""
-
-    source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
-    rules = MappingProxyType({"start": COUNT, "shared": NOT_NEGATIVE, "temperature": POSITIVE, "certainty": POSITIVE})
-    shares = MappingProxyType({"start": 20 / 150})
-    search = MappingProxyType(
-        {
-            "shared": Range(0.1, 3.0, log=True),
-            "temperature": Range(0.1, 4.0, log=True),
-            "certainty": Range(0.05, 4.0, log=True),
-        }
-    )
-
-    start: int = 20
-    """First epoch of the contrast; dimensions are told apart just before it."""
-    shared: float = 1.0
-    """Weight of the cross-entropies of the shared head."""
-    temperature: float = 1.0
-    """Of the contrast."""
-    certainty: float = 1.0
-    """Temperature of the weights of the fusion; the smaller, the more the most certain head counts."""
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return DIMML(self, modalities, model.dim, model.classes)
-
-
 class DIMML(Method):
-    """Cross-entropies of each modality's head and of a shared one, and from an epoch on the contrast.
+    """Cross-entropies of each modality's head and of a shared one, and the contrast from epoch ``start`` on.
 
-    Modality m learns from another along the dimensions that are effective for the other alone: feature x of m is to be
-    more like the other's of its own sample than like those of other samples of the batch, which have no gradient. A
-    linear layer on all features side by side, which has no gradient for encoders either, is the third voter of two.
-
-    Parameters
-    ----------
-    config
-        Options.
-    modalities
-        Their names.
-    dim, classes
-        d and C.
+    Modality m learns from another along the dimensions that are effective for the other only: a feature of m is pulled
+    towards the other's feature of the same sample, and away from those of other samples of the batch; the other's have
+    no gradient. A linear layer on the concatenated features, detached from the encoders, votes too.
     """
 
+    config: DIMMLConfig
     effective: Tensor
     known: Tensor
 
-    def __init__(self, config: DIMMLConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
-        super().__init__()
-        self.config = config
-        self._modalities = modalities
-        self.shared = nn.Linear(dim, classes)
-        self.joined = nn.Linear(dim * len(modalities), classes)
-        self.register_buffer("effective", torch.zeros(len(modalities), dim, dtype=torch.bool))
+    def __init__(self, config: DIMMLConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        self.shared = nn.Linear(model.dim, model.classes)
+        self.joined = nn.Linear(model.dim * len(modalities), model.classes)
+        self.register_buffer("effective", torch.zeros(len(modalities), model.dim, dtype=torch.bool))
         self.register_buffer("known", torch.zeros((), dtype=torch.bool))
 
     def features_needed(self, epoch: int) -> tuple[str, ...]:
-        """Ask for the training rows before the first epoch of contrast."""
+        """Return the training part before the first epoch of contrast."""
         return ("train",) if epoch == self.config.start else ()
 
     def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
-        """Tell which dimensions of each modality are effective."""
-        seen = parts["train"]
-        found = np.stack([effective_dimensions(seen.features[m], seen.labels) for m in self._modalities])
-        self.effective.copy_(torch.from_numpy(found))
+        """Find the effective dimensions of each modality."""
+        train = parts["train"]
+        effective = np.stack([effective_dimensions(train.features[m], train.labels) for m in self.modalities])
+        self.effective.copy_(torch.from_numpy(effective))
         self.known.fill_(True)
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
@@ -106,23 +67,49 @@ class DIMML(Method):
         return {m: logits[m] for m in features} | {FUSED: by_certainty(logits, self.config.certainty)}
 
     def _voters(self, model: MultimodalClassifier, features: Heads) -> Heads:
-        """Return logits by modality, and of ``joined`` where no modality is missing."""
+        """Return logits by modality, and of ``joined`` if no modality is missing."""
         logits = {m: model.heads[m](h) for m, h in features.items()}
-        if len(features) == len(self._modalities):
-            logits["joined"] = self.joined(torch.cat([features[m].detach() for m in self._modalities], -1))
+        if len(features) == len(self.modalities):
+            logits["joined"] = self.joined(torch.cat([features[m].detach() for m in self.modalities], -1))
         return logits
 
     def _contrast(self, features: Heads) -> Tensor:
         terms = []
-        for (i, student), (j, teacher) in permutations(enumerate(self._modalities), 2):
+        for (i, student), (j, teacher) in permutations(enumerate(self.modalities), 2):
             only = (self.effective[j] & ~self.effective[i]).to(features[teacher].dtype)
             alike = (features[student] * only) @ features[teacher].detach().T / self.config.temperature
             terms.append(cross_entropy(alike.float(), torch.arange(len(alike), device=alike.device)))
         return torch.stack(terms).sum()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DIMMLConfig(MethodConfig, name="di-mml"):
+    """Detached unimodal training, one-way contrast along dimensions, and logits weighted by certainty."""
+
+    source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
+    method = DIMML
+    rules = MappingProxyType({"start": COUNT, "shared": NOT_NEGATIVE, "temperature": POSITIVE, "certainty": POSITIVE})
+    shares = MappingProxyType({"start": 20 / 150})
+    search = MappingProxyType(
+        {
+            "shared": Range(0.1, 3.0, log=True),
+            "temperature": Range(0.1, 4.0, log=True),
+            "certainty": Range(0.05, 4.0, log=True),
+        }
+    )
+
+    start: int = 20
+    """First epoch of the contrast; the effective dimensions are found just before it."""
+    shared: float = 1.0
+    """Weight of the cross-entropies of the shared head."""
+    temperature: float = 1.0
+    """Temperature of the contrast."""
+    certainty: float = 1.0
+    """Temperature of the fusion weights; a smaller one favours the most certain head."""
+
+
 def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return (d,): whether a dimension alone puts more samples next to the mean of their class than the average one.
+    """Return (d,): whether a dimension puts more samples nearest to the mean of their class than the average dimension.
 
     Cost: O(N d C) time, O(N d) memory.
 
@@ -135,8 +122,8 @@ def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64
 
     Examples
     --------
-    >>> tells_apart, noise = np.array([0.0, 0.1, 1.0, 1.1]), np.array([0.0, 1.0, 0.0, 1.1])
-    >>> effective_dimensions(np.stack([tells_apart, noise], 1), np.array([0, 0, 1, 1])).tolist()
+    >>> separates, noise = np.array([0.0, 0.1, 1.0, 1.1]), np.array([0.0, 1.0, 0.0, 1.1])
+    >>> effective_dimensions(np.stack([separates, noise], 1), np.array([0, 0, 1, 1])).tolist()
     [True, False]
     """
     nearest = np.full(features.shape, np.inf, dtype=features.dtype)
@@ -155,5 +142,5 @@ def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64
 def by_certainty(logits: Heads, temperature: float) -> Tensor:
     """Return the sum of logits {voter: (B, C)}, weighted by a softmax over voters of their largest probability."""
     stacked = torch.stack(list(logits.values()))
-    sure = stacked.float().softmax(-1).max(-1).values
-    return ((sure / temperature).softmax(0)[..., None] * stacked).sum(0)
+    certainty = stacked.float().softmax(-1).max(-1).values
+    return ((certainty / temperature).softmax(0)[..., None] * stacked).sum(0)

@@ -1,11 +1,10 @@
-"""IPRM: two features are mixed on the sphere, by how far each modality is from the mixed decision.
+"""IPRM: two features mixed on the sphere by the divergence of each modality from the mixed decision.
 
-Source: the method called IPRM, IJCAI 2025, after its equations; two modalities.
+Source: the method IPRM, IJCAI 2025, from its equations; two modalities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,53 +13,28 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums
 from cpsc_train.methods.options import DECAY, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class IPRMConfig(MethodConfig, name="iprm"):
-    """Spherical interpolation of two features, and three heads."""
-
-    source = "IPRM, IJCAI 2025"
-    rules = MappingProxyType({"decay": DECAY})
-    search = MappingProxyType({"decay": Range(0.5, 0.99)})
-
-    decay: float = 0.8
-    """Decay of the moving average of the weight."""
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        if len(modalities) != 2:
-            raise UserError(f"iprm mixes two modalities, got {len(modalities)}: {', '.join(modalities)}")
-        return IPRM(self.decay, modalities, model.dim, model.classes)
 
 
 class IPRM(Method):
     """Cross-entropies of the two heads and of one on the mixed feature; the decision is the sum of the three.
 
-    The weight of the first modality is λ = KL₂ / (KL₁ + KL₂), the divergences of the mixed decision from each, averaged
-    over a step and, as a moving average, over steps.
-
-    Parameters
-    ----------
-    decay
-        Of the moving average.
-    modalities
-        The two.
-    dim, classes
-        d and C.
+    The weight of the first modality is λ = KL₂ / (KL₁ + KL₂), the divergences of the mixed decision from each modality,
+    as a mean over a step and a moving average over steps.
     """
 
+    config: IPRMConfig
     weight: Tensor
 
-    def __init__(self, decay: float, modalities: tuple[str, ...], dim: int, classes: int) -> None:
-        super().__init__()
-        self._decay, self._modalities = decay, modalities
-        self.head = nn.Linear(dim, classes)
+    def __init__(self, config: IPRMConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        if len(modalities) != 2:
+            raise UserError(f"iprm mixes two modalities, got {len(modalities)}: {', '.join(modalities)}")
+        super().__init__(config, model, modalities)
+        self.head = nn.Linear(model.dim, model.classes)
         self.register_buffer("weight", torch.tensor(0.5))
-        self._probed: list[Tensor] = []
+        self._sums = StepSums()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
@@ -69,23 +43,22 @@ class IPRM(Method):
             target = mixed.float().log_softmax(-1)
             apart = [
                 kl_div(target, unimodal[m].float().log_softmax(-1), log_target=True, reduction="sum")
-                for m in self._modalities
+                for m in self.modalities
             ]
-            self._probed.append(torch.stack(apart))
+            self._sums.add(torch.stack(apart))
         terms = {f"ce_{m}": cross_entropy(z, labels) for m, z in unimodal.items()}
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
-    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
-        """Bring the weight up to date; gradients are left as they are."""
-        first, second = all_reduce(torch.stack(self._probed).sum(0))
-        self._probed.clear()
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
+        """Update the weight; gradients are unchanged."""
+        ((first, second),) = self._sums.pop(all_reduce)
         both = first + second
         new = torch.where(both > 0, second / both.clamp(min=torch.finfo(both.dtype).tiny), 0.5)
-        self.weight.mul_(self._decay).add_((1 - self._decay) * new)
+        self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * new)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
-        """Return logits; a modality that is missing leaves the decision to the other."""
+        """Return logits; if a modality is missing, the other decides."""
         if len(features) < 2:
             return model.classify(features)
         unimodal, mixed = self._heads(model, features)
@@ -93,15 +66,28 @@ class IPRM(Method):
 
     def _heads(self, model: MultimodalClassifier, features: Heads) -> tuple[Heads, Tensor]:
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
-        first, second = self._modalities
+        first, second = self.modalities
         mixed: Tensor = self.head(slerp(features[first], features[second], self.weight))
         return unimodal, mixed
 
 
-def slerp(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
-    """Return the point between the directions of two features (B, d), `weight` of the way from the second to the first.
+@dataclass(frozen=True, kw_only=True)
+class IPRMConfig(MethodConfig, name="iprm"):
+    """Spherical interpolation of two features, and three heads."""
 
-    sin(λθ)/sin θ · a + sin((1−λ)θ)/sin θ · b, and the mean of them where they are (nearly) the same or opposite.
+    source = "IPRM, IJCAI 2025"
+    method = IPRM
+    rules = MappingProxyType({"decay": DECAY})
+    search = MappingProxyType({"decay": Range(0.5, 0.99)})
+
+    decay: float = 0.8
+    """Decay of the moving average of the weight."""
+
+
+def slerp(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
+    """Return the spherical interpolation of two features (B, d), `weight` of the way from the second to the first.
+
+    sin(λθ)/sin θ · a + sin((1−λ)θ)/sin θ · b, or the weighted mean if they are (nearly) the same or opposite.
 
     Examples
     --------

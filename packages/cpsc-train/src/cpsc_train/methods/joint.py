@@ -1,4 +1,4 @@
-"""Joint training by cross-entropy: the plain baseline, with or without a term for each modality."""
+"""Joint training by cross-entropy, the baseline, with or without a term for each modality."""
 
 from __future__ import annotations
 
@@ -12,30 +12,27 @@ from cpsc_train.methods.options import MethodConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
+def joint_losses(model: MultimodalClassifier, features: Heads, labels: Tensor, *, unimodal: bool) -> StepLosses:
+    """Return ``ce_fused`` and, if `unimodal`, ``ce_<modality>``."""
+    logits = model.classify(features)
+    heads = list(logits) if unimodal else [FUSED]
+    return StepLosses({f"ce_{head}": cross_entropy(logits[head], labels) for head in heads}, logits)
+
+
 class Joint(Method):
-    """Cross-entropy of the fused logits and, if asked, of each modality's.
+    """Cross-entropy of the fused logits."""
 
-    Parameters
-    ----------
-    unimodal
-        Whether the unimodal cross-entropies are added.
-    """
+    unimodal = False
 
-    def __init__(self, *, unimodal: bool) -> None:
-        super().__init__()
-        self.unimodal = unimodal
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return the terms of `joint_losses`."""
+        return joint_losses(model, features, labels, unimodal=self.unimodal)
 
-    def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-    ) -> StepLosses:
-        """Return ``ce_fused`` and ``ce_<modality>``."""
-        logits = model.classify(features)
-        heads = list(logits) if self.unimodal else [FUSED]
-        return StepLosses({f"ce_{head}": cross_entropy(logits[head], labels) for head in heads}, logits)
+
+class JointUnimodal(Joint):
+    """Cross-entropies of the fused logits and of those of each modality."""
+
+    unimodal = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +40,7 @@ class JointConfig(MethodConfig, name="joint"):
     """Cross-entropy of the fused logits alone."""
 
     source = "the plain baseline"
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return Joint(unimodal=False)
+    method = Joint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +48,4 @@ class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
     """Cross-entropy of the fused logits plus one of each modality's."""
 
     source = "the plain baseline"
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return Joint(unimodal=True)
+    method = JointUnimodal

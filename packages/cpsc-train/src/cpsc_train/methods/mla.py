@@ -1,11 +1,10 @@
-"""MLA: modalities learn in turns, share one head, and the head forgets nothing of the modality before.
+"""MLA: modalities learn in turns with a shared head whose gradient is projected to preserve the previous turn.
 
 Source: Zhang et al., *Multimodal Representation Learning by Alternating Unimodal Adaptation*, CVPR 2024.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,80 +12,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLAConfig(MethodConfig, name="mla"):
-    """One optimizer step a modality, a shared head with projected gradients, and fusion by entropy."""
-
-    source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
-    rules = MappingProxyType({"alpha": POSITIVE})
-    search = MappingProxyType({"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)})
-
-    alpha: float = 0.1
-    """What keeps the projection finite; the smaller, the more is left out of the head's gradient."""
-    normalize: bool = False
-    """Whether the projection is divided by its Frobenius norm after each update, as in the released code."""
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return MLA(self, modalities, model.dim, model.classes)
 
 
 class MLA(Method):
     """In its turn, modality m is trained by the cross-entropy of the shared head on its features.
 
-    The gradient of the head's matrix is multiplied by P, which every turn but the first brings up to date with the mean
-    feature x of the turn before: P ← P − P x xᵀ P / (α + xᵀ P x), so that what the head says of x stays as it was.
+    The gradient of the head's matrix is multiplied by P, which every turn but the first updates with the mean feature x
+    of the turn before: P ← P − P x xᵀ P / (α + xᵀ P x), so the head's output for x is unchanged.
     The fused logits are Σ_m w_m z_m, where w is a softmax over modalities of minus the entropy of each.
-
-    Parameters
-    ----------
-    config
-        Options.
-    modalities
-        Their names, in the order of turns.
-    dim, classes
-        d and C.
     """
 
+    config: MLAConfig
     projection: Tensor
     before: Tensor
 
-    def __init__(self, config: MLAConfig, modalities: tuple[str, ...], dim: int, classes: int) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: MLAConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
         self.steps_per_batch = len(modalities)
-        self._modalities = modalities
-        self.head = nn.Linear(dim, classes)
-        self.register_buffer("projection", torch.eye(dim))
-        self.register_buffer("before", torch.zeros(dim))
-        self._sums: list[tuple[Tensor, Tensor]] = []
+        self.head = nn.Linear(model.dim, model.classes)
+        self.register_buffer("projection", torch.eye(model.dim))
+        self.register_buffer("before", torch.zeros(model.dim))
+        self._sums = StepSums()
 
     def on_step_start(self, step: int) -> tuple[str, ...]:
-        """Return the modality whose turn it is."""
-        return (self._modalities[step],)
+        """Return the modality of this turn."""
+        return (self.modalities[step],)
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
-        """Return ``ce_<modality>`` of the one whose turn it is."""
+        """Return ``ce_<modality>`` of this turn's modality."""
         ((modality, h),) = features.items()
         logits = self.head(h)
-        self._sums.append((h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device)))
+        self._sums.add(h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device))
         return StepLosses({f"ce_{modality}": cross_entropy(logits, labels)}, {modality: logits})
 
-    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: Callable[[Tensor], Tensor]) -> None:
-        """Project the gradient of the head, and note the mean feature for the next turn."""
+    def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
+        """Project the gradient of the head, and store the mean feature for the next turn."""
         # Before the first turn the mean is zero, which leaves P unchanged.
         p = projected(self.projection, self.before, self.config.alpha)
         self.projection.copy_(p / p.norm() if self.config.normalize else p)
         gradient = self.head.weight.grad
         if gradient is not None:
             gradient.copy_(gradient @ self.projection)
-        features, samples = (all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._sums, strict=True))
-        self._sums.clear()
+        features, samples = self._sums.pop(all_reduce)
         self.before.copy_(features / samples)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
@@ -95,6 +65,21 @@ class MLA(Method):
         stacked = torch.stack(list(logits.values()))
         weights = (-entropy(stacked)).softmax(0)
         return logits | {FUSED: (weights[..., None] * stacked).sum(0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLAConfig(MethodConfig, name="mla"):
+    """One optimizer step a modality, a shared head with projected gradients, and fusion by entropy."""
+
+    source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
+    method = MLA
+    rules = MappingProxyType({"alpha": POSITIVE})
+    search = MappingProxyType({"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)})
+
+    alpha: float = 0.1
+    """Regularisation of the projection; a smaller value removes more of the head's gradient."""
+    normalize: bool = False
+    """Whether the projection is divided by its Frobenius norm after each update, as in the released code."""
 
 
 def projected(projection: Tensor, direction: Tensor, alpha: float) -> Tensor:
@@ -111,6 +96,6 @@ def projected(projection: Tensor, direction: Tensor, alpha: float) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy (...) in nats of softmax(logits (..., C)); finite also for probabilities of zero."""
+    """Return the entropy (...) in nats of softmax(logits (..., C)); finite for probabilities of zero."""
     logs = logits.float().log_softmax(-1)
     return -(logs.exp() * logs).sum(-1)

@@ -1,4 +1,4 @@
-"""The options of a method: what they must be, how they follow the length of a run, where a search looks."""
+"""Options of a method: their rules, their scaling with the length of a run, and the ranges of a search."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cpsc_train.models import MultimodalClassifier
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value of an option must be.
+    """A rule for the value of an option.
 
     Parameters
     ----------
     text
-        Said after its name: ``must not be negative``.
+        The end of the error message: ``must not be negative``.
     holds
-        Whether a value keeps it.
+        Whether a value keeps the rule.
     """
 
     text: str
@@ -37,14 +37,14 @@ DECAY = Rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
 
 @dataclass(frozen=True)
 class Range:
-    """Where a search for a good value looks: both ends included, whole numbers if both are.
+    """Range of a search, ends included; whole numbers if both ends are.
 
     Parameters
     ----------
     low, high
         The ends.
     log
-        Whether to look at factors rather than differences.
+        Whether the search is uniform in the logarithm.
     """
 
     low: float
@@ -55,17 +55,19 @@ class Range:
 class MethodConfig(Choice, plugins="cpsc_train.methods"):
     """Options of a method."""
 
+    method: ClassVar[type[Method]]
+    """The method with these options."""
     source: ClassVar[str] = ""
-    """Where its equations come from."""
+    """Source of the equations."""
     shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
-    """Options that count epochs, as a share of the epochs of a run."""
+    """Options that count epochs, as a fraction of the epochs of a run."""
     rules: ClassVar[Mapping[str, Rule]] = MappingProxyType({})
-    """What options must be."""
+    """Rules by option."""
     search: ClassVar[Mapping[str, Range | tuple[str | bool, ...]]] = MappingProxyType({})
-    """Options that ``cpsc tune`` looks for, and where."""
+    """Options searched by ``cpsc tune``, with their ranges or values."""
 
     def __post_init__(self) -> None:
-        """Refuse a value that breaks its rule; what several options must be together, a method says itself."""
+        """Refuse a value that breaks its rule; a subclass checks rules about several options."""
         for option, rule in self.rules.items():
             value = getattr(self, option)
             if not rule.holds(value):
@@ -73,21 +75,17 @@ class MethodConfig(Choice, plugins="cpsc_train.methods"):
 
     @classmethod
     def for_epochs(cls, epochs: int) -> Self:
-        """Return the options for a run of `epochs`: the defaults, but where they are `shares` of a run.
+        """Return the defaults for a run of `epochs`, with the options in `shares` scaled to it.
 
-        A default is what the source has, at the source's number of epochs; in a run of another length it may be too
-        late for anything to happen.
+        Defaults are those of the source, for the source's number of epochs; in a shorter run they may never apply.
         """
         return cls(**{name: max(1, round(share * epochs)) for name, share in cls.shares.items()})
 
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method for `model`.
+    @property
+    def needs_full_refresh(self) -> bool:
+        """Whether all calibration samples must be scored at once, which ``exact`` and ``rolling`` do not do."""
+        return False
 
-        Parameters
-        ----------
-        model, modalities
-            The model, and the names of its modalities.
-        frozen_copy
-            ``conformal.frozen_copy``: whether reliability is judged by heads as they were at the last refresh.
-        """
-        raise NotImplementedError
+    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...]) -> Method:
+        """Return the method for `model`, whose modalities have these names."""
+        return self.method(self, model, modalities)

@@ -1,4 +1,4 @@
-"""PDF: logits are weighted by what each modality is predicted to make of the true class, and by what the others are.
+"""PDF: logits weighted by the predicted probability of the true class under each modality and under the others.
 
 Source: Cao et al., *Predictive Dynamic Fusion*, ICML 2024.
 """
@@ -16,34 +16,19 @@ from cpsc_train.methods.options import MethodConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
-@dataclass(frozen=True, kw_only=True)
-class PDFConfig(MethodConfig, name="pdf"):
-    """Predictive dynamic fusion: logits weighted by predicted confidence, a fusion of the model is unused."""
-
-    source = "Cao et al., Predictive Dynamic Fusion, ICML 2024"
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return PDF(modalities, model.dim)
-
-
 class PDF(Method):
     """Cross-entropies of all heads, and the absolute error of t_m, the predicted probability of the true class.
 
-    t_m is learned on the features of modality m, which it does not change. Weights of the fusion, without gradient, are
-    a softmax over modalities of t_m + h_m, where h_m is the share of the others in Σ_j log t_j. Without labels both are
-    multiplied by the relative calibration: how far softmax z_m is from uniform, over the farthest of all.
-
-    Parameters
-    ----------
-    modalities
-        Their names.
-    dim
-        d.
+    t_m is learned on the detached features of modality m. Fusion weights, without gradient, are a softmax over
+    modalities of t_m + h_m, where h_m is the others' fraction of Σ_j log t_j. At inference both are multiplied by the
+    relative calibration: the distance of softmax z_m from uniform, over the largest of all modalities.
     """
 
-    def __init__(self, modalities: tuple[str, ...], dim: int) -> None:
-        super().__init__()
+    config: PDFConfig
+
+    def __init__(self, config: PDFConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        dim = model.dim
         self.regressors = nn.ModuleDict(
             {m: nn.Sequential(nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim), nn.Linear(dim, 1)) for m in modalities}
         )
@@ -51,11 +36,11 @@ class PDF(Method):
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<head>`` and ``confidence_<modality>``."""
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
-        said = self._confidences(features)
-        logits = unimodal | {FUSED: _weighted(unimodal, shared_confidence(said).detach())}
+        raw = self._confidences(features)
+        logits = unimodal | {FUSED: _weighted(unimodal, shared_confidence(raw).detach())}
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
-        for (m, z), raw in zip(unimodal.items(), said, strict=True):
-            terms[f"confidence_{m}"] = l1_loss(raw.sigmoid(), true_probability(z, labels).detach())
+        for (m, z), t in zip(unimodal.items(), raw, strict=True):
+            terms[f"confidence_{m}"] = l1_loss(t.sigmoid(), true_probability(z, labels).detach())
         return StepLosses(terms, logits)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
@@ -69,6 +54,14 @@ class PDF(Method):
         return torch.stack([self.regressors[m](h.detach())[:, 0] for m, h in features.items()]).float()
 
 
+@dataclass(frozen=True, kw_only=True)
+class PDFConfig(MethodConfig, name="pdf"):
+    """Predictive dynamic fusion: logits weighted by predicted confidence; the model's fusion is unused."""
+
+    source = "Cao et al., Predictive Dynamic Fusion, ICML 2024"
+    method = PDF
+
+
 def shared_confidence(raw: Tensor) -> Tensor:
     """Return t_m + h_m (M, B) of t before the sigmoid (M, B); one modality alone has no others, and h = 0.
 
@@ -80,8 +73,8 @@ def shared_confidence(raw: Tensor) -> Tensor:
     True
     """
     logs = logsigmoid(raw)
-    whole = logs.sum(0)
-    others = torch.where(whole < 0, (whole - logs) / whole.clamp(max=-torch.finfo(raw.dtype).tiny), 1 - 1 / len(raw))
+    total = logs.sum(0)
+    others = torch.where(total < 0, (total - logs) / total.clamp(max=-torch.finfo(raw.dtype).tiny), 1 - 1 / len(raw))
     return raw.sigmoid() + others
 
 

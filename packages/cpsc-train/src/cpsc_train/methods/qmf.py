@@ -1,4 +1,4 @@
-"""QMF: logits are weighted by the energy of each modality, which is taught to follow how hard a sample has been.
+"""QMF: logits weighted by the energy of each modality, trained to rank samples by their past losses.
 
 Source: Zhang et al., *Provable Dynamic Fusion for Low-Quality Multimodal Data*, ICML 2023; the ranking of Moon et al.,
 *Confidence-Aware Learning for Deep Neural Networks*, ICML 2020, equation 3.
@@ -6,7 +6,6 @@ Source: Zhang et al., *Provable Dynamic Fusion for Low-Quality Multimodal Data*,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,77 +13,49 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.methods.smallest import Smallest
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 ENERGY = 0.1
-"""What the logarithm of the sum of exponentials is multiplied by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QMFConfig(MethodConfig, name="qmf"):
-    """Quality-aware multimodal fusion: logits weighted by energy, a fusion of the model is unused."""
-
-    source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
-    rules = MappingProxyType({"ranking": NOT_NEGATIVE})
-    search = MappingProxyType({"ranking": Range(0.01, 2.0, log=True)})
-
-    ranking: float = 0.1
-    """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return QMF(self.ranking, modalities)
+"""Factor of the logarithm of the sum of exponentials."""
 
 
 class QMF(Method):
     """Cross-entropies, and a ranking between neighbours of a batch.
 
-    Every modality remembers the sum of each sample's losses. Of two neighbours the one with the larger sum, brought to
-    [0, 1] over all samples, is to have the smaller confidence, by a margin of the difference. Weights of the fusion
-    have no gradient. Neighbours are those of a process's share of the batch. A step costs O(B log N) beside the model.
-
-    Parameters
-    ----------
-    ranking
-        Weight of the ranking.
-    modalities
-        Their names.
+    Every modality stores the sum of each sample's losses. Of two neighbours, the one with the larger sum, scaled to
+    [0, 1] over all samples, should have the smaller confidence, by a margin of the difference. Fusion weights have no
+    gradient. Neighbours are those in a process's part of the batch. A step costs O(B log N) beside the model.
     """
 
+    config: QMFConfig
     _largest: Tensor
 
-    def __init__(self, ranking: float, modalities: tuple[str, ...]) -> None:
-        super().__init__()
-        self.ranking = ranking
-        self._rows = torch.zeros(0, dtype=torch.int64)
+    def __init__(self, config: QMFConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
         self._losses: Tensor | None = None
         self.history = RowTable(torch.zeros(len(modalities), 1))
-        self._look()
+        self._find_extremes()
 
     def on_fit_start(self, rows: int) -> None:
-        """Make room for the history of each training row."""
+        """Allocate the history of the training rows."""
         self.history = RowTable(torch.zeros(len(self.history.values), rows))
-        self._look()
+        self._find_extremes()
 
-    def on_epoch_start(self, epoch: int, all_reduce: Callable[[Tensor], Tensor]) -> None:
-        """Find the extremes of a history that may have been loaded, on its device."""
-        self._look()
-
-    def on_batch_start(self, rows: Tensor) -> None:
-        """Note whose losses come next."""
-        self._rows = rows
+    def on_epoch_start(self, epoch: int, all_reduce: AllReduce) -> None:
+        """Find the extremes of the history, which may have been loaded or moved."""
+        self._find_extremes()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<head>`` and ``ranking_<modality>``."""
         logits = self.predict(model, features, qhat)
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
-        hard = normalised(self.history.values[:, self._rows], self._smallest.values, self._largest)
+        hard = normalised(self.history.values[:, self.rows], self._smallest.values, self._largest)
         for place, m in enumerate(features):
-            terms[f"ranking_{m}"] = self.ranking * ranking_loss(energy(logits[m]), hard[place])
+            terms[f"ranking_{m}"] = self.config.ranking * ranking_loss(energy(logits[m]), hard[place])
         with torch.no_grad():
             each = [cross_entropy(logits[m], labels, reduction="none") for m in features]
             self._losses = torch.stack(each, 1).to(self.history.values.dtype)
@@ -100,16 +71,29 @@ class QMF(Method):
         self._smallest.update(rows)
         self._largest = torch.maximum(self._largest, self.history.values[:, rows].amax(1))
 
-    def _look(self) -> None:
-        """Find the smallest and largest sum of each modality; losses are not negative, so that none becomes smaller."""
+    def _find_extremes(self) -> None:
+        """Find the smallest and largest sum of each modality; sums never decrease."""
         self._smallest = Smallest(self.history.values)
         self._largest = self.history.values.amax(1)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
-        """Return logits, and for ``fused`` Σ_m c_m z_m of the modalities that are there."""
+        """Return logits, and for ``fused`` Σ_m c_m z_m over the given modalities."""
         logits = {m: model.heads[m](h) for m, h in features.items()}
         weighted = [energy(z).detach()[:, None] * z for z in logits.values()]
         return logits | {FUSED: torch.stack(weighted).sum(0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QMFConfig(MethodConfig, name="qmf"):
+    """Quality-aware multimodal fusion: logits weighted by energy; the model's fusion is unused."""
+
+    source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
+    method = QMF
+    rules = MappingProxyType({"ranking": NOT_NEGATIVE})
+    search = MappingProxyType({"ranking": Range(0.01, 2.0, log=True)})
+
+    ranking: float = 0.1
+    """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -118,7 +102,7 @@ def energy(logits: Tensor) -> Tensor:
 
 
 def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return values (M, B) brought to [0, 1], from low (M,) to high (M,); 0 where these are the same.
+    """Return values (M, B) scaled from [low, high], (M,) each, to [0, 1]; 0 if low = high.
 
     Examples
     --------
@@ -130,7 +114,7 @@ def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def ranking_loss(confidence: Tensor, hard: Tensor) -> Tensor:
-    """Return the mean of max(0, s(c_i − c_j) + |h_i − h_j|) over neighbours, the last beside the first.
+    """Return the mean of max(0, s(c_i − c_j) + |h_i − h_j|) over neighbours; the last neighbours the first.
 
     s = sign(h_i − h_j).
 

@@ -1,4 +1,4 @@
-"""Diagnosing & Re-learning: encoders are taken back towards their start, the more the less they generalise.
+"""Diagnosing & Re-learning: soft re-initialisation of encoders that generalise badly.
 
 Source: Wei et al., *Diagnosing and Re-learning for Balanced Multimodal Learning*, ECCV 2024.
 """
@@ -15,12 +15,48 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
-from cpsc_train.methods.joint import Joint
+from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import MultimodalClassifier
 
 RESTARTS = 5
-"""Clusterings, of which the tightest counts."""
+"""Number of clusterings; the tightest is used."""
+
+
+class Relearning(Method):
+    """The gap of modality m is |purity on training rows − purity on validation rows| of clusters of its features.
+
+    The purity of a clustering into C is the fraction of samples with the most frequent label of their cluster.
+    Parameters θ of its encoder become w θ₀ + (1 − w) θ, with w = tanh(λ · gap) and θ₀ the initial ones; statistics of
+    normalisation layers are kept. Cost: a forward pass of both parts and O(N d C) per iteration of a clustering.
+    """
+
+    config: RelearningConfig
+
+    def __init__(self, config: RelearningConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        self.initial = deepcopy(model.encoders).requires_grad_(False)
+
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
+        """Return the training and validation parts if a diagnosis is due."""
+        count, rest = divmod(epoch, self.config.every)
+        return ("train", "validation") if rest == 0 and 1 <= count <= self.config.times else ()
+
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
+        """Diagnose each modality and re-initialise its encoder."""
+        for m in self.modalities:
+            train, held_out = (purity(part.features[m], part.labels, model.classes) for part in parts.values())
+            weight = float(np.tanh(self.config.strength * abs(train - held_out)))
+            with torch.no_grad():
+                pairs = zip(model.encoders[m].parameters(), self.initial[m].parameters(), strict=True)
+                for parameter, start in pairs:
+                    parameter.lerp_(start, weight)
+
+    def losses(
+        self, model: MultimodalClassifier, features: Heads, labels: torch.Tensor, qhat: Heads | None
+    ) -> StepLosses:
+        """Return ``ce_fused``."""
+        return joint_losses(model, features, labels, unimodal=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +64,7 @@ class RelearningConfig(MethodConfig, name="relearning"):
     """Joint cross-entropy, and soft re-initialisation of encoders by how well their features cluster."""
 
     source = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
+    method = Relearning
     rules = MappingProxyType({"every": COUNT, "times": COUNT, "strength": NOT_NEGATIVE})
     shares = MappingProxyType({"every": 0.4})
     search = MappingProxyType({"strength": Range(0.3, 10.0, log=True)})
@@ -35,91 +72,41 @@ class RelearningConfig(MethodConfig, name="relearning"):
     every: int = 20
     """Epochs between two diagnoses."""
     times: int = 3
-    """How many there are at most."""
+    """Maximal number of diagnoses."""
     strength: float = 3.0
-    """λ in the share tanh(λ · gap) that the start has in an encoder afterwards."""
-
-    def build(self, model: MultimodalClassifier, modalities: tuple[str, ...], *, frozen_copy: bool = False) -> Method:
-        """Return the method."""
-        return Relearning(self, modalities, model)
-
-
-class Relearning(Method):
-    """The gap of modality m is |purity on training rows − purity on validation rows| of clusters of its features.
-
-    The purity of a clustering into C is the share of samples that have the most frequent label of their cluster.
-    Parameters θ of its encoder become w θ₀ + (1 − w) θ, with w = tanh(λ · gap) and θ₀ those at the start; statistics of
-    normalisation layers stay. Cost: a forward pass of both parts and O(N d C) a round of clustering.
-
-    Parameters
-    ----------
-    config
-        Options.
-    modalities
-        Their names.
-    model
-        Its encoders are remembered as they are now.
-    """
-
-    def __init__(self, config: RelearningConfig, modalities: tuple[str, ...], model: MultimodalClassifier) -> None:
-        super().__init__()
-        self.config = config
-        self._modalities = modalities
-        self._plain = Joint(unimodal=False)
-        self.initial = deepcopy(model.encoders).requires_grad_(False)
-
-    def features_needed(self, epoch: int) -> tuple[str, ...]:
-        """Ask for training and validation rows when a diagnosis is due."""
-        count, rest = divmod(epoch, self.config.every)
-        return ("train", "validation") if rest == 0 and 1 <= count <= self.config.times else ()
-
-    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
-        """Diagnose each modality, and take its encoder back."""
-        for m in self._modalities:
-            train, held_out = (purity(seen.features[m], seen.labels, model.classes) for seen in parts.values())
-            share = float(np.tanh(self.config.strength * abs(train - held_out)))
-            with torch.no_grad():
-                pairs = zip(model.encoders[m].parameters(), self.initial[m].parameters(), strict=True)
-                for parameter, start in pairs:
-                    parameter.lerp_(start, share)
-
-    def losses(
-        self, model: MultimodalClassifier, features: Heads, labels: torch.Tensor, qhat: Heads | None
-    ) -> StepLosses:
-        """Return ``ce_fused``."""
-        return self._plain.losses(model, features, labels, qhat)
+    """λ in the weight tanh(λ · gap) of the initial parameters."""
 
 
 def purity(features: NDArray[np.float32], labels: NDArray[np.int64], clusters: int) -> float:
-    """Return the share of samples with the most frequent label of their cluster, by k-means on features in [−1, 1].
+    """Return the fraction of samples with the most frequent label of their cluster, by k-means.
 
     Parameters
     ----------
     features
-        (N, d); every dimension is brought to [−1, 1].
+        (N, d); every dimension is scaled to [−1, 1].
     labels
         (N,) in 0…C−1.
     clusters
-        k; no more than there are different features.
+        k; at most the number of distinct features.
 
     Examples
     --------
     >>> purity(np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 1, 0]), clusters=2)
     0.75
     """
-    from scipy.cluster.vq import kmeans2  # noqa: PLC0415  # of all methods only this one needs it
+    from scipy.cluster.vq import kmeans2  # noqa: PLC0415  # needed here only
 
     low, high = features.min(0), features.max(0)
     scaled = (2 * (features - low) / np.where(high > low, high - low, 1) - 1).astype(np.float64)
     clusters = min(clusters, len(np.unique(scaled, axis=0)))
-    best, found = np.inf, np.zeros(len(scaled), dtype=np.int64)
+    best, clustering = np.inf, np.zeros(len(scaled), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
         for seed in range(RESTARTS):
             centres, places = kmeans2(scaled, clusters, minit="++", rng=seed)
             inertia = float(np.square(scaled - centres[places]).sum())
             if inertia < best:
-                best, found = inertia, places
-    counts = np.zeros((found.max() + 1, labels.max() + 1), dtype=np.int64)
-    np.add.at(counts, (found, labels), 1)
+                best, clustering = inertia, places
+    counts = np.zeros((clustering.max() + 1, labels.max() + 1), dtype=np.int64)
+    np.add.at(counts, (clustering, labels), 1)
     return float(counts.max(1).sum() / len(labels))

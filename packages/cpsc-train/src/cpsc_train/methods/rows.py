@@ -1,4 +1,4 @@
-"""What a method remembers of every training row."""
+"""A table of values per training row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class RowTable(nn.Module):
-    """A table with a column for each training row, which a method and its copies share.
+    """A table with a column for each training row, shared by a method and its copies.
 
-    It moves and is saved with the method, but is no buffer: an average of the parameters would follow every column at
-    every step, and so would what keeps the buffers of several processes the same. Every process holds the whole table.
+    It is moved and saved with the method but is no buffer: averaging of parameters and synchronisation of buffers would
+    touch every column in every step. Every process holds the full table.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ class RowTable(nn.Module):
         return self.values
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the values of a saved table.
+        """Load the values of a saved table.
 
         Raises
         ------
         ValueError
-            If it is of another number of rows.
+            If the saved table has another shape.
         """
         if not isinstance(state, Tensor) or state.shape != self.values.shape:
             raise ValueError(
@@ -51,7 +51,7 @@ class RowTable(nn.Module):
         self.values.copy_(state)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RowTable:
-        """Return the same table: an average of a method predicts without it, and is saved with what it holds now."""
+        """Return the same table: an averaged method does not predict with it, and is saved with its current values."""
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RowTable:

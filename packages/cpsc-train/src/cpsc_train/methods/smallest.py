@@ -1,4 +1,4 @@
-"""The smallest value of each row of a large table that changes in a few columns at a time."""
+"""Minimum of each row of a large table that changes in a few columns at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ FAN = 64
 
 
 class Smallest:
-    """A tree of minima over the columns of a table: every node holds the smallest of up to `FAN` nodes below it.
+    """A tree of minima over the columns of a table: every node holds the minimum of up to `FAN` nodes below it.
 
     Parameters
     ----------
     table
-        (M, N), N at least 1; it belongs to the caller, who changes it and then calls `update`.
+        (M, N), N at least 1; the caller changes it and then calls `update`.
 
     Notes
     -----
@@ -40,11 +40,11 @@ class Smallest:
 
     @property
     def values(self) -> Tensor:
-        """The smallest value of each row, (M,)."""
+        """Minimum of each row, (M,)."""
         return self._levels[-1][:, 0]
 
     def update(self, columns: Tensor) -> None:
-        """Follow a change of the table in some columns, (B,)."""
+        """Update the minima after a change of some columns, (B,)."""
         nodes = columns
         for below, level in zip(self._levels[:-1], self._levels[1:], strict=True):
             nodes = nodes // FAN
@@ -52,7 +52,7 @@ class Smallest:
 
 
 def _under(level: Tensor, nodes: Tensor) -> Tensor:
-    """Return the smallest value (M, B) below each node (B,) of the next level."""
+    """Return the minimum (M, B) below each node (B,) of the next level."""
     first = nodes[:, None] * FAN
     members = (first + torch.arange(FAN, device=level.device)).clamp(max=level.shape[1] - 1)
     return level[:, members].amin(-1)

@@ -1,4 +1,4 @@
-"""The interface of an encoder: options that build a module for a modality."""
+"""Interface of an encoder: options that build a module for a modality."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EncoderConfig(Choice, plugins="cpsc_train.encoders"):
 
 
 def projection(width: int, dim: int, dropout: float) -> nn.Module:
-    """Return a layer with ReLU and dropout from a backbone's own `width` to `dim`; nothing where they are equal."""
+    """Return dropout after a layer with ReLU from a backbone's `width` to `dim`; no layer if they are equal."""
     if width == dim:
         return nn.Dropout(dropout) if dropout else nn.Identity()
     return nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout))

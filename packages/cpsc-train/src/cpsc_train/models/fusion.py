@@ -1,6 +1,6 @@
-"""Fusion: from what every modality says to one decision.
+"""Fusions: from features and logits of the modalities to one decision.
 
-Shapes: B samples, d feature width, C classes, M modalities. A modality that is missing is absent from both mappings.
+Shapes: B samples, d feature width, C classes, M modalities. A missing modality is absent from both mappings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cpsc_train.config import Choice
 from cpsc_train.models.imported import build_imported, try_out
 
 FUSED = "fused"
-"""Name of the joint decision beside the modalities, in logits and in result files."""
+"""Name of the joint decision, in logits and in result files."""
 
 
 class FusionConfig(Choice):
@@ -28,7 +28,7 @@ class FusionConfig(Choice):
 
 @dataclass(frozen=True, kw_only=True)
 class LateConfig(FusionConfig, name="late"):
-    """The mean of the unimodal logits of the modalities that are there; no parameters."""
+    """The mean of the given unimodal logits; no parameters."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
         """Return the module."""
@@ -37,7 +37,7 @@ class LateConfig(FusionConfig, name="late"):
 
 @dataclass(frozen=True, kw_only=True)
 class ConcatConfig(FusionConfig, name="concat"):
-    """One linear layer on all features side by side; a missing one is zeros."""
+    """One linear layer on the concatenated features; zeros for a missing modality."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
         """Return the module."""
@@ -46,7 +46,7 @@ class ConcatConfig(FusionConfig, name="concat"):
 
 @dataclass(frozen=True, kw_only=True)
 class SumConfig(FusionConfig, name="sum"):
-    """One linear layer on the sum of all features; a missing one adds nothing."""
+    """One linear layer on the sum of the given features."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
         """Return the module."""
@@ -55,7 +55,7 @@ class SumConfig(FusionConfig, name="sum"):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedFusionConfig(FusionConfig, name="import"):
-    """A module of your own, by import path; a configuration that names one runs that code."""
+    """A module of your own, by import path; using such a configuration runs that code."""
 
     path: str
     """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options."""
@@ -63,7 +63,7 @@ class ImportedFusionConfig(FusionConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module, after a copy of it has been tried on two samples of zeros."""
+        """Return the module, after a copy was tried on two samples of zeros."""
         module = build_imported(
             self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes
         )
@@ -83,15 +83,7 @@ class LateFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """A linear layer on the features side by side.
-
-    Parameters
-    ----------
-    modalities
-        Their order.
-    dim, classes
-        d and C.
-    """
+    """A linear layer on the features, concatenated in the order of the modalities."""
 
     def __init__(self, modalities: Sequence[str], dim: int, classes: int) -> None:
         super().__init__()
@@ -106,13 +98,7 @@ class ConcatFusion(nn.Module):
 
 
 class SumFusion(nn.Module):
-    """A linear layer on the sum of the features.
-
-    Parameters
-    ----------
-    dim, classes
-        d and C.
-    """
+    """A linear layer on the sum of the features."""
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Options of the conformal gate, which stands between encoders and heads at inference."""
+"""Options of the conformal gate between encoders and heads at inference."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Distance = Literal["off", "classes", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
-    """Whether a modality whose input is unlike those of calibration counts for less at inference."""
+    """Whether a modality with unusual features is down-weighted at inference."""
 
     distance: Distance = "off"
-    """``off``; ``classes``: by the distance to the nearest class mean of the training features; ``all``: to the mean of
-    all of them. By their length in both cases."""
+    """``off``, or the distance of features: to the nearest class mean of the training features (``classes``), or to
+    their mean (``all``). The length of features counts in both cases."""
     alpha: float = 0.04
-    """Fraction of clean samples in which a modality may be down-weighted at all."""
+    """Largest fraction of clean samples in which a modality is down-weighted."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise UserError(f"gate.alpha must lie in (0, 1), got {self.alpha}")
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> ConformalGate | None:
-        """Return a gate that is not fitted yet; ``None`` if it is off."""
+        """Return an unfitted gate. None: it is off."""
         if self.distance == "off":
             return None
         return ConformalGate(dict.fromkeys(modalities, dim), classes=classes, alpha=self.alpha, distance=self.distance)

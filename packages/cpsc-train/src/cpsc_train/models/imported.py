@@ -1,4 +1,4 @@
-"""Modules of a user's own, by import path."""
+"""User modules, by import path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments
     Raises
     ------
     UserError
-        If the path cannot be imported, the call fails, or what it returns is not a module.
+        If the path cannot be imported, the call fails, or it does not return a module.
     """
     module, colon, attribute = path.partition(":")
     if not colon or not module or not attribute:
@@ -46,14 +46,14 @@ def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments
 
 
 def try_out(module: nn.Module, call: Callable[[nn.Module], Any], shape: tuple[int, ...], what: str) -> None:
-    """Call a copy of a module once, in evaluation mode, and refuse it if that fails or gives another shape.
+    """Call a copy of a module once in evaluation mode, and check the shape of the result.
 
-    The copy keeps the trial from leaving a trace in the module, and random numbers are as before.
+    Neither the module nor the state of the random numbers changes.
 
     Raises
     ------
     UserError
-        Says `what` failed.
+        If the call fails or returns another shape; starts with `what`.
     """
     with torch.random.fork_rng(devices=()), torch.no_grad():
         try:

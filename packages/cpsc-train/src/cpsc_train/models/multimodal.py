@@ -1,4 +1,4 @@
-"""The model every method trains: encoders, heads, fusion."""
+"""The model trained by every method: encoders, heads, fusion."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LATE = LateConfig()
 
 
 class MultimodalClassifier(nn.Module):
-    """One encoder and one linear head a modality, and a fusion.
+    """One encoder and one linear head per modality, and a fusion.
 
-    Everywhere, a modality that is missing is left out of the mapping, and its head is absent from the logits.
+    A missing modality is absent from the mappings, and its head from the logits.
     Shapes: B samples, d feature width, C classes.
 
     Parameters
     ----------
     modalities
-        By name, in order: what each encoder is given.
+        Inputs of the encoders by name, in order.
     encoders
-        By name: options of each encoder.
+        Options of each encoder, by name.
     fusion
         Options of the fusion.
     dim
@@ -55,7 +55,7 @@ class MultimodalClassifier(nn.Module):
         """Scales the features at inference; None during training and where the configuration has no gate."""
 
     def standardise(self, scales: Mapping[str, Scale]) -> None:
-        """Take the statistics of the modalities whose input this model computes itself, from a waveform."""
+        """Set the statistics of spectrograms that the model computes from a waveform."""
         for modality, scale in scales.items():
             for module in self.encoders[modality].modules():
                 if isinstance(module, LogSpectrogram):
@@ -67,7 +67,7 @@ class MultimodalClassifier(nn.Module):
         Raises
         ------
         ValueError
-            If no modality is there, or one is unknown.
+            If there is no modality, or one is unknown.
         """
         self._check(inputs)
         return {m: encoder(inputs[m]) for m, encoder in self.encoders.items() if m in inputs}
@@ -85,7 +85,7 @@ class MultimodalClassifier(nn.Module):
         Raises
         ------
         ValueError
-            If no modality is there, or one is unknown.
+            If there is no modality, or one is unknown.
         """
         self._check(features)
         logits = {m: head(features[m]) for m, head in self.heads.items() if m in features}
@@ -95,8 +95,8 @@ class MultimodalClassifier(nn.Module):
         """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, as at inference."""
         return self.classify(self.gated(self.encode(inputs))[0])
 
-    def _check(self, given: Iterable[str]) -> None:
-        names = list(given)
+    def _check(self, modalities: Iterable[str]) -> None:
+        names = list(modalities)
         if not names or any(name not in self.heads for name in names):
             raise ValueError(
                 f"modalities must be at least one of {', '.join(self.heads)}, got {', '.join(names) or 'none'}"
@@ -104,5 +104,5 @@ class MultimodalClassifier(nn.Module):
 
 
 def _encoder(config: EncoderConfig, modality: Modality, dim: int) -> nn.Module:
-    built = config.build(modality, dim)
-    return built if modality.spectrum is None else nn.Sequential(LogSpectrogram(modality.spectrum), built)
+    encoder = config.build(modality, dim)
+    return encoder if modality.spectrum is None else nn.Sequential(LogSpectrogram(modality.spectrum), encoder)

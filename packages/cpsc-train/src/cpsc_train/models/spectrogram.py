@@ -1,4 +1,4 @@
-"""The log spectrogram of a waveform, computed where the model runs."""
+"""Log spectrogram of a waveform, computed on the device of the model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class LogSpectrogram(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def standardise(self, mean: float, deviation: float) -> None:
-        """Subtract a mean and divide by a standard deviation from now on."""
+        """Set the mean and standard deviation of the standardisation."""
         self.mean.fill_(mean)
         self.deviation.fill_(deviation)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map (B, n) to (B, 1, n_fft // 2 + 1, 1 + n // hop), in single precision also under autocast."""
         with torch.autocast(waveform.device.type, enabled=False):
-            found = torch.stft(
+            spectrum = torch.stft(
                 waveform.float(),
                 self.spectrum.n_fft,
                 self.spectrum.hop,
@@ -45,4 +45,4 @@ class LogSpectrogram(nn.Module):
                 pad_mode="reflect",
                 return_complex=True,
             )
-            return ((found.abs() + 1e-7).log()[:, None] - self.mean) / self.deviation
+            return ((spectrum.abs() + 1e-7).log()[:, None] - self.mean) / self.deviation

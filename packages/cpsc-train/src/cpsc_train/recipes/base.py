@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cpsc_train.data import Noise
-from cpsc_train.methods.cpsc import CPSCConfig
+from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig
 from cpsc_train.training import ConformalConfig, Mode, RunConfig
 
 Source = Literal["paper", "released"]
@@ -57,13 +57,13 @@ class Released:
 
     def method(self, mode: Mode) -> CPSCConfig:
         """Return the method as `mode` reads it."""
-        shared = CPSCConfig(warmup=self.warmup, a=self.a, b=self.b)
         if mode == "ours":
-            return shared
+            return CPSCConfig(warmup=self.warmup, a=self.a, b=self.b)
+        paper = LiteralConfig(warmup=self.warmup, a=self.a, b=self.b)
         if mode == "paper":
-            return replace(shared, residual=1.0, match_magnitude=False, divergence="kl", inference="features")
+            return paper
         return replace(
-            shared,
+            paper,
             residual=self.residual,
             mixing=self.mixing,
             match_magnitude=True,
@@ -71,13 +71,13 @@ class Released:
             reliability="reciprocal",
             divergence="js-reversed",
             weigh="encoders",
-            inference="features",
+            frozen_heads=True,
         )
 
     def conformal(self, mode: Mode) -> ConformalConfig:
         """Return the conformal predictor as `mode` reads it."""
         if mode == "released":
-            return ConformalConfig(alpha=0.2, refresh="epoch", frozen_copy=True, quantile="released")
+            return ConformalConfig(alpha=0.2, refresh="epoch", quantile="released")
         return ConformalConfig(alpha=0.2, refresh="exact" if mode == "paper" else "rolling")
 
     def shares(self, mode: Mode) -> float:
@@ -128,8 +128,8 @@ MODES: dict[Mode, dict[str, Source]] = {
         "method.divergence": "released",
         "method.weigh": "released",
         "method.inference": "released",
+        "method.frozen_heads": "released",
         "conformal.refresh": "released",
-        "conformal.frozen_copy": "released",
         "conformal.quantile": "released",
         "splits.calibration": "released",
     },

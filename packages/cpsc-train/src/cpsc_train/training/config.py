@@ -30,9 +30,6 @@ class ConformalConfig:
     slice: int | None = None
     """Samples that ``rolling`` scores after each step. If None, a quarter of the batch size. No score is older than
     ⌈N / slice⌉ − 1 steps."""
-    frozen_copy: bool = False
-    """Whether reliability is computed by copies of the heads made at the last refresh; needs ``epoch`` or
-    ``interval:K``."""
     quantile: Literal["exact", "released"] = "exact"
     """``exact``: the ⌈(N+1)(1−α)⌉-th smallest score, for which coverage is guaranteed; ``released``: the one after the
     first ⌈N(1−α)⌉, at most the largest, as in the authors' code."""
@@ -44,11 +41,6 @@ class ConformalConfig:
             raise UserError(f"conformal.refresh must be exact, rolling, epoch or interval:K, got {self.refresh!r}")
         if self.slice is not None and self.slice < 1:
             raise UserError(f"conformal.slice must be at least 1, got {self.slice}")
-        if self.frozen_copy and self.refresh in {"exact", "rolling"}:
-            raise UserError(
-                f"conformal.frozen_copy must go with refresh = epoch or interval:K, got {self.refresh!r}: only there "
-                "are all scores from the heads that are copied"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +123,11 @@ class RunConfig:
             raise UserError(f"ema must lie in [0, 1), got {self.ema}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must lie in [0, 2^63), got {self.seed}")
+        if self.method.needs_full_refresh and self.conformal.refresh in {"exact", "rolling"}:
+            raise UserError(
+                "method.frozen_heads belongs to conformal.refresh = epoch or interval:K, got "
+                f"{self.conformal.refresh!r}: the frozen heads would be older than the scores"
+            )
         self._check_modalities()
 
     def _check_modalities(self) -> None:

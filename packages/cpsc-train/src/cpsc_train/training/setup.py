@@ -174,7 +174,7 @@ class Setup:
 
 
 def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[str, ...], rows: int) -> Method:
-    method = config.method.build(model, modalities, frozen_copy=config.conformal.frozen_copy)
+    method = config.method.build(model, modalities)
     method.on_fit_start(rows)
     if config.epochs <= method.warmup:
         raise UserError(

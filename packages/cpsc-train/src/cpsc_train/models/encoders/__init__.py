@@ -1,4 +1,4 @@
-"""The encoders. One file each, and a line in the list below."""
+"""Encoders: one module each, registered in the list below."""
 
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.encoders.imported import ImportedConfig

@@ -1,4 +1,4 @@
-"""An encoder of a user's own."""
+"""A user's encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cpsc_train.models.imported import build_imported, try_out
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedConfig(EncoderConfig, name="import"):
-    """A module of your own, by import path; a configuration that names one runs that code."""
+    """A module of your own, by import path; using such a configuration runs that code."""
 
     path: str
     """``package.module:attribute``, called with ``shape=``, ``dim=`` and the options; maps (B, *shape) to (B, dim)."""
@@ -22,7 +22,7 @@ class ImportedConfig(EncoderConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
-        """Return the module, after a copy of it has been tried on two samples of zeros."""
+        """Return the module, after a copy was tried on two samples of zeros."""
         module = build_imported(self.path, self.options, "encoder", shape=modality.shape, dim=dim)
         kind = torch.int64 if modality.kind == "text" else torch.float32
         samples = torch.zeros(2, *modality.shape, dtype=kind)

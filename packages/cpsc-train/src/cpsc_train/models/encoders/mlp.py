@@ -18,7 +18,7 @@ class MLPConfig(EncoderConfig, name="mlp"):
     hidden: int = 128
     """Width of the hidden layer."""
     dropout: float = 0.0
-    """Share of the hidden units that are dropped in training, in [0, 1)."""
+    """Fraction of the hidden units that are dropped in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1:

@@ -1,4 +1,4 @@
-"""ResNets of torchvision for images, spectrograms and several frames."""
+"""ResNets of torchvision for images, spectrograms and frames."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ResNetConfig(EncoderConfig, name="resnet"):
     """A ResNet without its classification layer, pooled; He et al., 2016, as torchvision builds it."""
 
     depth: Literal[18, 34, 50, 152] = 18
-    """Layers."""
+    """Number of layers."""
     weights: str | None = None
     """A file with the parameters of the torchvision model of this depth (``torch.save`` of its ``state_dict``, or
-    safetensors); random ones if absent. Its classification layer is ignored."""
+    safetensors). If None, random ones. The classification layer is ignored."""
     regions: int = 1
-    """Bands from left to right that are pooled apart and put side by side."""
+    """Bands from left to right that are pooled separately and concatenated."""
     dropout: float = 0.0
-    """Share of the features that are dropped in training, in [0, 1)."""
+    """Fraction of the features that are dropped in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
         if self.regions < 1:
@@ -78,9 +78,9 @@ class ResNet(nn.Module):
 
 
 def _stem(conv: Any, channels: int, *, keep: bool) -> nn.Conv2d:
-    """Return a first layer for other than three channels.
+    """Return a first layer for another number of channels than three.
 
-    With loaded parameters its response to equal channels is that of the loaded layer to a grey image.
+    With loaded parameters, its response to equal channels is that of the loaded layer to a grey image.
     """
     stem = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")

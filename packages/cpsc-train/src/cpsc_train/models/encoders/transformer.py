@@ -1,4 +1,4 @@
-"""BERT-like encoders of text, through transformers."""
+"""BERT-like encoders of text from transformers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cpsc_train.models.encoder import EncoderConfig, projection
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(EncoderConfig, name="transformer"):
-    """A bidirectional transformer; what it says of the first token stands for the text."""
+    """A bidirectional transformer; the hidden state of the first token represents the text."""
 
     folder: str | None = None
-    """A local folder with a pretrained model in safetensors; a small one with random parameters if absent."""
+    """A local folder with a pretrained model in safetensors. If None, a small model with random parameters."""
     layers: int = 2
-    """Layers of the small one."""
+    """Layers of the small model."""
     width: int = 128
-    """Width of the small one."""
+    """Width of the small model."""
     attention_heads: int = 4
-    """Attention heads of the small one; they divide its width."""
+    """Attention heads of the small model; they divide its width."""
     dropout: float = 0.1
-    """Share of the projected features that are dropped in training, in [0, 1)."""
+    """Fraction of the projected features that are dropped in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "attention_heads"):
@@ -57,7 +57,7 @@ class TransformerConfig(EncoderConfig, name="transformer"):
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: is not the folder of a model (it has no config.json)")
         try:
-            model, found = _transformers().AutoModel.from_pretrained(
+            model, info = _transformers().AutoModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
                 use_safetensors=True,
@@ -69,13 +69,13 @@ class TransformerConfig(EncoderConfig, name="transformer"):
             if out_of_memory(error):
                 raise
             raise UserError(f"{folder}: is not a readable model: {reason(error)}") from None
-        absent = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+        absent = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
         if absent:
             raise UserError(
                 f"{folder}: lacks the parameter {absent[0]}" + (f" and {len(absent) - 1} more" if absent[1:] else "")
             )
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # it is not asked, so it would never get a gradient
+            model.pooler = None  # unused, so it would never get a gradient
         return model
 
     def _small(self, modality: Modality) -> Any:

@@ -14,18 +14,18 @@ from cpsc_train import train
 from cpsc_train.config import apply_settings
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
-from cpsc_train.methods.judges import Ensemble, MonteCarloDropout, Temperature
+from cpsc_train.methods.cpsc.rivals import Ensemble, MonteCarloDropout, Temperature
 from cpsc_train.models import FUSED
 from cpsc_train.recipes import recipe
 from cpsc_train.reporting import Observer
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 
-JUDGES = ("temperature", "mc-dropout", "ensemble")
+RIVALS = ("temperature", "mc-dropout", "ensemble")
 
 
 def config(judge, *more):
-    changes = ["epochs=5", "noise=[]", "method.warmup=2", f"method.judge={judge}", *more]
+    changes = ["epochs=5", "noise=[]", f"method.name=cpsc-{judge}", "method.warmup=2", *more]
     return apply_settings(recipe("handwritten"), changes)
 
 
@@ -62,8 +62,13 @@ def test_dropout_is_the_mean_over_its_masks():
     expected = sum(head(x * mask).softmax(-1) for mask in judge.masks) / 50
     torch.testing.assert_close(judge(head, x).exp(), expected)
     torch.testing.assert_close(judge(head, x), judge(head, x))
-    assert (judge.trained_on(torch.ones(100, 6)) == 0).float().mean() == pytest.approx(0.4, abs=0.1)
-    assert torch.equal(judge.eval().trained_on(x), x)
+
+
+def test_heads_are_trained_with_dropout(model):
+    method = MethodConfig.named("cpsc-mc-dropout")(dropout=0.4).build(model, ("a", "b"))
+    inputs = {"a": torch.ones(100, 6)}
+    assert (method.head_inputs(inputs)["a"] == 0).float().mean() == pytest.approx(0.4, abs=0.1)
+    assert torch.equal(method.eval().head_inputs(inputs)["a"], inputs["a"])
 
 
 def test_an_ensemble_learns_by_itself():
@@ -76,7 +81,7 @@ def test_an_ensemble_learns_by_itself():
     assert all(p.grad is not None for p in judge.parameters())
 
 
-@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("judge", RIVALS)
 def test_each_takes_the_place_of_the_conformal_rank(judge, tmp_path):
     trainer = Trainer(Setup.build(config(judge)))
     for _ in range(3):
@@ -89,7 +94,7 @@ def test_each_takes_the_place_of_the_conformal_rank(judge, tmp_path):
     assert results["selected"]["epoch"] > 2  # no epoch of the warm-up may be selected
 
 
-@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("judge", RIVALS)
 def test_a_pause_in_the_middle_of_an_epoch_changes_nothing(judge):
     """The first epoch is warm-up, the third is not; both are gone on with in the middle."""
     states = []
@@ -110,18 +115,14 @@ def test_a_pause_in_the_middle_of_an_epoch_changes_nothing(judge):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("rival", "options", "message"),
     [
-        ({"dropout": 1.0}, r"method\.dropout"),
-        ({"draws": 0}, r"method\.draws"),
-        ({"experts": 0}, r"method\.experts"),
+        ("mc-dropout", {"dropout": 1.0}, r"method\.dropout must lie in \(0, 1\), got 1.0"),
+        ("mc-dropout", {"draws": 0}, r"method\.draws must be at least 1, got 0"),
+        ("mc-dropout", {"top_k": 11}, r"method\.top_k must lie in 1…components = 10, got 11"),
+        ("ensemble", {"experts": 0}, r"method\.experts must be at least 1, got 0"),
     ],
 )
-def test_bad_options(options, said):
-    with pytest.raises(UserError, match=said):
-        MethodConfig.named("cpsc")(**options)
-
-
-def test_a_frozen_copy_needs_the_conformal_predictor():
-    with pytest.raises(UserError, match=r"frozen_copy needs method\.judge = conformal, got ensemble"):
-        Setup.build(config("ensemble", "conformal.frozen_copy=true", "conformal.refresh=epoch"))
+def test_bad_options(rival, options, message):
+    with pytest.raises(UserError, match=message):
+        MethodConfig.named(f"cpsc-{rival}")(**options)

@@ -1,0 +1,7 @@
+"""CPSC as people use it, to the letter of its sources, and with rivals of the conformal predictor."""
+
+from cpsc_train.methods.cpsc.literal import LiteralConfig
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig
+from cpsc_train.methods.cpsc.rivals import EnsembleConfig, MCDropoutConfig, TemperatureConfig
+
+__all__ = ["CPSC", "CPSCConfig", "EnsembleConfig", "LiteralConfig", "MCDropoutConfig", "TemperatureConfig"]

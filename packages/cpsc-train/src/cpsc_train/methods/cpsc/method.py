@@ -1,0 +1,200 @@
+"""CPSC: conformal predictive self-calibration of representations (RSC) and gradients (GSC).
+
+Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration*, CVPR 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
+from cpsc_rsc import MultimodalSelfCalibration, RSCOutput, represent
+from cpsc_train.errors import UserError
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
+from cpsc_train.methods.cpsc.trust import RowTrust
+from cpsc_train.methods.joint import joint_losses
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
+from cpsc_train.models import FUSED, MultimodalClassifier
+
+Raters = Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict
+
+
+class CPSC(Method):
+    """Per modality: decompose, rate components, recompose the reliable ones; weight its loss by its reliability."""
+
+    config: CPSCConfig
+    conformal = True
+    reliability: Any = "normalized"
+    """Kind of reliability of `cpsc_rsc` and `cpsc_gsc`."""
+
+    def __init__(self, config: CPSCConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        self.warmup = config.warmup
+        self._a, self._b = (config.a, config.b) if config.parts in ("both", "gsc") else (0.0, 1.0)
+        self.rsc = self.build_rsc(model.dim) if config.parts in ("both", "rsc") else None
+        self.trust: RowTrust | None = None
+
+    def build_rsc(self, dim: int, **options: Any) -> MultimodalSelfCalibration:
+        """Return the RSC of all modalities; a subclass may add options."""
+        return MultimodalSelfCalibration(
+            dict.fromkeys(self.modalities, dim),
+            components=self.config.components,
+            top_k=self.config.top_k,
+            residual=self.config.residual,
+            consistency=self.config.consistency,
+            diversity=self.config.diversity,
+            reliability=self.reliability,
+            **options,
+        )
+
+    def raters(self, model: MultimodalClassifier) -> Raters:
+        """Return by modality the function from features to logits that rates reliability."""
+        return model.heads
+
+    def head_inputs(self, features: Heads) -> Heads:
+        """Return the inputs of heads and fusion in training; the features themselves."""
+        return features
+
+    def rater_losses(self, features: Heads, labels: Tensor) -> Heads:
+        """Return loss terms of the raters; none, as heads have their cross-entropies."""
+        return {}
+
+    def thresholds(self, features: Heads, qhat: Heads | None) -> Heads | None:
+        """Return the quantiles that reliability needs, or None during warm-up."""
+        return qhat
+
+    def gradient_weights(self, reliability: Heads) -> Heads:
+        """Return the weights w = aρ + b (B,) of the unimodal losses."""
+        return {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
+
+    def on_fit_start(self, rows: int) -> None:
+        """Allocate a weight for every training row if ``trust`` needs one."""
+        if self.config.trust == "label":
+            self.trust = RowTrust(self.modalities, rows)
+
+    def features_needed(self, epoch: int) -> tuple[str, ...]:
+        """Return the training and calibration parts after warm-up if rows are weighted."""
+        return ("train", "calibration") if self.trust is not None and epoch >= self.warmup else ()
+
+    def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
+        """Update the weights of the training rows."""
+        if self.trust is not None:
+            self.trust.on_features(model, parts["train"], parts["calibration"])
+
+    def row_weights(self) -> Heads:
+        """Return the current weights of the training rows."""
+        return {} if self.trust is None else self.trust.weights()
+
+    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+        """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
+        qhat = self.thresholds(features, qhat)
+        if qhat is None:
+            plain = joint_losses(model, self.head_inputs(features), labels, unimodal=True)
+            return plain | StepLosses(self.rater_losses(features, labels), {})
+        raters = self.raters(model)
+        calibrated: dict[str, RSCOutput] = {}
+        if self.rsc is not None:
+            calibrated = self.rsc(features, labels, heads=raters, qhat={m: qhat[m] for m in features}, check=False)
+        represented = features | {m: out.recomposed for m, out in calibrated.items()}
+        logits = model.classify(self.head_inputs(represented))
+        unimodal = {m: logits[m] for m in features}
+        rated = unimodal if raters is model.heads else {m: raters[m](h) for m, h in represented.items()}
+        reliability = collaborative_reliability(rated, logits[FUSED], qhat=qhat, kind=self.reliability, check=False)
+        if self.config.heads_learn_on == "features":
+            unimodal = {m: model.heads[m](h) for m, h in self.head_inputs(features).items()}
+        weights, diagnostics = self.gradient_weights(reliability), {}
+        if self.trust is None:
+            fused = cross_entropy(logits[FUSED], labels)
+        else:
+            trust = self.trust.weights(self.rows)
+            fused = (trust[FUSED] * cross_entropy(logits[FUSED], labels, reduction="none")).mean()
+            weights = {m: w * trust[m] for m, w in weights.items()}
+            diagnostics["left_out"] = (trust[FUSED] == 0).double().mean()
+        terms = {"ce_fused": fused} | {f"div_{m}": out.divergence for m, out in calibrated.items()}
+        terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
+        terms |= self.rater_losses(represented, labels)
+        distributions = {"reliability": reliability}
+        if calibrated:
+            distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
+        return StepLosses(terms, logits, diagnostics, distributions)
+
+    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+        """Classify the representation chosen by ``inference``; the features during warm-up and without RSC."""
+        logits = model.classify(features)
+        qhat = self.thresholds(features, qhat)
+        if qhat is None or self.rsc is None or self.config.inference == "features":
+            return logits
+        represented = represent(
+            self.rsc,
+            features,
+            mode=self.config.inference,
+            predict=lambda _: logits[FUSED],
+            heads=self.raters(model),
+            qhat={m: qhat[m] for m in features},
+            check=False,
+        )
+        calibrated = model.classify(represented)
+        # A label that selects the components that agree with it says nothing about a modality alone.
+        return logits | {FUSED: calibrated[FUSED]} if self.config.inference == "collaborative" else calibrated
+
+    def calibration_logits(
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
+    ) -> Heads:
+        """Return logits of the features, by head."""
+        return {head: logits[:, None] for head, logits in model.classify(features).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CPSCConfig(MethodConfig, name="cpsc"):
+    """Conformal predictive self-calibration."""
+
+    source = "Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration, CVPR 2026"
+    method: ClassVar[type[Method]] = CPSC
+    rules = MappingProxyType(
+        {
+            "warmup": COUNT,
+            "components": Rule("must be at least 2", lambda value: value >= 2),
+            "residual": Rule("must lie in (0, 1]", lambda value: 0 < value <= 1),
+        }
+        | dict.fromkeys(("consistency", "diversity", "a", "b"), NOT_NEGATIVE)
+    )
+    # The only two of nine options that change accuracy by more than the seed does: docs/beyond/knobs.md.
+    search = MappingProxyType({"residual": Range(0.05, 0.9), "heads_learn_on": ("recomposed", "features")})
+
+    warmup: int = 5
+    """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""
+    parts: Literal["both", "rsc", "gsc", "neither"] = "both"
+    """Parts that are on. Without RSC the heads see the features; without GSC every gradient weight is one."""
+    components: int = 10
+    """Components n a feature is decomposed into."""
+    top_k: int = 3
+    """Most reliable components K that are recomposed."""
+    residual: float = 0.3
+    """Fraction γ of the component in c ← (1−γ)h + γc; 1 leaves the feature out."""
+    consistency: float = 0.8
+    """Weight λ1 of the divergence between components and feature, which is minimised."""
+    diversity: float = 0.2
+    """Weight λ2 of the divergence between components, which is maximised."""
+    a: float = 0.6
+    """Slope of the gradient weight w = aρ + b."""
+    b: float = 0.6
+    """Offset of the gradient weight."""
+    trust: Literal["all", "label"] = "all"
+    """Training rows that count, for data with wrong labels: ``all``, or those whose ``label`` conforms, updated each
+    epoch. A row is left out if it conforms less than all calibration rows but as many as the fused head gets wrong."""
+    heads_learn_on: Literal["recomposed", "features"] = "recomposed"
+    """Input of the heads in the unimodal cross-entropies."""
+    inference: Literal["features", "mean", "collaborative"] = "collaborative"
+    """With RSC, representation of a modality without a label: its feature, the mean of its components, or the
+    components that agree with the fused decision (which changes the fused decision alone)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.top_k <= self.components:
+            raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")

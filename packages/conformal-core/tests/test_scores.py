@@ -285,7 +285,7 @@ def test_draws_are_refused_where_they_mean_nothing():
     [lambda: RAPS(penalty=-1), lambda: RAPS(free_ranks=-1), lambda: RAPS(penalty=math.inf), lambda: SAPS(weight=-0.1)],
 )
 def test_bad_options_are_refused(build):
-    with pytest.raises(ValueError, match="must be at least 0 and finite"):
+    with pytest.raises(ValueError, match="must be finite and at least 0"):
         build()
 
 

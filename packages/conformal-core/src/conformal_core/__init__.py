@@ -1,4 +1,4 @@
-"""Online conformal prediction on any array library: exact, fast, tiny."""
+"""Exact online conformal prediction for numpy, torch and other array libraries."""
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank

@@ -1,8 +1,7 @@
-"""Which library an array comes from, where it lives, and what becomes an array.
+"""Array dispatch: library, device and conversion of arrays.
 
-numpy and torch are recognised here, because a compiler has to trace it and a stream has to be fast; array-api-compat
-answers for every other library. Torch is looked up among the modules that are loaded already: a tensor cannot arrive
-before it is imported.
+numpy and torch are recognized here, so compilers can trace the functions and streams are fast; array-api-compat handles
+all other libraries. Torch is never imported, only looked up among the loaded modules.
 """
 
 import importlib
@@ -25,15 +24,15 @@ def is_torch(array: object) -> bool:
 
 
 def as_array(name: str, value: Any, like: Array | None = None) -> Array:
-    """Return arrays as they are, and an array of what stands for one: a number, a list, a column or a table.
+    """Return an array unchanged, and convert a number, list, column or table to one.
 
-    The library and the device of the result are those of ``like``, or numpy's. Tables of pandas or polars are taken by
-    their ``__array__``. The kind of number is for the caller to check.
+    The result has the library and device of ``like``, or is a numpy array. Tables of pandas or polars are converted by
+    their ``__array__``. The dtype is not checked.
 
     Raises
     ------
     TypeError
-        If there is no array in it, or a list of arrays that are not numpy's.
+        If it cannot be converted, or is a list of arrays other than numpy arrays.
     ValueError
         If the rows of a list differ in length.
     """
@@ -85,20 +84,20 @@ def array_namespace(**arrays: Array) -> Any:
 
 
 def beside(array: Array, like: Array) -> Array:
-    """Return what a predictor has learned in the library and on the device of the rows it is asked about."""
+    """Return a learned array in the library and on the device of ``like``."""
     xp = array_namespace(like=like)
     return array if array_namespace(array=array) is xp else xp.asarray(to_host(array), device=device(like))
 
 
 def device(array: Array) -> Any:
-    """Device of an array, to make others beside it."""
+    """Device of an array."""
     return array.device if is_torch(array) else array_api_compat.device(array)
 
 
 def _namespace(name: str, array: Array) -> Any:
     if isinstance(array, np.ndarray):
         if type(array) is not np.ndarray and isinstance(array, (np.ma.MaskedArray, np.matrix)):
-            # The one would lose its mask on the way, the other keeps two axes whatever is done to it.
+            # A masked array would lose its mask, and a matrix always keeps two axes.
             raise TypeError(f"{name} must be a plain array, got {type(array).__name__}")
         return _NUMPY
     if is_torch(array):
@@ -118,37 +117,37 @@ def _kind(array: Array) -> str:
 
 
 def contiguous(array: Array) -> Array:
-    """Return the array in one piece of memory, which torch wants for a binary search."""
+    """Return a contiguous array, which torch needs for a binary search."""
     return array.contiguous() if is_torch(array) else array
 
 
 def is_tracing(array: Array) -> bool:
-    """Whether a compiler is tracing the call, so that neither values nor memory can be had."""
+    """Whether a compiler is tracing the call, so values and memory are not available."""
     if is_torch(array):
         return bool(sys.modules["torch"].compiler.is_compiling())
     return array_api_compat.is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)
 
 
 def host_view(array: Array | None) -> Array | None:
-    """Numpy array on the memory of a host array, None where there is no such view (or no array)."""
+    """Numpy view of a host array; None if there is no such view (or no array)."""
     if isinstance(array, np.ndarray):
         return array
     if not is_torch(array) or array is None or array.device.type != "cpu":
         return None
-    # bfloat16 has no counterpart in numpy, and a gradient must not get lost.
+    # numpy has no bfloat16, and a gradient must not be lost.
     if array.requires_grad or str(array.dtype) == "torch.bfloat16":
         return None
     return array.numpy()
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
-    """Copy an array of any library from wherever it lives into one of numpy."""
+    """Convert an array of any library and device to numpy."""
     if array_api_compat.is_cupy_array(array):
         return np.asarray(array.get())
     return np.asarray(array.detach().cpu() if is_torch(array) else array)
 
 
 def from_host(result: np.ndarray[Any, Any], original: Array) -> Array:
-    """Give a numpy result back in the library that ``original`` came from."""
+    """Convert a numpy result to the library of ``original``."""
     result = np.asarray(result)  # numpy makes a scalar of what has no axes
     return sys.modules["torch"].from_numpy(result) if is_torch(original) else result

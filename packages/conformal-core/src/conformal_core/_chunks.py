@@ -1,6 +1,6 @@
-"""Work on many rows in chunks: little memory, and on a host the cache and all cores.
+"""Row-wise functions applied in chunks, which bounds memory and uses the cache and all cores of a host.
 
-Host tensors are worked on as numpy views of the same memory, where sorting rows is many times faster.
+Host tensors are processed as numpy views of the same memory, because numpy sorts rows many times faster.
 """
 
 import math
@@ -15,21 +15,20 @@ from conformal_core._arrays import array_namespace, from_host, host_view, is_tra
 
 Array = Any
 
-# Elements worked on at a time: a few arrays of them fit in a core's cache, or in a corner of a device. Threads
-# wait for one another between operations, so theirs are larger and fewer.
+# Elements per chunk: a few arrays of them fit into the cache of a core, or into a fraction of device memory. Threads
+# synchronize between operations, so their chunks are larger and fewer.
 _HOST_CHUNK = 1 << 17
 _THREAD_CHUNK = 1 << 19
 _DEVICE_CHUNK = 1 << 28
 
-_kept = threading.local()
+_pools = threading.local()
 
 
 def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None, threads: bool = False) -> Array:
-    """Apply a function to ``rows`` (..., K) and arrays of one value a row (...), a chunk of rows at a time.
+    """Apply a function to ``rows`` (..., K) and arrays with one value per row (...), in chunks of rows.
 
-    The function gets numpy arrays where ``rows`` lives on a host, and the result goes back to the library of ``rows``.
-    ``threads`` shares the chunks of a host array among the cores, which is worth it where rows are sorted: numpy lets
-    other threads run while it does.
+    The function receives numpy arrays if ``rows`` is on a host; the result has the library of ``rows``. ``threads``
+    distributes the chunks of a host array over the cores, which helps if rows are sorted: numpy then releases the GIL.
     """
     if type(rows) is np.ndarray and rows.size <= (_THREAD_CHUNK if threads else _HOST_CHUNK):
         return np.asarray(function(rows, *others))  # numpy makes a scalar of what has no axes
@@ -59,12 +58,11 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Uninitialised array that a thread finds again, by name, for its next chunk.
+    """Uninitialized array that a thread reuses, by name, for its next chunk.
 
-    Fresh memory costs more than the arithmetic on it: the system hands it out page by page. Outside :func:`map_rows`
-    nothing is kept.
+    Allocating memory costs more than the arithmetic on it. Outside :func:`map_rows` arrays are not reused.
     """
-    pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_kept, "pool", None)
+    pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_pools, "pool", None)
     if pool is None:
         return np.empty(shape, dtype=dtype)
     size = math.prod(shape)
@@ -74,17 +72,17 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, An
 
 
 def _gather(part: Callable[[int, int], Array], count: int, step: int, *, threads: bool) -> Array:
-    """Put the parts into one array as they come: a part is copied while it is in the cache."""
+    """Copy the parts into one array, each while it is in the cache."""
     first = part(0, 1)
     result = np.empty((count, *first.shape[1:]), dtype=first.dtype)
 
     def fill(starts: range) -> None:
-        _kept.pool = {}
+        _pools.pool = {}
         try:
             for start in starts:
                 result[start : start + step] = part(start, start + step)
         finally:
-            _kept.pool = None
+            _pools.pool = None
 
     workers = min(os.cpu_count() or 1, -(-count // step)) if threads else 1
     if workers > 1:

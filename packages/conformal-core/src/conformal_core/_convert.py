@@ -21,13 +21,13 @@ def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
     Raises
     ------
     TypeError
-        If it holds anything else.
+        If it contains anything else.
     """
     if type(value) is np.ndarray and value.dtype.char in "fd":
         return value
     array = as_array(name, value, like)
     xp = array_namespace(**{name: array})
-    # Numbers of one byte exist in torch for products of matrices alone.
+    # One-byte floats of torch support only matrix products.
     if xp.isdtype(array.dtype, "real floating") and not (is_torch(array) and array.dtype.itemsize < 2):
         return array
     if xp.isdtype(array.dtype, "integral"):
@@ -51,20 +51,20 @@ def as_integers(name: str, value: Any, like: Array) -> Array:
     Raises
     ------
     TypeError
-        If it holds anything else than integers, or comes from another library.
+        If it contains anything but integers, or has another library.
     """
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         xp = array_namespace(like=like)
         return xp.asarray(int(value), dtype=xp.int64, device=device(like))
     array = as_array(name, value, like)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # before libraries are compared: text has none
+    if isinstance(array, np.ndarray) and array.dtype.kind in "OSTU":  # text has no library
         raise TypeError(_names_error(name, array))
     if isinstance(array, np.ndarray) and not array.size and isinstance(value, (list, tuple)):
         array = array_namespace(like=like).asarray(array.astype(np.int64), device=device(like))
     xp = array_namespace(**{"the other arguments": like, name: array})
     if not xp.isdtype(array.dtype, "integral"):
         raise TypeError(f"{name} must hold integers, got {array.dtype}: if they are positions, convert them to int64")
-    return xp.astype(array, xp.int64, copy=False)  # not every library compares what is narrower, or unsigned
+    return xp.astype(array, xp.int64, copy=False)  # not every library compares narrower or unsigned integers
 
 
 def _names_error(name: str, array: np.ndarray[Any, Any]) -> str:
@@ -80,7 +80,7 @@ def _names_error(name: str, array: np.ndarray[Any, Any]) -> str:
 
 
 def as_labels(labels: Array | int, values: Array, *, check: bool | None) -> Array:
-    """Return labels broadcast to the rows of ``values`` (..., K), as int64; refuse what is no label of theirs."""
+    """Return labels in 0..K − 1, broadcast to the rows of ``values`` (..., K), as int64."""
     rows, classes = tuple(values.shape[:-1]), values.shape[-1]
     if type(labels) is type(values) is np.ndarray and labels.dtype.kind in "iu" and labels.shape == rows:
         labels = labels.astype(np.int64, copy=False)
@@ -105,30 +105,30 @@ def as_labels(labels: Array | int, values: Array, *, check: bool | None) -> Arra
 
 
 def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
-    """Return a threshold in ``like``'s library and dtype; refuse NaN, and what does not broadcast to ``shape``.
+    """Return a threshold that broadcasts to ``shape`` and is not NaN, in ``like``'s library and dtype.
 
-    Where the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
+    If the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
     """
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float, np.floating, np.integer)):
-        if math.isnan(qhat):  # a number of the host: to look at it costs nothing
+        if math.isnan(qhat):  # needs no synchronization
             raise ValueError("qhat must not be NaN, got nan")
         return comparable(float(qhat), like)
     qhat = as_floating("qhat", qhat, like)
     array_namespace(like=like, qhat=qhat)
-    if not _broadcasts(tuple(qhat.shape), shape):
+    if not _is_broadcastable(tuple(qhat.shape), shape):
         raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
     if is_checked(qhat, check):
         check_not_nan("qhat", qhat, xp)
     return comparable(qhat, like)
 
 
-def _broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+def _is_broadcastable(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
     return len(inner) <= len(outer) and all(a in (1, b) for a, b in zip(reversed(inner), reversed(outer), strict=False))
 
 
 def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
-    """Return draws as an array of ``like``'s kind, broadcast to ``shape``; refuse what lies outside [0, 1]."""
+    """Return draws in [0, 1] as an array like ``like``, broadcast to ``shape``."""
     xp = array_namespace(like=like)
     if isinstance(u, (int, float)):
         u = xp.asarray(float(u), dtype=like.dtype, device=device(like))

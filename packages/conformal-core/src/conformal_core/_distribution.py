@@ -11,9 +11,9 @@ from conformal_core.checks import check_finite, first_index, show_index
 
 Array = Any
 
-_IN_CACHE = 1 << 17  # elements that a second pass finds in the cache
+_IN_CACHE = 1 << 17  # elements that stay in the cache between two passes
 
-# The rounding that a row's sum may show, by dtype: the square root of the machine epsilon, and at least 1e-5.
+# Rounding error allowed for the sum of a row, by dtype: the square root of the machine epsilon, and at least 1e-5.
 _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 
@@ -42,14 +42,14 @@ def is_distribution(probs: Array, *, normalized: bool) -> bool:
 
 
 def is_plain_row(probs: Array, *, normalized: bool, check: bool | None) -> bool:
-    """Whether ``probs`` is one numpy row of probabilities: the case of a stream, seen in microseconds."""
+    """Whether ``probs`` is one numpy row of probabilities, the fast case of a stream."""
     if type(probs) is not np.ndarray or probs.ndim != 1 or not probs.size or probs.dtype.char not in "fd":
         return False
     if check is False:
         return True
     total = float(probs.dot(_ones(probs.size, probs.dtype.char)))
     right = abs(total - 1.0) <= _TOLERANCE[probs.dtype.char] if normalized else math.isfinite(total)
-    return right and bool(probs[probs.argmin()] >= 0.0)  # the place of the smallest is found faster than itself
+    return right and bool(probs[probs.argmin()] >= 0.0)  # argmin is faster than min
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +58,7 @@ def _ones(size: int, dtype: str) -> np.ndarray[Any, Any]:
 
 
 def distribution_error(name: str, probs: Array) -> ValueError:
-    """Return the error that says what is wrong with rows that are not probabilities, naming the first bad index."""
+    """Return the error for invalid rows, with the first bad index."""
     xp = array_namespace(probs=probs)
     check_finite(name, probs, xp)
     negative = probs < 0.0
@@ -75,7 +75,7 @@ def distribution_error(name: str, probs: Array) -> ValueError:
 def _row_sums(probs: Array, xp: Any) -> Array:
     if isinstance(probs, np.ndarray) and probs.dtype.itemsize >= 4:
         return probs @ np.ones(probs.shape[-1], dtype=probs.dtype)
-    # Half precision is summed in single precision, else a long row loses its sum to rounding.
+    # Half precision is summed in single precision, otherwise the sum of a long row is lost to rounding.
     return xp.sum(probs, axis=-1, dtype=xp.float32 if xp.finfo(probs.dtype).bits < 32 else probs.dtype)
 
 

@@ -1,8 +1,8 @@
-"""One comparison of a score with a threshold, also where the two have different precision.
+"""Comparison of scores with thresholds, also of different precision.
 
 The comparison s ≤ q̂ is made in the coarser of the two precisions. The finer number is rounded in favour of the label,
-a threshold up and a score down. A score that is off by less than one unit in the last place of the coarser precision
-therefore never leaves a set because of the rounding, and sets and p-values agree at the boundary.
+a threshold up and a score down. Rounding by less than one unit in the last place of the coarser precision
+therefore never removes a label from a set, and sets and p-values agree at the boundary.
 """
 
 import math
@@ -81,9 +81,9 @@ def rounded_down(values: Array, dtype: Any) -> Array:
 
 
 def below(scores: Array) -> Array:
-    """Return the number before each score in float64: a remembered score above it is at least the score.
+    """Return the number before each score in float64: a score of a memory above it is at least the score.
 
-    Memories hold float64. Compared with a score of a coarser precision, what they hold counts as rounded up to it.
+    Memories contain float64. Compared with a score of a coarser precision, their scores are rounded up to it.
     """
     xp = array_namespace(scores=scores)
     return xp.astype(_next(scores, -math.inf, xp), xp.float64)
@@ -95,7 +95,7 @@ def _next(values: Array, towards: float, xp: Any) -> Array:
 
 
 def _silent(values: Array) -> AbstractContextManager[object]:
-    """Beyond the largest number comes infinity, without a warning; torch has none, and cannot trace how to stop it."""
+    """Silence overflow warnings of numpy; torch has none, and cannot trace the context manager."""
     return nullcontext() if is_torch(values) else np.errstate(over="ignore")
 
 

@@ -1,4 +1,4 @@
-"""Exact rank of the conformal order statistic: integers only, so no rounding."""
+"""Exact rank of the conformal order statistic, in integer arithmetic."""
 
 import math
 import numbers
@@ -12,15 +12,15 @@ Alpha = float | Decimal | Fraction | str
 
 _WRITTEN = re.compile(r"[0-9.]{1,40}(e-?[0-9]{1,3})?|[0-9]{1,40}/[0-9]{1,40}", re.IGNORECASE)
 
-_WRITTEN_FLOAT = 17  # characters that a double of 15 digits prints with; rounding shows from the 16th on
+_WRITTEN_FLOAT = 17  # characters of a double with 15 digits; rounding shows from the 16th digit on
 
 
 def as_fraction(alpha: Alpha, name: str = "alpha") -> Fraction:
     """Return the number that ``alpha`` is written as, exactly.
 
-    The float 0.1 stands for one tenth, not for the binary number next to it. A float that prints with more digits than
-    its type holds is the result of arithmetic, as 1 − 0.9 and 1/3 are, and stands for the simple fraction that it is
-    within rounding of, if there is one.
+    The float 0.1 means one tenth, not the nearest binary number. A float that prints with more digits than its type
+    resolves is the result of arithmetic, such as 1 − 0.9 or 1/3, and means the simple fraction within its rounding
+    error, if there is one.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _as_written(text: str, name: str) -> Fraction:
 
 
 def _without_rounding(text: str, alpha: float) -> Fraction:
-    """Undo the rounding of arithmetic; no level moves by more than half of the machine epsilon."""
+    """Undo the rounding of arithmetic; the result differs by at most half of the machine epsilon."""
     precision = np.finfo(type(alpha) if isinstance(alpha, np.floating) else np.float64)
     exact = Fraction(text)
     if len(Decimal(text).as_tuple().digits) <= precision.precision:
@@ -70,7 +70,7 @@ def _without_rounding(text: str, alpha: float) -> Fraction:
 
 
 def miscoverage(alpha: Alpha, name: str = "alpha") -> Fraction:
-    """Return ``alpha`` as an exact fraction and refuse it outside (0, 1)."""
+    """Return ``alpha`` as an exact fraction or raise ValueError outside (0, 1)."""
     exact = as_fraction(alpha, name)
     if not 0 < exact.numerator < exact.denominator:  # torch 2.11 cannot trace how fractions compare
         raise ValueError(f"{name} must lie in (0, 1), got {alpha}")
@@ -87,13 +87,13 @@ def quantile_rank(n: int, alpha: Alpha) -> int | None:
     n
         Number of calibration scores, at least 0.
     alpha
-        Miscoverage level in (0, 1): a float stands for the decimal it prints as, and the result of arithmetic, such as
-        1 − 0.9, for the fraction without its rounding. Text such as ``"1/10"``, a fraction and a decimal are exact.
+        Miscoverage level in (0, 1): a float means the decimal it prints as, and the result of arithmetic, such as
+        1 − 0.9, the fraction without rounding. Text such as ``"1/10"``, a fraction and a decimal are exact.
 
     Returns
     -------
     int or None
-        k in 1..n, or None when n is too small for this α, that is when α < 1/(n + 1): the threshold is then +∞.
+        k in 1..n, or None if n is too small for this α, that is if α < 1/(n + 1): the threshold is then +∞.
 
     Raises
     ------
@@ -125,5 +125,5 @@ def quantile_rank(n: int, alpha: Alpha) -> int | None:
 
 
 def rank(n: int, alpha: Fraction) -> int:
-    """Return ⌈(n + 1)(1 − α)⌉ for any rational α; above n it stands for a threshold of +∞, below 1 for −∞."""
+    """Return ⌈(n + 1)(1 − α)⌉ for any rational α; above n the threshold is +∞, below 1 it is −∞."""
     return n + 1 - (n + 1) * alpha.numerator // alpha.denominator

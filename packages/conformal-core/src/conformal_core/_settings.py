@@ -1,4 +1,4 @@
-"""Objects that are described, and made anew, by the arguments of their constructor."""
+"""Objects that are shown and rebuilt by the arguments of their constructor."""
 
 import inspect
 from decimal import Decimal
@@ -11,15 +11,15 @@ from conformal_core._rank import as_fraction
 
 
 class Settings:
-    """Shows the arguments of the constructor, and nothing that was learned; makes an object that has learned nothing.
+    """Base of objects whose ``repr`` and clones use the arguments of the constructor only.
 
-    The argument ``name`` is the attribute ``_given_name``, ``name`` or ``_name``, the first that there is.
+    The argument ``name`` is the first existing attribute of ``_given_name``, ``name`` and ``_name``.
     """
 
     def __repr__(self) -> str:
         try:
             arguments = self._arguments()
-        except AttributeError:  # a subclass that keeps its arguments elsewhere
+        except AttributeError:  # of a subclass that stores its arguments elsewhere
             return object.__repr__(self)
         parameters = inspect.signature(type(self).__init__).parameters
         parts = []
@@ -32,12 +32,12 @@ class Settings:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def __sklearn_clone__(self) -> Self:
-        """Return an object with the same settings, not calibrated: what ``sklearn.base.clone`` asks for.
+        """Return an unfitted object with the same settings, for ``sklearn.base.clone``.
 
         Raises
         ------
         TypeError
-            If it, or a part of it, does not keep the arguments of its constructor.
+            If the object or a part of it does not keep the arguments of its constructor.
         """
         arguments = self._kept_arguments("cloned")
         return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
@@ -63,7 +63,7 @@ class Settings:
 
 
 class Resettable(Settings):
-    """Object that learns, and can return to its settings."""
+    """Base of objects that learn and can be reset to their settings."""
 
     def reset(self) -> None:
         """Forget what was learned; the arguments of the constructor stay.
@@ -79,13 +79,13 @@ class Resettable(Settings):
 
 
 def shown(value: object) -> str:
-    """Return the source of a value: numbers of numpy and fractions as plain numbers wherever that is exact."""
+    """Return the source of a value, with numpy numbers and fractions as plain numbers if that is exact."""
     if isinstance(value, (Fraction, Decimal)):
         exact = Fraction(value)
         number = float(exact)
         return repr(number) if as_fraction(number) == exact else repr(str(exact))
     if isinstance(value, np.floating) and np.isfinite(value):
-        return shown(as_fraction(cast("float", value)))  # the number that is meant, not the digits of its precision
+        return shown(as_fraction(cast("float", value)))  # the intended decimal, not its binary digits
     if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
         return repr(value.item())
     if isinstance(value, (list, tuple)) and type(value) in {list, tuple}:
@@ -97,7 +97,7 @@ def shown(value: object) -> str:
 
 
 def named(score: object) -> str:
-    """Return the name of a score in a state: its source, or its type where that shows a place in memory."""
+    """Return the name of a score in a state: its source, or its type if the source is a memory address."""
     text = shown(score)
     return type(score).__name__ if " at 0x" in text else text
 

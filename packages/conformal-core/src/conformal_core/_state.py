@@ -1,7 +1,7 @@
-"""What every saved state has in common: a kind, a version, and a clear refusal of anything else.
+"""Validation of saved states: kind, version and entries.
 
-A state may come from a file that somebody else wrote. An object reads all entries by these functions before it takes
-any, so that it stays as it was where one is refused.
+A state may come from an untrusted file. Objects read all entries with these functions before they change anything, so
+an invalid state changes nothing.
 """
 
 import math
@@ -24,14 +24,14 @@ _PLAIN = (str, int, float, type(None))
 
 
 def check_state(state: State, kind: str, keys: Collection[str], **settings: object) -> None:
-    """Refuse a state of another kind, of an unknown version, with keys missing, or saved under other settings.
+    """Check the kind, version, keys and settings of a state.
 
     Raises
     ------
     TypeError
         If ``state`` is not a dictionary.
     ValueError
-        If it does not fit; the message says what was expected.
+        If one of them does not fit.
     """
     if not isinstance(state, dict):
         raise TypeError(f"state must be a dict from state_dict(), got {type(state).__name__}")
@@ -72,14 +72,14 @@ def read_count(state: State, key: str) -> int:
 
 
 def read_classes(state: State) -> int | None:
-    """Return the number of classes that a predictor was calibrated with; None where it was not, or did not save it."""
+    """Return the number of classes of a calibrated predictor, or None."""
     if not isinstance(state, dict) or state.get("classes") is None:
-        return None  # the first is for `check_state` to refuse
+        return None  # `check_state` raises for the first
     return read_count(state, "classes")
 
 
 def read_fraction(state: State, key: str) -> Fraction:
-    """Return what a fraction was written as, such as ``"1/10"``."""
+    """Return a fraction written as text such as ``"1/10"``."""
     value = state[key]
     if not isinstance(value, str) or not re.fullmatch(r"-?[0-9]{1,2000}(/[1-9][0-9]{0,1999})?", value):
         raise _refusal(state, key, "a fraction such as '1/10'")
@@ -89,7 +89,7 @@ def read_fraction(state: State, key: str) -> Fraction:
 def read_floats(
     state: State, key: str, *, columns: int | None = None, length: int | None = None, least: float = -math.inf
 ) -> NDArray[np.float64]:
-    """Return finite numbers, (n,) or (n, columns), each at least ``least``: a copy on the host."""
+    """Return finite numbers, (n,) or (n, columns), each at least ``least``, as a copy on the host."""
     value = state[key]
     try:
         floats = np.array(to_host(value), dtype=np.float64)
@@ -104,10 +104,10 @@ def read_floats(
     return floats
 
 
-def read_thresholds(state: State, key: str, *, endless: bool = True, length: int | None = None) -> Array | None:
-    """Return a copy of an array (n,) of any library, without NaN, and finite unless ``endless``; None if there is none.
+def read_thresholds(state: State, key: str, *, infinite: bool = True, length: int | None = None) -> Array | None:
+    """Return a copy of an array (n,), in its library and on its device, or None if the entry is None.
 
-    It stays in its library and on its device.
+    It must not contain NaN, and must be finite unless ``infinite``.
     """
     value = state[key]
     if value is None:
@@ -120,9 +120,9 @@ def read_thresholds(state: State, key: str, *, endless: bool = True, length: int
     if not right or (length is not None and value.shape[0] != length):
         raise _refusal(state, key, f"an array of floating-point numbers, shape ({'n' if length is None else length},)")
     if is_checked(value, None):
-        bad = xp.isnan(value) if endless else xp.logical_not(xp.isfinite(value))
+        bad = xp.isnan(value) if infinite else xp.logical_not(xp.isfinite(value))
         if bool(xp.any(bad)):
-            raise _refusal(state, key, "numbers that are not NaN" if endless else "finite numbers")
+            raise _refusal(state, key, "numbers that are not NaN" if infinite else "finite numbers")
     return xp.asarray(value, copy=True)
 
 

@@ -1,7 +1,7 @@
 """Checks of arguments, shared by the packages built on this one.
 
 ``check_*`` raises TypeError for the wrong kind and ValueError for the wrong value; ``is_*`` returns a bool. Kinds and
-shapes need no data, so they are always checked. Values have to be read: ask :func:`is_checked` first.
+shapes are always checked. Values must be read, so callers test :func:`is_checked` first.
 """
 
 import math
@@ -19,8 +19,8 @@ Choice = TypeVar("Choice", bound=str)
 def is_checked(array: Array, check: bool | None) -> bool:
     """Whether the values of an array are to be checked.
 
-    True and False decide. None means yes for arrays whose memory the host can read at once, and no for arrays on
-    another device and while a compiler is tracing.
+    True and False decide. None means True for arrays in host memory, and False for arrays on another device and
+    while a compiler is tracing.
     """
     if check is not None:
         return check
@@ -30,7 +30,7 @@ def is_checked(array: Array, check: bool | None) -> bool:
 
 
 def check_number(name: str, value: object) -> None:
-    """Refuse anything but a real number of Python or numpy."""
+    """Raise TypeError for anything but a real number of Python or numpy."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
@@ -79,13 +79,13 @@ def check_choice(name: str, value: Choice, choices: Any) -> Choice:
 
 
 def check_callable(name: str, value: object) -> None:
-    """Refuse anything that cannot be called."""
+    """Raise TypeError for an object that is not callable."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}")
 
 
 def check_score(score: object, method: str = "__call__") -> None:
-    """Refuse a score that cannot be called with predictions, or lacks the method that a predictor needs."""
+    """Raise TypeError for a score that is not callable, or lacks the method that a predictor needs."""
     if isinstance(score, type):
         raise TypeError(f"score must be an instance, such as {score.__name__}(), got the class")
     if not callable(score):
@@ -96,7 +96,7 @@ def check_score(score: object, method: str = "__call__") -> None:
 
 
 def check_floating(name: str, array: Array) -> Any:
-    """Return the namespace of an array of real floating-point numbers; nothing is converted."""
+    """Return the namespace of an array of real floating-point numbers, without conversion."""
     xp = array_namespace(**{name: array})
     if not xp.isdtype(array.dtype, "real floating"):
         raise TypeError(f"{name} must be of a floating dtype, got {array.dtype}")
@@ -104,7 +104,7 @@ def check_floating(name: str, array: Array) -> Any:
 
 
 def check_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
-    """Refuse an array of another shape; a string stands for any length, as in ``("N", 3)``."""
+    """Raise ValueError for an array of another shape; a string allows any length, as in ``("N", 3)``."""
     own = tuple(array.shape)
     if len(own) != len(shape) or any(
         not isinstance(wanted, str) and wanted != n for n, wanted in zip(own, shape, strict=True)
@@ -114,7 +114,7 @@ def check_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
 
 
 def check_labels(name: str, labels: Array, rows: int, classes: int, *, check: bool | None) -> Array:
-    """Return integer labels (rows,) as int64; those outside 0..classes − 1 are refused where values are checked."""
+    """Return integer labels (rows,) as int64, which lie in 0..classes − 1 if values are checked."""
     xp = array_namespace(**{name: labels})
     if not xp.isdtype(labels.dtype, "integral"):
         raise TypeError(f"{name} must be of an integer dtype, got {labels.dtype}")
@@ -126,7 +126,7 @@ def check_labels(name: str, labels: Array, rows: int, classes: int, *, check: bo
 
 
 def check_label_range(name: str, labels: Array, classes: int, xp: Any) -> None:
-    """Refuse a label outside 0..classes − 1, naming its row."""
+    """Raise ValueError for a label outside 0..classes − 1, with its row."""
     bad = (labels < 0) | (labels >= classes)
     if bool(xp.any(bad)):
         index = first_index(bad, xp)
@@ -134,8 +134,8 @@ def check_label_range(name: str, labels: Array, classes: int, xp: Any) -> None:
 
 
 def check_finite(name: str, array: Array, xp: Any) -> None:
-    """Refuse NaN and infinity, naming the first bad index."""
-    # One reduction sees every NaN and infinity. Finite values may overflow it, which the slow path then forgives.
+    """Raise ValueError for NaN and infinity, with the first bad index."""
+    # One reduction detects every NaN and infinity. Finite values may overflow it, which the slow path sorts out.
     with np.errstate(over="ignore", invalid="ignore"):
         if bool(xp.isfinite(xp.sum(array))):  # not a float, which torch warns of where there is a gradient
             return
@@ -146,7 +146,7 @@ def check_finite(name: str, array: Array, xp: Any) -> None:
 
 
 def check_not_nan(name: str, array: Array, xp: Any) -> None:
-    """Refuse NaN, naming the first bad index; infinity is a legal threshold."""
+    """Raise ValueError for NaN, with the first bad index; infinity is a valid threshold."""
     bad = xp.isnan(array)
     if bool(xp.any(bad)):
         raise ValueError(f"{name} must not be NaN, got nan at index {show_index(first_index(bad, xp))}")
@@ -163,5 +163,5 @@ def first_index(mask: Array, xp: Any) -> tuple[int, ...]:
 
 
 def show_index(index: tuple[int, ...]) -> str:
-    """Return an index as messages show it: a number where there is one axis."""
+    """Return an index as text: a number if there is one axis."""
     return str(index[0]) if len(index) == 1 else str(index)

@@ -1,4 +1,4 @@
-"""States as flat dictionaries of numpy arrays, which ``numpy.savez`` and other formats hold without pickle."""
+"""States as flat dictionaries of numpy arrays, for ``numpy.savez`` and other formats without pickle."""
 
 import json
 import sys
@@ -14,23 +14,23 @@ _TREE = "state"
 
 
 def flatten_state(state: State, /) -> dict[str, np.ndarray[Any, Any]]:
-    """Turn a state into a flat dictionary of numpy arrays: its text, and the arrays that the text names.
+    """Convert a state to a flat dictionary of numpy arrays: a text, and the arrays it refers to.
 
     Parameters
     ----------
     state
-        From the ``state_dict`` of a predictor, a memory, a level, a novelty score or a buffer.
+        Result of ``state_dict`` of a predictor, memory, level, novelty score or buffer.
 
     Returns
     -------
     dict
-        Arrays of numbers and of text, none of objects: ``numpy.savez(path, **flatten_state(state))`` and
+        Arrays of numbers and text, not of objects: ``numpy.savez(path, **flatten_state(state))`` and
         ``numpy.load(path)`` work without pickle.
 
     Raises
     ------
     TypeError
-        If it holds anything else than dictionaries, lists, arrays, numbers, text and None.
+        If the state contains anything but dictionaries, lists, arrays, numbers, text and None.
 
     Examples
     --------
@@ -60,23 +60,23 @@ def flatten_state(state: State, /) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def unflatten_state(arrays: Mapping[str, Any], /) -> State:
-    """Return the state that :func:`flatten_state` made a flat dictionary of.
+    """Restore a state from the result of :func:`flatten_state`.
 
     Parameters
     ----------
     arrays
-        What was returned, or what ``numpy.load`` opened.
+        Result of :func:`flatten_state`, or of ``numpy.load``.
 
     Returns
     -------
     dict
-        For ``load_state_dict``, which checks its contents. Tensors of torch are tensors of the CPU again, arrays of
-        other libraries are numpy's.
+        State for ``load_state_dict``, which validates it. Torch tensors are restored on the CPU, arrays of other
+        libraries as numpy arrays.
 
     Raises
     ------
     ValueError
-        If it was not made by :func:`flatten_state`, lacks an array, or holds tensors and torch was not imported.
+        If it does not come from :func:`flatten_state`, lacks an array, or contains tensors and torch is not imported.
     """
 
     def whole(entry: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""How often sets hold the label, and how large they are: overall, by class, by size, by group, along a stream."""
+"""Coverage and size of prediction sets: overall, by class, by size, by group, along a stream."""
 
 import math
 from statistics import NormalDist
@@ -15,19 +15,19 @@ from conformal_core.sets import set_size
 
 Array = Any
 
-_MOST_GROUPS = 1 << 24  # four arrays of this length are made, whatever the number of rows
+_MOST_GROUPS = 1 << 24  # four arrays of this length are allocated, whatever the number of rows
 
 
 class Coverage(NamedTuple):
-    """Share of the sets that hold their label, with a confidence interval: arrays of one entry a group.
+    """Fraction of sets that contain their label, with a confidence interval: arrays with one entry per group.
 
     Attributes
     ----------
     coverage : array of float64
         In [0, 1]; NaN for a group without rows.
     low, high : array of float64
-        Ends of the interval: Wilson's, which is approximate. For a true coverage of .8 to .99, one of 95 % holds it
-        with a probability of .95 on average, and of at least .89 from 20 rows on and .92 from 200.
+        Ends of Wilson's interval, which is approximate. For a true coverage of .8 to .99, a 95 % interval contains it
+        with probability .95 on average, at least .89 from 20 rows on, and at least .92 from 200.
     rows : array of int64
         Number of rows.
     """
@@ -42,14 +42,14 @@ class Coverage(NamedTuple):
 
 
 def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
-    """Return the share of all sets that hold their label.
+    """Return the fraction of all sets that contain their label.
 
     Parameters
     ----------
     sets : array of bool, shape (N, K) or, of one row, (K,)
     labels : array of int, shape (N,), or int
     confidence
-        Of the interval, in (0, 1).
+        Confidence of the interval, in (0, 1).
 
     Returns
     -------
@@ -59,13 +59,13 @@ def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Cove
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, shape or range.
+        If an argument has the wrong kind, shape or range.
 
     Notes
     -----
-    Wilson, *Probable inference, the law of succession, and statistical inference* (1927). The interval speaks of this
-    calibration set, and of rows that are independent given it; over calibration sets, coverage varies by about √(α(1 −
-    α)/N) more.
+    Wilson, *Probable inference, the law of succession, and statistical inference* (1927). The interval is
+    conditional on the calibration set, for independent test rows; between calibration sets, coverage varies by another
+    √(α(1 − α)/N) or so.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
 def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
     """Return the coverage of the sets of each size 0..K, arrays of shape (K + 1,); arguments as :func:`coverage`.
 
-    Under a good score all sizes cover about alike (Angelopoulos et al. 2021); the smallest is the size-stratified
+    With a good score all sizes have similar coverage (Angelopoulos et al. 2021); the smallest is the size-stratified
     coverage.
 
     Examples
@@ -132,7 +132,7 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
 
 
 def size_distribution(sets: Array, /) -> NDArray[np.int64]:
-    """Return how many sets have each size 0..K, shape (K + 1,).
+    """Return the number of sets of each size 0..K, shape (K + 1,).
 
     Examples
     --------
@@ -145,12 +145,12 @@ def size_distribution(sets: Array, /) -> NDArray[np.int64]:
 
 
 def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
-    """Return the coverage of the last ``window`` steps of a stream, at each step; of all steps while there are fewer.
+    """Return the coverage of the last ``window`` steps of a stream at each step, or of all steps if there are fewer.
 
     Parameters
     ----------
     hits : array of bool, shape (T,)
-        Whether the set of each step held the label.
+        Whether the set of each step contained the label.
     window
         Number of steps, at least 1.
 
@@ -162,7 +162,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or range.
+        If an argument has the wrong kind or range.
 
     Examples
     --------
@@ -202,12 +202,12 @@ def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confi
     rows = np.bincount(ids, minlength=count)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     with np.errstate(invalid="ignore"):
-        share = np.bincount(ids, weights=hits, minlength=count) / rows
+        fraction = np.bincount(ids, weights=hits, minlength=count) / rows
         n = rows + z**2
-        centre = (share * rows + z**2 / 2) / n
-        half = z / n * np.sqrt(share * (1 - share) * rows + z**2 / 4)
-    # At a share of 0 or 1 the end is that share exactly; rounding must not move it.
-    low = np.where(share == 0, 0.0, np.maximum(centre - half, 0.0))
-    high = np.where(share == 1, 1.0, np.minimum(centre + half, 1.0))
+        centre = (fraction * rows + z**2 / 2) / n
+        half = z / n * np.sqrt(fraction * (1 - fraction) * rows + z**2 / 4)
+    # At a fraction of 0 or 1 the end is exactly that fraction, without rounding.
+    low = np.where(fraction == 0, 0.0, np.maximum(centre - half, 0.0))
+    high = np.where(fraction == 1, 1.0, np.minimum(centre + half, 1.0))
     empty = rows == 0
-    return Coverage(share, np.where(empty, math.nan, low), np.where(empty, math.nan, high), rows)
+    return Coverage(fraction, np.where(empty, math.nan, low), np.where(empty, math.nan, high), rows)

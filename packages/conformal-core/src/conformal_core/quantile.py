@@ -23,9 +23,9 @@ _EXACT = 2.0**53  # whole numbers up to here are exact in float64
 
 
 def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
-    """Threshold q̂ that a new score does not exceed, with probability at least 1 − α.
+    """Threshold q̂ that a new score does not exceed with probability at least 1 − α.
 
-    q̂ is the k-th smallest of the N scores, k = ⌈(N + 1)(1 − α)⌉ exactly, and +∞ when N is too small for α.
+    q̂ is the k-th smallest of the N scores, k = ⌈(N + 1)(1 − α)⌉ exactly, and +∞ if N is too small for α.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     alpha
         Miscoverage in (0, 1), or a sequence of A of them.
     check
-        Whether to look for scores that are not finite. None: only where the host can read them at once.
+        Whether to look for scores that are not finite. If None, only where the host can read them at once.
 
     Returns
     -------
@@ -46,12 +46,12 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     TypeError
         If ``scores`` is not an array of real floating-point numbers.
     ValueError
-        If ``scores`` has no axis, holds NaN or ±∞ (the first index is named), or ``alpha`` lies outside (0, 1).
+        If ``scores`` has no axis, contains NaN or ±∞, or ``alpha`` lies outside (0, 1).
 
     Warns
     -----
     UserWarning
-        If N is too small: the message names N and the smallest usable α.
+        If N is too small; the message gives N and the smallest usable α.
 
     Notes
     -----
@@ -86,7 +86,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
 
 
 def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
-    """Return the k-th smallest score (one-based) over the last axis: no interpolation, no limit of size."""
+    """Return the k-th smallest score (one-based) over the last axis, without interpolation or limit of size."""
     if isinstance(scores, np.ndarray):
         return np.asarray(np.partition(scores, k - 1, axis=-1)[..., k - 1])
     if is_torch(scores) and (scores.device.type == "cpu" or scores.shape[-1] < _SORTED_ON_A_DEVICE):
@@ -105,7 +105,7 @@ def warn_too_few(n: int, alpha: Fraction, effect: str = "every set is full") -> 
 def weighted_conformal_quantile(
     scores: Array, weights: Array, test_weights: Array | float, /, *, alpha: Alpha, check: bool | None = None
 ) -> Array:
-    """Threshold under covariate shift, where calibration rows count by how likely they are among the test rows.
+    """Threshold under covariate shift, with calibration rows weighted by their likelihood ratio.
 
     q̂ is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + w), where w is the weight of the test row, and +∞ if
     there is none.
@@ -121,7 +121,7 @@ def weighted_conformal_quantile(
     alpha
         Miscoverage in (0, 1).
     check
-        Whether to look for values out of range. None: only where the host can read them at once.
+        Whether to look for values out of range. If None, only where the host can read them at once.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def weighted_conformal_quantile(
     under covariate shift* (2019), corollary 1.
 
     With equal weights it is :func:`conformal_quantile`. Weights are summed in float64: exactly where they are whole
-    numbers; otherwise the weight of the test row is raised by the rounding error of the sum, so that the threshold is
+    numbers; otherwise the weight of the test row is raised by the rounding error of the sum, so the threshold is
     never below that of exact arithmetic. O(N log N), and O(log N) for each of many test rows.
 
     Examples
@@ -171,7 +171,7 @@ def weighted_conformal_quantile(
     order = xp.argsort(scores, axis=-1, stable=True)
     ordered = xp.take_along_axis(scores, order, axis=-1)
     weights, test_weights = _scaled(weights, xp.astype(test_weights, xp.float64), xp)
-    # The level is multiplied out, Σ · den ≥ (den − num) · total, so that whole weights are compared exactly.
+    # The level is multiplied out, Σ · den ≥ (den − num) · total, so whole weights are compared exactly.
     mass = xp.cumulative_sum(xp.take_along_axis(weights, order, axis=-1), axis=-1)
     total = xp.sum(weights, axis=-1) + test_weights
     exact = _are_whole(weights, xp) & _are_whole(test_weights, xp) & (total * float(level.denominator) < _EXACT)
@@ -210,7 +210,7 @@ def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction)
     ----------
     scores : array, shape (N,)
     groups : array of int64, shape (N,)
-        In 0..count − 1; both are taken as checked.
+        In 0..count − 1; both arrays are assumed to be valid.
     count
         Number of groups G.
     alpha
@@ -219,7 +219,7 @@ def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction)
     Returns
     -------
     array, shape (G,)
-        O(N log N), one look at the host.
+        O(N log N), with one synchronization.
     """
     xp = array_namespace(scores=scores, groups=groups)
     order = xp.argsort(scores, stable=False)

@@ -1,4 +1,4 @@
-"""Prediction sets and what is read off them: sizes, ranks, p-values."""
+"""Prediction sets, their sizes, ranks of labels, and p-values."""
 
 from typing import Any, Literal
 
@@ -24,9 +24,9 @@ def prediction_set(
     qhat : array or float, broadcast against shape (...)
         Threshold; +∞ gives the full set, −∞ the empty set.
     nonempty
-        Add the label with the smallest score (the first of several) to sets that are empty.
+        Add the label with the smallest score (the first of several) to empty sets.
     check
-        Whether to look for NaN and infinite scores. None: only where the host can read them at once.
+        Whether to look for NaN and infinite scores. If None, only where the host can read them at once.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def prediction_set(
     Notes
     -----
     C(x) = {y : s(x, y) ≤ q̂}. Where scores and threshold have different precision they are compared in the coarser one,
-    the threshold rounded up or the scores rounded down: rounding never takes a label out of its set. A set can be
-    empty, where every score exceeds the threshold; that is valid and happens with probability at most α.
+    the threshold rounded up or the scores rounded down: rounding never removes a label from its set. A set is
+    empty if every score exceeds the threshold, which is valid and happens with probability at most α.
 
     Examples
     --------
@@ -98,21 +98,21 @@ def rank_reliability(
     kind: Literal["normalized", "reciprocal"] = "normalized",
     check: bool | None = None,
 ) -> Array:
-    """How early a label comes in its prediction set: 1 for the first, towards 0 for the last, 0 outside.
+    """Rank of a label in its prediction set, from 1 for the first towards 0 for the last, and 0 outside.
 
     Parameters
     ----------
     scores : array, shape (..., K)
         Nonconformity score of every label.
     labels : array of int, broadcast to shape (...)
-        The label to judge, in 0..K−1.
+        Labels in 0..K−1.
     qhat : array or float, broadcast against shape (...)
         Threshold of the set.
     kind
         ``"normalized"``: ``1 − rank/|C|``. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
-        Whether to check scores and labels. None: only where the host can read them at once. With False nothing waits
-        for a device and the function compiles into one graph.
+        Whether to check scores and labels. If None, only where the host can read them at once. With False nothing
+        synchronizes with a device, and the function compiles into one graph.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def rank_reliability(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind or from another library.
+        If an argument has the wrong kind or library.
     ValueError
         If ``kind`` is unknown, a shape does not fit, a score is not finite or a label out of range.
 
@@ -146,7 +146,7 @@ def rank_reliability(
         value = 1.0 / (rank + 1.0)
     else:
         size = _count(scores <= qhat[..., None], scores.dtype, xp)
-        # Where the set is empty the label is outside it: any finite quotient will do.
+        # The label is outside an empty set, so any finite quotient will do.
         value = 1.0 - rank / xp.where(size > 0, size, xp.ones_like(size))
     return xp.where(own <= qhat, value, xp.zeros_like(value))
 
@@ -167,7 +167,7 @@ def with_top(inside: Array, scores: Array, xp: Any) -> Array:
 
 
 def take_label(values: Array, labels: Array) -> Array:
-    """Value of each row's label: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
+    """Values of the labels: ``values[..., labels]`` for values (..., K) and checked labels (...)."""
     if isinstance(values, np.ndarray):
         if values.ndim == 1:
             return values[labels]
@@ -186,11 +186,11 @@ def p_values(
     calibration_scores : array, shape (N,)
         Finite; N = 0 gives p = 1.
     scores : array, any shape
-        Scores to judge, for example (..., K), finite.
+        Scores to compare, for example (..., K), finite.
     u : array or float in [0, 1], optional
-        Uniform draws, broadcast against ``scores``, that smooth ties. None: not smoothed.
+        Uniform draws, broadcast against ``scores``, that smooth ties. If None, p-values are not smoothed.
     check
-        Whether to look for NaN and ±∞. None: only where the host can read the values at once.
+        Whether to look for NaN and ±∞. If None, only where the host can read the values at once.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def p_values(
     Raises
     ------
     TypeError
-        If an array is of the wrong kind or from another library.
+        If an array has the wrong kind or library.
     ValueError
         If ``calibration_scores`` is not one-dimensional, a score is not finite, or ``u`` lies outside [0, 1].
 
@@ -231,7 +231,7 @@ def p_values(
 
 
 def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, check: bool | None) -> Array:
-    """p-values against calibration scores that are sorted already."""
+    """p-values against sorted calibration scores."""
     xp = array_namespace(ordered=ordered, scores=scores)
     if ordered.dtype != scores.dtype:
         coarser = max(ordered.dtype, scores.dtype, key=lambda dtype: float(xp.finfo(dtype).eps))
@@ -248,7 +248,7 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, c
 
 
 def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, check: bool | None) -> Array:
-    """Smoothed p-values, from the weight of larger scores, and of those at least as large; the row itself weighs 1."""
+    """Smoothed p-values from the weights of larger scores and of those at least as large; the new row has weight 1."""
     return (above + as_draws(u, tuple(above.shape), above, check=check) * (at_least - above + 1.0)) / total
 
 

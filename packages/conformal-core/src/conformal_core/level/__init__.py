@@ -1,1 +1,1 @@
-"""Levels: how strict to be now. A level knows scores and thresholds, never a model."""
+"""Levels: rules that set the threshold (or the miscoverage) of the next prediction set."""

@@ -1,4 +1,4 @@
-"""What levels share that move the threshold itself: its first value and its unit, learned from calibration scores."""
+"""Levels that move the threshold: its first value and step size, learned from calibration scores."""
 
 import math
 from abc import abstractmethod
@@ -24,42 +24,42 @@ class UnitLevel(ThresholdLevel):
 
     @abstractmethod
     def take_units(self, scores: Sequence[float], /) -> None:
-        """Set what was not given from all calibration scores, at least one."""
+        """Set the units that were not given from calibration scores, at least one."""
 
     def calibrate(self, scores: Sequence[float], /) -> None:
-        """Restart, and learn the first threshold and the unit of its steps, where they were not given."""
+        """Restart, and learn the first threshold and its step size unless they were given."""
         self.reset()
         if len(scores):
             self.take_units(scores)
 
 
 def read_learned(state: State, key: str, given: float | None, *, least: float = -math.inf) -> float | None:
-    """Return a number of a state, or None where it was neither given nor learned yet."""
+    """Return a number of a state, or None if it was neither given nor learned."""
     if state[key] is None and given is None and not state["steps"]:
         return None
     return read_number(state, key, least=least)
 
 
 def first_threshold(scores: Sequence[float], alpha: Fraction) -> float:
-    """Return the conformal quantile of calibration scores, or the largest score where they are too few for it."""
+    """Return the conformal quantile of calibration scores, or the largest score if they are too few."""
     return sorted(scores)[min(rank(len(scores), alpha), len(scores)) - 1]
 
 
 def spread(scores: Sequence[float], alpha: Fraction) -> float | None:
-    """Return how far the first threshold lies above the smallest score: the unit in which a level moves it.
+    """Return the distance of the first threshold from the smallest score, the unit in which a level moves it.
 
-    The range of the scores where that is 0, because most scores are equal; None where all of them are.
+    If that is 0 because most scores are equal, return the range of the scores; if all are equal, None.
     """
     return first_threshold(scores, alpha) - min(scores) or max(scores) - min(scores) or None
 
 
 def given_or(given: float | None, learned: float | None) -> float | None:
-    """Return what was given, or else what was learned."""
+    """Return the given value if there is one, or else the learned one."""
     return learned if given is None else given
 
 
-def known(name: str, value: float | None, level: ThresholdLevel) -> float:
-    """Return what was given or learned; refuse to go on without it."""
+def check_known(name: str, value: float | None, level: ThresholdLevel) -> float:
+    """Return a value that was given or learned, or raise ValueError."""
     if value is None:
         rule = (
             "must be given, or learned by calibrate() before the first prediction, from scores that are not all equal"

@@ -14,9 +14,9 @@ class ACI(QuantileLevel):
     Parameters
     ----------
     alpha
-        Miscoverage to keep in the long run, in (0, 1).
+        Long-run miscoverage, in (0, 1).
     gamma
-        Step γ > 0; .005 is usual. Larger steps follow faster drift, with sets that change more.
+        Step γ > 0; .005 is usual. Larger steps follow faster drift but vary set sizes more.
 
     Raises
     ------
@@ -26,16 +26,16 @@ class ACI(QuantileLevel):
     Attributes
     ----------
     current : Fraction
-        α_t. It may leave [0, 1] and has to be free to: at 0 or below every set is full, at 1 or above every set is
-        empty; clipping it would break the guarantee.
+        α_t. It may leave [0, 1]: at 0 or below every set is full, at 1 or above every set is empty. Clipping it would
+        break the guarantee.
 
     Notes
     -----
     Guarantee, for any sequence and any memory: ``|mean err − α| ≤ (max(α, 1 − α) + γ)/(γT)`` after each number T of
-    labels. Gibbs and Candès, *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. Where up
-    to d other sets wait for their labels when a set is issued, it is ``(max(α, 1 − α) + (d + 1)γ)/(γT)``, because those
-    may all miss after the level has left [0, 1]. α_t is computed in integers, so it is exact after any number of steps.
-    O(1) a step, beside the memory.
+    labels. Gibbs and Candès, *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. If up to
+    d other sets wait for their labels when a set is issued, the bound is ``(max(α, 1 − α) + (d + 1)γ)/(γT)``, because
+    those may all miss after α_t has left [0, 1]. α_t is computed in integers, so it is exact after any number of steps.
+    O(1) per step, plus the memory.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class ACI(QuantileLevel):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "ACI", {"current"}, alpha=str(self.alpha), gamma=str(self.gamma))
         now = read_fraction(state, "current") * self._whole
         if now.denominator != 1:

@@ -1,4 +1,4 @@
-"""The interface of a level, the rule that sets the next threshold, and what levels share."""
+"""Interface of levels, which set the threshold of the next prediction set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -12,30 +12,30 @@ from conformal_core.memory.base import Memory
 
 
 class Threshold(float):
-    """A threshold that was combined from those of several learners, and remembers them until the label is known.
+    """A threshold combined from those of several learners, which it keeps until the label is known.
 
     Parameters
     ----------
     value
         The threshold itself.
     parts
-        For each learner a tag, by which its level recognizes it, and its own threshold.
+        For each learner, a tag by which its level recognizes it, and its threshold.
     """
 
     parts: tuple[tuple[float, float], ...]
 
     def __new__(cls, value: float, parts: Iterable[tuple[float, float]]) -> Self:
-        """Make a float that holds the parts."""
+        """Return a float with parts."""
         threshold = super().__new__(cls, value)
         threshold.parts = tuple(parts)
         return threshold
 
     def __getnewargs__(self) -> tuple[float, tuple[tuple[float, float], ...]]:  # type: ignore[override]
-        """Return what makes a copy."""
+        """Return the arguments of a copy."""
         return float(self), self.parts
 
     def mapped(self, function: Callable[[float], float]) -> "Threshold":
-        """Return it with ``function`` applied to all thresholds."""
+        """Return a copy with ``function`` applied to all thresholds."""
         return Threshold(function(float(self)), ((tag, function(own)) for tag, own in self.parts))
 
 
@@ -59,31 +59,31 @@ class Level(Resettable, ABC):
     def threshold(self, memory: Memory, /) -> float:
         """Return the threshold q̂ of the next prediction set, {y : s(x, y) ≤ q̂}, and change nothing.
 
-        A level that combines several thresholds returns a :class:`Threshold`, which is handed back to ``update``.
+        A level that combines several thresholds returns a :class:`Threshold`, which :meth:`update` receives again.
         """
 
     @abstractmethod
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Learn from the score of the true label and the threshold that its set was issued with.
 
-        Called before the memory takes the score in. Labels may be late: ``threshold`` is then an older one.
+        Called before the score is added to the memory. If labels are late, ``threshold`` is an earlier one.
         """
 
     def calibrate(self, scores: Sequence[float], /) -> None:
-        """Restart, and take from calibration scores the units of the score that were not given, if there are any."""
+        """Restart; a level with units of the score learns those that were not given from the calibration scores."""
         self.reset()
 
     @abstractmethod
     def state_dict(self) -> State:
-        """Return what was learned, as arrays and numbers."""
+        """Return the state as arrays and numbers."""
 
     @abstractmethod
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state."""
+        """Restore a saved state."""
 
 
 class QuantileLevel(Level):
-    """A level whose threshold is the quantile of the memory at a miscoverage α_t that it moves, or keeps.
+    """A level whose threshold is the quantile of the memory at a miscoverage α_t.
 
     :class:`Constant`, :class:`ACI` and :class:`DtACI`.
     """
@@ -99,7 +99,7 @@ class QuantileLevel(Level):
 
 
 class ThresholdLevel(Level):
-    """A level that moves the threshold itself and never looks at the memory, which may be left out.
+    """A level that moves the threshold itself and never uses the memory, which may be omitted.
 
     :class:`DecayingStep`, :class:`ConformalPID` and :class:`SAOCP`.
     """
@@ -114,7 +114,7 @@ class ThresholdLevel(Level):
 
 
 def as_positive(name: str, value: Alpha) -> Fraction:
-    """Return a positive number as an exact fraction; refuse anything else."""
+    """Return a positive number as an exact fraction, or raise."""
     exact = as_fraction(value, name)
     if exact <= 0:
         raise ValueError(f"{name} must be positive, got {value}")

@@ -1,4 +1,4 @@
-"""A miscoverage that does not change."""
+"""Constant miscoverage."""
 
 from fractions import Fraction
 
@@ -9,7 +9,7 @@ from conformal_core.memory.base import Memory
 
 
 class Constant(QuantileLevel):
-    """A miscoverage α that does not change.
+    """A constant miscoverage α.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ class Constant(QuantileLevel):
 
     Notes
     -----
-    Guarantee: that of the memory. With all history and exchangeable data, coverage of at least 1 − α at every step;
-    under drift, none.
+    Guarantee: that of the memory. With :class:`History` and exchangeable data, coverage is at least 1 − α at every
+    step; under drift there is none.
 
     Examples
     --------
@@ -42,12 +42,12 @@ class Constant(QuantileLevel):
         return self.alpha
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
     def state_dict(self) -> State:
-        """Return the level."""
+        """Return the miscoverage."""
         return {"kind": "Constant", "version": 1, "alpha": str(self.alpha)}
 
     def load_state_dict(self, state: State) -> None:
-        """Check that the saved level is this one."""
+        """Check that the saved miscoverage is the same."""
         check_state(state, "Constant", (), alpha=str(self.alpha))

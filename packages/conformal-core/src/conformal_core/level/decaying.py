@@ -6,7 +6,15 @@ from fractions import Fraction
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_count
 from conformal_core.checks import check_finite_number, check_interval
-from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
+from conformal_core.level._units import (
+    SMALLEST,
+    UnitLevel,
+    check_known,
+    first_threshold,
+    given_or,
+    read_learned,
+    spread,
+)
 from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
@@ -17,14 +25,14 @@ class DecayingStep(UnitLevel):
     Parameters
     ----------
     alpha
-        Miscoverage to keep in the long run, in (0, 1).
+        Long-run miscoverage, in (0, 1).
     start
         First threshold q₁, in the units of the score. If None, the conformal quantile of the calibration scores.
     scale
         First step η₁ > 0, in the units of the score. If None, the distance from the smallest calibration score to that
         quantile.
     epsilon
-        ε in [0, ½]: 0 adapts longest, larger values settle sooner. With ½ the step is scale/t.
+        ε in [0, ½]: 0 adapts longest, larger values converge sooner. With ½ the step is scale/t.
 
     Raises
     ------
@@ -36,9 +44,9 @@ class DecayingStep(UnitLevel):
     -----
     Guarantees, if labels arrive before the next prediction: if all scores and ``start`` lie in an interval of length B,
     ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps, which tends to 0 for ε
-    < ½ and says nothing for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it
+    < ½ and is void for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it
     is unique. Angelopoulos, Barber and Bates, *Online conformal prediction with decaying step sizes* (2024). B is 1 for
-    LAC; an APS score is at most 1, or 2 for a label without mass. The memory is not used. O(1) a step.
+    LAC; an APS score is at most 1, or 2 for a label without mass. O(1) per step.
 
     Examples
     --------
@@ -60,18 +68,18 @@ class DecayingStep(UnitLevel):
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return q_t."""
-        known("scale", self._scale, self)
-        return known("start", self._qhat, self)
+        check_known("scale", self._scale, self)
+        return check_known("start", self._qhat, self)
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
-        """Raise the threshold after a miss, lower it after a hit, ever less."""
-        qhat, scale = known("start", self._qhat, self), known("scale", self._scale, self)
+        """Raise the threshold after a miss and lower it after a hit, by decreasing steps."""
+        qhat, scale = check_known("start", self._qhat, self), check_known("scale", self._scale, self)
         self._steps += 1
         step = scale * self._steps ** (-0.5 - self._epsilon)
         self._qhat = qhat + step * ((score > threshold) - float(self.alpha))
 
     def take_units(self, scores: Sequence[float], /) -> None:
-        """Start at the conformal quantile, and step by its distance from the smallest score."""
+        """Start at the conformal quantile, with its distance from the smallest score as first step."""
         self._qhat = given_or(self._given_start, first_threshold(scores, self.alpha))
         self._scale = given_or(self._given_scale, spread(scores, self.alpha))
 
@@ -81,7 +89,7 @@ class DecayingStep(UnitLevel):
         return {"kind": "DecayingStep", "version": 1, **self._settings(), **learned, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "DecayingStep", {"qhat", "unit", "steps"}, **self._settings())
         qhat = read_learned(state, "qhat", self._given_start)
         scale = read_learned(state, "unit", self._given_scale, least=SMALLEST)

@@ -17,22 +17,22 @@ _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
 class DtACI(QuantileLevel):
-    """Dynamically tuned ACI: several :class:`ACI` with steps of their own, weighted by how well they did lately.
+    """Dynamically tuned ACI: several :class:`ACI` with different steps, weighted by their recent loss.
 
-    α_t is the weighted mean of the experts' levels. After each label an expert is charged the pinball loss of its level
-    at β_t, the largest level at which the set would have held the label, which is the p-value of the true score. A
-    label may be late: each expert then learns whether *its* set of that time missed the label, and is charged for the
-    level it had then; β_t is the p-value against the memory as it is when the label arrives.
+    α_t is the weighted mean of the experts' levels. After each label an expert incurs the pinball loss of its level
+    at β_t, the largest level at which the set would have contained the label, which is the p-value of the true score.
+    If a label is late, each expert learns whether *its* set at the time of prediction missed the label, and incurs the
+    loss of its level at that time; β_t is the p-value against the memory when the label arrives.
 
     Parameters
     ----------
     alpha
-        Miscoverage that each expert keeps in the long run, in (0, 1).
+        Long-run miscoverage of each expert, in (0, 1).
     gammas
         Step of each expert, one or more, positive.
     window
-        Number of steps I over which to do about as well as the best expert, at least 1; it sets the learning rate η =
-        √(3/I · (log(K·I) + 2)/((1 − α)²α³ + α²(1 − α)³)) and the share σ = 1/(2I) of weight that is shared out anew.
+        Number of steps I over which to match the best expert, at least 1. It sets the learning rate η =
+        √(3/I · (log(K·I) + 2)/((1 − α)²α³ + α²(1 − α)³)) and the fraction σ = 1/(2I) of weight that is redistributed.
 
     Raises
     ------
@@ -46,11 +46,11 @@ class DtACI(QuantileLevel):
     Gibbs and Candès, *Conformal inference for online prediction with arbitrary distribution shifts* (2024), for weights
     w and losses ℓ. Each expert has the guarantee of :class:`ACI`.
 
-    Their theorem on long-run coverage is about a level that is drawn among the experts, with η and σ that decay. The
-    weighted mean has none. It comes close to 1 − α where scores are independent and rarely tie: .901 for .9 on 3,000
-    uniform ones. Where they tie it can cover more and more: .963, .988 and .996 for .9 after 1,000, 3,000 and 10,000
-    steps of 0, 1, 0, 1, … with all history. With one step it is :class:`ACI`, to the last bit. O(K) a step, beside a
-    p-value of the memory.
+    Their theorem on long-run coverage holds for a level drawn among the experts, with decaying η and σ, not for the
+    weighted mean. It comes close to 1 − α where scores are independent and rarely tie: .901 for .9 on 3,000
+    uniform ones. With ties it can cover more and more: .963, .988 and .996 for .9 after 1,000, 3,000 and 10,000
+    steps of 0, 1, 0, 1, … with :class:`History`. With one expert it equals :class:`ACI`, to the last bit. O(K) per
+    step, plus a p-value of the memory.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class DtACI(QuantileLevel):
         return Threshold(float(memory.quantile(self.current)), parts)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Charge the experts, and let each take its own step.
+        """Update the weights by the losses, then each expert.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class DtACI(QuantileLevel):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "DtACI", {"weights", "experts"}, window=self._window)
         saved, count = state["experts"], len(self._experts)
         if not isinstance(saved, (list, tuple)) or len(saved) != count:

@@ -7,7 +7,15 @@ from fractions import Fraction
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_count, read_number
 from conformal_core.checks import check_finite_number
-from conformal_core.level._units import SMALLEST, UnitLevel, first_threshold, given_or, known, read_learned, spread
+from conformal_core.level._units import (
+    SMALLEST,
+    UnitLevel,
+    check_known,
+    first_threshold,
+    given_or,
+    read_learned,
+    spread,
+)
 from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
@@ -25,7 +33,7 @@ class ConformalPID(UnitLevel):
     Parameters
     ----------
     alpha
-        Miscoverage to keep in the long run, in (0, 1).
+        Long-run miscoverage, in (0, 1).
     start
         First value of the tracker, in the units of the score. If None, such that the first threshold is the conformal
         quantile of the calibration scores.
@@ -33,12 +41,12 @@ class ConformalPID(UnitLevel):
         Step η > 0 of the tracker, in the units of the score. If None, a twentieth of the distance of that quantile from
         the smallest calibration score.
     integral
-        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 leaves it out. If None, a fifth of that distance.
+        Gain K_I ≥ 0 of the integrator, in the units of the score; 0 disables it. If None, a fifth of that distance.
     saturation
-        C_sat > 0: the smaller, the sooner the integrator acts.
+        C_sat > 0: the integrator acts sooner if it is smaller.
     forecast
-        From the last score (None at the start) to a guess of the next, for example a model of a season; None: no
-        forecast.
+        Maps the last score (None at the start) to a prediction of the next, for example by a seasonal model. If None,
+        there is no forecast.
 
     Raises
     ------
@@ -52,8 +60,8 @@ class ConformalPID(UnitLevel):
     ``|mean err − α| ≤ π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps, because the threshold becomes ±∞
     where the sum of errors reaches π/2 · C_sat · t / log t; it tends to 0, slowly. With ``integral=0`` and no forecast
     it is quantile tracking, and ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of
-    length B. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). The memory
-    is not used. O(1) a step, beside the forecast.
+    length B. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). O(1) per
+    step, plus the forecast.
 
     Examples
     --------
@@ -89,15 +97,15 @@ class ConformalPID(UnitLevel):
         self._guess = 0.0 if forecast is None else float(forecast(None))
 
     def threshold(self, memory: Memory | None = None, /) -> float:
-        """Return the threshold of the next set; ±∞ where the integrator is saturated."""
-        known("rate", self._rate, self)
-        known("integral", self._integral, self)
-        return known("start", self._tracked, self) + self._integrator() + self._guess
+        """Return the threshold of the next set; ±∞ if the integrator is saturated."""
+        check_known("rate", self._rate, self)
+        check_known("integral", self._integral, self)
+        return check_known("start", self._tracked, self) + self._integrator() + self._guess
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
-        """Move all three parts."""
-        tracked, rate = known("start", self._tracked, self), known("rate", self._rate, self)
-        known("integral", self._integral, self)
+        """Update tracker, integrator and forecast."""
+        tracked, rate = check_known("start", self._tracked, self), check_known("rate", self._rate, self)
+        check_known("integral", self._integral, self)
         self._steps += 1
         error = (score > threshold) - float(self.alpha)
         self._tracked = tracked + rate * error
@@ -106,7 +114,7 @@ class ConformalPID(UnitLevel):
             self._guess = float(self._forecast(score))
 
     def take_units(self, scores: Sequence[float], /) -> None:
-        """Make the first threshold the conformal quantile, and its distance from the smallest score the unit."""
+        """Start at the conformal quantile, with its distance from the smallest score as unit."""
         unit = spread(scores, self.alpha)
         self._tracked = given_or(self._given_start, first_threshold(scores, self.alpha) - self._guess)
         self._rate = given_or(self._given_rate, unit and _RATE * unit)
@@ -121,13 +129,13 @@ class ConformalPID(UnitLevel):
         return self._integral * math.tan(angle)
 
     def state_dict(self) -> State:
-        """Return tracker, error sum, steps and the last guess; what the forecast knows is for its owner to save."""
+        """Return tracker, error sum, steps and the last forecast; the state of the forecaster is not included."""
         learned = {"tracked": self._tracked, "step": self._rate, "gain": self._integral}
         moving = {"errors": self._errors, "guess": self._guess}
         return {"kind": "ConformalPID", "version": 1, **self._settings(), **learned, **moving, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         keys = {"tracked", "step", "gain", "errors", "guess", "steps"}
         check_state(state, "ConformalPID", keys, **self._settings())
         tracked = read_learned(state, "tracked", self._given_start)

@@ -9,7 +9,7 @@ import numpy as np
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, check_state, read_count, read_floats
 from conformal_core.checks import check_count
-from conformal_core.level._units import SMALLEST, UnitLevel, given_or, known, read_learned
+from conformal_core.level._units import SMALLEST, UnitLevel, check_known, given_or, read_learned
 from conformal_core.level.base import Threshold, as_positive
 from conformal_core.memory.base import Memory
 
@@ -18,18 +18,18 @@ class SAOCP(UnitLevel):
     """Strongly adaptive online conformal prediction: short-lived learners of the threshold, combined by betting.
 
     A learner is born at every step t and lives lifetime · 2ᵏ steps, where 2ᵏ is the largest power of two that divides
-    t: some see the last few scores only, some the last thousands. Each is scale-free online gradient descent (SF-OGD)
-    on the pinball loss; the threshold is their mean, weighted by coin betting.
+    t, so some see only the last few scores and others the last thousands. Each runs scale-free online gradient descent
+    (SF-OGD) on the pinball loss; the threshold is their mean, weighted by coin betting.
 
     Parameters
     ----------
     alpha
         Miscoverage, in (0, 1).
     scale
-        Largest absolute score D > 0 that is to be expected. If None, the largest of the calibration scores. Bets are
-        settled as if a learner could gain or lose at most D, so that larger scores do not break the betting condition.
+        Largest expected absolute score D > 0. If None, the largest of the calibration scores. Gains
+        and losses of a learner are clipped at D, so larger scores do not break the betting condition.
     lifetime
-        Steps that the shortest-lived learner lives, at least 1.
+        Lifetime of the shortest-lived learner in steps, at least 1.
 
     Raises
     ------
@@ -43,14 +43,14 @@ class SAOCP(UnitLevel):
     Bhatnagar, Wang, Xiong and Bai, *Improved online conformal prediction via strongly adaptive online learning* (2023),
     proposition 4.1.
 
-    Where no learner has gained more than an error of rounding, as at the third step, that error decides which of them
-    sets the threshold. The bound holds whichever it is, but other processors may get another threshold there.
+    If no learner has gained more than a rounding error, as at the third step, that error decides which of them sets
+    the threshold. The bound holds in any case, but the threshold may differ between processors.
 
-    Long-run coverage does **not** tend to 1 − α: the paper's bound on it has a term that is measured along the run and
-    need not vanish, and short-lived learners keep the threshold moving at any T. On i.i.d. uniform scores coverage is
-    .92, .87 and .77 for α = .05, .1 and .2, after 1,000 steps as after 16,000; on 0, 1, 0, 1, … it is .76, .75 and .70.
-    Use SAOCP to recover quickly after a change, and :class:`ACI` where the long-run fraction of misses has to be α. The
-    memory is not used. O(log t) a step.
+    Long-run coverage does **not** tend to 1 − α: the paper's bound has a term that depends on the run and need not
+    vanish, and short-lived learners keep moving the threshold at any T. On i.i.d. uniform scores coverage is .92, .87
+    and .77 for α = .05, .1 and .2, after 1,000 steps as after 16,000; on 0, 1, 0, 1, … it is .76, .75 and .70. Use
+    SAOCP to recover quickly after a change, and :class:`ACI` if the long-run fraction of misses must be α. O(log t)
+    per step.
 
     Examples
     --------
@@ -74,23 +74,23 @@ class SAOCP(UnitLevel):
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
-        known("scale", self._scale, self)
+        check_known("scale", self._scale, self)
         return Threshold(self._combined(), self._learners[:, :2].tolist())
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
-        """Let the learners learn, settle the bets, remove the expired and add a new one.
+        """Update the learners and their bets, remove expired learners and add a new one.
 
         Raises
         ------
         TypeError
             If ``threshold`` was not returned by :meth:`threshold`.
         """
-        scale = known("scale", self._scale, self)
+        scale = check_known("scale", self._scale, self)
         if not isinstance(threshold, Threshold):
             raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")
         alpha = float(self.alpha)
         born, own, squares, gains, bets = self._learners.T
-        then = dict(threshold.parts)  # who was not there yet is judged by the threshold it would have been added at
+        then = dict(threshold.parts)  # a learner added since is compared at the threshold it would have started from
         issued = np.asarray([then.get(birthday, float(threshold)) for birthday in born.tolist()])
         weights = self._weights()
         relief = _pinball(score - float(threshold), alpha) - _pinball(score - issued, alpha)
@@ -107,7 +107,7 @@ class SAOCP(UnitLevel):
         self._spawn(self._combined() if len(self._learners) else scale)
 
     def take_units(self, scores: Sequence[float], /) -> None:
-        """Take the largest absolute score as D, and start there."""
+        """Set D to the largest absolute score, and start there."""
         self._scale = given_or(self._given_scale, max(map(abs, scores)) or None)
         self._learners = np.empty((0, 5))
         if self._scale is not None:
@@ -119,7 +119,7 @@ class SAOCP(UnitLevel):
         return {"kind": "SAOCP", "version": 1, **self._settings(), **learned, "steps": self._steps}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "SAOCP", {"largest", "learners", "steps"}, **self._settings())
         scale, steps = read_learned(state, "largest", self._given_scale, least=SMALLEST), read_count(state, "steps")
         learners = read_floats(state, "learners", columns=5)
@@ -142,7 +142,7 @@ class SAOCP(UnitLevel):
         return self._lifetime * (born & -born)
 
     def _spawn(self, start: float) -> None:
-        """Add the learner of the next step; it starts where the ensemble is, so that nothing is learned twice."""
+        """Add the learner of the next step, which starts at the threshold of the ensemble."""
         self._learners = np.vstack([self._learners, [self._steps + 1, start, 0.0, 0.0, 0.0]])
 
     def _weights(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

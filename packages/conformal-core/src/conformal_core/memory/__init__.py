@@ -1,1 +1,1 @@
-"""Memories: the scores a new one is compared with."""
+"""Memories: past scores and their order statistics."""

@@ -1,4 +1,4 @@
-"""What memories on a sorted list share."""
+"""Base of the memories that keep a sorted list."""
 
 import math
 from fractions import Fraction
@@ -27,7 +27,7 @@ class SortedMemory(StreamMemory):
         return len(self._sorted)
 
     def quantile(self, alpha: Fraction, /) -> float:
-        """Threshold at the exact level ``alpha``; +∞ while there are too few scores for it, −∞ from a level of 1 on."""
+        """Threshold at miscoverage ``alpha``; +∞ if there are too few scores for it, −∞ for ``alpha`` ≥ 1."""
         n = len(self._sorted)
         k = rank(n, alpha)
         if 1 <= k <= n:

@@ -1,4 +1,4 @@
-"""What a memory is: the past scores that a new one is compared with."""
+"""Interface of memories, which hold past scores."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,34 +19,38 @@ Array = Any
 
 @runtime_checkable
 class Memory(Protocol):
-    """Past scores, and the order statistics of them.
+    """Past scores and their order statistics.
 
-    A memory knows no labels, no model and no level. A new one defines these methods; see ``memory/history.py`` for the
-    smallest.
+    A memory holds scores, not labels, and does not depend on the model or the level. Any object with these methods is a
+    memory; it need not subclass this protocol. See ``memory/history.py`` for the smallest.
     """
 
     def __len__(self) -> int:
-        """Return the number of scores remembered."""
+        """Return the number of scores."""
         ...
 
     def reset(self) -> None:
-        """Forget all scores, and return to the state the memory was made in."""
+        """Remove all scores and restore the initial state; called by ``calibrate`` of a predictor."""
         ...
 
     def add(self, score: float) -> None:
-        """Take in the next score of a stream."""
+        """Add the next score of a stream, a finite float."""
         ...
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Take in many scores, in their order."""
+        """Add scores of any shape, in row-major order."""
         ...
 
     def quantile(self, alpha: Fraction, /) -> Array | float:
-        """Threshold at the exact level ``alpha``: +∞ where the memory is too small for it, −∞ from a level of 1 on."""
+        """Return the threshold at miscoverage ``alpha``, which may lie outside (0, 1).
+
+        +∞ if the memory has too few scores for it (always for ``alpha`` ≤ 0), −∞ for ``alpha`` ≥ 1: a float or a 0-d
+        array.
+        """
         ...
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
+        """Return the p-value of every score against the memory; see :func:`conformal_core.p_values`."""
         ...
 
     def state_dict(self) -> State:
@@ -54,33 +58,33 @@ class Memory(Protocol):
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved memory."""
+        """Restore a saved memory."""
         ...
 
 
 class StreamMemory(Resettable, ABC):
-    """A memory that takes in one score after another, as numbers of the host."""
+    """Base of memories that hold Python floats and add one score at a time."""
 
     @abstractmethod
     def add(self, score: float) -> None:
-        """Take in the next score of a stream."""
+        """Add the next score of a stream, a finite float."""
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Remember scores of any shape, in their order.
+        """Add scores of any shape, in row-major order.
 
         Raises
         ------
         TypeError
             If ``scores`` is not an array of real floating-point numbers.
         ValueError
-            If a score is not finite. Nothing is remembered then.
+            If a score is not finite; none is added then.
         """
         for score in finite_floats(scores, check):
             self.add(score)
 
 
 def finite_floats(scores: Array, check: bool | None) -> list[float]:
-    """Check scores of any shape and return them as numbers, in row-major order."""
+    """Check scores of any shape and return them as floats, in row-major order."""
     if type(scores) is np.ndarray and scores.ndim == 0 and scores.dtype.kind == "f":
         score = float(scores)
         if check is False or math.isfinite(score):

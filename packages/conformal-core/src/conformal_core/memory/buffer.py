@@ -1,4 +1,4 @@
-"""The calibration set of a training loop: fixed rows, re-scored in part as the model changes."""
+"""Calibration set of a training loop: fixed rows whose scores are updated as the model changes."""
 
 import math
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ Array = Any
 class CalibrationBuffer(Settings):
     """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
 
-    Everything stays on the device of ``like``: overwriting, the quantile and the ages never wait for it.
+    Everything stays on the device of ``like``: overwriting, quantile and ages never synchronize with the host.
 
     Parameters
     ----------
     size
         Number N of calibration rows, at least 1.
     like : array of real floating-point numbers, optional
-        Scores are kept in its library, dtype and device. None: numpy, float64.
+        Library, dtype and device of the scores. If None, numpy and float64.
 
     Raises
     ------
@@ -40,9 +40,9 @@ class CalibrationBuffer(Settings):
 
     Notes
     -----
-    A row that was never scored counts as +∞: the threshold errs towards larger sets until every row has been scored.
-    The guarantee is that of split prediction for a model that scored all rows. While scores of earlier models remain
-    (`staleness` above 0) there is none.
+    A row without a score counts as +∞, so sets are too large rather than too small until every row has been scored.
+    The guarantee is that of split prediction if one model scored all rows. While scores of earlier models remain
+    (``staleness`` > 0) there is none.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class CalibrationBuffer(Settings):
 
     @property
     def scores(self) -> Array:
-        """Current scores, shape (N,), +∞ where a row was never scored; a copy."""
+        """Current scores, shape (N,), +∞ for rows without a score; a copy."""
         return self._xp.asarray(self._scores, copy=True)
 
     @property
@@ -92,7 +92,7 @@ class CalibrationBuffer(Settings):
 
     @property
     def ages(self) -> Array:
-        """Steps since each row was scored, int64, shape (N,); a row never scored is one step older than the buffer."""
+        """Steps since each row was scored, int64, shape (N,); without a score, one more than ``step``."""
         return self._step - self._scored_at
 
     @property
@@ -101,28 +101,28 @@ class CalibrationBuffer(Settings):
         return self._xp.max(self.ages)
 
     def advance(self, steps: int = 1) -> None:
-        """Count optimizer steps: every score becomes older by ``steps``."""
+        """Count optimizer steps: the age of every score grows by ``steps``."""
         self._step += check_count("steps", steps, least=0)
 
     def overwrite(self, index: Array | slice, scores: Array, *, check: bool | None = None) -> None:
-        """Replace the scores of some rows by new ones of the current step.
+        """Replace the scores of some rows by scores of the current step.
 
         Parameters
         ----------
         index : array of int, shape (n,), or slice, or int
             Distinct rows in 0..N−1.
         scores : array, shape (n,), or a number beside an int
-            Their new scores, finite. Gradients are not kept.
+            New scores, finite. Gradients are dropped.
         check
-            Whether to check the values of both. None: only where the host can read them at once.
+            Whether to check the values of both. If None, only where the host can read them at once.
 
         Raises
         ------
         TypeError
-            If an argument is of the wrong kind or library.
+            If an argument has the wrong kind or library.
         ValueError
-            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite. Nothing has
-            changed then.
+            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite; nothing changes
+            then.
         """
         xp = self._xp
         scores = as_floating("scores", scores, self._scores)
@@ -150,15 +150,15 @@ class CalibrationBuffer(Settings):
 
     def quantile(self, *, alpha: Alpha | Sequence[Alpha]) -> Array:
         """Threshold over the whole buffer, a 0-d array on its device; see :func:`conformal_core.conformal_quantile`."""
-        # Scores were checked on their way in, and +∞ is how a row says that it was never scored.
+        # Scores were checked by `overwrite`; +∞ marks a row without one.
         return conformal_quantile(self._scores, alpha=alpha, check=False)
 
     def merge(self, *others: "CalibrationBuffer") -> None:
-        """Take, row by row, the newest score among this buffer and others of the same rows.
+        """Take, row by row, the newest score of this buffer and others of the same rows.
 
-        Ranks of a distributed job that re-score disjoint rows hold the buffer of one process after merging. Of two
-        scores of the same step the larger one is taken, which errs towards larger sets; so the order of merging does
-        not matter, and all ranks hold the same scores.
+        After merging, ranks of a distributed job that score disjoint rows have the buffer of a single process. Of two
+        scores of the same step the larger is taken, which errs towards larger sets, so the order of merging does not
+        matter and all ranks have the same scores.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class CalibrationBuffer(Settings):
             self._step = max(self._step, other._step)
 
     def state_dict(self) -> State:
-        """Return scores, the step each was made at, and the step now, as arrays and a number."""
+        """Return the scores, the step of each, and the current step."""
         scored_at = self._xp.asarray(self._scored_at, copy=True)
         return {
             "kind": "CalibrationBuffer",
@@ -189,7 +189,7 @@ class CalibrationBuffer(Settings):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state, moved to this buffer's dtype and device; ValueError says what does not fit."""
+        """Continue from a saved state, moved to this buffer's dtype and device; raise ValueError if it does not fit."""
         check_state(state, "CalibrationBuffer", {"step", "scores", "scored_at"})
         step, scores = read_count(state, "step"), read_thresholds(state, "scores", length=len(self))
         scored_at, xp = state["scored_at"], self._xp

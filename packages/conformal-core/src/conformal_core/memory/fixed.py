@@ -1,4 +1,4 @@
-"""A calibration set that stays as it is: the memory of split conformal prediction."""
+"""Fixed calibration set: the memory of split conformal prediction."""
 
 import math
 from fractions import Fraction
@@ -20,7 +20,7 @@ Array = Any
 class Fixed(Resettable):
     """Calibration scores kept sorted, in the library and on the device they came from.
 
-    Scores enter by :meth:`extend`, the calibration; a stream's scores (:meth:`add`) are not remembered.
+    Only :meth:`extend` adds scores; :meth:`add`, which a stream calls, does nothing.
 
     Examples
     --------
@@ -60,10 +60,10 @@ class Fixed(Resettable):
         self._sorted = xp.sort(flat, stable=False)
 
     def add(self, score: float) -> None:
-        """Forget a score of the stream: the calibration set is fixed."""
+        """Do nothing: the calibration set is fixed."""
 
     def quantile(self, alpha: Fraction, /) -> Array:
-        """Threshold at the exact level ``alpha``, a 0-d array; ±∞ where the rank falls outside the set."""
+        """Threshold at miscoverage ``alpha``, a 0-d array; ±∞ if the rank lies outside the set."""
         n, scores = len(self), self._sorted
         k = rank(n, alpha)
         if 1 <= k <= n and scores is not None:
@@ -88,7 +88,7 @@ class Fixed(Resettable):
         return {"kind": "Fixed", "version": 1, "scores": self._sorted}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "Fixed", {"scores"})
-        scores = read_thresholds(state, "scores", endless=False)
+        scores = read_thresholds(state, "scores", infinite=False)
         self._sorted = None if scores is None else array_namespace(scores=scores).sort(scores, stable=False)

@@ -1,4 +1,4 @@
-"""All history."""
+"""Memory of all scores."""
 
 import numpy as np
 from sortedcontainers import SortedList
@@ -9,7 +9,7 @@ from conformal_core.memory._sorted import SortedMemory
 
 
 class History(SortedMemory):
-    """All scores ever seen, kept sorted.
+    """All past scores, sorted.
 
     ``add`` and ``quantile`` cost O(log n); a million scores take about 40 MB.
 
@@ -29,12 +29,12 @@ class History(SortedMemory):
     """
 
     def add(self, score: float) -> None:
-        """Remember a score."""
+        """Add a score."""
         check_finite_number("score", score)
         self._sorted.add(score)
 
     def merge(self, *others: "History") -> None:
-        """Remember what others remember as well: processes that saw disjoint parts then have the quantile of one."""
+        """Add the scores of other memories, such as those of processes with disjoint parts of the data."""
         for other in others:
             if not isinstance(other, History):
                 raise TypeError(f"others must be of kind History, got {type(other).__name__}")
@@ -48,6 +48,6 @@ class History(SortedMemory):
         return {"kind": "History", "version": 1, "scores": np.asarray(self._sorted, dtype=np.float64)}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved memory; ValueError says what does not fit."""
+        """Restore a saved memory; raise ValueError if it does not fit."""
         check_state(state, "History", {"scores"})
         self._sorted = SortedList(read_floats(state, "scores").tolist())

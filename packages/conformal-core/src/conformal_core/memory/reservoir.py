@@ -1,4 +1,4 @@
-"""A uniform sample of everything seen."""
+"""Uniform sample of all scores."""
 
 import numpy as np
 from sortedcontainers import SortedList
@@ -9,10 +9,10 @@ from conformal_core.memory._sorted import SortedMemory
 
 
 class Reservoir(SortedMemory):
-    """A uniform sample of all scores seen, of bounded size.
+    """A uniform sample of bounded size of all scores.
 
     Every score of the stream is in the sample with the same probability (Vitter, *Random sampling with a reservoir*,
-    1985, algorithm R), whatever the scores are: with a constant level, sets on an exchangeable stream cover with
+    1985, algorithm R), independent of the scores: with a constant level, sets on an exchangeable stream cover with
     probability at least 1 − α. ``add`` and ``quantile`` cost O(log size).
 
     Parameters
@@ -20,7 +20,7 @@ class Reservoir(SortedMemory):
     size
         Number of scores, at least 1.
     seed
-        Of the choice which score makes room; it depends on the seed and the position in the stream alone.
+        Seed of the choice of the score to replace, which depends only on the seed and the position in the stream.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class Reservoir(SortedMemory):
         self._seen = 0
 
     def add(self, score: float) -> None:
-        """Remember a score by chance, in the place of one by chance."""
+        """Add a score, or skip it, at random; once full, it replaces a random score."""
         check_finite_number("score", score)
         self._seen += 1
         if len(self._places) < self._size:
@@ -58,7 +58,7 @@ class Reservoir(SortedMemory):
             self._sorted.add(score)
 
     def state_dict(self) -> State:
-        """Return the sample, and how many scores were seen."""
+        """Return the sample and the number of scores added."""
         return {
             "kind": "Reservoir",
             "version": 1,
@@ -69,7 +69,7 @@ class Reservoir(SortedMemory):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved memory; ValueError says what does not fit."""
+        """Restore a saved memory; raise ValueError if it does not fit."""
         check_state(state, "Reservoir", {"scores", "seen"}, size=self._size, seed=self._seed)
         seen = read_count(state, "seen")
         self._places = read_floats(state, "scores", length=min(seen, self._size)).tolist()

@@ -1,4 +1,4 @@
-"""Many scores in little memory, with a bound on what that costs."""
+"""Memory of bounded size for very many scores, with a bound on the rank error."""
 
 import math
 from fractions import Fraction
@@ -20,17 +20,17 @@ Array = Any
 
 
 class Sketch(Resettable):
-    """All scores ever seen, summarised in O(size · log(n/size)) memory, so that coverage is kept.
+    """Summary of all scores in O(size · log(n/size)) memory that keeps the coverage guarantee.
 
-    Every score is remembered as itself or as a larger one, so the threshold is never below that of :class:`History`. It
-    is one of the order statistics k to k + ``rank_error``: at most a share ``rank_error``/n of further coverage.
-    Sketches of disjoint parts merge in any order.
+    Every score is kept as itself or as a larger one, so the threshold is never below that of :class:`History`. It is
+    one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the coverage. Sketches
+    of disjoint parts merge in any order.
 
     Parameters
     ----------
     size
-        Scores a buffer, even, at least 2. With the default of 65,536 a sketch of 10⁸ scores takes about 6 MB, and its
-        ``rank_error`` is below 0.01 % of them.
+        Scores per buffer, even, at least 2. With the default of 65,536 a sketch of 10⁸ scores takes about 6 MB and its
+        ``rank_error`` is below 0.01 % of n.
 
     Raises
     ------
@@ -40,16 +40,16 @@ class Sketch(Resettable):
     Attributes
     ----------
     rank_error : int
-        How far the rank of a threshold may lie above the one asked for; at most n/(2 · size) · log₂(n/size) for one
-        sketch that took all n scores, and exactly 0 while n < 2 · size.
+        Bound on how far the rank of a threshold lies above the requested rank: at most n/(2 · size) · log₂(n/size) for
+        one sketch of all n scores, and 0 while n < 2 · size.
 
     Notes
     -----
     Two full buffers, whose scores count w each, become one whose scores count 2w: the larger of each neighbouring pair.
-    For any threshold at most one pair lies on both sides of it, so one such step loses count of at most w scores. Munro
+    At most one pair straddles a threshold, so each such step moves ranks by at most w. Munro
     and Paterson, *Selection and sorting with limited storage* (1980); Manku, Rajagopalan and Lindsay, *Approximate
-    medians and other quantiles in one pass and with limited memory* (1998). That the larger of a pair is kept makes the
-    error one-sided. ``extend`` costs O(log size) a score, and the first question after it O(size · log(n/size)).
+    medians and other quantiles in one pass and with limited memory* (1998). Keeping the larger of a pair makes the
+    error one-sided. ``extend`` costs O(log size) per score, and the first quantile after it O(size · log(n/size)).
 
     Examples
     --------
@@ -78,23 +78,23 @@ class Sketch(Resettable):
 
     @property
     def rank_error(self) -> int:
-        """How far the rank of a threshold may lie above the one asked for."""
+        """Bound on how far the rank of a threshold lies above the requested rank."""
         return self._error
 
     def add(self, score: float) -> None:
-        """Take in the next score of a stream; where a threshold is asked after each, :class:`History` is faster."""
+        """Add the next score of a stream; :class:`History` is faster if a threshold is needed after each."""
         check_finite_number("score", score)
         self._take(np.asarray([score], dtype=np.float64))
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Take in scores of any shape.
+        """Add scores of any shape.
 
         Raises
         ------
         TypeError
             If ``scores`` is not an array of real floating-point numbers.
         ValueError
-            If a score is not finite. Nothing is remembered then.
+            If a score is not finite; none is added then.
         """
         scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
@@ -103,7 +103,7 @@ class Sketch(Resettable):
         self._take(to_host(xp.astype(xp.reshape(scores, (-1,)), xp.float64, copy=False)))
 
     def merge(self, *others: "Sketch") -> None:
-        """Take in what others have seen; they stay as they are, and ``rank_error`` is that of all."""
+        """Add the scores of other sketches, which do not change; ``rank_error`` is the sum of all."""
         for other in others:
             if not isinstance(other, Sketch):
                 raise TypeError(f"others must be of kind Sketch, got {type(other).__name__}")
@@ -119,7 +119,7 @@ class Sketch(Resettable):
             self._take(other._pending[: other._filled])
 
     def quantile(self, alpha: Fraction, /) -> float:
-        """Threshold at the exact level ``alpha``; +∞ while there are too few scores for it, −∞ from a level of 1 on."""
+        """Threshold at miscoverage ``alpha``; +∞ if there are too few scores for it, −∞ for ``alpha`` ≥ 1."""
         n = len(self)
         k = rank(n, alpha)
         if not 1 <= k <= n:
@@ -145,7 +145,7 @@ class Sketch(Resettable):
         return smoothed(above, at_least, u, total, check=None)
 
     def state_dict(self) -> State:
-        """Return the buffers: ``levels[i]`` holds scores that count 2ⁱ each, ``pending`` those of no full one yet."""
+        """Return the buffers: ``levels[i]`` holds scores of weight 2ⁱ, ``pending`` those of the incomplete buffer."""
         return {
             "kind": "Sketch",
             "version": 1,
@@ -156,7 +156,7 @@ class Sketch(Resettable):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved sketch; ValueError says what does not fit."""
+        """Restore a saved sketch; raise ValueError if it does not fit."""
         check_state(state, "Sketch", {"error", "pending", "levels"}, size=self._size)
         error, pending = read_count(state, "error"), read_floats(state, "pending")
         saved = state["levels"]
@@ -181,7 +181,7 @@ class Sketch(Resettable):
                 self._filled = 0
 
     def _carry(self, full: NDArray[np.float64], level: int) -> None:
-        """Put a sorted buffer on its level, as a carry is added to a binary number."""
+        """Add a sorted buffer to its level, like a carry in binary addition."""
         self._known = None
         while level < len(self._levels) and len(self._levels[level]):
             pairs = np.concatenate([self._levels[level], full])
@@ -194,7 +194,7 @@ class Sketch(Resettable):
         self._levels[level] = full
 
     def _summary(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return what is remembered in ascending order, and how many scores each is known to be at least."""
+        """Return the kept scores in ascending order, and their cumulative weights."""
         if self._known is None:
             parts = [self._pending[: self._filled], *self._levels]
             weights = [1, *(1 << level for level in range(len(self._levels)))]

@@ -1,4 +1,4 @@
-"""A memory that fades: exponential weights."""
+"""Memory with exponentially decaying weights."""
 
 import math
 from bisect import bisect_left
@@ -20,21 +20,21 @@ from conformal_core.sets import smoothed
 Array = Any
 
 _BUCKET = 64
-_LEAST = 5e-324  # of what is positive
-_FADED = 1e-18  # of the newest score's weight: less than a sum of doubles can notice
+_LEAST = 5e-324  # smallest positive number
+_FADED = 1e-18  # weight relative to the newest score that no longer changes a sum of doubles
 
 
 class Exponential(StreamMemory):
-    """Past scores with weight decay^age: recent ones count most.
+    """Past scores with weight decay^age.
 
-    The threshold is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + 1), where a score that was seen i steps
-    ago has weight decayⁱ and the new one weight 1; +∞ if there is none. ``add`` and ``quantile`` cost O(√m) for the m =
-    41.4 / −ln(decay) scores whose weight a double can still notice; older ones are forgotten.
+    The threshold is the smallest score s with Σ_{sᵢ ≤ s} wᵢ ≥ (1 − α)(Σ wᵢ + 1), where a score of i steps ago
+    has weight decayⁱ and the new one weight 1; +∞ if there is none. ``add`` and ``quantile`` cost O(√m) for the m =
+    41.4 / −ln(decay) scores whose weight changes a sum of doubles; older scores are removed.
 
     Parameters
     ----------
     decay
-        Factor for each step, in (0, 1); half of the weight lies on the last ln ½ / ln decay scores.
+        Factor per step, in (0, 1); the last ln ½ / ln decay scores have half of the weight.
 
     Raises
     ------
@@ -48,8 +48,8 @@ class Exponential(StreamMemory):
     0 for exchangeable scores, and at most twice the distance between the two distributions for independent ones.
     Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability* (2023).
 
-    Weights and their sums are rounded. The new weight counts as a few units in the last place more than 1, so that the
-    threshold is never below the one of exact arithmetic; where weights tie exactly it may be the next score above it.
+    Weights and their sums are rounded. The weight of the new score is raised by a few units in the last place, so
+    the threshold is never below that of exact arithmetic; with exact ties of weights it may be the next score above.
 
     Examples
     --------
@@ -75,11 +75,11 @@ class Exponential(StreamMemory):
         return len(self._order)
 
     def add(self, score: float) -> None:
-        """Remember a score; every earlier one fades by a step."""
+        """Add a score; the weights of all earlier ones decay by a step."""
         check_finite_number("score", score)
         if len(self._order) == self._keep:
             self._forget(*self._order.popleft())
-        # Weights grow instead of fading, so that nothing but the new one is touched; now and then all are scaled back.
+        # The unit grows instead of the weights shrinking, so only the new one is written; all are rescaled rarely.
         self._unit /= self._decay
         if self._unit > 1e150:
             self._rescale()
@@ -88,7 +88,7 @@ class Exponential(StreamMemory):
         self._insert(score, weight)
 
     def quantile(self, alpha: Fraction, /) -> float:
-        """Threshold at level ``alpha``; +∞ while the weights are too small for it, −∞ from a level of 1 on."""
+        """Threshold at miscoverage ``alpha``; +∞ if the weights are too small for it, −∞ for ``alpha`` ≥ 1."""
         if alpha >= 1:
             return -math.inf
         sums = list(accumulate(self._sums))
@@ -103,7 +103,7 @@ class Exponential(StreamMemory):
         return self._scores[bucket][min(place, len(within) - 1)]
 
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """Weighted p-value of every score: the fraction of the weight on scores at least as large, its own included."""
+        """Weighted p-value of every score: the weight fraction of scores at least as large, its own included."""
         scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
         ordered = np.asarray([s for bucket in self._scores for s in bucket])
@@ -134,7 +134,7 @@ class Exponential(StreamMemory):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved memory; ValueError says what does not fit."""
+        """Restore a saved memory; raise ValueError if it does not fit."""
         check_state(state, "Exponential", {"scores", "weights", "unit"}, decay=self._decay)
         scores, unit = read_floats(state, "scores"), read_number(state, "unit", least=_LEAST)
         weights = read_floats(state, "weights", length=len(scores), least=_LEAST)
@@ -169,7 +169,7 @@ class Exponential(StreamMemory):
     def _forget(self, score: float, weight: float) -> None:
         b = bisect_left(self._tops, score)
         place = bisect_left(self._scores[b], score)
-        while self._weights[b][place] != weight:  # the same score may stand there with other weights
+        while self._weights[b][place] != weight:  # equal scores may have other weights
             place += 1
             if place == len(self._scores[b]):
                 b, place = b + 1, 0
@@ -180,12 +180,12 @@ class Exponential(StreamMemory):
             del self._scores[b], self._weights[b], self._tops[b], self._sums[b]
 
     def _refresh(self, b: int) -> None:
-        """Add up a bucket anew, so that rounding never accumulates."""
+        """Recompute the sum of a bucket, so rounding errors do not accumulate."""
         self._tops[b] = self._scores[b][-1]
         self._sums[b] = sum(self._weights[b])
 
     def _rounding(self, total: float) -> float:
-        """Bound the error of a sum of weights: each is rounded twice for every step of its age, and once when added."""
+        """Bound the error of a sum of weights: each is rounded twice per step of age, and once when added."""
         return total * (len(self._order) + 8) * 2.0**-49
 
     def _rescale(self) -> None:

@@ -1,4 +1,4 @@
-"""A sliding window."""
+"""Sliding window of scores."""
 
 from collections import deque
 
@@ -11,7 +11,7 @@ from conformal_core.memory._sorted import SortedMemory
 
 
 class Window(SortedMemory):
-    """The last ``size`` scores, kept sorted: the past that still counts where the world drifts.
+    """The last ``size`` scores, sorted, for data that drift.
 
     ``add`` and ``quantile`` cost O(log size).
 
@@ -41,7 +41,7 @@ class Window(SortedMemory):
         self._order: deque[float] = deque()
 
     def add(self, score: float) -> None:
-        """Remember a score, and forget the oldest if the window is full."""
+        """Add a score, and remove the oldest if the window is full."""
         check_finite_number("score", score)
         if len(self._order) == self._size:
             self._sorted.remove(self._order.popleft())
@@ -53,7 +53,7 @@ class Window(SortedMemory):
         return {"kind": "Window", "version": 1, "size": self._size, "scores": np.asarray(self._order, dtype=np.float64)}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved memory; ValueError says what does not fit."""
+        """Restore a saved memory; raise ValueError if it does not fit."""
         check_state(state, "Window", {"scores"}, size=self._size)
         scores = read_floats(state, "scores")
         if len(scores) > self._size:

@@ -1,1 +1,1 @@
-"""Novelty scores: how unlike the training features an input is, without a label."""
+"""Novelty scores: distance of an input from the training features, without a label."""

@@ -1,4 +1,4 @@
-"""What novelty scores share: the check of features, and the precision they are computed in."""
+"""Feature checks and precision shared by novelty scores."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ Array = Any
 
 
 def as_features(features: Array, width: int | None, like: Array | None, *, check: bool | None) -> tuple[Array, Any]:
-    """Return features (..., d) of the width learned from, and their namespace; refuse anything else."""
+    """Return features (..., d) of the training width, and their namespace, or raise."""
     features = as_floating("features", features, like)
     xp = array_namespace(features=features)
     if features.ndim == 0 or features.shape[-1] == 0 or width not in {None, features.shape[-1]}:
@@ -26,22 +26,22 @@ def as_features(features: Array, width: int | None, like: Array | None, *, check
 
 
 def as_rows(features: Array, xp: Any) -> Array:
-    """Return features (..., d) as rows (N, d) in float64: sums over many rows need it."""
+    """Return features (..., d) as rows (N, d) in float64, as sums over many rows need."""
     rows = math.prod(features.shape[:-1])
     return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
 
 
 def quietly(features: Array) -> AbstractContextManager[Any]:
-    """Let numpy say nothing of overflow: what is too far away is infinitely far."""
+    """Silence numpy's overflow warnings: distances beyond the largest number are infinite."""
     return np.errstate(over="ignore", invalid="ignore") if isinstance(features, np.ndarray) else nullcontext()
 
 
 def slices(count: int, step: int) -> list[slice]:
-    """Cut 0..count into slices of `step` and a rest; there is always one, be it empty."""
+    """Cut 0..count into slices of `step` and a rest; at least one, which may be empty."""
     return [slice(start, min(start + step, count)) for start in range(0, max(1, count), step)]
 
 
 def at_least_single(features: Array, xp: Any) -> Array:
-    """Return half-precision features in single precision; distances need it."""
+    """Return half-precision features in single precision, as distances need."""
     wide = xp.isdtype(features.dtype, (xp.float32, xp.float64))
     return features if wide else xp.astype(features, xp.float32)

@@ -1,4 +1,4 @@
-"""What a novelty score is: learned from training features, asked about others."""
+"""Interface of novelty scores."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,23 +9,23 @@ Array = Any
 
 @runtime_checkable
 class NoveltyScore(Protocol):
-    """How far features lie from those of training: a squared distance, at least 0, larger for more unlike ones.
+    """Squared distance of features from those of training, at least 0.
 
-    A new one defines these methods; see ``novelty/mahalanobis.py``.
+    Any object with these methods is a novelty score; it need not subclass this protocol. See ``novelty/norm.py``.
     """
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Learn from further training features (..., d), and their labels (...) where classes matter."""
+        """Add training features (..., d), and their labels (...) if the score uses classes."""
         ...
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Score features (..., d): (...)."""
+        """Return the scores (...) of features (..., d)."""
         ...
 
     def state_dict(self) -> State:
-        """Return what was learned as arrays and numbers."""
+        """Return the state as arrays and numbers."""
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state."""
+        """Restore a saved state."""
         ...

@@ -1,4 +1,4 @@
-"""Distances between many rows and many points, and what they are worth as weights."""
+"""Pairwise distances, and the weights they give."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Array = Any
 def squared_distances(rows: Array, points: Array) -> Array:
     """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices.
 
-    Rows that are not finite, or too far away for their dtype, are infinitely far.
+    Rows that are not finite, or too far away for their dtype, have infinite distances.
 
     Examples
     --------
@@ -22,13 +22,13 @@ def squared_distances(rows: Array, points: Array) -> Array:
     """
     xp = array_namespace(rows=rows, points=points)
     both = rows @ xp.matrix_transpose(points)
-    found = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
-    found = xp.where(found < 0, xp.zeros_like(found), found)  # rounding
-    return xp.where(xp.isnan(found), xp.full_like(found, xp.inf), found)
+    distances = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
+    distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
+    return xp.where(xp.isnan(distances), xp.full_like(distances, xp.inf), distances)
 
 
 def trust(distances: Array, qhat: Array | float) -> Array:
-    """Return min(1, q̂ / s) of squared distances s of any shape: the precision of an input relative to the usual one.
+    """Return min(1, q̂ / s) of squared distances s of any shape: the precision of an input relative to a typical one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The Mahalanobis distance to the training features, or to the nearest of their classes."""
+"""Mahalanobis distance to the training features, or to the nearest class mean."""
 
 from typing import Any
 
@@ -13,21 +13,21 @@ from conformal_core.novelty.distance import squared_distances
 Array = Any
 
 _ONE_HOT = 1 << 22  # elements of rows by classes at a time
-_LEAST = 1e-150  # variance where all rows are alike: anything else is then as far as numbers go
+_LEAST = 1e-150  # variance if all rows are equal, so any other row is extremely far
 
 
 class Mahalanobis(Settings):
-    """Squared Mahalanobis distance to the nearest class mean, with the covariance that all classes share.
+    """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
 
-    Without ``classes`` it is the distance to the mean of all rows with their whole covariance, and needs no labels.
+    Without ``classes`` it is the distance to the mean of all rows with their covariance, and needs no labels.
 
     Parameters
     ----------
     classes
-        Number of classes K; one group of all rows if absent.
+        Number of classes K. If None, all rows form one group.
     ridge
-        Share of the mean variance added to every direction, at least 0; above 0 where there may be fewer rows than
-        directions.
+        Fraction of the mean variance added to every direction, at least 0. Use more than 0 if there may be fewer rows
+        than dimensions.
 
     Raises
     ------
@@ -37,9 +37,9 @@ class Mahalanobis(Settings):
     Notes
     -----
     Lee, Lee, Lee and Shin, *A simple unified framework for detecting out-of-distribution samples and adversarial
-    attacks* (2018), on one layer. Means and covariance are kept as running sums in float64, so that learning in pieces
-    is learning at once: O(N d (d + K)) for N rows of width d. The first score after that costs O(d³), each one
-    O(d (d + K)). Whatever array library features come from, all that is learned stays in it and on their device.
+    attacks* (2018), on one layer. Means and covariance are running sums in float64, so training in parts equals
+    training at once: O(N d (d + K)) for N rows of width d. The first score after an update costs O(d³), each score
+    O(d (d + K)). The state stays in the library and on the device of the features.
 
     Examples
     --------
@@ -61,14 +61,14 @@ class Mahalanobis(Settings):
         self._ready: tuple[Array, Array, Array] | None = None
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Learn from further training features (..., d) and, with ``classes``, their labels (...).
+        """Add training features (..., d) and, with ``classes``, their labels (...).
 
         Raises
         ------
         TypeError
-            If labels are missing, or an array is of another kind or library.
+            If labels are missing, or an array has another kind or library.
         ValueError
-            If shapes do not fit, a value is not finite, or a label is no class.
+            If shapes do not fit, a value is not finite, or a label is out of range.
         """
         features, xp = as_features(features, self._width, self._means, check=check)
         rows = as_rows(features, xp)
@@ -82,12 +82,12 @@ class Mahalanobis(Settings):
         self._ready = None
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return squared distances (...) of features (..., d), at least in single precision.
+        """Return squared distances (...) of features (..., d), in single precision or better.
 
         Raises
         ------
         TypeError, ValueError
-            As for :meth:`update`; ValueError also before anything was learned.
+            As for :meth:`update`; ValueError also before any update.
         """
         features, xp = as_features(features, self._width, self._means, check=check)
         features = at_least_single(features, xp)
@@ -100,8 +100,8 @@ class Mahalanobis(Settings):
     def whitened(self) -> tuple[Array, Array, Array]:
         """Return c (d,), W (d, d) and points (K, d) in float64: the distance is min over k of ‖W (h − c) − points_k‖².
 
-        Points are W (μ_k − c), where c is the mean of the class means μ_k; classes without rows are left out. Raises
-        ValueError before anything was learned.
+        Points are W (μ_k − c), where c is the mean of the class means μ_k; classes without rows are omitted. Raises
+        ValueError before any update.
         """
         if self._ready is None:
             if self._means is None or self._counts is None or self._scatter is None:
@@ -124,7 +124,7 @@ class Mahalanobis(Settings):
         return {"kind": self._kind, "version": 1, **self._settings(), **learned}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"counts", "means", "scatter"}, **self._settings())
         self._counts, self._means, self._scatter = state["counts"], state["means"], state["scatter"]
         self._ready = None
@@ -159,9 +159,9 @@ class Mahalanobis(Settings):
             self._counts, self._means, self._scatter = counts, means, scatter
             return
         both = self._counts + counts
-        share = counts / xp.where(both > 0, both, xp.ones_like(both))
+        fraction = counts / xp.where(both > 0, both, xp.ones_like(both))
         shift = means - self._means
-        moved = (self._counts * share)[:, None] * shift
+        moved = (self._counts * fraction)[:, None] * shift
         self._scatter = self._scatter + scatter + xp.matrix_transpose(shift) @ moved
-        self._means = self._means + share[:, None] * shift
+        self._means = self._means + fraction[:, None] * shift
         self._counts = both

@@ -1,4 +1,4 @@
-"""The distance to the k-th nearest training feature."""
+"""Distance to the k-th nearest training feature."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ _TABLE = 1 << 24  # distances at a time
 
 
 class NearestNeighbours(Settings):
-    """Squared distance to the k-th nearest training row, every coordinate in units of its own deviation.
+    """Squared distance to the k-th nearest training row, each coordinate in units of its standard deviation.
 
     Parameters
     ----------
     k
-        Which neighbour, at least 1.
+        Rank of the neighbour, at least 1.
 
     Raises
     ------
@@ -30,9 +30,9 @@ class NearestNeighbours(Settings):
 
     Notes
     -----
-    Sun, Ming, Zhu and Li, *Out-of-distribution detection with deep nearest neighbors* (2022), without the
-    normalisation of lengths. All rows are kept: O(N d) of memory, and of time for each score. With fewer than k rows
-    the farthest one counts.
+    Sun, Ming, Zhu and Li, *Out-of-distribution detection with deep nearest neighbors* (2022), without
+    normalization of lengths. All rows are kept: O(N d) memory, and O(N d) time per score. With fewer than k rows the
+    farthest one is used.
 
     Examples
     --------
@@ -50,12 +50,12 @@ class NearestNeighbours(Settings):
         self._rows: Array | None = None
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Keep further training features (..., d); labels are not looked at.
+        """Add training features (..., d); labels are ignored.
 
         Raises
         ------
         TypeError, ValueError
-            If they are no features, of another width or library, or not finite.
+            If the features have another kind, shape, width or library, or are not finite.
         """
         features, xp = as_features(features, self._width, self._rows, check=check)
         rows = as_rows(features, xp)
@@ -66,27 +66,27 @@ class NearestNeighbours(Settings):
             self._rows = rows
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return squared distances (...) of features (..., d), at least in single precision.
+        """Return squared distances (...) of features (..., d), in single precision or better.
 
         Raises
         ------
         TypeError, ValueError
-            As for :meth:`update`; ValueError also before anything was learned.
+            As for :meth:`update`; ValueError also before any update.
         """
         features, xp = as_features(features, self._width, self._rows, check=check)
         if self._rows is None:
             raise ValueError(f"{self._kind} must learn from training features before it is asked")
         features = at_least_single(features, xp)
-        centre, deviation = xp.mean(self._rows, axis=0), xp.std(self._rows, axis=0)
-        unit = xp.where(deviation > 0, deviation, xp.ones_like(deviation))
+        centre, std = xp.mean(self._rows, axis=0), xp.std(self._rows, axis=0)
+        unit = xp.where(std > 0, std, xp.ones_like(std))
         points = xp.astype((self._rows - centre) / unit, features.dtype, copy=False)
         centre, unit = (xp.astype(x, features.dtype, copy=False) for x in (centre, unit))
-        asked = xp.reshape((features - centre) / unit, (-1, features.shape[-1]))
+        queries = xp.reshape((features - centre) / unit, (-1, features.shape[-1]))
         count, k = points.shape[0], min(self._k, points.shape[0])
         with quietly(features):
             parts = [
-                kth_smallest(squared_distances(asked[part, :], points), k, xp)
-                for part in slices(asked.shape[0], max(1, _TABLE // count))
+                kth_smallest(squared_distances(queries[part, :], points), k, xp)
+                for part in slices(queries.shape[0], max(1, _TABLE // count))
             ]
         return xp.reshape(xp.concat(parts), features.shape[:-1])
 
@@ -95,7 +95,7 @@ class NearestNeighbours(Settings):
         return {"kind": self._kind, "version": 1, "k": self._k, "rows": self._rows}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"rows"}, k=self._k)
         self._rows = state["rows"]
 

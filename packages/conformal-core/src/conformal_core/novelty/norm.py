@@ -1,4 +1,4 @@
-"""The length of a feature vector: too short where a sensor is dead, too long where it is flooded."""
+"""Length of a feature vector: too short if a sensor is dead, too long if it is saturated."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from conformal_core.novelty._features import as_features, as_rows, at_least_sing
 
 Array = Any
 
-_LEAST = 1e-12  # variance of the logarithm that single precision can tell from 0
+_LEAST = 1e-12  # smallest variance of the logarithm that single precision resolves
 
 
 class FeatureNorm(Settings):
-    """Squared deviation of log‖h‖ from that of the training rows, in units of their variance.
+    """Squared difference of log‖h‖ from its mean over the training rows, in units of their variance.
 
-    A sensor that gives nothing has features near the origin, which a distance to class means may find less strange
-    than it is: the origin lies between the classes. Its length does not lie between theirs. Rows of length 0 have no
-    logarithm: they teach nothing, and are infinitely new.
+    A dead sensor gives features near the origin. The origin lies between the classes, so its distance to the class
+    means may be moderate, but its length is not. Rows of length 0 have no logarithm: they are ignored in training, and
+    have infinite scores.
 
     Notes
     -----
-    Park, Chai, Yoon and Teoh, *Understanding the feature norm for out-of-distribution detection* (2023), who look at
-    short ones alone. Sums run in float64, so that learning in pieces is learning at once: O(N d) for N rows of width
-    d, O(d) for each score.
+    Park, Chai, Yoon and Teoh, *Understanding the feature norm for out-of-distribution detection* (2023), who use
+    only short lengths. Sums are in float64, so training in parts equals training at once: O(N d) for N rows of width
+    d, O(d) per score.
 
     Examples
     --------
@@ -43,12 +43,12 @@ class FeatureNorm(Settings):
         self._scatter: Array | None = None
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Learn from further training features (..., d); labels are not looked at.
+        """Add training features (..., d); labels are ignored.
 
         Raises
         ------
         TypeError, ValueError
-            If they are no features, of another width or library, or not finite.
+            If the features have another kind, shape, width or library, or are not finite.
         """
         features, xp = as_features(features, self._width, self._mean, check=check)
         rows = as_rows(features, xp)
@@ -74,25 +74,25 @@ class FeatureNorm(Settings):
         self._count = both
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return squared deviations (...) of features (..., d), at least in single precision.
+        """Return the scores (...) of features (..., d), in single precision or better.
 
         Raises
         ------
         TypeError, ValueError
-            As for :meth:`update`; ValueError also before anything was learned.
+            As for :meth:`update`; ValueError also before any update.
         """
         features, xp = as_features(features, self._width, self._mean, check=check)
         features = at_least_single(features, xp)
-        mean, deviation = (xp.astype(x, features.dtype, copy=False) for x in self.logarithm())
+        mean, std = (xp.astype(x, features.dtype, copy=False) for x in self.logarithm())
         with quietly(features):
             norms = xp.linalg.vector_norm(features, axis=-1)
             some = norms > 0
-            found = ((xp.log(xp.where(some, norms, xp.ones_like(norms))) - mean) / deviation) ** 2
-        found = xp.where(some & ~xp.isnan(found), found, xp.full_like(found, xp.inf))
-        return xp.reshape(found, features.shape[:-1])
+            scores = ((xp.log(xp.where(some, norms, xp.ones_like(norms))) - mean) / std) ** 2
+        scores = xp.where(some & ~xp.isnan(scores), scores, xp.full_like(scores, xp.inf))
+        return xp.reshape(scores, features.shape[:-1])
 
     def logarithm(self) -> tuple[Array, Array]:
-        """Return mean and standard deviation of log‖h‖, (1,) in float64; ValueError before anything was learned."""
+        """Return mean and standard deviation of log‖h‖, (1,) in float64; raise ValueError before any update."""
         if self._count is None or self._mean is None or self._scatter is None:
             raise ValueError(f"{self._kind} must learn from training features before it is asked")
         xp = array_namespace(mean=self._mean)
@@ -104,7 +104,7 @@ class FeatureNorm(Settings):
         return {"kind": self._kind, "version": 1, "width": self._width, **learned}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"width", "count", "mean", "scatter"})
         self._width = state["width"]
         self._count, self._mean, self._scatter = state["count"], state["mean"], state["scatter"]

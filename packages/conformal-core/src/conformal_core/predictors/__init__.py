@@ -1,1 +1,1 @@
-"""Predictors: a score, a memory and a level put together."""
+"""Predictors: a score, a memory and a level combined."""

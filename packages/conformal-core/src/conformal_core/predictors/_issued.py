@@ -1,4 +1,4 @@
-"""Thresholds that were issued for rows whose labels have not come yet."""
+"""Thresholds of predicted rows that wait for their label."""
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ Array = Any
 Ids = int | str | Sequence[int | str] | Any  # or an array, tensor or column of them
 Key = bytes
 
-_ROW, _ID = b"\0", b"\1"  # what a key was made of
-_WIDTH = 17  # bytes of a key; 16 of them are a hash, which two of 10⁹ rows share with a probability of 10⁻²¹
-_ALIKE = 64  # times at which equal rows were predicted and still wait
-_LOST = 50  # updated rows in a row that are not among those that wait
+_ROW, _ID = b"\0", b"\1"  # first byte of a key: made of numbers, or of an id
+_WIDTH = 17  # bytes of a key; 16 of them are a hash: two of 10⁹ rows collide with probability 10⁻²¹
+_ALIKE = 64  # predictions of equal rows that wait before a warning
+_LOST = 50  # consecutive updates of rows that are not waiting before a warning
 
 
 class Row(NamedTuple):
-    """What was issued for a row: the threshold of its set, and the uniform draw of a randomized score (else 0)."""
+    """Threshold of the set of a row, and the uniform draw of a randomized score (else 0)."""
 
     threshold: float
     draw: float = 0.0
 
 
 class Issued:
-    """Rows in the order they were predicted in, each with what was issued for it, until the label comes.
+    """Predicted rows in order, each with its threshold and draw, until its label arrives.
 
-    A row is found again by its id where it has one, and by its numbers otherwise: the oldest of equal rows first.
+    A row is recognized by its id if it has one, otherwise by its numbers: the oldest of equal rows first.
 
     Parameters
     ----------
     limit
-        Rows that are kept. Beyond it the oldest are forgotten. The first time a warning says so; another says that
-        many equal rows wait, and a third that updated rows are not among those that wait.
+        Largest number of rows. Beyond it the oldest are dropped. There is one warning each for the first dropped row,
+        for many equal rows, and for updates of rows that are not waiting.
     """
 
     def __init__(self, limit: int) -> None:
@@ -54,7 +54,7 @@ class Issued:
         return key in self._places
 
     def put(self, keys: Sequence[Key], threshold: float, draws: Sequence[float] | None = None) -> None:
-        """Remember what was issued for rows; a row with the id of an earlier one replaces it."""
+        """Add rows with their threshold and draws; a row replaces an earlier one with the same id."""
         for key, draw in zip(keys, [0.0] * len(keys) if draws is None else draws, strict=True):
             if key[:1] == _ID:
                 self._pop(key)
@@ -75,7 +75,7 @@ class Issued:
             )
 
     def take(self, key: Key) -> Row | None:
-        """Return what was issued for a row and forget it; None if the row is not among those that wait."""
+        """Remove and return a row; None if it is not waiting."""
         row = self._pop(key)
         self._lost = 0 if row is not None or not self._rows else self._lost + 1
         if self._lost >= _LOST:
@@ -87,17 +87,17 @@ class Issued:
         return row
 
     def take_all(self, keys: Sequence[Key]) -> list[Row | None]:
-        """Return what was issued for each of several rows, see `take`."""
+        """Remove and return several rows, see `take`."""
         return [self.take(key) for key in keys]
 
     def check_kind(self, threshold: float) -> None:
-        """Refuse thresholds of another kind than this one: with the parts that a level combined, or without."""
+        """Raise ValueError for thresholds with parts if this one has none, and the reverse."""
         combined = isinstance(threshold, Threshold)
         if any(isinstance(row.threshold, Threshold) is not combined for _, row in self._rows.values()):
             raise ValueError("state of Issued must hold thresholds such as the level issues, got others")
 
     def state_dict(self) -> State:
-        """Return the keys, and for each the place of its threshold in a list of them."""
+        """Return the keys, and for each the index of its threshold in a list."""
         rows = [row for _, row in self._rows.values()]
         thresholds = list({id(row.threshold): row.threshold for row in rows}.values())
         places = {id(threshold): place for place, threshold in enumerate(thresholds)}
@@ -113,7 +113,7 @@ class Issued:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "Issued", {"keys", "places", "draws", "thresholds", "parts"})
         places = read_floats(state, "places", least=0.0)
         keys = read_floats(state, "keys", length=_WIDTH * len(places), least=0.0)
@@ -152,7 +152,7 @@ class Issued:
         return self._rows.pop(place)[1]
 
     def _look_at_equals(self, places: deque[int]) -> None:
-        """Warn where equal rows were predicted at many times; those of one batch have one threshold."""
+        """Warn if equal rows were predicted at many times; rows of one batch have one threshold."""
         many = len(places) >= _ALIKE and len(places).bit_count() == 1  # at powers of two: a batch costs O(its rows)
         if many and len({id(self._rows[place][1].threshold) for place in places}) >= _ALIKE:
             self._warn(
@@ -168,9 +168,9 @@ class Issued:
 
 
 def keys_of_rows(rows: Array, axes: int) -> list[Key]:
-    """Return a key for each row by its numbers; ``axes`` (0 or 1) are those of a row.
+    """Return a key for each row by its numbers; a row has ``axes`` (0 or 1) axes.
 
-    Rows are compared as double-precision numbers, so that one is found again in any library.
+    Rows are compared in double precision, so the library does not matter.
     """
     if not isinstance(rows, np.ndarray):
         rows = to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows)  # numpy has no such kind
@@ -180,7 +180,7 @@ def keys_of_rows(rows: Array, axes: int) -> list[Key]:
 
 
 def keys_of_ids(ids: Ids, rows: int) -> list[Key]:
-    """Return a key for each id; refuse what is no integer or string, and another number of ids than rows."""
+    """Return a key for each id, an integer or string; there must be one for each row."""
     plain: Any = ids.tolist() if hasattr(ids, "tolist") else ids  # arrays, tensors and columns of tables
     several = isinstance(plain, Sequence) and not isinstance(plain, (str, bytes))
     named = list(plain) if several else [plain]

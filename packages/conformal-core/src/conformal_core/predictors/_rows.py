@@ -1,4 +1,4 @@
-"""Rows that predictors are calibrated with: one label or one number each."""
+"""Checks of the rows that predictors receive."""
 
 import math
 from typing import Any
@@ -6,17 +6,34 @@ from typing import Any
 import numpy as np
 
 from conformal_core._convert import as_floating
+from conformal_core._state import State, read_classes
 
 Array = Any
 
 
+class KnownClasses:
+    """Mix-in of classifiers: the number of classes of calibration is part of the state."""
+
+    _classes: int | None = None
+
+    def state_dict(self) -> State:
+        """Return the state of the predictor, and the number of classes."""
+        return {**super().state_dict(), "classes": self._classes}  # type: ignore[misc]  # of the predictor
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
+        classes = read_classes(state)
+        super().load_state_dict(state)  # type: ignore[misc]
+        self._classes = classes
+
+
 def check_classes(probs: Array, known: int | None) -> int | None:
-    """Return the number of classes of rows (..., K).
+    """Return the number of classes of rows (..., K), which must be the known one if there is one.
 
     Raises
     ------
     ValueError
-        If calibration had another number of them.
+        If calibration had another number of classes.
     """
     count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
     if known is not None and count != known and count is not None:

@@ -1,4 +1,4 @@
-"""What online predictors share: thresholds that are issued, kept until the label comes, and learned against."""
+"""Base of the online predictors."""
 
 import math
 from functools import partial
@@ -22,7 +22,7 @@ Array = Any
 
 
 class OnlinePredictor(Settings):
-    """What online predictors share: a threshold that follows the scores.
+    """Base of the online predictors: a threshold that follows the scores of a stream.
 
     Attributes
     ----------
@@ -33,10 +33,16 @@ class OnlinePredictor(Settings):
     """
 
     _kind: str
-    _asks: str  # method of the score
+    _asks: str  # method that the score must have
 
     def __init__(
-        self, score: Any, *, alpha: Alpha | None, memory: Memory | None, level: Level | None, max_pending: int
+        self,
+        score: Any,
+        *,
+        alpha: Alpha | None = None,
+        memory: Memory | None = None,
+        level: Level | None = None,
+        max_pending: int = 100_000,
     ) -> None:
         check_score(score, self._asks)
         if (alpha is None) == (level is None):
@@ -61,7 +67,7 @@ class OnlinePredictor(Settings):
 
     @property
     def pending(self) -> int:
-        """Number of predicted rows still waiting for a label; 0 where the level is constant and learns nothing."""
+        """Number of predicted rows still waiting for a label; 0 if the level is constant."""
         return len(self._issued)
 
     def _calibrate(self, scores: Array, check: bool | None) -> None:
@@ -72,7 +78,7 @@ class OnlinePredictor(Settings):
         self._issued, self._warned = Issued(self._given_max_pending), False
 
     def _threshold_of(self, rows: Array) -> float:
-        """Return the threshold of rows, in their precision."""
+        """Return the threshold of the next sets, in the precision of rows."""
         qhat = _in_precision_of(rows, self.level.threshold(self.memory))
         if qhat == math.inf and not self._warned and isinstance(self.level, QuantileLevel):
             alpha = self.level.alpha  # the target: α_t may have left (0, 1)
@@ -82,7 +88,7 @@ class OnlinePredictor(Settings):
         return qhat
 
     def _keys(self, rows: Array, axes: int, ids: Ids | None, *, known: bool = False) -> list[bytes]:
-        """Return a key for each row of ``axes`` axes, none for a constant level; those of ``known`` rows must wait."""
+        """Return a key for each row of ``axes`` axes, none for a constant level; ``known`` rows must be waiting."""
         count = math.prod(rows.shape[: rows.ndim - axes])
         named = None if ids is None else keys_of_ids(ids, count)
         if isinstance(self.level, Constant):
@@ -99,7 +105,7 @@ class OnlinePredictor(Settings):
         return named
 
     def _learn(self, scores: list[float], rows: Array, issued: list[Row | None]) -> None:
-        """Update level and memory with the scores of rows, and what was issued for each."""
+        """Update level and memory with the scores of rows and the threshold issued for each."""
         for score, row in zip(scores, issued or [None] * len(scores), strict=True):
             if not isinstance(self.level, Constant):
                 qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
@@ -107,13 +113,13 @@ class OnlinePredictor(Settings):
             self.memory.add(score)
 
     def state_dict(self) -> State:
-        """Return memory and level as arrays and numbers; saved in mid-stream, it goes on bit for bit."""
+        """Return memory, level and waiting rows; a restored stream continues bit for bit."""
         state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
         parts = {**state, "issued": self._issued.state_dict()}
         return {"kind": self._kind, "version": 1, "score": named(self.score), **parts}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
+        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
         check_state(state, self._kind, {"memory", "level", "issued"}, score=named(self.score))
         level, issued = self.level.state_dict(), self._issued.state_dict()
         try:
@@ -129,7 +135,7 @@ class OnlinePredictor(Settings):
 
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
-    """Return a threshold as it is compared with the scores of rows: rounded to their precision."""
+    """Return a threshold rounded to the precision of rows, as it is compared with their scores."""
     if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
         return qhat
     rounded = partial(narrow, like=rows)

@@ -1,4 +1,4 @@
-"""Clustered conformal prediction: classes that behave alike share a threshold."""
+"""Clustered conformal prediction: classes with similar scores share a threshold."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ _NULL = -1
 
 
 class ClusteredClassifier(ThresholdPerClass):
-    """Prediction sets with nearly class-conditional coverage where classes are many and calibration rows few.
+    """Prediction sets with nearly class-conditional coverage for many classes and few calibration rows.
 
-    A fraction of the calibration rows describes each class by quantiles of its scores; classes are clustered by them;
-    the other rows give each cluster its threshold. Classes with fewer than 1/min(α, 1 − α) − 1 rows in the first part
-    are not clustered: they form group −1 and have the threshold of all rows together.
+    A fraction of the calibration rows is used to describe each class by quantiles of its scores and to cluster the
+    classes; the other rows give each cluster its threshold. Classes with fewer than 1/min(α, 1 − α) − 1 rows in the
+    first part are not clustered: they form group −1, with the threshold of all rows.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ class ClusteredClassifier(ThresholdPerClass):
     alpha
         Miscoverage in (0, 1).
     clusters
-        Number of clusters; None: as many as leave about 1/α · 10 rows for each, and at most half of the classes.
+        Number of clusters. If None, as many as leave about 10/α rows for each, and at most half of the classes.
     share
-        Share of the calibration rows that is used for clustering, in (0, 1).
+        Fraction of the calibration rows used for clustering, in (0, 1).
     seed
-        Of the division of the rows and of the clustering.
+        Seed of the division of the rows and of the clustering.
 
     Raises
     ------
@@ -48,11 +48,11 @@ class ClusteredClassifier(ThresholdPerClass):
     Notes
     -----
     Guarantee: 1 − α ≤ P(y ∈ C | cluster of y) for every cluster but group −1, and close to it within each class as far
-    as the classes of a cluster have the same distribution of scores. Group −1 has no guarantee of its own: where rare
-    classes are harder than the others they are covered less, .25 for .9 in one simulation. Take
-    :class:`MondrianClassifier` where these classes must be covered too: it gives +∞ to those that are too rare.
+    as the classes of a cluster have the same distribution of scores. Group −1 has no guarantee of its own: if rare
+    classes are harder than the others, their coverage is lower (.25 for a target of .9 in one simulation). Use
+    :class:`MondrianClassifier` if these classes must be covered too: their threshold is then +∞.
     Ding, Angelopoulos, Bates, Jordan and Tibshirani, *Class-conditional conformal prediction with many classes* (2023),
-    whose null cluster this is. Calibration costs O(N log N), on the host.
+    whose null cluster is group −1. Calibration costs O(N log N), on the host.
 
     Examples
     --------
@@ -80,13 +80,13 @@ class ClusteredClassifier(ThresholdPerClass):
 
     @property
     def clusters(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Cluster of each class, (K,); −1 for classes too rare to be clustered, which have no guarantee."""
+        """Cluster of each class, (K,); −1 for classes too rare to be clustered. ValueError before calibration."""
         if self._clusters is None:
             raise ValueError(f"{self._kind} must be calibrated before its clusters are known")
         return self._clusters
 
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: probs (N, K), labels (N,)."""
+        """Replace the calibration rows by these: probs (N, K), labels (N,)."""
         probs = as_floating("probs", probs)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
@@ -116,7 +116,7 @@ class ClusteredClassifier(ThresholdPerClass):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"qhat", "clusters"}, alpha=str(self._alpha), score=named(self.score))
         qhat = read_thresholds(state, "qhat")
         clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)

@@ -1,4 +1,4 @@
-"""Mondrian conformal prediction: a threshold, and a guarantee, for each class or each group."""
+"""Mondrian conformal prediction: a threshold and a guarantee for each class or group."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ Array = Any
 
 
 class ThresholdPerClass(Settings):
-    """What predictors share that have a threshold for each class."""
+    """Base of the predictors with a threshold for each class."""
 
     _kind: str
 
@@ -41,7 +41,7 @@ class ThresholdPerClass(Settings):
         return self._qhat
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
-        """Prediction sets (..., K) of bool for probs (..., K); a class without a finite threshold is in every set."""
+        """Prediction sets (..., K) of bool for probs (..., K); a class with an infinite threshold is in every set."""
         probs = as_floating("probs", probs, self._qhat)
         scores = self.score(probs, check=check)
         xp, qhat = array_namespace(probs=probs), beside(self.qhat, probs)
@@ -51,10 +51,10 @@ class ThresholdPerClass(Settings):
 
 
 class MondrianClassifier(ThresholdPerClass):
-    """Prediction sets whose guarantee holds within every class, or within every group of rows.
+    """Prediction sets with a guarantee within each class, or within each group of rows.
 
-    Without ``groups`` each label has a threshold of its own, from the calibration rows of that class. With it, each row
-    has the threshold of its group: a site, an age band, the modalities that are there.
+    Without ``groups`` each label has its own threshold, from the calibration rows of that class. With it, each row has
+    the threshold of its group, such as a site, an age band, or the available modalities.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class MondrianClassifier(ThresholdPerClass):
     alpha
         Miscoverage in (0, 1).
     groups
-        Number of groups G, numbered 0..G−1; None: the groups are the classes.
+        Number of groups G, numbered 0..G−1. If None, the groups are the classes.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class MondrianClassifier(ThresholdPerClass):
         self._classes: int | None = None
 
     def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: probs (N, K), labels (N,), groups (N,) of int."""
+        """Replace the calibration rows by these: probs (N, K), labels (N,), groups (N,) of int."""
         probs = as_floating("probs", probs)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
@@ -117,7 +117,7 @@ class MondrianClassifier(ThresholdPerClass):
     def predict(
         self, probs: Array, groups: Array | None = None, *, nonempty: bool = False, check: bool | None = None
     ) -> Array:
-        """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if made for groups."""
+        """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if the predictor has groups."""
         if self._given_groups is None:
             return super().predict(probs, nonempty=nonempty, check=check)
         probs = as_floating("probs", probs, self._qhat)
@@ -135,7 +135,7 @@ class MondrianClassifier(ThresholdPerClass):
         return {"kind": self._kind, "version": 1, **self._settings(), **learned}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"qhat"}, **self._settings())
         qhat, classes = read_thresholds(state, "qhat", length=self._given_groups), read_classes(state)
         self._qhat, self._classes = qhat, classes

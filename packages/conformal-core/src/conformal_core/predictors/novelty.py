@@ -1,4 +1,4 @@
-"""From a novelty score to a test with a guarantee, and to a weight that falls with distance."""
+"""Test and weight of inputs by a novelty score."""
 
 import math
 from typing import Any
@@ -21,20 +21,20 @@ _ROUNDING = 16  # units in the last place
 
 
 class NoveltyGate(Settings):
-    """How much to trust an input by how unlike the calibration inputs it is; no label is needed.
+    """p-values and weights of inputs by their novelty score, without labels.
 
-    An input whose score s lies within the threshold q̂ has weight 1. Beyond it the weight is q̂ / s: scores are squared
-    distances, and noise adds its variance to them, so that several inputs are weighted by the inverse of their
-    variance, as in the best linear combination of measurements of different precision.
+    An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. Scores are squared
+    distances, to which noise adds its variance, so several inputs are weighted by their inverse variance, as in the
+    best linear combination of measurements of different precision.
 
     Parameters
     ----------
     score
-        A novelty score that has learned from training features, such as ``Mahalanobis(classes=K)``.
+        Novelty score fitted to training features, such as ``Mahalanobis(classes=K)``.
     alpha
-        Fraction of inputs like those of calibration that may get a weight below 1, in (0, 1).
+        Fraction of inputs like those of calibration with a weight below 1, in (0, 1).
     memory
-        Holds calibration scores: ``Fixed()`` if absent; ``Window(n)`` forgets, for inputs that drift.
+        Memory of the calibration scores. If None, ``Fixed()``; use ``Window(n)`` for inputs that drift.
 
     Raises
     ------
@@ -45,10 +45,10 @@ class NoveltyGate(Settings):
     -----
     Guarantee, on average over calibration sets: for an input exchangeable with the calibration inputs P(weight < 1) ≤
     α, and P(p ≤ t) ≤ t for its p-value and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia,
-    *Testing for outliers with conformal p-values* (2023). Calibration rows must not be rows the score or the model has
-    learned from. Scores are lowered by a few units in the last place before they are compared, so that a row which
-    ties with the threshold keeps its weight of 1 in a batch of any size. Calibrating costs O(N log N) beside the
-    scores, a weight O(1) and a p-value O(log N).
+    *Testing for outliers with conformal p-values* (2023). Calibration rows must not be training rows of the score or
+    the model. Scores are lowered by a few units in the last place before the comparison, so a row that ties with the
+    threshold has weight 1 in a batch of any size. Calibration costs O(N log N) plus the scores, a weight O(1) and a
+    p-value O(log N).
 
     Examples
     --------
@@ -99,26 +99,26 @@ class NoveltyGate(Settings):
 
     def weights(self, features: Array, *, check: bool | None = None) -> Array:
         """Weights (...) in [0, 1] of features (..., d); 0 where a score is infinite."""
-        scores = self._judged(features, check)
+        scores = self._lowered_scores(features, check)
         return trust(scores, beside(self.qhat, scores))
 
     def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
-        """p-value of every row, (...), small where it is unlike calibration; see :func:`conformal_core.p_values`."""
-        return self.memory.p_values(self._judged(features, check), u)
+        """p-value of every row, (...), small for unusual inputs; see :func:`conformal_core.p_values`."""
+        return self.memory.p_values(self._lowered_scores(features, check), u)
 
-    def _judged(self, features: Array, check: bool | None) -> Array:
-        """Scores less what rounding may add: products of matrices differ in the last places between batches."""
+    def _lowered_scores(self, features: Array, check: bool | None) -> Array:
+        """Scores less possible rounding errors: matrix products differ in the last places between batches."""
         scores = as_floating("scores", self.score(features, check=check))
         xp = array_namespace(scores=scores)
         return xp.asarray(scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores)))
 
     def state_dict(self) -> State:
-        """Return the level, the calibration scores and what the score has learned."""
+        """Return alpha, the calibration scores and the state of the score."""
         memory, score = self.memory.state_dict(), self.score.state_dict()
         return {"kind": self._kind, "version": 1, "alpha": str(self._alpha), "memory": memory, "score": score}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"memory", "score"}, alpha=str(self._alpha))
         self.score.load_state_dict(state["score"])
         self.memory.load_state_dict(state["memory"])

@@ -6,18 +6,15 @@ import numpy as np
 
 from conformal_core._arrays import as_array
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha
-from conformal_core._state import State, read_classes
-from conformal_core.level.base import Level
-from conformal_core.memory.base import Memory, finite_floats
+from conformal_core.memory.base import finite_floats
 from conformal_core.predictors._issued import Ids
-from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
 
 
-class OnlineClassifier(OnlinePredictor):
+class OnlineClassifier(KnownClasses, OnlinePredictor):
     """Prediction sets on a stream: predict, see the label, update.
 
     Parameters
@@ -25,7 +22,7 @@ class OnlineClassifier(OnlinePredictor):
     score
         Nonconformity score, for example ``LAC()``.
     alpha
-        Miscoverage in (0, 1), constant; leave it out where a level is given.
+        Constant miscoverage in (0, 1). Give either ``alpha`` or ``level``.
     memory
         Past scores: :class:`History` (the default), :class:`Window`, :class:`Exponential`, :class:`Reservoir`,
         :class:`Fixed`.
@@ -33,35 +30,34 @@ class OnlineClassifier(OnlinePredictor):
         Rule that sets the threshold: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
         :class:`SAOCP`.
     max_pending
-        Rows that may wait for their labels, at least 1; each takes some 500 bytes, and with
-        :class:`SAOCP` some kilobytes. Beyond it the oldest are forgotten,
-        with one warning.
+        Largest number of rows waiting for a label, at least 1; each takes about 500 bytes (a few kB with
+        :class:`SAOCP`). Beyond it the oldest are dropped, with one warning.
 
     Raises
     ------
     TypeError
-        If both or neither of ``alpha`` and ``level`` are given, or an argument is of the wrong kind.
+        If both or neither of ``alpha`` and ``level`` are given, or an argument has the wrong kind.
     ValueError
         If ``alpha`` lies outside (0, 1).
 
     Warns
     -----
     UserWarning
-        Once, if a set is predicted from too few scores for α: it is full. Once each, if more than ``max_pending`` rows
-        wait, if many equal rows wait, and if updated rows are not among those that wait.
+        Once each: if a set is full because the memory has too few scores for α, if more than ``max_pending`` rows wait,
+        if many equal rows wait, and if updated rows are not among the waiting ones.
 
     Notes
     -----
-    The guarantee is that of memory and level together, named in their documentation.
+    The guarantee follows from memory and level; see their documentation.
 
-    Labels may come late, in another order, or never. The threshold with which a set was issued is kept until the label
-    of its row comes, and a level that adapts learns whether *that* set held the label. A row is recognized by its
-    ``ids`` if they are given to both :meth:`predict` and :meth:`update`, and else by its probabilities, the oldest of
-    equal rows first: where labels may be missing and rows recur, give ``ids``. A row that was not predicted is learned
-    against the threshold at the time of its update. The comparison is the one that made the set: in the precision of
-    the row, and with the same uniform draw if the score is randomized.
+    Labels may arrive late, in another order, or never. The threshold of an issued set is kept until the label of its
+    row arrives, and the level learns whether *that* set contained the label. A row is recognized by its ``ids`` if they
+    are given to both :meth:`predict` and :meth:`update`, otherwise by its probabilities, the oldest of equal rows
+    first: give ``ids`` if labels may be missing and rows recur. A row that was not predicted is compared with the
+    threshold at the time of its update. The comparison is the same as for the set: in the precision of the row, and
+    with the same uniform draw if the score is randomized.
 
-    Scores become numbers of the host, so each update of a device tensor waits for it once, and so does each prediction
+    Scores are moved to the host, so each update of a device tensor synchronizes once, and so does each prediction
     unless ``ids`` are given or the level is constant.
 
     Examples
@@ -74,7 +70,7 @@ class OnlineClassifier(OnlinePredictor):
     >>> predictor.predict(probs, ids=["monday", "tuesday"])
     array([[ True, False, False],
            [False, False, False]])
-    >>> predictor.update(probs[1], 1, ids="tuesday")  # the label of the first row is late: this one missed
+    >>> predictor.update(probs[1], 1, ids="tuesday")  # the label of the first row is late
     >>> float(predictor.level.current)
     0.0955
     >>> predictor.pending
@@ -84,24 +80,11 @@ class OnlineClassifier(OnlinePredictor):
     _kind = "OnlineClassifier"
     _asks = "sets"
 
-    def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        memory: Memory | None = None,
-        level: Level | None = None,
-        max_pending: int = 100_000,
-    ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
-        self._classes: int | None = None
-
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
         """Start a stream from labelled rows: probs (N, K) with labels (N,), or one row.
 
-        Whatever was learned before is replaced, as if the predictor were new: the memory holds the scores of these rows
-        alone, the level restarts, taking from them the units of the score that it was not given, and rows that wait for
-        a label are forgotten.
+        This replaces everything learned before: the memory contains the scores of these rows only, the level restarts
+        (and learns the units of the score that it was not given), and waiting rows are dropped.
         """
         probs = as_floating("probs", probs)
         self._calibrate(as_row_scores("labels", self.score(probs, labels, check=check)), check)
@@ -110,23 +93,23 @@ class OnlineClassifier(OnlinePredictor):
     def predict(
         self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
     ) -> Array:
-        """Prediction sets (..., K) of bool for one row or many, all with the present threshold.
+        """Prediction sets (..., K) of bool for one row or many, all with the current threshold.
 
         Parameters
         ----------
         probs : array, shape (..., K)
         ids
-            An integer or string for each row, by which :meth:`update` finds it again. A second prediction with the
-            same id replaces the first. None: rows are recognized by their probabilities.
+            An integer or string for each row, for :meth:`update`. A second prediction with the same id replaces the
+            first. If None, rows are recognized by their probabilities.
         nonempty
-            Whether to add the best label to an empty set; a level still learns from the set without it.
+            Whether to add the best label to an empty set; the level learns from the set without it.
         check
-            Whether to check values. None: only where the host can read them at once.
+            Whether to check values. If None, only where the host can read them at once.
 
         Raises
         ------
         TypeError, ValueError
-            As the score, and if ``ids`` are of another kind or number.
+            As the score, and if ``ids`` have another kind or number.
         """
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
@@ -141,29 +124,29 @@ class OnlineClassifier(OnlinePredictor):
         return sets
 
     def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
-        """Learn from one row or many, one after another.
+        """Learn from one row or many, in order.
 
         Parameters
         ----------
         probs : array, shape (N, K) or (K,)
-            Rows as they were predicted, in any order.
+            Rows as predicted, in any order.
         labels : array of int, shape (N,), or int
         ids
-            Those given to :meth:`predict`. None: rows are recognized by their probabilities.
+            The ids passed to :meth:`predict`. If None, rows are recognized by their probabilities.
         check
-            Whether to check values. None: only where the host can read them at once.
+            Whether to check values. If None, only where the host can read them at once.
 
         Raises
         ------
         TypeError, ValueError
-            As the score, and if an id names no predicted row that waits for its label; before anything is learned.
+            As the score, and if an id is not that of a waiting row. Nothing is learned then.
         """
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
         values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
         issued = self._issued.take_all(keys)
-        if issued and getattr(self.score, "randomized", False):  # the score that the set was made with
+        if issued and getattr(self.score, "randomized", False):  # the same scores as those of the sets
             draws = self.score.draw(probs, None, check)
             drawn = [
                 new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)
@@ -178,16 +161,6 @@ class OnlineClassifier(OnlinePredictor):
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
         return self.memory.p_values(self.score(probs, check=check), u)
-
-    def state_dict(self) -> State:
-        """Return memory, level, rows that wait for their labels, and the number of classes."""
-        return {**super().state_dict(), "classes": self._classes}
-
-    def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit, and then nothing has changed."""
-        classes = read_classes(state)
-        super().load_state_dict(state)
-        self._classes = classes
 
 
 class OnlineRegressor(OnlinePredictor):
@@ -212,9 +185,9 @@ class OnlineRegressor(OnlinePredictor):
 
     Notes
     -----
-    The guarantee is that of memory and level together, named in their documentation. Targets may come late, in another
-    order, or never: see :class:`OnlineClassifier`. A level learns whether the *score* exceeded the threshold; the ends
-    of the interval are rounded, so that a target within rounding of an end may be judged otherwise.
+    The guarantee follows from memory and level; see their documentation. Targets may arrive late, in another order, or
+    never: see :class:`OnlineClassifier`. A level learns whether the *score* exceeded the threshold; the ends of the
+    interval are rounded, so a target within rounding of an end may count differently.
 
     Examples
     --------
@@ -229,17 +202,6 @@ class OnlineRegressor(OnlinePredictor):
     _kind = "OnlineRegressor"
     _asks = "interval"
 
-    def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        memory: Memory | None = None,
-        level: Level | None = None,
-        max_pending: int = 100_000,
-    ) -> None:
-        super().__init__(score, alpha=alpha, memory=memory, level=level, max_pending=max_pending)
-
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Start a stream from rows with one target each, as :meth:`OnlineClassifier.calibrate`."""
         predictions = as_floating("predictions", predictions)
@@ -248,7 +210,7 @@ class OnlineRegressor(OnlinePredictor):
         self._calibrate(scores, check)
 
     def predict(self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None) -> Array:
-        """Intervals (..., 2) for one row or many, all with the present threshold.
+        """Intervals (..., 2) for one row or many, all with the current threshold.
 
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
@@ -259,7 +221,7 @@ class OnlineRegressor(OnlinePredictor):
         return intervals
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
-        """Learn from one row or many, one target each, one after another; as :meth:`OnlineClassifier.update`."""
+        """Learn from one row or many, with one target each, as :meth:`OnlineClassifier.update`."""
         predictions = as_floating("predictions", predictions)
         scores = as_row_scores("targets", self.score(predictions, targets, check=check))
         values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)

@@ -1,4 +1,4 @@
-"""Split conformal prediction: calibrate once, predict with a guarantee on exchangeable data."""
+"""Split conformal prediction: one calibration set, and a guarantee on exchangeable data."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Settings, named
-from conformal_core._state import State, check_state, read_classes
+from conformal_core._state import State, check_state
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors._rows import as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.quantile import warn_too_few
 
 Array = Any
 
 
 class SplitPredictor(Settings):
-    """What split predictors share: calibration scores, and their threshold.
+    """Base of the split predictors: calibration scores and their threshold.
 
-    Calibration costs O(N log N), a prediction that of the score.
+    Calibration costs O(N log N), a prediction as much as its scores.
     """
 
     _kind: str
-    _asks: str  # method of the score
+    _asks: str  # method that the score must have
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
         check_score(score, self._asks)
@@ -36,7 +36,7 @@ class SplitPredictor(Settings):
 
     @property
     def qhat(self) -> Array:
-        """Threshold, a 0-d array of the library and device of the calibration scores; +∞ while they are too few."""
+        """Threshold, a 0-d array of the library and device of the calibration scores; +∞ if they are too few."""
         if self._qhat is None:
             n = len(self._memory)
             if rank(n, self._alpha) > n:
@@ -45,7 +45,7 @@ class SplitPredictor(Settings):
         return self._qhat
 
     def _qhat_for(self, rows: Array) -> Array | float:
-        """Return the threshold in the library and on the device of rows; a number where that is the same on a host."""
+        """Return the threshold beside rows; a float if both are numpy arrays of one dtype."""
         qhat = self.qhat
         if type(qhat) is np.ndarray and type(rows) is np.ndarray and qhat.dtype == rows.dtype:
             return float(qhat)
@@ -60,18 +60,18 @@ class SplitPredictor(Settings):
         self._qhat = None
 
     def state_dict(self) -> State:
-        """Return the calibration scores and the level."""
+        """Return alpha, the score and the calibration scores."""
         settings = {"alpha": str(self._alpha), "score": named(self.score)}
         return {"kind": self._kind, "version": 1, **settings, "memory": self._memory.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
+        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, self._kind, {"memory"}, alpha=str(self._alpha), score=named(self.score))
         self._memory.load_state_dict(state["memory"])
         self._qhat = None
 
 
-class SplitClassifier(SplitPredictor):
+class SplitClassifier(KnownClasses, SplitPredictor):
     """Prediction sets from a calibration set.
 
     Parameters
@@ -105,18 +105,14 @@ class SplitClassifier(SplitPredictor):
     _kind = "SplitClassifier"
     _asks = "sets"
 
-    def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        super().__init__(score, alpha=alpha)
-        self._classes: int | None = None
-
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: probs (N, K), labels (N,), or one row."""
+        """Replace the calibration rows by these: probs (N, K), labels (N,), or one row."""
         probs = as_floating("probs", probs)
         self._calibrate(as_row_scores("labels", self.score(probs, labels, check=check)))
         self._classes = check_classes(probs, None)
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Add calibration rows to those there: probs (N, K), labels (N,), or one row."""
+        """Add calibration rows: probs (N, K), labels (N,), or one row."""
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
         self._update(as_row_scores("labels", self.score(probs, labels, check=check)))
@@ -133,16 +129,6 @@ class SplitClassifier(SplitPredictor):
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
         return self._memory.p_values(self.score(probs, check=check), u)
-
-    def state_dict(self) -> State:
-        """Return the calibration scores, the level and the number of classes."""
-        return {**super().state_dict(), "classes": self._classes}
-
-    def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state; ValueError says what does not fit."""
-        classes = read_classes(state)
-        super().load_state_dict(state)
-        self._classes = classes
 
 
 class SplitRegressor(SplitPredictor):
@@ -179,18 +165,18 @@ class SplitRegressor(SplitPredictor):
     _asks = "interval"
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Forget earlier calibration rows and take these: predictions (N,) or (N, columns), targets (N,), or one row.
+        """Replace the calibration rows by these: predictions (N,) or (N, columns), targets (N,), or one row.
 
-        Several targets a row are refused, because one threshold for all would cover each of them otherwise than asked.
+        Rows with several targets raise ValueError: one shared threshold would not give each target its coverage.
         """
         self._calibrate(self._scores(predictions, targets, check))
 
     def update(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Add calibration rows to those there."""
+        """Add calibration rows; arguments as for :meth:`calibrate`."""
         self._update(self._scores(predictions, targets, check))
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
-        """Intervals (..., 2), both ends included; (−∞, ∞) while calibration rows are too few."""
+        """Intervals (..., 2), both ends included; (−∞, ∞) if calibration rows are too few."""
         predictions = as_floating("predictions", predictions)
         return self.score.interval(predictions, self._qhat_for(predictions), check=check)
 
@@ -199,8 +185,8 @@ class SplitRegressor(SplitPredictor):
     ) -> Array:
         """p-value of every target, (...): one is in the interval exactly when p > alpha.
 
-        Up to rounding: residuals and ends are rounded each on its own. A target that is a few units in the last place,
-        of the prediction or of the width, from an end may be inside with p ≤ alpha, or outside with p > alpha.
+        Up to rounding: residuals and ends are rounded separately, so a target within a few units in the last place of
+        an end may be inside with p ≤ alpha, or outside with p > alpha.
         """
         return self._memory.p_values(self.score(predictions, targets, check=check), u)
 

@@ -1,4 +1,4 @@
-"""Rows in descending order, and values that tied labels share."""
+"""Rows in descending order, and values shared by tied labels."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What classification scores share: the check of their rows, all labels or one, and prediction sets."""
+"""Base of the classification scores: input checks, scores of one or all labels, prediction sets."""
 
 import math
 from abc import abstractmethod
@@ -20,14 +20,13 @@ Array = Any
 
 
 class _NotProbabilitiesError(Exception):
-    """A chunk holds a row to refuse; which one is found out on the whole array."""
+    """A chunk contains an invalid row, which is located on the full array."""
 
 
 class Score(NonconformityScore):
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
-    A new score defines ``compute``; where sets can be had more cheaply than by scoring every label, also
-    ``compute_sets``.
+    A new score defines ``compute``, and ``compute_sets`` if sets are cheaper than the scores of all labels.
 
     Attributes
     ----------
@@ -36,7 +35,7 @@ class Score(NonconformityScore):
     randomized : bool
         Whether each row needs a uniform draw.
     sorts : bool
-        Whether rows are sorted, which is worth sharing among the cores.
+        Whether ``compute`` sorts rows, so large arrays use all cores.
 
     Examples
     --------
@@ -58,10 +57,10 @@ class Score(NonconformityScore):
 
     @abstractmethod
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
-        """Score all labels (..., K), or those given (...), of rows that were checked; an int is a label of one row."""
+        """Return the scores of all labels (..., K), or of ``labels`` (...), for checked rows; an int labels one row."""
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
-        """Prediction sets at one threshold, of rows that were checked."""
+        """Prediction sets of checked rows at one threshold."""
         if isinstance(probs, np.ndarray) and isinstance(qhat, float):
             return self.compute(probs, None, u) <= qhat
         return prediction_set(self.compute(probs, None, u), qhat, check=False)
@@ -69,18 +68,18 @@ class Score(NonconformityScore):
     def __call__(
         self, probs: Array, labels: Array | int | None = None, /, *, u: Array | None = None, check: bool | None = None
     ) -> Array:
-        """Score all labels, or the given ones, by the same arithmetic.
+        """Score all labels, or one label per row, by the same arithmetic.
 
         Parameters
         ----------
         probs : array, shape (..., K)
             Probabilities.
         labels : array of int, broadcast to shape (...), optional
-            Labels to score. None: all of them.
+            Labels to score. If None, all labels.
         u : array in [0, 1], broadcast to shape (...), optional
-            Uniform draws of a randomized score. None: fresh ones.
+            Uniform draws of a randomized score. If None, new ones.
         check
-            Whether to check the values. None: only where the host can read them at once.
+            Whether to check the values. If None, only where the host can read them at once.
 
         Returns
         -------
@@ -90,7 +89,7 @@ class Score(NonconformityScore):
         Raises
         ------
         TypeError
-            If an argument is of the wrong kind or from another library.
+            If an argument has the wrong kind or library.
         ValueError
             If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
             not randomized.
@@ -184,7 +183,7 @@ class Score(NonconformityScore):
         kind: ReliabilityKind = "normalized",
         check: bool | None = None,
     ) -> tuple[Array, Array]:
-        """Return the score of each label, and how early the label comes in its prediction set.
+        """Return the score of each label, and the rank reliability of the label in its prediction set.
 
         Parameters
         ----------
@@ -196,7 +195,7 @@ class Score(NonconformityScore):
             The first two as for :func:`conformal_core.rank_reliability`. ``"probability"``, for comparison, is the
             probability of the label, whatever the set.
         check
-            Whether to check the values. None: only where the host can read them at once.
+            Whether to check the values. If None, only where the host can read them at once.
 
         Returns
         -------
@@ -227,7 +226,7 @@ class Score(NonconformityScore):
     def _map(
         self, function: Callable[..., Array], probs: Array, labels: Array | None, u: Array | None, check: bool | None
     ) -> Array:
-        """Check rows and apply the function to them, a chunk at a time: while they are in the cache."""
+        """Check rows and apply the function chunk by chunk, while they are in the cache."""
         if self.randomized or u is not None:
             u = self.draw(probs, u, check)
         if not is_checked(probs, check):

@@ -1,8 +1,8 @@
-"""Scores that add up probabilities from the largest down: APS and RAPS.
+"""APS and RAPS: scores that sum probabilities in descending order.
 
-A label's score is the share of the row's mass that is at least as probable as the label, so tied labels share one score
-and the order of the classes never matters. Sums run in blocks of about √K terms, by plain additions in a fixed order:
-every array library then returns the same bits, rounding grows like √K rather than K, and a prediction set needs only
+The score of a label is the fraction of the row's mass on labels at least as probable, so tied labels have equal scores
+and the order of classes does not matter. Sums run in blocks of about √K terms, by plain additions in a fixed order:
+all array libraries return the same bits, rounding errors grow like √K rather than K, and a prediction set needs only
 one block in detail.
 """
 
@@ -17,19 +17,19 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._chunks import scratch
-from conformal_core.checks import check_number
+from conformal_core.checks import check_nonnegative
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import prediction_set, take_label
 
 Array = Any
 
-# Above every share of mass: a class without mass comes after all that have some.
+# Above every fraction of mass: a class without mass comes last.
 _NO_MASS = 2.0
 
 
 class _Cumulative(Score):
-    """The share of mass down to the label, plus a penalty for deep ranks."""
+    """Fraction of mass down to the label, plus a penalty for deep ranks."""
 
     sorts: ClassVar[bool] = True
     if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Cumulative(Score):
         def free_ranks(self) -> int: ...
 
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
-        """Mass down to the label, relative to the row's, plus the penalty of its rank."""
+        """Fraction of the row's mass down to the label, plus the penalty of its rank."""
         if labels is None:
             return self._all_labels(probs, None if u is None else u[..., None])
         xp = array_namespace(probs=probs)
@@ -56,7 +56,7 @@ class _Cumulative(Score):
         return self._score(own, through, less, _positive(ends[-1, ...], xp), rank, u, xp)
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
-        """Find the first class that does not fit: all that are strictly more probable are in."""
+        """Return the sets of all classes more probable than the first that does not fit."""
         if u is not None:
             return prediction_set(self.compute(probs, None, u), qhat, check=False)
         xp = array_namespace(probs=probs)
@@ -66,7 +66,7 @@ class _Cumulative(Score):
         ends = _ends(blocks, xp)
         total = _positive(ends[-1, ...], xp)
         ranks = xp.reshape(xp.arange(1, count * width + 1, device=device(probs)), (-1, *(1 for _ in total.shape)))
-        # Scores never fall from one rank to the next: the blocks that fit come first, the next one holds the crossing.
+        # Scores never fall from one rank to the next: the blocks that fit come first, the crossing is in the next.
         scores = self._penalized(ends[1:, ...] / total, ranks[width - 1 :: width, ...], xp)
         fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
         crossing = xp.where(fit < count, fit, xp.full_like(fit, count - 1))
@@ -103,16 +103,16 @@ class _Cumulative(Score):
     ) -> Array:
         if before is not None:
             part = before + u * (through - before)
-            # Rounding must not lift the randomized score above the deterministic one.
+            # Rounding must not raise the randomized score above the deterministic one.
             through = xp.where(part < through, part, through)
-        share = xp.where(own > 0, through / total, xp.full_like(own, _NO_MASS))
-        return self._penalized(share, rank, xp)
+        fraction = xp.where(own > 0, through / total, xp.full_like(own, _NO_MASS))
+        return self._penalized(fraction, rank, xp)
 
-    def _penalized(self, share: Array, rank: Array, xp: Any) -> Array:
+    def _penalized(self, fraction: Array, rank: Array, xp: Any) -> Array:
         if not self.penalty:
-            return share
-        deep = xp.astype(rank - self.free_ranks, share.dtype)
-        return share + self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
+            return fraction
+        deep = xp.astype(rank - self.free_ranks, fraction.dtype)
+        return fraction + self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
 
 
 @dataclass(frozen=True)
@@ -122,18 +122,18 @@ class APS(_Cumulative):
     Parameters
     ----------
     randomized
-        Whether the mass of the label itself, with that of labels tied with it, is multiplied by a uniform draw u.
-        Scores of labels with mass then never tie, and coverage is ⌈(N + 1)(1 − α)⌉/(N + 1), less than 1/(N + 1) above
-        1 − α; deterministic sets cover more where scores tie.
+        Whether the mass of the label and of labels tied with it is multiplied by a uniform draw u. Scores of labels
+        with mass then never tie, and coverage is ⌈(N + 1)(1 − α)⌉/(N + 1), less than 1/(N + 1) above
+        1 − α; deterministic sets cover more if scores tie.
     normalized
-        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so that the last label with mass
+        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so the last label with mass
         scores exactly 1.
 
     Notes
     -----
     Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). Scores lie in [0, 1] for labels
-    with mass. A label without mass scores 2, where the definition gives 1: it comes after all labels with mass, and a
-    threshold of 1 leaves it out. For one row and one threshold the deterministic set is contained in every randomized
+    with mass. A label without mass scores 2 instead of 1: it comes after all labels with mass, and a threshold of 1
+    excludes it. For one row and one threshold the deterministic set is contained in every randomized
     one (its scores are larger), and the randomized one, for a threshold below 1, in the smallest set whose mass exceeds
     the threshold.
 
@@ -189,9 +189,7 @@ class RAPS(_Cumulative):
 
     def __post_init__(self) -> None:
         for name in ("penalty", "free_ranks"):
-            check_number(name, getattr(self, name))
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
+            check_nonnegative(name, getattr(self, name))
             if isinstance(getattr(self, name), np.generic):
                 object.__setattr__(self, name, getattr(self, name).item())
 
@@ -199,7 +197,7 @@ class RAPS(_Cumulative):
 def _blocks(probs: Array, xp: Any) -> Array:
     """Rows sorted from the largest down, padded with zeros and cut into blocks: (blocks, width, ...).
 
-    Classes come first, so that a sum over classes adds up whole vectors of rows.
+    Classes come first, so a sum over classes adds vectors of rows.
     """
     lead, classes = probs.shape[:-1], probs.shape[-1]
     width = math.isqrt(classes - 1) + 1
@@ -253,5 +251,5 @@ def _mass_of(rank: Array, blocks: Array, ends: Array, xp: Any) -> Array:
 
 
 def _positive(total: Array, xp: Any) -> Array:
-    """Row sums to divide by: 1 for a row without mass, none of whose labels has a share."""
+    """Row sums to divide by: 1 for a row without mass, none of whose labels has a fraction."""
     return xp.where(total > 0, total, xp.ones_like(total))

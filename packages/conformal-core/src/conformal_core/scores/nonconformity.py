@@ -1,4 +1,4 @@
-"""Base of all scores: what code needs that works with classes and with real targets alike."""
+"""Base of all scores, for code that handles classes and real targets alike."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -14,7 +14,7 @@ class NonconformityScore(Settings, ABC):
     """Base of :class:`Score` (classes) and :class:`ResidualScore` (real targets).
 
     Derive from one of those two. The methods here take the raw *output* of a model, logits or predictions, so code
-    that uses nothing else works with both: ``check_output`` and ``check_labels`` refuse what does not fit, ``decide``
+    that uses nothing else works with both: ``check_output`` and ``check_labels`` validate their arguments, ``decide``
     returns the label or target that an output stands for, and ``activation`` returns the probabilities or predictions
     that the score and its ``reliability`` take.
 
@@ -55,11 +55,11 @@ class NonconformityScore(Settings, ABC):
 
     @abstractmethod
     def activation(self, output: Array) -> Array:
-        """Return what the score takes, in single precision or better, from a checked output."""
+        """Return the input of the score for a checked output, in single precision or better."""
 
     @abstractmethod
     def decide(self, output: Array) -> Array:
-        """Return the label or target (rows,) that a checked output stands for."""
+        """Return the predicted label or target (rows,) of a checked output."""
 
     @abstractmethod
     def score_and_reliability(
@@ -72,7 +72,7 @@ class NonconformityScore(Settings, ABC):
         kind: ReliabilityKind = "normalized",
         check: bool | None = None,
     ) -> tuple[Array, Array]:
-        """Return the score of each label or target, and how early it comes in its prediction set or interval."""
+        """Return the score of each label or target, and its reliability in the prediction set or interval."""
 
     def reliability(
         self,
@@ -88,13 +88,13 @@ class NonconformityScore(Settings, ABC):
         return self.score_and_reliability(predictions, labels, qhat, kind=kind, check=check)[1]
 
     def check_kind(self, kind: str, name: str = "kind") -> None:
-        """Refuse a kind of reliability that this score does not have."""
+        """Raise ValueError for a kind of reliability that this score does not have."""
         if kind not in self.reliability_kinds:
             kinds = ", ".join(map(repr, self.reliability_kinds))
             raise ValueError(f"{name} must be one of {kinds} with {type(self).__name__}, got {kind!r}")
 
 
 def at_least_single(array: Array) -> Array:
-    """Convert half precision to single precision: scores are compared with a threshold, and half moves the boundary."""
+    """Convert half precision to single precision, because rounding to half precision moves the decision boundary."""
     xp = array_namespace(array=array)
     return xp.astype(array, xp.float32) if xp.finfo(array.dtype).bits < 32 else array

@@ -1,4 +1,4 @@
-"""Scores that look at the label's own probability."""
+"""Scores of the probability of the label: LAC and Margin."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ Array = Any
 class LAC(Score):
     """Least ambiguous classifier score, s(x, y) = 1 − p(y | x), in [0, 1].
 
-    The smallest sets on average; they can be empty where the model is unsure.
+    Gives the smallest sets on average; a set can be empty if the model is unsure.
 
     Parameters
     ----------

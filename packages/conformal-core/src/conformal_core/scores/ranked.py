@@ -1,13 +1,12 @@
-"""A score that keeps only the largest probability and the rank of the label: SAPS."""
+"""SAPS: a score of the largest probability and the rank of the label."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core.checks import check_number
+from conformal_core.checks import check_nonnegative
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
@@ -24,7 +23,7 @@ class SAPS(Score):
     Parameters
     ----------
     weight
-        Added for each rank, at least 0.
+        Increment per rank, at least 0.
     randomized
         Whether u is a uniform draw for each row; otherwise u = 1.
     normalized
@@ -53,9 +52,7 @@ class SAPS(Score):
     sorts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight)
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be at least 0 and finite, got {self.weight}")
+        check_nonnegative("weight", self.weight)
         if isinstance(self.weight, np.generic):
             object.__setattr__(self, "weight", self.weight.item())
 

@@ -10,7 +10,7 @@ from conformal_core.scores.residual import ResidualScore
 
 Array = Any
 
-_FEW, _MOST = 20, 0.75  # rows from which swapped columns are told from bad luck, and the fraction that crosses then
+_FEW, _MOST = 20, 0.75  # fewest rows, and fraction of crossed rows, that indicate swapped columns
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class AbsoluteResidual(ResidualScore):
     """
 
     def compute(self, predictions: Array, targets: Array) -> Array:
-        """Distance of target and prediction."""
+        """Absolute difference of target and prediction."""
         return array_namespace(targets=targets).abs(targets - predictions)
 
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
@@ -46,9 +46,9 @@ class AbsoluteResidual(ResidualScore):
 
 @dataclass(frozen=True)
 class NormalizedResidual(ResidualScore):
-    """``|y − ŷ| / σ̂``: wide intervals where the model expects a large error.
+    """``|y − ŷ| / σ̂``: wider intervals for larger expected errors.
 
-    Predictions have shape (..., 2): ŷ, and a positive guess σ̂ of the size of its error.
+    Predictions have shape (..., 2): ŷ, and a positive estimate σ̂ of its error.
 
     Notes
     -----

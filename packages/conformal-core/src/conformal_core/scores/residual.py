@@ -1,4 +1,4 @@
-"""Base of the regression scores: scores, prediction intervals, and the place of a target in its interval."""
+"""Base of the regression scores: scores, prediction intervals, and reliability of a target."""
 
 import math
 from abc import abstractmethod
@@ -39,13 +39,13 @@ class ResidualScore(NonconformityScore):
 
     @abstractmethod
     def point(self, predictions: Array) -> Array:
-        """Return the target (...) with the smallest score, which is what a prediction says if it says one number."""
+        """Return the target (...) with the smallest score, the point prediction."""
 
     def check_values(self, predictions: Array, xp: Any) -> None:  # most scores accept all
-        """Refuse predictions that make no sense, beside those that are not finite."""
+        """Raise ValueError for finite predictions that are invalid."""
 
     def check_calibration(self, predictions: Array, *, check: bool | None) -> None:  # most accept all
-        """Refuse a whole table of predictions that cannot be meant as it is; predictors ask before they calibrate."""
+        """Raise ValueError for a table of predictions that is evidently wrong, before calibration."""
 
     def __call__(self, predictions: Array, targets: Array, /, *, check: bool | None = None) -> Array:
         """Score targets.
@@ -55,7 +55,7 @@ class ResidualScore(NonconformityScore):
         predictions : array, shape (...) or (..., columns)
         targets : array, broadcast to shape (...)
         check
-            Whether to look for values that are not finite. None: only where the host can read them at once.
+            Whether to look for values that are not finite. If None, only where the host can read them at once.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class ResidualScore(NonconformityScore):
         qhat : array or float, broadcast against shape (...)
             Threshold; +∞ gives (−∞, ∞).
         check
-            Whether to look for values that are not finite. None: only where the host can read them at once.
+            Whether to look for values that are not finite. If None, only where the host can read them at once.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class ResidualScore(NonconformityScore):
         kind: ReliabilityKind = "normalized",
         check: bool | None = None,
     ) -> tuple[Array, Array]:
-        """Return the score of each target, and how deep the target lies in its prediction interval.
+        """Return the score of each target, and the reliability of the target in its prediction interval.
 
         Reliability is one minus the fraction of the interval that is more plausible than the target, as
         :func:`conformal_core.rank_reliability` is for labels. Labels are counted and targets are measured: with
@@ -164,7 +164,7 @@ class ResidualScore(NonconformityScore):
             Threshold of the interval; with +∞ every target has the reliability 1.
         kind : {"normalized"}
         check
-            Whether to look for values that are not finite. None: only where the host can read them at once.
+            Whether to look for values that are not finite. If None, only where the host can read them at once.
 
         Returns
         -------
@@ -191,7 +191,7 @@ class ResidualScore(NonconformityScore):
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
         narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
         zero = xp.zeros_like(score)
-        # An interval that is one point holds that point alone; where it is empty the target lies outside.
+        # An interval of one point contains only that point; the target lies outside an empty one.
         value = 1.0 - xp.where(narrow > 0, narrow, zero) / xp.where(wide > 0, wide, xp.ones_like(wide))
         return score, xp.where((score <= qhat) & (value > 0), value, zero)
 

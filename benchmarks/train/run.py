@@ -142,7 +142,7 @@ def timed(made: Trainer) -> Iterator[dict[str, float]]:
     wrap(made.objective.model, "encode", "forward")
     wrap(made.objective.model, "classify", "forward")
     wrap(torch.autograd, "backward", "backward")
-    wrap(made.optimizer, "step", "step")
+    wrap(made.stepper.optimizer, "step", "step")
     wrap(made.refresh, "after_step", "refresh")
     if hasattr(made.objective.method, "_calibrate"):
         wrap(made.objective.method, "_calibrate", "RSC")

@@ -114,7 +114,10 @@ def test_nothing_is_said_of_what_was_not_done(small_config):
         ({"parts": ["test"]}, r"corruption.parts\[0\] must be one of train, calibration, validation, got 'test'"),
         ({"parts": "train"}, "corruption.parts must be array, got 'train'"),
         ({"labels": "some"}, "corruption.labels must be one of symmetric, asymmetric, got 'some'"),
-        ({"noise": [{"modality": "ear", "kind": "gaussian", "severity": 1.0}]}, "'ear' is not among the modalities"),
+        (
+            {"noise": [{"modality": "ear", "kind": "gaussian", "severity": 1.0}]},
+            "modality must be one of pix, fou, got 'ear'",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_told(small_config, changes, message):

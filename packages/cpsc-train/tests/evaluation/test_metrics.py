@@ -1,4 +1,4 @@
-"""Against scikit-learn where it is installed, and by hand."""
+"""Metrics, compared with scikit-learn and with figures computed by hand."""
 
 import numpy as np
 import pytest

@@ -28,11 +28,11 @@ def test_coverage_by_hand():
 
 
 def test_a_class_without_rows_has_no_coverage():
-    seen = predictions([0, 0], {"fused": [[0.9, 0.1], [0.8, 0.2]]})
-    assert coverage(seen, seen, alpha=0.5)["fused"]["class_coverage"][1] is None
+    calibration = predictions([0, 0], {"fused": [[0.9, 0.1], [0.8, 0.2]]})
+    assert coverage(calibration, calibration, alpha=0.5)["fused"]["class_coverage"][1] is None
 
 
-def test_the_protocol_looks_at_every_condition_and_calibrates_on_clean_calibration_rows_only():
+def test_all_conditions_are_evaluated_and_calibrated_on_clean_rows():
     asked = []
     noise = Noise(modality="a", kind="gaussian", severity=1.0)
 

@@ -25,7 +25,7 @@ with RunFolder(sys.argv[1]).locked():
 
 @pytest.fixture
 def holder(finished):
-    """Another process that writes into the folder of the finished run."""
+    """Another process that has locked the folder of the finished run."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(finished)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "locked\n"
     yield process
@@ -47,8 +47,8 @@ def test_a_run_is_not_resumed_while_it_runs(finished, holder, cpsc):
     results = (finished / "results.json").read_bytes()
     (finished / "results.json").unlink()
     try:
-        found = cpsc("train", "--resume", finished)
-        assert (found.code, "another process is training in it" in found.err) == (2, True)
+        outcome = cpsc("train", "--resume", finished)
+        assert (outcome.code, "another process is training in it" in outcome.err) == (2, True)
     finally:
         (finished / "results.json").write_bytes(results)
 
@@ -92,8 +92,8 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
         pass
 
 
-def test_what_killed_runs_leave_is_used_and_goes(small_config, tmp_path):
-    """A run that was killed while it made its folder leaves one beside it, and one killed inside a write a file."""
+def test_files_left_by_killed_runs_are_reused_or_removed(small_config, tmp_path):
+    """A partial folder beside its place, or a partial file."""
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial/config.toml").write_text("epo")
     train(small_config, tmp_path / "run")
@@ -105,7 +105,7 @@ def test_what_killed_runs_leave_is_used_and_goes(small_config, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_a_folder_is_there_whole_or_not_at_all(small_config, tmp_path, monkeypatch, error):
+def test_a_folder_is_created_completely_or_not_at_all(small_config, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
@@ -117,8 +117,8 @@ def test_a_folder_is_there_whole_or_not_at_all(small_config, tmp_path, monkeypat
     train(small_config, tmp_path / "run")
 
 
-def test_what_is_selected_is_what_is_kept_wherever_a_run_is_killed(small_config, tmp_path, monkeypatch):
-    """Killed between the two files, with a best epoch that the saved state does not have."""
+def test_the_selected_epoch_is_the_saved_one_wherever_a_run_is_killed(small_config, tmp_path, monkeypatch):
+    """Killed after the best epoch was saved and before the state was."""
     folder = RunFolder(tmp_path / "run")
     results = train(small_config, folder)
     newest = max(folder.checkpoints.iterdir())
@@ -132,7 +132,7 @@ def test_what_is_selected_is_what_is_kept_wherever_a_run_is_killed(small_config,
 
 
 def test_the_environment_names_the_decoders(finished):
-    """Which colours a frame has depends on them."""
+    """Pixels of a frame depend on them."""
     pytest.importorskip("av", reason="videos are read by PyAV")
     versions = RunFolder(finished).read_environment()["versions"]
     assert versions["av"].startswith(f"{metadata.version('av')} (libavcodec ")

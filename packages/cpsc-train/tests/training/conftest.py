@@ -1,4 +1,4 @@
-"""Threads that stand for the processes of a job, each with its rank."""
+"""Threads in place of the processes of a job, each with its rank."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +10,11 @@ from cpsc_train.training.distributed import Process
 
 
 class Job:
-    """Stands for ``torch.distributed``: what every process brings is there once all have brought it."""
+    """Replacement of ``torch.distributed``: an exchange returns once all threads have called it."""
 
     def __init__(self, world):
         self.world = world
-        self.brought = [None] * world
+        self.values = [None] * world
         self.here = threading.Barrier(world, timeout=20)
         self.rank = threading.local()
         self.waits = 0
@@ -28,21 +28,21 @@ class Job:
             return list(pool.map(of, range(self.world)))
 
     def exchange(self, mine):
-        self.brought[self.rank.value] = mine
+        self.values[self.rank.value] = mine
         self.here.wait()
-        everyone = list(self.brought)
+        values = list(self.values)
         self.here.wait()
-        return everyone
+        return values
 
     def all_gather(self, shares, mine):
-        for share, one in zip(shares, self.exchange(mine.clone()), strict=True):
-            share.copy_(one)
+        for share, value in zip(shares, self.exchange(mine.clone()), strict=True):
+            share.copy_(value)
 
     def all_reduce(self, tensor):
         tensor.copy_(sum(self.exchange(tensor.clone())))
 
-    def all_gather_object(self, everyone, mine):
-        everyone[:] = self.exchange(mine)
+    def all_gather_object(self, values, mine):
+        values[:] = self.exchange(mine)
 
     def broadcast(self, tensor, source):
         tensor.copy_(self.exchange(tensor.clone())[source])
@@ -54,6 +54,6 @@ class Job:
 
 @pytest.fixture(params=[2, 3])
 def job(request, monkeypatch):
-    made = Job(request.param)
-    monkeypatch.setattr(distributed, "distributed", made)
-    return made
+    threads = Job(request.param)
+    monkeypatch.setattr(distributed, "distributed", threads)
+    return threads

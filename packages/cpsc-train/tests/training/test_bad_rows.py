@@ -1,4 +1,4 @@
-"""A whole run on data with bad rows: what is kept of them, what is told, and that a pause changes nothing."""
+"""Runs on corrupted rows: which rows are down-weighted, what is reported, and resumption."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from cpsc_train.training.setup import Setup
 BAD = CorruptionConfig(label_share=0.3)
 
 
-def test_the_rows_that_are_left_out_are_mostly_those_with_wrong_labels(tmp_path):
+def test_most_excluded_rows_have_wrong_labels(tmp_path):
     base = recipe("handwritten")
     config = replace(
         base, epochs=9, corruption=BAD, method=replace(base.method, trust="label"), noise=(), missing=False
@@ -37,7 +37,7 @@ def test_the_rows_that_are_left_out_are_mostly_those_with_wrong_labels(tmp_path)
     assert all(labels[row["id"]] == row["label"] for row in listed)
 
 
-def test_a_pause_in_the_middle_of_an_epoch_changes_nothing(small_config, tmp_path):
+def test_a_run_resumed_within_an_epoch_gives_the_same_results(small_config, tmp_path):
     config = replace(
         small_config,
         corruption=BAD,
@@ -64,7 +64,7 @@ def test_a_pause_in_the_middle_of_an_epoch_changes_nothing(small_config, tmp_pat
     assert evaluate(tmp_path / "paused").items() <= again.items()
 
 
-def test_the_command_line_tells_what_was_made_worse_and_what_counted_for_nothing(cpsc, quick, tmp_path):
+def test_the_command_line_reports_corrupted_and_excluded_rows(cpsc, quick, tmp_path):
     noise = '{modality="pix",kind="gaussian",severity=1.0,share=0.5}'
     options = ["corruption.label_share=0.3", f"corruption.noise=[{noise}]", "method.trust=label"]
     outcome = cpsc("train", "--out", tmp_path / "run", *quick, *(part for one in options for part in ("--set", one)))

@@ -26,7 +26,7 @@ class Bomb:
 
 
 def test_memory_that_runs_out_does_not_make_a_checkpoint_unreadable(tmp_path, monkeypatch):
-    """Whoever believes that removes a sound one."""
+    """Or users would remove a valid file."""
     checkpoint.save(tmp_path / "a.pt", {})
 
     def fail(*_, **__):
@@ -46,7 +46,7 @@ def test_a_state_comes_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
-def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "c.pt"
     checkpoint.save(path, STATE)
 
@@ -61,12 +61,12 @@ def test_a_failed_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"c\.pt: cannot be written \(No such file or directory\)"):
         checkpoint.save(tmp_path / "gone" / "c.pt", STATE)
 
 
-def test_torchs_own_words_do_not_hide_a_full_disk(tmp_path, monkeypatch):
+def test_an_error_of_torch_does_not_hide_a_full_disk(tmp_path, monkeypatch):
     def full(_state, _file):
         try:
             raise OSError(28, "No space left on device")
@@ -78,7 +78,7 @@ def test_torchs_own_words_do_not_hide_a_full_disk(tmp_path, monkeypatch):
         checkpoint.save(tmp_path / "c.pt", STATE)
 
 
-def test_what_a_killed_write_left_goes_away(tmp_path):
+def test_files_left_by_a_killed_write_are_removed(tmp_path):
     (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
     checkpoint.Checkpoints(tmp_path, keep=2).save(4, STATE)
     assert [file.name for file in tmp_path.iterdir()] == ["step-00000004.pt"]
@@ -102,18 +102,18 @@ class Signalling:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_in_the_middle_of_a_write_waits_for_its_end(tmp_path, number):
+def test_an_interrupt_within_a_write_is_handled_after_it(tmp_path, number):
     def stop(_number, _frame):
         raise KeyboardInterrupt
 
     path = tmp_path / "c.pt"
-    former = signal.signal(number, stop)
+    handler = signal.signal(number, stop)
     try:
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(path, STATE | {"late": Signalling(number)})
         assert signal.getsignal(number) is stop
     finally:
-        signal.signal(number, former)
+        signal.signal(number, handler)
     assert checkpoint.load(path, CPU)["epoch"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
@@ -124,8 +124,8 @@ def test_a_checkpoint_can_be_written_outside_the_main_thread(tmp_path):
     assert checkpoint.load(tmp_path / "c.pt", CPU)["epoch"] == 3
 
 
-def test_a_checkpoint_of_a_stranger_cannot_run_code(tmp_path):
-    target = tmp_path / "made-by-the-bomb"
+def test_an_untrusted_checkpoint_cannot_run_code(tmp_path):
+    target = tmp_path / "created-by-the-bomb"
     for name, write in (
         ("torch.pt", lambda path: torch.save({"model": Bomb(target)}, path)),
         ("pickle.pt", lambda path: path.write_bytes(pickle.dumps({"model": Bomb(target)}))),
@@ -166,9 +166,9 @@ def test_best_parameters_come_back(tmp_path, qhat):
     assert (back["epoch"], back["qhat"]) == (3, qhat)
 
 
-def test_no_setting_of_torch_makes_a_stranger_run_code(tmp_path, monkeypatch):
+def test_no_setting_of_torch_lets_a_checkpoint_run_code(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    target = tmp_path / "made-by-the-bomb"
+    target = tmp_path / "created-by-the-bomb"
     torch.save({"format": checkpoint.FORMAT, "model": Bomb(target)}, tmp_path / "c.pt")
     with pytest.raises(UserError, match="is not a readable checkpoint"):
         checkpoint.load(tmp_path / "c.pt", CPU)
@@ -176,7 +176,7 @@ def test_no_setting_of_torch_makes_a_stranger_run_code(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300])
-def test_a_file_that_was_cut_off_is_named(tmp_path, keep):
+def test_a_truncated_file_is_named(tmp_path, keep):
     path = tmp_path / "c.pt"
     checkpoint.save(path, STATE)
     path.write_bytes(path.read_bytes()[:keep])
@@ -193,29 +193,29 @@ def test_other_contents_and_absence_are_named(tmp_path):
 
 
 def test_the_newest_few_are_kept(tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2)
-    assert kept.newest(CPU) is None
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2)
+    assert checkpoints.newest(CPU) is None
     for step in (7, 30, 100, 9):
-        kept.save(step, STATE | {"epoch": step})
+        checkpoints.save(step, STATE | {"epoch": step})
     assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == [
         "step-00000030.pt",
         "step-00000100.pt",
     ]
-    assert kept.newest(CPU)["epoch"] == 100
-    assert kept.newest(torch.device("meta"))["model"]["w"].device.type == "meta"
+    assert checkpoints.newest(CPU)["epoch"] == 100
+    assert checkpoints.newest(torch.device("meta"))["model"]["w"].device.type == "meta"
 
 
 def test_of_an_unreadable_one_the_one_before_is_named(tmp_path):
-    kept = checkpoint.Checkpoints(tmp_path, keep=3)
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=3)
     for step in (1, 2):
-        kept.save(step, STATE)
+        checkpoints.save(step, STATE)
     (tmp_path / "step-00000002.pt").write_bytes(b"half")
     (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
     with pytest.raises(UserError, match=r"00002\.pt: is not a readable .* remove it to go on from step-00000001\.pt"):
-        kept.newest(CPU)
+        checkpoints.newest(CPU)
     (tmp_path / "step-00000001.pt").unlink()
     with pytest.raises(UserError, match=r"step-00000002\.pt: is not a readable checkpoint \(.*\)$"):
-        kept.newest(CPU)
+        checkpoints.newest(CPU)
 
 
 def drawn():
@@ -235,21 +235,21 @@ def test_another_format_is_refused_by_name(finished, tmp_path, cpsc, format_):
     for file in (folder / "checkpoint.pt", *folder.glob("checkpoints/*.pt")):
         torch.save(torch.load(file, weights_only=True) | {"format": format_}, file)
     rule = f"must have format {checkpoint.FORMAT}, got {format_}: it was written by another version of cpsc-train"
-    found = cpsc("evaluate", folder)
-    assert (found.code, rule in found.err, "checkpoint.pt" in found.err) == (2, True, True)
+    outcome = cpsc("evaluate", folder)
+    assert (outcome.code, rule in outcome.err, "checkpoint.pt" in outcome.err) == (2, True, True)
     (folder / "results.json").unlink()
-    found = cpsc("train", "--resume", folder)
-    assert (found.code, rule in found.err, "step-" in found.err) == (2, True, True)
+    outcome = cpsc("train", "--resume", folder)
+    assert (outcome.code, rule in outcome.err, "step-" in outcome.err) == (2, True, True)
 
 
 def test_states_of_gpus_come_back(monkeypatch):
-    states, given = [torch.arange(4, dtype=torch.uint8), torch.arange(2, dtype=torch.uint8)], []
+    states, restored = [torch.arange(4, dtype=torch.uint8), torch.arange(2, dtype=torch.uint8)], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
-    held = checkpoint.random_states()
-    checkpoint.set_random_states(held)
-    assert all(map(torch.equal, given, states))
-    assert len(given) == 2
-    checkpoint.set_random_states(held | {"cuda": []})  # of a run on the CPU
-    assert len(given) == 2
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    state = checkpoint.random_states()
+    checkpoint.set_random_states(state)
+    assert all(map(torch.equal, restored, states))
+    assert len(restored) == 2
+    checkpoint.set_random_states(state | {"cuda": []})  # of a run on the CPU
+    assert len(restored) == 2

@@ -37,7 +37,7 @@ def test_cores_are_those_of_the_process(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("batch_size=999999999999", "batch_size must be below 2^31, got 999999999999"),
         ("feature_dim=9999999999999999999999", "feature_dim must be below 2^63"),
@@ -46,6 +46,6 @@ def test_cores_are_those_of_the_process(monkeypatch):
         ("compute.threads=10000000", "compute.threads must be at most 4096"),
     ],
 )
-def test_numbers_that_no_library_takes_are_refused(cpsc, setting, said):
-    found = cpsc("train", "--set", setting)
-    assert (found.code, said in found.err, found.err.count("\n")) == (2, True, 1)
+def test_numbers_that_no_library_takes_are_refused(cpsc, setting, message):
+    outcome = cpsc("train", "--set", setting)
+    assert (outcome.code, message in outcome.err, outcome.err.count("\n")) == (2, True, 1)

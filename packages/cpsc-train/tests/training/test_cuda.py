@@ -1,5 +1,4 @@
-"""On a GPU: every method, precision and refresh policy trains, no step waits for the device, and runs repeat. Skipped
-without one."""
+"""Tests on a GPU: methods, precisions and refresh policies train, no step waits for the device, and runs repeat."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ def waits_forbidden():
 
 
 def watched(trainer: Trainer) -> Trainer:
-    """Refuse every wait for the device inside a step and the refresh after it, once the first of each was made."""
+    """Forbid waiting for the device inside steps and refreshes, except the first two of each."""
     for owner, name in ((trainer, "_step"), (trainer.refresh, "after_step")):
         plain, calls = getattr(owner, name), []
 
@@ -110,19 +109,19 @@ def test_a_resumed_run_is_the_whole_one(tmp_path):
         pass
 
     class Stops(Observer):
-        seen = 0
+        count = 0
 
         def step(self):
-            self.seen += 1
-            if self.seen == 40:
+            self.count += 1
+            if self.count == 40:
                 raise Stopped
 
-    train(config(*QUICK, "compute.deterministic=true"), tmp_path / "whole")
+    train(config(*QUICK, "compute.deterministic=true"), tmp_path / "straight")
     stopped = config(*QUICK, "compute.deterministic=true", "checkpoints.every_epochs=1")
     with pytest.raises(Stopped):
         train(stopped, RunFolder(tmp_path / "paused"), Stops())
     resume(RunFolder(tmp_path / "paused"))
-    assert outcome(tmp_path / "paused")["test"] == outcome(tmp_path / "whole")["test"]
+    assert outcome(tmp_path / "paused")["test"] == outcome(tmp_path / "straight")["test"]
 
 
 def test_the_host_and_the_device_agree_for_a_few_steps():

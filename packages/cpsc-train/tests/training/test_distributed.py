@@ -1,4 +1,4 @@
-"""How what several processes hold comes together."""
+"""Exchange of results between processes."""
 
 from datetime import timedelta
 
@@ -15,16 +15,16 @@ from cpsc_train.training.distributed import Process
 @pytest.mark.parametrize("total", [1, 2, 3, 7])
 def test_shares_are_put_back_in_order(job, total):
     rows = np.arange(total)
-    whole = torch.arange(2.0 * total).reshape(total, 2) - 1
+    entries = torch.arange(2.0 * total).reshape(total, 2) - 1
 
     def work(process):
-        mine = whole[torch.from_numpy(process.share(rows))]
+        mine = entries[torch.from_numpy(process.share(rows))]
         more = torch.cat([mine, torch.full((3, 2), 99.0)])  # entries after those of the share
         return process.gather(mine, total), process.gather(more, total)
 
     for exact, longer in job.run(work):
-        assert torch.equal(exact, whole)
-        assert torch.equal(longer, whole)
+        assert torch.equal(exact, entries)
+        assert torch.equal(longer, entries)
 
 
 def test_sums_and_objects_of_all_processes(job):
@@ -51,12 +51,12 @@ def test_buffers_become_those_of_the_first(job):
     assert job.run(work) == [([1.0, 1.0], [float(rank)] * 2) for rank in range(job.world)]
 
 
-def test_everybody_waits(job):
+def test_all_processes_wait(job):
     job.run(lambda process: process.wait())
     assert job.waits == job.world
 
 
-def test_one_process_asks_nobody(monkeypatch):
+def test_one_process_communicates_with_none(monkeypatch):
     monkeypatch.setattr(distributed, "distributed", None)
     alone, mine = Process(), torch.arange(4.0)
     assert (alone.rank, alone.world, alone.first) == (0, 1, True)
@@ -79,7 +79,7 @@ def test_a_job_is_joined_and_left(monkeypatch, tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         assert distributed.current() == Process(0, 1)
-        with distributed.joined("cpu") as process:  # by somebody else, who leaves it too
+        with distributed.joined("cpu") as process:  # already, and left by who joined it
             assert process == Process(0, 1)
         assert torch.distributed.is_initialized()
         assert distributed.lost_another(RuntimeError("[gloo/transport] Connection closed by peer"))
@@ -105,7 +105,7 @@ def launched(monkeypatch):
 @pytest.mark.parametrize(
     ("device", "gpu", "backend"), [("cpu", True, "gloo"), ("auto", True, "nccl"), ("auto", False, "gloo")]
 )
-def test_processes_that_a_launcher_started_meet_and_part(launched, monkeypatch, device, gpu, backend):
+def test_processes_of_a_launcher_join_and_leave(launched, monkeypatch, device, gpu, backend):
     calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(distributed, "own_gpu", lambda: 1)
@@ -118,7 +118,7 @@ def test_processes_that_a_launcher_started_meet_and_part(launched, monkeypatch, 
     assert calls == [*chosen, ((backend,), {"timeout": timedelta(minutes=10)}), "left"]
 
 
-def test_processes_that_cannot_meet_are_told_so(launched, monkeypatch):
+def test_processes_that_cannot_connect_get_an_error(launched, monkeypatch):
     def refuse(*_how, **_more):
         raise RuntimeError("connection refused")
 

@@ -1,4 +1,4 @@
-"""What stops a run, and what it leaves behind."""
+"""Errors that stop a run, and the state of its folder afterwards."""
 
 import json
 
@@ -58,13 +58,13 @@ def test_an_interrupted_run_can_be_evaluated(small_config, tmp_path, after):
         MemoryError(),
     ],
 )
-def test_out_of_memory_says_what_to_do(small_config, tmp_path, monkeypatch, error):
+def test_out_of_memory_suggests_a_smaller_batch(small_config, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(Trainer, "_step", fail)
-    said = "out of memory with batch_size = 64 .*--set batch_size=32 --set optimizer.accumulate=2"
-    with pytest.raises(UserError, match=said):
+    message = "out of memory with batch_size = 64 .*--set batch_size=32 --set optimizer.accumulate=2"
+    with pytest.raises(UserError, match=message):
         train(small_config, tmp_path / "run")
     assert json.loads((tmp_path / "run/environment.json").read_text())["status"] == "failed"
 
@@ -85,14 +85,14 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(small_config,
     monkeypatch.setattr(torch, "save", save)
     assert not list((tmp_path / "run").rglob("*.partial"))
     results = resume(tmp_path / "run")
-    assert results | {"seconds": 0} == train(small_config, tmp_path / "whole") | {"seconds": 0}
+    assert results | {"seconds": 0} == train(small_config, tmp_path / "straight") | {"seconds": 0}
     assert results["selected"]["epoch"] >= 3
 
 
 @pytest.mark.parametrize(
     ("how", "raised", "status"), [("Terminated", KeyboardInterrupt, "interrupted"), ("Killed", UserError, "failed")]
 )
-def test_a_reading_process_that_dies(small_config, tmp_path, monkeypatch, how, raised, status):
+def test_a_worker_process_that_dies(small_config, tmp_path, monkeypatch, how, raised, status):
     def fail(*_):
         raise RuntimeError(f"DataLoader worker (pid 7) is killed by signal: {how}. ")
 
@@ -104,7 +104,7 @@ def test_a_reading_process_that_dies(small_config, tmp_path, monkeypatch, how, r
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_parameters_that_are_not_finite_are_never_saved(small_config, tmp_path, monkeypatch, value):
-    """At the last step of an epoch, where no later loss could tell."""
+    """At the last step of an epoch, after which there is no loss to show it."""
     step, calls = Trainer._step, []
 
     def poisoned(trainer, *arguments):

@@ -26,7 +26,7 @@ def runs(tmp_path_factory):
 
 def test_it_helps_under_noise_and_costs_nothing_without(runs):
     _, plain, gated = runs
-    before, after = ({name: seen["accuracy"][FUSED] for name, seen in run["test"].items()} for run in (plain, gated))
+    before, after = ({name: one["accuracy"][FUSED] for name, one in run["test"].items()} for run in (plain, gated))
     assert after["clean"] > before["clean"] - 0.005
     for condition in ("pix-gaussian-1", "fou-gaussian-2"):
         assert after[condition] > before[condition] + 0.02
@@ -38,9 +38,9 @@ def test_down_weighted_fractions_are_reported(runs):
     _, plain, gated = runs
     assert "gate" not in plain["test"]["clean"]
     clean, noisy = gated["test"]["clean"]["gate"], gated["test"]["fou-gaussian-2"]["gate"]
-    for seen in clean.values():  # alpha = .04 of 400 rows: at most 16 expected, and 5 standard errors
-        assert seen["down_weighted"] <= 0.04 + 5 * (0.04 * 0.96 / 400) ** 0.5
-        assert 0.99 < seen["weight"] <= 1
+    for figures in clean.values():  # alpha = .04 of 400 rows: at most 16 expected, and 5 standard errors
+        assert figures["down_weighted"] <= 0.04 + 5 * (0.04 * 0.96 / 400) ** 0.5
+        assert 0.99 < figures["weight"] <= 1
     assert noisy["fou"]["down_weighted"] > 0.9 > noisy["fou"]["weight"]
     assert noisy["pix"] == clean["pix"]
     assert set(gated["test"]["without-fou"]["gate"]) == {"pix"}
@@ -56,8 +56,8 @@ def test_measuring_with_another_gate_leaves_the_run_alone(runs):
 
 def test_a_run_keeps_its_gate(runs, tmp_path):
     _, _, gated = runs
-    whole = train(config(gate=GateConfig(distance="classes")), tmp_path / "run")
-    assert whole["test"] == gated["test"]  # training is the same with and without
+    results = train(config(gate=GateConfig(distance="classes")), tmp_path / "run")
+    assert results["test"] == gated["test"]  # training is the same with and without
     assert evaluate(tmp_path / "run")["test"] == gated["test"]
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     assert state["gate"]["_of.pix.qhat"] < 1e30

@@ -65,11 +65,11 @@ def test_the_order_of_a_step(small_config, monkeypatch):
     method, refresh = trainer.objective.method, trainer.refresh
     losses, rescore, step = method.losses, refresh._rescore, trainer.stepper.optimizer.step
 
-    def told_losses(model, features, labels, qhat):
+    def recorded_losses(model, features, labels, qhat):
         events.append("loss without" if qhat is None else "loss with")
         return losses(model, features, labels, qhat)
 
-    monkeypatch.setattr(method, "losses", told_losses)
+    monkeypatch.setattr(method, "losses", recorded_losses)
     monkeypatch.setattr(refresh, "_rescore", lambda *a: (events.append("refresh"), rescore(*a)))
     monkeypatch.setattr(trainer.stepper.optimizer, "step", lambda: (events.append("step"), step()))
     steps = -(-len(trainer.setup.splits.train) // small_config.batch_size)
@@ -130,7 +130,7 @@ def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, 
     read, epochs = [], []
     original = Handwritten.read
 
-    def told(self, modality, rows):
+    def recorded(self, modality, rows):
         read.append((len(epochs), frozenset(rows.tolist())))
         return original(self, modality, rows)
 
@@ -138,7 +138,7 @@ def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, 
         def epoch(self, record):
             epochs.append(record)
 
-    monkeypatch.setattr(Handwritten, "read", told)
+    monkeypatch.setattr(Handwritten, "read", recorded)
     folder = RunFolder(tmp_path / "run")
     train(small_config, folder, Counting())
     splits = folder.read_splits(small_config.data.open())
@@ -148,8 +148,8 @@ def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, 
     assert sorted(np.concatenate(everything)) == list(range(200))
     # and the calibration rows are never trained on: the shuffled batches hold training rows alone
     setup = Setup.build(small_config)
-    seen = {row for batch in setup.training_batches(setup.order()) for row in batch.ids}
-    assert seen == {f"{row:04d}" for row in splits.train}
+    trained = {row for batch in setup.training_batches(setup.order()) for row in batch.ids}
+    assert trained == {f"{row:04d}" for row in splits.train}
 
 
 @pytest.mark.parametrize("policy", ["rolling", "interval:3", "epoch"])
@@ -189,7 +189,7 @@ def test_a_baseline_has_no_predictor_in_the_loop_and_the_same_report(small_confi
         ({"data__file": "absent.npz"}, "absent.npz: no such file"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(small_config, tmp_path, settings, message):
+def test_an_impossible_run_is_refused_before_anything_is_written(small_config, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
         train(changed(small_config, **settings), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -232,13 +232,13 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(small_config):
     table["data"]["modalities"] = ["fou", "kar"]
     table["encoders"] = {"fou": {"name": "mlp"}, "kar": {"name": "mlp"}}
     table["noise"], table["optimizer"] = [], {"kind": "sgd", "lr": 0.1}
-    found = []
+    runs = []
     for batch, accumulate in ((60, 1), (20, 3)):
         config = changed(RunConfig.from_plain(table), batch_size=batch, optimizer__accumulate=accumulate)
         trainer = Trainer(Setup.build(config))
         record = trainer.train_epoch(Observer())
-        found.append((trainer.objective.state_dict(), record["loss"]["ce_fused"], trainer.steps))
-    (one, loss, steps), (other, other_loss, other_steps) = found
+        runs.append((trainer.objective.state_dict(), record["loss"]["ce_fused"], trainer.steps))
+    (one, loss, steps), (other, other_loss, other_steps) = runs
     assert steps == other_steps
     assert loss == pytest.approx(other_loss, rel=1e-5)
     for name, value in one.items():
@@ -256,7 +256,7 @@ def test_gradients_are_clipped_together(small_config):
     assert float(torch.cat([change.flatten() for change in moved]).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_average_is_what_is_validated_and_kept(small_config, tmp_path):
+def test_the_moving_average_is_validated_and_saved(small_config, tmp_path):
     config = changed(small_config, ema=0.5)
     trainer = Trainer(Setup.build(config))
     expected = None
@@ -276,7 +276,7 @@ def test_the_average_is_what_is_validated_and_kept(small_config, tmp_path):
     assert evaluate(tmp_path / "run").items() <= results.items()
 
 
-def test_patience_ends_a_run_that_does_not_grow(small_config, tmp_path):
+def test_patience_ends_a_run_that_does_not_improve(small_config, tmp_path):
     config = changed(small_config, epochs=30, patience=2, optimizer__lr=1e-9)
     results = train(config, tmp_path / "run")
     assert len(RunFolder(tmp_path / "run").read_metrics()) == results["selected"]["epoch"] + 2 < 30

@@ -1,4 +1,4 @@
-"""What the training loop saves, and how it goes on from there."""
+"""State of the training loop, and resumption from it."""
 
 import copy
 from dataclasses import replace
@@ -14,42 +14,42 @@ from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 
 
-def plain(held):
+def plain(state):
     """Return a state with lists in place of tensors."""
-    if isinstance(held, dict):
-        return {key: plain(value) for key, value in held.items()}
-    if isinstance(held, (list, tuple)):
-        return [plain(value) for value in held]
-    return held.tolist() if isinstance(held, torch.Tensor) else held
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [plain(value) for value in state]
+    return state.tolist() if isinstance(state, torch.Tensor) else state
 
 
-def test_a_saved_state_is_all_that_is_needed_to_go_on(small_config):
+def test_a_saved_state_is_complete(small_config):
     """Saved inside an epoch, where dropout, an average, a schedule, a scaler and the next slice all matter."""
     table = small_config.to_plain() | {"ema": 0.9, "batch_size": 16, "schedule": {"name": "cosine"}}
     table["encoders"]["fou"]["dropout"], table["method"]["warmup"] = 0.5, 1
-    found, saved = [], {}
+    runs, saved = [], {}
 
     def save():
         if trainer.steps == 10:  # of 7 an epoch
             saved.update(copy.deepcopy(trainer.state_dict()))
 
-    for going_on in (False, True):
+    for resumed in (False, True):
         trainer = Trainer(Setup.build(RunConfig.from_plain(table)))
         trainer.stepper.scaler = torch.amp.GradScaler("cpu", growth_interval=4)
-        if going_on:
+        if resumed:
             trainer.load_state_dict(saved)
         else:
             trainer.train_epoch(Observer())
             trainer.validate()
         record = trainer.train_epoch(Observer(), save)
-        found.append((record | {"time": 0}, trainer.validate(), trainer.state_dict()))
+        runs.append((record | {"time": 0}, trainer.validate(), trainer.state_dict()))
     assert saved["position"] == 3
-    (record, report, state), (again, other, rest) = found
+    (record, report, state), (again, other, rest) = runs
     assert (record, report) == (again, other)
     assert plain(state) == plain(rest)
 
 
-def test_each_process_takes_its_own_random_state(small_config):
+def test_each_process_restores_its_own_random_state(small_config):
     trainer = Trainer(Setup.build(small_config))
     state = trainer.state_dict()
     torch.manual_seed(99)

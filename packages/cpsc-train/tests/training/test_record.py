@@ -15,7 +15,7 @@ def test_means_are_over_samples_and_not_over_batches():
     assert meter.read(ALONE) == {"a": 2.0, "b": 2.0}
 
 
-def test_nothing_seen_is_nothing_read():
+def test_an_empty_record():
     assert Meter().read(ALONE) == {}
     assert Distribution().read(ALONE) == (0.0, [0] * BINS)
 
@@ -40,7 +40,7 @@ def test_a_distribution_is_numpys_histogram():
     assert counts == np.histogram(everything, BINS, (0, 1))[0].tolist()
 
 
-def test_a_record_goes_on_from_its_state():
+def test_a_record_resumes_from_its_state():
     def batch(seed):
         generator = torch.Generator().manual_seed(seed)
         logits = torch.randn(6, 3, generator=generator)
@@ -48,10 +48,10 @@ def test_a_record_goes_on_from_its_state():
         return StepLosses({"ce": logits.mean()}, {"fused": logits}, distributions={"reliability": {"fou": rho}})
 
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    whole, half = EpochRecord(), EpochRecord()
+    straight, half = EpochRecord(), EpochRecord()
     for seed in range(4):
-        whole.add(batch(seed), labels)
-        whole.trace(seed, {"fused": torch.tensor(0.1 * seed)})
+        straight.add(batch(seed), labels)
+        straight.trace(seed, {"fused": torch.tensor(0.1 * seed)})
         if seed < 2:
             half.add(batch(seed), labels)
             half.trace(seed, {"fused": torch.tensor(0.1 * seed)})
@@ -60,6 +60,6 @@ def test_a_record_goes_on_from_its_state():
     for seed in (2, 3):
         other.add(batch(seed), labels)
         other.trace(seed, {"fused": torch.tensor(0.1 * seed)})
-    assert other.read(ALONE) == whole.read(ALONE)
-    assert set(whole.read(ALONE)["train"]) == {"accuracy_fused", "reliability_fou"}
-    assert whole.read(ALONE)["trace"]["step"] == [0, 1, 2, 3]
+    assert other.read(ALONE) == straight.read(ALONE)
+    assert set(straight.read(ALONE)["train"]) == {"accuracy_fused", "reliability_fou"}
+    assert straight.read(ALONE)["trace"]["step"] == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""The predictor in the loop against scores taken anew from the model as it is."""
+"""The predictor in the loop, compared with scores recomputed from the current model."""
 
 from fractions import Fraction
 
@@ -123,50 +123,50 @@ def test_the_released_quantile(alpha, exact, released):
 
 
 @pytest.mark.parametrize("policy", ["exact", "rolling"])
-def test_several_processes_score_a_share_each_and_hold_the_quantile_of_all(job, policy):
-    whole = Model(2)
-    alone = refresh(whole, policy)
+def test_several_processes_score_a_share_each_and_have_the_same_quantile(job, policy):
+    single = Model(2)
+    alone = refresh(single, policy)
 
     def work(process):
         model = Model(2)
         config = ConformalConfig(alpha=ALPHA, refresh=policy, slice=7)
         return model, Refresh(SAMPLES, config, batch_size=3, score=model, process=process)
 
-    made = job.run(work)
+    predictors = job.run(work)
     for turn in range(3):
         (alone.after_step if turn else alone.start_epoch)()
 
         def turned(process, turn=turn):
-            one = made[process.rank][1]
+            one = predictors[process.rank][1]
             (one.after_step if turn else one.start_epoch)()
 
         job.run(turned)
-        for model, one in made:
+        for model, one in predictors:
             assert one.qhat == alone.qhat
             model.step()
-        whole.step()
+        single.step()
     later = -(-(ROWS if policy == "exact" else 7) // job.world)
-    for model, _ in made:
+    for model, _ in predictors:
         assert sum(model.scored) == -(-ROWS // job.world) + 2 * later
         assert max(model.scored) <= 12  # four batches of three
 
 
-def test_who_follows_a_full_refresh_hears_of_it():
-    model, heard = Model(), []
+def test_callbacks_are_called_after_each_full_refresh():
+    model, calls = Model(), []
     predictor = refresh(model, "interval:3")
-    predictor.on_full.append(lambda: heard.append(len(model.scored)))
+    predictor.on_full.append(lambda: calls.append(len(model.scored)))
     predictor.start_epoch()
     for _ in range(6):
         predictor.after_step()
-    assert heard == [1, 2, 3]
+    assert calls == [1, 2, 3]
     rolling = refresh(model, "rolling")
-    rolling.on_full.append(lambda: heard.append(0))
+    rolling.on_full.append(lambda: calls.append(0))
     rolling.start_epoch()
     rolling.after_step()
-    assert heard == [1, 2, 3, 0]
+    assert calls == [1, 2, 3, 0]
 
 
-def test_a_saved_predictor_goes_on_as_if_it_had_not_stopped():
+def test_a_saved_predictor_resumes():
     first, model = refresh(Model(), "rolling"), Model()
     first.start_epoch()
     for _ in range(4):
@@ -180,7 +180,7 @@ def test_a_saved_predictor_goes_on_as_if_it_had_not_stopped():
     assert second.staleness == first.staleness
 
 
-def test_an_interval_goes_on_where_it_was_saved():
+def test_an_interval_resumes_where_it_was_saved():
     first, model = refresh(Model(), "interval:4"), Model()
     first.start_epoch()
     for _ in range(6):
@@ -201,8 +201,8 @@ def test_quantiles_of_another_model_leave_the_buffers_alone():
     before = dict(predictor.qhat)
     for _ in range(3):
         other.step()
-    found = predictor.quantiles(other)
-    assert float(found["head"]) == pytest.approx(quantile(other, "head"), abs=1e-6)
+    quantiles = predictor.quantiles(other)
+    assert float(quantiles["head"]) == pytest.approx(quantile(other, "head"), abs=1e-6)
     assert predictor.qhat == before
 
 

@@ -34,9 +34,8 @@ from cpsc_train.shown import shown
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers. COMMAND --help shows examples.
-
-Exit codes: 0 done. 2 wrong use or bad data. 130, 141, 143 interrupted.
-1: internal error (a bug; please report it). cpsc --version: the version.
+--version prints the version. Exit codes: 0 done; 2 wrong use or bad data;
+1: internal error (a bug; please report it); 130, 141 or 143 interrupted.
 """
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -101,18 +100,25 @@ def _command(arguments: list[str]) -> Command:
     """Parse the command line; an error message shows its arguments as `shown` does."""
     safe = [shown(argument, line=True) for argument in arguments]
     if safe == arguments:
-        return _parse(arguments)
+        return parse(arguments)
     try:
         with redirect_stderr(io.StringIO()):
-            return _parse(arguments)
+            return parse(arguments)
     except SystemExit as stop:
         if not stop.code:  # help
             raise
-    _parse(safe)
+    parse(safe)
     raise UserError("the command line cannot be read: it holds control characters")
 
 
-def _parse(arguments: list[str]) -> Command:
+def parse(arguments: list[str]) -> Command:
+    """Parse the command line.
+
+    Raises
+    ------
+    SystemExit
+        After help (code 0), or a message that says what is wrong (code 2).
+    """
     name = arguments[0] if arguments else ""
     try:
         if name not in COMMANDS:  # help, or a mistake
@@ -121,7 +127,7 @@ def _parse(arguments: list[str]) -> Command:
             return _cli(reduce(or_, kinds), "cpsc", DESCRIPTION, arguments)
         kind = COMMANDS[name]
         return _cli(kind, f"cpsc {name}", f"{kind.__doc__}\n\n{kind.examples}", arguments[1:])
-    except SystemExit:  # after help, or a message that says what is wrong
+    except SystemExit:
         sys.stdout.flush()
         raise
 

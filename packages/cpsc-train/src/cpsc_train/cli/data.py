@@ -60,8 +60,7 @@ class Data(Command):
     cache: Folder = None
     """prepare: decode everything into memory-mapped files."""
     shards: Root = None
-    """prepare: pack all files into tar files, in a folder or at an address
-    that fsspec knows."""
+    """prepare: pack all files into tar files, at a path or an address."""
     splits: File = None
     """prepare: write the sample ids of each part, for splits.file."""
     by: Annotated[Literal["official", "speaker", "stratified"], value("RULE")] = "official"

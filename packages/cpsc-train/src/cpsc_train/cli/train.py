@@ -30,7 +30,6 @@ The best epoch is selected on validation rows.
   cpsc train --seeds 0..4               five seeds, mean ± sd
   cpsc train --modalities fou,zer,mor   other views
   cpsc train --set method.top_k=5       any option
-  cpsc train --config runs/A/config.toml
   cpsc train --resume runs/A            go on after a kill
   torchrun --nproc-per-node 2 -m cpsc_train train
 """
@@ -40,12 +39,12 @@ The best epoch is selected on validation rows.
     refresh: Annotated[str | None, value("POLICY")] = None
     """Refresh of calibration scores: exact, rolling, epoch, interval:K."""
     gate: Gate = None
-    """Conformal gate at inference: a modality counts for less where its
-    features are far from those of training, by class or over all."""
+    """Gate at inference: a modality whose features are far from those of
+    training (of a class, or of all) counts for less."""
     seed: Annotated[int | None, value("N")] = None
     """Seed of the parameters and the batch order."""
     seeds: Annotated[str | None, value("A..B")] = None
-    """Several seeds, as 0..4 or 0,3,7: one run each, and a table."""
+    """Several seeds, as 0..4 or 0,3,7: a run each, and a table."""
     jobs: Annotated[int, value("N")] = 1
     """With --seeds, runs at a time."""
     epochs: Annotated[int | None, value("N")] = None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core import LAC, SplitClassifier, class_coverage, set_size
-from cpsc_train.data import Condition, Noise
+from cpsc_train.data import Condition
 from cpsc_train.evaluation import metrics
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
@@ -51,14 +51,6 @@ class Predictions:
     def each(self, metric: Metric) -> dict[str, float]:
         """Return a metric by head."""
         return {head: metric(p, self.labels) for head, p in self.probabilities.items()}
-
-
-class Collect(Protocol):
-    """A function that returns the predictions of a model."""
-
-    def __call__(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
-        """Predict the rows of a part with `noise`, or `without` some modalities."""
-        ...
 
 
 def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, Any]]:
@@ -103,29 +95,36 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
     return report
 
 
-def describe(seen: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
+def describe(predictions: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
     """Return all figures of one condition.
 
     These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
     by modality the fraction of samples that it down-weighted, and the mean weight.
     """
-    figures: dict[str, Any] = {name: seen.each(metric) for name, metric in METRICS.items()}
+    figures: dict[str, Any] = {name: predictions.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
-    if seen.weights:
-        gate = {m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in seen.weights.items()}
+    if predictions.weights:
+        gate = {
+            m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())}
+            for m, w in predictions.weights.items()
+        }
         figures["gate"] = gate
-    return figures | {"coverage": coverage(calibration, seen, alpha=alpha)}
+    return figures | {"coverage": coverage(calibration, predictions, alpha=alpha)}
 
 
 def measure(
-    collect: Collect, *, alpha: float, noise: Iterable[Condition] = (), missing: Sequence[Sequence[str]] = ()
+    collect: Callable[..., Predictions],
+    *,
+    alpha: float,
+    noise: Iterable[Condition] = (),
+    missing: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """Evaluate a model under all conditions.
 
     Parameters
     ----------
     collect
-        Returns the predictions of the model.
+        Returns the predictions of the model: ``collect(part, noise=..., without=...)``.
     alpha
         Miscoverage.
     noise

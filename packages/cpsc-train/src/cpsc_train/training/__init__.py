@@ -1,4 +1,8 @@
-"""Training: the configuration of a run, the loop, the conformal predictor inside it, checkpoints."""
+"""Training: the configuration of a run, and its course from the first epoch to its results.
+
+A run starts, is resumed and is evaluated in `run`. `setup` builds data, model and method; `loop` trains an epoch, by
+`step` and `refresh`; `selection` saves the best epoch; `results` evaluates it.
+"""
 
 from cpsc_train.training.compute import ComputeConfig
 from cpsc_train.training.config import CheckpointConfig, ConformalConfig, Mode, RunConfig

@@ -140,7 +140,9 @@ class RunConfig:
                 raise UserError(f"encoders.{modality} is missing: name the encoder of {modality}")
         for noise in (*self.noise, *self.corruption.noise):
             if noise.modality not in used:
-                raise UserError(f"noise {noise.name}: modality must be one of {', '.join(used)}, got {noise.modality}")
+                raise UserError(
+                    f"noise {noise.name}: modality must be one of {', '.join(used)}, got {noise.modality!r}"
+                )
         for name, count in Counter(noise.name for noise in self.noise).items():
             if count > 1:
                 raise UserError(f"noise must be different, got {name} {count} times")

@@ -144,8 +144,8 @@ def timed(made: Trainer) -> Iterator[dict[str, float]]:
     wrap(torch.autograd, "backward", "backward")
     wrap(made.stepper.optimizer, "step", "step")
     wrap(made.refresh, "after_step", "refresh")
-    if hasattr(made.objective.method, "_calibrate"):
-        wrap(made.objective.method, "_calibrate", "RSC")
+    if getattr(made.objective.method, "rsc", None) is not None:
+        wrap(made.objective.method.rsc, "forward", "RSC")
         for name in ("collaborative_reliability", "gsc_weights", "weighted_cross_entropy"):
             wrap(cpsc_module, name, "GSC")
     try:

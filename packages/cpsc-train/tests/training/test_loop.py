@@ -214,7 +214,7 @@ def test_other_readings_of_the_method_run(small_config, tmp_path, mode):
     assert evaluate(tmp_path / "run").items() <= results.items()
 
 
-def test_frozen_heads_are_those_of_the_last_refresh(small_config):
+def test_frozen_copies_are_the_heads_of_the_last_refresh(small_config):
     method = {"name": "cpsc-literal", "warmup": 2, "frozen_heads": True}
     config = changed(small_config, conformal__refresh="epoch", method=method)
     trainer = Trainer(Setup.build(config))

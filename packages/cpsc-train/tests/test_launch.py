@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cpsc_train.errors import UserError
-from cpsc_train.launch import Launch, speaks
+from cpsc_train.launch import Launch, is_main_process
 from cpsc_train.training.compute import own_gpu
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -28,8 +28,8 @@ BAD = {
     "rank empty": ({"RANK": ""}, "RANK must be a whole number of at least 0, got ''"),
     "rank too large": (JOB | MEETING | {"RANK": "4"}, "RANK must be below WORLD_SIZE, which is 4, got '4'"),
     "rank negative": (JOB | MEETING | {"RANK": "-1"}, "RANK must be a whole number of at least 0, got '-1'"),
-    "rank absent": ({"WORLD_SIZE": "2"} | MEETING, "there are 2 processes, and these are not set: RANK"),
-    "no address": (JOB, "there are 4 processes, and these are not set: MASTER_ADDR, MASTER_PORT"),
+    "rank absent": ({"WORLD_SIZE": "2"} | MEETING, "means 2 processes, but these are not set: RANK"),
+    "no address": (JOB, "means 4 processes, but these are not set: MASTER_ADDR, MASTER_PORT"),
     "port": (JOB | MEETING | {"MASTER_PORT": "http"}, "MASTER_PORT must be a whole number of at least 0, got 'http'"),
     "large port": (
         JOB | MEETING | {"MASTER_PORT": "65536"},
@@ -69,15 +69,15 @@ def test_what_torchrun_sets_is_read(environment):
     environment({"WORLD_SIZE": "1", "RANK": "0"})
     assert Launch.read() == Launch()
     environment(JOB | MEETING)
-    assert Launch.read() == Launch(rank=3, world=4, local_rank=1, local_world=2)
-    assert not speaks()
+    assert Launch.read() == Launch(rank=3, world_size=4, local_rank=1, local_world_size=2)
+    assert not is_main_process()
     environment({"RANK": "0"})
-    assert speaks()
+    assert is_main_process()
 
 
 def test_a_launcher_may_leave_the_machine_out(environment):
     environment({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"} | MEETING)
-    assert Launch.read() == Launch(rank=1, world=2, local_rank=1, local_world=2)
+    assert Launch.read() == Launch(rank=1, world_size=2, local_rank=1, local_world_size=2)
 
 
 def test_a_process_without_a_gpu_of_its_own_is_told(environment, monkeypatch):

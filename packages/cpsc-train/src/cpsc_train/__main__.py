@@ -1,4 +1,4 @@
-"""The ``cpsc`` command as a process; ``python -m cpsc_train`` is the same."""
+"""Entry point of the ``cpsc`` command and of ``python -m cpsc_train``."""
 
 import sys
 import warnings
@@ -7,11 +7,11 @@ from cpsc_train import interrupts
 
 
 def main() -> None:
-    """Run the command line and end with its exit code."""
-    interrupts.listen()
+    """Run the command line and exit with its code."""
+    interrupts.install_handlers()
     code = 130
     try:
-        from cpsc_train.cli import main as run  # noqa: PLC0415  # a signal may come while it is imported
+        from cpsc_train.cli import main as run  # noqa: PLC0415  # after the handlers: it is slow to import
         from cpsc_train.output import show_warning  # noqa: PLC0415
 
         warnings.showwarning = show_warning
@@ -19,7 +19,7 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         code = interrupts.exit_code(stop)
     finally:
-        interrupts.close_ears()
+        interrupts.ignore_signals()
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""How a process ends when it is told to: SIGINT, SIGTERM, and a reader of its output that goes away."""
+"""Interrupts of a command: SIGINT, SIGTERM, and an output pipe that is closed."""
 
 from __future__ import annotations
 
@@ -14,81 +14,81 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any
 
-SAME = 3.0
+REPEAT = 3.0
 """Seconds in which a second signal counts as the first: launchers and terminals often send both."""
-HEARD = (signal.SIGINT, signal.SIGTERM)
-STARTED_BY_US = "CPSC_STDIN_IS_PARENT"
-"""In the environment of a command that `call` runs: its input ends when the process that called it does."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STDIN_IS_PARENT = "CPSC_STDIN_IS_PARENT"
+"""Environment variable of a command run by `call`: its input ends when the calling process ends."""
 
 _first: list[tuple[int, float]] = []
-_holding: list[bool] = []
+_deferring: list[bool] = []
 _children: set[subprocess.Popen[bytes]] = set()
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end, as schedulers of clusters do."""
+    """The process received SIGTERM, which schedulers of clusters send."""
 
 
 class OutputClosed(KeyboardInterrupt):
-    """Nobody reads what the command says any more, as behind ``| head``."""
+    """The output pipe was closed, as by ``| head``."""
 
 
-def listen() -> None:
-    """Let the first signal raise, in the main thread, and end this process's children; a later one ends it at once.
+def install_handlers() -> None:
+    """Let the first signal raise in the main thread and end the children; a later one ends the process at once.
 
-    A signal that was being ignored before, as by a job in the background, still is.
+    A signal that was ignored before, as in a background job, stays ignored.
     """
-    for number in HEARD:
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _told)
-    sys.unraisablehook = _lost
+            signal.signal(number, _handle)
+    sys.unraisablehook = _unraisable
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_deaf)
-    if os.environ.pop(STARTED_BY_US, None):
-        end_when(lambda: os.read(0, 1))  # below sys.stdin, whose lock must be free when the process ends
+        os.register_at_fork(after_in_child=_reset_in_child)
+    if os.environ.pop(STDIN_IS_PARENT, None):
+        end_when(lambda: os.read(0, 1))  # not sys.stdin, whose lock must be free when the process ends
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Let a first signal wait for the end of what is inside, such as the start of a process, which cannot end halfway.
+def deferred() -> Iterator[None]:
+    """Defer a first signal to the end of a block that must not stop halfway, such as the start of a process.
 
     Raises
     ------
     KeyboardInterrupt
         At the end, if the signal came inside.
     """
-    told_before = bool(_first)
-    _holding.append(True)
+    interrupted_before = bool(_first)
+    _deferring.append(True)
     try:
         yield
     finally:
-        _holding.pop()
-    if _first and not told_before and not _holding:
-        _end_readers()
-        raise _raised(_first[0][0])
+        _deferring.pop()
+    if _first and not interrupted_before and not _deferring:
+        _kill_readers()
+        raise _interrupt(_first[0][0])
 
 
-def look() -> None:
-    """Raise again what a callback of Python's own, such as one before a fork, has swallowed."""
+def raise_pending() -> None:
+    """Raise an interrupt again that a callback of Python, such as one before a fork, has swallowed."""
     if _first:
-        raise _raised(_first[0][0])
+        raise _interrupt(_first[0][0])
 
 
-def close_ears() -> None:
-    """Let no signal break off what is left to do: the process is about to end."""
-    for number in HEARD:
+def ignore_signals() -> None:
+    """Ignore all signals while the process ends."""
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "SIGCHLD"):  # torch raises there when a process that reads samples has been ended
+    if hasattr(signal, "SIGCHLD"):  # the handler of torch raises when a data-loading process has ended
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def told_to_end() -> KeyboardInterrupt | None:
-    """Return what the first signal raised, or ``None`` if there was none."""
-    return _raised(_first[0][0]) if _first else None
+def pending_interrupt() -> KeyboardInterrupt | None:
+    """Return the exception of the first signal, or None if there was none."""
+    return _interrupt(_first[0][0]) if _first else None
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return 128 and the number of the signal that says the same.
+    """Return 128 plus the number of the corresponding signal.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 
 def end_with_parent() -> None:
-    """End this process of a pool when the one that started it ends, which may be before any work is done here."""
+    """End this process of a pool when its parent ends, which may be before any work is done here."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         if not parent.is_alive():
@@ -108,7 +108,7 @@ def end_with_parent() -> None:
 
 
 def end_when(returns: Callable[[], object]) -> None:
-    """End this process at once when a call returns: its parent is gone, and another may do its work already."""
+    """End this process at once when a call returns: its parent has ended, and another may have taken over."""
 
     def watch() -> None:
         returns()
@@ -118,23 +118,23 @@ def end_when(returns: Callable[[], object]) -> None:
 
 
 def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]) -> int:
-    """Run a command of ``cpsc`` to its end and return its exit code.
+    """Run a command of ``cpsc`` and return its exit code.
 
-    It receives the signals of this process, and ends with it where this process is killed.
+    The command receives the signals of this process, and ends if this process is killed.
 
     Raises
     ------
     KeyboardInterrupt
-        If this process has been told already.
+        If this process has been interrupted already.
     """
-    look()
-    environment = {**environment, STARTED_BY_US: "1"}
+    raise_pending()
+    environment = {**environment, STDIN_IS_PARENT: "1"}
     with subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
     ) as child:
         _children.add(child)
         try:
-            if _first:  # between the question above and the child's being known
+            if _first:  # a signal since `raise_pending`
                 child.terminate()
             return child.wait()
         finally:
@@ -142,46 +142,46 @@ def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str,
 
 
 def end_children() -> None:
-    """Tell every command that `call` is running to end."""
+    """Terminate every command run by `call`."""
     for child in list(_children):
         with suppress(OSError):
             child.terminate()
 
 
-def _end_readers() -> None:
-    """Kill the processes that only read samples for this one; told to end, they would say so, each in its own way."""
+def _kill_readers() -> None:
+    """Kill the data-loading processes; if terminated, each would print a traceback."""
     for process in multiprocessing.active_children():
         if process.daemon:
             with suppress(OSError, ValueError):
                 process.kill()
 
 
-def _deaf() -> None:
-    """In a process forked from this one: Ctrl-C is for the first, which ends the others."""
+def _reset_in_child() -> None:
+    """Leave Ctrl-C to the parent of a forked process, which ends its children."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _raised(number: int) -> KeyboardInterrupt:
+def _interrupt(number: int) -> KeyboardInterrupt:
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
 
 
-def _told(number: int, _frame: FrameType | None) -> Any:
+def _handle(number: int, _frame: FrameType | None) -> Any:
     now = time.monotonic()
     if not _first:
         _first.append((number, now))
         end_children()
-        if hasattr(signal, "SIGCHLD"):  # torch raises where a process that reads samples ends first
+        if hasattr(signal, "SIGCHLD"):  # the handler of torch raises when a data-loading process ends first
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if _holding:
+        if _deferring:
             return
-        _end_readers()
-        raise _raised(number)
-    if now - _first[0][1] > SAME:
+        _kill_readers()
+        raise _interrupt(number)
+    if now - _first[0][1] > REPEAT:
         os._exit(128 + number)
 
 
-def _lost(unraisable: sys.UnraisableHookArgs) -> None:
-    """Say nothing of an interrupt in a place that cannot raise: `look` finds it; nor of what comes of being ended."""
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Print no interrupt that cannot be raised, which `raise_pending` raises, and none of its consequences."""
     if not _first and not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)

@@ -1,4 +1,4 @@
-"""The job that a launcher such as torchrun describes in the environment of each of its processes."""
+"""The job of several processes that a launcher such as torchrun describes in environment variables."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from cpsc_train.errors import UserError
 
 PORTS = 2**16
 DIGITS = 10
-"""No number of processes and no port has as many."""
+"""More digits than any number of processes, rank or port has."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of this process in its job.
+    """Position of this process in its job.
 
     Parameters
     ----------
-    rank, world
-        Its number in 0 … world − 1, and the number of processes.
-    local_rank, local_world
+    rank, world_size
+        Its number in [0, world_size), and the number of processes.
+    local_rank, local_world_size
         The same among the processes on this machine.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_world: int = 1
+    local_world_size: int = 1
 
     @classmethod
     def read(cls) -> Launch:
-        """Read ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``; one process where they are not set.
+        """Read ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``; one process if they are not set.
 
         Raises
         ------
         UserError
-            If one is no number or out of range, or a job of several processes lacks a variable that it needs.
+            If one is not a number or out of range, or a job of several processes lacks a variable.
         """
-        world = _number("WORLD_SIZE", least=1, default=1)
-        if world > 1:
-            _require_meeting_point(world)
-        rank = _number("RANK", below=world, bound="WORLD_SIZE")
-        local_world = _number("LOCAL_WORLD_SIZE", least=1, default=world)
-        local_rank = _number("LOCAL_RANK", below=local_world, bound="LOCAL_WORLD_SIZE")
-        return cls(rank, world, local_rank, local_world)
+        world_size = _number("WORLD_SIZE", least=1, default=1)
+        if world_size > 1:
+            _require_address(world_size)
+        rank = _number("RANK", below=world_size, bound="WORLD_SIZE")
+        local_world_size = _number("LOCAL_WORLD_SIZE", least=1, default=world_size)
+        local_rank = _number("LOCAL_RANK", below=local_world_size, bound="LOCAL_WORLD_SIZE")
+        return cls(rank, world_size, local_rank, local_world_size)
 
 
-def speaks() -> bool:
-    """Return whether this process writes to the terminal: the first of a job, and any whose job cannot be told."""
+def is_main_process() -> bool:
+    """Return whether this process prints: the first of a job, and any whose variables are wrong."""
     try:
         return Launch.read().rank == 0
     except UserError:
         return True
 
 
-def _require_meeting_point(world: int) -> None:
+def _require_address(world_size: int) -> None:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise UserError(
-            f"WORLD_SIZE = {world} says that there are {world} processes, and these are not set: {', '.join(missing)}; "
+            f"WORLD_SIZE = {world_size} means {world_size} processes, but these are not set: {', '.join(missing)}; "
             "start them by torchrun, which sets all, or unset WORLD_SIZE"
         )
     _number("MASTER_PORT", below=PORTS, bound="the number of ports")
 
 
 def _number(name: str, *, least: int = 0, default: int = 0, below: int | None = None, bound: str = "") -> int:
-    """Return the whole number in an environment variable; `bound` is the name of what it must be below."""
+    """Return the integer in an environment variable; `bound` names the upper bound `below`."""
     text = os.environ.get(name)
     if text is None:
         return default

@@ -1,7 +1,7 @@
-"""The one place that commands write to a terminal, file or pipe from.
+"""Output of the commands, to a terminal, file or pipe. No other module prints.
 
-Text is never markup, its control characters are shown and not sent, and passwords in addresses are hidden. What becomes
-of it when nobody reads it is decided here, too.
+Text is never markup; its control characters are escaped, and passwords in addresses are hidden. A pipe that is closed
+ends the command.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from rich.progress import TextColumn
 from rich.text import Text
 
 from cpsc_train.interrupts import OutputClosed
-from cpsc_train.shown import shown
+from cpsc_train.printable import printable
 
 
 class Output(Console):
-    """The terminal, file or pipe that a command writes to; all text is shown as it is.
+    """A console that prints text literally.
 
     Parameters
     ----------
     quiet
-        Whether nothing is written.
+        Whether to print nothing.
     file
-        Where to; the standard output if absent.
+        File to print to. If None, the standard output.
     """
 
     def __init__(self, *, quiet: bool = False, file: TextIO | None = None) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, quiet=quiet, file=file)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return what is printed of a string, as every line, title and cell is."""
-        return super().render_str(shown(text), **(options | {"markup": False, "emoji": False}))
+        """Render a string; the base class does so for every line, title and cell."""
+        return super().render_str(printable(text), **(options | {"markup": False, "emoji": False}))
 
     def on_broken_pipe(self) -> NoReturn:
-        """End the command as an interrupt does, so that a run knows that it can go on."""
-        discard()
+        """End the command as an interrupt does, so that a run is marked as resumable."""
+        discard_output()
         raise OutputClosed
 
 
 def column(text: str, **options: Any) -> TextColumn:
-    """Return a column of a progress bar whose text is no markup."""
+    """Return a column of a progress bar without markup."""
     return TextColumn(text, markup=False, **options)
 
 
-def complain(text: str, *, line: bool = False) -> None:
-    """Write text to the standard error, as it may be shown; with `line`, ends of lines in it are shown as well."""
-    print(shown(text.rstrip("\n"), line=line), file=sys.stderr)  # noqa: T201
+def print_error(text: str, *, line: bool = False) -> None:
+    """Print text to the standard error; with `line`, on one line."""
+    print(printable(text.rstrip("\n"), line=line), file=sys.stderr)  # noqa: T201
 
 
-def show_warning(  # noqa: PLR0917  # the signature of the one in whose place it is
+def show_warning(  # noqa: PLR0917  # the signature of what it replaces
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -61,16 +61,16 @@ def show_warning(  # noqa: PLR0917  # the signature of the one in whose place it
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning as it may be shown, in place of `warnings.showwarning`."""
-    complain(warnings.formatwarning(message, category, filename, lineno, line))
+    """Print a warning, in place of `warnings.showwarning`."""
+    print_error(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def discard() -> None:
-    """Let the rest of the output go nowhere; Python writes what it has left when it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def discard_output() -> None:
+    """Send the output that is still buffered, which Python flushes at exit, to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.dup2(null, stream.fileno())
+    os.close(null)

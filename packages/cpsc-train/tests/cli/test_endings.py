@@ -127,7 +127,7 @@ from cpsc_train import interrupts
 if len(sys.argv) == 1:
     interrupts.call([sys.executable, sys.argv[0], "child"], output=sys.stderr, environment=os.environ)
 else:
-    interrupts.listen()
+    interrupts.install_handlers()
     work(0)
 """
 POOLS = """
@@ -226,15 +226,15 @@ def told(monkeypatch):
     """The handler of signals, with nothing of this process's own changed."""
     monkeypatch.setattr(interrupts, "_first", [])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return lambda number: interrupts._told(number, None)
+    return lambda number: interrupts._handle(number, None)
 
 
 def test_a_signal_waits_while_processes_start(told):
     reached = []
 
     def start_processes():
-        with interrupts.held():
-            with interrupts.held():
+        with interrupts.deferred():
+            with interrupts.deferred():
                 told(signal.SIGTERM)
                 reached.append("inner")
             reached.append("outer")
@@ -261,7 +261,7 @@ def test_what_comes_of_being_ended_is_not_told(monkeypatch, capsys, first):
     error = AttributeError("'_MultiProcessingDataLoaderIter' object has no attribute '_workers'")
     lost = SimpleNamespace(exc_type=AttributeError, exc_value=error, exc_traceback=None, err_msg=None, object=None)
     monkeypatch.setattr(sys, "__unraisablehook__", lambda lost: sys.stderr.write(str(lost.exc_value)))
-    interrupts._lost(lost)
+    interrupts._unraisable(lost)
     assert ("_workers" in capsys.readouterr().err) is not first
 
 

@@ -97,7 +97,7 @@ def test_two_processes_are_one(tmp_path, quick):
     subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
     found = subprocess.run([*LAUNCHER, "--out", two, *options], check=False, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("Test accuracy, %") == 1  # the first process alone speaks
+    assert found.stdout.count("Test accuracy, %") == 1  # only the first process prints
     (first, lines, _), (second, others, _) = outcome(one), outcome(two)
     for line, other in zip(lines, others, strict=True):
         assert line["train"] == pytest.approx(other["train"], rel=1e-5)

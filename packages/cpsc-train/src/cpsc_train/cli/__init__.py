@@ -27,10 +27,10 @@ from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import JobError, UserError, out_of_memory, reason
-from cpsc_train.interrupts import OutputClosed, exit_code, told_to_end
-from cpsc_train.launch import speaks
-from cpsc_train.output import Output, complain, discard
-from cpsc_train.shown import shown
+from cpsc_train.interrupts import OutputClosed, exit_code, pending_interrupt
+from cpsc_train.launch import is_main_process
+from cpsc_train.output import Output, discard_output, print_error
+from cpsc_train.printable import printable
 
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers. COMMAND --help shows examples.
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # here, where a closed pipe can still be handled
     except (BrokenPipeError, OutputClosed):
-        discard()
+        discard_output()
         return exit_code(OutputClosed())
     return code
 
@@ -76,12 +76,12 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt as stop:
         return _say("interrupted", exit_code(stop))
     except Exception as error:
-        stop_signal = told_to_end()
+        stop_signal = pending_interrupt()
         if stop_signal is not None:  # a library, or another process, can turn an interrupt into any error
             return _say("interrupted", exit_code(stop_signal))
         if sentence := _explained(error):
             return _say(f"error: {sentence}", 2, everyone=isinstance(error, JobError))
-        complain(traceback.format_exc())
+        print_error(traceback.format_exc())
         return _say("internal error: this is a bug; please report it with the lines above", 1)
 
 
@@ -97,8 +97,8 @@ def _explained(error: Exception) -> str:
 
 
 def _command(arguments: list[str]) -> Command:
-    """Parse the command line; an error message shows its arguments as `shown` does."""
-    safe = [shown(argument, line=True) for argument in arguments]
+    """Parse the command line; an error message shows its arguments as `printable` does."""
+    safe = [printable(argument, line=True) for argument in arguments]
     if safe == arguments:
         return parse(arguments)
     try:
@@ -139,6 +139,6 @@ def _cli(kind: Any, prog: str, description: str, arguments: list[str]) -> Comman
 
 
 def _say(what: str, code: int, *, everyone: bool = False) -> int:
-    if everyone or speaks():  # of several processes one does
-        complain(f"cpsc: {what}", line=True)
+    if everyone or is_main_process():  # of several processes one does
+        print_error(f"cpsc: {what}", line=True)
     return code

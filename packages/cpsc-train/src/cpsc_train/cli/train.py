@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from cpsc_train.cli.options import File, Folder, Gate, Quiet, RunOptions, flag, value
-from cpsc_train.launch import speaks
+from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
     from cpsc_train.output import Output
@@ -67,7 +67,7 @@ The best epoch is selected on validation rows.
         from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
         from cpsc_train.runs import RunFolder  # noqa: PLC0415
 
-        console = Output(quiet=not speaks())
+        console = Output(quiet=not is_main_process())
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
@@ -76,7 +76,7 @@ The best epoch is selected on validation rows.
         if self.seeds is not None:
             return self._sweep(config, self.seeds, console)
         folder = RunFolder(self.out or _default_path(config, f"seed{config.seed}"))
-        if speaks():
+        if is_main_process():
             folder.refuse_if_present()
         return self._train(config, folder, console)
 

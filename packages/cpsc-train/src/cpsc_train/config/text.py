@@ -13,8 +13,8 @@ from typing import Any
 import tomli_w
 
 from cpsc_train.errors import UserError
+from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
-from cpsc_train.shown import without_credentials
 from cpsc_train.writing import write
 
 BOM = "\ufeff"

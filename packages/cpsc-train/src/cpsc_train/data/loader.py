@@ -23,7 +23,7 @@ from cpsc_train.data.order import Draw
 from cpsc_train.data.preprocessing import Preprocessing
 from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
-from cpsc_train.interrupts import held
+from cpsc_train.interrupts import deferred
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Loader:
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        with _more_workers_than_cores(), held():
+        with _more_workers_than_cores(), deferred():
             batches = iter(self._batches)
         for batch in batches:
             if isinstance(batch, UserError):

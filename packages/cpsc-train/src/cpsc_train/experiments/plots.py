@@ -10,8 +10,8 @@ import numpy as np
 
 from cpsc_train.experiments.scoreboard import Scoreboard
 from cpsc_train.experiments.summary import Summary
+from cpsc_train.printable import visible
 from cpsc_train.reporting.report.panel import Panel, require_matplotlib, sides
-from cpsc_train.shown import visible
 from cpsc_train.writing import write
 
 if TYPE_CHECKING:

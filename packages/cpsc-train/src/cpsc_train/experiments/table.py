@@ -11,7 +11,7 @@ import numpy as np
 import rich.table
 from numpy.typing import NDArray
 
-from cpsc_train.shown import visible
+from cpsc_train.printable import visible
 
 _MARKUP = re.compile(r"([\\`*_\[\]|$~])")
 

@@ -17,7 +17,7 @@ from cpsc_train.experiments.grid import Grid
 from cpsc_train.experiments.table import Table
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
-from cpsc_train.shown import without_credentials
+from cpsc_train.printable import without_credentials
 from cpsc_train.training import RunConfig
 from cpsc_train.writing import make_folder, refuse_link
 

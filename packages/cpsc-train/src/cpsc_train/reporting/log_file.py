@@ -10,8 +10,8 @@ from typing import Any
 
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
+from cpsc_train.printable import printable
 from cpsc_train.reporting.observer import Observer
-from cpsc_train.shown import shown
 from cpsc_train.writing import appending
 
 
@@ -71,7 +71,9 @@ class LogFile(Observer):
 
     def _write(self, text: str) -> None:
         try:
-            self._file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {shown(text, line=True)}\n")
+            self._file.write(
+                f"{datetime.now().astimezone().isoformat(timespec='seconds')} {printable(text, line=True)}\n"
+            )
             self._file.flush()
         except OSError as error:
             raise UserError(f"--log-file {self._file.name}: cannot be written ({error.strerror})") from None

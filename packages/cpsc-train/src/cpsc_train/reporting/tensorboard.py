@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cpsc_train.errors import needs
+from cpsc_train.printable import visible
 from cpsc_train.reporting.observer import Observer
-from cpsc_train.shown import visible
 from cpsc_train.writing import refuse_link
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from cpsc_train.errors import needs
+from cpsc_train.printable import without_credentials
 from cpsc_train.runs.folder import RunFolder
-from cpsc_train.shown import without_credentials
 from cpsc_train.training import checkpoint
 from cpsc_train.writing import write
 

@@ -22,9 +22,9 @@ from cpsc_train.data import Dataset, Splits
 from cpsc_train.data.media.decoders import versions
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
+from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
 from cpsc_train.runs.lock import locked
-from cpsc_train.shown import without_credentials
 from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
@@ -190,7 +190,7 @@ class RunFolder:
                 "platform": platform.platform(),
                 "cpus": os.cpu_count(),
                 "threads": torch.get_num_threads(),
-                "processes": Launch.read().world,
+                "processes": Launch.read().world_size,
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "versions": {package: version(package) for package in PACKAGES} | versions(),
             },

@@ -57,7 +57,7 @@ class ComputeConfig:
         """Return the number of worker processes; `decoding` is whether samples are decoded from files."""
         if self.workers is not None:
             return self.workers
-        return max(1, min(MOST_WORKERS, cores() // Launch.read().local_world - 1)) if decoding else 0
+        return max(1, min(MOST_WORKERS, cores() // Launch.read().local_world_size - 1)) if decoding else 0
 
     def open_device(self) -> torch.device:
         """Return the device of this process; raise UserError if it cannot be used."""

@@ -101,7 +101,7 @@ def joined(device: str) -> Iterator[Process]:
     describe a job, or the processes cannot connect.
     """
     launch = Launch.read()
-    if launch.world == 1 or distributed.is_initialized():
+    if launch.world_size == 1 or distributed.is_initialized():
         yield current()
         return
     gpu = device != "cpu" and torch.cuda.is_available()
@@ -110,7 +110,7 @@ def joined(device: str) -> Iterator[Process]:
             torch.cuda.set_device(own_gpu())
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"the {launch.world} processes cannot connect: {reason(error)}") from None
+        raise UserError(f"the {launch.world_size} processes cannot connect: {reason(error)}") from None
     try:
         yield current()
     finally:

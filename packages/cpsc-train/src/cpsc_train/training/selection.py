@@ -96,7 +96,7 @@ class Selection:
                 checkpoint.save(self._folder.checkpoint, state)
 
     def _after_step(self) -> None:
-        interrupts.look()
+        interrupts.raise_pending()
         every = self._config.checkpoints.every_steps
         if every is not None and self._trainer.steps % every == 0:
             self._save()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape as escape_html
 
 from cpsc_train.models import FUSED
+from cpsc_train.printable import printable
 from cpsc_train.reporting.report.panel import Panel, Section
 from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
-from cpsc_train.shown import shown
 
 Pictures = Mapping[tuple[str, str], bytes]
 """PNG by panel name and theme."""
@@ -37,7 +37,7 @@ img { width: 100%; height: auto; display: block; }
 
 def escape(text: str) -> str:
     """Return text of others as HTML: no markup, control characters visible, passwords in addresses hidden."""
-    return escape_html(shown(text))
+    return escape_html(printable(text))
 
 
 def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -> str:

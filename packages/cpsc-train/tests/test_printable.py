@@ -15,11 +15,11 @@ import cpsc_train
 from cpsc_train import __main__ as entry
 from cpsc_train.cli import main
 from cpsc_train.experiments.table import Table as Cells
-from cpsc_train.output import Output, column, complain, show_warning
+from cpsc_train.output import Output, column, print_error, show_warning
+from cpsc_train.printable import printable, visible, without_credentials
 from cpsc_train.reporting.console import ConsoleObserver
 from cpsc_train.reporting.log_file import LogFile
 from cpsc_train.reporting.report.page import table as html_table
-from cpsc_train.shown import shown, visible, without_credentials
 
 EVIL = "[/v2][red]\x1b[31m\x07\x9b1m\u202e:smile:\udcff"
 SAFE = r"[/v2][red]\x1b[31m\x07\x9b1m\u202e:smile:\udcff"
@@ -44,7 +44,7 @@ def test_control_characters_are_shown():
 )
 def test_passwords_in_addresses_are_hidden(text, safe):
     assert without_credentials(text) == safe
-    assert shown(text) == safe
+    assert printable(text) == safe
 
 
 def test_whatever_is_printed_is_shown_as_it_is():
@@ -78,7 +78,7 @@ def test_the_lines_of_a_run_are_shown_as_they_are(tmp_path):
 
 
 def test_errors_are_shown_as_they_are(capsys, tmp_path):
-    complain(EVIL)
+    print_error(EVIL)
     assert main(["report", str(tmp_path / "a\x1b[31m")]) == 2
     assert main(["train", "--config", "s3://key:secret@bucket/\x1b"]) == 2
     with pytest.raises(SystemExit, match="2"):

@@ -1,7 +1,7 @@
-"""Text of others as it is shown: on a terminal, in a log, in a report.
+"""Text from elsewhere made safe to print, on a terminal, in a log or in a report.
 
-What comes from file names, lists, configurations and messages of libraries may hold control characters, which a
-terminal obeys, and addresses with passwords.
+File names, lists, configurations and messages of libraries may hold control characters, which a terminal obeys, and
+addresses with passwords.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ HIDDEN = "***"
 """Stands for a credential."""
 _CREDENTIALS = re.compile(r"(\w\w:/{1,2})[^/\s?#@'\"]+@")
 _QUERY = re.compile(r"(\w\w:/{1,2}[^\s?'\"]+)\?[^\s#'\"]+")
-"""Also after one slash, which is what becomes of an address that is taken for a path."""
+"""Both also after one slash, the form of an address that was taken for a path."""
 _CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of Unicode: control and format characters, half characters, and ends of lines that are no newline."""
+"""Unicode categories of control and format characters, surrogates, and line ends other than the newline."""
 _JOINERS = "\u200c\u200d"
-"""Format characters that words of several scripts, and emoji, are written with."""
+"""Format characters that are part of words in several scripts, and of emoji."""
 
 
 def visible(text: object, *, line: bool = False) -> str:
-    r"""Return text whose control characters are shown as escapes, such as ``\x1b``; newlines and tabs stay.
+    r"""Return text with control characters as escapes, such as ``\x1b``; newlines and tabs stay.
 
     Parameters
     ----------
     text
-        What is shown.
+        Text, or an object that is converted to it.
     line
-        Whether it must be one line: newlines are escaped, too.
+        Whether the result must be one line: newlines are escaped, too.
 
     Examples
     --------
@@ -55,6 +55,6 @@ def without_credentials(text: str) -> str:
     return _QUERY.sub(rf"\1?{HIDDEN}", _CREDENTIALS.sub(rf"\1{HIDDEN}@", text))
 
 
-def shown(text: object, *, line: bool = False) -> str:
-    """Return text as it may be shown: `visible`, and `without_credentials`."""
+def printable(text: object, *, line: bool = False) -> str:
+    """Return text that is `visible` and `without_credentials`."""
     return without_credentials(visible(text, line=line))

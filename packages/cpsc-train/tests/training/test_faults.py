@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.joint import Joint
+from cpsc_train.methods.cpsc.method import CPSC
 from cpsc_train.models import FUSED
 from cpsc_train.reporting import Observer
 from cpsc_train.runs import RunFolder
@@ -15,7 +15,7 @@ from cpsc_train.training.loop import Trainer
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_which(small_config, tmp_path, monkeypatch):
-    losses = Joint.losses
+    losses = CPSC.losses
     calls = []
 
     def bad(self, model, features, labels, qhat):
@@ -25,7 +25,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_which(small_config, tm
             out.terms["ce_fou"] = out.terms["ce_fou"] * torch.inf
         return out
 
-    monkeypatch.setattr(Joint, "losses", bad)
+    monkeypatch.setattr(CPSC, "losses", bad)
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(
         UserError, match=r"epoch 2, step 3: loss ce_fou is not finite on samples \d{4}, .* more: lower optimizer\.lr"

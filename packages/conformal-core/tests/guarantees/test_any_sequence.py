@@ -115,8 +115,8 @@ def test_aci_keeps_its_bound_with_late_labels(alpha, delay):
 
 def test_a_clipped_level_would_break_its_bound():
     class Clipped(ACI):
-        def learn(self, *, missed):
-            super().learn(missed=missed)
+        def update(self, score, threshold, memory, /):
+            super().update(score, threshold, memory)
             self._now = max(self._now, self._whole // 100)
 
     scores = np.arange(STEPS) * 1.0

@@ -1,4 +1,4 @@
-"""Every command of the documentation is one that ``cpsc`` takes."""
+"""Check that ``cpsc`` accepts every command in the documentation."""
 
 import re
 import shlex

@@ -1,8 +1,8 @@
-"""What a person sees in a terminal: the data, a progress bar, the final table."""
+"""Output of a run on a terminal: the data, a progress bar, the final tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output, column
+from cpsc_train.reporting.figures import coverage_and_size, down_weighted, percent
 from cpsc_train.reporting.observer import Observer
 
 FEW_STEPS = 10
@@ -18,14 +19,14 @@ FEW_STEPS = 10
 
 
 class ConsoleObserver(Observer):
-    """Shows a run on a terminal; where there is none, a line every tenth of the epochs instead of a bar.
+    """Shows a run on a terminal; elsewhere prints a line every tenth of the epochs instead of a bar.
 
     Parameters
     ----------
     console
-        Where to write.
+        Output of the command.
     verbose
-        Whether every epoch also gets lines with all its figures.
+        Whether to print all figures of every epoch.
     """
 
     def __init__(self, console: Output, *, verbose: bool = False) -> None:
@@ -44,7 +45,7 @@ class ConsoleObserver(Observer):
         self._task = self._progress.add_task("", total=1, phase="starting", figures="")
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Say which data went where."""
+        """Print the data, its parts and the method."""
         data = description["data"]
         self._epochs = epochs
         self._console.print(
@@ -55,12 +56,12 @@ class ConsoleObserver(Observer):
         )
         self._console.print(_steps(description["steps"]))
         if done:
-            self._console.print(f"going on after epoch {done}")
+            self._console.print(f"resuming after epoch {done}")
         self._progress.update(self._task, total=epochs, completed=done)
         self._progress.start()
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Say which rows are left out."""
+        """Print the rows that are left out."""
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         self._console.print(f"left out {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
 
@@ -79,58 +80,61 @@ class ConsoleObserver(Observer):
             self._console.print(line, soft_wrap=True)
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Leave the bar and print the tables."""
+        """Stop the bar and print the tables."""
         self.close()
         print_results(results, self._console)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Stop the bar."""
         self._progress.stop()
 
 
 def print_results(results: dict[str, Any], console: Output) -> None:
-    """Print which epoch was kept, accuracy by condition and head, and coverage by part and head."""
+    """Print the selected epoch, accuracy by condition and head, and coverage by part and head."""
     heads = [*results["data"]["modalities"], FUSED]
     if "selected" in results:
-        kept = results["selected"]
-        accuracy = 100 * kept["validation_accuracy"][FUSED]
-        console.print(f"best epoch {kept['epoch']}, selected on validation rows: accuracy {accuracy:.1f}%")
+        selected = results["selected"]
+        accuracy = percent(selected["validation_accuracy"][FUSED])
+        console.print(f"best epoch {selected['epoch']}, selected on validation rows: accuracy {accuracy}%")
     if "left_out" in results:
         rows = results["data"]["train"]
         console.print(f"{results['left_out']} of {rows} training rows have weight zero; rows.csv lists them first")
-    table = Table(title="Test accuracy, %", title_justify="left")
-    table.add_column("condition")
+    test = results["test"]
+    accuracies = {name + _corrupted(results, name): condition["accuracy"] for name, condition in test.items()}
+    console.print(_table("Test accuracy, %", "condition", heads, accuracies, percent))
+    (target,) = {entry["target"] for part in results["coverage"].values() for entry in part.values()}
+    sets = {f"{part} (clean)": of for part, of in results["coverage"].items()}
+    sets |= {f"test ({name})": condition["coverage"] for name, condition in test.items() if name != "clean"}
+    title = f"Coverage of the prediction sets, target {target:.2f} (mean set size)"
+    console.print(_table(title, "rows", heads, sets, coverage_and_size))
+    if "gate" in test["clean"]:
+        title = "Down-weighted by the gate, % of the test rows (mean weight)"
+        gate = {name: condition["gate"] for name, condition in test.items()}
+        console.print(_table(title, "condition", heads[:-1], gate, down_weighted))
+
+
+def _table(
+    title: str, rows: str, heads: Sequence[str], cells: dict[str, dict[str, Any]], text: Callable[[Any], str]
+) -> Table:
+    """Return a table with a row per entry of `cells` and a column per head."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(rows)
     for head in heads:
         table.add_column(head, justify="right")
-    for condition, seen in results["test"].items():
-        hit = {m: share for m, share in results.get("corrupted", {}).get(condition, {}).items() if share < 1}
-        of = f" ({', '.join(f'{m} of {100 * share:.0f}% of the rows' for m, share in hit.items())})" if hit else ""
-        table.add_row(condition + of, *(_percent(seen["accuracy"].get(head)) for head in heads))
-    console.print(table)
+    for name, of in cells.items():
+        table.add_row(name, *(text(of.get(head)) for head in heads))
+    return table
 
-    (target,) = {seen["target"] for part in results["coverage"].values() for seen in part.values()}
-    sets = Table(title=f"Coverage of the prediction sets, target {target:.2f} (mean set size)", title_justify="left")
-    sets.add_column("rows")
-    for head in heads:
-        sets.add_column(head, justify="right")
-    rows = {f"{part} (clean)": seen for part, seen in results["coverage"].items()}
-    rows |= {f"test ({name})": seen["coverage"] for name, seen in results["test"].items() if name != "clean"}
-    for name, seen in rows.items():
-        sets.add_row(name, *(_sets(seen.get(head)) for head in heads))
-    console.print(sets)
 
-    if "gate" in results["test"]["clean"]:
-        gate = Table(title="Down-weighted by the gate, % of the test rows (mean weight)", title_justify="left")
-        gate.add_column("condition")
-        for modality in heads[:-1]:
-            gate.add_column(modality, justify="right")
-        for condition, seen in results["test"].items():
-            gate.add_row(condition, *(_gated(seen["gate"].get(modality)) for modality in heads[:-1]))
-        console.print(gate)
+def _corrupted(results: dict[str, Any], condition: str) -> str:
+    """Return which modalities are noisy in how many rows, if not in all."""
+    fractions = results.get("corrupted", {}).get(condition, {})
+    parts = [f"{m} of {100 * fraction:.0f}% of the rows" for m, fraction in fractions.items() if fraction < 1]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _steps(steps: dict[str, int]) -> str:
-    """Say how many optimizer steps an epoch has, and what to do where they are few."""
+    """Return the number of optimizer steps per epoch, with a hint if they are few."""
     count, batch_size, accumulate = steps["per_epoch"], steps["batch_size"], steps["accumulate"]
     rows = f"{accumulate} × {batch_size}" if accumulate > 1 else f"{batch_size}"
     text = f"{count:,} optimizer step{'s' * (count != 1)} per epoch, of {rows} rows each"
@@ -140,27 +144,15 @@ def _steps(steps: dict[str, int]) -> str:
     return f"{text}: few steps to learn in; try a lower {lower}, or more epochs"
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
-def _sets(seen: dict[str, float] | None) -> str:
-    return "–" if seen is None else f"{seen['coverage']:.3f} ({seen['mean_size']:.2f})"
-
-
-def _gated(seen: dict[str, float] | None) -> str:
-    return "–" if seen is None else f"{100 * seen['down_weighted']:.1f} ({seen['weight']:.2f})"
-
-
 def _figures(record: dict[str, Any]) -> str:
     """Summarise an epoch: loss on training rows; accuracy, coverage and set size of the fused head on validation rows.
 
-    Sets are those of a predictor calibrated after the epoch, q̂ is that of the one in the loop, where there is one.
+    The sets are from a predictor calibrated after the epoch; q̂ is that of the training loop, if it has one.
     """
     accuracy, sets = record["validation"]["accuracy"][FUSED], record["validation"]["coverage"][FUSED]
     qhat = record["qhat"].get(f"qhat_{FUSED}")
     return (
-        f"loss {sum(record['loss'].values()):.3f}  accuracy {100 * accuracy:.1f}%  "
+        f"loss {sum(record['loss'].values()):.3f}  accuracy {percent(accuracy)}%  "
         f"coverage {sets['coverage']:.3f}  set size {sets['mean_size']:.2f}"
         + ("" if qhat is None else f"  in-loop q̂ {qhat:.3f}")
     )

@@ -1,4 +1,4 @@
-"""A log file: one line an event, with the time."""
+"""A log file with one line per event, with its time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cpsc_train.writing import appending
 
 
 class LogFile(Observer):
-    """Appends to a file.
+    """Appends the events of a run to a file.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class LogFile(Observer):
             raise UserError(f"--log-file {error}") from None
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Note what is trained on what."""
+        """Write the data, the method and the epochs."""
         data = description["data"]
         self._write(
             f"start {description['recipe']} {description['method']} seed {description['seed']} in {path}: "
@@ -45,11 +45,11 @@ class LogFile(Observer):
         )
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Note every row that is left out."""
+        """Write every row that is left out."""
         self._write(f"left out {len(rows)} rows of the lists: {', '.join(rows)}")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Note loss terms, accuracy, quantiles and where the time went."""
+        """Write loss terms, accuracy, quantiles and times."""
         loss = " ".join(f"{name}={value:.4f}" for name, value in record["loss"].items())
         accuracy = " ".join(f"{head}={value:.4f}" for head, value in record["validation"]["accuracy"].items())
         qhat = " ".join(f"{name}={value:.4f}" for name, value in record["qhat"].items())
@@ -60,13 +60,13 @@ class LogFile(Observer):
         )
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Note the outcome."""
-        accuracy = {name: seen["accuracy"][FUSED] for name, seen in results["test"].items()}
+        """Write the test accuracies."""
+        accuracy = {name: condition["accuracy"][FUSED] for name, condition in results["test"].items()}
         self._write("test accuracy: " + " ".join(f"{name}={value:.4f}" for name, value in accuracy.items()))
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what could not be written has been said
+        with suppress(OSError):  # the error was reported when it was written
             self._file.close()
 
     def _write(self, text: str) -> None:

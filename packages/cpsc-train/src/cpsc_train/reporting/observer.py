@@ -11,62 +11,62 @@ class Observer:
     """Receives the events of a run; every method may be overridden."""
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Training is about to begin; `done` of the `epochs` are behind a run that goes on."""
+        """Called before training; a resumed run has completed `done` of the `epochs`."""
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Hear of `rows` of the data set's own lists that are no sample; before `start`, where there are any."""
+        """Called before `start` with the `rows` of the data set's lists that are left out, if there are any."""
 
     def step(self) -> None:
-        """One step of the optimizer is done."""
+        """Called after each optimizer step."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One epoch is done; `record` is its line in ``metrics.jsonl``."""
+        """Called after each epoch; `record` is its line in ``metrics.jsonl``."""
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Training and evaluation are done; `results` is what ``results.json`` holds."""
+        """Called after evaluation; `results` is the content of ``results.json``."""
 
     def close(self) -> None:
-        """Let go of what is open: the run is over, however it ended."""
+        """Called when the run ends, also by an error; closes what is open."""
 
 
 class Observers(Observer):
-    """Tells several others.
+    """Forwards events to several observers.
 
     Parameters
     ----------
     others
-        In the order in which they are told.
+        The observers, in the order of their calls.
     """
 
     def __init__(self, others: Sequence[Observer]) -> None:
         self._others = tuple(others)
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.start(description, epochs=epochs, path=path, done=done)
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.dropped(rows)
 
     def step(self) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.step()
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.epoch(record)
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.finish(results)
 
     def close(self) -> None:
-        """Tell the others."""
+        """Forward the event."""
         for other in self._others:
             other.close()

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, in the run folder."""
+"""TensorBoard event files in the run folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TensorBoard(Observer):
         self._writer: Any = None
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Open the event file; what a killed run wrote after its last checkpoint is hidden."""
+        """Open the event file, and hide the epochs that a killed run wrote after its last checkpoint."""
         refuse_link(path / "tensorboard")
         self._writer = self._open(str(path / "tensorboard"), purge_step=done + 1 if done else None)
 
@@ -48,8 +48,8 @@ def _flat(record: dict[str, Any]) -> list[tuple[str, float]]:
         "train": record["train"],
         "in-loop qhat": record["qhat"],
         "validation accuracy": record["validation"]["accuracy"],
-        "validation coverage": {head: seen["coverage"] for head, seen in record["validation"]["coverage"].items()},
-        "validation set size": {head: seen["mean_size"] for head, seen in record["validation"]["coverage"].items()},
+        "validation coverage": {head: sets["coverage"] for head, sets in record["validation"]["coverage"].items()},
+        "validation set size": {head: sets["mean_size"] for head, sets in record["validation"]["coverage"].items()},
         "in-loop coverage": record["validation"].get("in_loop_coverage", {}),
         "seconds": record["time"],
     }

@@ -1,4 +1,4 @@
-"""A report of runs: one HTML file with everything in it, and its pictures as PNG files."""
+"""A report on runs: one self-contained HTML file, and its pictures as PNG files."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def report(
     runs
         Run folders, or folders of them; several are compared.
     out
-        The folder to write to, where an earlier report is replaced; ``report`` in the run folder, or in the one that
-        holds all runs, if absent.
+        Folder of the report, where an earlier one is replaced. If None, ``report`` in the run folder, or in the folder
+        of all runs.
     advance
-        Told how many of the pictures are drawn.
+        Called with the number of pictures drawn and their total.
 
     Returns
     -------
     Path
-        The HTML file. It loads nothing from elsewhere.
+        The HTML file.
 
     Raises
     ------
@@ -46,18 +46,18 @@ def report(
         or leads through a link.
     """
     require_matplotlib()
-    found = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
-    folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in found])) / "report"
+    read = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
+    folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in read])) / "report"
     pictures = {}
-    with _written_by_a_run(found):
-        sections = [section(found) for section in (*outcome.SECTIONS, *training.SECTIONS)]
+    with _written_by_a_run(read):
+        sections = [section(read) for section in (*outcome.SECTIONS, *training.SECTIONS)]
         panels = [panel for section in sections for panel in section.panels]
         for done, panel in enumerate(panels, 1):
             for theme in THEMES:
                 pictures[panel.name, theme] = panel.render(theme)
             advance(done, len(panels))
-        html = page(found, sections, pictures)
-    # A folder that was named may be a link; one that was not lies in a run folder, which may come from elsewhere.
+        html = page(read, sections, pictures)
+    # A folder that the user names may be a link; the default is in a run folder, which may come from a stranger.
     below = folder if out is not None else folder.parent
     make_folder(folder / "figures", below=below)
     for panel in panels:
@@ -67,13 +67,13 @@ def report(
 
 
 def _file_name(panel: str) -> str:
-    """Return the name of a picture's file: names of modalities are part of it, and may hold anything."""
+    """Return the file name of a picture; panel names contain names of modalities, which may be any text."""
     return re.sub(r"[^\w.-]", "_", panel)[:200] + ".png"
 
 
 @contextmanager
 def _written_by_a_run(runs: Sequence[Run]) -> Iterator[None]:
-    """Say that files hold something else than a run writes, whichever of its many values that shows in."""
+    """Turn errors from unexpected content of the files of a run into a UserError."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""What the kept model does on test rows: noise, confusion, prediction sets, confidence, features."""
+"""Sections on the test rows: noise, confusion, prediction sets, confidence and features of the best epoch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import (
     Panel,
     Section,
-    apart,
+    by_head,
     colour,
     curve,
     file_name,
+    individual,
     legend,
     shortened,
     sides,
@@ -34,7 +35,7 @@ MARKERS = ("o", "^", "s", "x")
 
 
 def noise(runs: Sequence[Run]) -> Section:
-    """Draw fused accuracy by severity, a panel a modality and kind of noise, and a panel of missing modalities."""
+    """Draw fused accuracy by severity, a panel per modality and kind of noise, and one of missing modalities."""
     done = [run for run in runs if run.results is not None]
     sweeps = dict.fromkeys(
         (one["modality"], one["kind"]) for run in done for one in run.config.get("noise", []) if _condition(run, one)
@@ -44,13 +45,13 @@ def noise(runs: Sequence[Run]) -> Section:
         def draw(axes: Axes) -> None:
             with sides(axes, x=f"severity of {kind} noise on {modality}", y="fused accuracy, %"):
                 for place, run in enumerate(done):
-                    found = [(0.0, 100 * _accuracy(run, "clean", FUSED))]
-                    found += [
+                    points = [(0.0, 100 * _accuracy(run, "clean", FUSED))]
+                    points += [
                         (one["severity"], 100 * _accuracy(run, _condition(run, one), FUSED))
                         for one in run.config.get("noise", [])
                         if (one["modality"], one["kind"]) == (modality, kind)
                     ]
-                    severities, values = zip(*sorted(found), strict=True)
+                    severities, values = zip(*sorted(points), strict=True)
                     curve(axes, severities, values, place, run.name, marker="o", markersize=3)
             legend(axes, [run.name for run in done])
 
@@ -74,27 +75,27 @@ def noise(runs: Sequence[Run]) -> Section:
 
     panels = [panel(*sweep) for sweep in sweeps]
     if _missing(done):
-        panels.append(Panel("missing", "A modality is missing", missing))
+        panels.append(Panel("missing", "Missing modalities", missing))
     caption = (
-        "Accuracy of the fused decision on test rows when every row of one modality is noisy, and when a modality is "
-        "not there at all. A model that falls below its better modality alone still lets the broken one vote."
+        "Accuracy of the fused decision on test rows if one modality is noisy in every row, and if one is missing. A "
+        "model that falls below its better modality alone still relies on the corrupted one."
     )
-    return Section("What do noise and missing modalities do?", caption, panels, _unfinished(runs))
+    return Section("Noise and missing modalities", caption, panels, _unfinished(runs))
 
 
 def confusion(runs: Sequence[Run]) -> Section:
-    """Draw the confusion matrix of the fused decision, a panel a run."""
+    """Draw the confusion matrix of the fused decision, a panel per run."""
 
     def panel(run: Run) -> Panel:
         def draw(axes: Axes) -> None:
             labels = run.predictions["labels"]
             counts = metrics.confusion_matrix(run.predictions[f"probabilities/{FUSED}"], labels)
-            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+            fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
             names = [shortened(str(name)) for name in run.predictions["classes"]]
             if len(names) <= 12:
                 for (row, column), count in np.ndenumerate(counts):
-                    ink = "white" if shares[row, column] > 0.5 else "black"
+                    ink = "white" if fractions[row, column] > 0.5 else "black"
                     axes.text(column, row, str(count) if count else "", ha="center", va="center", fontsize=6, color=ink)
             every = max(1, len(names) // 20)
             places = np.arange(0, len(names), every)
@@ -105,21 +106,21 @@ def confusion(runs: Sequence[Run]) -> Section:
 
         return Panel(f"confusion-{file_name(run.name)}", f"Confusion of {run.name}, fused", draw)
 
-    caption = "Clean test rows by true and predicted class; the shade is the share of the true class."
-    shown, more = apart([run for run in runs if run.predictions])
+    caption = "Clean test rows by true and predicted class; the shade is the fraction of the true class."
+    shown, more = individual([run for run in runs if run.predictions])
     panels = [panel(run) for run in shown]
-    return Section("Which classes are taken for which?", caption, panels, [*_bare(runs), *more])
+    return Section("Confusion", caption, panels, [*_bare(runs), *more])
 
 
 def sets(runs: Sequence[Run]) -> Section:
-    """Draw how accuracy goes with set size, and the coverage of each class."""
+    """Draw accuracy by set size, and the coverage of each class."""
     done = [run for run in runs if run.results is not None]
 
     def by_size(run: Run) -> Panel:
         def draw(axes: Axes) -> None:
             sizes = _clean(run)["coverage"][FUSED]["sizes"]
-            rows = np.array([seen["count"] for seen in sizes.values()])
-            values = [100 * seen["accuracy"] for seen in sizes.values()]
+            rows = np.array([entry["count"] for entry in sizes.values()])
+            values = [100 * entry["accuracy"] for entry in sizes.values()]
             with sides(axes, x="classes in the prediction set", y="accuracy, %"):
                 bars = axes.bar(list(sizes), values, color=colour(0), width=0.6)
             axes.bar_label(bars, [f"{count} rows" for count in rows], fontsize=6)
@@ -131,47 +132,42 @@ def sets(runs: Sequence[Run]) -> Section:
         with sides(axes, x="class", y="coverage"):
             for place, run in enumerate(done):
                 values = _clean(run)["coverage"][FUSED]["class_coverage"]
-                shares = [np.nan if value is None else value for value in values]
-                curve(axes, range(len(shares)), shares, place, run.name, marker="o", markersize=3)
+                coverages = [np.nan if value is None else value for value in values]
+                curve(axes, range(len(coverages)), coverages, place, run.name, marker="o", markersize=3)
             for target in {1 - run.config["conformal"]["alpha"] for run in done}:
                 axes.axhline(target, color="0.5", linewidth=0.8)
         axes.set_ylim(top=1.02)
         legend(axes, [run.name for run in done])
 
-    shown, more = apart(done)
+    shown, more = individual(done)
     panels = [by_size(run) for run in shown]
     if done:
         panels.append(Panel("class-coverage", "Coverage of each class, fused", by_class))
     caption = (
-        "Clean test rows. Rows with a set of one class should be right far more often than the others: the set says "
-        "when to trust the decision. Coverage is promised for all classes together, and not for each."
+        "Clean test rows. Rows with a set of one class should be right far more often than the others. Coverage is "
+        "guaranteed over all classes together, not for each."
     )
-    return Section("What do prediction sets say?", caption, panels, [*_unfinished(runs), *more])
+    return Section("Prediction sets", caption, panels, [*_unfinished(runs), *more])
 
 
 def confidence(runs: Sequence[Run]) -> Section:
-    """Draw accuracy by confidence, a panel a head."""
+    """Draw accuracy by confidence, a panel per head."""
+
+    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+        if place == 0:
+            axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8)
+        if f"probabilities/{head}" in run.predictions:
+            x, y = _by_confidence(run.predictions[f"probabilities/{head}"], run.predictions["labels"])
+            curve(axes, x, y, place, run.name, marker="o", markersize=3)
+
     shown = [run for run in runs if run.predictions]
-    heads = list(dict.fromkeys(head for run in shown for head in run.heads))
-
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x="confidence", y="accuracy"):
-                axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8)
-                for place, run in enumerate(shown):
-                    if f"probabilities/{head}" in run.predictions:
-                        x, y = _by_confidence(run.predictions[f"probabilities/{head}"], run.predictions["labels"])
-                        curve(axes, x, y, place, run.name, marker="o", markersize=3)
-            legend(axes, [run.name for run in shown])
-
-        return Panel(f"confidence-{head}", f"Accuracy by confidence, {head}", draw)
-
+    panels = by_head(shown, "confidence", "Accuracy by confidence,", lines, x="confidence", y="accuracy")
     caption = "Clean test rows in ten bins of the largest probability. Below the diagonal: overconfident."
-    return Section("Do probabilities mean what they say?", caption, [panel(head) for head in heads], _bare(runs))
+    return Section("Calibration of probabilities", caption, panels, _bare(runs))
 
 
 def features(runs: Sequence[Run]) -> Section:
-    """Draw the two first principal components of the features, a panel a run and modality."""
+    """Draw the first two principal components of the features, a panel per run and modality."""
 
     def panel(run: Run, modality: str) -> Panel:
         def draw(axes: Axes) -> None:
@@ -189,10 +185,10 @@ def features(runs: Sequence[Run]) -> Section:
 
         return Panel(f"features-{file_name(run.name)}-{modality}", f"Features of {modality}, {run.name}", draw)
 
-    shown, more = apart([run for run in runs if run.predictions])
+    shown, more = individual([run for run in runs if run.predictions])
     panels = [panel(run, m) for run in shown for m in run.modalities if f"features/{m}" in run.predictions]
-    caption = "Test rows in the plane in which features of the encoder vary most, coloured by class."
-    return Section("What do the encoders tell apart?", caption, panels, [*_bare(runs), *more])
+    caption = "Test rows in the plane of largest variance of the features of the encoder, coloured by class."
+    return Section("Features", caption, panels, [*_bare(runs), *more])
 
 
 def principal_components(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -213,8 +209,8 @@ def _by_confidence(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[N
     sure, right = probabilities.max(-1), probabilities.argmax(-1) == labels
     places = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
     count = np.bincount(places, minlength=BINS)
-    met = count > 0
-    mean, accuracy = (np.bincount(places, values, BINS)[met] / count[met] for values in (sure, right))
+    filled = count > 0
+    mean, accuracy = (np.bincount(places, values, BINS)[filled] / count[filled] for values in (sure, right))
     return mean, accuracy
 
 
@@ -223,8 +219,8 @@ def _clean(run: Run) -> dict[str, Any]:
 
 
 def _accuracy(run: Run, condition: str | None, head: str) -> float:
-    seen = (run.results or {}).get("test", {}).get(condition, {})
-    return float(seen.get("accuracy", {}).get(head, np.nan))
+    results = (run.results or {}).get("test", {}).get(condition, {})
+    return float(results.get("accuracy", {}).get(head, np.nan))
 
 
 def _condition(run: Run, one: dict[str, Any]) -> str | None:

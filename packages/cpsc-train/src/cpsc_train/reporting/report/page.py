@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no script, readable on a phone, light and dark."""
+"""The report as one HTML file without scripts or links to other files, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape as escape_html
 
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
+from cpsc_train.reporting.figures import coverage_and_size, down_weighted, percent
 from cpsc_train.reporting.report.panel import Panel, Section
 from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
 
@@ -36,21 +37,21 @@ img { width: 100%; height: auto; display: block; }
 
 
 def escape(text: str) -> str:
-    """Return text of others as HTML: no markup, control characters visible, passwords in addresses hidden."""
+    """Escape text for HTML, with control characters visible and passwords in addresses hidden."""
     return escape_html(printable(text))
 
 
 def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -> str:
-    """Return the HTML.
+    """Return the HTML of a report on `runs`; every name in a run is escaped.
 
     Parameters
     ----------
     runs
-        What is reported.
+        The runs of the report.
     sections
-        What is drawn of them.
+        Its sections.
     pictures
-        Their panels, in both themes. Every name in a run is escaped.
+        The panels of the sections, in both themes.
     """
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
     tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs)}
@@ -63,30 +64,25 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     for place, (name, content) in enumerate(tables.items()):
         parts.append(f'<h2 id="s{place}">{escape(name)}</h2>{content}')
     parts += [_section(section, pictures, len(tables) + place) for place, section in enumerate(sections)]
-    return document(title, "".join(parts))
-
-
-def document(title: str, body: str) -> str:
-    """Return an HTML page that needs nothing else; `body` is HTML, `title` is escaped."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
 
 def _warnings(runs: Sequence[Run]) -> list[str]:
-    found = []
+    texts = []
     different = protocol_differences(runs)
     if different:
-        found.append(
+        texts.append(
             f"These runs differ in {', '.join(different)}: their figures come from different protocols and must not be "
-            f"compared. Runs that are compared share {', '.join(PROTOCOL)}."
+            f"compared. Comparable runs share {', '.join(PROTOCOL)}."
         )
-    found += [f"{run.name} is not done ({run.status})." for run in runs if run.results is None]
-    return [f'<p class="warn">{escape(text)}</p>' for text in found]
+    texts += [f"{run.name} is not done ({run.status})." for run in runs if run.results is None]
+    return [f'<p class="warn">{escape(text)}</p>' for text in texts]
 
 
 def _accuracy(runs: Sequence[Run]) -> str:
@@ -99,37 +95,35 @@ def _accuracy(runs: Sequence[Run]) -> str:
     rows = []
     for run in done:
         test = (run.results or {})["test"]
-        cells = [_percent(test.get(name, {}).get("accuracy", {}).get(head)) for name, head in columns]
-        cells.insert(len(heads), _percent(test["clean"]["average_accuracy"]))
+        cells = [percent(test.get(name, {}).get("accuracy", {}).get(head)) for name, head in columns]
+        cells.insert(len(heads), percent(test["clean"]["average_accuracy"]))
         rows.append([run.name, *cells])
-    note = "In %. The mean is that of all heads, clean. Under noise and without a modality: the fused decision."
-    return f'<p class="soft">{note}</p>{table(header, rows)}'
+    note = "In %. The mean is over all heads, clean. With noise or a missing modality, the fused decision is shown."
+    return f'<p class="soft">{note}</p>{_table(header, rows)}'
 
 
 def _sets(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         for part, heads in (run.results or {}).get("coverage", {}).items():
-            cells = [
-                f"{heads[h]['coverage']:.3f} ({heads[h]['mean_size']:.2f})" if h in heads else "–" for h in run.heads
-            ]
+            cells = [coverage_and_size(heads.get(head)) for head in run.heads]
             target = f"{next(iter(heads.values()))['target']:.2f}"
             rows.append([f"{run.name}, {part}", target, " / ".join(cells)])
     note = f"Coverage and, in brackets, mean set size on clean rows; heads in this order: {', '.join(runs[0].heads)}."
-    return f'<p class="soft">{escape(note)}</p>{table(["run and rows", "target", "coverage (size)"], rows)}'
+    return f'<p class="soft">{escape(note)}</p>{_table(["run and rows", "target", "coverage (size)"], rows)}'
 
 
 def _gate(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         test = (run.results or {}).get("test", {})
-        for condition, seen in test.items():
-            cells = [f"{m} {100 * w['down_weighted']:.1f} ({w['weight']:.2f})" for m, w in seen.get("gate", {}).items()]
+        for condition, of in test.items():
+            cells = [f"{modality} {down_weighted(entry)}" for modality, entry in of.get("gate", {}).items()]
             rows += [[f"{run.name}, {condition}", " / ".join(cells)]] if cells else []
     bounds = ", ".join(f"{100 * run.config['gate']['alpha']:g} in {run.name}" for run in runs if _has_gate(run))
     note = "Test rows in which a modality is down-weighted, in %, and its mean weight. "
     note += f"Guaranteed on clean rows: at most {bounds}."
-    return f'<p class="soft">{escape(note)}</p>{table(["run and condition", "down-weighted (weight)"], rows)}'
+    return f'<p class="soft">{escape(note)}</p>{_table(["run and condition", "down-weighted (weight)"], rows)}'
 
 
 def _has_gate(run: Run) -> bool:
@@ -149,20 +143,20 @@ def _runs(runs: Sequence[Run]) -> str:
         ["gpu", *(str(run.environment.get("gpu") or "–") for run in runs)],
     ]
     rows += [[key, *values] for key, values in differing(runs).items() if key not in {"recipe", "method.name"}]
-    return table(header, rows)
+    return _table(header, rows)
 
 
 def _section(section: Section, pictures: Pictures, place: int) -> str:
-    shown = "".join(figure(panel, pictures) for panel in section.panels)
+    figures = "".join(_figure(panel, pictures) for panel in section.panels)
     absent = "".join(f'<p class="soft">Not shown: {escape(text)}</p>' for text in section.absent)
     return (
         f'<h2 id="s{place}">{escape(section.title)}</h2><p class="soft">{escape(section.caption)}</p>'
-        f'<div class="pictures">{shown}</div>{absent}'
+        f'<div class="pictures">{figures}</div>{absent}'
     )
 
 
-def figure(panel: Panel, pictures: Pictures) -> str:
-    """Return a picture as HTML, in the theme of the reader."""
+def _figure(panel: Panel, pictures: Pictures) -> str:
+    """Return a picture as HTML, for light and dark pages."""
     light, dark = (_data(pictures[panel.name, theme]) for theme in ("light", "dark"))
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
@@ -174,12 +168,8 @@ def _data(picture: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as HTML that is moved sideways where it is too wide; every cell is escaped."""
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an HTML table that scrolls sideways if it is too wide; every cell is escaped."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"

@@ -1,4 +1,4 @@
-"""A picture of a report, and how all of them look: drawn once for light and once for dark pages."""
+"""Pictures of a report and their common style, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cpsc_train.reporting.report.source import Run
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
-"""Okabe and Ito's, which people with any colour vision can tell apart; the eighth is darkened, the black one grey."""
+"""Palette of Okabe and Ito, safe for colour-blind readers; yellow is darkened and black replaced by grey."""
 APART = 8
-"""Runs that get pictures of their own, at most; the others are in the pictures that compare."""
+"""Most runs with individual pictures; the others appear only in the pictures that compare runs."""
 LINES = ("-", "--", ":", "-.")
 THEMES = {
     "light": {"ground": "#ffffff", "ink": "#1f2328", "grid": "#d8dee4"},
@@ -34,11 +34,11 @@ class Panel:
     Parameters
     ----------
     name
-        Name of its file, without an ending.
+        Name of its file, without the suffix.
     title
-        What stands above it; also what is read aloud in its place.
+        Title, and alternative text.
     draw
-        Draws into axes.
+        Function that draws into axes.
     height
         Height in inches.
     """
@@ -60,7 +60,7 @@ class Panel:
             axes = figure.add_subplot()
             axes.set_title(self.title, fontsize=9, loc="left")
             self.draw(axes)
-            figure.tight_layout(pad=0.6)  # once; a layout engine would do it several times a picture
+            figure.tight_layout(pad=0.6)  # a layout engine would compute it several times
             stream = io.BytesIO()
             figure.savefig(stream, format="png")
         return stream.getvalue()
@@ -68,17 +68,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures that answer one question.
-
-    Parameters
-    ----------
-    title, caption
-        The question, and what to look for.
-    panels
-        The pictures.
-    absent
-        Why something is not shown.
-    """
+    """A title, a caption, pictures, and the reasons why others are absent."""
 
     title: str
     caption: str
@@ -92,7 +82,7 @@ def colour(place: int) -> str:
 
 
 def _line(place: int) -> str:
-    """Return the line style of the run at `place`; together with the colour it tells 32 apart."""
+    """Return the line style of the run at `place`; with the colour it distinguishes 32 runs."""
     return LINES[place // len(COLOURS) % len(LINES)]
 
 
@@ -102,42 +92,59 @@ def curve(axes: Axes, x: ArrayLike, y: ArrayLike, place: int, name: str, **style
 
 
 def legend(axes: Axes, names: Sequence[str], *, place: Literal["best", "lower right"] = "best") -> None:
-    """Explain the lines of several runs, where there are not too many for it."""
+    """Add a legend for 2 to 12 runs."""
     if 1 < len(names) <= 12:
         axes.legend(fontsize=6, framealpha=0.8, edgecolor="none", loc=place)
 
 
-def apart(runs: Sequence[Run]) -> tuple[Sequence[Run], list[str]]:
-    """Return the runs that get pictures of their own, and what to say of the others."""
+def individual(runs: Sequence[Run]) -> tuple[Sequence[Run], list[str]]:
+    """Return the runs with individual pictures, and a note on the others."""
     more = len(runs) - APART
     return runs[:APART], [f"the {more} runs after {runs[APART - 1].name}: report fewer at a time"] if more > 0 else []
 
 
 def shortened(name: str) -> str:
-    """Return the end of a name that is too long for an axis."""
+    """Return a name, or the end of it if it is too long for an axis."""
     return name if len(name) <= 24 else f"…{name[-23:]}"
 
 
 def file_name(name: str) -> str:
-    """Return a name that every file system takes."""
+    """Return a name that is valid on every file system."""
     return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
 
 
 def require_matplotlib() -> None:
-    """Refuse to begin without matplotlib.
-
-    Raises
-    ------
-    UserError
-        If it is not installed.
-    """
+    """Raise a UserError if matplotlib is not installed."""
     with needs("matplotlib", extra="report"):
         import matplotlib  # noqa: F401, ICN001, PLC0415  # an extra
 
 
+def by_head(
+    runs: Sequence[Run],
+    name: str,
+    title: str,
+    lines: Callable[[Axes, str, int, Run], None],
+    *,
+    y: str,
+    x: str = "epoch",
+) -> list[Panel]:
+    """Return a panel for each head, in which `lines` draws one run after the other."""
+
+    def panel(head: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            with sides(axes, x=x, y=y):
+                for place, run in enumerate(runs):
+                    lines(axes, head, place, run)
+            legend(axes, [run.name for run in runs])
+
+        return Panel(f"{name}-{head}", f"{title} {head}", draw)
+
+    return [panel(head) for head in dict.fromkeys(head for run in runs for head in run.heads)]
+
+
 @contextmanager
 def sides(axes: Axes, *, x: str, y: str) -> Iterator[None]:
-    """Label the axes of what is drawn inside, and leave out the frame."""
+    """Label the axes of what is drawn inside, and remove the frame."""
     yield
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -156,5 +163,5 @@ def _settings(ground: str, ink: str, grid: str) -> Any:
         "grid.color": grid,
         "font.size": 8,
         "lines.linewidth": 1.3,
-        "text.parse_math": False,  # names are shown as they are
+        "text.parse_math": False,  # names may contain $
     }

@@ -1,4 +1,4 @@
-"""What a report is made of: run folders, read once, and what sets them apart."""
+"""The run folders of a report, and the differences of their configurations."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from cpsc_train.reading import read_file
 from cpsc_train.runs.folder import RunFolder
 
 DEPTH = 3
-"""How many folders below a given one runs are looked for."""
+"""Levels of folders that are searched for runs."""
 PROTOCOL = ("data", "splits", "noise", "protocols", "missing")
-"""What must be the same for figures of two runs to be compared."""
+"""Keys of the configuration that comparable runs share."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run folder says.
+    """Content of a run folder.
 
     Parameters
     ----------
     name
-        What tells it from the other runs of the report.
+        Name that differs from those of the other runs.
     path
         Its folder.
     config
@@ -38,9 +38,9 @@ class Run:
     records
         Lines of ``metrics.jsonl``.
     results
-        ``results.json``; ``None`` while the run is not done.
+        ``results.json``; ``None`` if the run is not done.
     predictions
-        Arrays of ``predictions.npz``; none while the run is not done.
+        Arrays of ``predictions.npz``; empty if the run is not done.
     environment
         ``environment.json``.
     """
@@ -69,10 +69,10 @@ class Run:
         return str(self.environment.get("status", "unknown"))
 
     def of_epochs(self, *keys: str) -> tuple[list[int], list[Any]]:
-        """Return epochs, and what stands under nested `keys` in their lines; lines that lack it are left out."""
-        found = [(record["epoch"], _under(record, keys)) for record in self.records]
-        kept = [(epoch, value) for epoch, value in found if value is not None]
-        return [epoch for epoch, _ in kept], [value for _, value in kept]
+        """Return the epochs whose record has a value under the nested `keys`, and those values."""
+        pairs = [(record["epoch"], _under(record, keys)) for record in self.records]
+        pairs = [(epoch, value) for epoch, value in pairs if value is not None]
+        return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -97,16 +97,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Return the values of all runs, by dotted key, of those keys of the configuration that are not the same in all.
+    """Return, by dotted key, the values of all runs for the keys of the configuration that differ.
 
-    Of two methods, say, that have other options each, the name alone is told.
+    If a name differs, such as that of the method, the options that belong to it are left out.
     """
     flat = [_flat(run.config) for run in runs]
     keys = dict.fromkeys(key for table in flat for key in table)
     values = {key: [_text(table.get(key)) for table in flat] for key in keys}
-    found = {key: of for key, of in values.items() if len(set(of)) > 1}
-    others = tuple(key.removesuffix("name") for key in found if key.endswith(".name"))
-    return {key: of for key, of in found.items() if key.endswith(".name") or not key.startswith(others)}
+    different = {key: of for key, of in values.items() if len(set(of)) > 1}
+    others = tuple(key.removesuffix("name") for key in different if key.endswith(".name"))
+    return {key: of for key, of in different.items() if key.endswith(".name") or not key.startswith(others)}
 
 
 def protocol_differences(runs: Sequence[Run]) -> list[str]:
@@ -122,20 +122,19 @@ def _runs_in(path: Path) -> list[Path]:
         raise UserError(f"{path}: no such folder")
     pattern = "*"
     for _ in range(DEPTH):
-        found = sorted(file.parent for file in resolved.glob(f"{pattern}/config.toml"))
-        if found:
-            return found
+        if folders := sorted(file.parent for file in resolved.glob(f"{pattern}/config.toml")):
+            return folders
         pattern += "/*"
-    raise UserError(f"{path}: is not a run folder (it has no config.toml), and no folder of runs")
+    raise UserError(f"{path}: is neither a run folder (it has no config.toml) nor a folder of runs")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return what is different in the paths."""
+    """Return the parts of the paths that differ."""
     if len(folders) == 1:
         return [folders[0].name]
     common = Path(os.path.commonpath(folders))
     parts = [folder.relative_to(common).parts for folder in folders]
-    while len({of[-1] for of in parts}) == 1 and min(map(len, parts)) > 1:  # such as the same seed of several variants
+    while len({of[-1] for of in parts}) == 1 and min(map(len, parts)) > 1:  # such as the seed
         parts = [of[:-1] for of in parts]
     return ["/".join(of) for of in parts]
 
@@ -148,7 +147,7 @@ def _read(path: Path, name: str) -> Run:
         config=folder.read_config(),
         records=folder.read_metrics(),
         results=folder.read_results(),
-        predictions=_arrays(folder.predictions),
+        predictions=read_npz(folder.predictions) if folder.predictions.exists() else {},
         environment=_json(path / "environment.json"),
     )
 
@@ -156,17 +155,10 @@ def _read(path: Path, name: str) -> Run:
 def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    content = read_file(path)
     try:
-        return dict(parse_json(content))
+        return dict(parse_json(read_file(path)))
     except ValueError as error:
         raise UserError(f"{path}: is not readable JSON ({error})") from None
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.exists():
-        return {}
-    return read_npz(path)
 
 
 def _under(record: dict[str, Any], keys: Sequence[str]) -> Any:
@@ -179,11 +171,11 @@ def _under(record: dict[str, Any], keys: Sequence[str]) -> Any:
 
 
 def _flat(table: dict[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in table.items():
         dotted = f"{path}.{key}" if path else key
-        found |= _flat(value, dotted) if isinstance(value, dict) else {dotted: value}
-    return found
+        flat |= _flat(value, dotted) if isinstance(value, dict) else {dotted: value}
+    return flat
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How training went: accuracy, loss terms, quantiles and coverage of the predictor in the loop, reliability, time."""
+"""Sections on training: accuracy, loss terms, quantiles, coverage, set sizes, reliability and time by epoch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from conformal_core import quantile_rank
 from cpsc_train.reporting.report.panel import (
     Panel,
     Section,
-    apart,
+    by_head,
     colour,
     curve,
     file_name,
-    legend,
+    individual,
     shortened,
     sides,
 )
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 def accuracy(runs: Sequence[Run]) -> Section:
-    """Draw accuracy by epoch, a panel a head."""
+    """Draw accuracy by epoch, a panel per head."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
         epochs, values = run.of_epochs("validation", "accuracy", head)
         curve(axes, epochs, _percent(values), place, run.name)
-        seen, values = run.of_epochs("train", f"accuracy_{head}")
-        axes.plot(seen, _percent(values), color=colour(place), linewidth=0.6, alpha=0.6)
+        epochs, values = run.of_epochs("train", f"accuracy_{head}")
+        axes.plot(epochs, _percent(values), color=colour(place), linewidth=0.6, alpha=0.6)
         _marks(axes, run, head, place)
 
-    panels = _by_head(runs, "accuracy", "Accuracy of", lines, y="accuracy, %")
+    panels = by_head(runs, "accuracy", "Accuracy of", lines, y="accuracy, %")
     caption = (
-        "Thick: validation rows. Thin: training rows, while their parameters still change. A dot is the epoch that was "
-        "kept, the best fused accuracy on validation rows; a vertical line is the end of warm-up. A modality that "
-        "stays low while the fused decision is good is one that training leans on too little."
+        "Thick: validation rows. Thin: training rows, measured during the epoch. A dot marks the best epoch, by fused "
+        "accuracy on validation rows; a vertical line marks the end of warm-up. A modality that stays low while the "
+        "fused decision is good is used too little in training."
     )
-    return Section("Did every modality learn?", caption, panels, _without_records(runs))
+    return Section("Accuracy", caption, panels, _without_records(runs))
 
 
 def losses(runs: Sequence[Run]) -> Section:
-    """Draw every loss term by epoch, a panel a run."""
+    """Draw every loss term by epoch, a panel per run."""
 
     def panel(run: Run) -> Panel:
         def draw(axes: Axes) -> None:
@@ -61,16 +61,16 @@ def losses(runs: Sequence[Run]) -> Section:
         return Panel(f"losses-{file_name(run.name)}", f"Loss terms of {run.name}", draw)
 
     caption = (
-        "The terms add up to what is minimised. Divergence terms are absent in warm-up, and may be negative: the push "
-        "apart of the components is subtracted."
+        "The sum of the terms is minimised. Divergence terms are absent during warm-up, and may be negative, since the "
+        "diversity of the components is subtracted."
     )
-    shown, more = apart(runs)
+    shown, more = individual(runs)
     panels = [panel(run) for run in shown if run.records]
-    return Section("What was minimised?", caption, panels, [*_without_records(runs), *more])
+    return Section("Loss terms", caption, panels, [*_without_records(runs), *more])
 
 
 def quantiles(runs: Sequence[Run]) -> Section:
-    """Draw the conformal quantile by step, a panel a head."""
+    """Draw the conformal quantile by step, a panel per head."""
     shown = [run for run in runs if any("trace" in record for record in run.records)]
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
@@ -80,22 +80,17 @@ def quantiles(runs: Sequence[Run]) -> Section:
         curve(axes, steps, values, place, run.name, linewidth=0.9)
         axes.set_ylim(-0.02, 1.02)
 
-    panels = _by_head(runs if shown else [], "qhat", "In-loop q̂ of", lines, x="step", y="in-loop q̂")
+    panels = by_head(runs if shown else [], "qhat", "In-loop q̂ of", lines, x="step", y="in-loop q̂")
     caption = (
-        "The score below which the true class lies for a share 1 − α of the calibration rows, as the loop used it. "
-        "Low: the head is sure and right. Where it sinks to almost 0, sets hold one class and reliability stops "
-        "telling samples apart."
+        "The 1 − α quantile of the calibration scores, as used in the training loop. It is low if the head is "
+        "confident and right. Near 0, sets contain one class and reliability no longer distinguishes samples."
     )
-    return Section(
-        "How sure did the calibration rows become?",
-        caption,
-        panels,
-        [f"{run.name}: no conformal predictor takes part in its training" for run in runs if run not in shown],
-    )
+    absent = [f"{run.name}: no conformal predictor takes part in its training" for run in runs if run not in shown]
+    return Section("In-loop quantile", caption, panels, absent)
 
 
 def coverage(runs: Sequence[Run]) -> Section:
-    """Draw coverage of validation rows by epoch against the band it should stay in, a panel a head."""
+    """Draw coverage of validation rows by epoch, with the band expected for it, a panel per head."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
         if place == 0:
@@ -106,51 +101,51 @@ def coverage(runs: Sequence[Run]) -> Section:
         axes.plot(epochs, values, color=colour(place), linewidth=0.7, linestyle=":")
 
     caption = (
-        "Share of validation rows whose prediction set holds the true class. Line: a predictor calibrated afresh after "
-        "the epoch. Dotted: the one in the loop, whose scores are some steps old. The band holds 95 % of what exact "
-        "calibration gives with so few calibration and validation rows; out of it for long means that the two parts "
-        "are not exchangeable, or the scores too old."
+        "Fraction of validation rows whose prediction set contains the true class. Line: a predictor calibrated after "
+        "the epoch. Dotted: the one of the training loop, whose scores are some steps old. The band contains 95 % of "
+        "the coverages expected with these numbers of rows; a curve that stays outside means that the two parts are "
+        "not exchangeable, or that the scores are too old."
     )
-    panels = _by_head(runs, "coverage", "Coverage of validation rows,", lines, y="coverage")
-    return Section("Did coverage hold?", caption, panels, _without_records(runs))
+    panels = by_head(runs, "coverage", "Coverage of validation rows,", lines, y="coverage")
+    return Section("Coverage", caption, panels, _without_records(runs))
 
 
 def set_sizes(runs: Sequence[Run]) -> Section:
-    """Draw the mean size of prediction sets by epoch, a panel a head."""
+    """Draw the mean size of prediction sets by epoch, a panel per head."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
         epochs, values = run.of_epochs("validation", "coverage", head, "mean_size")
         curve(axes, epochs, values, place, run.name)
 
-    panels = _by_head(runs, "set-size", "Mean set size,", lines, y="classes")
-    caption = "Classes in the prediction set of a validation row. At equal coverage, smaller sets say more."
-    return Section("How large are the prediction sets?", caption, panels, _without_records(runs))
+    panels = by_head(runs, "set-size", "Mean set size,", lines, y="classes")
+    caption = "Classes in the prediction set of a validation row. At equal coverage, smaller sets are more informative."
+    return Section("Size of the prediction sets", caption, panels, _without_records(runs))
 
 
 def reliability(runs: Sequence[Run]) -> Section:
-    """Draw the distribution of reliability by epoch, a panel a run and modality."""
+    """Draw the distribution of reliability by epoch, a panel per run and modality."""
     return _histograms(
         runs,
         "reliability",
-        "Whom did GSC trust?",
-        "Reliability of each modality on training rows, by which its gradient is weighted. Darker: more rows. At the "
-        "top every row is trusted in full, and the weights are all alike.",
+        "Reliability of modalities (GSC)",
+        "Reliability of each modality on training rows, which weights its gradient. Darker: more rows. If all rows are "
+        "at the top, all weights are equal.",
     )
 
 
 def component_reliability(runs: Sequence[Run]) -> Section:
-    """Draw the distribution of the reliability of components by epoch, a panel a run and modality."""
+    """Draw the distribution of the reliability of components by epoch, a panel per run and modality."""
     return _histograms(
         runs,
         "component_reliability",
-        "Which components did RSC find reliable?",
+        "Reliability of components (RSC)",
         "Reliability of each component of each training row, given its label; the most reliable ones are recomposed. "
-        "A heap at 0 is components whose set does not hold the true class.",
+        "A component whose set does not contain the true class has reliability 0.",
     )
 
 
 def seconds(runs: Sequence[Run]) -> Section:
-    """Draw where the time of an epoch went."""
+    """Draw the time of the parts of an epoch."""
     shown = [run for run in runs if run.records]
 
     def draw(axes: Axes) -> None:
@@ -166,8 +161,8 @@ def seconds(runs: Sequence[Run]) -> Section:
         axes.legend(fontsize=6, frameon=False)
 
     caption = "Waiting for data; forward, backward and the optimizer; re-scoring calibration rows; validation."
-    panels = [Panel("seconds", "Seconds an epoch", draw)] if shown else []
-    return Section("Where did the time go?", caption, panels, _without_records(runs))
+    panels = [Panel("seconds", "Seconds per epoch", draw)] if shown else []
+    return Section("Time", caption, panels, _without_records(runs))
 
 
 def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Section:
@@ -185,36 +180,13 @@ def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Sec
         return Panel(name, f"{run.name}, {modality}" if len(runs) > 1 else modality, draw)
 
     panels: list[Panel] = []
-    shown, absent = apart(runs)
+    shown, absent = individual(runs)
     for run in shown:
-        found = [modality for modality in run.modalities if run.of_epochs(kind, modality)[0]]
-        panels += [panel(run, modality) for modality in found]
-        if not found:
+        modalities = [modality for modality in run.modalities if run.of_epochs(kind, modality)[0]]
+        panels += [panel(run, modality) for modality in modalities]
+        if not modalities:
             absent.append(f"{run.name}: its method has none ({run.config['method']['name']})")
     return Section(title, caption, panels, absent)
-
-
-def _by_head(
-    runs: Sequence[Run],
-    name: str,
-    title: str,
-    lines: Callable[[Axes, str, int, Run], None],
-    *,
-    y: str,
-    x: str = "epoch",
-) -> list[Panel]:
-    """Return a panel for each head, in which `lines` draws one run after the other."""
-
-    def panel(head: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x=x, y=y):
-                for place, run in enumerate(runs):
-                    lines(axes, head, place, run)
-            legend(axes, [run.name for run in runs])
-
-        return Panel(f"{name}-{head}", f"{title} {head}", draw)
-
-    return [panel(head) for head in dict.fromkeys(head for run in runs for head in run.heads)]
 
 
 def _marks(axes: Axes, run: Run, head: str, place: int) -> None:
@@ -228,9 +200,9 @@ def _marks(axes: Axes, run: Run, head: str, place: int) -> None:
 
 
 def _band(axes: Axes, runs: Sequence[Run]) -> None:
-    """Shade where coverage lies with a probability of 95 % if calibration and validation rows are exchangeable.
+    """Shade the 95 % interval of coverage if calibration and validation rows are exchangeable.
 
-    With n calibration rows and rank k of the quantile the hits among m rows are beta-binomial, (m, k, n + 1 − k).
+    With n calibration rows and rank k of the quantile, the hits among m rows are beta-binomial, (m, k, n + 1 − k).
     """
     from scipy.stats import betabinom  # noqa: PLC0415  # slow to import
 
@@ -243,7 +215,7 @@ def _band(axes: Axes, runs: Sequence[Run]) -> None:
         axes.axhline(1 - alpha, color="0.5", linewidth=0.8)
         rank = quantile_rank(n, alpha)
         if rank is not None:
-            low, high = (betabinom.ppf(share, m, rank, n + 1 - rank) / m for share in (0.025, 0.975))
+            low, high = (betabinom.ppf(tail, m, rank, n + 1 - rank) / m for tail in (0.025, 0.975))
             axes.axhspan(low, high, color="0.5", alpha=0.15 / len(known), linewidth=0)
 
 

@@ -1,0 +1,40 @@
+"""Formats of figures, shared by the console and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ABSENT = "–"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in %, with one decimal.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(None)
+    ('12.3', '–')
+    """
+    return ABSENT if fraction is None else f"{100 * fraction:.1f}"
+
+
+def coverage_and_size(sets: Mapping[str, float] | None) -> str:
+    """Return the coverage of prediction sets, with their mean size in brackets.
+
+    Examples
+    --------
+    >>> coverage_and_size({"coverage": 0.9, "mean_size": 1.5})
+    '0.900 (1.50)'
+    """
+    return ABSENT if sets is None else f"{sets['coverage']:.3f} ({sets['mean_size']:.2f})"
+
+
+def down_weighted(gate: Mapping[str, float] | None) -> str:
+    """Return the fraction of rows that a gate down-weights in %, with the mean weight in brackets.
+
+    Examples
+    --------
+    >>> down_weighted({"down_weighted": 0.25, "weight": 0.8})
+    '25.0 (0.80)'
+    """
+    return ABSENT if gate is None else f"{100 * gate['down_weighted']:.1f} ({gate['weight']:.2f})"

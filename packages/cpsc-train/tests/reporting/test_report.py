@@ -150,7 +150,7 @@ def test_mistakes_are_told(finished, tmp_path, cpsc):
     (tmp_path / "empty").mkdir()
     for arguments, said in (
         ([tmp_path / "absent"], "absent: no such folder"),
-        ([tmp_path / "empty"], "is not a run folder"),
+        ([tmp_path / "empty"], "is neither a run folder"),
         ([finished, finished], "is given twice"),
         ([finished, "--out", finished / "config.toml"], "must be a folder, got a file"),
         ([], "at least one run folder"),

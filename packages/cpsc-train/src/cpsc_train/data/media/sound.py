@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 
@@ -41,10 +42,7 @@ def read_sound(path: Place) -> tuple[Samples, int]:
                 raise DataError(f"{path}: is not a readable sound file (format {file.format})")  # noqa: TRY301
             rate = int(file.samplerate)
             refuse_rate(rate, path)
-            blocks = []
-            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):  # the header can state any length
-                blocks.append(block)
-                refuse_long(sum(part.size for part in blocks), path)
+            blocks = _read_blocks(file, path)
             if file.format == "MP3":
                 _refuse_estimate(content, sum(map(len, blocks)), path)
     except DataError:
@@ -65,6 +63,15 @@ def _refuse_estimate(content: bytes, count: int, path: Place) -> None:
     if count < 0.98 * samples - 4608:  # four frames: delay of the encoder, and padding
         why = f"libsndfile reads {count:,} of {samples:,} samples, since no header counts them"
         raise DataError(f"{path}: {why}: write it anew with ffmpeg -c copy", "truncated")
+
+
+def _read_blocks(file: Any, path: Place) -> list[Samples]:
+    """Return the samples of an open file in blocks, since its header can state any length."""
+    blocks: list[Samples] = []
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+        refuse_long(sum(part.size for part in blocks), path)
+    return blocks
 
 
 def _read_video(path: Place) -> tuple[Samples, int]:

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this; and what others said, in one line."""
+"""Errors that the user can fix, and messages of other errors in one line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """Wrong use or bad data; the message is one sentence that says what to mend.
+    """Wrong use or bad data; the message is one sentence that says how to fix it.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    The command line prints it without a traceback and exits with code 2.
     """
 
 
@@ -23,31 +23,31 @@ class DataError(UserError):
     message
         As of any `UserError`; names the file.
     kind
-        What it is a case of, in a word or three: the row of the table that ``cpsc data check`` prints.
+        Category, in one to three words: the row of the table that ``cpsc data check`` prints.
     """
 
     def __init__(self, message: str, kind: str = "damaged") -> None:
         super().__init__(message)
         self.kind = kind
         self.modalities: tuple[str, ...] = ()
-        """The modalities that it is about, where that is known."""
+        """The affected modalities, if known."""
 
 
 class JobError(UserError):
-    """Another process of the job is gone or does not answer; the only error that is not told by the first one alone."""
+    """Another process of the job has died or hangs. Every process prints this error; the first alone prints others."""
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error of a library says, in one line that is never empty.
+    """Return the message of an error of a library in one line that is never empty.
 
     Examples
     --------
     >>> reason(OSError(28, "No space left on device")), reason(KeyError("w")), reason(MemoryError())
     ('No space left on device', "KeyError: 'w'", 'MemoryError')
     """
-    told = getattr(error, "strerror", None)
-    if isinstance(told, str) and told:
-        return told
+    message = getattr(error, "strerror", None)
+    if isinstance(message, str) and message:
+        return message
     text = next(iter(str(error).splitlines()), "")
     if isinstance(error, (RuntimeError, ValueError, OSError)) and text:
         return text
@@ -56,13 +56,13 @@ def reason(error: BaseException) -> str:
 
 _NO_MEMORY = re.compile(
     r"not enough memory|allocate memory|bad_alloc|failed to map segment|can't start new thread"
-    r"|could not (create|execute) a primitive$"  # of oneDNN, which keeps what it was short of to itself
+    r"|could not (create|execute) a primitive$"  # of oneDNN, which does not name the cause
 )
-"""Texts of the errors that libraries raise where memory, or the address space, is used up."""
+"""Messages of the errors that libraries raise if memory or the address space is exhausted."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out, whichever library says so.
+    """Return whether an error of any library means that memory ran out.
 
     Examples
     --------
@@ -76,12 +76,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def needs(package: str, *, extra: str) -> Iterator[None]:
-    """Say how to install an optional package that is imported inside.
+    """Explain how to install an optional package that is imported inside.
 
     Raises
     ------
     UserError
-        If it is not there.
+        If it is not installed.
     """
     try:
         yield

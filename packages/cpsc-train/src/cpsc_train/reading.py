@@ -1,6 +1,6 @@
-"""Files that are read as a whole: regular ones of bounded size, whoever wrote them.
+"""Reading of whole files: regular ones of bounded size.
 
-Run folders and configurations come from elsewhere, too: a pipe in one would never end, a device would fill the memory.
+Run folders and configurations may come from elsewhere: a pipe in one would never end, a device would fill the memory.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from pathlib import Path
 from cpsc_train.errors import DataError, reason
 
 LARGEST = 2**31
-"""Bytes of a file that is read as a whole, at most."""
+"""Largest size of a file that is read as a whole, in bytes."""
 
 
 def check_file(path: Path, *, largest: int | None = LARGEST) -> None:
-    """Refuse what is no regular file, such as a pipe, which would never end, and one of more than `largest` bytes.
+    """Refuse a path that is not a regular file, and a file of more than `largest` bytes.
 
     Raises
     ------
     DataError
-        If it is one of these.
+        If it is refused.
     OSError
-        If it is not there.
+        If it is missing.
     """
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{path}: must be a file, got a folder", "unreadable")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: must be a file, got a pipe, socket or device", "unreadable")
-    if largest is not None and found.st_size > largest:
-        raise DataError(f"{path}: must have at most {largest:,} bytes, got {found.st_size:,}", "wrong size")
+    if largest is not None and status.st_size > largest:
+        raise DataError(f"{path}: must have at most {largest:,} bytes, got {status.st_size:,}", "wrong size")
 
 
 def read_file(path: Path) -> bytes:
-    """Return what a file holds.
+    """Return the content of a file.
 
     Raises
     ------
     DataError
-        If it is no regular file, too large, or cannot be read.
+        If it is not a regular file, too large, or cannot be read.
     FileNotFoundError
-        If it is missing, which means something else in each place.
+        If it is missing, which callers handle.
     """
     try:
         check_file(path)

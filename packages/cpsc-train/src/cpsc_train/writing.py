@@ -1,6 +1,6 @@
-"""Files of ours: written whole or not at all, never through a link, and tables of text that no program runs.
+"""Writing of files: atomically, never through a link, and CSV without formulas.
 
-Run folders come from elsewhere, too: a link in one must not lead a write to another file.
+Run folders may come from elsewhere: a link in one must not lead a write to another file.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from cpsc_train.errors import UserError, reason
 
 try:
     import fcntl
-except ImportError:  # Windows: nobody is kept out
+except ImportError:  # Windows: no locks
     fcntl = None  # type: ignore[assignment]
 
 TAKEN = (errno.EACCES, errno.EAGAIN)
-"""What a lock says that another process has."""
+"""Errors of a lock that another process has."""
 _WRITE = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that programs for tables take for a formula."""
+"""First characters of a cell that spreadsheets read as a formula."""
 
 
 def write(path: Path, content: str | bytes, *, below: Path | None = None, private: bool = False) -> None:
-    """Write a file as `replacing` does; text in UTF-8, where half characters become their escapes."""
+    """Write a file as `replacing` does; text as UTF-8, with surrogates as escapes."""
     with replacing(path, below=below, private=private) as file:
         file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing(path: Path, *, below: Path | None = None, private: bool = False) -> Iterator[IO[bytes]]:
-    """Open a new file beside `path`, which takes its place when the block ends, and is removed where the block fails.
+    """Open a new file beside `path` that replaces it when the block ends, and is removed if the block fails.
 
     Parameters
     ----------
     path
-        The file; one that is there is replaced.
+        The file; an existing one is replaced.
     below
-        A folder: no part of the path below it may be a link. If absent, that holds for the last part alone.
+        A folder: no part of the path below it may be a link. If None, only the last part must not be one.
     private
         Whether only the user may read it.
 
@@ -55,12 +55,12 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
     with saying(path):
         refuse_link(path, below=below)
         partial = path.with_name(f"{path.name[:200]}.partial")
-        with os.fdopen(_alone(partial, 0o600 if private else 0o666), "wb") as file:
+        with os.fdopen(_create_locked(partial, 0o600 if private else 0o666), "wb") as file:
             try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is None:  # where an open file cannot be moved
+                if fcntl is None:  # an open file cannot be moved there
                     file.close()
                 partial.replace(path)
             finally:
@@ -69,8 +69,8 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
                 partial.unlink(missing_ok=True)
 
 
-def _alone(path: Path, mode: int) -> int:
-    """Make a new file and lock it for as long as it is open; one that a killed process left is removed.
+def _create_locked(path: Path, mode: int) -> int:
+    """Create a file and lock it while it is open; one left by a killed process is removed.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def _alone(path: Path, mode: int) -> int:
             _lock(number, path)
             if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
                 return number
-            os.close(number)  # taken for a left one in the moment before it was locked
+            os.close(number)  # another process removed it before it was locked
             continue
-        with suppress(OSError):  # a link, which is removed, or one that has just been moved into its place
+        with suppress(OSError):  # a link, which is removed, or a file just moved into its place
             number = os.open(path, _WRITE)
             _lock(number, path)
             os.close(number)
@@ -105,7 +105,7 @@ def _lock(number: int, path: Path) -> None:
 
 
 def appending(path: Path, *, below: Path | None = None) -> IO[str]:
-    """Open a text file to write at its end, not through a link.
+    """Open a text file for appending, not through a link.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def appending(path: Path, *, below: Path | None = None) -> IO[str]:
 
 
 def make_folder(path: Path, *, below: Path | None = None) -> None:
-    """Make a folder, and those that it is in; with `below`, no part of the path below that folder may be a link.
+    """Create a folder and its parents; with `below`, no part of the path below that folder may be a link.
 
     Raises
     ------
     UserError
-        If it cannot be made, or is a link.
+        If it cannot be created, or is a link.
     """
     with saying(path):
         if below is not None:
@@ -147,19 +147,19 @@ def refuse_link(path: Path, *, below: Path | None = None) -> None:
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
-    """Refuse, before the work that it is for, a place that cannot be written to.
+    """Refuse a path that cannot be written to, before the work whose result goes there.
 
     Parameters
     ----------
     path
-        The file, or the folder, to be made or replaced.
+        The file or folder to be created or replaced.
     folder
-        Whether it is a folder; one that is there may be a link, and folders above it are made.
+        Whether it is a folder; an existing one may be a link, and its parents are created.
 
     Raises
     ------
     UserError
-        If it is a link, of the other kind, or lies where nothing can be written.
+        If it is a link, of the other kind, or in a folder that is missing or read-only.
     """
     if not folder:
         refuse_link(path)
@@ -176,7 +176,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 @contextmanager
 def saying(path: Path) -> Iterator[None]:
-    """Say which file it is that cannot be written.
+    """Name the file that cannot be written.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def saying(path: Path) -> Iterator[None]:
 def as_csv(rows: Iterable[Sequence[object]]) -> str:
     r"""Return rows as CSV.
 
-    Text that a program for tables would take for a formula begins with an apostrophe there; numbers stay numbers.
+    Text that a spreadsheet would read as a formula gets an apostrophe in front; numbers stay numbers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Runs of several variants and seeds, each a run folder of its own; what is done already is not done again."""
+"""Runs of several variants and seeds, each in its own run folder; finished runs are reused."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
-        if found is None or int(found[2] or found[1]) < int(found[1]):
+        match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
             raise UserError(f"seeds must read 0..4 or 0,3,7, got {text!r}")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds must be different, got {text!r}")
     return seeds
@@ -56,7 +56,7 @@ class Grid:
     Parameters
     ----------
     folder
-        Holds ``VARIANT/seed-N``, each a run folder.
+        Folder of the run folders ``VARIANT/seed-N``.
     variants
         By name; the seed of each is replaced.
     seeds
@@ -74,14 +74,14 @@ class Grid:
         return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
 
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> Results:
-        """Do the runs that are not done, go on with those that were stopped, and return the results of all.
+        """Run what is missing, resume what was interrupted, and return the results of all runs.
 
         Parameters
         ----------
         jobs
-            Runs at a time, each a process.
+            Number of parallel runs, each a process.
         console, quiet
-            Where progress is shown, and whether.
+            Where progress is printed, unless `quiet`.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Grid:
                         name, seed = waiting[future]
                         console.print(f"{done}/{len(waiting)} {name} seed {seed}", soft_wrap=True)
             except BaseException as stop:
-                if isinstance(stop, KeyboardInterrupt):  # otherwise what is on its way comes to its end
+                if isinstance(stop, KeyboardInterrupt):  # after an error, the running ones are completed
                     end_children()
                 pool.shutdown(cancel_futures=True)
                 raise

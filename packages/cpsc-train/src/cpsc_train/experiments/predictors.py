@@ -1,4 +1,4 @@
-"""Prediction sets on a stream: predict a row, see its label, learn; and what coverage becomes on the way.
+"""Conformal predictors on a stream: each predicts a row, then receives its label.
 
 Shapes: N calibration rows, T rows of the stream, C classes, d feature width.
 """
@@ -33,19 +33,19 @@ ONLINE: dict[str, Callable[[float, int], OnlineClassifier]] = {
     "dtaci": lambda alpha, rows: OnlineClassifier(LAC(), memory=Window(rows), level=DtACI(alpha=alpha)),
     "saocp": lambda alpha, _: OnlineClassifier(LAC(), level=SAOCP(alpha=alpha, scale=1.0)),
 }
-"""By name, a predictor from a miscoverage and the number of calibration rows, which is what a window holds."""
+"""By name, a function from the miscoverage and the number of calibration rows (the window) to a predictor."""
 PREDICTORS = ("split", "weighted", *ONLINE)
-"""``split`` and ``weighted`` never learn on the way; ``weighted`` sees the features, without labels, beforehand."""
+"""``split`` and ``weighted`` are not updated; ``weighted`` uses the features of the whole stream, without labels."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """What a predictor did on a stream.
+    """Prediction sets of a predictor on a stream.
 
     Parameters
     ----------
     hits
-        (T,) whether the set of a row held its label.
+        (T,) whether the set of a row contains its label.
     sizes
         (T,) classes in the set.
     """
@@ -72,21 +72,21 @@ def follow(
     predictors: Iterable[str] = PREDICTORS,
     ratios: tuple[Floats, Floats] | None = None,
 ) -> dict[str, Followed]:
-    """Let predictors that know the calibration rows meet the rows of a stream, in their order.
+    """Run calibrated predictors over the rows of a stream, in order.
 
     Parameters
     ----------
     calibration, stream
-        What the model says of the N calibration rows and of the T rows that come.
+        Predictions of the model for the N calibration rows and the T rows of the stream.
     head
-        Whose probabilities.
+        Head whose probabilities are used.
     alpha
         Miscoverage.
     predictors
         Some of `PREDICTORS`.
     ratios
-        For ``weighted``, which is left out without: how much more probable rows are on the stream than in calibration,
-        of the calibration rows (N,) and of the stream's (T,); see `density_ratios`.
+        Density ratios, stream over calibration, of the calibration rows (N,) and of those of the stream (T,); see
+        `density_ratios`. If None, ``weighted`` is left out.
 
     Returns
     -------
@@ -109,10 +109,10 @@ def follow(
 
 
 def density_ratios(calibration: Floats, stream: Floats) -> tuple[Floats, Floats]:
-    """Estimate how much more probable rows are on the stream than in calibration, from features without labels.
+    """Estimate the density ratio of features, stream over calibration, without labels.
 
-    Both are taken for Gaussian with one covariance: the logarithm of the ratio is then linear, and known in closed form
-    by linear discriminant analysis.
+    Both densities are modelled as Gaussians with one covariance, so the logarithm of the ratio is linear and has the
+    closed form of linear discriminant analysis.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def _online(
     rows: Floats,
     true: NDArray[np.int64],
 ) -> Followed:
-    if isinstance(predictor.level, SAOCP):  # it keeps no past scores: what came before is met as a stream, too
+    if isinstance(predictor.level, SAOCP):  # without a memory of scores, the calibration rows are a stream, too
         predictor.update(known, labels)
     else:
         predictor.calibrate(known, labels)

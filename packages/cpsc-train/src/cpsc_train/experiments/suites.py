@@ -1,6 +1,6 @@
-"""What a benchmark looks at: figures of a run by column, in the shape of the tables of the field. A suite is one entry.
+"""Suites of a benchmark: the figures of a run by column, as in the tables of the field.
 
-Suites are views of the same runs: what is trained and measured does not depend on them.
+Suites are views of the same runs: training and measurements do not depend on them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.models import FUSED
 
 Run = Mapping[str, Any]
-"""What ``results.json`` holds."""
+"""The content of ``results.json``."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A table.
+    """Figures of a run.
 
     Parameters
     ----------
     title
-        What it is about.
+        Title of the table.
     primary
-        The column that methods are compared by.
+        Column by which methods are compared.
     figures
-        From a run to its figures in %, by column.
+        Function from a run to its figures in %, by column.
     """
 
     title: str
@@ -58,17 +58,17 @@ def contributions(run: Run) -> dict[str, float]:
 def _imbalance(run: Run) -> dict[str, float]:
     clean = run["test"]["clean"]
     modalities = run["data"]["modalities"]
-    found = {"accuracy": clean["accuracy"][FUSED]}
-    found |= {f"accuracy, {m}": clean["accuracy"][m] for m in modalities}
-    found |= {"average": clean["average_accuracy"], "macro F1": clean["macro_f1"][FUSED]}
-    found |= {f"without {m}": run["test"][f"without-{m}"]["accuracy"][FUSED] for m in modalities if _missing(run, m)}
+    figures = {"accuracy": clean["accuracy"][FUSED]}
+    figures |= {f"accuracy, {m}": clean["accuracy"][m] for m in modalities}
+    figures |= {"average": clean["average_accuracy"], "macro F1": clean["macro_f1"][FUSED]}
+    figures |= {f"without {m}": run["test"][f"without-{m}"]["accuracy"][FUSED] for m in modalities if _missing(run, m)}
     shares = {f"contribution, {m}": value / 100 for m, value in contributions(run).items()}
-    return _percent(found | shares | _calibration(run))
+    return _percent(figures | shares | _calibration(run))
 
 
 def _noise(run: Run) -> dict[str, float]:
     conditions = {
-        name: seen["accuracy"][FUSED] for name, seen in run["test"].items() if not name.startswith("without-")
+        name: part["accuracy"][FUSED] for name, part in run["test"].items() if not name.startswith("without-")
     }
     values = list(conditions.values())
     return _percent(conditions | {"mean": float(np.mean(values)), "worst": min(values)} | _calibration(run))
@@ -114,6 +114,6 @@ not compare with figures of this one."""
 
 
 def reported(data: str, suite: str, method: str) -> str:
-    """Return what the source reports of a method, as text; empty where it says nothing."""
+    """Return the figures of a method in the source as text; empty if there are none."""
     figures = REPORTED.get((data, suite), {}).get(method, {})
     return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

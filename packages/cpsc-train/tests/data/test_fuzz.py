@@ -151,7 +151,7 @@ def test_a_list_of_any_bytes(tmp_path, held):
         assert str(path) in str(error)  # noqa: PT017  # any bytes may also be a list
     else:
         assert all(len(row) == 2 for row in rows)
-        assert all(str(path) in str(error) for error in faults.found.values())
+        assert all(str(path) in str(error) for error in faults.errors.values())
 
 
 @FUZZ
@@ -161,7 +161,7 @@ def test_a_list_of_any_text_loses_no_line(tmp_path, text):
     path.write_text("a,b\n" + text, encoding="utf-8", newline="")
     rows = read_list(path, lambda line, number: fields(line, ",", 2, f"{path}:{number}"), faults)
     lines = [line for line in ("a,b\n" + text).replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip()]
-    assert len(rows) + len(faults.found) == len(lines)
+    assert len(rows) + len(faults.errors) == len(lines)
 
 
 LISTED = {

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.reading import read_file
 from cpsc_train.writing import write
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Any)
 
 HEADER = "# sample or line\twhat is wrong with it"
 
@@ -23,7 +23,7 @@ class Faults:
     Training refuses a data set with a fault that its skip list does not name; a note prevents nothing.
     """
 
-    found: dict[str, DataError] = field(default_factory=dict)
+    errors: dict[str, DataError] = field(default_factory=dict)
     """By place: the id of a sample, or a list file and a line number."""
     notes: list[DataError] = field(default_factory=list)
     """What was read all the same, and how."""
@@ -32,26 +32,25 @@ class Faults:
 
     def add(self, place: str, error: DataError) -> None:
         """Add a fault, unless its place has one."""
-        self.found.setdefault(place, error)
+        self.errors.setdefault(place, error)
 
     def note(self, message: str, kind: str) -> None:
         """Add a note."""
         self.notes.append(DataError(message, kind))
 
 
-def first_of_each(rows: Sequence[T], names: Sequence[str], places: Sequence[str], faults: Faults) -> list[T]:
-    """Return the rows with a new name; a repeated name is a fault of its place."""
-    place_of: dict[str, str] = {}
-    kept = []
-    for row, name, place in zip(rows, names, places, strict=True):
-        if name in place_of:
-            same = place.partition(":")[0] == place_of[name].partition(":")[0]
+def first_of_each(rows: Sequence[T], faults: Faults, key: Callable[[str], str] = str) -> list[T]:
+    """Return the rows with a new ``key(row.name)``; a repeated one is a fault of ``row.place``."""
+    first: dict[str, T] = {}
+    for row in rows:
+        name = key(row.name)
+        before = first.setdefault(name, row)
+        if before is not row:
+            same = row.place.partition(":")[0] == before.place.partition(":")[0]
             kind = "duplicate id" if same else "id in two splits"
-            faults.add(place, DataError(f"{place}: {name!r} is listed twice, before at {place_of[name]}", kind))
-        else:
-            place_of[name] = place
-            kept.append(row)
-    return kept
+            error = DataError(f"{row.place}: {name!r} is listed twice, before at {before.place}", kind)
+            faults.add(row.place, error)
+    return list(first.values())
 
 
 def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:

@@ -71,7 +71,7 @@ class AVDigits(Dataset):
         self.modalities = {name: MODALITIES[name] for name in config.modalities}
         faults = Faults()
         recordings = _recordings(root / "recordings", faults)
-        self.faults = faults.found
+        self.faults = faults.errors
         self._files = [recording.file for recording in recordings]
         self.ids = [file.stem for file in self._files]
         self.labels = np.array([recording.digit for recording in recordings], dtype=np.int64)

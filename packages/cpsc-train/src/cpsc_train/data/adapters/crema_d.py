@@ -40,7 +40,7 @@ class CremaDConfig(ClipConfig, name="crema-d"):
         root = check_root(self.root)
         faults = Faults()
         rows = self._listed(root, faults) if self.split == "official" else _named(root, faults)
-        rows = first_of_each(rows, [row.name for row in rows], [row.place for row in rows], faults)
+        rows = first_of_each(rows, faults)
         folder = next((root / name for name in FRAMES if (root / name).is_dir()), root / FRAMES[0])
         clips: list[Clip] = []
         for row in rows:

@@ -80,14 +80,11 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
             posts = _original(root, self.labels, faults)
         else:
             raise UserError(f"{root}: holds neither {ORIGINAL} nor {', '.join(LISTS)}")
-        posts = first_of_each(posts, [post.name for post in posts], [post.place for post in posts], faults)
-        kept = []
-        for post in posts:
-            if post.image.is_file():
-                kept.append(post)
-            else:
-                faults.add(post.name, DataError(f"{post.place}: {post.image} is missing", "missing"))
-        return MVSASingle(self, kept, faults)
+        posts = first_of_each(posts, faults)
+        missing = {post.name: post for post in posts if not post.image.is_file()}
+        for name, post in missing.items():
+            faults.add(name, DataError(f"{post.place}: {post.image} is missing", "missing"))
+        return MVSASingle(self, [post for post in posts if post.name not in missing], faults)
 
 
 class MVSASingle(Stored):

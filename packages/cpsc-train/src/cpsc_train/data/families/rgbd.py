@@ -224,7 +224,7 @@ def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple
             pairs = _pairs(inner, root / "depth" / folder / inner.name if separate else None, name, faults)
             label = classes.index(inner.name)
             scenes += [Scene(f"{name}/{path.stem}", label, part, pair, files) for path, pair, files in pairs]
-        if len(scenes) == before and folder != "val" and not faults.found:
+        if len(scenes) == before and folder != "val" and not faults.errors:
             raise UserError(f"{top / folder}: must hold a folder of images for each class, and has none")
     return scenes, classes
 

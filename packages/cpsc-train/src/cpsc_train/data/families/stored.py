@@ -71,7 +71,7 @@ class Stored(Dataset):
         self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
         self.modalities = {name: known[name] for name in config.modalities}
         self.decoded = [name for name in config.modalities if known[name].kind != "text"]
-        self.faults, self.notes, self.dropped = faults.found, faults.notes, tuple(faults.dropped)
+        self.faults, self.notes, self.dropped = faults.errors, faults.notes, tuple(faults.dropped)
         parts = [sample.part for sample in samples]
         self.parts = rows_by_part(parts) if any(parts) else None
         self.use_cache(config.cache)

@@ -107,16 +107,9 @@ class Noise:
         return self._hit(values, ids, corrupt)
 
     def of_inputs(self, values: Values, ids: Sequence[str], modality: Modality, scale: Scale) -> Values:
-        """Corrupt the model's input; kinds for waveforms or texts return it unchanged.
+        """Corrupt the model's input ``(n, *shape)``, in the modality's own units.
 
-        Parameters
-        ----------
-        values
-            ``(n, *shape)`` in the modality's own units.
-        ids
-            n sample names.
-        modality, scale
-            Properties of the modality, and its training statistics.
+        `scale` holds the training statistics. Kinds for waveforms or texts return the values unchanged.
         """
         if self.kind in OF_SAMPLES:
             return values

@@ -25,27 +25,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Definition of GS@ε (Gaussian) and SP@ε (salt and pepper).
-
-    Parameters
-    ----------
-    gaussian
-        From ε to the fraction of samples that GS@ε corrupts.
-    impulsive
-        From ε to the fraction of samples that SP@ε corrupts, and the fraction of their values.
-    depth
-        σ of GS@ε on colour and depth, in ε of 255; images in other data sets take 10.
-    paired
-        Whether SP is defined for colour and depth.
-    levels
-        The ε for which SP is defined; any if empty.
-    """
+    """Definition of GS@ε (Gaussian) and SP@ε (salt and pepper)."""
 
     gaussian: Callable[[float], float]
+    """From ε to the fraction of samples that GS@ε corrupts."""
     impulsive: Callable[[float], tuple[float, float]]
+    """From ε to the fraction of samples that SP@ε corrupts, and the fraction of their values."""
     depth: float
+    """σ of GS@ε on colour and depth, in ε of 255; images in other data sets take 10."""
     paired: bool = True
+    """Whether SP is defined for colour and depth."""
     levels: tuple[float, ...] = ()
+    """The ε for which SP is defined; any if empty."""
 
 
 PROTOCOLS = {

@@ -88,17 +88,7 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
 
 
 class MVSASingle(Stored):
-    """Images (3, size, size) in [0, 255] and texts, which become token numbers (tokens,).
-
-    Parameters
-    ----------
-    config
-        Sizes, and the tokenizer.
-    posts
-        The posts.
-    faults
-        Faults, notes and rows left out.
-    """
+    """Images (3, size, size) in [0, 255] and texts, which become token numbers (tokens,)."""
 
     classes = CLASSES
 

@@ -61,19 +61,7 @@ class ClipConfig(StoredConfig):
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording.
-
-    Parameters
-    ----------
-    name, label, part
-        Unique name, class, and official part or ``""``.
-    sound, frames
-        A sound file or a video, and a video or images.
-    start, end
-        The interval used, in seconds; up to the end of the recording if `end` is None.
-    length
-        Seconds of the recording, by which extracted images, which have no times, are placed.
-    """
+    """One recording: a unique name, its class, its official part or ``""``, its sound and its frames."""
 
     name: str
     label: int
@@ -82,24 +70,15 @@ class Clip:
     frames: Frames
     start: float = 0.0
     end: float | None = None
+    """The interval used is from `start` to `end` seconds, or to the end of the recording if `end` is None."""
     length: float = 1.0
+    """Seconds of the recording, by which extracted images, which have no times, are placed."""
 
 
 class Clips(Stored):
     """Sound as log spectrograms (1, 257, 1 + 22,050·seconds // 353), frames (3, size, size) or (frames, 3, size, size).
 
-    Parameters
-    ----------
-    config
-        Sizes.
-    clips
-        The recordings, all of whose files exist.
-    classes
-        Class names.
-    faults
-        Faults, notes and rows left out.
-    groups
-        The speaker of each recording, if known.
+    All files of the `clips` exist; `groups` names the speaker of each, if known.
     """
 
     partly = ("video",)
@@ -235,16 +214,9 @@ def read_lists(
 def find_clip(
     config: ClipConfig, row: Listed, faults: Faults, *, sound: Place, folder: Place, videos: Sequence[Place]
 ) -> Iterator[Clip]:
-    """Yield a recording with what was extracted before rather than a video; or nothing, and add a fault.
+    """Yield a recording, with sound and frames extracted before rather than from the first of the `videos` there is.
 
-    Parameters
-    ----------
-    config
-        The modalities in use, whose files must exist.
-    row, faults
-        The recording, and what receives its fault.
-    sound, folder, videos
-        The sound file, the folder of frames, and videos in order of preference.
+    If a file of a modality in use is missing, nothing is yielded and a fault is added.
     """
     video = next((path for path in videos if path.is_file()), None)
     audio = sound if sound.is_file() else video

@@ -97,14 +97,7 @@ class SideBySide:
 class Separate:
     """A colour image, and a depth image of 16 bits, or of 8 bits to be used unscaled.
 
-    Parameters
-    ----------
-    rgb, deep
-        The two files.
-    metres
-        Converts 16 bits to metres.
-    camera
-        Returns the camera; called for HHA only.
+    `metres` converts 16 bits to metres; `camera` is called for HHA only.
     """
 
     rgb: Place
@@ -133,19 +126,7 @@ class Separate:
 
 
 class Scenes(Stored):
-    """Images (3, size, size) of colour in [0, 255], and of depth in the form of the configuration.
-
-    Parameters
-    ----------
-    config
-        Sizes, and the form of depth.
-    scenes
-        The scenes.
-    classes
-        Class names.
-    faults
-        Faults, notes and rows left out.
-    """
+    """Images (3, size, size) of colour in [0, 255], and of depth in the form of the configuration."""
 
     def __init__(self, config: SceneConfig, scenes: Sequence[Scene], classes: Sequence[str], faults: Faults) -> None:
         self._scenes, self.classes, self._form = scenes, classes, config.depth
@@ -192,14 +173,8 @@ class Scenes(Stored):
 def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple[list[Scene], Sequence[str]]:
     """Return the scenes of ``{train,val,test}/CLASS/*.png`` or of ``{rgb,depth}/{train,val,test}/CLASS/``.
 
-    Parameters
-    ----------
-    root
-        The folder.
-    classes
-        Class names. If None, the sorted names of the folders of training images.
-    faults
-        Receives folders that are not classes, and colour without depth.
+    If `classes` is None, they are the sorted names of the folders of training images. Folders that are not classes, and
+    colour without depth, are faults.
 
     Raises
     ------

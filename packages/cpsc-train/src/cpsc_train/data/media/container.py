@@ -20,25 +20,16 @@ LATE = 0.25
 
 @dataclass(frozen=True)
 class Span:
-    """Times of a stream in seconds.
-
-    Parameters
-    ----------
-    zero
-        Beginning of the recording, or of the stream if that is at most `LATE` later.
-    start, end
-        Beginning and end of the stream.
-    begins
-        Beginning of each packet, sorted.
-    keys
-        Beginning of each key packet, where decoding can start, and its decoding time; sorted.
-    """
+    """Times of a stream in seconds."""
 
     zero: float
+    """Beginning of the recording, or of the stream if that is at most `LATE` later."""
     start: float
     end: float
     begins: tuple[float, ...]
+    """Beginning of each packet, sorted."""
     keys: tuple[tuple[float, float], ...]
+    """Beginning of each key packet, where decoding can start, and its decoding time; sorted."""
 
     def key(self, time: float) -> tuple[float, float] | None:
         """Return the last key packet that begins at or before a time."""

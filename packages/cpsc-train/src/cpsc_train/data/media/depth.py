@@ -16,17 +16,10 @@ Camera = tuple[float, float, float, float]
 
 
 def convert(metres: Metres, form: Form, camera: Camera) -> NDArray[np.float32]:
-    """Return a depth image (h, w) in another form.
+    """Return depth in metres (h, w), 0 where it is unknown, in another form.
 
-    Parameters
-    ----------
-    metres
-        Depth; 0 where it is unknown.
-    form
-        ``metres``: (h, w) in [0, 10]; ``repeat``: (h, w, 3) in [0, 255], where 255 is 10 m, not rounded; ``hha``: see
-        `hha`.
-    camera
-        For ``hha``.
+    ``metres``: (h, w) in [0, 10]; ``repeat``: (h, w, 3) in [0, 255], where 255 is 10 m, not rounded; ``hha``: see
+    `hha`, which alone needs the camera.
     """
     if form == "metres":
         return np.clip(metres, 0, FARTHEST)

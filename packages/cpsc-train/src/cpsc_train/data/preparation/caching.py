@@ -45,13 +45,7 @@ def fill_cache(config: DataConfig, out: Path, *, workers: int = 0, advance: Adva
 
 
 def _begin(folder: Path, dataset: Stored) -> None:
-    """Write the head of a cache into a folder, or accept one of the same options.
-
-    Raises
-    ------
-    UserError
-        If another cache lies there, or one whose head is damaged.
-    """
+    """Write the head of a cache, or accept one of the same options; raise UserError for another or a damaged one."""
     head = {"hash": dataset.cache_key(), "of": dataset.decoding(), "samples": len(dataset)}
     file = folder / "cache.json"
     if file.is_file():

@@ -30,24 +30,16 @@ Hashes = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of a check.
-
-    Parameters
-    ----------
-    dataset
-        What can be used, before samples were read.
-    faults
-        Errors by sample or line.
-    notes
-        What a person should know.
-    splits
-        The division of the samples, or ``None`` if they cannot be divided.
-    """
+    """Result of a check."""
 
     dataset: Dataset
+    """The samples listed, before any was read."""
     faults: dict[str, DataError]
+    """Errors by sample or line."""
     notes: list[DataError]
+    """Irregularities that prevent nothing."""
     splits: Splits | None
+    """The division of the samples, or ``None`` if they cannot be divided."""
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """Return the samples of each class, (C,), by part."""
@@ -73,10 +65,8 @@ def check(
 
     Parameters
     ----------
-    config
-        The data set; its skip list is ignored.
-    splits
-        How it is to be divided.
+    config, splits
+        The data set, whose skip list is ignored, and its division.
     workers
         Processes; 0 reads here.
     by_group

@@ -92,13 +92,7 @@ class _Packing:
     groups: list[NDArray[np.int64]]
 
     def begin(self) -> None:
-        """Write the head, or accept that of the same samples.
-
-        Raises
-        ------
-        UserError
-            If other samples are packed in `out`.
-        """
+        """Write the head, or accept that of the same samples; raise UserError if others are packed in `out`."""
         samples = [[i, *map(str, self.dataset.sources(row).values())] for row, i in enumerate(self.dataset.ids)]
         head = {"hash": hashlib.sha256(json.dumps(samples).encode()).hexdigest(), "samples": len(samples)}
         system, base = open_store(self.out)

@@ -37,18 +37,7 @@ class Cache:
 
     @classmethod
     def open(cls, folder: str, key: str, samples: int, modalities: Iterable[str]) -> Cache:
-        """Open a cache.
-
-        Parameters
-        ----------
-        folder
-            Path of the cache.
-        key
-            Hash of all that its content depends on.
-        samples
-            Number of samples of the data set.
-        modalities
-            The cached modalities.
+        """Open a cache of so many samples of these modalities; `key` is a hash of all that its content depends on.
 
         Raises
         ------
@@ -81,13 +70,7 @@ class Cache:
         return cls(path, index)
 
     def read(self, modality: str, sample: str) -> NDArray[Any]:
-        """Return a memory-mapped array.
-
-        Raises
-        ------
-        DataError
-            If the sample is not cached, or its entry is damaged.
-        """
+        """Return a memory-mapped array; raise DataError if the sample is not cached, or its entry is damaged."""
         if sample not in self._index[modality]:
             raise DataError(f"data.cache {self._folder}: {sample} is not in it, since it was left out then", "missing")
         try:

@@ -110,12 +110,10 @@ def read_list(
 
     Parameters
     ----------
-    path
-        The file, in UTF-8.
+    path, faults
+        The file, in UTF-8, and what receives faults and notes.
     parse
         Called with a line and its number from 1 on; returns ``None`` for a line that is left out.
-    faults
-        Receives faults, and a note of a byte-order mark or a header.
     header
         Whether a first line is a header, which some copies have.
 
@@ -149,21 +147,12 @@ def read_list(
 
 
 def fields(line: str, separator: str | None, columns: int, where: str) -> list[str]:
-    """Return the fields of a line, stripped of whitespace.
-
-    Parameters
-    ----------
-    line, separator
-        The line, and what divides its fields. If None, whitespace does.
-    columns
-        The number of fields required.
-    where
-        File and line number, for the error.
+    """Return the fields of a line, stripped of whitespace; if `separator` is None, whitespace divides them.
 
     Raises
     ------
     DataError
-        If there are more or fewer, or one is empty.
+        If there are not as many as `columns`, or one is empty; `where` gives file and line number.
     """
     values = [field.strip() for field in line.split(separator)]
     if len(values) != columns or not all(values):

@@ -4,6 +4,9 @@ The tar files follow the convention of WebDataset: the files of a sample share o
 describes the sample. ``index.json`` maps each file of the data set to its tar file, first byte and number of bytes, in
 the format of Kerchunk's references, with a CRC-32 that detects wrong bytes. An adapter sees the same folders and files
 as before; each file is one ranged read through fsspec, so order, augmentation and results do not change.
+
+fsspec's own file system of references is not used: its reads of local files, in a thread, take eight times as long
+(810 instead of 100 µs for 20 kB), it wraps all errors in one, and checksums, retries and time limits are needed anyway.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -29,21 +32,14 @@ Reference = tuple[str, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """Files packed in one place.
-
-    Parameters
-    ----------
-    root
-        A folder, or an address such as ``s3://bucket/folder``.
-    references
-        By path from the folder of the data set.
-    checksums
-        CRC-32 by path; may be empty.
-    """
+    """Files packed in one place."""
 
     root: str
+    """A folder, or an address such as ``s3://bucket/folder``."""
     references: Mapping[str, Reference]
-    checksums: Mapping[str, int] = field(default_factory=dict)
+    """By path from the folder of the data set."""
+    checksums: Mapping[str, int]
+    """CRC-32 by path; may be empty."""
 
     @cached_property
     def folders(self) -> Mapping[str, set[str]]:

@@ -49,16 +49,9 @@ class StoreReader:
         self._failing = False
 
     def read(self, name: str, accept: Callable[[bytes], T], start: int | None = None, size: int | None = None) -> T:
-        """Return ``accept(content)`` of `size` bytes of a file from `start` on, or of all of it.
+        """Return ``accept(content)`` of `size` bytes of the file `name` from `start` on, or of all of it.
 
-        Parameters
-        ----------
-        name
-            The file, within the store.
-        accept
-            Raises OSError or ValueError for wrong content, which is then read again.
-        start, size
-            In bytes.
+        `accept` raises OSError or ValueError for wrong content, which is then read again.
 
         Raises
         ------
@@ -96,13 +89,7 @@ class StoreReader:
 
 
 def open_store(root: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it.
-
-    Raises
-    ------
-    UserError
-        If the kind of store is unknown.
-    """
+    """Return the file system of an address, and the path in it; raise UserError if the kind of store is unknown."""
     try:
         system, base = url_to_fs(root)
     except (ImportError, ValueError) as error:

@@ -76,9 +76,9 @@ def test_both_places_give_the_model_the_same_input(crema_native):
 
 
 def test_a_run_with_the_spectrogram_in_the_model(crema_native, tmp_path):
-    base = recipe("crema-d").to_plain()
+    base = recipe("crema-d")
     changes = {
-        "data.root": crema_native,
+        "data.root": str(crema_native),
         "data.split": "speaker",
         "data.size": 32,
         "data.spectrogram": "model",

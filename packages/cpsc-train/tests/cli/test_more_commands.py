@@ -83,7 +83,10 @@ def test_a_sweep_of_noise(cpsc, finished, tmp_path):
     for name in ("clean", "pix-gaussian-0.5"):
         assert found["test"][name] == recorded["test"][name]
     assert found["test"]["pix-gaussian-3"]["accuracy"]["pix"] < found["test"]["clean"]["accuracy"]["pix"]
-    for text, said in (("pix:0.5", "must read MODALITY:KIND"), ("pxi:gaussian:1", "modality must be one of pix, fou, got 'pxi'")):
+    for text, said in (
+        ("pix:0.5", "must read MODALITY:KIND"),
+        ("pxi:gaussian:1", "modality must be one of pix, fou, got 'pxi'"),
+    ):
         outcome = cpsc("evaluate", finished, "--noise", text)
         assert outcome.code == 2
         assert said in outcome.err

@@ -57,6 +57,9 @@ class StreamsConfig(DataConfig, name="streams"):
         return Streams(self)
 
 
+DataConfig.register(StreamsConfig)
+
+
 class Streams(Dataset):
     """Random images in memory whose mean depends on the class."""
 

@@ -43,6 +43,9 @@ class DefectConfig(DataConfig, name="defect"):
         return Defect(self)
 
 
+DataConfig.register(DefectConfig)
+
+
 class Defect(Dataset):
     def __init__(self, config: DefectConfig) -> None:
         draw = np.random.default_rng([config.seed, 7])

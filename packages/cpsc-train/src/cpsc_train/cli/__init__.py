@@ -35,7 +35,7 @@ from cpsc_train.printable import printable
 DESCRIPTION = """\
 Train and evaluate multimodal classifiers. COMMAND --help shows examples.
 --version prints the version. Exit codes: 0 done; 2 wrong use or bad data;
-1: internal error (a bug; please report it); 130, 141 or 143 interrupted.
+1 internal error (a bug; please report it); 130, 141 or 143 interrupted.
 """
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,

@@ -1,4 +1,4 @@
-"""Configuration of the documentation. Build: python -m nox -s docs."""
+"""Sphinx configuration. Build the documentation with ``python -m nox -s docs``."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 project = "Conformal self-calibration"
-copyright = "the CPSC developers"  # Sphinx reads this name
+copyright = "the CPSC developers"  # the name that Sphinx expects
 extensions = [
     "myst_parser",
     "sphinx-mathjax-offline",
@@ -25,7 +25,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # shapes and ranges are in the text, which says more than `Tensor`
+autodoc_typehints = "none"  # the text gives shapes and ranges, which are more precise than `Tensor`
 autodoc_class_signature = "separated"
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
@@ -33,12 +33,12 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
-# A dangling reference to one of our own names is an error; other projects' pages need a network to look up.
+# Unresolved references to our own names are errors; resolving those to other projects would need a network.
 nitpick_ignore_regex = [("py:.*", r"(?!conformal_core|cpsc_).*")]
 
 
 def setup(app):
-    """Draw the pictures before pages are read."""
-    import pictures  # noqa: PLC0415  # draws with what only a build needs
+    """Draw the figures before Sphinx reads the pages."""
+    import pictures  # noqa: PLC0415  # needs packages that only a build has
 
     app.connect("builder-inited", lambda _: pictures.draw(HERE / "_pictures"))

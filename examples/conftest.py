@@ -1,4 +1,4 @@
-"""The examples are scripts: only their tests are collected, so that a missing extra package skips one of them."""
+"""Collect only the tests, not the scripts, so a missing package skips a single test."""
 
 from pathlib import Path
 

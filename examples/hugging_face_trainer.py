@@ -1,4 +1,4 @@
-"""Text and image under the Hugging Face Trainer: a small BERT built from a config, and a small convolution."""
+"""Text and images with the Hugging Face Trainer: a small BERT built from a config, and a small CNN."""
 
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,7 @@ DIMS = {"text": 32, "image": 48}
 
 
 class TextEncoder(nn.Module):
-    """The state of a BERT at its first token."""
+    """BERT that outputs the last hidden state of the first token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TextEncoder(nn.Module):
 
 
 class TextAndImage(nn.Module):
-    """A late-fusion model whose training loss calibrates itself once q̂ is known."""
+    """Late-fusion model whose training loss includes RSC and GSC once q̂ is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class TextAndImage(nn.Module):
 
 
 class Calibrate(TrainerCallback):
-    """Find q̂ of each head at the start of every epoch after the warm-up, in eval mode."""
+    """Compute q̂ of each head, in eval mode, at the start of every epoch after the warm-up."""
 
     def __init__(self, samples: "Samples", warmup: int) -> None:
         self.samples, self.warmup = samples, warmup
 
     @torch.no_grad()
     def on_epoch_begin(self, args: Any, state: Any, control: Any, model: TextAndImage, **_: Any) -> None:
-        """Calibrate."""
+        """Set the q̂ of the model after the warm-up."""
         if state.epoch < self.warmup:
             return
         model.eval()
@@ -82,7 +82,7 @@ class Calibrate(TrainerCallback):
 
 
 class Samples(Dataset):
-    """Sentences of eight tokens and small images."""
+    """Sequences of eight tokens, small images, and labels."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.labels = draw_labels(count, seed)
@@ -97,7 +97,7 @@ class Samples(Dataset):
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Return the share of right labels."""
+    """Return the accuracy."""
     return {"accuracy": float(np.mean(prediction.predictions.argmax(-1) == prediction.label_ids))}
 
 

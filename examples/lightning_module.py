@@ -1,4 +1,4 @@
-"""The same method as a LightningModule: q̂ is found at the start of an epoch, RSC and GSC are part of the loss."""
+"""RSC and GSC in the loss of a LightningModule, calibrated at the start of each epoch."""
 
 import lightning
 import torch
@@ -15,14 +15,14 @@ DIMS = {"audio": 32, "image": 48}
 
 
 def data(count: int, seed: int) -> TensorDataset:
-    """Draw audio of width 20, images of width 30, and their labels."""
+    """Draw audio vectors of width 20, image vectors of width 30, and their labels."""
     labels = draw_labels(count, seed)
     audio = draw_signal(labels, (20,), noise=3.0, seed=seed + 1)
     return TensorDataset(audio, draw_signal(labels, (30,), noise=2.0, seed=seed + 2), labels)
 
 
 class SelfCalibrated(lightning.LightningModule):
-    """A late-fusion model that calibrates itself once its warm-up is over."""
+    """Late-fusion model, trained with RSC and GSC after the warm-up."""
 
     def __init__(self, calibration: TensorDataset, warmup: int) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class SelfCalibrated(lightning.LightningModule):
         self.qhat: dict[str, Tensor] = {}
 
     def forward(self, audio: Tensor, image: Tensor) -> dict[str, Tensor]:
-        """Return the features."""
+        """Return the features (B, d_m) of each modality."""
         return self.model.features({"audio": audio, "image": image})
 
     @torch.no_grad()
     def on_train_epoch_start(self) -> None:
-        """Find q̂ of each head, in eval mode."""
+        """Compute q̂ of each head on the calibration set, in eval mode."""
         self.eval()
         *inputs, labels = (x.to(self.device) for x in self.calibration.tensors)
         logits, _ = self.model.classify(self(*inputs))

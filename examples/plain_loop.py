@@ -1,4 +1,4 @@
-"""A training loop of your own. What RSC and GSC add to it is marked with ``# +``."""
+"""RSC and GSC in a plain PyTorch training loop; the added lines are marked ``# +``."""
 
 import torch
 from ordinary import LateFusion, draw_labels, draw_signal
@@ -14,7 +14,7 @@ DIMS = {"audio": 32, "image": 48}
 
 
 def data(count: int, seed: int) -> StackDataset:
-    """Draw samples: audio of width 20, which is noisy, and images of width 30."""
+    """Draw samples: audio vectors of width 20, which are noisier, and image vectors of width 30."""
     labels = draw_labels(count, seed)
     audio = draw_signal(labels, (20,), noise=3.0, seed=seed + 1)
     image = draw_signal(labels, (30,), noise=2.0, seed=seed + 2)
@@ -22,7 +22,7 @@ def data(count: int, seed: int) -> StackDataset:
 
 
 def main(epochs: int = 12, warmup: int = 3) -> dict[str, float]:
-    """Train; return the accuracy, and the coverage and size of the fused prediction sets, on a test set."""
+    """Train; return accuracy, and coverage and mean size of the fused prediction sets, on a test set."""
     torch.manual_seed(0)
     encoders = {
         "audio": nn.Sequential(nn.Linear(20, DIMS["audio"]), nn.ReLU()),

@@ -1,4 +1,4 @@
-"""Two torchvision ResNet18 streams, colour and depth; GSC as an optimizer hook, so that the loss stays the loop's."""
+"""Two torchvision ResNet18 streams, colour and depth; GSC is an optimizer hook, so the loss needs no term for it."""
 
 import torch
 from ordinary import LateFusion, draw_labels, draw_signal
@@ -14,7 +14,7 @@ DIMS = {"colour": 512, "depth": 512}
 
 
 def stream(channels: int) -> nn.Module:
-    """Return a ResNet18 that reads `channels` and returns its 512 pooled features."""
+    """Return a ResNet18 with `channels` input channels that outputs its 512 pooled features."""
     network = resnet18(weights=None)
     network.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     network.fc = nn.Identity()
@@ -22,7 +22,7 @@ def stream(channels: int) -> nn.Module:
 
 
 def data(count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Draw small images; depth is the noisy modality."""
+    """Draw small colour and depth images; depth is noisier."""
     labels = draw_labels(count, seed)
     colour = draw_signal(labels, (3, 32, 32), noise=1.0, seed=seed + 1)
     depth = draw_signal(labels, (1, 32, 32), noise=2.0, seed=seed + 2)
@@ -40,7 +40,7 @@ def main(epochs: int = 3, warmup: int = 1) -> dict[str, float]:
 
     @torch.no_grad()
     def calibrate() -> dict[str, Tensor]:
-        model.eval()  # batch-norm statistics stay untouched
+        model.eval()  # leave the batch-norm statistics unchanged
         logits, _ = model.classify(model.features(calibration[0]))
         model.train()
         return {m: conformal_quantile(LAC()(z.softmax(-1), calibration[1]), alpha=0.2) for m, z in logits.items()}

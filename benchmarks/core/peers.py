@@ -1,4 +1,4 @@
-"""The same two jobs in other libraries, as far as they are installed: batch sets, and a stream."""
+"""Prediction sets of a batch and of a stream, computed by other libraries where they are installed."""
 
 import importlib
 import importlib.machinery
@@ -11,9 +11,9 @@ import numpy as np
 
 
 def torchcp(score: str, alpha: float) -> Callable[..., Any]:
-    # Its package imports these two eagerly, for losses and graphs; neither takes part in split prediction.
-    if _Hollows not in sys.meta_path:
-        sys.meta_path.append(_Hollows)
+    # TorchCP imports torchsort and torch_geometric eagerly; split prediction uses neither.
+    if _StubFinder not in sys.meta_path:
+        sys.meta_path.append(_StubFinder)
     predictors = importlib.import_module("torchcp.classification.predictor")
     scores = importlib.import_module("torchcp.classification.score")
     torch = importlib.import_module("torch")
@@ -32,10 +32,10 @@ def mapie(score: str, alpha: float) -> Callable[..., Any]:
     classification = importlib.import_module("mapie.classification")
     base = importlib.import_module("sklearn.base")
 
-    class Given(base.ClassifierMixin, base.BaseEstimator):
-        """A classifier whose input is its output."""
+    class Identity(base.ClassifierMixin, base.BaseEstimator):
+        """Classifier that returns its input as probabilities."""
 
-        def fit(self, x: np.ndarray, y: np.ndarray) -> "Given":
+        def fit(self, x: np.ndarray, y: np.ndarray) -> "Identity":
             self.classes_ = np.arange(x.shape[1])
             return self
 
@@ -47,7 +47,7 @@ def mapie(score: str, alpha: float) -> Callable[..., Any]:
 
     def job(calibration: np.ndarray, labels: np.ndarray, test: np.ndarray) -> object:
         predictor = classification.SplitConformalClassifier(
-            Given().fit(calibration, labels), confidence_level=1 - alpha, conformity_score=score.lower(), prefit=True
+            Identity().fit(calibration, labels), confidence_level=1 - alpha, conformity_score=score.lower(), prefit=True
         )
         predictor.conformalize(calibration, labels)
         options = {"conformity_score_params": {"include_last_label": True}} if score == "APS" else {}
@@ -77,8 +77,8 @@ def crepes_stream(probs: np.ndarray, labels: np.ndarray, alpha: float) -> object
     )
 
 
-class _Hollow(types.ModuleType):
-    """A module of which any name can be imported and none can be used."""
+class _Stub(types.ModuleType):
+    """Module with an empty class under every name."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
@@ -86,22 +86,22 @@ class _Hollow(types.ModuleType):
         return type(name, (), {})
 
 
-class _Hollows:
-    """Finds hollow modules for what is not installed and not needed."""
+class _StubFinder:
+    """Import hook that provides stubs of packages that are required but not used."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> object:
         if name.partition(".")[0] not in ("torchsort", "torch_geometric"):
             return None
-        return importlib.machinery.ModuleSpec(name, _Hollows, is_package=True)
+        return importlib.machinery.ModuleSpec(name, _StubFinder, is_package=True)
 
     @staticmethod
     def create_module(spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return _Hollow(spec.name)
+        return _Stub(spec.name)
 
     @staticmethod
     def exec_module(module: types.ModuleType) -> None:
-        """Do nothing: it is hollow."""
+        """Do nothing, because a stub has no code."""
 
 
 BATCH = {"TorchCP": torchcp, "MAPIE": mapie, "crepes": crepes}

@@ -123,7 +123,7 @@ def memory_of_p_values() -> None:
     p_values(calibration, test)
     megabytes = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    print(f"\np-values of 100,000 × 100 scores against 10,000: {seconds:.2f} s, {megabytes:.0f} MB at the peak")
+    print(f"\np-values of 100,000 × 100 scores, N = 10,000: {seconds:.2f} s, {megabytes:.0f} MB peak memory")
 
 
 def reliability(rounds: int) -> None:
@@ -152,7 +152,7 @@ def reliability(rounds: int) -> None:
 
 
 def stream() -> None:
-    print("\n### Stream: predict a set, see the label, update; 100 classes, LAC, µs a step\n")
+    print("\n### Stream: predict a set, see the label, update; 100 classes, LAC, µs per step\n")
     print("| | after 2,000 | after 1,000,000 | ratio |\n|---|---|---|---|")
     probs, labels = data(2000, 2)
     rows, own = list(probs.astype(np.float64)), labels.tolist()
@@ -211,7 +211,7 @@ def importing() -> None:
 
     both = [(once("import numpy"), once("import numpy, conformal_core")) for _ in range(12)][1:]
     added = statistics.median(b for _, b in both) - statistics.median(a for a, _ in both)
-    print(f"\nimport conformal_core adds {1000 * added:.0f} ms to import numpy ({1000 * both[-1][0]:.0f} ms)")
+    print(f"\nimporting conformal_core adds {1000 * added:.0f} ms to importing numpy ({1000 * both[-1][0]:.0f} ms)")
 
 
 def table(title: str, seconds: dict[str, float], reference: str) -> None:

@@ -4,9 +4,9 @@
     python benchmarks/data/run.py --root DIR            a copy of CREMA-D
     python benchmarks/data/run.py --clips 200 --workers 0,2,8 --rounds 3
 
-Each form holds the same recordings: FLV and WAV as they are distributed, frames and sound taken out of them, a cache of
-decoded samples, tar files. Forms and numbers of workers take turns in rounds; figures are medians. Waiting is the
-fraction of an epoch of training (two ResNet18, frames of 64×64) spent on getting batches. Compare ratios, not seconds.
+Each form contains the same recordings: FLV and WAV as distributed, extracted frames and sound, a cache of decoded
+samples, and tar files. Rounds alternate between forms and numbers of workers; figures are medians. Waiting is the
+fraction of a training epoch (two ResNet18, frames of 64×64) spent waiting for batches. Compare ratios, not seconds.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from cpsc_train.data.media.audio import log_spectrogram
 from cpsc_train.models.spectrogram import LogSpectrogram
 from cpsc_train.recipes import recipe
 
-FORMS = ("distributed", "taken out", "cache", "tar files")
+FORMS = ("distributed", "extracted", "cache", "tar files")
 
 
 def make(root: Path, clips: int) -> Path:
-    """Write recordings of the size that CREMA-D's have: 2.5 s, 480×360 at 30 frames a second, 16 kHz."""
+    """Write recordings with the dimensions of CREMA-D: 2.5 s, 480×360 at 30 frames per second, 16 kHz."""
     generator = np.random.default_rng(0)
     scene = generator.integers(0, 256, (36, 48, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
     (root / "VideoFlash").mkdir(parents=True)
@@ -66,7 +66,7 @@ def forms(root: Path, work: Path) -> dict[str, CremaDConfig]:
     native = CremaDConfig(root=str(root), split="stratified", frames=3)
     seconds = []
     for name, job in (
-        ("taken out", lambda: preparation.extract(native, work / "out", workers=2)),
+        ("extracted", lambda: preparation.extract(native, work / "out", workers=2)),
         ("cache", lambda: preparation.fill_cache(native, work / "cache", workers=2)),
         ("tar files", lambda: preparation.pack(native, str(work / "tar"), workers=2)),
     ):
@@ -80,14 +80,14 @@ def forms(root: Path, work: Path) -> dict[str, CremaDConfig]:
     options: dict[str, Any] = {"split": "stratified", "frames": 3}
     return {
         "distributed": native,
-        "taken out": CremaDConfig(root=str(work / "out"), **options),
+        "extracted": CremaDConfig(root=str(work / "out"), **options),
         "cache": CremaDConfig(root=str(root), cache=str(work / "cache"), **options),
         "tar files": CremaDConfig(root=str(work / "tar"), **options),
     }
 
 
 def throughput(config: CremaDConfig, workers: int) -> float:
-    """Return augmented samples a second, over an epoch after one that starts the workers."""
+    """Return augmented samples per second, over an epoch after one that starts the workers."""
     dataset = config.open()
     rows = np.arange(len(dataset))
     order = Shuffled(len(rows), batch_size=16, accumulate=1, seed=0)

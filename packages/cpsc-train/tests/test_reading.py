@@ -81,7 +81,7 @@ def test_where_nothing_can_be_written_is_seen_before_the_work(tmp_path, cpsc, sm
     listed = ["data", "check", "handwritten", "--set", f"data.file={small_file}", "--skip-list"]
     for words, message in (
         (["evaluate", tmp_path / "run", "--out", link], "is a link, through which nothing is written"),
-        (["evaluate", tmp_path / "run", "--out", nowhere], "is no folder"),
+        (["evaluate", tmp_path / "run", "--out", nowhere], "is not a folder"),
         (["stream", tmp_path / "run", "--picture", tmp_path], "must be a file, got a folder"),
         (["report", tmp_path / "run", "--out", small_file], "must be a folder, got a file"),
         ([*listed, tmp_path], "must be a file, got a folder"),

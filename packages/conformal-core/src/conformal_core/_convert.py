@@ -46,7 +46,7 @@ def as_rows(name: str, value: Any) -> Array:
 
 
 def as_integers(name: str, value: Any, like: Array) -> Array:
-    """Return an array of int64 beside ``like``, see :func:`as_array`.
+    """Return an int64 array in the library and on the device of ``like``; see :func:`as_array`.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bo
     u = as_floating("u", u, like)
     array_namespace(like=like, u=u)
     if is_checked(u, check):
-        outside = xp.logical_not((u >= 0.0) & (u <= 1.0))  # true for NaN, too
+        outside = xp.logical_not((u >= 0.0) & (u <= 1.0))  # also true for NaN
         if bool(xp.any(outside)):
             raise ValueError(f"u must lie in [0, 1], got {float(u[first_index(outside, xp)])}")
     try:

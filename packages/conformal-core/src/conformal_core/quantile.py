@@ -34,7 +34,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     alpha
         Miscoverage in (0, 1), or a sequence of A of them.
     check
-        Whether to look for scores that are not finite. If None, only where the host can read them at once.
+        Whether to check that scores are finite. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def weighted_conformal_quantile(
     alpha
         Miscoverage in (0, 1).
     check
-        Whether to look for values out of range. If None, only where the host can read them at once.
+        Whether to check the range of values. If None, only if the host can read them without a sync.
 
     Returns
     -------

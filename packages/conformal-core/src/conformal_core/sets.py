@@ -26,7 +26,7 @@ def prediction_set(
     nonempty
         Add the label with the smallest score (the first of several) to empty sets.
     check
-        Whether to look for NaN and infinite scores. If None, only where the host can read them at once.
+        Whether to check that scores are finite. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def rank_reliability(
     kind
         ``"normalized"``: ``1 − rank/|C|``. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
-        Whether to check scores and labels. If None, only where the host can read them at once. With False nothing
+        Whether to check scores and labels. If None, only if the host can read them without a sync. With False nothing
         synchronizes with a device, and the function compiles into one graph.
 
     Returns
@@ -190,7 +190,7 @@ def p_values(
     u : array or float in [0, 1], optional
         Uniform draws, broadcast against ``scores``, that smooth ties. If None, p-values are not smoothed.
     check
-        Whether to look for NaN and ±∞. If None, only where the host can read the values at once.
+        Whether to check for NaN and ±∞. If None, only if the host can read them without a sync.
 
     Returns
     -------

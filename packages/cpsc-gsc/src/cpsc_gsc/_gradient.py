@@ -21,7 +21,7 @@ def check_encoders(encoders: Mapping[str, nn.Module] | nn.ModuleDict) -> dict[st
 
 
 def check_optimizer(optimizer: Optimizer, encoders: Mapping[str, nn.Module]) -> None:
-    """Refuse what is no optimizer, LBFGS, and an optimizer that lacks a trainable parameter of an encoder."""
+    """Refuse objects other than optimizers, LBFGS, and optimizers without a trainable parameter of an encoder."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
     if isinstance(optimizer, LBFGS):

@@ -36,7 +36,7 @@ class RunningMean:
             if key in self._means:
                 self._means[key].add_(mean, alpha=fraction)
             else:
-                self._means[key] = mean * fraction  # a copy: autograd may hand out one tensor for two parameters
+                self._means[key] = mean * fraction  # a copy: autograd may return one tensor for two parameters
 
     def take(self, process_group: ProcessGroup | None) -> dict[Any, Tensor]:
         """Return the means over the samples of all processes, and clear them."""

@@ -193,7 +193,7 @@ class GradientSelfCalibration:
     def apply(self) -> None:
         """Change ``.grad`` now instead of at the step; call it once a step, after the last ``backward``.
 
-        Clipping then covers the whole gradient; a ``GradScaler`` needs it, before it unscales (else RuntimeError).
+        Clipping then covers the full gradient. Required before a ``GradScaler`` unscales (else RuntimeError).
         """
         if not self._stored:
             return
@@ -206,7 +206,7 @@ class GradientSelfCalibration:
             _gradient.add(stored)
 
     def pause(self) -> None:
-        """Drop what is stored, and do nothing until :meth:`resume`."""
+        """Discard stored gradients, and do nothing until :meth:`resume`."""
         self._paused = True
         self._stored.clear()
 
@@ -215,7 +215,7 @@ class GradientSelfCalibration:
         self._paused = False
 
     def remove(self) -> None:
-        """Drop what is stored and leave the optimizer as it was; the hook may be attached again."""
+        """Discard stored gradients and detach from the optimizer; the hook may be attached again."""
         if self._optimizer is not None and self._handle is not None:
             self._handle.remove()
             _HOOKED.discard(self._optimizer)

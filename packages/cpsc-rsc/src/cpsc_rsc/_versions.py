@@ -10,7 +10,7 @@ from torch import nn
 def refuse_newer(
     module: nn.Module, _state: Any, prefix: str, metadata: dict[str, Any], _strict: bool, *messages: list[str]
 ) -> None:
-    """Pre-hook of ``load_state_dict``; torch saves the ``_version`` of every module beside its tensors."""
+    """Pre-hook of ``load_state_dict``; torch saves the ``_version`` of every module with its tensors."""
     version = metadata.get("version", 1)
     if version > module._version:
         messages[-1].append(

@@ -101,7 +101,7 @@ class Decomposition(nn.Module):
     torch.Size([2, 4, 8])
     """
 
-    _version = 1  # of what state_dict() holds
+    _version = 1  # version of the content of state_dict()
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import IO, Any
 
 REPEAT = 3.0
-"""Seconds in which a second signal counts as the first: launchers and terminals often send both."""
+"""Seconds within which a second signal counts as the first, because launchers and terminals often send both."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STDIN_IS_PARENT = "CPSC_STDIN_IS_PARENT"
 """Environment variable of a command run by `call`: its input ends when the calling process ends."""

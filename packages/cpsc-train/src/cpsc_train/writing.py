@@ -36,7 +36,7 @@ def write(path: Path, content: str | bytes, *, below: Path | None = None, privat
 
 @contextmanager
 def replacing(path: Path, *, below: Path | None = None, private: bool = False) -> Iterator[IO[bytes]]:
-    """Open a new file beside `path` that replaces it when the block ends, and is removed if the block fails.
+    """Open a new file next to `path` that replaces it when the block ends, and is removed if the block fails.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
     while folder and not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise UserError(f"{path}: cannot be written ({above} is no folder)")
+        raise UserError(f"{path}: cannot be written ({above} is not a folder)")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written (Permission denied)")
 

@@ -83,4 +83,4 @@ def test_lists_are_the_default_and_what_is_shown_is_named(cpsc, command):
 
 
 def test_root_is_refused_where_the_data_is_embedded(cpsc):
-    assert "--root: the data set handwritten does not lie in a folder" in cpsc("train", "--root", "x").err
+    assert "--root: the data set handwritten is not read from a folder" in cpsc("train", "--root", "x").err

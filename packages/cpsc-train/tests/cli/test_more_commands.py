@@ -44,7 +44,7 @@ def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
     [
         (["recipe", "show"], "needs a name, one of av-digits"),
         (["recipe", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
-        (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: say where"),
+        (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: set the folder"),
         (["ablate", "--axes", "part"], "did you mean 'parts'"),
         (["export", "absent"], "no such folder"),
         (["train", "--log-file", "absent/log.txt"], r"--log-file absent/log\.txt: cannot be written"),
@@ -123,8 +123,8 @@ def test_a_log_file_and_tensorboard(cpsc, quick, tmp_path):
 def test_what_is_resumed_is_not_configured_anew(cpsc, finished, tmp_path):
     for more, said in (
         ([], "the run is done; there is nothing to resume"),
-        (["--epochs", 9], "--epochs has no place beside it"),
-        (["--set", "ema=0.9"], "--set has no place beside it"),
+        (["--epochs", 9], "cannot be combined with --epochs"),
+        (["--set", "ema=0.9"], "cannot be combined with --set"),
     ):
         outcome = cpsc("train", "--resume", finished, *more)
         assert outcome.code == 2

@@ -35,7 +35,7 @@ def test_a_run_that_is_told_to_end_leaves_a_usable_folder(tmp_path, quick, how, 
     finally:
         process.kill()
     assert process.returncode == code, err
-    assert f"interrupted; go on: cpsc train --resume {folder}; what is there so far: cpsc evaluate {folder}" in out
+    assert f"interrupted; to continue: cpsc train --resume {folder}; to evaluate it: cpsc evaluate {folder}" in out
     assert "Traceback" not in err
     assert json.loads((folder / "environment.json").read_text())["status"] == "interrupted"
     again = subprocess.run([*COMMAND, "evaluate", str(folder)], capture_output=True, text=True, check=False)

@@ -252,7 +252,7 @@ def test_a_folder_that_is_no_class(tmp_path):
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_folder_that_is_not_there(name, tmp_path):
-    with pytest.raises(UserError, match="no such folder: say where the data set lies with --root"):
+    with pytest.raises(UserError, match="no such folder: set the folder of the data set with --root"):
         opened(name, tmp_path / "absent")
 
 

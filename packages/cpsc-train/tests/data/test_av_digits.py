@@ -118,7 +118,7 @@ def test_bad_files_are_named(copy, change, said):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match="say where the data set lies with --root"):
+    with pytest.raises(UserError, match="set the folder of the data set with --root"):
         AVDigitsConfig(root=str(tmp_path / "absent")).open()
     with pytest.raises(UserError, match="holds no recordings"):
         AVDigitsConfig(root=str(tmp_path)).open()

@@ -101,7 +101,9 @@ def test_training_refuses_it_and_takes_the_list(spoilt, tmp_path, capsys):
 def test_a_list_that_is_out_of_date_or_unreadable(crema_native, tmp_path):
     skip = tmp_path / "skip.tsv"
     skip.write_text("1099_DFA_NEU_XX\tis missing\n")
-    with pytest.raises(UserError, match="'1099_DFA_NEU_XX' is no sample and no fault of crema-d: check the data again"):
+    with pytest.raises(
+        UserError, match="'1099_DFA_NEU_XX' is neither a sample nor a fault of crema-d: check the data again"
+    ):
         config(crema_native, split="speaker", skip=str(skip)).open()
     skip.write_text("1001_DFA_NEU_XX\n")
     with pytest.raises(UserError, match=r"skip\.tsv:1: must be a sample or line, a tab and the reason"):
@@ -161,7 +163,7 @@ def test_the_command_says_how_it_is_used(capsys, tmp_path):
         (["check", "crema-d", "--set", "data.sise=1"], "did you mean"),
         (["check", "crema-d", "--workers", "-1"], "--workers must be at least 0"),
         (["prepare", "crema-d"], "needs at least one of --extract"),
-        (["check", "handwritten", "--by-speaker"], "does not say who a sample is of"),
+        (["check", "handwritten", "--by-speaker"], "does not name the speaker of a sample"),
     ):
         assert main(["data", *arguments]) == 2
         assert said in " ".join(capsys.readouterr().err.split())

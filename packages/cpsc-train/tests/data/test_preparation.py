@@ -205,7 +205,7 @@ def packed_once(layouts, tmp_path_factory):
 
 FAULTS = [
     ("short", "is cut off"),
-    ("long", "is on a server that gives whole files only"),
+    ("long", "is on a server without range requests"),
     ("other", r"the [\d,]+ bytes from byte [\d,]+ on are not those that were packed"),
     (RuntimeError("500 Internal Server Error"), "500 Internal Server Error"),
     (ConnectionResetError("Connection lost"), "Connection lost"),
@@ -318,9 +318,9 @@ def test_divisions_are_written_and_taken(crema_native, tmp_path):
         assert taken.sizes == written.sizes
         tested = {dataset.groups[row] for row in taken.test}
         assert tested.isdisjoint(dataset.groups[row] for row in taken.train) == (by == "speaker")
-    with pytest.raises(UserError, match="has no division of its own here"):
+    with pytest.raises(UserError, match="has no official division here"):
         preparation.write_splits(config(crema_native, split="stratified"), SPLITS, tmp_path / "x.json", "official")
-    with pytest.raises(UserError, match="does not say who a sample is of"):
+    with pytest.raises(UserError, match="does not name the speaker of a sample"):
         preparation.write_splits(DataConfig.named("handwritten")(), SPLITS, tmp_path / "x.json", "speaker")
 
 

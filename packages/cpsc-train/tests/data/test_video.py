@@ -52,7 +52,7 @@ def test_frames_are_turned_as_the_display_matrix_says(recordings, tmp_path, turn
 
 def test_an_angle_that_is_no_quarter_is_refused(recordings, tmp_path):
     path = recordings.turn(recordings.record(tmp_path / "a.mp4", recordings.greys(2)), 1, 1, -1, 1)
-    with pytest.raises(UserError, match=r"a\.mp4: is turned by an angle that is no multiple of 90°"):
+    with pytest.raises(UserError, match=r"a\.mp4: is rotated by an angle that is not a multiple of 90°"):
         Video(path, 1.0).at(every)
 
 

@@ -101,7 +101,7 @@ def test_the_command_tells_and_draws(cpsc, finished, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--order", "group"], "has no groups to order the rows by: take --order data or random"),
+        (["--order", "group"], "has no groups to order the rows by: use --order data or random"),
         (["--window", "0"], "--window must be at least 1, got 0"),
         (["--drift", "fou:gaussian"], "a noise sweep must read MODALITY:KIND:SEVERITY"),
         (["--out", "/nowhere/at/all.json"], "/nowhere/at/all.json: cannot be written"),

@@ -114,7 +114,7 @@ class CalibrationBuffer(Settings):
         scores : array, shape (n,), or a number beside an int
             New scores, finite. Gradients are dropped.
         check
-            Whether to check the values of both. If None, only where the host can read them at once.
+            Whether to check the values of both. If None, only if the host can read them without a sync.
 
         Raises
         ------

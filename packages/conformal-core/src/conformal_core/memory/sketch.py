@@ -185,7 +185,7 @@ class Sketch(Resettable):
         self._known = None
         while level < len(self._levels) and len(self._levels[level]):
             pairs = np.concatenate([self._levels[level], full])
-            pairs.sort(kind="stable")  # which merges two sorted runs
+            pairs.sort(kind="stable")  # a stable sort merges two sorted runs in linear time
             self._levels[level] = pairs[:0]
             self._error += 1 << level
             full, level = pairs[1::2].copy(), level + 1

@@ -79,7 +79,7 @@ class Exponential(StreamMemory):
         check_finite_number("score", score)
         if len(self._order) == self._keep:
             self._forget(*self._order.popleft())
-        # The unit grows instead of the weights shrinking, so only the new one is written; all are rescaled rarely.
+        # The unit grows instead of the weights shrinking, so a step writes only the new weight; rescaling all is rare.
         self._unit /= self._decay
         if self._unit > 1e150:
             self._rescale()

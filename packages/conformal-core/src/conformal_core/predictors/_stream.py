@@ -135,7 +135,7 @@ class OnlinePredictor(Settings):
 
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
-    """Return a threshold rounded to the precision of rows, as it is compared with their scores."""
+    """Return the threshold, rounded to the precision in which it is compared with the scores of the rows."""
     if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
         return qhat
     rounded = partial(narrow, like=rows)

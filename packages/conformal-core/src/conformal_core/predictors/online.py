@@ -104,7 +104,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         nonempty
             Whether to add the best label to an empty set; the level learns from the set without it.
         check
-            Whether to check values. If None, only where the host can read them at once.
+            Whether to check values. If None, only if the host can read them without a sync.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         ids
             The ids passed to :meth:`predict`. If None, rows are recognized by their probabilities.
         check
-            Whether to check values. If None, only where the host can read them at once.
+            Whether to check values. If None, only if the host can read them without a sync.
 
         Raises
         ------

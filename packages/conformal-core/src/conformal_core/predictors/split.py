@@ -45,7 +45,7 @@ class SplitPredictor(Settings):
         return self._qhat
 
     def _qhat_for(self, rows: Array) -> Array | float:
-        """Return the threshold beside rows; a float if both are numpy arrays of one dtype."""
+        """Return the threshold in the library and on the device of rows; a float for numpy arrays of one dtype."""
         qhat = self.qhat
         if type(qhat) is np.ndarray and type(rows) is np.ndarray and qhat.dtype == rows.dtype:
             return float(qhat)

@@ -79,7 +79,7 @@ class Score(NonconformityScore):
         u : array in [0, 1], broadcast to shape (...), optional
             Uniform draws of a randomized score. If None, new ones.
         check
-            Whether to check the values. If None, only where the host can read them at once.
+            Whether to check the values. If None, only if the host can read them without a sync.
 
         Returns
         -------
@@ -195,7 +195,7 @@ class Score(NonconformityScore):
             The first two as for :func:`conformal_core.rank_reliability`. ``"probability"``, for comparison, is the
             probability of the label, whatever the set.
         check
-            Whether to check the values. If None, only where the host can read them at once.
+            Whether to check the values. If None, only if the host can read them without a sync.
 
         Returns
         -------

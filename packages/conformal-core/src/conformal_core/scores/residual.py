@@ -41,10 +41,10 @@ class ResidualScore(NonconformityScore):
     def point(self, predictions: Array) -> Array:
         """Return the target (...) with the smallest score, the point prediction."""
 
-    def check_values(self, predictions: Array, xp: Any) -> None:  # most scores accept all
+    def check_values(self, predictions: Array, xp: Any) -> None:  # most scores accept any value
         """Raise ValueError for finite predictions that are invalid."""
 
-    def check_calibration(self, predictions: Array, *, check: bool | None) -> None:  # most accept all
+    def check_calibration(self, predictions: Array, *, check: bool | None) -> None:  # most scores accept any table
         """Raise ValueError for a table of predictions that is evidently wrong, before calibration."""
 
     def __call__(self, predictions: Array, targets: Array, /, *, check: bool | None = None) -> Array:
@@ -55,7 +55,7 @@ class ResidualScore(NonconformityScore):
         predictions : array, shape (...) or (..., columns)
         targets : array, broadcast to shape (...)
         check
-            Whether to look for values that are not finite. If None, only where the host can read them at once.
+            Whether to check that values are finite. If None, only if the host can read them without a sync.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class ResidualScore(NonconformityScore):
         qhat : array or float, broadcast against shape (...)
             Threshold; +∞ gives (−∞, ∞).
         check
-            Whether to look for values that are not finite. If None, only where the host can read them at once.
+            Whether to check that values are finite. If None, only if the host can read them without a sync.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class ResidualScore(NonconformityScore):
             Threshold of the interval; with +∞ every target has the reliability 1.
         kind : {"normalized"}
         check
-            Whether to look for values that are not finite. If None, only where the host can read them at once.
+            Whether to check that values are finite. If None, only if the host can read them without a sync.
 
         Returns
         -------

@@ -108,7 +108,7 @@ def _command(arguments: list[str]) -> Command:
         if not stop.code:  # help
             raise
     parse(safe)
-    raise UserError("the command line cannot be read: it holds control characters")
+    raise UserError("the command line must not contain control characters")
 
 
 def parse(arguments: list[str]) -> Command:

@@ -97,7 +97,7 @@ class RunOptions(Command):
 
         base = self._base()
         if self.root is not None and not hasattr(base.data, "root"):
-            raise UserError(f"--root: the data set {base.data.name} does not lie in a folder of its own")
+            raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
         values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}
         return apply_settings(override(base, values), self.set)
 

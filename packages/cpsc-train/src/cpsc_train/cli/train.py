@@ -89,7 +89,7 @@ The best epoch is selected on validation rows.
             results = resume(folder, observer) if config is None else train(config, folder, observer)
         except KeyboardInterrupt:
             console.print(
-                f"\ninterrupted; go on: cpsc train --resume {folder.path}; what is there so far: "
+                f"\ninterrupted; to continue: cpsc train --resume {folder.path}; to evaluate it: "
                 f"cpsc evaluate {folder.path}",
                 soft_wrap=True,
             )
@@ -131,9 +131,7 @@ The best epoch is selected on validation rows.
         changed = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
         refused = next((name for name in changed if name not in allowed), None)
         if refused is not None:
-            raise UserError(
-                f"--resume goes on with the run as it was configured, so that --{refused} has no place beside it"
-            )
+            raise UserError(f"--resume uses the configuration of the run and cannot be combined with --{refused}")
 
 
 def _default_path(config: RunConfig, seeds: str) -> Path:

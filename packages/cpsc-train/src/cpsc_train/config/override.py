@@ -105,7 +105,7 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read(kind: Any, text: str) -> Any:
-    """Return the value that a text stands for; a text that is not TOML stays as it is."""
+    """Parse text as TOML; return the text unchanged if it is not TOML."""
     kinds = set(get_args(kind)) - {NoneType} or {kind}
     if get_origin(kind) is Literal:
         kinds = {type(option) for option in get_args(kind)}

@@ -14,7 +14,7 @@ def plugin_names(group: str) -> list[str]:
 
 
 def load_plugin(group: str, name: str, kind: type | None = None) -> Any:
-    """Import what an entry point refers to.
+    """Import the object that an entry point refers to.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(path: Path, table: dict[str, Any]) -> None:
-    """Write a TOML file; one that holds an address with a password or a query is readable by the user alone.
+    """Write a TOML file; a file with a password or query in an address is readable only by the user.
 
     Raises
     ------

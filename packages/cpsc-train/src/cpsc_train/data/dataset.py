@@ -191,7 +191,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         raise NotImplementedError
 
     def open(self) -> Dataset:
-        """Load the data set, without what the skip list names.
+        """Load the data set, without the samples and faults in the skip list.
 
         Raises
         ------
@@ -207,7 +207,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         for place in skip:
             if place not in rows and place not in dataset.faults:
                 raise UserError(
-                    f"{self.skip}: {place!r} is no sample and no fault of {self.name}: check the data again"
+                    f"{self.skip}: {place!r} is neither a sample nor a fault of {self.name}: check the data again"
                 )
         left = [str(error) for place, error in dataset.faults.items() if place not in skip]
         if left:

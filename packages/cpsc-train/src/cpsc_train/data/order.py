@@ -83,7 +83,7 @@ class Shuffled(Sampler[Draw]):
 
     @property
     def _alone(self) -> bool:
-        """Whether the last row would be a batch by itself after another batch."""
+        """Whether the last row would form a batch of one after another batch."""
         return self._rows % self._batch_size == 1 and self._rows > 1
 
     def go_to(self, *, epoch: int, step: int) -> None:

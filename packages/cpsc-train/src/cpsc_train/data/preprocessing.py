@@ -29,7 +29,7 @@ class Scale:
 
 
 class Preprocessing:
-    """Standardises each modality.
+    """Standardisation of each modality.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Variants of a configuration: an ablation changes one option at a time, the rest stays as it is."""
+"""Variants of a configuration; an ablation changes one option at a time."""
 
 from __future__ import annotations
 

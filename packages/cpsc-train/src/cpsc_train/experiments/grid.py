@@ -74,7 +74,7 @@ class Grid:
         return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
 
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> Results:
-        """Run what is missing, resume what was interrupted, and return the results of all runs.
+        """Start missing runs, resume interrupted ones, and return the results of all runs.
 
         Parameters
         ----------

@@ -149,7 +149,7 @@ def _online(
     rows: Floats,
     true: NDArray[np.int64],
 ) -> Followed:
-    if isinstance(predictor.level, SAOCP):  # without a memory of scores, the calibration rows are a stream, too
+    if isinstance(predictor.level, SAOCP):  # SAOCP has no memory of scores, so the calibration rows are streamed, too
         predictor.update(known, labels)
     else:
         predictor.calibrate(known, labels)

@@ -99,7 +99,7 @@ def _order(setup: Setup, order: Order) -> NDArray[np.int64]:
         return np.random.default_rng(setup.config.seed).permutation(len(rows))
     groups = setup.dataset.groups
     if groups is None:
-        raise UserError(f"{setup.config.data.name} has no groups to order the rows by: take --order data or random")
+        raise UserError(f"{setup.config.data.name} has no groups to order the rows by: use --order data or random")
     return np.argsort(np.array([groups[row] for row in rows]), kind="stable")
 
 

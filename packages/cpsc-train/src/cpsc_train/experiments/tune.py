@@ -237,7 +237,7 @@ def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:
 
 
 def _queue_killed(study: Study) -> None:
-    """Queue each trial whose process was killed, even before its values were drawn; it does not count."""
+    """Queue killed trials again, even those without values yet; a killed trial does not count."""
     import optuna  # noqa: PLC0415
 
     states = optuna.trial.TrialState
@@ -250,5 +250,5 @@ def _queue_killed(study: Study) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Return a value with three significant digits, more than a search can tell apart."""
+    """Return a value rounded to three significant digits, more than a search can resolve."""
     return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -56,7 +56,7 @@ class MMPareto(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class MMParetoConfig(MethodConfig, name="mmpareto"):
-    """Joint and unimodal cross-entropy, with gradients in an encoder combined so that neither loss is harmed."""
+    """Joint and unimodal cross-entropy, with encoder gradients combined into a common descent direction."""
 
     source = "Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024"
     method = MMPareto

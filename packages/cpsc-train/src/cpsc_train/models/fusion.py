@@ -63,7 +63,7 @@ class ImportedFusionConfig(FusionConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module, after a copy was tried on two samples of zeros."""
+        """Return the module, after testing a copy on two samples of zeros."""
         module = build_imported(
             self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes
         )

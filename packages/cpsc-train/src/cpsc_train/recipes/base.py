@@ -86,7 +86,7 @@ class Released:
 
 
 def image_noise(modalities: Iterable[str]) -> tuple[Noise, ...]:
-    """Return the conditions that photographs are evaluated under; of each modality by itself."""
+    """Return the noise conditions for photographs, one modality at a time."""
     kinds: tuple[tuple[Literal["gaussian", "salt-and-pepper"], tuple[float, float]], ...] = (
         ("gaussian", (0.2, 0.4)),
         ("salt-and-pepper", (0.05, 0.1)),

@@ -1,4 +1,4 @@
-"""The embedded default: handwritten digits, an image beside feature vectors, half a minute on one core."""
+"""Default recipe: embedded handwritten digits, an image and feature vectors; half a minute on one core."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ FEW_STEPS = 10
 
 
 class ConsoleObserver(Observer):
-    """Shows a run on a terminal; elsewhere prints a line every tenth of the epochs instead of a bar.
+    """Observer that prints a run: a bar on a terminal, elsewhere a line every tenth of the epochs.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from cpsc_train.writing import appending
 
 
 class LogFile(Observer):
-    """Appends the events of a run to a file.
+    """Observer that appends the events of a run to a file.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Observer:
-    """Receives the events of a run; every method may be overridden."""
+    """Base of observers, which receive the events of a run; every method may be overridden."""
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
         """Called before training; a resumed run has completed `done` of the `epochs`."""
@@ -26,11 +26,11 @@ class Observer:
         """Called after evaluation; `results` is the content of ``results.json``."""
 
     def close(self) -> None:
-        """Called when the run ends, also by an error; closes what is open."""
+        """Called when the run ends, also by an error; closes open resources."""
 
 
 class Observers(Observer):
-    """Forwards events to several observers.
+    """Observer that forwards events to several others.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from cpsc_train.writing import refuse_link
 
 
 class TensorBoard(Observer):
-    """Writes event files to ``tensorboard/`` of the run folder.
+    """Observer that writes event files to ``tensorboard/`` in the run folder.
 
     Raises
     ------

@@ -20,7 +20,7 @@ Parts = dict[str, list[Tensor]]
 
 
 class Evaluator:
-    """Predicts parts of the data by an objective, with the quantiles of its heads if there are any."""
+    """Predictor for parts of the data, from an objective and the quantiles of its heads, if any."""
 
     def __init__(self, setup: Setup, objective: Objective, qhat: dict[str, Tensor] | None) -> None:
         self.objective = objective
@@ -30,7 +30,7 @@ class Evaluator:
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
         """Return the predictions for all rows of a part, with `noise`, or `without` some modalities.
 
-        They are the same on every process.
+        The result is the same on every process.
         """
         features: Parts = {}
         weights: Parts = {}

@@ -54,7 +54,7 @@ def check_parameters(module: nn.Module, epoch: int, step: int) -> None:
         name = bad[0].removeprefix("model.")
         raise UserError(
             f"epoch {epoch + 1}, step {step}: parameter {name} is not finite although the loss was, so a gradient was "
-            "not: lower optimizer.lr, or look for a root or a logarithm of 0 in modules of your own"
+            "not: lower optimizer.lr, or check your own modules for a square root or logarithm of 0"
         )
 
 

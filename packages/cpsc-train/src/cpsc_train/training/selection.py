@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Selection:
-    """Trains all epochs, and saves the parameters of the best one.
+    """Training of all epochs, which saves the parameters of the best one.
 
     The best epoch has the highest fused accuracy on the validation rows and, of several, the highest likelihood.
     `began` is when the run began or was resumed, by `time.perf_counter`.

@@ -183,7 +183,7 @@ class Clips(Stored):
 
 @dataclass(frozen=True)
 class Listed:
-    """A recording in a list: its name, label and part, and the line."""
+    """Entry of a list of recordings: name, label, part and line number."""
 
     name: str
     label: int

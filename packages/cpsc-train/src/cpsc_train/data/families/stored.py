@@ -91,7 +91,7 @@ class Stored(Dataset):
         """Return one row of `augmented`, or of `read` if `generator` is None, from what `fetch` returns."""
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
-        """Return what `decode` depends on beside the files; a cache of another recipe is refused."""
+        """Return the options that `decode` depends on besides the files; a cache of another recipe is refused."""
         return {}
 
     def decoders(self, modality: str, /) -> Sequence[str]:
@@ -116,7 +116,7 @@ class Stored(Dataset):
             self._cache = Cache.open(folder, self.cache_key(), len(self), self.decoded)
 
     def decoding(self) -> dict[str, Any]:
-        """Return what the content of a cache depends on beside the samples."""
+        """Return everything that the content of a cache depends on besides the samples."""
         return {"format": FORMAT} | {
             modality: self.recipe(modality) | {"decoders": versions(self.decoders(modality))}
             for modality in self.decoded

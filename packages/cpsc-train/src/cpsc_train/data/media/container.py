@@ -78,8 +78,8 @@ class Times:
         Raises
         ------
         DataError
-            If it lasts longer than `LONGEST`, or ends before the stream's header states, or that of the container
-            (`stated` seconds) if the stream has none.
+            If it lasts longer than `LONGEST`, or ends before the duration in the header of the stream, or that of the
+            container (`stated` seconds) if the stream has none.
         """
         if stream.index not in self._packets:
             return None

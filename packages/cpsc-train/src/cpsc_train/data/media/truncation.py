@@ -125,7 +125,7 @@ def _chunks(content: bytes, place: int, order: Order, layout: tuple[int, int, in
 
 
 def _sound(kind: str, content: bytes) -> int:
-    """Return what the samples lack of their length, or of the count of an AIFF file that is not compressed."""
+    """Return the number of bytes missing from the samples, by their length or the count of an uncompressed AIFF."""
     place, order, layout, samples = CHUNKS[kind]
     order = "big" if content[:4] == b"RIFX" else order
     long = stated = 0
@@ -146,7 +146,7 @@ def _avi(content: bytes) -> int:
 
 
 def _ogg(content: bytes) -> int:
-    """Return what the last page lacks; 1 if no page ends a stream."""
+    """Return the number of bytes missing from the last page; 1 if no page ends a stream."""
     ended: dict[bytes, bool] = {}
     place = 0
     while content[place : place + 4] == b"OggS":
@@ -161,7 +161,7 @@ def _ogg(content: bytes) -> int:
 
 
 def _mp3(content: bytes) -> int:
-    """Return what is missing of the bytes that a Xing header counts, or of the last frame."""
+    """Return the number of bytes missing from those a Xing header counts, or from the last frame."""
     start = _mp3_start(content)
     first = content[start : start + 64]
     header = max(first.find(b"Xing"), first.find(b"Info"))
@@ -203,7 +203,7 @@ def _mp3_frame(head: bytes) -> int:
 
 
 def _flv(content: bytes) -> int:
-    """Return what the last tag lacks; bytes after the tags are ignored."""
+    """Return the number of bytes missing from the last tag; bytes after the tags are ignored."""
     place = end = _int(content, 5) + 4
     while place < len(content) and content[place] in FLV_TAGS:
         end = place + 11 + _int(content, place + 1, 3)

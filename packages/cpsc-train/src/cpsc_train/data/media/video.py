@@ -177,7 +177,7 @@ def upright(frame: Any, path: Place) -> Image:
     crossed = abs(b) + abs(c) > abs(a) + abs(d)
     across, down, *others = (c, b, a, d) if crossed else (a, d, b, c)
     if max(map(abs, others)) > 0.02 * min(abs(across), abs(down)):
-        raise DataError(f"{path}: is turned by an angle that is no multiple of 90°", "wrong form")
+        raise DataError(f"{path}: is rotated by an angle that is not a multiple of 90°", "wrong form")
     turns = {
         Transpose.TRANSPOSE: crossed,
         Transpose.FLIP_LEFT_RIGHT: across < 0,

@@ -187,7 +187,7 @@ def _check_groups(checked: Checked, part: Mapping[int, str], *, by_group: bool) 
     groups = checked.dataset.groups
     if groups is None:
         if by_group:
-            raise UserError("--by-speaker: this data set does not say who a sample is of")
+            raise UserError("--by-speaker: this data set does not name the speaker of a sample")
         return
     parts_of: dict[str, set[str]] = {}
     for row, name in part.items():

@@ -35,10 +35,10 @@ def write_splits(
     dataset = config.open()
     parts = dataset.parts
     if by == "official" and parts is None:
-        raise UserError(f"{config.name}: has no division of its own here: take --by stratified")
+        raise UserError(f"{config.name}: has no official division here: use --by stratified")
     if by == "speaker":
         if dataset.groups is None:
-            raise UserError(f"{config.name}: does not say who a sample is of: take --by stratified")
+            raise UserError(f"{config.name}: does not name the speaker of a sample: use --by stratified")
         parts = rows_by_part(by_group(list(dataset.groups), splits.seed))
     division = Splits.draw(dataset.labels, replace(splits, official=by != "stratified", file=None), parts)
     make_folder(out.parent)

@@ -54,7 +54,7 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = s
     rows = range(len(dataset))
     of_samples = {str(place) for row in rows for place in dataset.sources(row).values()}
     if not of_samples:
-        raise UserError(f"{config.name}: all samples lie in one file here: use cpsc data prepare --cache")
+        raise UserError(f"{config.name}: all samples are in one file here: use cpsc data prepare --cache")
     if "://" not in out:
         refuse_small(Path(out), len(rows), lambda k: sum(len(_read(p)) + 1024 for p in dataset.sources(k).values()))
     # In an order drawn once, so that the first tar files hold all classes.

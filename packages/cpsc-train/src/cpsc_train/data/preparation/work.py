@@ -96,7 +96,7 @@ def total(work: Callable[[int], int], names: Sequence[str], workers: int, advanc
 
 
 def refuse_small(out: Path, count: int, size: Callable[[int], int]) -> None:
-    """Refuse a disk without room for `count` items, beside what `out` holds already.
+    """Refuse a disk without room for `count` items in addition to the content of `out`.
 
     The bytes of an item are estimated as the mean of ``size(number)`` over a few evenly spaced ones.
     """

@@ -35,7 +35,7 @@ def check_root(root: str) -> Place:
         return packed
     path = Path(root)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder: say where the data set lies with --root")
+        raise UserError(f"{path}: no such folder: set the folder of the data set with --root")
     return path
 
 

@@ -51,6 +51,6 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(member)
         if math.prod(shape) * dtype.itemsize > info.file_size or min(shape, default=0) < 0:
-            raise ValueError("claims more than it holds")
+            raise ValueError("states a larger size than its content")
     with archive.open(info) as member:
         return np.asarray(npy.read_array(member, allow_pickle=False))

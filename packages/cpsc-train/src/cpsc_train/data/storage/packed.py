@@ -67,7 +67,7 @@ class Store:
 
         def accept(content: bytes) -> bytes:
             if len(content) != size:
-                raise OSError("is cut off" if len(content) < size else "is on a server that gives whole files only")
+                raise OSError("is cut off" if len(content) < size else "is on a server without range requests")
             if zlib.crc32(content) != self.checksums.get(path, zlib.crc32(content)):
                 raise OSError(f"the {size:,} bytes from byte {start:,} on are not those that were packed")
             return content
@@ -140,7 +140,7 @@ def open_packed(root: str) -> Packed | None:
         raise UserError(f"the index of packed files cannot be read ({error})") from None
     for path, (shard, start, size) in references.items():
         if start < 0 or size < 0 or "/" in shard or ".." in shard:
-            raise UserError(f"{root}/{INDEX}: {path!r} must lie in a tar file beside the index")
+            raise UserError(f"{root}/{INDEX}: {path!r} must be in a tar file next to the index")
         if size > LARGEST:
             raise UserError(f"{root}/{INDEX}: {path!r} must have at most {LARGEST:,} bytes, got {size:,}")
     return Packed(Store(root.rstrip("/"), references, checksums))

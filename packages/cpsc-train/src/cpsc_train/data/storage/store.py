@@ -25,7 +25,7 @@ FINAL = (FileNotFoundError, PermissionError, NotImplementedError, UserError)
 
 
 class StoreReader:
-    """Reads from one store, by one process.
+    """Reader of one store, for one process.
 
     A read is attempted up to four times, with pauses of 1, 2 and 4 seconds; from a local disk once. After a read that
     failed every time, the next reads are attempted once until one succeeds, so a store that is down costs its pauses

@@ -108,13 +108,13 @@ def check_archive(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("has two members of one name")
     for member in members:
         if not member.filename.endswith(".npy"):
-            raise ValueError(f"holds {member.filename[:80]!r}, which is no .npy file")
+            raise ValueError(f"holds {member.filename[:80]!r}, which is not a .npy file")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"compresses {member.filename[:80]!r} in another way than deflate")
     if sum(member.compress_size for member in members) > size:
         raise ValueError("has members that overlap")
     if sum(member.file_size for member in members) > DEFLATE * size:
-        raise ValueError("claims more than it holds")
+        raise ValueError("states a larger size than its content")
 
 
 def stored_array(file: Any, name: str | Any) -> Any:
@@ -133,7 +133,7 @@ def stored_array(file: Any, name: str | Any) -> Any:
         raise ValueError(f"{name} is a link")  # noqa: TRY004  # of the file, not of the caller
     array = file[name]
     if not isinstance(array, h5py.Dataset):
-        raise ValueError(f"{name} is no array")  # noqa: TRY004
+        raise ValueError(f"{name} is not an array")  # noqa: TRY004
     plan = array.id.get_create_plist()
     if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
         raise ValueError(f"{name} is stored in another file")
@@ -144,7 +144,7 @@ def stored_array(file: Any, name: str | Any) -> Any:
         raise ValueError(f"{name} is compressed in another way than deflate")
     stored = min(array.id.get_storage_size(), file.id.get_filesize())
     if _bytes(array, array.shape) > stored * (DEFLATE if filters else 1):
-        raise ValueError(f"{name} claims more than it holds")
+        raise ValueError(f"{name} states a larger size than its content")
     if array.chunks is not None and _bytes(array, array.chunks) > LARGEST_CHUNK:
         raise ValueError(f"{name} has chunks of {_bytes(array, array.chunks):,} bytes")
     return array

@@ -22,7 +22,7 @@ class ImportedConfig(EncoderConfig, name="import"):
     """Further keyword arguments."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
-        """Return the module, after a copy was tried on two samples of zeros."""
+        """Return the module, after testing a copy on two samples of zeros."""
         module = build_imported(self.path, self.options, "encoder", shape=modality.shape, dim=dim)
         kind = torch.int64 if modality.kind == "text" else torch.float32
         samples = torch.zeros(2, *modality.shape, dtype=kind)

@@ -144,7 +144,7 @@ def by_head(
 
 @contextmanager
 def sides(axes: Axes, *, x: str, y: str) -> Iterator[None]:
-    """Label the axes of what is drawn inside, and remove the frame."""
+    """Label the axes of the plot inside, and remove the frame."""
     yield
     axes.set_xlabel(x)
     axes.set_ylabel(y)

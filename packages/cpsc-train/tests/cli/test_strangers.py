@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from cpsc_train.errors import UserError
-from cpsc_train.models.encoders.imported import ImportedConfig
 from cpsc_train.models.fusion import ImportedFusionConfig
+from cpsc_train.models.imported import ImportedConfig
 from cpsc_train.training import checkpoint
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from importlib import import_module, invalidate_caches
 
 import pytest
 
-from cpsc_train.config.plugins import plugin_names
+from cpsc_train.config.choice import plugin_names
 from cpsc_train.data import DataConfig, adapters
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig

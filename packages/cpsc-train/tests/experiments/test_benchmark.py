@@ -14,8 +14,7 @@ from cpsc_train.cli import main
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.experiments import Grid, parse_variants, tune
-from cpsc_train.experiments.benchmark import contenders
+from cpsc_train.experiments import Grid, contenders, parse_variants, tune
 from cpsc_train.experiments.plots import plot_ranks
 from cpsc_train.experiments.scoreboard import LEVEL, Cost, scoreboard
 from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks

@@ -112,13 +112,7 @@ def _command(arguments: list[str]) -> Command:
 
 
 def parse(arguments: list[str]) -> Command:
-    """Parse the command line.
-
-    Raises
-    ------
-    SystemExit
-        After help (code 0), or a message that says what is wrong (code 2).
-    """
+    """Parse the command line. Raises SystemExit after help (code 0), or a message that says what is wrong (code 2)."""
     name = arguments[0] if arguments else ""
     try:
         if name not in COMMANDS:  # help, or a mistake

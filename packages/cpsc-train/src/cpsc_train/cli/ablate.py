@@ -40,8 +40,7 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
     """Print the table only."""
 
     def run(self) -> int:
-        """Run, and return the exit code."""
-        from cpsc_train.experiments import (  # noqa: PLC0415
+        from cpsc_train.experiments import (
             AXES,
             Grid,
             console_table,
@@ -51,8 +50,8 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
             variants,
             write_tables,
         )
-        from cpsc_train.experiments.plots import plot_differences  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.experiments.plots import plot_differences
+        from cpsc_train.output import Output
 
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
         configs = variants(self.configuration(), axes, parse_variants(self.variant))

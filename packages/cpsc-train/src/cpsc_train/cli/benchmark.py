@@ -47,17 +47,15 @@ A stopped benchmark goes on where it was.
     """Print the tables only."""
 
     def run(self) -> int:
-        """Run, and return the exit code."""
-        from cpsc_train.config import unknown  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.experiments import Grid, parse_seeds, parse_variants  # noqa: PLC0415
-        from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
-        from cpsc_train.experiments.plots import plot_ranks  # noqa: PLC0415
-        from cpsc_train.experiments.scoreboard import costs, scoreboard  # noqa: PLC0415
-        from cpsc_train.experiments.suites import SUITES  # noqa: PLC0415
-        from cpsc_train.experiments.tune import tuned_options  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.reporting.report.panel import require_matplotlib  # noqa: PLC0415
+        from cpsc_train.config import unknown
+        from cpsc_train.errors import UserError
+        from cpsc_train.experiments import Grid, contenders, parse_seeds, parse_variants
+        from cpsc_train.experiments.plots import plot_ranks
+        from cpsc_train.experiments.scoreboard import costs, scoreboard
+        from cpsc_train.experiments.suites import SUITES
+        from cpsc_train.experiments.tune import tuned_options
+        from cpsc_train.output import Output
+        from cpsc_train.reporting.report.panel import require_matplotlib
 
         suites = self.suite.split(",")
         for name in suites:

@@ -18,6 +18,7 @@ from cpsc_train.cli.options import (
     about,
     flag,
     option_table,
+    progress,
     value,
 )
 
@@ -67,13 +68,18 @@ class Data(Command):
     """prepare: division of --splits: official, speaker, stratified."""
 
     def run(self) -> int:
-        """Look or prepare, and return the exit code."""
-        from cpsc_train.data import DataConfig  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from rich.table import Table
+
+        from cpsc_train.data import DataConfig
+        from cpsc_train.output import Output
 
         console = Output()
         if self.action == "list":
-            return _list(console)
+            table = Table("data set", "modalities", "files", box=None)
+            for name, member in DataConfig.installed().items():
+                table.add_row(name, " + ".join(getattr(member, "modalities", ())), about(member))
+            console.print(table)
+            return 0
         name = self.required(f"data {self.action}", self.name, DataConfig.members)
         if self.action == "show":
             member = DataConfig.named(name)
@@ -86,9 +92,9 @@ class Data(Command):
         return self._prepare(config, splits, console)
 
     def _configuration(self, name: str) -> tuple[DataConfig, SplitConfig]:
-        from cpsc_train.config import apply_settings, override  # noqa: PLC0415
-        from cpsc_train.data import DataConfig, SplitConfig  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.config import apply_settings, override
+        from cpsc_train.data import DataConfig, SplitConfig
+        from cpsc_train.errors import UserError
 
         kind = make_dataclass("Configuration", [("data", DataConfig), ("splits", SplitConfig)], frozen=True)
         data: Any = DataConfig.named(name)
@@ -101,100 +107,74 @@ class Data(Command):
         return config.data, config.splits
 
     def _processes(self) -> int:
-        from cpsc_train.data.processes import cores  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.data.processes import cores
+        from cpsc_train.errors import UserError
 
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers must be at least 0, got {self.workers}")
         return cores() if self.workers is None else self.workers
 
     def _check(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
-        from cpsc_train.data.faults import write_skip_list  # noqa: PLC0415
-        from cpsc_train.data.preparation import check  # noqa: PLC0415
-        from cpsc_train.writing import check_writable  # noqa: PLC0415
+        from cpsc_train.data.faults import write_skip_list
+        from cpsc_train.data.preparation import check
+        from cpsc_train.writing import check_writable
 
         if self.skip_list is not None:
             check_writable(self.skip_list)
-        with _progress(console, "reading samples") as advance:
-            found = check(config, splits, workers=self._processes(), by_group=self.by_speaker, advance=advance)
-        _tell(found, console)
+        with progress(console, "reading samples") as advance:
+            checked = check(config, splits, workers=self._processes(), by_group=self.by_speaker, advance=advance)
+        _tell(checked, console)
         if self.skip_list is not None:
-            listed = {place: error for place, error in found.faults.items() if not place.startswith("(")}
+            listed = {place: error for place, error in checked.faults.items() if not place.startswith("(")}
             write_skip_list(self.skip_list, listed)
             console.print(
                 f"{len(listed)} samples or lines are in {self.skip_list}; to leave them out: --set "
                 f"data.skip={self.skip_list}",
                 soft_wrap=True,
             )
-        return 2 if found.faults else 0
+        return 2 if checked.faults else 0
 
     def _prepare(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
-        from cpsc_train.data import preparation  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.data import preparation
+        from cpsc_train.errors import UserError
 
         if not any((self.extract, self.cache, self.shards, self.splits)):
             raise UserError("cpsc data prepare needs at least one of --extract, --cache, --shards, --splits")
         workers = self._processes()
         if self.splits is not None:
-            found = preparation.write_splits(config, splits, self.splits, self.by)
-            sizes = ", ".join(f"{part} {size:,}" for part, size in found.sizes.items())
-            console.print(f"{self.splits}: {sizes}; to train on it: --set splits.file={self.splits}", soft_wrap=True)
+            sizes = preparation.write_splits(config, splits, self.splits, self.by).sizes
+            listed = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+            console.print(f"{self.splits}: {listed}; to train on it: --set splits.file={self.splits}", soft_wrap=True)
         if self.extract is not None:
-            with _progress(console, "taking recordings apart") as advance:
+            with progress(console, "taking recordings apart") as advance:
                 count = preparation.extract(config, self.extract, workers=workers, advance=advance)
             console.print(
                 f"{count:,} recordings are in {self.extract}; to train on them: --root {self.extract}", soft_wrap=True
             )
         if self.cache is not None:
-            with _progress(console, "decoding") as advance:
+            with progress(console, "decoding") as advance:
                 size = preparation.fill_cache(config, self.cache, workers=workers, advance=advance)
             console.print(
                 f"{size / 1e6:,.1f} MB written; to train on them: --set data.cache={self.cache}", soft_wrap=True
             )
         if self.shards is not None:
-            with _progress(console, "packing") as advance:
+            with progress(console, "packing") as advance:
                 size = preparation.pack(config, self.shards, workers=workers, advance=advance)
             console.print(f"{size / 1e6:,.1f} MB written; to train on them: --root {self.shards}", soft_wrap=True)
         return 0
 
 
-def _list(console: Output) -> int:
-    from rich.table import Table  # noqa: PLC0415
+def _tell(checked: Checked, console: Output) -> None:
+    from rich.table import Table
 
-    from cpsc_train.data import DataConfig  # noqa: PLC0415
+    from cpsc_train.data.preparation.check import balance, kinds
 
-    table = Table("data set", "modalities", "files", box=None)
-    for name, member in DataConfig.installed().items():
-        table.add_row(name, " + ".join(getattr(member, "modalities", ())), about(member))
-    console.print(table)
-    return 0
-
-
-def _progress(console: Output, what: str) -> Any:
-    from contextlib import contextmanager  # noqa: PLC0415
-
-    from rich.progress import Progress  # noqa: PLC0415
-
-    @contextmanager
-    def bar() -> Any:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, of: progress.update(task, completed=done, total=of)
-
-    return bar()
-
-
-def _tell(found: Checked, console: Output) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    from cpsc_train.data.preparation.check import balance, kinds  # noqa: PLC0415
-
-    counts = found.counts()
+    counts = checked.counts()
     table = Table(title="Samples by class and part", title_justify="left")
     table.add_column("class")
     for part in counts:
         table.add_column(part, justify="right")
-    for place, name in enumerate(found.dataset.classes):
+    for place, name in enumerate(checked.dataset.classes):
         table.add_row(name, *(f"{held[place]:,}" for held in counts.values()))
     figures = {part: balance(held) for part, held in counts.items()}
     table.add_section()
@@ -202,18 +182,18 @@ def _tell(found: Checked, console: Output) -> None:
     table.add_row("most frequent, %", *(_number(100 * of["majority"], 1) for of in figures.values()))
     table.add_row("most / least frequent", *(_number(of["imbalance"], 2) for of in figures.values()))
     console.print(table)
-    for modality, held in found.present().items():
+    for modality, held in checked.present().items():
         of = balance(held)
         always = f"; always the most frequent class: {100 * of['majority']:.1f}% right" if of["samples"] else ""
         console.print(f"{modality}: {of['samples']:,} samples can be read{always}", soft_wrap=True)
-    for title, errors in (("What is wrong", list(found.faults.values())), ("Notes", list(found.notes))):
+    for title, errors in (("What is wrong", list(checked.faults.values())), ("Notes", list(checked.notes))):
         if errors:
             table = Table("kind", "how many", title=title, title_justify="left")
             table.add_column("the first", overflow="fold")  # a path is never cut
             for kind, count in kinds(errors).most_common():
                 table.add_row(kind, f"{count:,}", str(next(error for error in errors if error.kind == kind)))
             console.print(table)
-    if not found.faults:
+    if not checked.faults:
         console.print("nothing is wrong")
 
 

@@ -37,14 +37,13 @@ The run folder is all that is needed; results are compared with its results.json
     """Also write the results to this JSON file."""
 
     def run(self) -> int:
-        """Evaluate, and return the exit code."""
-        from cpsc_train.data import Noise  # noqa: PLC0415
-        from cpsc_train.models import GateConfig  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.reporting.console import print_results  # noqa: PLC0415
-        from cpsc_train.runs import RunFolder  # noqa: PLC0415
-        from cpsc_train.training import evaluate  # noqa: PLC0415
-        from cpsc_train.writing import check_writable, write  # noqa: PLC0415
+        from cpsc_train.data import Noise
+        from cpsc_train.models import GateConfig
+        from cpsc_train.output import Output
+        from cpsc_train.reporting.console import print_results
+        from cpsc_train.runs import RunFolder
+        from cpsc_train.training import evaluate
+        from cpsc_train.writing import check_writable, write
 
         if self.out is not None:
             check_writable(self.out)

@@ -26,9 +26,8 @@ class Export(Command):
     """File to write. Default: RUN/model.safetensors."""
 
     def run(self) -> int:
-        """Write the file, and return the exit code."""
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.runs.export import export  # noqa: PLC0415
+        from cpsc_train.output import Output
+        from cpsc_train.runs.export import export
 
         path = export(self.run_folder, self.out)
         Output().print(f"written: {path}", soft_wrap=True)

@@ -37,12 +37,11 @@ class Methods(Command):
     """Method to show."""
 
     def run(self) -> int:
-        """Print, and return the exit code."""
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Table
 
-        from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.methods import MethodConfig  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.errors import UserError
+        from cpsc_train.methods import MethodConfig
+        from cpsc_train.output import Output
 
         console = Output()
         if self.action == "show":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ import tyro
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cpsc_train.output import Output
     from cpsc_train.training import RunConfig
 
 
@@ -48,14 +50,8 @@ class Command:
         raise NotImplementedError
 
     def required(self, command: str, name: str | None, known: Iterable[str]) -> str:
-        """Return the name that an action needs.
-
-        Raises
-        ------
-        UserError
-            If it is absent; lists the known ones.
-        """
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        """Return the name that an action needs; raise UserError, which lists the known ones, if it is absent."""
+        from cpsc_train.errors import UserError
 
         if name is None:
             raise UserError(f"cpsc {command} needs a name, one of {', '.join(sorted(known))}")
@@ -82,18 +78,11 @@ class RunOptions(Command):
     def configuration(self, **changes: Any) -> RunConfig:
         """Return the configuration that the options describe.
 
-        Parameters
-        ----------
-        **changes
-            By dotted key, values to replace; None leaves a value as it is.
-
-        Raises
-        ------
-        UserError
-            If a name is unknown, or a value does not fit.
+        `changes` are values to replace by dotted key; None leaves a value as it is. Raises UserError if a name is
+        unknown, or a value does not fit.
         """
-        from cpsc_train.config import apply_settings, override  # noqa: PLC0415  # slow to import
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.config import apply_settings, override
+        from cpsc_train.errors import UserError
 
         base = self._base()
         if self.root is not None and not hasattr(base.data, "root"):
@@ -102,10 +91,10 @@ class RunOptions(Command):
         return apply_settings(override(base, values), self.set)
 
     def _base(self) -> RunConfig:
-        from cpsc_train.config import read_toml  # noqa: PLC0415
-        from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.recipes import recipe  # noqa: PLC0415
-        from cpsc_train.training import RunConfig  # noqa: PLC0415
+        from cpsc_train.config import read_toml
+        from cpsc_train.errors import UserError
+        from cpsc_train.recipes import recipe
+        from cpsc_train.training import RunConfig
 
         if self.config is None:
             modalities = None if self.modalities is None else tuple(self.modalities.split(","))
@@ -118,6 +107,16 @@ class RunOptions(Command):
         return RunConfig.from_plain(read_toml(self.config))
 
 
+@contextmanager
+def progress(console: Output, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal; yields the function that receives what is done, of how much."""
+    from rich.progress import Progress
+
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)
+
+
 def about(kind: type, *, whole: bool = False) -> str:
     """Return the docstring of a class in one line, or its first paragraph."""
     text = kind.__doc__ or ""
@@ -126,8 +125,8 @@ def about(kind: type, *, whole: bool = False) -> str:
 
 def option_table(prefix: str, kind: type[Any], columns: Mapping[str, Mapping[str, str]]) -> Table:
     """Return a table of the options of a class with their defaults, further columns by option, and descriptions."""
-    from docstring_parser import parse_from_object  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from docstring_parser import parse_from_object
+    from rich.table import Table
 
     described = {
         p.arg_name: p.description for base in reversed(kind.__mro__[:-1]) for p in parse_from_object(base).params

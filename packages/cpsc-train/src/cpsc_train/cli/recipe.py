@@ -31,11 +31,10 @@ The file has every value of the recipe, and where it comes from.
     """Reading of CPSC: ours, paper (to the letter), released (code)."""
 
     def run(self) -> int:
-        """Print, and return the exit code."""
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Table
 
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.recipes import annotated, names, recipe  # noqa: PLC0415
+        from cpsc_train.output import Output
+        from cpsc_train.recipes import annotated, names, recipe
 
         if self.action == "show":
             text = annotated(self.required("recipe show", self.name, names()), mode=self.mode)

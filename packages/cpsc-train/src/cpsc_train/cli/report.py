@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import Command, Folder, value
+from cpsc_train.cli.options import Command, Folder, progress, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,14 @@ Its figures are written as PNG files, too.
     """Folder to write to. Default: report/ in the folder of the run or runs."""
 
     def run(self) -> int:
-        """Write the report, and return the exit code."""
-        from rich.progress import Progress  # noqa: PLC0415
-
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.reporting.report import report  # noqa: PLC0415
-        from cpsc_train.writing import check_writable  # noqa: PLC0415
+        from cpsc_train.output import Output
+        from cpsc_train.reporting.report import report
+        from cpsc_train.writing import check_writable
 
         if self.out is not None:
             check_writable(self.out, folder=True)
         console = Output()
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            task = progress.add_task("drawing", total=None)
-            path = report(self.runs, self.out, advance=lambda done, of: progress.update(task, completed=done, total=of))
+        with progress(console, "drawing") as advance:
+            path = report(self.runs, self.out, advance=advance)
         console.print(f"written: {path}", soft_wrap=True)
         return 0

@@ -44,19 +44,18 @@ from each label after they have predicted it.
     """Also write the results to this JSON file."""
 
     def run(self) -> int:
-        """Follow the stream, and return the exit code."""
-        from cpsc_train.data import Noise  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.errors import UserError  # noqa: PLC0415
-        from cpsc_train.experiments.stream import stream  # noqa: PLC0415
-        from cpsc_train.models import GateConfig  # noqa: PLC0415
-        from cpsc_train.writing import check_writable, write  # noqa: PLC0415
+        from cpsc_train.data import Noise
+        from cpsc_train.errors import UserError
+        from cpsc_train.experiments.stream import stream
+        from cpsc_train.models import GateConfig
+        from cpsc_train.writing import check_writable, write
 
         if self.window < 1:
             raise UserError(f"--window must be at least 1, got {self.window}")
         for file in (self.out, self.picture):
             if file is not None:
                 check_writable(file)
-        found = stream(
+        results = stream(
             self.run_folder,
             order=self.order,
             drift=[noise for text in self.drift for noise in Noise.sweep(text)],
@@ -65,26 +64,26 @@ from each label after they have predicted it.
             picture=self.picture,
         )
         if self.out is not None:
-            write(self.out, json.dumps(found, indent=1) + "\n")
-        self._print(found)
+            write(self.out, json.dumps(results, indent=1) + "\n")
+        self._print(results)
         return 0
 
-    def _print(self, found: dict[str, Any]) -> None:
-        from rich.table import Table  # noqa: PLC0415
+    def _print(self, results: dict[str, Any]) -> None:
+        from cpsc_train.experiments.table import Table
+        from cpsc_train.output import Output
 
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-
-        told = f"(worst {self.window} in a row; mean set size)"
-        title = f"Coverage of {found['rows']} rows, target {found['target']:.2f} {told}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("predictor")
-        for head in found["heads"]:
-            table.add_column(head, justify="right")
-        for name in next(iter(found["heads"].values())):
-            cells = [by[name] for by in found["heads"].values()]
-            shown = (f"{c['coverage']:.3f} ({c['worst']:.2f}; {c['mean_size']:.2f})" for c in cells)
-            table.add_row(name, *shown)
+        figures = {head: {name: _cell(c) for name, c in by.items()} for head, by in results["heads"].items()}
+        names = next(iter(figures.values()))
+        title = (
+            f"Coverage of {results['rows']} rows, target {results['target']:.2f} "
+            f"(worst {self.window} in a row; mean set size)"
+        )
+        rows = [[name, *(by[name] for by in figures.values())] for name in names]
         output = Output()
-        output.print(table)
-        if "effective" in found:
-            output.print(f"weighted: {found['calibration']} calibration rows count as {found['effective']:.1f}")
+        output.print(Table(title, ["predictor", *figures], rows).console())
+        if "effective" in results:
+            output.print(f"weighted: {results['calibration']} calibration rows count as {results['effective']:.1f}")
+
+
+def _cell(figures: dict[str, float]) -> str:
+    return f"{figures['coverage']:.3f} ({figures['worst']:.2f}; {figures['mean_size']:.2f})"

@@ -63,9 +63,8 @@ The best epoch is selected on validation rows.
     """Print all figures of every epoch."""
 
     def run(self) -> int:
-        """Train, and return the exit code."""
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
-        from cpsc_train.runs import RunFolder  # noqa: PLC0415
+        from cpsc_train.output import Output
+        from cpsc_train.runs import RunFolder
 
         console = Output(quiet=not is_main_process())
         if self.resume is not None:
@@ -81,8 +80,8 @@ The best epoch is selected on validation rows.
         return self._train(config, folder, console)
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
-        from cpsc_train.reporting.console import print_results  # noqa: PLC0415
-        from cpsc_train.training import resume, train  # noqa: PLC0415
+        from cpsc_train.reporting.console import print_results
+        from cpsc_train.training import resume, train
 
         observer = self._observer(console)
         try:
@@ -102,7 +101,7 @@ The best epoch is selected on validation rows.
         return 0
 
     def _sweep(self, config: RunConfig, seeds: str, console: Output) -> int:
-        from cpsc_train.experiments import Grid, console_table, parse_seeds  # noqa: PLC0415
+        from cpsc_train.experiments import Grid, console_table, parse_seeds
 
         out = self.out or _default_path(config, "seeds")
         grid = Grid(out, {"default": config}, parse_seeds(seeds))
@@ -112,10 +111,10 @@ The best epoch is selected on validation rows.
         return 0
 
     def _observer(self, console: Output) -> Observer:
-        from cpsc_train.reporting import Observers  # noqa: PLC0415
-        from cpsc_train.reporting.console import ConsoleObserver  # noqa: PLC0415
-        from cpsc_train.reporting.log_file import LogFile  # noqa: PLC0415
-        from cpsc_train.reporting.tensorboard import TensorBoard  # noqa: PLC0415
+        from cpsc_train.reporting import Observers
+        from cpsc_train.reporting.console import ConsoleObserver
+        from cpsc_train.reporting.log_file import LogFile
+        from cpsc_train.reporting.tensorboard import TensorBoard
 
         observers: list[Observer] = [] if self.quiet else [ConsoleObserver(console, verbose=self.verbose)]
         if self.log_file is not None and not console.quiet:
@@ -125,7 +124,7 @@ The best epoch is selected on validation rows.
         return Observers(observers)
 
     def _refuse_beside_resume(self) -> None:
-        from cpsc_train.errors import UserError  # noqa: PLC0415
+        from cpsc_train.errors import UserError
 
         allowed = {"resume", "log_file", "tensorboard", "quiet", "verbose"}
         changed = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
@@ -135,7 +134,7 @@ The best epoch is selected on validation rows.
 
 
 def _default_path(config: RunConfig, seeds: str) -> Path:
-    from datetime import datetime  # noqa: PLC0415
+    from datetime import datetime
 
     now = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.recipe}-{config.method.name}-{seeds}-{now}"

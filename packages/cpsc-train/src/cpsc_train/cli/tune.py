@@ -42,10 +42,9 @@ search goes on where it was; more trials may be asked for later.
     """Print the table only."""
 
     def run(self) -> int:
-        """Run, and return the exit code."""
-        from cpsc_train.experiments.benchmark import contenders  # noqa: PLC0415
-        from cpsc_train.experiments.tune import TUNED, Tuning, table  # noqa: PLC0415
-        from cpsc_train.output import Output  # noqa: PLC0415  # heavy imports wait until there is work
+        from cpsc_train.experiments import contenders
+        from cpsc_train.experiments.tune import TUNED, Tuning, table
+        from cpsc_train.output import Output
 
         configs = contenders(self.configuration(seed=self.seed), self.methods.split(","))
         console = Output()

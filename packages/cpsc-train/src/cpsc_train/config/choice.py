@@ -1,15 +1,19 @@
-"""Families of named options: a data set, an encoder, a method is one frozen dataclass with a name."""
+"""Families of named options, with members that other distributions register as entry points.
+
+A data set, an encoder, a method is one frozen dataclass with a name.
+"""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import ClassVar, Self
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Self
 
-from cpsc_train.config.plugins import load_plugin, plugin_names
-from cpsc_train.errors import UserError
+from cpsc_train.config.rules import Options
+from cpsc_train.errors import UserError, out_of_memory, reason
 
 
-class Choice:
+class Choice(Options):
     """Base of a family of named options.
 
     A direct subclass opens a family; the class keyword ``plugins`` names the group of entry points that adds to it. Its
@@ -40,6 +44,7 @@ class Choice:
             cls.members, cls.plugins = {}, plugins
         elif name:
             cls.name = name
+            cls.section = cls.section or name
 
     @classmethod
     def register(cls, *members: type[Choice]) -> None:
@@ -48,23 +53,14 @@ class Choice:
 
     @classmethod
     def installed(cls) -> dict[str, type[Self]]:
-        """Return all members by name, those of plug-ins last.
-
-        Raises
-        ------
-        UserError
-            If a plug-in cannot be loaded.
-        """
+        """Return all members by name, those of plug-ins last. Raises UserError if a plug-in cannot be loaded."""
         return {name: cls.named(name) for name in [*cls.members, *plugin_names(cls.plugins)]}
 
     @classmethod
     def named(cls, name: str) -> type[Self]:
         """Return the member called `name`, loaded from a plug-in where it is not registered.
 
-        Raises
-        ------
-        UserError
-            If the family has no such member (names the closest one), or its plug-in cannot be loaded.
+        Raises UserError if the family has no such member (names the closest one), or its plug-in cannot be loaded.
         """
         if name not in cls.members:
             offered = plugin_names(cls.plugins)
@@ -80,3 +76,35 @@ def unknown(kind: str, got: str, known: list[str]) -> str:
     close = get_close_matches(got, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {got!r}{hint} (known: {', '.join(sorted(known)) or 'none'})"
+
+
+def plugin_names(group: str) -> list[str]:
+    """Return the names that installed distributions register in an entry-point group, without importing anything."""
+    return sorted(entry_points(group=group).names) if group else []
+
+
+def load_plugin(group: str, name: str, kind: type | None = None) -> Any:
+    """Import the object that an entry point refers to.
+
+    Raises UserError, which names the distribution and the entry point, if it cannot be imported, is no member of the
+    family `kind` by its own name or, if `kind` is None, is not callable.
+    """
+    point = next(iter(entry_points(group=group, name=name)))
+    try:
+        plugin = point.load()
+    except Exception as error:  # the module of another distribution can fail in any way
+        if out_of_memory(error):
+            raise
+        raise _broken(point, f"cannot be loaded ({reason(error)})") from None
+    if kind is None and not callable(plugin):
+        raise _broken(point, f"must be callable, got {plugin!r}")
+    if kind is not None and not (isinstance(plugin, type) and issubclass(plugin, kind)):
+        raise _broken(point, f"must be a subclass of {kind.__name__}, got {plugin!r}")
+    if kind is not None and plugin.name != name:
+        raise _broken(point, f"must have the name {name!r}, got {plugin.name!r}")
+    return plugin
+
+
+def _broken(point: EntryPoint, what: str) -> UserError:
+    owner = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+    return UserError(f"plug-in of {owner}: entry point {point.group}: {point.name} = {point.value} {what}")

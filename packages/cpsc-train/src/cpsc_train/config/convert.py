@@ -43,17 +43,9 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type[T], value: Any) -> T:
     """Build a `kind` from plain data.
 
-    Parameters
-    ----------
-    kind
-        A dataclass, a `Choice` family, or a type that holds them (``dict[str, kind]``, ``tuple[kind, ...]``).
-    value
-        The content of a TOML file.
-
-    Raises
-    ------
-    UserError
-        For an unknown key (names the closest), a missing key, or a value of the wrong type, by its dotted path.
+    A `kind` is a dataclass, a `Choice` family, or a type that holds them (``dict[str, kind]``, ``tuple[kind, ...]``).
+    Raises UserError for an unknown key (names the closest), a missing key, or a value of the wrong type, by its dotted
+    path.
 
     Examples
     --------

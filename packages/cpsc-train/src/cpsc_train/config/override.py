@@ -19,11 +19,7 @@ def override(config: T, values: Mapping[str, Any]) -> T:
     """Return a copy of a configuration in which each dotted key has another value.
 
     Another ``name`` selects another member of a family, which starts with its defaults: set its options after it.
-
-    Raises
-    ------
-    UserError
-        If a key is unknown (names the closest one), or a value does not fit.
+    Raises UserError if a key is unknown (names the closest one), or a value does not fit.
 
     Examples
     --------
@@ -43,12 +39,8 @@ def apply_settings(config: T, settings: Iterable[str]) -> T:
     """Return a copy of a configuration with ``dotted.key=value`` settings, each read by the type of its field.
 
     Text for a field that holds text is taken as it is, or without the quotes around it. For any other field it is TOML,
-    or ``none`` where the value may be absent.
-
-    Raises
-    ------
-    UserError
-        If a setting has no ``=``, its key is unknown (names the closest one), or its value does not fit.
+    or ``none`` where the value may be absent. Raises UserError if a setting has no ``=``, its key is unknown (names the
+    closest one), or its value does not fit.
 
     Examples
     --------

@@ -22,12 +22,7 @@ BOM = "\ufeff"
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text.
-
-    Raises
-    ------
-    ValueError
-        If it is not UTF-8, not JSON, or nested too deeply.
+    """Parse a JSON text. Raises ValueError if it is not UTF-8, not JSON, or nested too deeply.
 
     Examples
     --------
@@ -43,12 +38,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    r"""Parse a TOML text.
-
-    Raises
-    ------
-    ValueError
-        If it is not TOML, or nested too deeply.
+    r"""Parse a TOML text. Raises ValueError if it is not TOML, or nested too deeply.
 
     Examples
     --------
@@ -64,10 +54,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
+    Raises UserError if the file is missing, not UTF-8, or not TOML; names the file and, where known, the line.
     """
     try:
         return parse_toml(read_file(path).decode("utf-8"))
@@ -84,10 +71,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def write_toml(path: Path, table: dict[str, Any]) -> None:
     """Write a TOML file; a file with a password or query in an address is readable only by the user.
 
-    Raises
-    ------
-    UserError
-        If it cannot be written.
+    Raises UserError if it cannot be written.
     """
     text = tomli_w.dumps(table)
     write(path, text, private=without_credentials(text) != text)

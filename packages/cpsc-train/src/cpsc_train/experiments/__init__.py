@@ -1,14 +1,14 @@
 """Experiments: runs with several seeds and variants, their tables, and the search of options."""
 
-from cpsc_train.experiments.ablation import AXES, parse_variants, variants
 from cpsc_train.experiments.grid import Grid, parse_seeds
-from cpsc_train.experiments.summary import Summary, console_table, summarise, write_tables
+from cpsc_train.experiments.summary import console_table, summarise, write_tables
+from cpsc_train.experiments.variants import AXES, contenders, parse_variants, variants
 
 __all__ = [
     "AXES",
     "Grid",
-    "Summary",
     "console_table",
+    "contenders",
     "parse_seeds",
     "parse_variants",
     "summarise",

@@ -29,10 +29,7 @@ Results = dict[str, list[dict[str, Any]]]
 def parse_seeds(text: str) -> list[int]:
     """Read ``0..4`` (both ends included) or ``0,3,7``.
 
-    Raises
-    ------
-    UserError
-        For anything else, and for a seed that occurs twice.
+    Raises UserError for anything else, and for a seed that occurs twice.
 
     Examples
     --------
@@ -51,17 +48,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 class Grid:
-    """Every variant with every seed.
-
-    Parameters
-    ----------
-    folder
-        Folder of the run folders ``VARIANT/seed-N``.
-    variants
-        By name; the seed of each is replaced.
-    seeds
-        The seeds.
-    """
+    """Every variant with every seed, in run folders ``VARIANT/seed-N``; the seed of each configuration is replaced."""
 
     def __init__(self, folder: Path, variants: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
         self._folder = folder
@@ -76,17 +63,8 @@ class Grid:
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
 
-        Parameters
-        ----------
-        jobs
-            Number of parallel runs, each a process.
-        console, quiet
-            Where progress is printed, unless `quiet`.
-
-        Raises
-        ------
-        UserError
-            If a folder holds a run of another configuration, or a run fails; names its log.
+        `jobs` is the number of parallel runs, each a process. Raises UserError if a folder holds a run of another
+        configuration, or a run fails; names its log.
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
@@ -117,7 +95,8 @@ class Grid:
                 raise
         results: Results = {}
         for name, seed in self._configs:
-            results.setdefault(name, []).append(_results(self.path(name, seed)))
+            file = self.path(name, seed) / "results.json"
+            results.setdefault(name, []).append(dict(parse_json(read_file(file))))
         return results
 
     def _one(self, name: str, seed: int, jobs: int) -> None:
@@ -144,11 +123,6 @@ class Grid:
 
 
 def _refuse_another(folder: Path, config: RunConfig) -> None:
-    if not (folder / "config.toml").exists():
-        return
-    if read_toml(folder / "config.toml") != config.to_plain():
+    file = folder / "config.toml"
+    if file.exists() and read_toml(file) != config.to_plain():
         raise UserError(f"{folder}: holds a run of another configuration: choose another --out")
-
-
-def _results(folder: Path) -> dict[str, Any]:
-    return dict(parse_json(read_file(folder / "results.json")))

@@ -23,10 +23,7 @@ BLUE = "#0072b2"
 def plot_differences(summary: Summary, path: Path) -> Path:
     """Draw the differences of all variants to the first one, with their intervals.
 
-    Raises
-    ------
-    UserError
-        If matplotlib is not installed.
+    Raises UserError if matplotlib is not installed.
     """
     first, *others = summary.values
     means, lows, highs, _ = np.array([summary.difference(variant) for variant in others]).reshape(-1, 4).T
@@ -44,10 +41,7 @@ def plot_differences(summary: Summary, path: Path) -> Path:
 def plot_ranks(board: Scoreboard, path: Path) -> Path:
     """Draw the mean ranks of all methods, with Nemenyi's critical difference as a band from the best.
 
-    Raises
-    ------
-    UserError
-        If matplotlib is not installed.
+    Raises UserError if matplotlib is not installed.
     """
     rows = sorted(board.rows, key=lambda row: row.rank)
 

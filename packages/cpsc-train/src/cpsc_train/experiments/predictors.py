@@ -40,18 +40,12 @@ PREDICTORS = ("split", "weighted", *ONLINE)
 
 @dataclass(frozen=True)
 class Followed:
-    """Prediction sets of a predictor on a stream.
-
-    Parameters
-    ----------
-    hits
-        (T,) whether the set of a row contains its label.
-    sizes
-        (T,) classes in the set.
-    """
+    """Prediction sets of a predictor on a stream."""
 
     hits: NDArray[np.bool_]
+    """(T,) whether the set of a row contains its label."""
     sizes: NDArray[np.int64]
+    """(T,) classes in the set."""
 
     def figures(self, window: int) -> dict[str, float]:
         """Return ``coverage``, ``mean_size``, and ``worst``, the lowest coverage of `window` steps in a row."""
@@ -72,26 +66,10 @@ def follow(
     predictors: Iterable[str] = PREDICTORS,
     ratios: tuple[Floats, Floats] | None = None,
 ) -> dict[str, Followed]:
-    """Run calibrated predictors over the rows of a stream, in order.
+    """Run calibrated predictors, some of `PREDICTORS`, over the T rows of a stream, in order.
 
-    Parameters
-    ----------
-    calibration, stream
-        Predictions of the model for the N calibration rows and the T rows of the stream.
-    head
-        Head whose probabilities are used.
-    alpha
-        Miscoverage.
-    predictors
-        Some of `PREDICTORS`.
-    ratios
-        Density ratios, stream over calibration, of the calibration rows (N,) and of those of the stream (T,); see
-        `density_ratios`. If None, ``weighted`` is left out.
-
-    Returns
-    -------
-    dict
-        By predictor, in the order given.
+    `head` is the one whose probabilities are used. `ratios` are density ratios, stream over calibration, of the N
+    calibration rows and of those of the stream, as from `density_ratios`; if None, ``weighted`` is left out.
     """
     known, rows = calibration.probabilities[head], stream.probabilities[head]
     scores = LAC()(known, calibration.labels)
@@ -109,20 +87,11 @@ def follow(
 
 
 def density_ratios(calibration: Floats, stream: Floats) -> tuple[Floats, Floats]:
-    """Estimate the density ratio of features, stream over calibration, without labels.
+    """Estimate the density ratio of features, stream (T, d) over calibration (N, d), without labels.
 
-    Both densities are modelled as Gaussians with one covariance, so the logarithm of the ratio is linear and has the
-    closed form of linear discriminant analysis.
-
-    Parameters
-    ----------
-    calibration, stream
-        Features, (N, d) and (T, d).
-
-    Returns
-    -------
-    tuple
-        Ratios of the calibration rows (N,) and of the stream's (T,), up to a common factor.
+    Returns the ratios of the calibration rows (N,) and of the stream's (T,), up to a common factor. Both densities
+    are modelled as Gaussians with one covariance, so the logarithm of the ratio is linear and has the closed form of
+    linear discriminant analysis.
 
     Examples
     --------

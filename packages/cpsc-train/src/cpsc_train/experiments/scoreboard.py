@@ -30,83 +30,51 @@ PLAIN = "joint"
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a run.
-
-    Parameters
-    ----------
-    seconds
-        Of an epoch, the mean of all but the first: processor time on a CPU, else time on the clock.
-    memory
-        Largest memory in MiB: of tensors on an accelerator, or of the whole process on a CPU; NaN if unknown.
-    """
+    """Cost of a run."""
 
     seconds: float
+    """Of an epoch, the mean of all but the first: processor time on a CPU, else time on the clock."""
     memory: float
+    """Largest memory in MiB: of tensors on an accelerator, or of the whole process on a CPU; NaN if unknown."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Results of one method.
-
-    Parameters
-    ----------
-    name
-        Its name.
-    values
-        (seeds, K) figures in %, by column.
-    difference
-        Method − reference in the primary column; None for the reference itself.
-    p_value
-        Of that difference, adjusted for the number of methods; NaN for the reference, and with one seed.
-    rank
-        Mean rank over seeds in the primary column, 1 being best.
-    cost
-        Seconds and memory over those of joint training, the means over seeds.
-    reported
-        Figures of the source on this data set, as text.
-    """
+    """Results of one method."""
 
     name: str
     values: NDArray[np.float64]
+    """(seeds, K) figures in %, by column."""
     difference: Difference | None
+    """Method − reference in the primary column; None for the reference itself."""
     p_value: float
+    """Of that difference, adjusted for the number of methods; NaN for the reference, and with one seed."""
     rank: float
+    """Mean rank over seeds in the primary column, 1 being best."""
     cost: Cost
+    """Seconds and memory over those of joint training, the means over seeds."""
     reported: str
+    """Figures of the source on this data set, as text."""
 
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """The methods of a benchmark in one suite.
-
-    Parameters
-    ----------
-    suite
-        The figures.
-    data
-        Name of the data set, and its modalities.
-    seeds
-        How many.
-    columns
-        K names of figures.
-    rows
-        By mean of the primary column, the best first.
-    reference
-        Method that the others are compared with.
-    plain
-        Method that cost is relative to.
-    critical
-        Smallest difference of mean ranks that Nemenyi's test detects; NaN with one seed.
-    """
+    """The methods of a benchmark in one suite."""
 
     suite: Suite
     data: str
+    """Name of the data set, and its modalities."""
     seeds: int
     columns: tuple[str, ...]
+    """K names of figures."""
     rows: tuple[Row, ...]
+    """By mean of the primary column, the best first."""
     reference: str
+    """Method that the others are compared with."""
     plain: str
+    """Method that cost is relative to."""
     critical: float
+    """Smallest difference of mean ranks that Nemenyi's test detects; NaN with one seed."""
 
     def table(self) -> Table:
         """Return all figures, a row for each method."""
@@ -155,21 +123,9 @@ def costs(grid: Grid, results: Results) -> dict[str, list[Cost]]:
 def scoreboard(
     results: Results, taken: dict[str, list[Cost]], suite: Suite, suite_name: str, *, reference: str
 ) -> Scoreboard:
-    """Compare the methods.
+    """Compare the methods with `reference`; raise UserError if it is none of them.
 
-    Parameters
-    ----------
-    results, taken
-        By method, the results and the cost of each seed.
-    suite, suite_name
-        The figures.
-    reference
-        The method that others are compared with.
-
-    Raises
-    ------
-    UserError
-        If it is none of the methods.
+    `results` and `taken` are the results and the cost of each seed, by method.
     """
     if reference not in results:
         raise UserError(unknown("reference", reference, list(results)))

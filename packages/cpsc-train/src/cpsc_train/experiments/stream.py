@@ -36,31 +36,13 @@ def stream(
 ) -> dict[str, Any]:
     """Predict the test rows of a run one after another, and reveal each label after its prediction.
 
-    Parameters
-    ----------
-    folder
-        A run folder.
-    order
-        Order of the rows.
-    drift
-        Noise of the second half of the stream; the first half is clean.
-    gate
-        A conformal gate in place of that of the run.
-    window
-        Consecutive steps over which the lowest coverage is reported.
-    picture
-        PNG file to draw of the rolling coverage of the fused decision.
+    `drift` is noise of the second half of the stream; the first half is clean. `gate` takes the place of that of the
+    run. `window` is the number of consecutive steps over which the lowest coverage is reported, and `picture` a PNG
+    file to draw of the rolling coverage of the fused decision.
 
-    Returns
-    -------
-    dict
-        ``target``; ``rows``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if rows are
-        weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective number.
-
-    Raises
-    ------
-    UserError
-        If the data set has no groups, matplotlib is needed and missing, or the picture cannot be written.
+    Returns ``target``; ``rows``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if rows
+    are weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective number. Raises
+    UserError if the data set has no groups, matplotlib is needed and missing, or the picture cannot be written.
     """
     if picture is not None:
         require_matplotlib()

@@ -27,21 +27,14 @@ BESIDE = 3
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one part of the data.
-
-    Parameters
-    ----------
-    part
-        ``validation``, where options are chosen, or ``test``, where the choice is reported.
-    columns
-        K column names.
-    values
-        By variant, (seeds, K): accuracies in %, then the coverage of the fused head in %, and seconds.
-    """
+    """Figures of one part of the data."""
 
     part: str
+    """``validation``, where options are chosen, or ``test``, where the choice is reported."""
     columns: tuple[str, ...]
+    """K column names."""
     values: dict[str, NDArray[np.float64]]
+    """By variant, (seeds, K): accuracies in %, then the coverage of the fused head in %, and seconds."""
 
     def difference(self, variant: str) -> Difference:
         """Return the paired difference of the overall accuracy to the first variant."""

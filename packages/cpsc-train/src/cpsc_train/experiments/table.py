@@ -18,17 +18,10 @@ _MARKUP = re.compile(r"([\\`*_\[\]|$~])")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
-
-    Parameters
-    ----------
-    title
-        Title on a terminal.
-    header, rows
-        As many cells each; the first of a row is its name.
-    """
+    """A table of text; the first cell of a row is its name."""
 
     title: str
+    """Title on a terminal."""
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 

@@ -37,43 +37,24 @@ LR_FACTOR = 10.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """Outcome of a search for one method.
-
-    Parameters
-    ----------
-    best, default
-        Fused validation accuracy in % of the best trial and of the first one, which has the defaults.
-    trials, failed
-        Number of completed trials, and of those among them that ended with an error, such as a non-finite loss.
-    values
-        Values of the best trial by dotted key.
-    """
+    """Outcome of a search for one method."""
 
     best: float
     default: float
+    """Fused validation accuracy in % of the best trial, and of the first one, which has the defaults."""
     trials: int
     failed: int
+    """Number of completed trials, and of those among them that ended with an error, such as a non-finite loss."""
     values: dict[str, Any]
+    """Values of the best trial by dotted key."""
 
 
 class Tuning:
     """A search with one study per method, in a folder from which an interrupted search resumes.
 
-    Parameters
-    ----------
-    folder
-        Folder for ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``.
-    configs
-        By method, the configuration of the first trial.
-    trials
-        Number of trials of each method.
-    goal
-        Accuracy to maximise.
-
-    Raises
-    ------
-    UserError
-        If optuna is not installed, or there is no trial.
+    The folder has ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``. `configs` are the configurations
+    of the first trials, by method; `trials` is the number of trials of each. Raises UserError if optuna is not
+    installed, or there is no trial.
     """
 
     def __init__(self, folder: Path, configs: Mapping[str, RunConfig], *, trials: int, goal: Goal) -> None:
@@ -86,17 +67,8 @@ class Tuning:
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> dict[str, Tuned]:
         """Run the missing trials, write ``tuned.toml``, and return the outcome for each method.
 
-        Parameters
-        ----------
-        jobs
-            Number of parallel trials, each a process.
-        console, quiet
-            Where progress is printed, unless `quiet`.
-
-        Raises
-        ------
-        UserError
-            If the folder holds a search of other configurations or another goal, or every trial of a method failed.
+        `jobs` is the number of parallel trials, each a process. Raises UserError if the folder holds a search of other
+        configurations or another goal, or every trial of a method failed.
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
@@ -133,7 +105,8 @@ class Tuning:
         study.set_user_attr("asked", asked)
         _queue_killed(study)
         if not study.trials:
-            study.enqueue_trial(_start(config))
+            defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.search}
+            study.enqueue_trial({"optimizer.lr": config.optimizer.lr} | defaults)
         return study
 
     def _try(self, name: str, config: RunConfig, trial: Trial) -> float:
@@ -143,9 +116,8 @@ class Tuning:
         first = trial.user_attrs.get(FIRST, trial.number)
         label = f"trial-{first}"
         try:
-            results = Grid(self._folder / name, {label: chosen}, [config.seed]).run(
-                jobs=1, console=Output(), quiet=True
-            )
+            grid = Grid(self._folder / name, {label: chosen}, [config.seed])
+            results = grid.run(jobs=1, console=Output(), quiet=True)
         except KeyboardInterrupt:
             _queue_again(trial.study, trial.params, first)  # the interrupted trial does not count
             raise
@@ -168,10 +140,7 @@ def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
 def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
     """Return by method the best values of a search, by dotted key.
 
-    Raises
-    ------
-    UserError
-        If the folder holds no finished search, or ``tuned.toml`` is damaged.
+    Raises UserError if the folder holds no finished search, or ``tuned.toml`` is damaged.
     """
     if not (folder / TUNED).is_file():
         raise UserError(f"{folder}: holds no {TUNED}: run cpsc tune --out {folder} to its end first")
@@ -191,11 +160,6 @@ def table(outcomes: Mapping[str, Tuned]) -> Table:
         figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
         rows.append([name, *figures, " ".join(f"{key}={value}" for key, value in tuned.values.items())])
     return Table("Fused validation accuracy, %", ["method", "default", "best", "trials", "failed", "values"], rows)
-
-
-def _start(config: RunConfig) -> dict[str, Any]:
-    method = {f"method.{option}": getattr(config.method, option) for option in config.method.search}
-    return {"optimizer.lr": config.optimizer.lr} | method
 
 
 def _values(config: RunConfig, trial: Trial) -> dict[str, Any]:

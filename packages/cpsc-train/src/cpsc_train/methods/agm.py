@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums, zeroed
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, zeroed
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import MultimodalClassifier
 
@@ -40,7 +39,6 @@ class AGM(Method):
         super().__init__(config, model, modalities)
         self.register_buffer("running", torch.zeros(len(modalities)))
         self.register_buffer("steps", torch.zeros(()))
-        self._sums = StepSums()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused``."""
@@ -49,7 +47,7 @@ class AGM(Method):
         with torch.no_grad():
             each = torch.stack([cross_entropy(parts[m].float(), labels, reduction="none") for m in self.modalities])
             scores = each.clamp(max=-math.log(LEAST)).mean(1)
-            self._sums.add(scores * len(labels), torch.ones_like(scores) * len(labels))
+            self.sums.add(scores * len(labels), torch.ones_like(scores) * len(labels))
             kappa = coefficients(scores, self.running, self.config.alpha)
         fused = torch.stack(
             [k * parts[m] + (1 - k) * parts[m].detach() for m, k in zip(self.modalities, kappa, strict=True)]
@@ -59,7 +57,7 @@ class AGM(Method):
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update the running means; gradients are unchanged."""
-        scores, samples = self._sums.pop(all_reduce)
+        scores, samples = self.sums.pop(all_reduce)
         self.steps += 1
         self.running += (scores / samples - self.running) / self.steps
 
@@ -70,8 +68,8 @@ class AGMConfig(MethodConfig, name="agm"):
 
     source = "Li et al., Boosting Multi-modal Model Performance with Adaptive Gradient Modulation, ICCV 2023"
     method = AGM
-    rules = MappingProxyType({"alpha": NOT_NEGATIVE})
-    search = MappingProxyType({"alpha": Range(0.1, 2.0)})
+    rules = {"alpha": NOT_NEGATIVE}
+    search = {"alpha": Range(0.1, 2.0)}
 
     alpha: float = 1.0
     """Strength of the scaling; 0 is joint training."""

@@ -6,7 +6,6 @@ Source: Wei et al., *Improving Multimodal Learning via Imbalanced Learning*, ICC
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -54,8 +53,8 @@ class ARLConfig(MethodConfig, name="arl"):
 
     source = "Wei et al., Improving Multimodal Learning via Imbalanced Learning, ICCV 2025"
     method = ARL
-    rules = MappingProxyType({"temperature": NOT_NEGATIVE, "unimodal": NOT_NEGATIVE, "start": NOT_NEGATIVE})
-    search = MappingProxyType({"temperature": Range(1.0, 16.0, log=True), "unimodal": Range(0.5, 8.0, log=True)})
+    rules = {"temperature": NOT_NEGATIVE, "unimodal": NOT_NEGATIVE, "start": NOT_NEGATIVE}
+    search = {"temperature": Range(1.0, 16.0, log=True), "unimodal": Range(0.5, 8.0, log=True)}
 
     temperature: float = 4.0
     """T of the softmax over modalities; the source has 8 for CREMA-D, 4 for AVE and Kinetics-Sounds."""

@@ -82,6 +82,23 @@ class PartFeatures:
     labels: NDArray[np.int64]
 
 
+class StepSums:
+    """Sums of tensors over the batches of an optimizer step, and over all processes."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, ...]] = []
+
+    def add(self, *tensors: Tensor) -> None:
+        """Add the tensors of a batch."""
+        self._batches.append(tensors)
+
+    def pop(self, all_reduce: AllReduce) -> tuple[Tensor, ...]:
+        """Return the sum of each tensor, and reset."""
+        sums = tuple(all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._batches, strict=True))
+        self._batches.clear()
+        return sums
+
+
 class Method(nn.Module):
     """Base of all training methods: modules, loss terms, and the logits used for prediction.
 
@@ -117,6 +134,8 @@ class Method(nn.Module):
         self.config = config
         self.modalities = modalities
         self.rows = torch.zeros(0, dtype=torch.int64)
+        self.sums = StepSums()
+        """Sums over the batches of a step, and over all processes."""
 
     @abstractmethod
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
@@ -219,23 +238,6 @@ class EpochMethod(Method):
     def on_epoch_start(self, epoch: int, all_reduce: AllReduce) -> None:
         """Store the epoch."""
         self.epoch.fill_(epoch)
-
-
-class StepSums:
-    """Sums of tensors over the batches of an optimizer step, and over all processes."""
-
-    def __init__(self) -> None:
-        self._batches: list[tuple[Tensor, ...]] = []
-
-    def add(self, *tensors: Tensor) -> None:
-        """Add the tensors of a batch."""
-        self._batches.append(tensors)
-
-    def pop(self, all_reduce: AllReduce) -> tuple[Tensor, ...]:
-        """Return the sum of each tensor, and reset."""
-        sums = tuple(all_reduce(torch.stack(parts).sum(0)) for parts in zip(*self._batches, strict=True))
-        self._batches.clear()
-        return sums
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:

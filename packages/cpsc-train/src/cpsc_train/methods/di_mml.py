@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -88,15 +87,13 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
 
     source = "Fan et al., Detached and Interactive Multimodal Learning, ACM Multimedia 2024"
     method = DIMML
-    rules = MappingProxyType({"start": COUNT, "shared": NOT_NEGATIVE, "temperature": POSITIVE, "certainty": POSITIVE})
-    shares = MappingProxyType({"start": 20 / 150})
-    search = MappingProxyType(
-        {
-            "shared": Range(0.1, 3.0, log=True),
-            "temperature": Range(0.1, 4.0, log=True),
-            "certainty": Range(0.05, 4.0, log=True),
-        }
-    )
+    rules = {"start": COUNT, "shared": NOT_NEGATIVE, "temperature": POSITIVE, "certainty": POSITIVE}
+    shares = {"start": 20 / 150}
+    search = {
+        "shared": Range(0.1, 3.0, log=True),
+        "temperature": Range(0.1, 4.0, log=True),
+        "certainty": Range(0.05, 4.0, log=True),
+    }
 
     start: int = 20
     """First epoch of the contrast; the effective dimensions are found just before it."""
@@ -111,14 +108,7 @@ class DIMMLConfig(MethodConfig, name="di-mml"):
 def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return (d,): whether a dimension puts more samples nearest to the mean of their class than the average dimension.
 
-    Cost: O(N d C) time, O(N d) memory.
-
-    Parameters
-    ----------
-    features
-        (N, d).
-    labels
-        (N,).
+    `features` is (N, d), `labels` (N,). Cost: O(N d C) time, O(N d) memory.
 
     Examples
     --------

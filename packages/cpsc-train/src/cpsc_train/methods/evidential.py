@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -73,8 +72,8 @@ class TMCConfig(MethodConfig, name="tmc"):
 
     source = "Han et al., Trusted Multi-View Classification, ICLR 2021"
     method = TMC
-    rules = MappingProxyType({"annealing": COUNT})
-    search = MappingProxyType({"annealing": Range(5, 100, log=True)})
+    rules = {"annealing": COUNT}
+    search = {"annealing": Range(5, 100, log=True)}
 
     annealing: int = 50
     """Epochs over which the weight of the divergence from ignorance rises to 1."""
@@ -86,8 +85,8 @@ class ECMLConfig(MethodConfig, name="ecml"):
 
     source = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
     method = ECML
-    rules = MappingProxyType({"annealing": COUNT, "conflict": NOT_NEGATIVE})
-    search = MappingProxyType({"annealing": Range(5, 100, log=True), "conflict": Range(0.1, 4.0, log=True)})
+    rules = {"annealing": COUNT, "conflict": NOT_NEGATIVE}
+    search = {"annealing": Range(5, 100, log=True), "conflict": Range(0.1, 4.0, log=True)}
 
     annealing: int = 50
     """Epochs over which the weight of the divergence from ignorance rises to 1."""
@@ -119,16 +118,7 @@ def mean_evidence(alphas: Sequence[Tensor]) -> Tensor:
 def evidential_loss(alpha: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Return Σ_y y(ψ(S) − ψ(α_y)) + weight · KL(Dir(α̃) ‖ Dir(1)), the mean over samples.
 
-    α̃ is α without the evidence of the true class.
-
-    Parameters
-    ----------
-    alpha
-        (B, C), above 1.
-    labels
-        (B,).
-    weight
-        0-d in [0, 1].
+    α̃ is α without the evidence of the true class. `alpha` is (B, C), above 1; `labels` (B,); `weight` 0-d in [0, 1].
     """
     true = one_hot(labels, alpha.shape[-1]).to(alpha.dtype)
     fit = (true * (alpha.sum(-1, keepdim=True).digamma() - alpha.digamma())).sum(-1)

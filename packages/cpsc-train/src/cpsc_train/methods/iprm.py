@@ -6,14 +6,13 @@ Source: the method IPRM, IJCAI 2025, from its equations; two modalities.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import DECAY, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -34,7 +33,6 @@ class IPRM(Method):
         super().__init__(config, model, modalities)
         self.head = nn.Linear(model.dim, model.classes)
         self.register_buffer("weight", torch.tensor(0.5))
-        self._sums = StepSums()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
@@ -45,14 +43,14 @@ class IPRM(Method):
                 kl_div(target, unimodal[m].float().log_softmax(-1), log_target=True, reduction="sum")
                 for m in self.modalities
             ]
-            self._sums.add(torch.stack(apart))
+            self.sums.add(torch.stack(apart))
         terms = {f"ce_{m}": cross_entropy(z, labels) for m, z in unimodal.items()}
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update the weight; gradients are unchanged."""
-        ((first, second),) = self._sums.pop(all_reduce)
+        ((first, second),) = self.sums.pop(all_reduce)
         both = first + second
         new = torch.where(both > 0, second / both.clamp(min=torch.finfo(both.dtype).tiny), 0.5)
         self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * new)
@@ -77,8 +75,8 @@ class IPRMConfig(MethodConfig, name="iprm"):
 
     source = "IPRM, IJCAI 2025"
     method = IPRM
-    rules = MappingProxyType({"decay": DECAY})
-    search = MappingProxyType({"decay": Range(0.5, 0.99)})
+    rules = {"decay": DECAY}
+    search = {"decay": Range(0.5, 0.99)}
 
     decay: float = 0.8
     """Decay of the moving average of the weight."""

@@ -9,13 +9,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums, flat_gradient, total, trained
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range, Rule
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -38,7 +37,6 @@ class LFM(Method):
         super().__init__(config, model, modalities)
         self.register_buffer("divergence", torch.tensor(config.start))
         self._halves: tuple[Tensor, Tensor] | None = None
-        self._sums = StepSums()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused`` and ``js``."""
@@ -60,7 +58,7 @@ class LFM(Method):
             parameters = trained(model)
             gradients = torch.stack([flat_gradient(loss, parameters) for loss in self._halves])
             even = (self.rows % 2 == 0).to(gradients.dtype)
-            self._sums.add(gradients, torch.stack([even.sum(), (1 - even).sum()]))
+            self.sums.add(gradients, torch.stack([even.sum(), (1 - even).sum()]))
             self._halves = None
         backward(total(terms))
 
@@ -68,7 +66,7 @@ class LFM(Method):
         """Update the weight; gradients are unchanged."""
         if not self.config.rate:
             return
-        gradients, samples = self._sums.pop(all_reduce)
+        gradients, samples = self.sums.pop(all_reduce)
         first, second = gradients / samples.clamp(min=1)[:, None]
         self.divergence += self.config.rate * 2 * first @ second
         self.divergence.clamp_(LEAST, LARGEST)
@@ -80,13 +78,11 @@ class LFMConfig(MethodConfig, name="lfm"):
 
     source = "Yang et al., Facilitating Multimodal Classification via Dynamically Learning Modality Gap, NeurIPS 2024"
     method = LFM
-    rules = MappingProxyType(
-        {
-            "start": Rule(f"must lie in [{LEAST}, {LARGEST}]", lambda value: LEAST <= value <= LARGEST),
-            "rate": NOT_NEGATIVE,
-        }
-    )
-    search = MappingProxyType({"start": Range(LEAST, LARGEST), "rate": Range(1e-3, 1.0, log=True)})
+    rules = {
+        "start": Rule(f"must lie in [{LEAST}, {LARGEST}]", lambda value: LEAST <= value <= LARGEST),
+        "rate": NOT_NEGATIVE,
+    }
+    search = {"start": Range(LEAST, LARGEST), "rate": Range(1e-3, 1.0, log=True)}
 
     start: float = 0.95
     """Initial weight of the divergence; that of the cross-entropy is one minus it."""

@@ -6,13 +6,12 @@ Source: Zhang et al., *Multimodal Representation Learning by Alternating Unimoda
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -35,7 +34,6 @@ class MLA(Method):
         self.head = nn.Linear(model.dim, model.classes)
         self.register_buffer("projection", torch.eye(model.dim))
         self.register_buffer("before", torch.zeros(model.dim))
-        self._sums = StepSums()
 
     def on_step_start(self, step: int) -> tuple[str, ...]:
         """Return the modality of this turn."""
@@ -45,7 +43,7 @@ class MLA(Method):
         """Return ``ce_<modality>`` of this turn's modality."""
         ((modality, h),) = features.items()
         logits = self.head(h)
-        self._sums.add(h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device))
+        self.sums.add(h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device))
         return StepLosses({f"ce_{modality}": cross_entropy(logits, labels)}, {modality: logits})
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
@@ -56,7 +54,7 @@ class MLA(Method):
         gradient = self.head.weight.grad
         if gradient is not None:
             gradient.copy_(gradient @ self.projection)
-        features, samples = self._sums.pop(all_reduce)
+        features, samples = self.sums.pop(all_reduce)
         self.before.copy_(features / samples)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
@@ -73,8 +71,8 @@ class MLAConfig(MethodConfig, name="mla"):
 
     source = "Zhang et al., Multimodal Representation Learning by Alternating Unimodal Adaptation, CVPR 2024"
     method = MLA
-    rules = MappingProxyType({"alpha": POSITIVE})
-    search = MappingProxyType({"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)})
+    rules = {"alpha": POSITIVE}
+    search = {"alpha": Range(1e-3, 10.0, log=True), "normalize": (False, True)}
 
     alpha: float = 0.1
     """Regularisation of the projection; a smaller value removes more of the head's gradient."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -60,8 +59,8 @@ class MMParetoConfig(MethodConfig, name="mmpareto"):
 
     source = "Wei and Hu, MMPareto: Boosting Multimodal Learning with Innocent Unimodal Assistance, ICML 2024"
     method = MMPareto
-    rules = MappingProxyType({"strength": POSITIVE})
-    search = MappingProxyType({"strength": Range(0.5, 3.0)})
+    rules = {"strength": POSITIVE}
+    search = {"strength": Range(0.5, 3.0)}
 
     strength: float = 1.5
     """Final factor of the gradient of an encoder."""
@@ -70,12 +69,8 @@ class MMParetoConfig(MethodConfig, name="mmpareto"):
 def combine(fused: Tensor, unimodal: Tensor) -> Tensor:
     """Return 2k₀g_fused + 2k₁g_unimodal, scaled to the length of their sum if it is shorter.
 
-    If they agree (cosine above 0) both weights are ½; else they give the shortest convex combination.
-
-    Parameters
-    ----------
-    fused, unimodal
-        (P,) gradients of an encoder.
+    If they agree (cosine above 0) both weights are ½; else they give the shortest convex combination. Both
+    are gradients (P,) of an encoder.
 
     Examples
     --------

@@ -6,14 +6,13 @@ Source: Peng et al., *Balanced Multimodal Learning via On-the-fly Gradient Modul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, StepSums, alone, true_probability
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, alone, true_probability
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -28,21 +27,17 @@ class OGMGE(EpochMethod):
 
     config: OGMGEConfig
 
-    def __init__(self, config: OGMGEConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
-        super().__init__(config, model, modalities)
-        self._sums = StepSums()
-
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused``."""
         logits = model.classify(features)
         with torch.no_grad():
             true = [true_probability(z, labels).sum() for z in alone(model, features).values()]
-        self._sums.add(torch.stack(true))
+        self.sums.add(torch.stack(true))
         return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Scale gradients, and add noise."""
-        (scores,) = self._sums.pop(all_reduce)
+        (scores,) = self.sums.pop(all_reduce)
         processes = all_reduce(torch.ones_like(scores[0]))
         active = (self.epoch >= self.config.start) & (
             self.epoch < (2**62 if self.config.end is None else self.config.end)
@@ -65,9 +60,9 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
 
     source = "Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022"
     method = OGMGE
-    rules = MappingProxyType({"alpha": NOT_NEGATIVE})
-    shares = MappingProxyType({"end": 0.5})
-    search = MappingProxyType({"alpha": Range(0.1, 1.5), "noise": (True, False)})
+    rules = {"alpha": NOT_NEGATIVE}
+    shares = {"end": 0.5}
+    search = {"alpha": Range(0.1, 1.5), "noise": (True, False)}
 
     alpha: float = 0.8
     """Strength of the modulation."""

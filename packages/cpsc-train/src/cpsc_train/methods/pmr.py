@@ -6,13 +6,12 @@ Source: Fan et al., *PMR: Prototypical Modal Rebalance for Multimodal Learning*,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, StepSums
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import FUSED, MultimodalClassifier
 
@@ -36,7 +35,6 @@ class PMR(Method):
         self.register_buffer("prototypes", torch.zeros(len(modalities), classes, model.dim))
         self.register_buffer("known", torch.zeros(classes, dtype=torch.bool))
         self.register_buffer("scores", torch.ones(len(modalities)))
-        self._sums = StepSums()
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_fused`` and ``prototype_<modality>``."""
@@ -48,14 +46,14 @@ class PMR(Method):
             lag = self.config.strength * (self.scores.max() / self.scores.clamp(min=tiny) - 1).clamp(max=1)
             classes = one_hot(labels, model.classes).to(self.prototypes.dtype)
             sums = [classes.T @ features[m].detach().to(classes.dtype) for m in self.modalities]
-            self._sums.add(torch.stack(sums), classes.sum(0), true)
+            self.sums.add(torch.stack(sums), classes.sum(0), true)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
         terms |= {f"prototype_{m}": w * cross_entropy(s, labels) for (m, s), w in zip(near.items(), lag, strict=True)}
         return StepLosses(terms, logits)
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update prototypes and scores; gradients are unchanged."""
-        sums, counts, true = self._sums.pop(all_reduce)
+        sums, counts, true = self.sums.pop(all_reduce)
         self.scores.copy_(torch.where(self.known.all(), true, 1.0))
         present = counts > 0
         means = sums / counts.clamp(min=1)[:, None]
@@ -78,8 +76,8 @@ class PMRConfig(MethodConfig, name="pmr"):
 
     source = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
     method = PMR
-    rules = MappingProxyType({"strength": NOT_NEGATIVE, "momentum": DECAY})
-    search = MappingProxyType({"strength": Range(0.1, 4.0, log=True), "momentum": Range(0.5, 0.99)})
+    rules = {"strength": NOT_NEGATIVE, "momentum": DECAY}
+    search = {"strength": Range(0.1, 4.0, log=True), "momentum": Range(0.5, 0.99)}
 
     strength: float = 1.0
     """Weight α of the prototypical cross-entropy; the source has 1 to 2."""

@@ -7,7 +7,6 @@ Source: Zhang et al., *Provable Dynamic Fusion for Low-Quality Multimodal Data*,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -89,8 +88,8 @@ class QMFConfig(MethodConfig, name="qmf"):
 
     source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
     method = QMF
-    rules = MappingProxyType({"ranking": NOT_NEGATIVE})
-    search = MappingProxyType({"ranking": Range(0.01, 2.0, log=True)})
+    rules = {"ranking": NOT_NEGATIVE}
+    search = {"ranking": Range(0.01, 2.0, log=True)}
 
     ranking: float = 0.1
     """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
@@ -116,14 +115,7 @@ def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def ranking_loss(confidence: Tensor, hard: Tensor) -> Tensor:
     """Return the mean of max(0, s(c_i − c_j) + |h_i − h_j|) over neighbours; the last neighbours the first.
 
-    s = sign(h_i − h_j).
-
-    Parameters
-    ----------
-    confidence
-        c, (B,).
-    hard
-        h in [0, 1], (B,); without gradient.
+    s = sign(h_i − h_j). `confidence` c is (B,); `hard` h in [0, 1], (B,), has no gradient.
     """
     other, apart = confidence.roll(-1), hard - hard.roll(-1)
     return (apart.sign() * (confidence - other) + apart.abs()).clamp(min=0).mean()

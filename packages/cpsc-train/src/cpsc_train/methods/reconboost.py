@@ -6,7 +6,6 @@ Source: Hua et al., *ReconBoost: Boosting Can Achieve Modality Reconcilement*, I
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +71,9 @@ class ReconBoostConfig(MethodConfig, name="reconboost"):
 
     source = "Hua et al., ReconBoost: Boosting Can Achieve Modality Reconcilement, ICML 2024"
     method = ReconBoost
-    rules = MappingProxyType({"epochs": COUNT, "together": NOT_NEGATIVE, "consolidation": NOT_NEGATIVE})
-    shares = MappingProxyType({"epochs": 0.05, "together": 0.05})
-    search = MappingProxyType({"reconcile": Range(0.0, 4.0), "consolidation": Range(0.0, 2.0)})
+    rules = {"epochs": COUNT, "together": NOT_NEGATIVE, "consolidation": NOT_NEGATIVE}
+    shares = {"epochs": 0.05, "together": 0.05}
+    search = {"reconcile": Range(0.0, 4.0), "consolidation": Range(0.0, 2.0)}
 
     epochs: int = 4
     """Epochs of a stage in which one modality is trained."""

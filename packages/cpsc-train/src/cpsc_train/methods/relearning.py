@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -65,9 +64,9 @@ class RelearningConfig(MethodConfig, name="relearning"):
 
     source = "Wei et al., Diagnosing and Re-learning for Balanced Multimodal Learning, ECCV 2024"
     method = Relearning
-    rules = MappingProxyType({"every": COUNT, "times": COUNT, "strength": NOT_NEGATIVE})
-    shares = MappingProxyType({"every": 0.4})
-    search = MappingProxyType({"strength": Range(0.3, 10.0, log=True)})
+    rules = {"every": COUNT, "times": COUNT, "strength": NOT_NEGATIVE}
+    shares = {"every": 0.4}
+    search = {"strength": Range(0.3, 10.0, log=True)}
 
     every: int = 20
     """Epochs between two diagnoses."""
@@ -80,14 +79,8 @@ class RelearningConfig(MethodConfig, name="relearning"):
 def purity(features: NDArray[np.float32], labels: NDArray[np.int64], clusters: int) -> float:
     """Return the fraction of samples with the most frequent label of their cluster, by k-means.
 
-    Parameters
-    ----------
-    features
-        (N, d); every dimension is scaled to [−1, 1].
-    labels
-        (N,) in 0…C−1.
-    clusters
-        k; at most the number of distinct features.
+    Every dimension of `features` (N, d) is scaled to [−1, 1]; `labels` (N,) lie in 0…C−1. There are at most as many
+    `clusters` as distinct features.
 
     Examples
     --------

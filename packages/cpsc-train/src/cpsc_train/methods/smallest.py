@@ -12,10 +12,7 @@ FAN = 64
 class Smallest:
     """A tree of minima over the columns of a table: every node holds the minimum of up to `FAN` nodes below it.
 
-    Parameters
-    ----------
-    table
-        (M, N), N at least 1; the caller changes it and then calls `update`.
+    The caller changes the table (M, N), N at least 1, and then calls `update`.
 
     Notes
     -----

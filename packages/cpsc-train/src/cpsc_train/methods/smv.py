@@ -6,7 +6,6 @@ Source: Wei et al., *Enhancing Multimodal Cooperation via Sample-level Modality 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -83,9 +82,9 @@ class SMVConfig(MethodConfig, name="smv"):
 
     source = "Wei et al., Enhancing Multimodal Cooperation via Sample-level Modality Valuation, CVPR 2024"
     method = SMV
-    rules = MappingProxyType({"warmup": COUNT, "most": NOT_NEGATIVE})
-    shares = MappingProxyType({"warmup": 5 / 60})
-    search = MappingProxyType({"most": Range(1, 5)})
+    rules = {"warmup": COUNT, "most": NOT_NEGATIVE}
+    shares = {"warmup": 5 / 60}
+    search = {"most": Range(1, 5)}
 
     warmup: int = 5
     """Epochs of joint training before samples are valued."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,64 +19,11 @@ FUSED = "fused"
 """Name of the joint decision, in logits and in result files."""
 
 
-class FusionConfig(Choice):
-    """Options of a fusion."""
-
-    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return a module from features {m: (B, d)} and logits {m: (B, C)} to fused logits (B, C)."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class LateConfig(FusionConfig, name="late"):
-    """The mean of the given unimodal logits; no parameters."""
-
-    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module."""
-        return LateFusion()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConcatConfig(FusionConfig, name="concat"):
-    """One linear layer on the concatenated features; zeros for a missing modality."""
-
-    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module."""
-        return ConcatFusion(modalities, dim, classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SumConfig(FusionConfig, name="sum"):
-    """One linear layer on the sum of the given features."""
-
-    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module."""
-        return SumFusion(dim, classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportedFusionConfig(FusionConfig, name="import"):
-    """A module of your own, by import path; using such a configuration runs that code."""
-
-    path: str
-    """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options."""
-    options: dict[str, str | int | float | bool] = field(default_factory=dict)
-    """Further keyword arguments."""
-
-    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
-        """Return the module, after testing a copy on two samples of zeros."""
-        module = build_imported(
-            self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes
-        )
-        features = {m: torch.zeros(2, dim) for m in modalities}
-        logits = {m: torch.zeros(2, classes) for m in modalities}
-        what = f"fusion {self.path!r}, given features and logits of two samples by modality,"
-        try_out(module, lambda copy: copy(features, logits), (2, classes), what)
-        return module
-
-
 class LateFusion(nn.Module):
     """The mean of the unimodal logits."""
+
+    def __init__(self, modalities: Sequence[str], dim: int, classes: int) -> None:
+        super().__init__()
 
     def forward(self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensor:
         """Map logits {m: (B, C)} to (B, C)."""
@@ -100,7 +48,7 @@ class ConcatFusion(nn.Module):
 class SumFusion(nn.Module):
     """A linear layer on the sum of the features."""
 
-    def __init__(self, dim: int, classes: int) -> None:
+    def __init__(self, modalities: Sequence[str], dim: int, classes: int) -> None:
         super().__init__()
         self.head = nn.Linear(dim, classes)
 
@@ -108,6 +56,59 @@ class SumFusion(nn.Module):
         """Map features {m: (B, d)} to (B, C)."""
         fused: Tensor = self.head(torch.stack(list(features.values())).sum(0))
         return fused
+
+
+class FusionConfig(Choice):
+    """Options of a fusion."""
+
+    module: ClassVar[type[nn.Module]]
+    """The fusion, called with the modalities, the feature width and the number of classes."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return a module from features {m: (B, d)} and logits {m: (B, C)} to fused logits (B, C)."""
+        return self.module(modalities, dim, classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateConfig(FusionConfig, name="late"):
+    """The mean of the given unimodal logits; no parameters."""
+
+    module = LateFusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcatConfig(FusionConfig, name="concat"):
+    """One linear layer on the concatenated features; zeros for a missing modality."""
+
+    module = ConcatFusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumConfig(FusionConfig, name="sum"):
+    """One linear layer on the sum of the given features."""
+
+    module = SumFusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedFusionConfig(FusionConfig, name="import"):
+    """A module of your own, by import path; using such a configuration runs that code."""
+
+    path: str
+    """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options."""
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """Further keyword arguments."""
+
+    def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
+        """Return the module, after testing a copy on two samples of zeros."""
+        module = build_imported(
+            self.path, self.options, "fusion", modalities=tuple(modalities), dim=dim, classes=classes
+        )
+        features = {m: torch.zeros(2, dim) for m in modalities}
+        logits = {m: torch.zeros(2, classes) for m in modalities}
+        what = f"fusion {self.path!r}, given features and logits of two samples by modality,"
+        try_out(module, lambda copy: copy(features, logits), (2, classes), what)
+        return module
 
 
 FusionConfig.register(LateConfig, ConcatConfig, SumConfig, ImportedFusionConfig)

@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpsc_rsc import ConformalGate
-from cpsc_train.errors import UserError
+from cpsc_train.config.rules import FRACTION, Options
 
 Distance = Literal["off", "classes", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateConfig:
+class GateConfig(Options):
     """Whether a modality with unusual features is down-weighted at inference."""
+
+    section = "gate"
+    rules = {"alpha": FRACTION}
 
     distance: Distance = "off"
     """``off``, or the distance of features: to the nearest class mean of the training features (``classes``), or to
     their mean (``all``). The length of features counts in both cases."""
     alpha: float = 0.04
     """Largest fraction of clean samples in which a modality is down-weighted."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise UserError(f"gate.alpha must lie in (0, 1), got {self.alpha}")
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> ConformalGate | None:
         """Return an unfitted gate. None: it is off."""

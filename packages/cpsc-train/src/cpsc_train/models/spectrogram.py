@@ -9,13 +9,7 @@ from cpsc_train.data.dataset import Spectrum
 
 
 class LogSpectrogram(nn.Module):
-    """Standardised log(|STFT| + 1e−7), as the loader computes it, to within 1e−5 before standardisation.
-
-    Parameters
-    ----------
-    spectrum
-        Window and hop.
-    """
+    """Standardised log(|STFT| + 1e−7), as the loader computes it, to within 1e−5 before standardisation."""
 
     window: Tensor
     mean: Tensor

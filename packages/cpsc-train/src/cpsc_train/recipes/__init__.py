@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from cpsc_train.config import unknown
-from cpsc_train.config.plugins import load_plugin, plugin_names
+from cpsc_train.config.choice import load_plugin, plugin_names
 from cpsc_train.errors import UserError
 from cpsc_train.recipes.audio_video import ave, crema_d, kinetics_sounds
 from cpsc_train.recipes.av_digits import av_digits

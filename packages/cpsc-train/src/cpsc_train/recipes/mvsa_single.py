@@ -6,35 +6,32 @@ Without a folder the text encoder is a small one with random parameters, and wor
 
 from __future__ import annotations
 
-from cpsc_train.data import SplitConfig
 from cpsc_train.data.adapters.mvsa_single import MVSASingleConfig
 from cpsc_train.models import EncoderConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
-from cpsc_train.recipes.base import MODES, SHARED, Recipe, Released, image_noise
-from cpsc_train.training import Mode, OptimizerConfig, RunConfig
+from cpsc_train.recipes.base import SHARED, Recipe, assemble, choose, noise
+from cpsc_train.training import Mode, OptimizerConfig
 from cpsc_train.training.optimizer import PlateauConfig
 
 
 def mvsa_single(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
     """Return the recipe."""
-    data = MVSASingleConfig() if modalities is None else MVSASingleConfig(modalities=modalities)
-    reading = Released(warmup=7, a=0.1, b=0.6, residual=0.05)
+    data = choose(MVSASingleConfig(), modalities)
     known: dict[str, EncoderConfig] = {"image": ResNetConfig(depth=152, regions=3), "text": TransformerConfig()}
-    config = RunConfig(
-        recipe="mvsa-single",
-        mode=mode,
+    return assemble(
+        mode,
+        data,
+        {modality: known[modality] for modality in data.modalities},
+        warmup=7,
+        a=0.1,
+        b=0.6,
+        sources=SHARED | {"encoders.image": "released", "patience": "released"},
         epochs=50,
         patience=15,
         batch_size=32,
         feature_dim=768,
-        data=data,
-        splits=SplitConfig(calibration=reading.shares(mode)),
-        encoders={modality: known[modality] for modality in data.modalities},
-        method=reading.method(mode),
         optimizer=OptimizerConfig(kind="adam", lr=3e-5, accumulate=24),
         schedule=PlateauConfig(factor=0.5, patience=2),
-        conformal=reading.conformal(mode),
-        noise=image_noise(m for m in data.modalities if m == "image"),
+        noise=noise(m for m in data.modalities if m == "image"),
     )
-    return Recipe(config, MODES[mode] | SHARED | {"encoders.image": "released", "patience": "released"})

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from cpsc_train.config.rules import COUNT, NOT_NEGATIVE, Options
 from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
@@ -22,8 +23,11 @@ MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeConfig:
+class ComputeConfig(Options):
     """Device, threads, precision, compilation and determinism."""
+
+    section = "compute"
+    rules = {"threads": COUNT, "workers": NOT_NEGATIVE}
 
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1`` and so on. ``auto`` uses a GPU if there is one. Under a launcher each process uses
@@ -47,11 +51,9 @@ class ComputeConfig:
     """Whether only deterministic algorithms are allowed; an operation without one raises an error."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            rule = "at least 1" if self.threads < 1 else f"at most {MOST_THREADS}"
-            raise UserError(f"compute.threads must be {rule}, got {self.threads}")
-        if self.workers is not None and self.workers < 0:
-            raise UserError(f"compute.workers must not be negative, got {self.workers}")
+        super().__post_init__()
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UserError(f"compute.threads must be at most {MOST_THREADS}, got {self.threads}")
 
     def worker_count(self, *, decoding: bool) -> int:
         """Return the number of worker processes; `decoding` is whether samples are decoded from files."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cpsc_train.config import from_plain, to_plain, unknown
+from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
@@ -19,8 +20,11 @@ Mode = Literal["ours", "paper", "released"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConformalConfig:
+class ConformalConfig(Options):
     """The conformal predictor, in the loop and in the report."""
+
+    section = "conformal"
+    rules = {"alpha": FRACTION, "slice": COUNT}
 
     alpha: float = 0.1
     """Miscoverage: prediction sets contain the true class for a fraction 1 − alpha of exchangeable samples."""
@@ -35,17 +39,17 @@ class ConformalConfig:
     first ⌈N(1−α)⌉, at most the largest, as in the authors' code."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise UserError(f"conformal.alpha must lie in (0, 1), got {self.alpha}")
+        super().__post_init__()
         if not re.fullmatch(r"exact|rolling|epoch|interval:[1-9]\d*", self.refresh):
             raise UserError(f"conformal.refresh must be exact, rolling, epoch or interval:K, got {self.refresh!r}")
-        if self.slice is not None and self.slice < 1:
-            raise UserError(f"conformal.slice must be at least 1, got {self.slice}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
+class CheckpointConfig(Options):
     """When the state of a run is saved, so it can be resumed."""
+
+    section = "checkpoints"
+    rules = dict.fromkeys(("every_epochs", "every_steps", "keep"), COUNT)
 
     every_epochs: int = 1
     """Epochs between two checkpoints."""
@@ -54,16 +58,15 @@ class CheckpointConfig:
     keep: int = 2
     """Number of checkpoints kept, besides the parameters of the best epoch."""
 
-    def __post_init__(self) -> None:
-        for name in ("every_epochs", "every_steps", "keep"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"checkpoints.{name} must be at least 1, got {value}")
-
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Options):
     """Configuration of a run."""
+
+    rules = dict.fromkeys(("epochs", "batch_size", "feature_dim", "patience"), COUNT) | {
+        "ema": DECAY,
+        "seed": Rule("must lie in [0, 2^63)", lambda value: 0 <= value < 2**63),
+    }
 
     recipe: str
     """Name of the recipe the configuration was built from."""
@@ -113,16 +116,10 @@ class RunConfig:
     """Checkpoints from which a run can be resumed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size", "feature_dim"):
-            if not 1 <= getattr(self, name) < 2**31:  # larger numbers overflow in libraries
-                rule = "at least 1" if getattr(self, name) < 1 else "below 2^31"
-                raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise UserError(f"patience must be at least 1, got {self.patience}")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"ema must lie in [0, 1), got {self.ema}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed must lie in [0, 2^63), got {self.seed}")
+            if getattr(self, name) >= 2**31:  # larger numbers overflow in libraries
+                raise UserError(f"{name} must be below 2^31, got {getattr(self, name)}")
         if self.method.needs_full_refresh and self.conformal.refresh in {"exact", "rolling"}:
             raise UserError(
                 "method.frozen_heads belongs to conformal.refresh = epoch or interval:K, got "

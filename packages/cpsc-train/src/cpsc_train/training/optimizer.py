@@ -10,12 +10,21 @@ import torch
 from torch.optim import lr_scheduler
 
 from cpsc_train.config import Choice
-from cpsc_train.errors import UserError
+from cpsc_train.config.rules import COUNT, DECAY, FRACTION, NOT_NEGATIVE, POSITIVE, Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Options):
     """Options of the optimizer."""
+
+    section = "optimizer"
+    rules = {
+        "lr": POSITIVE,
+        "weight_decay": NOT_NEGATIVE,
+        "momentum": DECAY,
+        "clip_norm": POSITIVE,
+        "accumulate": COUNT,
+    }
 
     kind: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
     """Algorithm."""
@@ -30,18 +39,6 @@ class OptimizerConfig:
     accumulate: int = 1
     """Batches whose gradients are accumulated for one step, which is that of one large batch, except for batch
     normalisation."""
-
-    def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise UserError(f"optimizer.lr must be positive, got {self.lr}")
-        if self.weight_decay < 0:
-            raise UserError(f"optimizer.weight_decay must not be negative, got {self.weight_decay}")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"optimizer.momentum must lie in [0, 1), got {self.momentum}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise UserError(f"optimizer.clip_norm must be positive, got {self.clip_norm}")
-        if self.accumulate < 1:
-            raise UserError(f"optimizer.accumulate must be at least 1, got {self.accumulate}")
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of the parameters that require a gradient."""
@@ -81,6 +78,8 @@ class Schedule:
 class ScheduleConfig(Choice):
     """Options of a learning-rate schedule."""
 
+    section = "schedule"
+
     def build(self, optimizer: torch.optim.Optimizer, epochs: int) -> Schedule:
         """Return the schedule of a run of `epochs` epochs."""
         return Schedule(self._scheduler(optimizer, epochs))
@@ -102,15 +101,12 @@ class ConstantConfig(ScheduleConfig, name="constant"):
 class StepConfig(ScheduleConfig, name="step"):
     """The learning rate is multiplied by `factor` every `every` epochs."""
 
+    rules = {"every": COUNT, "factor": FRACTION}
+
     every: int = 70
     """Epochs between two drops."""
     factor: float = 0.1
     """Factor of each drop."""
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UserError(f"schedule.every must be at least 1, got {self.every}")
-        _check_factor(self.factor)
 
     def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
         return lr_scheduler.StepLR(optimizer, self.every, self.factor)
@@ -120,12 +116,10 @@ class StepConfig(ScheduleConfig, name="step"):
 class CosineConfig(ScheduleConfig, name="cosine"):
     """Half a cosine over the run, from the learning rate down to a fraction of it."""
 
+    rules = {"final": DECAY}
+
     final: float = 0.0
     """Final learning rate as a fraction of the initial one, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.final < 1:
-            raise UserError(f"schedule.final must lie in [0, 1), got {self.final}")
 
     def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
         return lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=self.final * optimizer.param_groups[0]["lr"])
@@ -135,23 +129,15 @@ class CosineConfig(ScheduleConfig, name="cosine"):
 class PlateauConfig(ScheduleConfig, name="plateau"):
     """The learning rate is multiplied by `factor` when validation accuracy has stopped rising."""
 
+    rules = {"patience": NOT_NEGATIVE, "factor": FRACTION}
+
     factor: float = 0.3
     """Factor of each drop."""
     patience: int = 10
     """Epochs without a higher validation accuracy before a drop."""
 
-    def __post_init__(self) -> None:
-        if self.patience < 0:
-            raise UserError(f"schedule.patience must not be negative, got {self.patience}")
-        _check_factor(self.factor)
-
     def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
         return lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=self.factor, patience=self.patience)
-
-
-def _check_factor(factor: float) -> None:
-    if not 0 < factor < 1:
-        raise UserError(f"schedule.factor must lie in (0, 1), got {factor}")
 
 
 ScheduleConfig.register(ConstantConfig, StepConfig, CosineConfig, PlateauConfig)

@@ -28,18 +28,8 @@ class Refresh:
     Each process scores its share of the samples and receives the scores of all others, so q̂ is exact. A refresh costs
     the forward pass of the samples scored and an O(N·S) selection a head; nothing is copied to the host.
 
-    Parameters
-    ----------
-    samples
-        The N calibration samples, without augmentation, on the device of the model.
-    config
-        Miscoverage and policy.
-    batch_size
-        Batch size B of training. At most 4B samples are scored at once; the default slice of ``rolling`` is B / 4.
-    score
-        Returns the logits of samples from the current model.
-    process
-        This process.
+    `samples` are the N calibration samples, without augmentation, on the device of the model. With the batch size B of
+    training, at most 4B samples are scored at once, and the default slice of ``rolling`` is B / 4.
     """
 
     def __init__(

@@ -20,9 +20,8 @@ from cpsc_train.training.config import RunConfig
 from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
-from cpsc_train.training.gate import build_gate, fit_gate, save_gate
 from cpsc_train.training.loop import Trainer
-from cpsc_train.training.results import clean_predictions, evaluation
+from cpsc_train.training.results import build_gate, clean_predictions, evaluation, fit_gate, save_gate
 from cpsc_train.training.selection import Selection
 from cpsc_train.training.setup import Setup
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -65,7 +64,7 @@ class LiteralConfig(CPSCConfig, name="cpsc-literal"):
     """CPSC to the letter of the paper (the defaults) or of the released code; to compare with, not to use."""
 
     method = LiteralCPSC
-    search = MappingProxyType({})
+    search = {}
 
     residual: float = 1.0
     """Fraction γ of the component in the mix with the feature; 1 in the paper, .05 in most of the released code."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -156,16 +155,13 @@ class CPSCConfig(MethodConfig, name="cpsc"):
 
     source = "Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration, CVPR 2026"
     method: ClassVar[type[Method]] = CPSC
-    rules = MappingProxyType(
-        {
-            "warmup": COUNT,
-            "components": Rule("must be at least 2", lambda value: value >= 2),
-            "residual": Rule("must lie in (0, 1]", lambda value: 0 < value <= 1),
-        }
-        | dict.fromkeys(("consistency", "diversity", "a", "b"), NOT_NEGATIVE)
-    )
+    rules = {
+        "warmup": COUNT,
+        "components": Rule("must be at least 2", lambda value: value >= 2),
+        "residual": Rule("must lie in (0, 1]", lambda value: 0 < value <= 1),
+    } | dict.fromkeys(("consistency", "diversity", "a", "b"), NOT_NEGATIVE)
     # The only two of nine options that change accuracy by more than the seed does: docs/beyond/knobs.md.
-    search = MappingProxyType({"residual": Range(0.05, 0.9), "heads_learn_on": ("recomposed", "features")})
+    search = {"residual": Range(0.05, 0.9), "heads_learn_on": ("recomposed", "features")}
 
     warmup: int = 5
     """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""

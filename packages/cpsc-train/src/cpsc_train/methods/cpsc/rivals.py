@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -62,16 +61,8 @@ class MonteCarloDropout(nn.Module):
     """Mean of a head's probabilities over dropout masks of its input.
 
     Source: Gal and Ghahramani, *Dropout as a Bayesian Approximation*, ICML 2016. The masks are drawn once, so equal
-    features get equal probabilities. Cost: `draws` times that of the head.
-
-    Parameters
-    ----------
-    dim
-        d.
-    rate
-        Fraction of a feature that is dropped.
-    draws
-        Number of masks.
+    features get equal probabilities. Each mask drops a fraction `rate` of a feature. Cost: `draws` times that of the
+    head.
     """
 
     masks: Tensor
@@ -90,13 +81,6 @@ class Ensemble(nn.Module):
 
     Source: Lakshminarayanan et al., *Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles*, NIPS
     2017. Members share the encoder, since components are parts of its features; their losses do not reach it.
-
-    Parameters
-    ----------
-    dim, classes
-        d and C.
-    members
-        Number of heads.
     """
 
     def __init__(self, dim: int, classes: int, *, members: int) -> None:
@@ -223,9 +207,7 @@ class MCDropoutConfig(CPSCConfig, name="cpsc-mc-dropout"):
 
     source = "Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016"
     method = MCDropoutCPSC
-    rules = MappingProxyType(
-        {"dropout": Rule("must lie in (0, 1)", lambda value: 0 < value < 1), "draws": COUNT, **CPSCConfig.rules}
-    )
+    rules = {"dropout": Rule("must lie in (0, 1)", lambda value: 0 < value < 1), "draws": COUNT, **CPSCConfig.rules}
 
     dropout: float = 0.2
     """Fraction of a head's input that is dropped."""
@@ -239,7 +221,7 @@ class EnsembleConfig(CPSCConfig, name="cpsc-ensemble"):
 
     source = "Lakshminarayanan et al., Predictive Uncertainty Estimation using Deep Ensembles, NIPS 2017"
     method = EnsembleCPSC
-    rules = MappingProxyType({"experts": COUNT, **CPSCConfig.rules})
+    rules = {"experts": COUNT, **CPSCConfig.rules}
 
     experts: int = 5
     """Number of heads."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cpsc_train.config.rules import COUNT, DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
@@ -17,6 +18,8 @@ from cpsc_train.models.encoder import EncoderConfig, projection
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig(EncoderConfig, name="resnet"):
     """A ResNet without its classification layer, pooled; He et al., 2016, as torchvision builds it."""
+
+    rules = {"regions": COUNT, "dropout": DECAY}
 
     depth: Literal[18, 34, 50, 152] = 18
     """Number of layers."""
@@ -27,12 +30,6 @@ class ResNetConfig(EncoderConfig, name="resnet"):
     """Bands from left to right that are pooled separately and concatenated."""
     dropout: float = 0.0
     """Fraction of the features that are dropped in training, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        if self.regions < 1:
-            raise UserError(f"resnet.regions must be at least 1, got {self.regions}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"resnet.dropout must lie in [0, 1), got {self.dropout}")
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the module for (channels, height, width) or (frames, channels, height, width)."""
@@ -53,15 +50,7 @@ class ResNetConfig(EncoderConfig, name="resnet"):
 
 
 class ResNet(nn.Module):
-    """A backbone and a projection; the features of several frames are averaged before it.
-
-    Parameters
-    ----------
-    backbone
-        (B, C, H, W) to (B, width).
-    project
-        (B, width) to (B, d).
-    """
+    """A backbone to (B, width) and a projection to (B, d); the features of several frames are averaged between them."""
 
     def __init__(self, backbone: nn.Module, project: nn.Module) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cpsc_train.config.rules import COUNT
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoder import EncoderConfig
@@ -15,12 +16,10 @@ from cpsc_train.models.encoder import EncoderConfig
 class SmallCNNConfig(EncoderConfig, name="small-cnn"):
     """Two 3×3 convolutions with batch norm, ReLU and 2×2 max-pooling, then a linear layer with ReLU."""
 
+    rules = {"channels": COUNT}
+
     channels: int = 16
     """Channels of the first convolution; the second has twice as many."""
-
-    def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise UserError(f"small-cnn.channels must be at least 1, got {self.channels}")
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the encoder for samples of shape (channels, height, width), at least 4×4 pixels."""

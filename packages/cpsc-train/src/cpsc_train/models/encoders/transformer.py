@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cpsc_train.config.rules import COUNT, DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
@@ -17,6 +18,8 @@ from cpsc_train.models.encoder import EncoderConfig, projection
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(EncoderConfig, name="transformer"):
     """A bidirectional transformer; the hidden state of the first token represents the text."""
+
+    rules = {"layers": COUNT, "width": COUNT, "attention_heads": COUNT, "dropout": DECAY}
 
     folder: str | None = None
     """A local folder with a pretrained model in safetensors. If None, a small model with random parameters."""
@@ -30,15 +33,11 @@ class TransformerConfig(EncoderConfig, name="transformer"):
     """Fraction of the projected features that are dropped in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "attention_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"transformer.{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.width % self.attention_heads:
             raise UserError(
                 f"transformer.width must be a multiple of attention_heads = {self.attention_heads}, got {self.width}"
             )
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"transformer.dropout must lie in [0, 1), got {self.dropout}")
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the module for token numbers (B, L), where 0 is padding."""
@@ -96,12 +95,7 @@ class TransformerConfig(EncoderConfig, name="transformer"):
 class Transformer(nn.Module):
     """A model of transformers and a projection.
 
-    Parameters
-    ----------
-    model
-        From tokens and their mask to hidden states (B, L, width).
-    project
-        (B, width) to (B, d).
+    `model` maps tokens and their mask to hidden states (B, L, width), and `project` (B, width) to (B, d).
     """
 
     def __init__(self, model: nn.Module, project: nn.Module) -> None:

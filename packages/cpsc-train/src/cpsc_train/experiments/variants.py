@@ -1,13 +1,15 @@
-"""Variants of a configuration; an ablation changes one option at a time."""
+"""Variants of a configuration; an ablation changes one option at a time, a benchmark the method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from cpsc_train.config import apply_settings, override, unknown
 from cpsc_train.errors import UserError
+from cpsc_train.methods import MethodConfig
 from cpsc_train.training import RunConfig
 
 Values = dict[str, Any]
@@ -20,10 +22,7 @@ NONE: Settings = MappingProxyType({})
 def parse_variants(texts: Iterable[str]) -> dict[str, list[str]]:
     """Read ``NAME: key=value key=value`` texts.
 
-    Raises
-    ------
-    UserError
-        For anything else, and for a name that occurs twice.
+    Raises UserError for anything else, and for a name that occurs twice.
 
     Examples
     --------
@@ -83,26 +82,10 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
 
 
 def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dict[str, RunConfig]:
-    """Return the configurations to run, ``full`` first.
+    """Return the configurations to run, ``full`` (which is `base`) first; one that changes nothing is left out.
 
-    Parameters
-    ----------
-    base
-        The configuration that is ablated.
-    axes
-        Names in `AXES`.
-    more
-        Further variants.
-
-    Returns
-    -------
-    dict
-        By name; a variant that changes nothing is left out, since it is ``full``.
-
-    Raises
-    ------
-    UserError
-        For an unknown axis, or a value that does not fit.
+    `axes` are names in `AXES`, and `more` further variants. Raises UserError for an unknown axis, or a value that does
+    not fit.
     """
     for axis in axes:
         if axis not in AXES:
@@ -113,4 +96,30 @@ def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dic
     for name, config in configs.items():
         if config not in result.values():
             result[name] = config
+    return result
+
+
+def contenders(
+    base: RunConfig,
+    methods: Sequence[str],
+    more: Settings = NONE,
+    tuned: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> dict[str, RunConfig]:
+    """Return the configurations to run, by method.
+
+    The method that `base` names keeps its options; every other one has its defaults, with options that count epochs
+    scaled to the length of the run. `methods` are names, or ``["all"]``; `more` are further rows, settings on top of
+    `base`, ``method.name`` among them if need be; `tuned` has, by method, values by dotted key on top of its own.
+    Raises UserError for an unknown method, a name that occurs twice, or a value that does not fit.
+    """
+    result: dict[str, RunConfig] = {}
+    for name in list(MethodConfig.installed()) if list(methods) == ["all"] else methods:
+        if name in result:
+            raise UserError(f"methods must be different, got {name} twice")
+        method = base.method if name == base.method.name else MethodConfig.named(name).for_epochs(base.epochs)
+        result[name] = override(replace(base, method=method), tuned.get(name, {}))
+    for name, settings in more.items():
+        if name in result:
+            raise UserError(f"methods and variants must be different, got {name} twice")
+        result[name] = apply_settings(base, settings)
     return result

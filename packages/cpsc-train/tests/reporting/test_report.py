@@ -13,7 +13,8 @@ import tomli_w
 
 from cpsc_train import report
 from cpsc_train.errors import UserError
-from cpsc_train.reporting.report import source
+from cpsc_train.reporting.report import _file_names, source
+from cpsc_train.reporting.report.panel import Panel
 
 pytest.importorskip("matplotlib", reason="reports are drawn by matplotlib")
 
@@ -198,3 +199,9 @@ def test_a_run_of_somebody_else_does_not_lead_elsewhere(finished, tmp_path, cpsc
     (tmp_path / "named").symlink_to(tmp_path / "there")
     (tmp_path / "there").mkdir()
     assert cpsc("report", run, "--out", tmp_path / "named").code == 0  # a folder that the user names may be a link
+
+
+def test_panels_with_names_that_differ_in_signs_have_files_of_their_own():
+    panels = [Panel(name, "", lambda axes: None) for name in ("losses-a b", "losses-a_b", "losses-c", "losses-a/b")]
+    assert _file_names(panels) == ["losses-a_b.png", "losses-a_b-2.png", "losses-c.png", "losses-a_b-3.png"]
+    assert len(set(panels)) == 4  # pictures are looked up by panel

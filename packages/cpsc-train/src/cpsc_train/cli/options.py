@@ -119,7 +119,9 @@ def progress(console: Output, what: str) -> Iterator[Callable[[int, int], None]]
 
 def about(kind: type, *, whole: bool = False) -> str:
     """Return the docstring of a class in one line, or its first paragraph."""
-    text = kind.__doc__ or ""
+    text = (kind.__doc__ or "").replace("``", "")
+    if text.startswith(f"{kind.__name__}("):  # made by dataclass, not written
+        return ""
     return " ".join((text if whole else text.split("\n\n")[0]).split())
 
 

@@ -68,7 +68,9 @@ class Noise:
             modality, kind, levels = text.split(":")
             severities = [float(level) for level in levels.split(",")]
         except ValueError:
-            raise UserError(f"a noise sweep must read MODALITY:KIND:SEVERITY,SEVERITY, got {text!r}") from None
+            raise UserError(
+                f"noise must read MODALITY:KIND:SEVERITY or MODALITY:KIND:SEVERITY,SEVERITY, got {text!r}"
+            ) from None
         return tuple(from_plain(cls, {"modality": modality, "kind": kind, "severity": s}) for s in severities)
 
     @property

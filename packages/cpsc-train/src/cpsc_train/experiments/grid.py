@@ -40,7 +40,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise UserError(f"seeds must read 0..4 or 0,3,7, got {text!r}")
+            raise UserError(f"seeds must read 0..4 (the smaller first) or 0,3,7, got {text!r}")
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds must be different, got {text!r}")

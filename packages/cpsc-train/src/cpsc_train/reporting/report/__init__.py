@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from cpsc_train.errors import UserError, reason
 from cpsc_train.reporting.report import outcome, training
 from cpsc_train.reporting.report.page import page
-from cpsc_train.reporting.report.panel import THEMES, require_matplotlib
+from cpsc_train.reporting.report.panel import THEMES, Panel, require_matplotlib
 from cpsc_train.reporting.report.source import Run, read_runs
 from cpsc_train.writing import make_folder, write
 
@@ -54,21 +55,27 @@ def report(
         panels = [panel for section in sections for panel in section.panels]
         for done, panel in enumerate(panels, 1):
             for theme in THEMES:
-                pictures[panel.name, theme] = panel.render(theme)
+                pictures[panel, theme] = panel.render(theme)
             advance(done, len(panels))
         html = page(read, sections, pictures)
     # A folder that the user names may be a link; the default is in a run folder, which may come from a stranger.
     below = folder if out is not None else folder.parent
     make_folder(folder / "figures", below=below)
-    for panel in panels:
-        write(folder / "figures" / _file_name(panel.name), pictures[panel.name, "light"], below=below)
+    for panel, name in zip(panels, _file_names(panels), strict=True):
+        write(folder / "figures" / name, pictures[panel, "light"], below=below)
     write(folder / "report.html", html, below=below)
     return folder / "report.html"
 
 
-def _file_name(panel: str) -> str:
-    """Return the file name of a picture; panel names contain names of modalities, which may be any text."""
-    return re.sub(r"[^\w.-]", "_", panel)[:200] + ".png"
+def _file_names(panels: Sequence[Panel]) -> list[str]:
+    """Return a file name of its own for each picture; panel names contain names of runs, which may be any text."""
+    count: Counter[str] = Counter()
+    names = []
+    for panel in panels:
+        stem = re.sub(r"[^\w.-]", "_", panel.name)[:200]
+        count[stem] += 1
+        names.append(f"{stem}.png" if count[stem] == 1 else f"{stem}-{count[stem]}.png")
+    return names
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from cpsc_train.reporting.report.panel import (
     by_head,
     colour,
     curve,
-    file_name,
     individual,
     legend,
     shortened,
@@ -104,7 +103,7 @@ def confusion(runs: Sequence[Run]) -> Section:
             axes.set_xlabel("predicted")
             axes.set_ylabel("true")
 
-        return Panel(f"confusion-{file_name(run.name)}", f"Confusion of {run.name}, fused", draw)
+        return Panel(f"confusion-{run.name}", f"Confusion of {run.name}, fused", draw)
 
     caption = "Clean test rows by true and predicted class; the shade is the fraction of the true class."
     shown, more = individual([run for run in runs if run.predictions])
@@ -126,7 +125,7 @@ def sets(runs: Sequence[Run]) -> Section:
             axes.bar_label(bars, [f"{count} rows" for count in rows], fontsize=6)
             axes.set_ylim(0, 110)
 
-        return Panel(f"set-accuracy-{file_name(run.name)}", f"Accuracy by set size, {run.name}", draw)
+        return Panel(f"set-accuracy-{run.name}", f"Accuracy by set size, {run.name}", draw)
 
     def by_class(axes: Axes) -> None:
         with sides(axes, x="class", y="coverage"):
@@ -183,7 +182,7 @@ def features(runs: Sequence[Run]) -> Section:
             axes.set_xticks([])
             axes.set_yticks([])
 
-        return Panel(f"features-{file_name(run.name)}-{modality}", f"Features of {modality}, {run.name}", draw)
+        return Panel(f"features-{run.name}-{modality}", f"Features of {modality}, {run.name}", draw)
 
     shown, more = individual([run for run in runs if run.predictions])
     panels = [panel(run, m) for run in shown for m in run.modalities if f"features/{m}" in run.predictions]

@@ -157,7 +157,7 @@ def _section(section: Section, pictures: Pictures, place: int) -> str:
 
 def _figure(panel: Panel, pictures: Pictures) -> str:
     """Return a picture as HTML, for light and dark pages."""
-    light, dark = (_data(pictures[panel.name, theme]) for theme in ("light", "dark"))
+    light, dark = (_data(pictures[panel, theme]) for theme in ("light", "dark"))
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(panel.title)}" width="720" height="520"></picture></figure>'

@@ -34,7 +34,7 @@ class Panel:
     Parameters
     ----------
     name
-        Name of its file, without the suffix.
+        Name of its file, without the suffix; signs that file names cannot have are replaced.
     title
         Title, and alternative text.
     draw
@@ -106,11 +106,6 @@ def individual(runs: Sequence[Run]) -> tuple[Sequence[Run], list[str]]:
 def shortened(name: str) -> str:
     """Return a name, or the end of it if it is too long for an axis."""
     return name if len(name) <= 24 else f"…{name[-23:]}"
-
-
-def file_name(name: str) -> str:
-    """Return a name that is valid on every file system."""
-    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
 
 
 def require_matplotlib() -> None:

@@ -14,7 +14,6 @@ from cpsc_train.reporting.report.panel import (
     by_head,
     colour,
     curve,
-    file_name,
     individual,
     shortened,
     sides,
@@ -58,7 +57,7 @@ def losses(runs: Sequence[Run]) -> Section:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.legend(fontsize=6, frameon=False)
 
-        return Panel(f"losses-{file_name(run.name)}", f"Loss terms of {run.name}", draw)
+        return Panel(f"losses-{run.name}", f"Loss terms of {run.name}", draw)
 
     caption = (
         "The sum of the terms is minimised. Divergence terms are absent during warm-up, and may be negative, since the "
@@ -176,7 +175,7 @@ def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Sec
             axes.set_xlabel("epoch")
             axes.set_ylabel("reliability")
 
-        name = f"{kind.replace('_', '-')}-{file_name(run.name)}-{modality}"
+        name = f"{kind.replace('_', '-')}-{run.name}-{modality}"
         return Panel(name, f"{run.name}, {modality}" if len(runs) > 1 else modality, draw)
 
     panels: list[Panel] = []

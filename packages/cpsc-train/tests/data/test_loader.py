@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 
 import numpy as np
@@ -72,6 +73,31 @@ def test_augmentation_depends_on_seed_epoch_and_sample_alone():
 def test_what_a_worker_meets_is_one_sentence(workers, error, said):
     with pytest.raises(UserError, match=said):
         batches(Numbers(bad=5, error=error), InOrder(10, 4), workers=workers)
+
+
+class Collecting(Numbers):
+    def read(self, modality, rows, /):
+        gc.collect()
+        return super().read(modality, rows)
+
+
+def test_a_worker_frees_no_object_of_its_parent(tmp_path):
+    class Decoder:
+        def __init__(self):
+            self.cycle, self.process = self, os.getpid()
+
+        def __del__(self):
+            if os.getpid() != self.process:
+                (tmp_path / "freed").touch()
+
+    gc.disable()
+    try:
+        Decoder()
+        batches(Collecting(), InOrder(10, 4), workers=1)
+    finally:
+        gc.enable()
+    gc.collect()
+    assert not (tmp_path / "freed").exists()
 
 
 def test_reading_leaves_the_random_state_alone():

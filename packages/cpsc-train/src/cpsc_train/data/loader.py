@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -110,6 +111,7 @@ class Loader:
                 # Forked processes share what lies in memory, which saves most.
                 multiprocessing_context=clean_context() if decodes else None,
                 pin_memory=pin_memory,
+                worker_init_fn=_keep_inherited,
                 # For the seeds of workers: reading data must not advance the random state of the model.
                 generator=torch.Generator(),
             )
@@ -121,6 +123,14 @@ class Loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def _keep_inherited(_worker: int) -> None:
+    """Keep the garbage collector of a worker from objects of its parent, whose threads a forked process lacks.
+
+    FFmpeg waits for such threads indefinitely when a decoder is freed.
+    """
+    gc.freeze()
 
 
 @contextmanager

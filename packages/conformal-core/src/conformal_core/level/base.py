@@ -70,7 +70,7 @@ class Level(Resettable, ABC):
         """
 
     def calibrate(self, scores: Sequence[float], /) -> None:
-        """Restart; a level with units of the score learns those that were not given from the calibration scores."""
+        """Restart; a level with parameters in units of the score estimates missing ones from calibration scores."""
         self.reset()
 
     @abstractmethod

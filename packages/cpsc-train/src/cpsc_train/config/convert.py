@@ -1,4 +1,4 @@
-"""Between typed configurations and the plain tables of a TOML file."""
+"""Conversion between typed configurations and the plain tables of a TOML file."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cpsc_train.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptionConfig:
-    """Corruption of the rows that a model is fitted with; test rows are unchanged.
+    """Corruption of training, calibration and validation rows; test rows are unchanged.
 
     Every draw depends on the seed and the sample id alone, so all methods see the same corrupted rows.
     """

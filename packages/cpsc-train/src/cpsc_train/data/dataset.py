@@ -130,7 +130,7 @@ class Dataset(ABC):
 
 
 class Kept(Dataset):
-    """The rows of a data set that a skip list leaves.
+    """A data set without the rows in a skip list.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class IPRM(Method):
         self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * new)
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
-        """Return logits; if a modality is missing, the other decides."""
+        """Return logits; if a modality is missing, those of the other."""
         if len(features) < 2:
             return model.classify(features)
         unimodal, mixed = self._heads(model, features)

@@ -91,7 +91,7 @@ class Packed:
 
     @property
     def parent(self) -> Packed:
-        """The folder that holds it."""
+        """The parent folder."""
         return Packed(self.store, self.path.rpartition("/")[0])
 
     def __truediv__(self, other: str) -> Packed:

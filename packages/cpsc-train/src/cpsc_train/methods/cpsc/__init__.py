@@ -1,4 +1,4 @@
-"""CPSC as people use it, to the letter of its sources, and with rivals of the conformal predictor."""
+"""CPSC, its literal variants, and alternatives to its conformal predictor."""
 
 from cpsc_train.methods.cpsc.literal import LiteralConfig
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig

@@ -1,13 +1,14 @@
-"""Objects that are shown and rebuilt by the arguments of their constructor."""
+"""Objects that are shown, rebuilt and saved by the arguments of their constructor."""
 
 import inspect
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from conformal_core._rank import as_fraction
+from conformal_core._state import VERSION, State, check_state
 
 
 class Settings:
@@ -32,13 +33,7 @@ class Settings:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def __sklearn_clone__(self) -> Self:
-        """Return an unfitted object with the same settings, for ``sklearn.base.clone``.
-
-        Raises
-        ------
-        TypeError
-            If the object or a part of it does not keep the arguments of its constructor.
-        """
+        """Return an unfitted object with the same settings, for ``sklearn.base.clone``, or raise TypeError."""
         arguments = self._kept_arguments("cloned")
         return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
 
@@ -66,16 +61,40 @@ class Resettable(Settings):
     """Base of objects that learn and can be reset to their settings."""
 
     def reset(self) -> None:
-        """Forget what was learned; the arguments of the constructor stay.
-
-        Raises
-        ------
-        TypeError
-            If a subclass does not keep the arguments of its constructor.
-        """
+        """Forget what was learned; TypeError if a subclass does not keep the arguments of its constructor."""
         arguments = self._kept_arguments("reset")
         vars(self).clear()
         self.__init__(**arguments)  # type: ignore[misc]  # the same class, so the same arguments
+
+
+class Saved(Settings):
+    """Mix-in of objects with a state: kind, version, settings that must be the same when it is loaded, and the rest.
+
+    A subclass defines ``_learned``, which returns the rest, and ``_restore``, which reads it.
+    """
+
+    _kind: ClassVar[str]
+    _saved: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor that belong to the state
+
+    def state_dict(self) -> State:
+        """Return the state as arrays and numbers."""
+        return {"kind": self._kind, "version": VERSION, **self._saved_settings(), **self._learned()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a saved state; raise ValueError if it does not fit."""
+        check_state(state, self._kind, self._learned(), **self._saved_settings())
+        self._restore(state)
+
+    def _saved_settings(self) -> State:
+        settings = {name: self._argument(name) for name in self._saved}
+        exact = {name: str(as_fraction(settings[name])) for name in ("alpha", "gamma") if name in settings}
+        return settings | exact | ({"score": named(settings["score"])} if "score" in settings else {})
+
+    def _learned(self) -> State:
+        raise NotImplementedError
+
+    def _restore(self, state: State) -> None:
+        raise NotImplementedError
 
 
 def shown(value: object) -> str:

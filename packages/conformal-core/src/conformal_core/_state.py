@@ -24,15 +24,7 @@ _PLAIN = (str, int, float, type(None))
 
 
 def check_state(state: State, kind: str, keys: Collection[str], **settings: object) -> None:
-    """Check the kind, version, keys and settings of a state.
-
-    Raises
-    ------
-    TypeError
-        If ``state`` is not a dictionary.
-    ValueError
-        If one of them does not fit.
-    """
+    """Check the kind, version, keys and settings of a state; TypeError for anything but a dictionary."""
     if not isinstance(state, dict):
         raise TypeError(f"state must be a dict from state_dict(), got {type(state).__name__}")
     if not _same(state.get("kind"), kind):
@@ -73,9 +65,7 @@ def read_count(state: State, key: str) -> int:
 
 def read_classes(state: State) -> int | None:
     """Return the number of classes of a calibrated predictor, or None."""
-    if not isinstance(state, dict) or state.get("classes") is None:
-        return None  # `check_state` raises for the first
-    return read_count(state, "classes")
+    return None if state["classes"] is None else read_count(state, "classes")
 
 
 def read_fraction(state: State, key: str) -> Fraction:

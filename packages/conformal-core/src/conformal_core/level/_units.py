@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from conformal_core._rank import rank
+from conformal_core._settings import Saved
 from conformal_core._state import State, read_number
 from conformal_core.level.base import ThresholdLevel
 
@@ -13,7 +14,7 @@ SMALLEST = math.ulp(0.0)
 """The smallest positive number."""
 
 
-class UnitLevel(ThresholdLevel):
+class UnitLevel(Saved, ThresholdLevel):
     """A level that moves the threshold in units of the score, given or learned from calibration scores.
 
     A subclass defines ``take_units``, and counts its updates in ``_steps``.

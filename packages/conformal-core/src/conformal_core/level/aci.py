@@ -3,12 +3,13 @@
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_fraction
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_fraction
 from conformal_core.level.base import QuantileLevel, as_positive
 from conformal_core.memory.base import Memory
 
 
-class ACI(QuantileLevel):
+class ACI(Saved, QuantileLevel):
     """Adaptive conformal inference: α_{t+1} = α_t + γ(α − err_t), where err_t is 1 if the set missed the label, else 0.
 
     Parameters
@@ -46,6 +47,8 @@ class ACI(QuantileLevel):
     0.055
     """
 
+    _kind, _saved = "ACI", ("alpha", "gamma")
+
     def __init__(self, *, alpha: Alpha, gamma: Alpha = 0.005) -> None:
         self.alpha: Fraction = miscoverage(alpha)
         self.gamma: Fraction = as_positive("gamma", gamma)
@@ -64,19 +67,10 @@ class ACI(QuantileLevel):
         """Lower α_t after a miss, raise it after a hit."""
         self._now += self._up - self._down if score > threshold else self._up
 
-    def state_dict(self) -> State:
-        """Return α_t as an exact fraction, and the parameters."""
-        return {
-            "kind": "ACI",
-            "version": 1,
-            "alpha": str(self.alpha),
-            "gamma": str(self.gamma),
-            "current": str(self.current),
-        }
+    def _learned(self) -> State:
+        return {"current": str(self.current)}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, "ACI", {"current"}, alpha=str(self.alpha), gamma=str(self.gamma))
+    def _restore(self, state: State) -> None:
         now = read_fraction(state, "current") * self._whole
         if now.denominator != 1:
             raise ValueError(f"state of ACI must hold a level that steps of {self.gamma} reach, got {state['current']}")

@@ -3,12 +3,13 @@
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state
+from conformal_core._settings import Saved
+from conformal_core._state import State
 from conformal_core.level.base import QuantileLevel
 from conformal_core.memory.base import Memory
 
 
-class Constant(QuantileLevel):
+class Constant(Saved, QuantileLevel):
     """A constant miscoverage α.
 
     Parameters
@@ -33,6 +34,8 @@ class Constant(QuantileLevel):
     inf
     """
 
+    _kind, _saved = "Constant", ("alpha",)
+
     def __init__(self, alpha: Alpha) -> None:
         self.alpha: Fraction = miscoverage(alpha)
 
@@ -44,10 +47,8 @@ class Constant(QuantileLevel):
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Do nothing."""
 
-    def state_dict(self) -> State:
-        """Return the miscoverage."""
-        return {"kind": "Constant", "version": 1, "alpha": str(self.alpha)}
+    def _learned(self) -> State:
+        return {}
 
-    def load_state_dict(self, state: State) -> None:
-        """Check that the saved miscoverage is the same."""
-        check_state(state, "Constant", (), alpha=str(self.alpha))
+    def _restore(self, state: State) -> None:
+        """Do nothing: a state of another miscoverage was refused."""

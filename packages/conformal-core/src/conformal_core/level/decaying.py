@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_count
+from conformal_core._state import State, read_count
 from conformal_core.checks import check_finite_number, check_interval
 from conformal_core.level._units import (
     SMALLEST,
@@ -56,6 +56,8 @@ class DecayingStep(UnitLevel):
     0.99
     """
 
+    _kind, _saved = "DecayingStep", ("alpha", "start", "scale", "epsilon")
+
     def __init__(
         self, *, alpha: Alpha, start: float | None = None, scale: float | None = None, epsilon: float = 0.1
     ) -> None:
@@ -83,23 +85,11 @@ class DecayingStep(UnitLevel):
         self._qhat = given_or(self._given_start, first_threshold(scores, self.alpha))
         self._scale = given_or(self._given_scale, spread(scores, self.alpha))
 
-    def state_dict(self) -> State:
-        """Return the threshold, the number of steps, and what was learned from calibration."""
-        learned = {"qhat": self._qhat, "unit": self._scale}
-        return {"kind": "DecayingStep", "version": 1, **self._settings(), **learned, "steps": self._steps}
+    def _learned(self) -> State:
+        return {"qhat": self._qhat, "unit": self._scale, "steps": self._steps}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, "DecayingStep", {"qhat", "unit", "steps"}, **self._settings())
+    def _restore(self, state: State) -> None:
         qhat = read_learned(state, "qhat", self._given_start)
         scale = read_learned(state, "unit", self._given_scale, least=SMALLEST)
         self._steps = read_count(state, "steps")
         self._qhat, self._scale = qhat, scale
-
-    def _settings(self) -> State:
-        return {
-            "alpha": str(self.alpha),
-            "start": self._given_start,
-            "scale": self._given_scale,
-            "epsilon": self._epsilon,
-        }

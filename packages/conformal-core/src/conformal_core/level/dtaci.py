@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_floats
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_floats
 from conformal_core.checks import check_count
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import QuantileLevel, Threshold
@@ -16,7 +17,7 @@ from conformal_core.memory.base import Memory
 _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
-class DtACI(QuantileLevel):
+class DtACI(Saved, QuantileLevel):
     """Dynamically tuned ACI: several :class:`ACI` with different steps, weighted by their recent loss.
 
     α_t is the weighted mean of the experts' levels. After each label an expert incurs the pinball loss of its level
@@ -61,6 +62,8 @@ class DtACI(QuantileLevel):
     >>> level.threshold(memory)
     90.0
     """
+
+    _kind, _saved = "DtACI", ("window",)
 
     def __init__(self, *, alpha: Alpha, gammas: Sequence[Alpha] = _STEPS, window: int = 500) -> None:
         window = check_count("window", window)
@@ -108,20 +111,10 @@ class DtACI(QuantileLevel):
         for expert, (_, own) in zip(self._experts, parts, strict=True):
             expert.update(score, own, memory)
 
-    def state_dict(self) -> State:
-        """Return the experts and their weights."""
-        experts = [expert.state_dict() for expert in self._experts]
-        return {
-            "kind": "DtACI",
-            "version": 1,
-            "window": self._window,
-            "weights": self._weights.copy(),
-            "experts": experts,
-        }
+    def _learned(self) -> State:
+        return {"weights": self._weights.copy(), "experts": [expert.state_dict() for expert in self._experts]}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, "DtACI", {"weights", "experts"}, window=self._window)
+    def _restore(self, state: State) -> None:
         saved, count = state["experts"], len(self._experts)
         if not isinstance(saved, (list, tuple)) or len(saved) != count:
             got = len(saved) if isinstance(saved, (list, tuple)) else type(saved).__name__

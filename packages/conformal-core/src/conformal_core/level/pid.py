@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_count, read_number
+from conformal_core._state import State, read_count, read_number
 from conformal_core.checks import check_finite_number
 from conformal_core.level._units import (
     SMALLEST,
@@ -71,6 +71,8 @@ class ConformalPID(UnitLevel):
     0.59
     """
 
+    _kind, _saved = "ConformalPID", ("alpha", "start", "rate", "integral", "saturation")
+
     def __init__(
         self,
         *,
@@ -128,16 +130,11 @@ class ConformalPID(UnitLevel):
             return math.copysign(math.inf, angle)
         return self._integral * math.tan(angle)
 
-    def state_dict(self) -> State:
-        """Return tracker, error sum, steps and the last forecast; the state of the forecaster is not included."""
-        learned = {"tracked": self._tracked, "step": self._rate, "gain": self._integral}
-        moving = {"errors": self._errors, "guess": self._guess}
-        return {"kind": "ConformalPID", "version": 1, **self._settings(), **learned, **moving, "steps": self._steps}
+    def _learned(self) -> State:  # without the state of the forecaster
+        units = {"tracked": self._tracked, "step": self._rate, "gain": self._integral}
+        return {**units, "errors": self._errors, "guess": self._guess, "steps": self._steps}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        keys = {"tracked", "step", "gain", "errors", "guess", "steps"}
-        check_state(state, "ConformalPID", keys, **self._settings())
+    def _restore(self, state: State) -> None:
         tracked = read_learned(state, "tracked", self._given_start)
         rate = read_learned(state, "step", self._given_rate, least=SMALLEST)
         integral = read_learned(state, "gain", self._given_integral, least=0.0)
@@ -145,12 +142,3 @@ class ConformalPID(UnitLevel):
         self._steps = read_count(state, "steps")
         self._tracked, self._rate, self._integral = tracked, rate, integral
         self._errors, self._guess = errors, guess
-
-    def _settings(self) -> State:
-        return {
-            "alpha": str(self.alpha),
-            "start": self._given_start,
-            "rate": self._given_rate,
-            "integral": self._given_integral,
-            "saturation": self._saturation,
-        }

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count
 from conformal_core.level._units import SMALLEST, UnitLevel, check_known, given_or, read_learned
 from conformal_core.level.base import Threshold, as_positive
@@ -61,6 +61,8 @@ class SAOCP(UnitLevel):
     True
     """
 
+    _kind, _saved = "SAOCP", ("alpha", "scale", "lifetime")
+
     def __init__(self, *, alpha: Alpha, scale: float | None = None, lifetime: int = 8) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
@@ -113,14 +115,10 @@ class SAOCP(UnitLevel):
         if self._scale is not None:
             self._spawn(self._scale)
 
-    def state_dict(self) -> State:
-        """Return the learners and the number of steps."""
-        learned = {"largest": self._scale, "learners": self._learners.copy()}
-        return {"kind": "SAOCP", "version": 1, **self._settings(), **learned, "steps": self._steps}
+    def _learned(self) -> State:
+        return {"largest": self._scale, "learners": self._learners.copy(), "steps": self._steps}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, "SAOCP", {"largest", "learners", "steps"}, **self._settings())
+    def _restore(self, state: State) -> None:
         scale, steps = read_learned(state, "largest", self._given_scale, least=SMALLEST), read_count(state, "steps")
         learners = read_floats(state, "learners", columns=5)
         born, _, squares, _, _ = learners.T
@@ -131,9 +129,6 @@ class SAOCP(UnitLevel):
         if wrong:
             raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
         self._steps, self._scale, self._learners = steps, scale, learners
-
-    def _settings(self) -> State:
-        return {"alpha": str(self.alpha), "scale": self._given_scale, "lifetime": self._lifetime}
 
     def _combined(self) -> float:
         return float(self._shares() @ self._learners[:, 1])

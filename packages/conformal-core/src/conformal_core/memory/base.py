@@ -2,17 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace
+from conformal_core._arrays import array_namespace, device, to_host
 from conformal_core._convert import as_floating
-from conformal_core._settings import Resettable
+from conformal_core._precision import below
+from conformal_core._settings import Resettable, Saved
 from conformal_core._state import State
 from conformal_core.checks import check_finite, is_checked
+from conformal_core.sets import smoothed
 
 Array = Any
 
@@ -62,8 +65,8 @@ class Memory(Protocol):
         ...
 
 
-class StreamMemory(Resettable, ABC):
-    """Base of memories that hold Python floats and add one score at a time."""
+class StreamMemory(Saved, Resettable, ABC):
+    """Base of memories that hold double-precision scores on the host and add one at a time."""
 
     @abstractmethod
     def add(self, score: float) -> None:
@@ -81,6 +84,26 @@ class StreamMemory(Resettable, ABC):
         """
         for score in finite_floats(scores, check):
             self.add(score)
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
+        scores = as_floating("scores", scores)
+        xp = array_namespace(scores=scores)
+        where = {"dtype": xp.float64, "device": device(scores)}
+        above, whole, own = self._weights_above()
+
+        def weight(values: Array) -> Array:
+            host = to_host(xp.astype(values, xp.float64, copy=False))
+            return xp.asarray(np.asarray(above(host.reshape(-1))).reshape(host.shape), **where)
+
+        at_least, total = weight(below(scores)), xp.asarray(whole + 1.0, **where)
+        if u is None:
+            return (at_least + own) / (total - 1.0 + own)
+        return smoothed(weight(scores), at_least, u, total, check=None)
+
+    @abstractmethod
+    def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
+        """Return a function from values (n,) to the weights of the scores above each, the total, and a new score's."""
 
 
 def finite_floats(scores: Array, check: bool | None) -> list[float]:

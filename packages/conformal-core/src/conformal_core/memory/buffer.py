@@ -11,15 +11,15 @@ from conformal_core._arrays import array_namespace, device, is_torch
 from conformal_core._convert import as_floating, as_integers
 from conformal_core._precision import rounded_up
 from conformal_core._rank import Alpha
-from conformal_core._settings import Settings
-from conformal_core._state import State, check_state, read_count, read_thresholds
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_count, read_thresholds
 from conformal_core.checks import check_count, check_finite, is_checked
 from conformal_core.quantile import conformal_quantile
 
 Array = Any
 
 
-class CalibrationBuffer(Settings):
+class CalibrationBuffer(Saved):
     """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
 
     Everything stays on the device of ``like``: overwriting, quantile and ages never synchronize with the host.
@@ -56,6 +56,8 @@ class CalibrationBuffer(Settings):
     >>> buffer.ages
     array([1, 1, 1, 0])
     """
+
+    _kind = "CalibrationBuffer"
 
     def __init__(self, size: int, *, like: Array | None = None) -> None:
         size = check_count("size", size)
@@ -177,20 +179,11 @@ class CalibrationBuffer(Settings):
             self._scored_at = xp.where(newer, other._scored_at, self._scored_at)
             self._step = max(self._step, other._step)
 
-    def state_dict(self) -> State:
-        """Return the scores, the step of each, and the current step."""
+    def _learned(self) -> State:
         scored_at = self._xp.asarray(self._scored_at, copy=True)
-        return {
-            "kind": "CalibrationBuffer",
-            "version": 1,
-            "step": self._step,
-            "scores": self.scores,
-            "scored_at": scored_at,
-        }
+        return {"step": self._step, "scores": self.scores, "scored_at": scored_at}
 
-    def load_state_dict(self, state: State) -> None:
-        """Continue from a saved state, moved to this buffer's dtype and device; raise ValueError if it does not fit."""
-        check_state(state, "CalibrationBuffer", {"step", "scores", "scored_at"})
+    def _restore(self, state: State) -> None:
         step, scores = read_count(state, "step"), read_thresholds(state, "scores", length=len(self))
         scored_at, xp = state["scored_at"], self._xp
         array_namespace(buffer=self._scores, scores=scores, scored_at=scored_at)

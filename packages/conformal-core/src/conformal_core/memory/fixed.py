@@ -9,15 +9,15 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._convert import as_floating
 from conformal_core._rank import rank
-from conformal_core._settings import Resettable
-from conformal_core._state import State, check_state, read_thresholds
+from conformal_core._settings import Resettable, Saved
+from conformal_core._state import State, read_thresholds
 from conformal_core.checks import check_finite, is_checked
 from conformal_core.sets import sorted_p_values
 
 Array = Any
 
 
-class Fixed(Resettable):
+class Fixed(Saved, Resettable):
     """Calibration scores kept sorted, in the library and on the device they came from.
 
     Only :meth:`extend` adds scores; :meth:`add`, which a stream calls, does nothing.
@@ -31,6 +31,8 @@ class Fixed(Resettable):
     >>> memory.quantile(Fraction(1, 4))
     array(0.3)
     """
+
+    _kind = "Fixed"
 
     def __init__(self) -> None:
         self._sorted: Array | None = None
@@ -83,12 +85,9 @@ class Fixed(Resettable):
             return sorted_p_values(empty, scores, u, check=None)
         return sorted_p_values(beside(self._sorted, scores), scores, u, check=None)
 
-    def state_dict(self) -> State:
-        """Return the sorted scores."""
-        return {"kind": "Fixed", "version": 1, "scores": self._sorted}
+    def _learned(self) -> State:
+        return {"scores": self._sorted}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, "Fixed", {"scores"})
+    def _restore(self, state: State) -> None:
         scores = read_thresholds(state, "scores", infinite=False)
         self._sorted = None if scores is None else array_namespace(scores=scores).sort(scores, stable=False)

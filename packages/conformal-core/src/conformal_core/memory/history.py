@@ -3,7 +3,7 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._state import State, check_state, read_floats
+from conformal_core._state import State, read_floats
 from conformal_core.checks import check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
@@ -28,6 +28,8 @@ class History(SortedMemory):
     0.3
     """
 
+    _kind = "History"
+
     def add(self, score: float) -> None:
         """Add a score."""
         check_finite_number("score", score)
@@ -43,11 +45,8 @@ class History(SortedMemory):
         for other in others:
             self._sorted.update(other._sorted)
 
-    def state_dict(self) -> State:
-        """Return the scores, sorted."""
-        return {"kind": "History", "version": 1, "scores": np.asarray(self._sorted, dtype=np.float64)}
+    def _learned(self) -> State:
+        return {"scores": np.asarray(self._sorted, dtype=np.float64)}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory; raise ValueError if it does not fit."""
-        check_state(state, "History", {"scores"})
+    def _restore(self, state: State) -> None:
         self._sorted = SortedList(read_floats(state, "scores").tolist())

@@ -3,7 +3,7 @@
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
@@ -36,6 +36,8 @@ class Reservoir(SortedMemory):
     2
     """
 
+    _kind, _saved = "Reservoir", ("size", "seed")
+
     def __init__(self, size: int, *, seed: int = 0) -> None:
         super().__init__()
         self._size = check_count("size", size)
@@ -57,20 +59,10 @@ class Reservoir(SortedMemory):
             self._places[place] = score
             self._sorted.add(score)
 
-    def state_dict(self) -> State:
-        """Return the sample and the number of scores added."""
-        return {
-            "kind": "Reservoir",
-            "version": 1,
-            "size": self._size,
-            "seed": self._seed,
-            "seen": self._seen,
-            "scores": np.asarray(self._places, dtype=np.float64),
-        }
+    def _learned(self) -> State:
+        return {"seen": self._seen, "scores": np.asarray(self._places, dtype=np.float64)}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory; raise ValueError if it does not fit."""
-        check_state(state, "Reservoir", {"scores", "seen"}, size=self._size, seed=self._seed)
+    def _restore(self, state: State) -> None:
         seen = read_count(state, "seen")
         self._places = read_floats(state, "scores", length=min(seen, self._size)).tolist()
         self._sorted = SortedList(self._places)

@@ -1,29 +1,29 @@
 """Memory of bounded size for very many scores, with a bound on the rank error."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, device, to_host
+from conformal_core._arrays import array_namespace, to_host
 from conformal_core._convert import as_floating
-from conformal_core._precision import below
 from conformal_core._rank import rank
-from conformal_core._settings import Resettable
-from conformal_core._state import State, check_state, read_count, read_floats
+from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite, check_finite_number, is_checked
-from conformal_core.sets import smoothed
+from conformal_core.memory.base import StreamMemory
 
 Array = Any
 
 
-class Sketch(Resettable):
+class Sketch(StreamMemory):
     """Summary of all scores in O(size · log(n/size)) memory that keeps the coverage guarantee.
 
     Every score is kept as itself or as a larger one, so the threshold is never below that of :class:`History`. It is
-    one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the coverage. Sketches
+    one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the coverage and
+    ``rank_error``/(n + 1) to a p-value. Sketches
     of disjoint parts merge in any order.
 
     Parameters
@@ -63,6 +63,8 @@ class Sketch(Resettable):
     (16, 11.0, 4)
     """
 
+    _kind, _saved = "Sketch", ("size",)
+
     def __init__(self, size: int = 1 << 16) -> None:
         self._size = check_count("size", size, least=2)
         if self._size % 2:
@@ -87,15 +89,7 @@ class Sketch(Resettable):
         self._take(np.asarray([score], dtype=np.float64))
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Add scores of any shape.
-
-        Raises
-        ------
-        TypeError
-            If ``scores`` is not an array of real floating-point numbers.
-        ValueError
-            If a score is not finite; none is added then.
-        """
+        """Add scores of any shape, see `Memory.extend`."""
         scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
         if is_checked(scores, check):
@@ -127,37 +121,16 @@ class Sketch(Resettable):
         values, counts = self._summary()
         return float(values[np.searchsorted(counts, k)])
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """p-value of every score, at least the exact one, and at most ``rank_error``/(n + 1) above it."""
-        scores = as_floating("scores", scores)
-        xp = array_namespace(scores=scores)
+    def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
         values, counts = self._summary()
         smaller, n = np.concatenate([[0], counts]), len(self)
-        where = {"dtype": xp.float64, "device": device(scores)}
-        at_least = xp.asarray(
-            np.asarray(n - smaller[np.searchsorted(values, to_host(below(scores)), side="right")]), **where
-        )
-        total = xp.asarray(float(n + 1), **where)
-        if u is None:
-            return (at_least + 1) / total
-        asked = to_host(xp.astype(scores, xp.float64))
-        above = xp.asarray(np.asarray(n - smaller[np.searchsorted(values, asked, side="right")]), **where)
-        return smoothed(above, at_least, u, total, check=None)
+        return lambda asked: n - smaller[np.searchsorted(values, asked, side="right")], n, 1.0
 
-    def state_dict(self) -> State:
-        """Return the buffers: ``levels[i]`` holds scores of weight 2ⁱ, ``pending`` those of the incomplete buffer."""
-        return {
-            "kind": "Sketch",
-            "version": 1,
-            "size": self._size,
-            "error": self._error,
-            "pending": self._pending[: self._filled].copy(),
-            "levels": [held.copy() for held in self._levels],
-        }
+    def _learned(self) -> State:
+        levels = [held.copy() for held in self._levels]  # levels[i] holds scores of weight 2ⁱ
+        return {"error": self._error, "pending": self._pending[: self._filled].copy(), "levels": levels}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved sketch; raise ValueError if it does not fit."""
-        check_state(state, "Sketch", {"error", "pending", "levels"}, size=self._size)
+    def _restore(self, state: State) -> None:
         error, pending = read_count(state, "error"), read_floats(state, "pending")
         saved = state["levels"]
         if not isinstance(saved, (list, tuple)) or len(saved) > 62 or len(pending) >= self._size:

@@ -3,21 +3,17 @@
 import math
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, device
-from conformal_core._convert import as_floating
-from conformal_core._precision import below
-from conformal_core._state import State, check_state, read_floats, read_number
+from conformal_core._state import State, read_floats, read_number
 from conformal_core.checks import check_finite_number, check_interval
-from conformal_core.memory.base import StreamMemory, finite_floats
-from conformal_core.sets import smoothed
-
-Array = Any
+from conformal_core.memory.base import StreamMemory
 
 _BUCKET = 64
 _LEAST = 5e-324  # smallest positive number
@@ -61,6 +57,8 @@ class Exponential(StreamMemory):
     0.9
     """
 
+    _kind, _saved = "Exponential", ("decay",)
+
     def __init__(self, decay: float) -> None:
         self._decay = check_interval("decay", decay, "(0, 1)")
         self._keep = math.ceil(math.log(_FADED) / math.log(self._decay))
@@ -102,40 +100,19 @@ class Exponential(StreamMemory):
         place = bisect_left(within, wanted)
         return self._scores[bucket][min(place, len(within) - 1)]
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """Weighted p-value of every score: the weight fraction of scores at least as large, its own included."""
-        scores = as_floating("scores", scores)
-        xp = array_namespace(scores=scores)
+    def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
         ordered = np.asarray([s for bucket in self._scores for s in bucket])
         weights = np.asarray([w for bucket in self._weights for w in bucket]) / self._unit
         above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
+        own = 1.0 + float(self._rounding(above[0] + 1.0))
+        return lambda values: above[np.searchsorted(ordered, values, side="right")], float(above[0]), own
 
-        def weight_above(values: Array) -> Array:
-            weight = above[np.searchsorted(ordered, finite_floats(values, check=False), side="right")]
-            return xp.reshape(xp.asarray(weight, dtype=xp.float64, device=device(scores)), scores.shape)
+    def _learned(self) -> State:
+        scores, weights = zip(*self._order, strict=True) if self._order else ((), ())  # oldest first
+        arrays = {"scores": np.asarray(scores, dtype=np.float64), "weights": np.asarray(weights, dtype=np.float64)}
+        return {"unit": self._unit, **arrays}  # the next score has weight 1
 
-        at_least = weight_above(below(scores))
-        total = xp.asarray(above[0] + 1.0, dtype=xp.float64, device=device(scores))
-        if u is None:
-            own = 1.0 + float(self._rounding(above[0] + 1.0))
-            return (at_least + own) / (total - 1.0 + own)
-        return smoothed(weight_above(scores), at_least, u, total, check=None)
-
-    def state_dict(self) -> State:
-        """Return the scores and their weights, oldest first; the next score has weight 1."""
-        scores, weights = zip(*self._order, strict=True) if self._order else ((), ())
-        return {
-            "kind": "Exponential",
-            "version": 1,
-            "decay": self._decay,
-            "unit": self._unit,
-            "scores": np.asarray(scores, dtype=np.float64),
-            "weights": np.asarray(weights, dtype=np.float64),
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory; raise ValueError if it does not fit."""
-        check_state(state, "Exponential", {"scores", "weights", "unit"}, decay=self._decay)
+    def _restore(self, state: State) -> None:
         scores, unit = read_floats(state, "scores"), read_number(state, "unit", least=_LEAST)
         weights = read_floats(state, "weights", length=len(scores), least=_LEAST)
         if len(scores) > self._keep:

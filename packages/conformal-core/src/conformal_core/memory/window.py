@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 from sortedcontainers import SortedList
 
-from conformal_core._state import State, check_state, read_floats
+from conformal_core._state import State, read_floats
 from conformal_core.checks import check_count, check_finite_number
 from conformal_core.memory._sorted import SortedMemory
 
@@ -35,6 +35,8 @@ class Window(SortedMemory):
     0.3
     """
 
+    _kind, _saved = "Window", ("size",)
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = check_count("size", size)
@@ -48,13 +50,10 @@ class Window(SortedMemory):
         self._order.append(score)
         self._sorted.add(score)
 
-    def state_dict(self) -> State:
-        """Return the scores, oldest first."""
-        return {"kind": "Window", "version": 1, "size": self._size, "scores": np.asarray(self._order, dtype=np.float64)}
+    def _learned(self) -> State:
+        return {"scores": np.asarray(self._order, dtype=np.float64)}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory; raise ValueError if it does not fit."""
-        check_state(state, "Window", {"scores"}, size=self._size)
+    def _restore(self, state: State) -> None:
         scores = read_floats(state, "scores")
         if len(scores) > self._size:
             raise ValueError(f"state of Window must hold at most {self._size} scores, got {len(scores)}")

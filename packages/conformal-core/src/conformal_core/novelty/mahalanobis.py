@@ -1,13 +1,13 @@
 """Mahalanobis distance to the training features, or to the nearest class mean."""
 
+import math
 from typing import Any
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_labels
-from conformal_core._settings import Settings
-from conformal_core._state import State, check_state
+from conformal_core._state import State
 from conformal_core.checks import check_count, check_nonnegative
-from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly, slices
+from conformal_core.novelty._features import FeatureScore, quietly, slices
 from conformal_core.novelty.distance import squared_distances
 
 Array = Any
@@ -16,7 +16,7 @@ _ONE_HOT = 1 << 22  # elements of rows by classes at a time
 _LEAST = 1e-150  # variance if all rows are equal, so any other row is extremely far
 
 
-class Mahalanobis(Settings):
+class Mahalanobis(FeatureScore):
     """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
 
     Without ``classes`` it is the distance to the mean of all rows with their covariance, and needs no labels.
@@ -50,7 +50,7 @@ class Mahalanobis(Settings):
     array([ 0., 18.])
     """
 
-    _kind = "Mahalanobis"
+    _kind, _saved = "Mahalanobis", ("classes", "ridge")
 
     def __init__(self, *, classes: int | None = None, ridge: float = 1e-3) -> None:
         self._classes = None if classes is None else check_count("classes", classes)
@@ -60,37 +60,16 @@ class Mahalanobis(Settings):
         self._scatter: Array | None = None
         self._ready: tuple[Array, Array, Array] | None = None
 
-    def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Add training features (..., d) and, with ``classes``, their labels (...).
+    @property
+    def _sample(self) -> Array | None:
+        return self._means
 
-        Raises
-        ------
-        TypeError
-            If labels are missing, or an array has another kind or library.
-        ValueError
-            If shapes do not fit, a value is not finite, or a label is out of range.
-        """
-        features, xp = as_features(features, self._width, self._means, check=check)
-        rows = as_rows(features, xp)
-        groups = self._groups(features, labels, xp, check)
-        if rows.shape[0] == 0:
-            return
-        if self._means is not None:
-            array_namespace(means=self._means, features=features)
+    def _learn(self, rows: Array, groups: Array, xp: Any) -> None:
         for part in slices(rows.shape[0], max(1, _ONE_HOT // (self._classes or 1))):
             self._take(rows[part, :], groups[part], xp)
         self._ready = None
 
-    def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return squared distances (...) of features (..., d), in single precision or better.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for :meth:`update`; ValueError also before any update.
-        """
-        features, xp = as_features(features, self._width, self._means, check=check)
-        features = at_least_single(features, xp)
+    def _score(self, features: Array, xp: Any) -> Array:
         centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
         with quietly(features):
             return xp.asarray(
@@ -118,28 +97,17 @@ class Mahalanobis(Settings):
             self._ready = centre, whitening, (known - centre) @ xp.matrix_transpose(whitening)
         return self._ready
 
-    def state_dict(self) -> State:
-        """Return counts, means and scatter."""
-        learned = {"counts": self._counts, "means": self._means, "scatter": self._scatter}
-        return {"kind": self._kind, "version": 1, **self._settings(), **learned}
+    def _learned(self) -> State:
+        return {"counts": self._counts, "means": self._means, "scatter": self._scatter}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"counts", "means", "scatter"}, **self._settings())
+    def _restore(self, state: State) -> None:
         self._counts, self._means, self._scatter = state["counts"], state["means"], state["scatter"]
         self._ready = None
-
-    @property
-    def _width(self) -> int | None:
-        return None if self._means is None else int(self._means.shape[1])
-
-    def _settings(self) -> State:
-        return {"classes": self._classes, "ridge": self._ridge}
 
     def _groups(self, features: Array, labels: Array | None, xp: Any, check: bool | None) -> Array:
         where = device(features)
         if self._classes is None:
-            return xp.zeros((as_rows(features, xp).shape[0],), dtype=xp.int64, device=where)
+            return xp.zeros((math.prod(features.shape[:-1]),), dtype=xp.int64, device=where)
         if labels is None:
             raise TypeError("labels must be given to a score that was made for classes, got none")
         of_classes = xp.empty((*features.shape[:-1], self._classes), dtype=features.dtype, device=where)

@@ -3,16 +3,15 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace
-from conformal_core._settings import Settings
-from conformal_core._state import State, check_state
-from conformal_core.novelty._features import as_features, as_rows, at_least_single, quietly
+from conformal_core._state import State
+from conformal_core.novelty._features import FeatureScore, quietly
 
 Array = Any
 
 _LEAST = 1e-12  # smallest variance of the logarithm that single precision resolves
 
 
-class FeatureNorm(Settings):
+class FeatureNorm(FeatureScore):
     """Squared difference of log‖h‖ from its mean over the training rows, in units of their variance.
 
     A dead sensor gives features near the origin. The origin lies between the classes, so its distance to the class
@@ -37,25 +36,20 @@ class FeatureNorm(Settings):
     _kind = "FeatureNorm"
 
     def __init__(self) -> None:
-        self._width: int | None = None
+        self._known_width: int | None = None
         self._count: Array | None = None
         self._mean: Array | None = None
         self._scatter: Array | None = None
 
-    def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
-        """Add training features (..., d); labels are ignored.
+    @property
+    def _sample(self) -> Array | None:
+        return self._mean
 
-        Raises
-        ------
-        TypeError, ValueError
-            If the features have another kind, shape, width or library, or are not finite.
-        """
-        features, xp = as_features(features, self._width, self._mean, check=check)
-        rows = as_rows(features, xp)
-        if rows.shape[0] == 0:
-            return
-        if self._mean is not None:
-            array_namespace(mean=self._mean, features=features)
+    @property
+    def _width(self) -> int | None:
+        return self._known_width
+
+    def _learn(self, rows: Array, groups: Array, xp: Any) -> None:
         norms = xp.linalg.vector_norm(rows, axis=-1)
         some = norms > 0
         logs = xp.log(xp.where(some, norms, xp.ones_like(norms)))
@@ -63,7 +57,7 @@ class FeatureNorm(Settings):
         mean = xp.sum(logs, axis=0, keepdims=True) / _at_least_one(count, xp)
         apart = xp.where(some, (logs - mean) ** 2, xp.zeros_like(logs))
         scatter = xp.sum(apart, axis=0, keepdims=True)
-        self._width = int(rows.shape[1])
+        self._known_width = int(rows.shape[1])
         if self._count is None or self._mean is None or self._scatter is None:
             self._count, self._mean, self._scatter = count, mean, scatter
             return
@@ -73,16 +67,7 @@ class FeatureNorm(Settings):
         self._mean = self._mean + share * shift
         self._count = both
 
-    def __call__(self, features: Array, *, check: bool | None = None) -> Array:
-        """Return the scores (...) of features (..., d), in single precision or better.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for :meth:`update`; ValueError also before any update.
-        """
-        features, xp = as_features(features, self._width, self._mean, check=check)
-        features = at_least_single(features, xp)
+    def _score(self, features: Array, xp: Any) -> Array:
         mean, std = (xp.astype(x, features.dtype, copy=False) for x in self.logarithm())
         with quietly(features):
             norms = xp.linalg.vector_norm(features, axis=-1)
@@ -98,15 +83,11 @@ class FeatureNorm(Settings):
         xp = array_namespace(mean=self._mean)
         return self._mean, xp.sqrt(self._scatter / _at_least_one(self._count, xp) + _LEAST)
 
-    def state_dict(self) -> State:
-        """Return width, count, mean and scatter."""
-        learned = {"count": self._count, "mean": self._mean, "scatter": self._scatter}
-        return {"kind": self._kind, "version": 1, "width": self._width, **learned}
+    def _learned(self) -> State:
+        return {"width": self._width, "count": self._count, "mean": self._mean, "scatter": self._scatter}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"width", "count", "mean", "scatter"})
-        self._width = state["width"]
+    def _restore(self, state: State) -> None:
+        self._known_width = state["width"]
         self._count, self._mean, self._scatter = state["count"], state["mean"], state["scatter"]
 
 

@@ -16,14 +16,12 @@ class KnownClasses:
 
     _classes: int | None = None
 
-    def state_dict(self) -> State:
-        """Return the state of the predictor, and the number of classes."""
-        return {**super().state_dict(), "classes": self._classes}  # type: ignore[misc]  # of the predictor
+    def _learned(self) -> State:
+        return {**super()._learned(), "classes": self._classes}  # type: ignore[misc]  # of the predictor
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
+    def _restore(self, state: State) -> None:
         classes = read_classes(state)
-        super().load_state_dict(state)  # type: ignore[misc]
+        super()._restore(state)  # type: ignore[misc]
         self._classes = classes
 
 

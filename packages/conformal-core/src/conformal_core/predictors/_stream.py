@@ -8,8 +8,8 @@ import numpy as np
 
 from conformal_core._precision import narrow
 from conformal_core._rank import Alpha
-from conformal_core._settings import Settings, named
-from conformal_core._state import State, check_state
+from conformal_core._settings import Saved
+from conformal_core._state import State
 from conformal_core.checks import check_count, check_score
 from conformal_core.level.base import Level, QuantileLevel, Threshold
 from conformal_core.level.constant import Constant
@@ -21,7 +21,7 @@ from conformal_core.quantile import warn_too_few
 Array = Any
 
 
-class OnlinePredictor(Settings):
+class OnlinePredictor(Saved):
     """Base of the online predictors: a threshold that follows the scores of a stream.
 
     Attributes
@@ -32,7 +32,7 @@ class OnlinePredictor(Settings):
         Rule that sets the threshold.
     """
 
-    _kind: str
+    _saved = ("score",)
     _asks: str  # method that the score must have
 
     def __init__(
@@ -112,15 +112,11 @@ class OnlinePredictor(Settings):
                 self.level.update(score, qhat, self.memory)
             self.memory.add(score)
 
-    def state_dict(self) -> State:
-        """Return memory, level and waiting rows; a restored stream continues bit for bit."""
-        state = {"memory": self.memory.state_dict(), "level": self.level.state_dict()}
-        parts = {**state, "issued": self._issued.state_dict()}
-        return {"kind": self._kind, "version": 1, "score": named(self.score), **parts}
+    def _learned(self) -> State:
+        parts = {"memory": self.memory, "level": self.level, "issued": self._issued}
+        return {name: part.state_dict() for name, part in parts.items()}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; if it does not fit, raise ValueError and change nothing."""
-        check_state(state, self._kind, {"memory", "level", "issued"}, score=named(self.score))
+    def _restore(self, state: State) -> None:
         level, issued = self.level.state_dict(), self._issued.state_dict()
         try:
             self._issued.load_state_dict(state["issued"])

@@ -7,8 +7,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_floating, as_labels
 from conformal_core._rank import Alpha
-from conformal_core._settings import named
-from conformal_core._state import State, check_state, read_floats, read_thresholds
+from conformal_core._state import State, read_floats, read_thresholds
 from conformal_core.checks import check_count, check_interval
 from conformal_core.predictors._rows import as_row_scores
 from conformal_core.predictors.mondrian import ThresholdPerClass
@@ -104,20 +103,10 @@ class ClusteredClassifier(ThresholdPerClass):
         thresholds = np.append(grouped_quantiles(own[~first][known], groups[known], count, self._alpha), everyone)
         self._qhat = xp.asarray(thresholds[self._clusters], dtype=probs.dtype, device=device(probs))
 
-    def state_dict(self) -> State:
-        """Return the thresholds and clusters."""
-        return {
-            "kind": self._kind,
-            "version": 1,
-            "alpha": str(self._alpha),
-            "score": named(self.score),
-            "qhat": self._qhat,
-            "clusters": self._clusters,
-        }
+    def _learned(self) -> State:
+        return {"qhat": self._qhat, "clusters": self._clusters}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"qhat", "clusters"}, alpha=str(self._alpha), score=named(self.score))
+    def _restore(self, state: State) -> None:
         qhat = read_thresholds(state, "qhat")
         clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)
         self._qhat, self._clusters = qhat, None if clusters is None else clusters.astype(np.int64)

@@ -9,8 +9,8 @@ from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._convert import as_floating, as_integers, as_labels
 from conformal_core._precision import comparable
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._settings import Settings, named
-from conformal_core._state import State, check_state, read_classes, read_thresholds
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_classes, read_thresholds
 from conformal_core._warnings import warn
 from conformal_core.checks import check_count, check_score
 from conformal_core.predictors._rows import as_row_scores, check_classes
@@ -20,10 +20,10 @@ from conformal_core.sets import prediction_set, with_top
 Array = Any
 
 
-class ThresholdPerClass(Settings):
+class ThresholdPerClass(Saved):
     """Base of the predictors with a threshold for each class."""
 
-    _kind: str
+    _saved = ("alpha", "score")
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
         check_score(score)
@@ -90,7 +90,7 @@ class MondrianClassifier(ThresholdPerClass):
     array([False,  True])
     """
 
-    _kind = "MondrianClassifier"
+    _kind, _saved = "MondrianClassifier", ("alpha", "score", "groups")
 
     def __init__(self, score: Any, *, alpha: Alpha, groups: int | None = None) -> None:
         super().__init__(score, alpha=alpha)
@@ -129,19 +129,12 @@ class MondrianClassifier(ThresholdPerClass):
         own = xp.reshape(xp.take(qhat, xp.reshape(ids, (-1,))), ids.shape) if qhat.ndim else qhat
         return prediction_set(scores, own, nonempty=nonempty, check=False)
 
-    def state_dict(self) -> State:
-        """Return the thresholds, and the number of classes."""
-        learned = {"qhat": self._qhat, "classes": self._classes}
-        return {"kind": self._kind, "version": 1, **self._settings(), **learned}
+    def _learned(self) -> State:
+        return {"qhat": self._qhat, "classes": self._classes}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"qhat"}, **self._settings())
+    def _restore(self, state: State) -> None:
         qhat, classes = read_thresholds(state, "qhat", length=self._given_groups), read_classes(state)
         self._qhat, self._classes = qhat, classes
-
-    def _settings(self) -> State:
-        return {"alpha": str(self._alpha), "score": named(self.score), "groups": self._given_groups}
 
     def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
         if groups is None:

@@ -8,8 +8,8 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside
 from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, rank
-from conformal_core._settings import Settings
-from conformal_core._state import State, check_state
+from conformal_core._settings import Saved
+from conformal_core._state import State
 from conformal_core.checks import check_score
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
@@ -20,7 +20,7 @@ Array = Any
 _ROUNDING = 16  # units in the last place
 
 
-class NoveltyGate(Settings):
+class NoveltyGate(Saved):
     """p-values and weights of inputs by their novelty score, without labels.
 
     An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. Scores are squared
@@ -65,7 +65,7 @@ class NoveltyGate(Settings):
     array([0.005])
     """
 
-    _kind = "NoveltyGate"
+    _kind, _saved = "NoveltyGate", ("alpha",)
 
     def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
         check_score(score)
@@ -112,13 +112,9 @@ class NoveltyGate(Settings):
         xp = array_namespace(scores=scores)
         return xp.asarray(scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores)))
 
-    def state_dict(self) -> State:
-        """Return alpha, the calibration scores and the state of the score."""
-        memory, score = self.memory.state_dict(), self.score.state_dict()
-        return {"kind": self._kind, "version": 1, "alpha": str(self._alpha), "memory": memory, "score": score}
+    def _learned(self) -> State:
+        return {"memory": self.memory.state_dict(), "score": self.score.state_dict()}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"memory", "score"}, alpha=str(self._alpha))
+    def _restore(self, state: State) -> None:
         self.score.load_state_dict(state["score"])
         self.memory.load_state_dict(state["memory"])

@@ -7,8 +7,8 @@ import numpy as np
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, rank
-from conformal_core._settings import Settings, named
-from conformal_core._state import State, check_state
+from conformal_core._settings import Saved
+from conformal_core._state import State
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
 from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
@@ -17,13 +17,13 @@ from conformal_core.quantile import warn_too_few
 Array = Any
 
 
-class SplitPredictor(Settings):
+class SplitPredictor(Saved):
     """Base of the split predictors: calibration scores and their threshold.
 
     Calibration costs O(N log N), a prediction as much as its scores.
     """
 
-    _kind: str
+    _saved = ("alpha", "score")
     _asks: str  # method that the score must have
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
@@ -59,14 +59,10 @@ class SplitPredictor(Settings):
         self._memory.extend(scores, check=False)
         self._qhat = None
 
-    def state_dict(self) -> State:
-        """Return alpha, the score and the calibration scores."""
-        settings = {"alpha": str(self._alpha), "score": named(self.score)}
-        return {"kind": self._kind, "version": 1, **settings, "memory": self._memory.state_dict()}
+    def _learned(self) -> State:
+        return {"memory": self._memory.state_dict()}
 
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, {"memory"}, alpha=str(self._alpha), score=named(self.score))
+    def _restore(self, state: State) -> None:
         self._memory.load_state_dict(state["memory"])
         self._qhat = None
 

@@ -13,11 +13,9 @@ from conformal_core.level.saocp import SAOCP
 from conformal_core.memory.base import Memory
 from conformal_core.memory.buffer import CalibrationBuffer
 from conformal_core.memory.fixed import Fixed
-from conformal_core.memory.history import History
-from conformal_core.memory.reservoir import Reservoir
+from conformal_core.memory.ordered import History, Reservoir, Window
 from conformal_core.memory.sketch import Sketch
 from conformal_core.memory.weighted import Exponential
-from conformal_core.memory.window import Window
 from conformal_core.metrics import (
     Coverage,
     class_coverage,
@@ -40,8 +38,7 @@ from conformal_core.quantile import conformal_quantile, weighted_conformal_quant
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.nonconformity import NonconformityScore
-from conformal_core.scores.probability import LAC, Margin
-from conformal_core.scores.ranked import SAPS
+from conformal_core.scores.probability import LAC, SAPS, Margin
 from conformal_core.scores.regression import CQR, AbsoluteResidual, NormalizedResidual
 from conformal_core.scores.residual import ResidualScore
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size

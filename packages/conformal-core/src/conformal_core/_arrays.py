@@ -27,14 +27,8 @@ def as_array(name: str, value: Any, like: Array | None = None) -> Array:
     """Return an array unchanged, and convert a number, list, column or table to one.
 
     The result has the library and device of ``like``, or is a numpy array. Tables of pandas or polars are converted by
-    their ``__array__``. The dtype is not checked.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be converted, or is a list of arrays other than numpy arrays.
-    ValueError
-        If the rows of a list differ in length.
+    their ``__array__``. The dtype is not checked. TypeError for what cannot be converted and for a list of arrays other
+    than numpy arrays, ValueError for rows that differ in length.
     """
     if type(value) is np.ndarray or is_torch(value):
         return value
@@ -65,13 +59,7 @@ def _refuse_arrays_within(name: str, value: list[Any] | tuple[Any, ...]) -> None
 
 
 def array_namespace(**arrays: Array) -> Any:
-    """Return the array-API namespace that all of the named arrays share.
-
-    Raises
-    ------
-    TypeError
-        If one of them is not an array, or if they come from different libraries.
-    """
+    """Return the array-API namespace that all of the named arrays share; TypeError if there is none."""
     first_name, first, xp = "", None, None
     for name, array in arrays.items():
         own = _NUMPY if type(array) is np.ndarray else _namespace(name, array)

@@ -16,13 +16,7 @@ Array = Any
 
 
 def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
-    """Return an array of real floating-point numbers, see :func:`as_array`; integers become double precision.
-
-    Raises
-    ------
-    TypeError
-        If it contains anything else.
-    """
+    """Return an array of real floating-point numbers, see :func:`as_array`; integers become double precision."""
     if type(value) is np.ndarray and value.dtype.char in "fd":
         return value
     array = as_array(name, value, like)
@@ -46,13 +40,7 @@ def as_rows(name: str, value: Any) -> Array:
 
 
 def as_integers(name: str, value: Any, like: Array) -> Array:
-    """Return an int64 array in the library and on the device of ``like``; see :func:`as_array`.
-
-    Raises
-    ------
-    TypeError
-        If it contains anything but integers, or has another library.
-    """
+    """Return an int64 array in the library and on the device of ``like``; see :func:`as_array`."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         xp = array_namespace(like=like)
         return xp.asarray(int(value), dtype=xp.int64, device=device(like))

@@ -17,15 +17,7 @@ Array = Any
 
 
 def narrow(qhat: float, like: Array) -> float:
-    """Round a threshold of the host up to a number that the dtype of ``like`` holds.
-
-    Examples
-    --------
-    >>> narrow(0.9, np.zeros(1, dtype=np.float32)) == float(np.float32(0.9))  # which is less than 0.9
-    False
-    >>> narrow(0.9, np.zeros(1))
-    0.9
-    """
+    """Round a threshold of the host up to a number that the dtype of ``like`` holds."""
     if type(like) is np.ndarray and like.dtype.char == "d":
         return qhat
     info = array_namespace(like=like).finfo(like.dtype)
@@ -40,13 +32,7 @@ def narrow(qhat: float, like: Array) -> float:
 
 
 def comparable(qhat: Array | float, like: Array) -> Array:
-    """Return the largest number of ``like``'s dtype that a threshold admits, as an array.
-
-    Examples
-    --------
-    >>> bool(comparable(np.asarray(0.9), np.zeros(1, dtype=np.float32)) >= 0.9)
-    True
-    """
+    """Return the largest number of ``like``'s dtype that a threshold admits, as an array."""
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float)):
         return xp.asarray(narrow(float(qhat), like), dtype=like.dtype, device=device(like))
@@ -60,13 +46,7 @@ def comparable(qhat: Array | float, like: Array) -> Array:
 
 
 def rounded_up(values: Array, dtype: Any) -> Array:
-    """Convert to ``dtype``, to the smallest number of it that is at least the value.
-
-    Examples
-    --------
-    >>> bool(rounded_up(np.asarray(0.9), np.float32) >= 0.9)
-    True
-    """
+    """Convert to ``dtype``, to the smallest number of it that is at least the value."""
     if values.dtype == dtype:
         return values
     xp = array_namespace(values=values)

@@ -20,14 +20,7 @@ def as_fraction(alpha: Alpha, name: str = "alpha") -> Fraction:
 
     The float 0.1 means one tenth, not the nearest binary number. A float that prints with more digits than its type
     resolves is the result of arithmetic, such as 1 − 0.9 or 1/3, and means the simple fraction within its rounding
-    error, if there is one.
-
-    Raises
-    ------
-    TypeError
-        If ``alpha`` is neither a real number nor text.
-    ValueError
-        If it is not finite, or text that is neither a decimal nor a fraction.
+    error, if there is one. TypeError for anything but a real number or text, ValueError for what is not finite.
     """
     if isinstance(alpha, str):
         return _as_written(alpha, name)

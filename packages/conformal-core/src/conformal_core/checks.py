@@ -133,8 +133,10 @@ def check_label_range(name: str, labels: Array, classes: int, xp: Any) -> None:
         raise ValueError(f"{name} must lie in 0..{classes - 1}, got {int(labels[index])} at row {show_index(index)}")
 
 
-def check_finite(name: str, array: Array, xp: Any) -> None:
-    """Raise ValueError for NaN and infinity, with the first bad index."""
+def check_finite(name: str, array: Array, xp: Any, *, check: bool | None = True) -> None:
+    """Raise ValueError for NaN and infinity, with the first bad index, if values are checked."""
+    if check is False or (check is None and not is_checked(array, check)):
+        return
     # One reduction detects every NaN and infinity. Finite values may overflow it, which the slow path sorts out.
     with np.errstate(over="ignore", invalid="ignore"):
         if bool(xp.isfinite(xp.sum(array))):  # not a float, which torch warns of where there is a gradient

@@ -77,8 +77,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
         return xp.stack([conformal_quantile(scores, alpha=level, check=check) for level in levels])
     n, level = scores.shape[-1], miscoverage(alpha)
     k = rank(n, level)
-    if is_checked(scores, check):
-        check_finite("scores", scores, xp)
+    check_finite("scores", scores, xp, check=check)
     if k > n:
         warn_too_few(n, level)
         return xp.full(scores.shape[:-1], math.inf, dtype=scores.dtype, device=device(scores))
@@ -204,22 +203,9 @@ def _largest(weights: Array, xp: Any) -> Array:
 
 
 def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:
-    """Threshold of each of ``count`` groups, +∞ for one with too few scores.
+    """Threshold of each of ``count`` groups, (count,), +∞ for one with too few scores, with one synchronization.
 
-    Parameters
-    ----------
-    scores : array, shape (N,)
-    groups : array of int64, shape (N,)
-        In 0..count − 1; both arrays are assumed to be valid.
-    count
-        Number of groups G.
-    alpha
-        Miscoverage.
-
-    Returns
-    -------
-    array, shape (G,)
-        O(N log N), with one synchronization.
+    Valid scores (N,) with groups (N,) of int64 in 0..count − 1.
     """
     xp = array_namespace(scores=scores, groups=groups)
     order = xp.argsort(scores, stable=False)

@@ -7,7 +7,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, as_array, contiguous, device
 from conformal_core._convert import as_draws, as_floating, as_labels, as_rows, as_threshold
 from conformal_core._precision import rounded_down, rounded_up
-from conformal_core.checks import check_finite, is_checked
+from conformal_core.checks import check_finite
 
 Array = Any
 
@@ -223,8 +223,7 @@ def p_values(
     scores = as_floating("scores", scores, calibration_scores)
     xp = array_namespace(calibration_scores=calibration_scores, scores=scores)
     for name, array in (("calibration_scores", calibration_scores), ("scores", scores)):
-        if is_checked(array, check):
-            check_finite(name, array, xp)
+        check_finite(name, array, xp, check=check)
     if calibration_scores.ndim != 1:
         raise ValueError(f"calibration_scores must have shape (N,), got {tuple(calibration_scores.shape)}")
     return sorted_p_values(xp.sort(calibration_scores, stable=False), scores, u, check=check)
@@ -255,6 +254,5 @@ def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, c
 def _scores_and_threshold(scores: Array, qhat: Array | float, check: bool | None) -> tuple[Any, Array, Array]:
     scores = as_rows("scores", scores)
     xp = array_namespace(scores=scores)
-    if is_checked(scores, check):
-        check_finite("scores", scores, xp)
+    check_finite("scores", scores, xp, check=check)
     return xp, scores, as_threshold(qhat, tuple(scores.shape[:-1]), scores, check=check)

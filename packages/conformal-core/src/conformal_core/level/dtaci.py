@@ -92,13 +92,7 @@ class DtACI(Saved, QuantileLevel):
         return Threshold(float(memory.quantile(self.current)), parts)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
-        """Update the weights by the losses, then each expert.
-
-        Raises
-        ------
-        TypeError
-            If ``threshold`` was not returned by :meth:`threshold`.
-        """
+        """Update the weights by the losses, then each expert; TypeError for a threshold of another level."""
         parts = getattr(threshold, "parts", ())
         if len(parts) != len(self._experts):
             raise TypeError(f"threshold must be one that DtACI.threshold returned, got {threshold!r}")

@@ -80,13 +80,7 @@ class SAOCP(UnitLevel):
         return Threshold(self._combined(), self._learners[:, :2].tolist())
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
-        """Update the learners and their bets, remove expired learners and add a new one.
-
-        Raises
-        ------
-        TypeError
-            If ``threshold`` was not returned by :meth:`threshold`.
-        """
+        """Update the learners and their bets and replace expired ones; TypeError for a threshold of another level."""
         scale = check_known("scale", self._scale, self)
         if not isinstance(threshold, Threshold):
             raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")

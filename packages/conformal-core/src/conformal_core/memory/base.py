@@ -14,7 +14,7 @@ from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._settings import Resettable, Saved
 from conformal_core._state import State
-from conformal_core.checks import check_finite, is_checked
+from conformal_core.checks import check_finite
 from conformal_core.sets import smoothed
 
 Array = Any
@@ -25,50 +25,15 @@ class Memory(Protocol):
     """Past scores and their order statistics.
 
     A memory holds scores, not labels, and does not depend on the model or the level. Any object with these methods is a
-    memory; it need not subclass this protocol. See ``memory/history.py`` for the smallest.
+    memory; it need not subclass this protocol. See ``History`` in ``memory/ordered.py`` for the smallest.
     """
 
     def __len__(self) -> int:
         """Return the number of scores."""
-        ...
 
     def reset(self) -> None:
         """Remove all scores and restore the initial state; called by ``calibrate`` of a predictor."""
-        ...
 
-    def add(self, score: float) -> None:
-        """Add the next score of a stream, a finite float."""
-        ...
-
-    def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Add scores of any shape, in row-major order."""
-        ...
-
-    def quantile(self, alpha: Fraction, /) -> Array | float:
-        """Return the threshold at miscoverage ``alpha``, which may lie outside (0, 1).
-
-        +∞ if the memory has too few scores for it (always for ``alpha`` ≤ 0), −∞ for ``alpha`` ≥ 1: a float or a 0-d
-        array.
-        """
-        ...
-
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
-        """Return the p-value of every score against the memory; see :func:`conformal_core.p_values`."""
-        ...
-
-    def state_dict(self) -> State:
-        """Return the memory as arrays and numbers."""
-        ...
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a saved memory."""
-        ...
-
-
-class StreamMemory(Saved, Resettable, ABC):
-    """Base of memories that hold double-precision scores on the host and add one at a time."""
-
-    @abstractmethod
     def add(self, score: float) -> None:
         """Add the next score of a stream, a finite float."""
 
@@ -82,6 +47,33 @@ class StreamMemory(Saved, Resettable, ABC):
         ValueError
             If a score is not finite; none is added then.
         """
+
+    def quantile(self, alpha: Fraction, /) -> Array | float:
+        """Return the threshold at miscoverage ``alpha``, which may lie outside (0, 1).
+
+        +∞ if the memory has too few scores for it (always for ``alpha`` ≤ 0), −∞ for ``alpha`` ≥ 1: a float or a 0-d
+        array.
+        """
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """Return the p-value of every score against the memory; see :func:`conformal_core.p_values`."""
+
+    def state_dict(self) -> State:
+        """Return the memory as arrays and numbers."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a saved memory."""
+
+
+class StreamMemory(Saved, Resettable, ABC):
+    """Base of memories that hold double-precision scores on the host and add one at a time."""
+
+    @abstractmethod
+    def add(self, score: float) -> None:
+        """Add the next score of a stream, a finite float."""
+
+    def extend(self, scores: Array, *, check: bool | None = None) -> None:
+        """See :meth:`Memory.extend`."""
         for score in finite_floats(scores, check):
             self.add(score)
 
@@ -93,8 +85,9 @@ class StreamMemory(Saved, Resettable, ABC):
         above, whole, own = self._weights_above()
 
         def weight(values: Array) -> Array:
-            host = to_host(xp.astype(values, xp.float64, copy=False))
-            return xp.asarray(np.asarray(above(host.reshape(-1))).reshape(host.shape), **where)
+            flat = xp.reshape(xp.astype(values, xp.float64, copy=False), (-1,))
+            host = to_host(flat) if hasattr(flat, "tolist") else np.asarray([float(value) for value in flat])
+            return xp.asarray(np.asarray(above(host)).reshape(values.shape), **where)
 
         at_least, total = weight(below(scores)), xp.asarray(whole + 1.0, **where)
         if u is None:
@@ -114,7 +107,6 @@ def finite_floats(scores: Array, check: bool | None) -> list[float]:
             return [score]
     scores = as_floating("scores", scores)
     xp = array_namespace(scores=scores)
-    if is_checked(scores, check):
-        check_finite("scores", scores, xp)
+    check_finite("scores", scores, xp, check=check)
     flat: Iterable[Any] = xp.reshape(scores, (-1,))
     return flat.tolist() if hasattr(flat, "tolist") else [float(score) for score in flat]

@@ -142,8 +142,7 @@ class CalibrationBuffer(Saved):
             raise ValueError(
                 f"index and scores must have the same shape (n,), got {tuple(shape)} and {tuple(scores.shape)}"
             )
-        if is_checked(scores, check):
-            check_finite("scores", scores, xp)
+        check_finite("scores", scores, xp, check=check)
         if is_torch(scores):
             scores = scores.detach()
         self._scores = _put(self._scores, index, rounded_up(scores, self._scores.dtype))

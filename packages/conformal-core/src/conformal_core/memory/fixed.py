@@ -11,7 +11,7 @@ from conformal_core._convert import as_floating
 from conformal_core._rank import rank
 from conformal_core._settings import Resettable, Saved
 from conformal_core._state import State, read_thresholds
-from conformal_core.checks import check_finite, is_checked
+from conformal_core.checks import check_finite
 from conformal_core.sets import sorted_p_values
 
 Array = Any
@@ -41,19 +41,10 @@ class Fixed(Saved, Resettable):
         return 0 if self._sorted is None else int(self._sorted.shape[0])
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Add calibration scores of any shape.
-
-        Raises
-        ------
-        TypeError
-            If ``scores`` are not floating-point, or from another library than those before.
-        ValueError
-            If a score is not finite.
-        """
+        """Add calibration scores of any shape; see :meth:`Memory.extend`."""
         scores = as_floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
-        if is_checked(scores, check):
-            check_finite("scores", scores, xp)
+        check_finite("scores", scores, xp, check=check)
         flat = xp.reshape(scores, (-1,))
         if self._sorted is not None:
             flat = beside(flat, self._sorted)

@@ -12,7 +12,7 @@ from conformal_core._arrays import array_namespace, to_host
 from conformal_core._convert import as_floating
 from conformal_core._rank import rank
 from conformal_core._state import State, read_count, read_floats
-from conformal_core.checks import check_count, check_finite, check_finite_number, is_checked
+from conformal_core.checks import check_count, check_finite, check_finite_number
 from conformal_core.memory.base import StreamMemory
 
 Array = Any
@@ -89,11 +89,10 @@ class Sketch(StreamMemory):
         self._take(np.asarray([score], dtype=np.float64))
 
     def extend(self, scores: Array, *, check: bool | None = None) -> None:
-        """Add scores of any shape, see `Memory.extend`."""
+        """Add scores of any shape, see :meth:`Memory.extend`."""
         scores = as_floating("scores", scores)
         xp = array_namespace(scores=scores)
-        if is_checked(scores, check):
-            check_finite("scores", scores, xp)
+        check_finite("scores", scores, xp, check=check)
         self._take(to_host(xp.astype(xp.reshape(scores, (-1,)), xp.float64, copy=False)))
 
     def merge(self, *others: "Sketch") -> None:

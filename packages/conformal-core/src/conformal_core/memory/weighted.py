@@ -125,11 +125,7 @@ class Exponential(StreamMemory):
 
     def _insert(self, score: float, weight: float) -> None:
         if not self._scores:
-            self._scores.append([score])
-            self._weights.append([weight])
-            self._tops.append(score)
-            self._sums.append(weight)
-            return
+            self._scores, self._weights, self._tops, self._sums = [[]], [[]], [score], [weight]
         b = min(bisect_left(self._tops, score), len(self._tops) - 1)
         place = bisect_left(self._scores[b], score)
         self._scores[b].insert(place, score)

@@ -7,8 +7,7 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_labels
 from conformal_core._state import State
 from conformal_core.checks import check_count, check_nonnegative
-from conformal_core.novelty._features import FeatureScore, quietly, slices
-from conformal_core.novelty.distance import squared_distances
+from conformal_core.novelty.base import FeatureScore, quietly, slices, squared_distances
 
 Array = Any
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from conformal_core._state import State
 from conformal_core.checks import check_count
-from conformal_core.novelty._features import FeatureScore, quietly, slices
-from conformal_core.novelty.distance import squared_distances
+from conformal_core.novelty.base import FeatureScore, quietly, slices, squared_distances
 from conformal_core.quantile import kth_smallest
 
 Array = Any

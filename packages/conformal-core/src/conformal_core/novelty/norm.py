@@ -4,7 +4,7 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace
 from conformal_core._state import State
-from conformal_core.novelty._features import FeatureScore, quietly
+from conformal_core.novelty.base import FeatureScore, quietly
 
 Array = Any
 

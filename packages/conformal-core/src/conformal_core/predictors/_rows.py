@@ -26,13 +26,7 @@ class KnownClasses:
 
 
 def check_classes(probs: Array, known: int | None) -> int | None:
-    """Return the number of classes of rows (..., K), which must be the known one if there is one.
-
-    Raises
-    ------
-    ValueError
-        If calibration had another number of classes.
-    """
+    """Return the number of classes of rows (..., K), which must be the known one if there is one."""
     count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
     if known is not None and count != known and count is not None:
         raise ValueError(f"probs must have the {known} classes of calibration, got {count}")
@@ -48,10 +42,7 @@ def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> 
 def as_row_scores(name: str, scores: Array) -> Array:
     """Return scores () or (N,), those of (N, 1) as (N,).
 
-    Raises
-    ------
-    ValueError
-        If there are several scores a row: outputs of different scales would be pooled into one threshold.
+    Several scores a row are refused: outputs of different scales would be pooled into one threshold.
     """
     if type(scores) is np.ndarray and scores.ndim <= 1 and scores.dtype.char in "fd":
         return scores

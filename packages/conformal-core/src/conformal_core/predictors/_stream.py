@@ -14,7 +14,7 @@ from conformal_core.checks import check_count, check_score
 from conformal_core.level.base import Level, QuantileLevel, Threshold
 from conformal_core.level.constant import Constant
 from conformal_core.memory.base import Memory, finite_floats
-from conformal_core.memory.history import History
+from conformal_core.memory.ordered import History
 from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
 from conformal_core.quantile import warn_too_few
 
@@ -113,8 +113,8 @@ class OnlinePredictor(Saved):
             self.memory.add(score)
 
     def _learned(self) -> State:
-        parts = {"memory": self.memory, "level": self.level, "issued": self._issued}
-        return {name: part.state_dict() for name, part in parts.items()}
+        memory, level = self.memory.state_dict(), self.level.state_dict()
+        return {"memory": memory, "level": level, "issued": self._issued.state_dict()}
 
     def _restore(self, state: State) -> None:
         level, issued = self.level.state_dict(), self._issued.state_dict()

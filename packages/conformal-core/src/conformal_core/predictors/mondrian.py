@@ -1,7 +1,7 @@
 """Mondrian conformal prediction: a threshold and a guarantee for each class or group."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ Array = Any
 class ThresholdPerClass(Saved):
     """Base of the predictors with a threshold for each class."""
 
-    _saved = ("alpha", "score")
+    _saved: ClassVar[tuple[str, ...]] = ("alpha", "score")
 
     def __init__(self, score: Any, *, alpha: Alpha) -> None:
         check_score(score)

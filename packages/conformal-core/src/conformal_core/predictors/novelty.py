@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import array_namespace, beside
-from conformal_core._convert import as_floating
+from conformal_core._convert import as_floating, as_threshold
 from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Saved
 from conformal_core._state import State
 from conformal_core.checks import check_score
 from conformal_core.memory.base import Memory
 from conformal_core.memory.fixed import Fixed
-from conformal_core.novelty.distance import trust
 from conformal_core.quantile import warn_too_few
 
 Array = Any
@@ -100,7 +99,10 @@ class NoveltyGate(Saved):
     def weights(self, features: Array, *, check: bool | None = None) -> Array:
         """Weights (...) in [0, 1] of features (..., d); 0 where a score is infinite."""
         scores = self._lowered_scores(features, check)
-        return trust(scores, beside(self.qhat, scores))
+        xp = array_namespace(scores=scores)
+        qhat = as_threshold(beside(self.qhat, scores), tuple(scores.shape), scores, check=False)
+        one, inside = xp.ones_like(scores), scores <= qhat
+        return xp.where(inside, one, xp.where(inside, one, qhat) / xp.where(inside, one, scores))
 
     def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every row, (...), small for unusual inputs; see :func:`conformal_core.p_values`."""

@@ -140,12 +140,7 @@ class SplitRegressor(SplitPredictor):
     Raises
     ------
     TypeError, ValueError
-        If ``score`` cannot be called, or ``alpha`` is not a number in (0, 1).
-
-    Notes
-    -----
-    Guarantee: if calibration rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C) and, without ties, P(y ∈ C) ≤ 1 −
-    α + 1/(N + 1).
+        As :class:`SplitClassifier`, which has the same guarantee.
 
     Examples
     --------

@@ -144,15 +144,7 @@ class Score(NonconformityScore):
         return check_labels("labels", labels, output.shape[0], output.shape[-1], check=check)
 
     def activation(self, output: Array) -> Array:
-        """Return the softmax of logits (..., K) over the last axis, in single precision or better.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from conformal_core import LAC
-        >>> LAC().activation(np.log([0.5, 0.25, 0.25])).round(3)
-        array([0.5 , 0.25, 0.25])
-        """
+        """Return the softmax of logits (..., K) over the last axis, in single precision or better."""
         logits = at_least_single(output)
         if is_torch(logits):
             return logits.softmax(-1)
@@ -161,15 +153,7 @@ class Score(NonconformityScore):
         return odds / xp.sum(odds, axis=-1, keepdims=True)
 
     def decide(self, output: Array) -> Array:
-        """Return the most probable label (...) of logits or probabilities (..., K), the first of several.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from conformal_core import LAC
-        >>> LAC().decide(np.asarray([[0.5, 2.0, -1.0]]))
-        array([1])
-        """
+        """Return the most probable label (...) of logits or probabilities (..., K), the first of several."""
         labels = array_namespace(output=output).argmax(output, axis=-1)
         return np.asarray(labels) if isinstance(labels, np.generic) else labels  # numpy makes scalars of 0-d arrays
 
@@ -185,27 +169,8 @@ class Score(NonconformityScore):
     ) -> tuple[Array, Array]:
         """Return the score of each label, and the rank reliability of the label in its prediction set.
 
-        Parameters
-        ----------
-        probs : array, shape (..., K)
-        labels : array of int, broadcast to shape (...)
-        qhat : array or float, broadcast against shape (...)
-            Threshold of the set.
-        kind : {"normalized", "reciprocal", "probability"}
-            The first two as for :func:`conformal_core.rank_reliability`. ``"probability"``, for comparison, is the
-            probability of the label, whatever the set.
-        check
-            Whether to check the values. If None, only if the host can read them without a sync.
-
-        Returns
-        -------
-        tuple of arrays, each of shape (...)
-            Scores, and reliabilities in [0, 1].
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for a call, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
+        Kinds as for :func:`conformal_core.rank_reliability`, and ``"probability"``, for comparison: the probability of
+        the label, whatever the set. See :meth:`NonconformityScore.score_and_reliability`.
 
         Examples
         --------

@@ -72,7 +72,31 @@ class NonconformityScore(Settings, ABC):
         kind: ReliabilityKind = "normalized",
         check: bool | None = None,
     ) -> tuple[Array, Array]:
-        """Return the score of each label or target, and its reliability in the prediction set or interval."""
+        """Return the score of each label or target, and its reliability in the prediction set or interval.
+
+        Parameters
+        ----------
+        predictions : array, shape (..., K), (...) or (..., columns)
+            Probabilities, or predictions of real targets.
+        labels : array, broadcast to shape (...)
+            Labels, or targets, which are converted to the dtype of ``predictions``.
+        qhat : array or float, broadcast against shape (...)
+            Threshold of the set; the interval of +∞ gives every target the reliability 1.
+        kind
+            One of ``reliability_kinds``.
+        check
+            Whether to check the values. If None, only if the host can read them without a sync.
+
+        Returns
+        -------
+        tuple of arrays, each of shape (...)
+            Scores, and reliabilities in [0, 1], which are 0 outside.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call of the score, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
+        """
 
     def reliability(
         self,

@@ -1,9 +1,13 @@
-"""Scores of the probability of the label: LAC and Margin."""
+"""Scores of the probability or the rank of the label: LAC, Margin and SAPS."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from conformal_core._arrays import array_namespace
+import numpy as np
+
+from conformal_core._arrays import array_namespace, device
+from conformal_core.checks import check_nonnegative
+from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
 
@@ -73,3 +77,62 @@ class Margin(Score):
         own = probs if labels is None else take_label(probs, labels)[..., None]
         margin = xp.where(own == top, runner_up, top) - own
         return margin if labels is None else margin[..., 0]
+
+
+@dataclass(frozen=True)
+class SAPS(Score):
+    """Sorted adaptive prediction sets: u · p_max for a top label, p_max + (rank − 2 + u) · weight for the others.
+
+    The rank is one-based: one more than the number of strictly more probable labels.
+
+    Parameters
+    ----------
+    weight
+        Increment per rank, at least 0.
+    randomized
+        Whether u is a uniform draw for each row; otherwise u = 1.
+    normalized
+        Whether rows must sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If ``weight`` is negative or not finite.
+
+    Notes
+    -----
+    Huang et al., *Conformal prediction for deep classifier via label ranking* (2024). The largest score is at most
+    p_max + (K − 1) · weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SAPS(weight=0.25)(np.asarray([0.3, 0.5, 0.2]))
+    array([0.75, 0.5 , 1.  ])
+    """
+
+    weight: float = 0.2
+    randomized: bool = False
+    normalized: bool = True
+    sorts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_nonnegative("weight", self.weight)
+        if isinstance(self.weight, np.generic):
+            object.__setattr__(self, "weight", self.weight.item())
+
+    def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
+        """Largest probability plus a step for each rank."""
+        xp = array_namespace(probs=probs)
+        top = xp.max(probs, axis=-1, keepdims=True)
+        u = xp.ones_like(top) if u is None else u[..., None]
+        if labels is None:
+            ordered, order = descending(probs, xp)
+            places = xp.broadcast_to(xp.arange(probs.shape[-1], device=device(probs)), probs.shape)
+            better = to_labels(over_ties(ordered, places, xp, last=False), order, xp)
+        else:
+            own = take_label(probs, labels)[..., None]
+            better = xp.sum(xp.astype(probs > own, xp.int64), axis=-1, keepdims=True)
+        deep = top + (xp.astype(better - 1, probs.dtype) + u) * self.weight
+        scores = xp.where(better == 0, u * top, deep)
+        return scores if labels is None else scores[..., 0]

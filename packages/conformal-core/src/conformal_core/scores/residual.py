@@ -71,8 +71,7 @@ class ResidualScore(NonconformityScore):
         predictions = self._checked(predictions, check)
         targets = as_floating("targets", targets, predictions)
         xp = array_namespace(predictions=predictions, targets=targets)
-        if is_checked(targets, check):
-            check_finite("targets", targets, xp)
+        check_finite("targets", targets, xp, check=check)
         rows = self._rows(predictions)
         try:
             targets = xp.broadcast_to(targets, rows)
@@ -126,8 +125,7 @@ class ResidualScore(NonconformityScore):
         array_namespace(labels=labels, output=output)
         xp = check_floating("labels", labels)
         check_shape("labels", labels, output.shape[:1])
-        if is_checked(labels, check):
-            check_finite("labels", labels, xp)
+        check_finite("labels", labels, xp, check=check)
         return labels
 
     def activation(self, output: Array) -> Array:
@@ -153,28 +151,8 @@ class ResidualScore(NonconformityScore):
         Reliability is one minus the fraction of the interval that is more plausible than the target, as
         :func:`conformal_core.rank_reliability` is for labels. Labels are counted and targets are measured: with
         C(t) = {y : s(x, y) ≤ t} it is ``1 − |C(s)| / |C(q̂)|`` where s ≤ q̂, and 0 outside. For `AbsoluteResidual` and
-        `NormalizedResidual` that is ``1 − s/q̂``, for `CQR` ``2 (q̂ − s)`` over the width of the interval.
-
-        Parameters
-        ----------
-        predictions : array, shape (...) or (..., columns)
-        targets : array, broadcast to shape (...)
-            Converted to the dtype of ``predictions``.
-        qhat : array or float, broadcast against shape (...)
-            Threshold of the interval; with +∞ every target has the reliability 1.
-        kind : {"normalized"}
-        check
-            Whether to check that values are finite. If None, only if the host can read them without a sync.
-
-        Returns
-        -------
-        tuple of arrays, each of shape (...)
-            Scores, and reliabilities in [0, 1], which are 0 at the ends of the interval and outside.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for a call, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
+        `NormalizedResidual` that is ``1 − s/q̂``, for `CQR` ``2 (q̂ − s)`` over the width of the
+        interval. It is 0 at the ends; see :meth:`NonconformityScore.score_and_reliability`.
 
         Examples
         --------

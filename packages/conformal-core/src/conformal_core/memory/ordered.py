@@ -1,0 +1,203 @@
+"""Memories that keep a sorted list of scores: all of them, the last ones, or a uniform sample."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sortedcontainers import SortedList
+
+from conformal_core._rank import rank
+from conformal_core._state import State, read_count, read_floats
+from conformal_core.checks import check_count, check_finite_number
+from conformal_core.memory.base import StreamMemory
+
+
+class SortedMemory(StreamMemory):
+    """Scores in ascending order: insertion, removal and any order statistic in O(log n)."""
+
+    def __init__(self) -> None:
+        self._sorted: SortedList = SortedList()
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def quantile(self, alpha: Fraction, /) -> float:
+        """Threshold at miscoverage ``alpha``; +∞ if there are too few scores for it, −∞ for ``alpha`` ≥ 1."""
+        n = len(self._sorted)
+        k = rank(n, alpha)
+        if 1 <= k <= n:
+            return self._sorted[k - 1]  # type: ignore[no-any-return]  # the list is untyped
+        return math.inf if k > n else -math.inf
+
+    def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
+        n, place = len(self._sorted), self._sorted.bisect_right
+        return lambda values: [n - place(value) for value in values.tolist()], n, 1.0
+
+
+class History(SortedMemory):
+    """All past scores, sorted.
+
+    ``add`` and ``quantile`` cost O(log n); a million scores take about 40 MB.
+
+    Notes
+    -----
+    With a constant level the threshold is that of split conformal prediction on the whole past: on an exchangeable
+    stream every prediction set covers with probability at least 1 − α.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> memory = History()
+    >>> for score in (0.3, 0.1, 0.2):
+    ...     memory.add(score)
+    >>> memory.quantile(Fraction(1, 4))
+    0.3
+    """
+
+    _kind = "History"
+
+    def add(self, score: float) -> None:
+        """Add a score."""
+        check_finite_number("score", score)
+        self._sorted.add(score)
+
+    def merge(self, *others: "History") -> None:
+        """Add the scores of other memories, such as those of processes with disjoint parts of the data."""
+        for other in others:
+            if not isinstance(other, History):
+                raise TypeError(f"others must be of kind History, got {type(other).__name__}")
+            if other is self:
+                raise ValueError("others must be other memories, got this one: its scores would count twice")
+        for other in others:
+            self._sorted.update(other._sorted)
+
+    def _learned(self) -> State:
+        return {"scores": np.asarray(self._sorted, dtype=np.float64)}
+
+    def _restore(self, state: State) -> None:
+        self._sorted = SortedList(read_floats(state, "scores").tolist())
+
+
+class Window(SortedMemory):
+    """The last ``size`` scores, sorted, for data that drift.
+
+    ``add`` and ``quantile`` cost O(log size).
+
+    Parameters
+    ----------
+    size
+        Number of scores, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``size`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> memory = Window(3)
+    >>> for score in (0.9, 0.1, 0.2, 0.3):
+    ...     memory.add(score)
+    >>> memory.quantile(Fraction(1, 4))
+    0.3
+    """
+
+    _kind, _saved = "Window", ("size",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = check_count("size", size)
+        self._order: deque[float] = deque()
+
+    def add(self, score: float) -> None:
+        """Add a score, and remove the oldest if the window is full."""
+        check_finite_number("score", score)
+        if len(self._order) == self._size:
+            self._sorted.remove(self._order.popleft())
+        self._order.append(score)
+        self._sorted.add(score)
+
+    def _learned(self) -> State:
+        return {"scores": np.asarray(self._order, dtype=np.float64)}
+
+    def _restore(self, state: State) -> None:
+        scores = read_floats(state, "scores")
+        if len(scores) > self._size:
+            raise ValueError(f"state of Window must hold at most {self._size} scores, got {len(scores)}")
+        self._order = deque(scores.tolist())
+        self._sorted = SortedList(self._order)
+
+
+class Reservoir(SortedMemory):
+    """A uniform sample of bounded size of all scores.
+
+    Every score of the stream is in the sample with the same probability (Vitter, *Random sampling with a reservoir*,
+    1985, algorithm R), independent of the scores: with a constant level, sets on an exchangeable stream cover with
+    probability at least 1 − α. ``add`` and ``quantile`` cost O(log size).
+
+    Parameters
+    ----------
+    size
+        Number of scores, at least 1.
+    seed
+        Seed of the choice of the score to replace, which depends only on the seed and the position in the stream.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``size`` is not an integer of at least 1, or ``seed`` not one of at least 0.
+
+    Examples
+    --------
+    >>> memory = Reservoir(2, seed=1)
+    >>> for score in (0.1, 0.2, 0.3, 0.4):
+    ...     memory.add(score)
+    >>> len(memory)
+    2
+    """
+
+    _kind, _saved = "Reservoir", ("size", "seed")
+
+    def __init__(self, size: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self._size = check_count("size", size)
+        self._seed = check_count("seed", seed, least=0)
+        self._places: list[float] = []
+        self._seen = 0
+
+    def add(self, score: float) -> None:
+        """Add a score, or skip it, at random; once full, it replaces a random score."""
+        check_finite_number("score", score)
+        self._seen += 1
+        if len(self._places) < self._size:
+            self._places.append(score)
+            self._sorted.add(score)
+            return
+        place = _hash(self._seed, self._seen) % self._seen
+        if place < self._size:
+            self._sorted.remove(self._places[place])
+            self._places[place] = score
+            self._sorted.add(score)
+
+    def _learned(self) -> State:
+        return {"seen": self._seen, "scores": np.asarray(self._places, dtype=np.float64)}
+
+    def _restore(self, state: State) -> None:
+        seen = read_count(state, "seen")
+        self._places = read_floats(state, "scores", length=min(seen, self._size)).tolist()
+        self._sorted = SortedList(self._places)
+        self._seen = seen
+
+
+def _hash(seed: int, position: int) -> int:
+    """64 well-mixed bits of two numbers (the finaliser of SplitMix64, Steele et al. 2014)."""
+    mask = (1 << 64) - 1
+    z = (seed * 0x9E3779B97F4A7C15 + position * 0xD1342543DE82EF95 + 0x632BE59BD9B4E019) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)

@@ -3,9 +3,8 @@
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
 from conformal_core.files import flatten_state, unflatten_state
-from conformal_core.level.aci import ACI
+from conformal_core.level.aci import ACI, Constant
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
-from conformal_core.level.constant import Constant
 from conformal_core.level.decaying import DecayingStep
 from conformal_core.level.dtaci import DtACI
 from conformal_core.level.pid import ConformalPID

@@ -104,11 +104,6 @@ def _kind(array: Array) -> str:
     return f"{type(array).__module__}.{type(array).__name__}"
 
 
-def contiguous(array: Array) -> Array:
-    """Return a contiguous array, which torch needs for a binary search."""
-    return array.contiguous() if is_torch(array) else array
-
-
 def is_tracing(array: Array) -> bool:
     """Whether a compiler is tracing the call, so values and memory are not available."""
     if is_torch(array):

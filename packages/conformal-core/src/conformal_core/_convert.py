@@ -104,15 +104,12 @@ def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, ch
         return comparable(float(qhat), like)
     qhat = as_floating("qhat", qhat, like)
     array_namespace(like=like, qhat=qhat)
-    if not _is_broadcastable(tuple(qhat.shape), shape):
+    own = tuple(qhat.shape)
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
         raise ValueError(f"qhat must broadcast to shape {shape}, got {tuple(qhat.shape)}")
     if is_checked(qhat, check):
         check_not_nan("qhat", qhat, xp)
     return comparable(qhat, like)
-
-
-def _is_broadcastable(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
-    return len(inner) <= len(outer) and all(a in (1, b) for a, b in zip(reversed(inner), reversed(outer), strict=False))
 
 
 def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:

@@ -50,7 +50,7 @@ def rounded_up(values: Array, dtype: Any) -> Array:
     if values.dtype == dtype:
         return values
     xp = array_namespace(values=values)
-    with _silent(values):
+    with quietly(values):
         nearest = xp.astype(values, dtype)
     return xp.where(xp.astype(nearest, values.dtype) < values, _next(nearest, math.inf, xp), nearest)
 
@@ -70,13 +70,13 @@ def below(scores: Array) -> Array:
 
 
 def _next(values: Array, towards: float, xp: Any) -> Array:
-    with _silent(values):
+    with quietly(values):
         return _array(xp.nextafter(values, xp.full_like(values, towards)))
 
 
-def _silent(values: Array) -> AbstractContextManager[object]:
-    """Silence overflow warnings of numpy; torch has none, and cannot trace the context manager."""
-    return nullcontext() if is_torch(values) else np.errstate(over="ignore")
+def quietly(values: Array) -> AbstractContextManager[object]:
+    """Silence numpy on results beyond the largest number; torch does not warn, and cannot trace the context manager."""
+    return nullcontext() if is_torch(values) else np.errstate(over="ignore", invalid="ignore")
 
 
 def _array(result: Array) -> Array:

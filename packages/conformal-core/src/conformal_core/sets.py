@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, contiguous, device
+from conformal_core._arrays import array_namespace, as_array, device, is_torch
 from conformal_core._convert import as_draws, as_floating, as_labels, as_rows, as_threshold
 from conformal_core._precision import rounded_down, rounded_up
 from conformal_core.checks import check_finite
@@ -235,7 +235,7 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, c
     if ordered.dtype != scores.dtype:
         coarser = max(ordered.dtype, scores.dtype, key=lambda dtype: float(xp.finfo(dtype).eps))
         ordered, scores = rounded_up(ordered, coarser), rounded_down(scores, coarser)
-    n, scores = ordered.shape[0], contiguous(scores)
+    n, scores = ordered.shape[0], scores.contiguous() if is_torch(scores) else scores  # for the binary search
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
     total = xp.asarray(float(n + 1), dtype=xp.float64, device=device(scores))

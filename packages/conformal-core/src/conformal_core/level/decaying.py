@@ -6,15 +6,7 @@ from fractions import Fraction
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, read_count
 from conformal_core.checks import check_finite_number, check_interval
-from conformal_core.level._units import (
-    SMALLEST,
-    UnitLevel,
-    check_known,
-    first_threshold,
-    given_or,
-    read_learned,
-    spread,
-)
+from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
 from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
@@ -70,20 +62,20 @@ class DecayingStep(UnitLevel):
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return q_t."""
-        check_known("scale", self._scale, self)
-        return check_known("start", self._qhat, self)
+        self._known("scale", self._scale)
+        return self._known("start", self._qhat)
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Raise the threshold after a miss and lower it after a hit, by decreasing steps."""
-        qhat, scale = check_known("start", self._qhat, self), check_known("scale", self._scale, self)
+        qhat, scale = self._known("start", self._qhat), self._known("scale", self._scale)
         self._steps += 1
         step = scale * self._steps ** (-0.5 - self._epsilon)
         self._qhat = qhat + step * ((score > threshold) - float(self.alpha))
 
     def take_units(self, scores: Sequence[float], /) -> None:
         """Start at the conformal quantile, with its distance from the smallest score as first step."""
-        self._qhat = given_or(self._given_start, first_threshold(scores, self.alpha))
-        self._scale = given_or(self._given_scale, spread(scores, self.alpha))
+        self._qhat = given_or(self._given_start, self._first(scores))
+        self._scale = given_or(self._given_scale, self._spread(scores))
 
     def _learned(self) -> State:
         return {"qhat": self._qhat, "unit": self._scale, "steps": self._steps}

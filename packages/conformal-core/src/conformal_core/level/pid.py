@@ -7,15 +7,7 @@ from fractions import Fraction
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, read_count, read_number
 from conformal_core.checks import check_finite_number
-from conformal_core.level._units import (
-    SMALLEST,
-    UnitLevel,
-    check_known,
-    first_threshold,
-    given_or,
-    read_learned,
-    spread,
-)
+from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
 from conformal_core.level.base import as_positive
 from conformal_core.memory.base import Memory
 
@@ -100,14 +92,14 @@ class ConformalPID(UnitLevel):
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the threshold of the next set; ±∞ if the integrator is saturated."""
-        check_known("rate", self._rate, self)
-        check_known("integral", self._integral, self)
-        return check_known("start", self._tracked, self) + self._integrator() + self._guess
+        self._known("rate", self._rate)
+        self._known("integral", self._integral)
+        return self._known("start", self._tracked) + self._integrator() + self._guess
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Update tracker, integrator and forecast."""
-        tracked, rate = check_known("start", self._tracked, self), check_known("rate", self._rate, self)
-        check_known("integral", self._integral, self)
+        tracked, rate = self._known("start", self._tracked), self._known("rate", self._rate)
+        self._known("integral", self._integral)
         self._steps += 1
         error = (score > threshold) - float(self.alpha)
         self._tracked = tracked + rate * error
@@ -117,8 +109,8 @@ class ConformalPID(UnitLevel):
 
     def take_units(self, scores: Sequence[float], /) -> None:
         """Start at the conformal quantile, with its distance from the smallest score as unit."""
-        unit = spread(scores, self.alpha)
-        self._tracked = given_or(self._given_start, first_threshold(scores, self.alpha) - self._guess)
+        unit = self._spread(scores)
+        self._tracked = given_or(self._given_start, self._first(scores) - self._guess)
         self._rate = given_or(self._given_rate, unit and _RATE * unit)
         self._integral = given_or(self._given_integral, unit and _INTEGRAL * unit)
 

@@ -9,7 +9,7 @@ import numpy as np
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count
-from conformal_core.level._units import SMALLEST, UnitLevel, check_known, given_or, read_learned
+from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
 from conformal_core.level.base import Threshold, as_positive
 from conformal_core.memory.base import Memory
 
@@ -76,12 +76,12 @@ class SAOCP(UnitLevel):
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
-        check_known("scale", self._scale, self)
+        self._known("scale", self._scale)
         return Threshold(self._combined(), self._learners[:, :2].tolist())
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Update the learners and their bets and replace expired ones; TypeError for a threshold of another level."""
-        scale = check_known("scale", self._scale, self)
+        scale = self._known("scale", self._scale)
         if not isinstance(threshold, Threshold):
             raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")
         alpha = float(self.alpha)

@@ -71,10 +71,8 @@ class Fixed(Saved, Resettable):
         """p-value of every score, see :func:`conformal_core.p_values`."""
         scores = as_floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)
-        if self._sorted is None:
-            empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))
-            return sorted_p_values(empty, scores, u, check=None)
-        return sorted_p_values(beside(self._sorted, scores), scores, u, check=None)
+        empty = xp.zeros((0,), dtype=scores.dtype, device=device(scores))
+        return sorted_p_values(empty if self._sorted is None else beside(self._sorted, scores), scores, u, check=None)
 
     def _learned(self) -> State:
         return {"scores": self._sorted}

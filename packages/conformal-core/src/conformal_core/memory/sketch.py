@@ -23,8 +23,7 @@ class Sketch(StreamMemory):
 
     Every score is kept as itself or as a larger one, so the threshold is never below that of :class:`History`. It is
     one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the coverage and
-    ``rank_error``/(n + 1) to a p-value. Sketches
-    of disjoint parts merge in any order.
+    ``rank_error``/(n + 1) to a p-value. Sketches of disjoint parts merge in any order.
 
     Parameters
     ----------

@@ -2,10 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
 
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating
@@ -99,11 +96,6 @@ def as_rows(features: Array, xp: Any) -> Array:
     """Return features (..., d) as rows (N, d) in float64, as sums over many rows need."""
     rows = math.prod(features.shape[:-1])
     return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
-
-
-def quietly(features: Array) -> AbstractContextManager[Any]:
-    """Silence numpy's overflow warnings: distances beyond the largest number are infinite."""
-    return np.errstate(over="ignore", invalid="ignore") if isinstance(features, np.ndarray) else nullcontext()
 
 
 def slices(count: int, step: int) -> list[slice]:

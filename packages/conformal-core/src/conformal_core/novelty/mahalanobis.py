@@ -5,9 +5,10 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_labels
+from conformal_core._precision import quietly
 from conformal_core._state import State
 from conformal_core.checks import check_count, check_nonnegative
-from conformal_core.novelty.base import FeatureScore, quietly, slices, squared_distances
+from conformal_core.novelty.base import FeatureScore, slices, squared_distances
 
 Array = Any
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from conformal_core._precision import quietly
 from conformal_core._state import State
 from conformal_core.checks import check_count
-from conformal_core.novelty.base import FeatureScore, quietly, slices, squared_distances
+from conformal_core.novelty.base import FeatureScore, slices, squared_distances
 from conformal_core.quantile import kth_smallest
 
 Array = Any

@@ -3,8 +3,9 @@
 from typing import Any
 
 from conformal_core._arrays import array_namespace
+from conformal_core._precision import quietly
 from conformal_core._state import State
-from conformal_core.novelty.base import FeatureScore, quietly
+from conformal_core.novelty.base import FeatureScore
 
 Array = Any
 

@@ -1,4 +1,4 @@
-"""Objects that are shown, rebuilt and saved by the arguments of their constructor."""
+"""Objects that are shown, rebuilt and saved with the arguments of their constructor."""
 
 import inspect
 from decimal import Decimal
@@ -87,8 +87,11 @@ class Saved(Settings):
 
     def _saved_settings(self) -> State:
         settings = {name: self._argument(name) for name in self._saved}
-        exact = {name: str(as_fraction(settings[name])) for name in ("alpha", "gamma") if name in settings}
-        return settings | exact | ({"score": named(settings["score"])} if "score" in settings else {})
+        for name in {"alpha", "gamma"} & settings.keys():
+            settings[name] = str(as_fraction(vars(self).get(f"_{name}", settings[name])))
+        if "score" in settings:
+            settings["score"] = named(settings["score"])
+        return settings
 
     def _learned(self) -> State:
         raise NotImplementedError

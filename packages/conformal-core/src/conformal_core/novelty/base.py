@@ -17,7 +17,8 @@ Array = Any
 class NoveltyScore(Protocol):
     """Squared distance of features from those of training, at least 0.
 
-    Any object with these methods is a novelty score; it need not subclass this protocol. See ``novelty/norm.py``.
+    Any object with these methods is a novelty score; it need not subclass this protocol. ``FeatureScore`` in this module
+    is a base of such scores, and ``FeatureNorm`` the shortest of them.
     """
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
@@ -51,10 +52,11 @@ class FeatureScore(Saved, ABC):
         """See :meth:`NoveltyScore.update`."""
         features, xp = self._checked(features, check)
         groups = self._groups(features, labels, xp, check)
-        if math.prod(features.shape[:-1]):
+        rows = xp.reshape(features, (math.prod(features.shape[:-1]), features.shape[-1]))
+        if rows.shape[0]:
             if self._sample is not None:
                 array_namespace(learned=self._sample, features=features)
-            self._learn(as_rows(features, xp), groups, xp)
+            self._learn(xp.astype(rows, xp.float64, copy=False), groups, xp)  # as sums over many rows need
 
     def __call__(self, features: Array, *, check: bool | None = None) -> Array:
         """Return the scores (...) of features (..., d), in single precision or better; ValueError before any update."""
@@ -90,12 +92,6 @@ class FeatureScore(Saved, ABC):
             raise ValueError(f"features must have shape (..., {wanted}), got {tuple(features.shape)}")
         check_finite("features", features, xp, check=check)
         return features, xp
-
-
-def as_rows(features: Array, xp: Any) -> Array:
-    """Return features (..., d) as rows (N, d) in float64, as sums over many rows need."""
-    rows = math.prod(features.shape[:-1])
-    return xp.astype(xp.reshape(features, (rows, features.shape[-1])), xp.float64, copy=False)
 
 
 def slices(count: int, step: int) -> list[slice]:

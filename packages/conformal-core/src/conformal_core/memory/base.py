@@ -85,14 +85,14 @@ class StreamMemory(Saved, Resettable, ABC):
         above, whole, own = self._weights_above()
 
         def weight(values: Array) -> Array:
-            flat = xp.reshape(xp.astype(values, xp.float64, copy=False), (-1,))
+            flat = xp.reshape(values, (-1,))
             host = to_host(flat) if hasattr(flat, "tolist") else np.asarray([float(value) for value in flat])
             return xp.asarray(np.asarray(above(host)).reshape(values.shape), **where)
 
         at_least, total = weight(below(scores)), xp.asarray(whole + 1.0, **where)
         if u is None:
             return (at_least + own) / (total - 1.0 + own)
-        return smoothed(weight(scores), at_least, u, total, check=None)
+        return smoothed(weight(xp.astype(scores, xp.float64)), at_least, u, total, check=None)
 
     @abstractmethod
     def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:

@@ -17,8 +17,8 @@ Array = Any
 class NoveltyScore(Protocol):
     """Squared distance of features from those of training, at least 0.
 
-    Any object with these methods is a novelty score; it need not subclass this protocol. ``FeatureScore`` in this module
-    is a base of such scores, and ``FeatureNorm`` the shortest of them.
+    Any object with these methods is a novelty score; it need not subclass this protocol. ``FeatureScore`` in this
+    module is a base of such scores, and ``FeatureNorm`` the shortest of them.
     """
 
     def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:

@@ -20,21 +20,14 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Suite:
-    """Figures of a run.
-
-    Parameters
-    ----------
-    title
-        Title of the table.
-    primary
-        Column by which methods are compared.
-    figures
-        Function from a run to its figures in %, by column.
-    """
+    """Figures of a run."""
 
     title: str
+    """Title of the table."""
     primary: str
+    """Column by which methods are compared."""
     figures: Callable[[Run], dict[str, float]]
+    """Function from a run to its figures in %, by column."""
 
 
 def contributions(run: Run) -> dict[str, float]:

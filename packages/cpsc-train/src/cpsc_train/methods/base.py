@@ -28,24 +28,16 @@ Heads = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Loss terms of one batch, and values to log.
-
-    Parameters
-    ----------
-    terms
-        Loss terms by name, 0-d; their sum is minimised.
-    logits
-        By head, (B, C); for the running accuracy.
-    diagnostics
-        0-d values by name; their mean over an epoch is logged.
-    distributions
-        By kind and modality, values in [0, 1] of any shape; their mean and histogram over an epoch are logged.
-    """
+    """Loss terms of one batch, and values to log."""
 
     terms: dict[str, Tensor]
+    """Loss terms by name, 0-d; their sum is minimised."""
     logits: Heads
+    """By head, (B, C); for the running accuracy."""
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    """0-d values by name; their mean over an epoch is logged."""
     distributions: dict[str, Heads] = field(default_factory=dict)
+    """By kind and modality, values in [0, 1] of any shape; their mean and histogram over an epoch are logged."""
 
     def __or__(self, other: StepLosses) -> StepLosses:
         """Return the union of two steps on the same batch."""
@@ -68,18 +60,12 @@ class StepLosses:
 
 @dataclass(frozen=True)
 class PartFeatures:
-    """Features of all rows of a part of the data, in evaluation mode; the same on every process.
-
-    Parameters
-    ----------
-    features
-        By modality, (N, d); row i has index i in `Method.rows`.
-    labels
-        (N,).
-    """
+    """Features of all rows of a part of the data, in evaluation mode; the same on every process."""
 
     features: dict[str, NDArray[np.float32]]
+    """By modality, (N, d); row i has index i in `Method.rows`."""
     labels: NDArray[np.int64]
+    """(N,)."""
 
 
 class StepSums:

@@ -17,8 +17,8 @@ class RowTrust(nn.Module):
     """A weight of every training row, with mean 1 over the rows; 1 before the first `on_features`.
 
     The score of a row is how improbable the fused head finds its label, 1 − f(x)_y, and its conformal p-value the
-    fraction of calibration rows with at least as large a score, itself included. Rows with a p-value of at most (W +
-    1)/(N' + 1) are left out, where W of the N' calibration rows have a label that the fused head gets wrong, for
+    fraction of calibration rows with at least as large a score, itself included. Rows with a p-value of at most
+    (W + 1)/(N' + 1) are left out, where W of the N' calibration rows have a label that the fused head gets wrong, for
     whatever reason: they conform less than all calibration rows but W. So the fraction of bad rows need not be known.
     If calibration rows are as bad as training rows, W contains that fraction; on clean ones, wrong labels conform less
     than nearly all.

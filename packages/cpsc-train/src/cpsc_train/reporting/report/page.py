@@ -12,8 +12,8 @@ from cpsc_train.reporting.figures import coverage_and_size, down_weighted, perce
 from cpsc_train.reporting.report.panel import Panel, Section
 from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
 
-Pictures = Mapping[tuple[str, str], bytes]
-"""PNG by panel name and theme."""
+Pictures = Mapping[tuple[Panel, str], bytes]
+"""PNG by panel and theme."""
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1f2328; --soft: #59636e; --edge: #d8dee4; --warn: #fff4d6; }

@@ -5,17 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cpsc_train.config import Choice
 from cpsc_train.models import FUSED, MultimodalClassifier
-
-if TYPE_CHECKING:
-    from cpsc_train.methods.options import MethodConfig
 
 SCALE = 2.0**10
 """Factor of losses whose gradients are taken by hand, so they do not underflow in half precision."""
@@ -111,11 +108,11 @@ class Method(nn.Module):
     steps_per_batch: int = 1
     """Optimizer steps per batch."""
 
-    config: MethodConfig
+    config: Choice
     rows: Tensor
     """Indices (B,) of the training rows of the current batch, the same in every epoch."""
 
-    def __init__(self, config: MethodConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+    def __init__(self, config: Choice, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__()
         self.config = config
         self.modalities = modalities
@@ -217,7 +214,7 @@ class EpochMethod(Method):
 
     epoch: Tensor
 
-    def __init__(self, config: MethodConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+    def __init__(self, config: Choice, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__(config, model, modalities)
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from cpsc_train.errors import UserError
     from cpsc_train.recipes import recipe
     from cpsc_train.reporting.report import report
-    from cpsc_train.runs.export import export
     from cpsc_train.training import RunConfig, evaluate, resume, train
+    from cpsc_train.training.export import export
 
 _HOMES = {
     "RunConfig": "training",
     "UserError": "errors",
     "evaluate": "training",
-    "export": "runs.export",
+    "export": "training.export",
     "recipe": "recipes",
     "report": "reporting.report",
     "resume": "training",

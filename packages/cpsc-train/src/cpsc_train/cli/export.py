@@ -27,7 +27,7 @@ class Export(Command):
 
     def run(self) -> int:
         from cpsc_train.output import Output
-        from cpsc_train.runs.export import export
+        from cpsc_train.training.export import export
 
         path = export(self.run_folder, self.out)
         Output().print(f"written: {path}", soft_wrap=True)

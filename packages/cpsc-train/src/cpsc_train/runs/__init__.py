@@ -1,4 +1,4 @@
-"""Run folders: files of a run, their lock, and the export of its model."""
+"""Run folders: the files of a run."""
 
 from cpsc_train.runs.folder import RunFolder
 

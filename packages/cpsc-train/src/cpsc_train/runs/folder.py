@@ -22,9 +22,9 @@ from cpsc_train.data import Dataset, Splits
 from cpsc_train.data.media.decoders import versions
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
+from cpsc_train.lock import locked
 from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
-from cpsc_train.runs.lock import locked
 from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")

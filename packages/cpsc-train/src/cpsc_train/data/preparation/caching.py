@@ -15,8 +15,8 @@ from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.preparation.work import Advance, refuse_small, silent, total
 from cpsc_train.data.storage.cache import chunks
 from cpsc_train.errors import UserError
+from cpsc_train.lock import locked
 from cpsc_train.reading import read_file
-from cpsc_train.runs.lock import locked
 from cpsc_train.writing import make_folder, replacing, write
 
 

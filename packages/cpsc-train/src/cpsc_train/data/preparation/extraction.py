@@ -17,7 +17,7 @@ from cpsc_train.data.media.video import Video, every
 from cpsc_train.data.preparation.work import Advance, refuse_small, silent, total
 from cpsc_train.data.storage.files import recorded
 from cpsc_train.errors import UserError, reason
-from cpsc_train.runs.lock import locked
+from cpsc_train.lock import locked
 from cpsc_train.writing import make_folder, refuse_link, write
 
 QUALITY = 95

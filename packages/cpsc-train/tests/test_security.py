@@ -54,7 +54,7 @@ def test_nothing_is_downloaded():
     where = {
         path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if "url_to_fs(" in path.read_text("utf-8")
     }
-    assert where == {"data/media/store.py"}
+    assert where == {"data/storage/store.py"}
 
 
 def test_one_place_writes():

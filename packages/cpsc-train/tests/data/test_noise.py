@@ -102,7 +102,9 @@ def test_a_sweep_reads_every_severity_and_names_are_short():
     )
     assert Noise(modality="pix", kind="snr", severity=-3.0, share=0.25).name == "pix-snr--3-of-0.25"
     for text in ("pix:dropout", "pix:dropout:much", "pix:dropout:1:2"):
-        with pytest.raises(UserError, match=f"must read MODALITY:KIND:SEVERITY or MODALITY:KIND:SEVERITY,SEVERITY, got '{text}'"):
+        with pytest.raises(
+            UserError, match=f"must read MODALITY:KIND:SEVERITY or MODALITY:KIND:SEVERITY,SEVERITY, got '{text}'"
+        ):
             Noise.sweep(text)
     with pytest.raises(UserError, match="kind must be one of"):
         Noise.sweep("pix:rain:1")

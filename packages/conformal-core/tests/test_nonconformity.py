@@ -6,21 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from conformal_core import APS, CQR, LAC, AbsoluteResidual, NormalizedResidual, ResidualScore, Score, rank_reliability
-from conformal_core.sets import take_label
+from conformal_core import APS, CQR, LAC, AbsoluteResidual, NormalizedResidual, ResidualScore, rank_reliability
+from odds import Odds
 
 GENERATOR = np.random.default_rng(0)
 LOGITS = GENERATOR.normal(size=(6, 4))
 LABELS = np.asarray([0, 1, 2, 3, 0, 1])
-
-
-@dataclass(frozen=True)
-class Odds(Score):
-    """A score that defines nothing but what it must."""
-
-    def compute(self, probs, labels, u):
-        scores = (1 - probs) / (probs + 1e-12)
-        return scores if labels is None else take_label(scores, labels)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformal_core import LAC, Margin, Score
-from conformal_core.sets import take_label
+from conformal_core import LAC, Margin
 from cpsc_gsc import collaborative_reliability, gsc_weights
+from odds import Odds
 
 Q = {"audio": torch.tensor(0.9, dtype=torch.float64)}
 
@@ -170,15 +169,6 @@ def test_a_probability_takes_no_notice_of_the_prediction_set():
         reliability = collaborative_reliability(logits, fused, qhat=thresholds, kind="probability")
         torch.testing.assert_close(reliability["a"], logits["a"].softmax(-1)[:, 0])
         assert reliability["b"].tolist() == [0.5, 0.5]
-
-
-@dataclass(frozen=True)
-class Odds(Score):
-    """A score that defines nothing but what it must."""
-
-    def compute(self, probs, labels, u):
-        scores = (1 - probs) / (probs + 1e-12)
-        return scores if labels is None else take_label(scores, labels)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "reciprocal", "probability"])

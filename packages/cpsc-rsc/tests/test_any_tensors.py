@@ -204,8 +204,8 @@ def a_gate(draw: Any) -> Case:
 
 TARGETS = {
     "divergence_loss": a_divergence,
-    "rate": a_rating,
-    "rate, regression": a_rating_of_targets,
+    "component_reliability": a_rating,
+    "component_reliability, regression": a_rating_of_targets,
     "top_k": a_selection,
     "recompose": a_recomposition,
     "module": a_module,

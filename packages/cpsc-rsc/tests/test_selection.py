@@ -1,14 +1,12 @@
-from dataclasses import dataclass
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from conformal_core import LAC, Margin, Score
-from conformal_core.sets import take_label
+from conformal_core import LAC, Margin
 from cpsc_rsc import component_reliability, recompose, top_k
+from odds import Odds
 
 B, N, D, C = 6, 5, 8, 4
 
@@ -162,15 +160,6 @@ def test_a_probability_takes_no_notice_of_the_prediction_set():
         expected = components.softmax(-1)[..., 1]
         torch.testing.assert_close(reliability, expected)
         torch.testing.assert_close(scores, 1 - expected)
-
-
-@dataclass(frozen=True)
-class Odds(Score):
-    """A score that defines nothing but what it must."""
-
-    def compute(self, probs, labels, u):
-        scores = (1 - probs) / (probs + 1e-12)
-        return scores if labels is None else take_label(scores, labels)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "reciprocal", "probability"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.data import Dataset, InOrder, Loader, Modality, Preprocessing, Shuffled
+from cpsc_train.data import Dataset, InOrder, Loader, Modality, Noise, Preprocessing, Shuffled
 from cpsc_train.errors import UserError
 
 
@@ -112,3 +112,37 @@ def test_more_workers_than_cores_are_no_warning(monkeypatch):
     """Warnings are errors here, and torch gives one at the start and at every pass."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     assert len(batches(Numbers(), InOrder(10, 4), workers=2)) == 3
+
+
+class StoredNoise(Numbers):
+    """Stores one corruption of ``a``, which a vector could not have: all of its rows but the last are negative."""
+
+    def corrupted(self, modality, noise, rows, /):
+        if (modality, noise.kind, noise.severity) != ("a", "salt-and-pepper", 0.1):
+            return None
+        if len(self) - 1 in rows:
+            raise UserError("a@salt-and-pepper-0.1: has no row s9")
+        return -self.read(modality, rows)
+
+
+def test_a_stored_corruption_takes_the_place_of_noise():
+    noise = Noise(modality="a", kind="salt-and-pepper", severity=0.1, share=0.5)
+    noise.check_on(StoredNoise())
+    with pytest.raises(UserError, match="a has no bounds"):
+        Noise(modality="a", kind="salt-and-pepper", severity=0.2).check_on(StoredNoise())
+    rows = np.arange(9)
+    scale = Preprocessing(Numbers(), rows)
+    (batch,) = Loader(StoredNoise(), rows, scale, InOrder(9, 9), noise=(noise,))
+    hit = noise.hits(batch.ids)
+    assert 0 < hit.sum() < 9
+    clean = Numbers().read("a", rows)
+    np.testing.assert_array_equal(batch.inputs["a"].numpy(), scale("a", np.where(hit[:, None], -clean, clean)))
+    np.testing.assert_array_equal(batch.inputs["b"].numpy(), scale("b", clean))
+
+
+def test_a_stored_corruption_that_lacks_rows_or_meets_another_is_refused():
+    noise = Noise(modality="a", kind="salt-and-pepper", severity=0.1)
+    with pytest.raises(UserError, match="has no row s9"):
+        batches(StoredNoise(), InOrder(10, 10), noise=(noise,))
+    with pytest.raises(UserError, match=r"a-salt-and-pepper-0\.1 and a-.*: stored corruptions .* cannot be combined"):
+        batches(StoredNoise(), InOrder(10, 10), noise=(noise, noise))

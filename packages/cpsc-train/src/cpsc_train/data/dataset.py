@@ -17,6 +17,7 @@ from cpsc_train.data.faults import read_skip_list
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
+    from cpsc_train.data.noise import Noise
     from cpsc_train.data.storage.files import Place
 
 Rows = NDArray[np.int64]
@@ -51,6 +52,11 @@ class Modality:
         Number of distinct tokens of a text.
     spectrum
         What the model computes of sound that leaves the loader as a waveform (samples,).
+    rate
+        Samples per second of the waveform of sound that `Dataset.read` returns, if known.
+    axis
+        Of a recording by a sensor with several axes, such as (time, axes): the dimension of `shape` that counts the
+        axes. If None, it is not such a recording.
     """
 
     kind: Literal["image", "vector", "text", "sound"]
@@ -60,6 +66,8 @@ class Modality:
     deviation: tuple[float, ...] | None = None
     vocabulary: int | None = None
     spectrum: Spectrum | None = None
+    rate: int | None = None
+    axis: int | None = None
 
 
 class Dataset(ABC):
@@ -117,6 +125,19 @@ class Dataset(ABC):
         """
         return values
 
+    def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> NDArray[Any] | None:
+        """Return the model's input of `rows` after `noise`, ``(len(rows), *shape)``, if it is stored.
+
+        None, the default, means that noise of this kind and severity is computed. A data set of features stores what
+        its encoder returned for corrupted inputs. With no rows, an empty array or None tells whether it is stored.
+
+        Raises
+        ------
+        UserError
+            If the corruption is stored, but not for all of the rows.
+        """
+        return None
+
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample by an ending that describes them; empty if unknown."""
         return {}
@@ -161,6 +182,10 @@ class Kept(Dataset):
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return the model's input."""
         return self.dataset.inputs(modality, values)
+
+    def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> NDArray[Any] | None:
+        """Return the stored corruption of the model's input."""
+        return self.dataset.corrupted(modality, noise, self._rows[rows])
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample."""

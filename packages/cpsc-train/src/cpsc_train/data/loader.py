@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,13 +59,33 @@ class _Part(TorchDataset[Batch | UserError]):
                 generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
                 values = self.dataset.augmented(name, rows, generators)
             noises = [noise for noise in self.noise if noise.modality == name]
-            for noise in noises:
+            stored = [noise for noise in noises if self.dataset.corrupted(name, noise, rows[:0]) is not None]
+            computed = [noise for noise in noises if noise not in stored]
+            for noise in computed:
                 values = noise.of_samples(values, ids)
-            values = self.dataset.inputs(name, values)
-            for noise in noises:
+            values = self._stored(name, stored, self.dataset.inputs(name, values), rows, ids)
+            for noise in computed:
                 values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
         return torch.from_numpy(self.dataset.labels[rows]), inputs
+
+    def _stored(
+        self,
+        modality: str,
+        noises: Sequence[Noise],
+        values: NDArray[Any],
+        rows: NDArray[np.int64],
+        ids: tuple[str, ...],
+    ) -> NDArray[Any]:
+        """Return the model's input with the samples that `noises` hit replaced by stored ones."""
+        if len(noises) > 1:
+            names = " and ".join(noise.name for noise in noises)
+            raise UserError(f"{names}: stored corruptions of one modality cannot be combined")
+        for noise in noises:
+            hit = noise.hits(ids)
+            values = values.copy()
+            values[hit] = self.dataset.corrupted(modality, noise, rows[hit])
+        return values
 
 
 class Loader:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import from_plain
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.dataset import Dataset, Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 
@@ -77,6 +77,11 @@ class Noise:
     def name(self) -> str:
         """Name in tables and result files, such as ``pix-gaussian-0.5``."""
         return f"{self.modality}-{self.kind}-{self.severity:g}" + (f"-of-{self.share:g}" if self.share < 1 else "")
+
+    def check_on(self, dataset: Dataset) -> None:
+        """Check that a data set stores this noise, or that its modality can have it."""
+        if dataset.corrupted(self.modality, self, np.zeros(0, np.int64)) is None:
+            self.check(dataset.modalities[self.modality])
 
     def check(self, modality: Modality) -> None:
         """Check that the modality can have noise of this kind."""

@@ -48,7 +48,7 @@ def stream(
         require_matplotlib()
     with opened(folder, gate=gate) as (setup, evaluator):
         for noise in drift:
-            noise.check(setup.dataset.modalities[noise.modality])
+            noise.check_on(setup.dataset)
         places = _order(setup, order)
         calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
         noisy = evaluator.collect("test", drift) if drift else clean

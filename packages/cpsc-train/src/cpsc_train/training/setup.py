@@ -65,7 +65,7 @@ class Setup:
             )
         dataset = config.data.open()
         for noise in (*config.noise, *config.corruption.noise):
-            noise.check(dataset.modalities[noise.modality])
+            noise.check_on(dataset)
         evaluated = [Condition(noise.name, (noise,)) for noise in config.noise]
         evaluated += [one for text in config.protocols for one in conditions(text, dataset.modalities)]
         splits = Splits.of(dataset, config.splits) if read_splits is None else read_splits(dataset)

@@ -26,7 +26,7 @@ from cpsc_train.errors import DataError, UserError
 RATE = 8000
 """Sampling rate in Hz. Recordings are cut or padded with zeros to one second."""
 MODALITIES = {
-    "audio": Modality(kind="sound", shape=(1, 32, 32)),
+    "audio": Modality(kind="sound", shape=(1, 32, 32), rate=RATE),
     "image": Modality(kind="image", shape=(1, 28, 28), bounds=(0.0, 255.0)),
 }
 IMAGES = "t10k-images-idx3-ubyte.gz"

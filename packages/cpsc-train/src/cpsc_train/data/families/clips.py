@@ -98,7 +98,9 @@ class Clips(Stored):
         image = (3, config.size, config.size)
         shape = image if config.frames == 1 else (config.frames, *image)
         known = {
-            "audio": Modality(kind="sound", shape=(1, N_FFT // 2 + 1, 1 + self._samples // HOP), spectrum=spectrum),
+            "audio": Modality(
+                kind="sound", shape=(1, N_FFT // 2 + 1, 1 + self._samples // HOP), spectrum=spectrum, rate=RATE
+            ),
             "video": Modality(
                 kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
             ),

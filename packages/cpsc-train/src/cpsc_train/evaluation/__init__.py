@@ -1,6 +1,18 @@
 """Metrics, and the protocol by which a run is evaluated."""
 
 from cpsc_train.evaluation import metrics
+from cpsc_train.evaluation.curves import area, curves, held_out, means_by_use
 from cpsc_train.evaluation.protocol import METRICS, Predictions, coverage, describe, measure
 
-__all__ = ["METRICS", "Predictions", "coverage", "describe", "measure", "metrics"]
+__all__ = [
+    "METRICS",
+    "Predictions",
+    "area",
+    "coverage",
+    "curves",
+    "describe",
+    "held_out",
+    "means_by_use",
+    "measure",
+    "metrics",
+]

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import digamma, gammaln
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import cross_entropy, margin_ranking_loss, normalize, softplus
 
+from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
-from cpsc_train.methods import MethodConfig
+from cpsc_train.methods import MethodConfig, Range
 from cpsc_train.methods.evidential import conflict, dempster, divergence_from_ignorance, evidential_loss, mean_evidence
 from cpsc_train.methods.iprm import IPRMConfig, slerp
 from cpsc_train.methods.pdf import PDFConfig, relative_calibration, shared_confidence
 from cpsc_train.methods.qmf import QMFConfig, energy, normalised, ranking_loss
-from cpsc_train.models import FUSED
+from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models.encoders.mlp import MLPConfig
 
 MODALITIES = ("a", "b")
 ROWS, CLASSES, DIM = 12, 3, 4
@@ -56,6 +58,52 @@ def test_conflict_by_hand():
     torch.testing.assert_close(mean_evidence([sure, other]), torch.tensor([[5.0, 5.0]]))
 
 
+@pytest.mark.parametrize("modalities", [("a", "b"), ("a", "b", "c")])
+def test_ecml_averages_the_losses_of_all_heads_and_the_evidence(modalities, alone):
+    """The loss of the source, in numpy and one sample at a time."""
+    torch.manual_seed(3)
+    vector = Modality(kind="vector", shape=(5,))
+    encoders = dict.fromkeys(modalities, MLPConfig(hidden=6))
+    three = MultimodalClassifier(dict.fromkeys(modalities, vector), encoders, dim=DIM, classes=CLASSES)
+    method = MethodConfig.named("ecml")(annealing=10, conflict=0.7).build(three, modalities)
+    method.on_epoch_start(3, alone)
+    labels = torch.arange(ROWS) % CLASSES
+    features = three.encode({m: torch.randn(ROWS, 5) for m in modalities})
+    z = {m: three.heads[m](h).detach().double().numpy() for m, h in features.items()}
+    evidence = {m: np.log1p(np.exp(x)) for m, x in z.items()}
+    alphas = {m: e + 1 for m, e in evidence.items()} | {FUSED: sum(evidence.values()) / len(modalities) + 1}
+
+    def loss(alpha):
+        each = []
+        for a, y in zip(alpha, labels.numpy(), strict=True):
+            rest = a.copy()
+            rest[y] = 1
+            s = rest.sum()
+            kl = gammaln(s) - gammaln(rest).sum() - gammaln(CLASSES) + ((rest - 1) * (digamma(rest) - digamma(s))).sum()
+            each.append(digamma(a.sum()) - digamma(a[y]) + 0.3 * kl)
+        return np.mean(each)
+
+    expected = sum(loss(a) for a in alphas.values()) / (len(modalities) + 1)
+    for i in modalities:
+        for j in modalities:
+            p, q = (alphas[m] / alphas[m].sum(1, keepdims=True) for m in (i, j))
+            u, v = (CLASSES / alphas[m].sum(1) for m in (i, j))
+            apart = 0.5 * np.abs(p - q).sum(1) * (1 - u) * (1 - v)
+            expected += 0.7 * apart.mean() / (len(modalities) - 1)
+    found = sum(method.losses(three, features, labels, None).terms.values())
+    assert found.item() == pytest.approx(float(expected), rel=1e-4)
+    decision = method.predict(three, features, None)[FUSED].exp().detach().numpy()
+    np.testing.assert_allclose(decision, alphas[FUSED] / alphas[FUSED].sum(1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tmc", "ecml"])
+def test_annealing_takes_a_tenth_of_the_run(name):
+    """50 of 500 epochs in the sources."""
+    config = MethodConfig.named(name)
+    assert [config.for_epochs(epochs).annealing for epochs in (500, 40, 20, 3)] == [50, 4, 2, 1]
+    assert config.search["annealing"].for_epochs(20) == Range(1, 10, log=True)
+
+
 def test_evidence_is_a_probability_and_is_annealed(model, batch, alone):
     inputs, labels = batch
     method = MethodConfig.named("tmc")(annealing=10).build(model, MODALITIES)
@@ -80,6 +128,13 @@ def test_ranking_by_hand():
     # The harder of two should be the less confident: .3 + .75; equally hard: 0; −(.4 − .5) + .75.
     assert float(ranking_loss(confidence, hard)) == pytest.approx((1.05 + 0 + (0.1 + 0.75)) / 3)
     assert float(ranking_loss(torch.tensor([-1.0, 1.0]), torch.tensor([1.0, 0.0]))) == 0
+    # torch's own loss, as the released code calls it: the margin is added to the second input.
+    target, margin = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.75, 0.0, 0.75])
+    second = confidence.roll(-1) + margin / torch.where(target == 0, 1.0, target)
+    released = margin_ranking_loss(confidence, second, -target)
+    torch.testing.assert_close(ranking_loss(confidence, hard, margin="released"), released)
+    assert float(released) == pytest.approx(0.0)
+    assert float(ranking_loss(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.5]), margin="released")) == 1.5
 
 
 def test_qmf_weighs_by_energy_and_remembers_losses(model, batch, step):
@@ -116,17 +171,29 @@ def test_slerp_stays_on_the_sphere():
     assert torch.isfinite(slerp(a, torch.zeros(1, 2), torch.tensor(0.5))).all()
 
 
-def test_iprm_gives_more_to_who_is_nearer(model, batch, step):
+def test_iprm_probes_with_the_average_and_rebalances_by_the_batch(model, batch, step):
     inputs, labels = batch
     method = IPRMConfig(decay=0.8).build(model, MODALITIES)
+    with torch.no_grad():
+        method.weight.fill_(0.3)
     features = model.encode(inputs)
-    mixed = method.head(slerp(features["a"], features["b"], torch.tensor(0.5)))
-    kl = {}
+
+    def mix(share):
+        a, b = (normalize(features[m], dim=-1) for m in MODALITIES)
+        angle = (a * b).sum(-1, keepdim=True).acos()
+        return ((share * angle).sin() * a + ((1 - share) * angle).sin() * b) / angle.sin()
+
+    probe, kl = method.head(mix(0.3)), {}
     for m in MODALITIES:
-        p, q = model.heads[m](features[m]).log_softmax(-1), mixed.log_softmax(-1)
+        p, q = model.heads[m](features[m]).log_softmax(-1), probe.log_softmax(-1)
         kl[m] = (p.exp() * (p - q)).sum(-1).mean().item()
+    share = kl["b"] / (kl["a"] + kl["b"])
+    mixed = method.head(mix(share))
     out = step(method, model, batch)
-    assert float(method.weight) == pytest.approx(0.8 * 0.5 + 0.2 * kl["b"] / (kl["a"] + kl["b"]), rel=1e-5)
+    assert float(method.weight) == pytest.approx(0.8 * 0.3 + 0.2 * share, rel=1e-5)
+    tested = method.predict(model, features, None)[FUSED]
+    average = method.head(mix(float(method.weight)))
+    torch.testing.assert_close(tested, sum(model.heads[m](features[m]) for m in MODALITIES) + average)
     torch.testing.assert_close(
         out.logits[FUSED], model.heads["a"](features["a"]) + model.heads["b"](features["b"]) + mixed
     )

@@ -71,7 +71,7 @@ def test_ogm_noise_has_the_deviation_of_the_gradient(model, batch, step):
 def test_ogm_ends(model, batch, step, alone, gradients):
     step(OGMGEConfig(alpha=0.0, noise=False).build(model, MODALITIES), model, batch)
     plain = gradients(model.encoders["a"])
-    method = OGMGEConfig(start=1, end=3).build(model, MODALITIES)
+    method = OGMGEConfig(start=1, end=2).build(model, MODALITIES)
     for epoch, active in ((0, False), (1, True), (2, True), (3, False)):
         method.on_epoch_start(epoch, alone)
         step(method, model, batch)
@@ -120,9 +120,10 @@ def test_agm_with_three_modalities_shares_out_the_whole(batch, step):
 # PMR
 
 
-def test_pmr_draws_the_slower_modality_to_its_prototypes(model, batch, step):
+@pytest.mark.parametrize("weight", ["paper", "released"])
+def test_pmr_draws_the_slower_modality_to_its_prototypes(weight, model, batch, step):
     inputs, labels = batch
-    method = PMRConfig(strength=2.0, momentum=0.6).build(model, MODALITIES)
+    method = PMRConfig(strength=2.0, momentum=0.6, weight=weight).build(model, MODALITIES)
     first = step(method, model, batch)
     assert first.terms["prototype_a"].item() == first.terms["prototype_b"].item() == 0  # no prototypes yet
     features = {m: h.detach() for m, h in model.encode(inputs).items()}
@@ -135,10 +136,10 @@ def test_pmr_draws_the_slower_modality_to_its_prototypes(model, batch, step):
     near = {m: -torch.cdist(features[m], prototypes[m]) for m in MODALITIES}
     true = {m: float(s.softmax(-1).gather(1, labels[:, None]).sum()) for m, s in near.items()}
     slow, fast = sorted(true, key=true.get)
-    weight = 2 * min(1.0, true[fast] / true[slow] - 1)
+    expected = 2 * (min(1.0, true[fast] / true[slow] - 1) if weight == "paper" else 1.0)
     assert second.terms[f"prototype_{fast}"].item() == 0
     assert second.terms[f"prototype_{slow}"].item() == pytest.approx(
-        weight * float(cross_entropy(near[slow], labels)), rel=1e-4
+        expected * float(cross_entropy(near[slow], labels)), rel=1e-4
     )
     torch.testing.assert_close(method.prototypes[0], prototypes["a"])  # the same features once more
     few = ({m: x[labels == 0] * 2 for m, x in inputs.items()}, labels[labels == 0])
@@ -251,6 +252,25 @@ def test_disagreement_by_hand():
     expected = 0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum()
     found = disagreement({"a": torch.tensor(p).log()[None], "b": torch.tensor(q).log()[None]})
     assert float(found) == pytest.approx(expected, rel=1e-5)
+    reverse = 0.5 * (middle * np.log(middle / p)).sum() + 0.5 * (middle * np.log(middle / q)).sum()
+    logits = {"a": torch.tensor(p).log()[None], "b": torch.tensor(q).log()[None]}
+    assert float(disagreement(logits, kind="js-reversed")) == pytest.approx(reverse, rel=1e-5)
+
+
+def test_the_fitted_balance_of_lfm_runs_over_the_epochs_of_the_run(model, batch, step, alone):
+    """α_CE is the polynomial at epoch t of 200; here 25 of 100 is 50 of 200."""
+    inputs, labels = batch
+    method = LFMConfig(balance="fitted", epochs=100, divergence="js-reversed").build(model, MODALITIES)
+    method.on_epoch_start(25, alone)
+    out = step(method, model, batch)
+    coefficients = [2.04623704e-1, 3.35472727e-3, 1.22989557e-4, -2.92947416e-6, 2.23835486e-8, -5.39717505e-11]
+    alpha = np.polynomial.Polynomial(coefficients)(50)
+    logits = model(inputs)
+    apart = disagreement({m: logits[m] for m in MODALITIES}, kind="js-reversed").mean()
+    torch.testing.assert_close(out.terms["ce_fused"], 2 * alpha * cross_entropy(logits[FUSED], labels))
+    torch.testing.assert_close(out.terms["js"], 2 * (1 - alpha) * apart)
+    assert float(method.divergence) == pytest.approx(0.95)  # nothing is learned
+    assert MethodConfig.named("lfm").for_epochs(40).epochs == 40
 
 
 def test_lfm_learns_its_weight_by_a_step_on_one_half_seen_from_the_other(model, batch, step):

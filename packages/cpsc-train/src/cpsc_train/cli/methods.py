@@ -19,6 +19,8 @@ OPEN = {
     )
 }
 """Methods of the field that are not implemented: by name, why, and the source."""
+UNIT = ", times the epochs"
+"""Follows a range whose ends are fractions of the epochs of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,6 @@ def _searched(member: type[MethodConfig]) -> dict[str, str]:
     return {
         option: ", ".join(map(str, space))
         if isinstance(space, tuple)
-        else f"{space.low:g} … {space.high:g}{', by factors' if space.log else ''}"
+        else f"{space.low:g} … {space.high:g}{', by factors' if space.log else ''}{UNIT if space.share else ''}"
         for option, space in member.search.items()
     }

@@ -171,10 +171,12 @@ def _values(config: RunConfig, trial: Trial) -> dict[str, Any]:
         key = f"method.{option}"
         if isinstance(space, tuple):
             values[key] = trial.suggest_categorical(key, space)
-        elif isinstance(space.low, int) and isinstance(space.high, int):
-            values[key] = trial.suggest_int(key, space.low, space.high, log=space.log)
+            continue
+        ends = space.for_epochs(config.epochs)
+        if isinstance(ends.low, int) and isinstance(ends.high, int):
+            values[key] = trial.suggest_int(key, ends.low, ends.high, log=ends.log)
         else:
-            values[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
+            values[key] = trial.suggest_float(key, ends.low, ends.high, log=ends.log)
     return {key: _rounded(value) for key, value in values.items()}
 
 

@@ -1,7 +1,7 @@
 """TMC and ECML: modalities give evidence, and their opinions are combined with their uncertainty.
 
 Sources: Han et al., *Trusted Multi-View Classification*, ICLR 2021; Xu et al., *Reliable Conflictive Multi-View
-Learning*, AAAI 2024.
+Learning*, AAAI 2024. Both anneal over 50 of 500 epochs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class TMC(EpochMethod):
         """Return ``evidence_<head>``."""
         alphas = self.dirichlet(model, features)
         weight = (self.epoch / self.config.annealing).clamp(max=1)
-        terms = {f"evidence_{head}": evidential_loss(a, labels, weight) for head, a in alphas.items()}
+        scale = self.evidence_weight(len(alphas))
+        terms = {f"evidence_{head}": scale * evidential_loss(a, labels, weight) for head, a in alphas.items()}
         return StepLosses(terms | self.conflict([alphas[m] for m in features]), _logits(alphas))
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
@@ -46,19 +47,31 @@ class TMC(EpochMethod):
         """Return the α (B, C) of the decision, by Dempster's rule."""
         return dempster(alphas)
 
+    def evidence_weight(self, heads: int) -> float:
+        """Return the weight of the evidential loss of each of the heads, ``fused`` among them."""
+        return 1.0
+
     def conflict(self, alphas: Sequence[Tensor]) -> Heads:
         """Return loss terms of the modalities' α; none here."""
         return {}
 
 
 class ECML(TMC):
-    """The mean of the evidence, and a loss on conflict."""
+    """The mean of the evidence of all modalities, the mean of the heads' losses, and a loss on conflict.
+
+    The mean over all modalities is that of the paper. The released code averages in sequence, ((e₁ + e₂)/2 + e₃)/2,
+    which is the same for two modalities only.
+    """
 
     config: ECMLConfig
 
     def fuse(self, alphas: Sequence[Tensor]) -> Tensor:
         """Return the α (B, C) of the decision, of the mean evidence."""
         return mean_evidence(alphas)
+
+    def evidence_weight(self, heads: int) -> float:
+        """Return 1 / (M + 1)."""
+        return 1 / heads
 
     def conflict(self, alphas: Sequence[Tensor]) -> Heads:
         """Return ``conflict``, unless its weight is 0."""
@@ -73,10 +86,11 @@ class TMCConfig(MethodConfig, name="tmc"):
     source = "Han et al., Trusted Multi-View Classification, ICLR 2021"
     method = TMC
     rules = {"annealing": COUNT}
-    search = {"annealing": Range(5, 100, log=True)}
+    shares = {"annealing": 0.1}
+    search = {"annealing": Range(0.02, 0.5, log=True, share=True)}
 
     annealing: int = 50
-    """Epochs over which the weight of the divergence from ignorance rises to 1."""
+    """Epochs over which the weight of the divergence from ignorance rises to 1; the source has 50 of 500."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +100,11 @@ class ECMLConfig(MethodConfig, name="ecml"):
     source = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
     method = ECML
     rules = {"annealing": COUNT, "conflict": NOT_NEGATIVE}
-    search = {"annealing": Range(5, 100, log=True), "conflict": Range(0.1, 4.0, log=True)}
+    shares = {"annealing": 0.1}
+    search = {"annealing": Range(0.02, 0.5, log=True, share=True), "conflict": Range(0.1, 4.0, log=True)}
 
     annealing: int = 50
-    """Epochs over which the weight of the divergence from ignorance rises to 1."""
+    """Epochs over which the weight of the divergence from ignorance rises to 1; the source has 50 of 500."""
     conflict: float = 1.0
     """Weight of the conflict between opinions that are both certain."""
 

@@ -1,6 +1,7 @@
 """IPRM: two features mixed on the sphere by the divergence of each modality from the mixed decision.
 
-Source: the method IPRM, IJCAI 2025, from its equations; two modalities.
+Source: *Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach*, IJCAI 2025, from its
+equations; two modalities.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from cpsc_train.models import FUSED, MultimodalClassifier
 class IPRM(Method):
     """Cross-entropies of the two heads and of one on the mixed feature; the decision is the sum of the three.
 
-    The weight of the first modality is λ = KL₂ / (KL₁ + KL₂), the divergences of the mixed decision from each modality,
-    as a mean over a step and a moving average over steps.
+    A probe without gradient mixes by the moving average of λ and measures λ̂ = KL₂ / (KL₁ + KL₂), the weight of the
+    first modality, from the divergences of the mixed decision from each modality. The losses are those of the features
+    mixed by λ̂, that of a process's part of a batch. The moving average over steps serves the next probe, and inference.
     """
 
     config: IPRMConfig
@@ -36,44 +38,45 @@ class IPRM(Method):
 
     def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
-        unimodal, mixed = self._heads(model, features)
+        unimodal = {m: model.heads[m](h) for m, h in features.items()}
         with torch.no_grad():
-            target = mixed.float().log_softmax(-1)
-            apart = [
-                kl_div(target, unimodal[m].float().log_softmax(-1), log_target=True, reduction="sum")
-                for m in self.modalities
-            ]
-            self.sums.add(torch.stack(apart))
+            target = self._mixed(features, self.weight).float().log_softmax(-1)
+            apart = torch.stack(
+                [
+                    kl_div(target, unimodal[m].float().log_softmax(-1), log_target=True, reduction="sum")
+                    for m in self.modalities
+                ]
+            )
+            self.sums.add(apart)
+        mixed = self._mixed(features, second_fraction(apart))
         terms = {f"ce_{m}": cross_entropy(z, labels) for m, z in unimodal.items()}
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update the weight; gradients are unchanged."""
-        ((first, second),) = self.sums.pop(all_reduce)
-        both = first + second
-        new = torch.where(both > 0, second / both.clamp(min=torch.finfo(both.dtype).tiny), 0.5)
-        self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * new)
+        (apart,) = self.sums.pop(all_reduce)
+        self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * second_fraction(apart))
 
     def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
         """Return logits; if a modality is missing, those of the other."""
         if len(features) < 2:
             return model.classify(features)
-        unimodal, mixed = self._heads(model, features)
-        return unimodal | {FUSED: _sum(unimodal, mixed)}
-
-    def _heads(self, model: MultimodalClassifier, features: Heads) -> tuple[Heads, Tensor]:
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
+        return unimodal | {FUSED: _sum(unimodal, self._mixed(features, self.weight))}
+
+    def _mixed(self, features: Heads, weight: Tensor) -> Tensor:
+        """Return the logits (B, C) of the mixed features."""
         first, second = self.modalities
-        mixed: Tensor = self.head(slerp(features[first], features[second], self.weight))
-        return unimodal, mixed
+        mixed: Tensor = self.head(slerp(features[first], features[second], weight))
+        return mixed
 
 
 @dataclass(frozen=True, kw_only=True)
 class IPRMConfig(MethodConfig, name="iprm"):
     """Spherical interpolation of two features, and three heads."""
 
-    source = "IPRM, IJCAI 2025"
+    source = "IPRM: Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     method = IPRM
     rules = {"decay": DECAY}
     search = {"decay": Range(0.5, 0.99)}
@@ -99,6 +102,18 @@ def slerp(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
     angle = torch.where(plain, 0.0, cosine).acos()
     curved = ((weight * angle).sin() * a + ((1 - weight) * angle).sin() * b) / angle.sin()
     return torch.where(plain, weight * a + (1 - weight) * b, curved)
+
+
+def second_fraction(apart: Tensor) -> Tensor:
+    """Return d₂ / (d₁ + d₂), 0-d, of divergences (2,); ½ if both are 0.
+
+    Examples
+    --------
+    >>> second_fraction(torch.tensor([1.0, 3.0])), second_fraction(torch.zeros(2))
+    (tensor(0.7500), tensor(0.5000))
+    """
+    both = apart.sum()
+    return torch.where(both > 0, apart[1] / both.clamp(min=torch.finfo(both.dtype).tiny), 0.5)
 
 
 def _sum(unimodal: Heads, mixed: Tensor) -> Tensor:

@@ -9,25 +9,32 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, flat_gradient, total, trained
-from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range, Rule
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
 from cpsc_train.models import FUSED, MultimodalClassifier
 
+Divergence = Literal["js", "js-reversed"]
 LEAST, LARGEST = 0.05, 0.95
-"""Bounds of the weight."""
+"""Bounds of a learned weight."""
+FITTED = (2.04623704e-1, 3.35472727e-3, 1.22989557e-4, -2.92947416e-6, 2.23835486e-8, -5.39717505e-11)
+"""Coefficients c of the fitted weight of the cross-entropy, Σ_i c_i tⁱ."""
+FITTED_EPOCHS = 200
+"""Epochs t that the coefficients were fitted to."""
 
 
-class LFM(Method):
+class LFM(EpochMethod):
     """2 (α₀ CE(fused) + α₁ JS), where JS is the mean over pairs of modalities and α₀ = 1 − α₁.
 
-    The rows of every step are divided by even and odd index: α₁ follows the derivative of the cross-entropy of the odd
-    half after a step of gradient descent on the even one, −2 g₂ · (∇JS − ∇CE) times the learning rate. The model
-    learns from all rows. Cost: two more backward passes.
+    With the learned balance the rows of every step are divided by even and odd index: α₁ follows the derivative of the
+    cross-entropy of the odd half after a step of gradient descent on the even one, −2 g₂ · (∇JS − ∇CE) times the
+    learning rate. The model learns from all rows. Cost: two more backward passes. The fitted balance is a polynomial of
+    the epoch, which the authors fitted to a run of 200 epochs with a learned one.
     """
 
     config: LFMConfig
@@ -42,11 +49,11 @@ class LFM(Method):
         """Return ``ce_fused`` and ``js``."""
         logits = model.classify(features)
         each = cross_entropy(logits[FUSED], labels, reduction="none")
-        apart = disagreement({m: logits[m] for m in features})
-        if self.config.rate:
+        apart = disagreement({m: logits[m] for m in features}, kind=self.config.divergence)
+        if self._learned:
             even = (self.rows % 2 == 0).to(each.dtype)
             self._halves = ((apart - each) @ even, each @ (1 - even))
-        weight = self.divergence.clone()
+        weight = self.divergence.clone() if self.config.balance == "learned" else self._fitted()
         terms = {"ce_fused": 2 * (1 - weight) * each.mean(), "js": 2 * weight * apart.mean()}
         return StepLosses(terms, logits, {"weight_js": weight})
 
@@ -64,12 +71,22 @@ class LFM(Method):
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update the weight; gradients are unchanged."""
-        if not self.config.rate:
+        if not self._learned:
             return
         gradients, samples = self.sums.pop(all_reduce)
         first, second = gradients / samples.clamp(min=1)[:, None]
         self.divergence += self.config.rate * 2 * first @ second
         self.divergence.clamp_(LEAST, LARGEST)
+
+    @property
+    def _learned(self) -> bool:
+        return self.config.balance == "learned" and self.config.rate > 0
+
+    def _fitted(self) -> Tensor:
+        """Return the fitted weight of the divergence at the current epoch."""
+        t = FITTED_EPOCHS * self.epoch.double() / self.config.epochs
+        cross_entropy_weight = torch.stack([c * t**i for i, c in enumerate(FITTED)]).sum()
+        return (1 - cross_entropy_weight).to(self.divergence.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +98,33 @@ class LFMConfig(MethodConfig, name="lfm"):
     rules = {
         "start": Rule(f"must lie in [{LEAST}, {LARGEST}]", lambda value: LEAST <= value <= LARGEST),
         "rate": NOT_NEGATIVE,
+        "epochs": COUNT,
     }
-    search = {"start": Range(LEAST, LARGEST), "rate": Range(1e-3, 1.0, log=True)}
+    shares = {"epochs": 1.0}
+    search = {
+        "balance": ("learned", "fitted"),
+        "start": Range(LEAST, LARGEST),
+        "rate": Range(1e-3, 1.0, log=True),
+    }
 
+    balance: Literal["learned", "fitted"] = "learned"
+    """Balance of the two losses: ``learned`` in every step, or ``fitted``, the polynomial of the authors' code, whose
+    weight of the divergence falls from .80 to .10."""
     start: float = 0.95
-    """Initial weight of the divergence; that of the cross-entropy is one minus it."""
+    """Initial weight of the divergence if it is learned; that of the cross-entropy is one minus it."""
     rate: float = 0.05
-    """Learning rate of the weight, times that of the model; 0 keeps the weight constant."""
+    """Learning rate of the learned weight, times that of the model; 0 keeps the weight constant."""
+    epochs: int = FITTED_EPOCHS
+    """Epochs of the fitted balance."""
+    divergence: Divergence = "js"
+    """Divergence between modalities: ``js``, the Jensen-Shannon divergence of the paper, or ``js-reversed``, the mean
+    of KL(m ‖ p) and KL(m ‖ q) of the authors' code, which has no upper bound."""
 
 
-def disagreement(logits: Heads) -> Tensor:
-    """Return the Jensen-Shannon divergence (B,) in nats, the mean over pairs of modalities, of logits {m: (B, C)}.
+def disagreement(logits: Heads, *, kind: Divergence = "js") -> Tensor:
+    """Return the divergence (B,) in nats, the mean over pairs of modalities, of logits {m: (B, C)}.
+
+    With m = (p + q)/2, ``js`` is ½ KL(p ‖ m) + ½ KL(q ‖ m), and ``js-reversed`` ½ KL(m ‖ p) + ½ KL(m ‖ q).
 
     Examples
     --------
@@ -100,7 +133,13 @@ def disagreement(logits: Heads) -> Tensor:
     True
     """
     logs = [z.float().log_softmax(-1) for z in logits.values()]
-    return torch.stack([_jensen_shannon(p, q) for p, q in combinations(logs, 2)]).mean(0)
+    between = _jensen_shannon if kind == "js" else _reversed
+    return torch.stack([between(p, q) for p, q in combinations(logs, 2)]).mean(0)
+
+
+def _reversed(p: Tensor, q: Tensor) -> Tensor:
+    middle = torch.logaddexp(p, q) - math.log(2)
+    return (middle.exp() * (middle - 0.5 * (p + q))).sum(-1)
 
 
 def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:

@@ -39,9 +39,8 @@ class OGMGE(EpochMethod):
         """Scale gradients, and add noise."""
         (scores,) = self.sums.pop(all_reduce)
         processes = all_reduce(torch.ones_like(scores[0]))
-        active = (self.epoch >= self.config.start) & (
-            self.epoch < (2**62 if self.config.end is None else self.config.end)
-        )
+        last = 2**62 if self.config.end is None else self.config.end
+        active = (self.epoch >= self.config.start) & (self.epoch <= last)
         for modality, k in zip(self.modalities, coefficients(scores, self.config.alpha), strict=True):
             for parameter in modulated(model.encoders[modality]):
                 if parameter.grad is None:
@@ -69,7 +68,7 @@ class OGMGEConfig(MethodConfig, name="ogm-ge"):
     start: int = 0
     """First epoch of modulation."""
     end: int | None = 50
-    """First epoch without modulation. None: no such epoch."""
+    """Last epoch of modulation; the source has 50 of 100. None: the last of the run."""
     noise: bool = True
     """Whether normal noise with the standard deviation of a gradient is added to it (GE)."""
 

@@ -21,6 +21,21 @@ class Range:
     high: float
     log: bool = False
     """Whether the search is uniform in the logarithm."""
+    share: bool = False
+    """Whether the ends are fractions of the epochs of a run."""
+
+    def for_epochs(self, epochs: int) -> Range:
+        """Return the range for a run of `epochs`: whole numbers of epochs, at least 1, if the ends are fractions.
+
+        Examples
+        --------
+        >>> Range(0.02, 0.5, log=True, share=True).for_epochs(40)
+        Range(low=1, high=20, log=True, share=False)
+        """
+        if not self.share:
+            return self
+        low, high = (max(1, round(end * epochs)) for end in (self.low, self.high))
+        return Range(low, high, self.log)
 
 
 class MethodConfig(Choice, plugins="cpsc_train.methods"):

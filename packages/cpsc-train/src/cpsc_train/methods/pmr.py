@@ -6,6 +6,7 @@ Source: Fan et al., *PMR: Prototypical Modal Rebalance for Multimodal Learning*,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ class PMR(Method):
     """A prototype is the moving average of the features of a class, updated in steps with samples of the class.
 
     s_m sums the softmax of −‖z − p‖ at the true class over the step before, of all processes. The prototypical
-    cross-entropy of modality m has the weight α · min(1, s_best / s_m − 1): zero for the one that is ahead, and before
-    all classes have prototypes.
+    cross-entropy of modality m has the weight α · min(1, s_best / s_m − 1), or α for each one that is behind with
+    ``weight = released``: zero for the one that is ahead, and before all classes have prototypes.
     """
 
     config: PMRConfig
@@ -42,8 +43,8 @@ class PMR(Method):
         near = {m: self._similarities(p, features[m]) for m, p in zip(self.modalities, self.prototypes, strict=True)}
         with torch.no_grad():
             true = torch.stack([s.softmax(-1).gather(1, labels[:, None]).sum() for s in near.values()])
-            tiny = torch.finfo(self.scores.dtype).tiny
-            lag = self.config.strength * (self.scores.max() / self.scores.clamp(min=tiny) - 1).clamp(max=1)
+            behind = self.scores.max() / self.scores.clamp(min=torch.finfo(self.scores.dtype).tiny) - 1
+            lag = self.config.strength * (behind.sign() if self.config.weight == "released" else behind.clamp(max=1))
             classes = one_hot(labels, model.classes).to(self.prototypes.dtype)
             sums = [classes.T @ features[m].detach().to(classes.dtype) for m in self.modalities]
             self.sums.add(torch.stack(sums), classes.sum(0), true)
@@ -77,9 +78,16 @@ class PMRConfig(MethodConfig, name="pmr"):
     source = "Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, CVPR 2023"
     method = PMR
     rules = {"strength": NOT_NEGATIVE, "momentum": DECAY}
-    search = {"strength": Range(0.1, 4.0, log=True), "momentum": Range(0.5, 0.99)}
+    search = {
+        "strength": Range(0.1, 4.0, log=True),
+        "momentum": Range(0.5, 0.99),
+        "weight": ("paper", "released"),
+    }
 
     strength: float = 1.0
     """Weight α of the prototypical cross-entropy; the source has 1 to 2."""
     momentum: float = 0.9
     """Fraction of a prototype that is kept in a step."""
+    weight: Literal["paper", "released"] = "paper"
+    """Weight of the slower modality: ``paper``: α times its lag, at most α; ``released``: α, that of the authors'
+    code."""

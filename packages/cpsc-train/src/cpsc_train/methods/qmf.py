@@ -7,6 +7,7 @@ Source: Zhang et al., *Provable Dynamic Fusion for Low-Quality Multimodal Data*,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from cpsc_train.models import FUSED, MultimodalClassifier
 
 ENERGY = 0.1
 """Factor of the logarithm of the sum of exponentials."""
+Margin = Literal["paper", "released"]
+"""Sign of the margin of the ranking."""
 
 
 class QMF(Method):
@@ -54,7 +57,8 @@ class QMF(Method):
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
         hard = normalised(self.history.values[:, self.rows], self._smallest.values, self._largest)
         for place, m in enumerate(features):
-            terms[f"ranking_{m}"] = self.config.ranking * ranking_loss(energy(logits[m]), hard[place])
+            ranking = ranking_loss(energy(logits[m]), hard[place], margin=self.config.margin)
+            terms[f"ranking_{m}"] = self.config.ranking * ranking
         with torch.no_grad():
             each = [cross_entropy(logits[m], labels, reduction="none") for m in features]
             self._losses = torch.stack(each, 1).to(self.history.values.dtype)
@@ -89,10 +93,13 @@ class QMFConfig(MethodConfig, name="qmf"):
     source = "Zhang et al., Provable Dynamic Fusion for Low-Quality Multimodal Data, ICML 2023"
     method = QMF
     rules = {"ranking": NOT_NEGATIVE}
-    search = {"ranking": Range(0.01, 2.0, log=True)}
+    search = {"ranking": Range(0.01, 2.0, log=True), "margin": ("paper", "released")}
 
     ranking: float = 0.1
     """Weight λ of the ranking; the source has 0.1 for NYU Depth V2 and 1 for SUN RGB-D."""
+    margin: Margin = "paper"
+    """``paper``: the confidence of the sample with the larger losses must be smaller by the difference of the losses,
+    equation 3 of the ranking's source; ``released``: it may be larger by as much, as in the authors' code."""
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -112,10 +119,18 @@ def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(span > 0, (values - low) / span.clamp(min=torch.finfo(span.dtype).tiny), 0.0)
 
 
-def ranking_loss(confidence: Tensor, hard: Tensor) -> Tensor:
-    """Return the mean of max(0, s(c_i − c_j) + |h_i − h_j|) over neighbours; the last neighbours the first.
+def ranking_loss(confidence: Tensor, hard: Tensor, *, margin: Margin = "paper") -> Tensor:
+    """Return the mean of max(0, s(c_i − c_j) ± |h_i − h_j|) over neighbours; the last neighbours the first.
 
-    s = sign(h_i − h_j). `confidence` c is (B,); `hard` h in [0, 1], (B,), has no gradient.
+    s = sign(h_i − h_j). `confidence` c is (B,); `hard` h in [0, 1], (B,), has no gradient. The sign is + for the margin
+    of the ``paper``, and − for the ``released`` one.
+
+    Examples
+    --------
+    >>> confidence, hard = torch.tensor([0.5, 0.2]), torch.tensor([1.0, 0.9])
+    >>> ranking_loss(confidence, hard), ranking_loss(confidence, hard, margin="released")
+    (tensor(0.4000), tensor(0.2000))
     """
     other, apart = confidence.roll(-1), hard - hard.roll(-1)
-    return (apart.sign() * (confidence - other) + apart.abs()).clamp(min=0).mean()
+    required = apart.abs() if margin == "paper" else -apart.abs()
+    return (apart.sign() * (confidence - other) + required).clamp(min=0).mean()

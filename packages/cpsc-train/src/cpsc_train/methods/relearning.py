@@ -38,7 +38,7 @@ class Relearning(Method):
 
     def features_needed(self, epoch: int) -> tuple[str, ...]:
         """Return the training and validation parts if a diagnosis is due."""
-        count, rest = divmod(epoch, self.config.every)
+        count, rest = divmod(epoch - 1, self.config.every)  # after epochs `every`, 2 `every`… of the source's code
         return ("train", "validation") if rest == 0 and 1 <= count <= self.config.times else ()
 
     def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
@@ -69,7 +69,7 @@ class RelearningConfig(MethodConfig, name="relearning"):
     search = {"strength": Range(0.3, 10.0, log=True)}
 
     every: int = 20
-    """Epochs between two diagnoses."""
+    """Epochs between two diagnoses; the first is made after epoch `every`, counted from 0. The source has 20 of 50."""
     times: int = 3
     """Maximal number of diagnoses."""
     strength: float = 3.0

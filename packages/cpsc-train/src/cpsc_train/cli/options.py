@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -33,6 +33,7 @@ File = Annotated[Path | None, value("FILE")]
 Folder = Annotated[Path | None, value("DIR")]
 Root = Annotated[str | None, value("DIR")]
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
+Augment = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")]
 Name = Annotated[str | None, tyro.conf.Positional, value("[NAME]")]
 Variants = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:KEY=VALUE")]
 Quiet = Annotated[bool, tyro.conf.arg(aliases=["-q"], help_behavior_hint="")]
@@ -72,6 +73,8 @@ class RunOptions(Command):
     """Folder or address of the data set."""
     modalities: Annotated[str | None, value("A,B")] = None
     """Modalities to use, in order. Default: those of the recipe."""
+    augment: Augment = ()
+    """Noise on 30% of the training rows, anew each epoch."""
     set: Settings = ()
     """Any value of the configuration, such as method.top_k=5."""
 
@@ -82,9 +85,12 @@ class RunOptions(Command):
         unknown, or a value does not fit.
         """
         from cpsc_train.config import apply_settings, override
+        from cpsc_train.data.corruption import augmentation
         from cpsc_train.errors import UserError
 
         base = self._base()
+        if self.augment:
+            base = replace(base, augment=tuple(noise for text in self.augment for noise in augmentation(text)))
         if self.root is not None and not hasattr(base.data, "root"):
             raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
         values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}

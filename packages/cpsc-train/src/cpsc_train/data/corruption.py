@@ -1,11 +1,11 @@
-"""Corruption of training data: noise on a fraction of the inputs, and wrong labels."""
+"""Corruption of training data: noise on a fraction of the inputs, wrong labels, and augmentation by noise."""
 
 from __future__ import annotations
 
 import copy
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,9 @@ from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.splits import Splits
 from cpsc_train.errors import UserError
+
+SHARE = 0.3
+"""Fraction of the rows that an augmentation corrupts by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +76,21 @@ class CorruptionConfig:
                 step = 1 if self.labels == "asymmetric" else int(generator.integers(1, classes))
                 wrong[place] = (labels[place] + step) % classes
         return wrong
+
+
+def augmentation(text: str) -> tuple[Noise, ...]:
+    """Parse noise for augmentation: a sweep as `Noise.sweep` reads it, or one followed by ``-of-SHARE``.
+
+    Examples
+    --------
+    >>> [noise.name for noise in (*augmentation("pix:gaussian:0.5"), *augmentation("fou:dropout:0.2,0.4-of-0.1"))]
+    ['pix-gaussian-0.5-of-0.3', 'fou-dropout-0.2-of-0.1', 'fou-dropout-0.4-of-0.1']
+    """
+    sweep, of, share = text.partition("-of-")
+    try:
+        value = float(share) if of else SHARE
+    except ValueError:
+        raise UserError(
+            f"the share of an augmentation must be a number, as in {sweep}-of-{SHARE}, got {text!r}"
+        ) from None
+    return tuple(replace(noise, share=value) for noise in Noise.sweep(sweep))

@@ -36,6 +36,7 @@ class _Part(TorchDataset[Batch | UserError]):
     rows: NDArray[np.int64]
     preprocessing: Preprocessing
     noise: Sequence[Noise]
+    augment: Sequence[Noise] = ()
 
     def __getitem__(self, draw: Draw) -> Batch | UserError:
         rows = self.rows[draw.positions]
@@ -58,7 +59,7 @@ class _Part(TorchDataset[Batch | UserError]):
             else:
                 generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
                 values = self.dataset.augmented(name, rows, generators)
-            noises = [noise for noise in self.noise if noise.modality == name]
+            noises = [noise for noise in self._noises(seed) if noise.modality == name]
             stored = [noise for noise in noises if self.dataset.corrupted(name, noise, rows[:0]) is not None]
             computed = [noise for noise in noises if noise not in stored]
             for noise in computed:
@@ -69,6 +70,11 @@ class _Part(TorchDataset[Batch | UserError]):
             inputs[name] = torch.from_numpy(self.preprocessing(name, values))
         return torch.from_numpy(self.dataset.labels[rows]), inputs
 
+    def _noises(self, seed: tuple[int, int] | None) -> list[Noise]:
+        """Return the fixed noise, then augmentation with the draw of this seed and epoch."""
+        fresh = [] if seed is None else [one.redrawn(*seed, place) for place, one in enumerate(self.augment)]
+        return [*self.noise, *fresh]
+
     def _stored(
         self,
         modality: str,
@@ -78,8 +84,9 @@ class _Part(TorchDataset[Batch | UserError]):
         ids: tuple[str, ...],
     ) -> NDArray[Any]:
         """Return the model's input with the samples that `noises` hit replaced by stored ones."""
-        if len(noises) > 1:
-            names = " and ".join(noise.name for noise in noises)
+        fixed = [noise for noise in noises if noise in self.noise]
+        if len(fixed) > 1:  # of augmentation, the last one that hits a sample is used
+            names = " and ".join(noise.name for noise in fixed)
             raise UserError(f"{names}: stored corruptions of one modality cannot be combined")
         for noise in noises:
             hit = noise.hits(ids)
@@ -99,6 +106,8 @@ class Loader:
         Draws the rows of each batch.
     noise
         Applied to each batch.
+    augment
+        Applied to the batches of an order that draws augmentation, with a new draw each epoch.
     workers
         Processes that read ahead; 0 reads here.
     pin_memory
@@ -118,13 +127,14 @@ class Loader:
         order: Sampler[Draw],
         *,
         noise: Sequence[Noise] = (),
+        augment: Sequence[Noise] = (),
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         decodes = workers > 0 and isinstance(unfiltered(dataset), Stored)
         with _more_workers_than_cores():
             self._batches: DataLoader[Batch | UserError] = DataLoader(
-                _Part(dataset, rows, preprocessing, noise),
+                _Part(dataset, rows, preprocessing, noise, augment),
                 sampler=order,
                 batch_size=None,
                 num_workers=workers,

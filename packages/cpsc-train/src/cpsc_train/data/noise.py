@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -82,6 +82,17 @@ class Noise:
         """Check that a data set stores this noise, or that its modality can have it."""
         if dataset.corrupted(self.modality, self, np.zeros(0, np.int64)) is None:
             self.check(dataset.modalities[self.modality])
+
+    def redrawn(self, *key: int) -> Noise:
+        """Return this noise with another draw, a function of its seed and a `key` such as (seed of the run, epoch).
+
+        Examples
+        --------
+        >>> noise = Noise(modality="pix", kind="gaussian", severity=0.5, share=0.3)
+        >>> noise.redrawn(0, 1) == noise.redrawn(0, 1) != noise.redrawn(0, 2)
+        True
+        """
+        return replace(self, seed=int(np.random.SeedSequence([self.seed, *key]).generate_state(1, np.uint64)[0] >> 1))
 
     def check(self, modality: Modality) -> None:
         """Check that the modality can have noise of this kind."""

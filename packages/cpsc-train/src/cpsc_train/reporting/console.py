@@ -96,6 +96,8 @@ def print_results(results: dict[str, Any], console: Output) -> None:
         selected = results["selected"]
         accuracy = percent(selected["validation_accuracy"][FUSED])
         console.print(f"best epoch {selected['epoch']}, selected on validation rows: accuracy {accuracy}%")
+    if seen := results.get("seen", {}).get("training"):
+        console.print(f"noise in training: {', '.join(seen)}", soft_wrap=True)
     if "left_out" in results:
         rows = results["data"]["train"]
         console.print(f"{results['left_out']} of {rows} training rows have weight zero; rows.csv lists them first")

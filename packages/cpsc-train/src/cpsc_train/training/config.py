@@ -90,6 +90,9 @@ class RunConfig(Options):
     """Its division into parts."""
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
     """Corruption of the rows used for training, to study its effect; none by default."""
+    augment: tuple[Noise, ...] = ()
+    """Noise on training rows alone as augmentation: each on its own fraction (``share``) of the rows, drawn anew each
+    epoch."""
     encoders: dict[str, EncoderConfig]
     """One encoder for each modality."""
     fusion: FusionConfig = field(default_factory=LateConfig)
@@ -135,7 +138,7 @@ class RunConfig(Options):
         for modality in used:
             if modality not in self.encoders:
                 raise UserError(f"encoders.{modality} is missing: name the encoder of {modality}")
-        for noise in (*self.noise, *self.corruption.noise):
+        for noise in (*self.noise, *self.corruption.noise, *self.augment):
             if noise.modality not in used:
                 raise UserError(
                     f"noise {noise.name}: modality must be one of {', '.join(used)}, got {noise.modality!r}"

@@ -64,7 +64,7 @@ class Setup:
                 f"batch_size must be at least the number of processes, {process.world}, got {config.batch_size}"
             )
         dataset = config.data.open()
-        for noise in (*config.noise, *config.corruption.noise):
+        for noise in (*config.noise, *config.corruption.noise, *config.augment):
             noise.check_on(dataset)
         evaluated = [Condition(noise.name, (noise,)) for noise in config.noise]
         evaluated += [one for text in config.protocols for one in conditions(text, dataset.modalities)]
@@ -110,6 +110,7 @@ class Setup:
                 "batch_size": config.batch_size,
                 "accumulate": config.optimizer.accumulate,
             },
+            "seen": {"training": self._seen()},
         } | self._corruption()
 
     def order(self) -> Shuffled:
@@ -131,6 +132,7 @@ class Setup:
             self.preprocessing,
             order,
             noise=self.config.corruption.noise_of("train"),
+            augment=self.config.augment,
             workers=self._workers,
             pin_memory=self.device.type == "cuda",
         )
@@ -159,6 +161,11 @@ class Setup:
     @property
     def _workers(self) -> int:
         return self.config.compute.worker_count(decoding=isinstance(unfiltered(self.dataset), Stored))
+
+    def _seen(self) -> list[str]:
+        """Return the kinds of noise on training rows, as ``modality:kind``."""
+        noise = (*self.config.corruption.noise_of("train"), *self.config.augment)
+        return list(dict.fromkeys(f"{one.modality}:{one.kind}" for one in noise))
 
     def _corruption(self) -> dict[str, Any]:
         """Return the number of corrupted rows by part and kind; nothing without corruption."""

@@ -130,11 +130,16 @@ def _has_gate(run: Run) -> bool:
     return "gate" in (run.results or {}).get("test", {}).get("clean", {})
 
 
+def _seen(run: Run) -> list[str]:
+    return list((run.results or {}).get("seen", {}).get("training", []))
+
+
 def _runs(runs: Sequence[Run]) -> str:
     header = ["", *(run.name for run in runs)]
     rows = [
         ["recipe", *(str(run.config.get("recipe", "–")) for run in runs)],
         ["method", *(str(run.config["method"]["name"]) for run in runs)],
+        ["noise in training", *(", ".join(_seen(run)) or "–" for run in runs)],
         ["status", *(run.status for run in runs)],
         ["epochs done", *(str(run.records[-1]["epoch"]) if run.records else "0" for run in runs)],
         ["best epoch", *(str((run.results or {}).get("selected", {}).get("epoch", "–")) for run in runs)],

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, Gate, value
+from cpsc_train.cli.options import Command, File, Gate, Inferences, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ The run folder is all that is needed; results are compared with its results.json
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
   cpsc evaluate runs/A --noise strict:GS@0,5,10
   cpsc evaluate runs/A --gate classes                with a conformal gate on the modalities
+  cpsc evaluate runs/A --inference gate,read,dasp    beside the plain model, three ways to use it
 """
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
@@ -33,6 +34,9 @@ The run folder is all that is needed; results are compared with its results.json
     gate: Gate = None
     """Conformal gate in place of that of the run: a modality counts for less
     where its features are far from those of training, by class or over all."""
+    inference: Inferences = None
+    """Inference variants in place of those of the run, such as
+    gate,read,dasp: other ways to predict with the same model."""
     out: File = None
     """Also write the results to this JSON file."""
 
@@ -51,12 +55,14 @@ The run folder is all that is needed; results are compared with its results.json
         protocols = [text for text in self.noise if "@" in text]
         sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
         gate = None if self.gate is None else GateConfig(distance=self.gate)
-        results = evaluate(folder, noise=sweep if self.noise else None, protocols=protocols, gate=gate)
+        inference = None if self.inference is None else self.inference.split(",")
+        noise = sweep if self.noise else None
+        results = evaluate(folder, noise=noise, protocols=protocols, gate=gate, inference=inference)
         console = Output()
         print_results(results, console)
         if self.out is not None:
             write(self.out, json.dumps(results, indent=1) + "\n")
-        if self.noise or self.gate is not None:
+        if self.noise or self.gate is not None or self.inference is not None:
             return 0
         recorded = folder.read_results()
         if recorded is None:

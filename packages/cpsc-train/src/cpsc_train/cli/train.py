@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import File, Folder, Gate, Quiet, RunOptions, flag, value
+from cpsc_train.cli.options import File, Folder, Gate, Inferences, Quiet, RunOptions, flag, value
 from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ The best epoch is selected on validation rows.
     gate: Gate = None
     """Gate at inference: a modality whose features are far from those of
     training (of a class, or of all) counts for less."""
+    inference: Inferences = None
+    """Also evaluate the same model in other ways: gate, read, dasp."""
     seed: Annotated[int | None, value("N")] = None
     """Seed of the parameters and the batch order."""
     seeds: Annotated[str | None, value("A..B")] = None
@@ -70,7 +72,13 @@ The best epoch is selected on validation rows.
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
-        values = {"method.name": self.method, "conformal.refresh": self.refresh, "gate.distance": self.gate}
+        values: dict[str, Any] = {
+            "method.name": self.method,
+            "conformal.refresh": self.refresh,
+            "gate.distance": self.gate,
+        }
+        if self.inference is not None:
+            values["inference"] = self.inference.split(",")
         config = self.configuration(seed=self.seed, epochs=self.epochs, **values)
         if self.seeds is not None:
             return self._sweep(config, self.seeds, console)

@@ -5,8 +5,9 @@ The conformal predictor is calibrated on the clean calibration rows, with the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from cpsc_train.data import Condition
 from cpsc_train.evaluation import metrics
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
+Variant = Callable[["Predictions"], "Predictions"]
+"""Maps plain predictions, with their features, to those of another inference."""
+NONE: Mapping[str, Variant] = MappingProxyType({})
 METRICS: dict[str, Metric] = {
     "accuracy": metrics.accuracy,
     "macro_f1": metrics.macro_f1,
@@ -118,6 +122,7 @@ def measure(
     alpha: float,
     noise: Iterable[Condition] = (),
     missing: Sequence[Sequence[str]] = (),
+    variants: Mapping[str, Variant] = NONE,
 ) -> dict[str, Any]:
     """Evaluate a model under all conditions.
 
@@ -132,23 +137,30 @@ def measure(
     missing
         Sets of modalities to leave out, one condition each: ``without-<modality>``, or
         ``without-<modality>+<modality>``.
+    variants
+        Other ways to predict, by name. Each condition is encoded once.
 
     Returns
     -------
     dict
         ``validation`` and ``test``: by condition, the figures of `describe`. ``coverage``: by part and head, on clean
-        rows. Coverage on the calibration rows themselves is close to its target by construction.
+        rows. Coverage on the calibration rows themselves is close to its target by construction. With variants,
+        ``inference``: by variant, its own ``validation`` and ``test``; its prediction sets are calibrated on its own
+        predictions.
     """
     calibration = collect("calibration")
+    calibrated = {name: variant(calibration) for name, variant in variants.items()}
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
     conditions |= {one.name: {"noise": one.parts} for one in noise}
     conditions |= {f"without-{'+'.join(absent)}": {"without": absent} for absent in missing}
-    report: dict[str, Any] = {
-        part: {
-            name: describe(collect(part, **condition), calibration, alpha=alpha)
-            for name, condition in conditions.items()
-        }
-        for part in ("validation", "test")
-    }
+    report: dict[str, Any] = {"validation": {}, "test": {}}
+    others: dict[str, dict[str, Any]] = {variant: {"validation": {}, "test": {}} for variant in variants}
+    for part, figures in report.items():
+        for name, condition in conditions.items():
+            plain = collect(part, **condition)
+            figures[name] = describe(plain, calibration, alpha=alpha)
+            for variant, predict in variants.items():
+                others[variant][part][name] = describe(predict(plain), calibrated[variant], alpha=alpha)
     clean = {part: figures["clean"]["coverage"] for part, figures in report.items()}
-    return report | {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}
+    report |= {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}
+    return report | ({"inference": others} if variants else {})

@@ -11,6 +11,7 @@ from cpsc_train.config import from_plain, to_plain, unknown
 from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
+from cpsc_train.inference import InferenceConfig, parse_inference
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import EncoderConfig, FusionConfig, GateConfig, LateConfig
 from cpsc_train.training.compute import ComputeConfig
@@ -107,6 +108,9 @@ class RunConfig(Options):
     """The conformal predictor."""
     gate: GateConfig = field(default_factory=GateConfig)
     """The conformal gate at inference."""
+    inference: tuple[str, ...] = ()
+    """Further ways to predict with the trained model, evaluated beside the plain one: ``gate``, ``read``, ``dasp``,
+    with options as ``read:lr=0.001:steps=2``."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions under which the validation and test rows are evaluated, besides the clean ones."""
     protocols: tuple[str, ...] = ()
@@ -129,6 +133,13 @@ class RunConfig(Options):
                 f"{self.conformal.refresh!r}: the frozen heads would be older than the scores"
             )
         self._check_modalities()
+        if len(self.variants) < len(self.inference):
+            raise UserError(f"inference must name different variants, got {', '.join(self.inference)}")
+
+    @property
+    def variants(self) -> dict[str, InferenceConfig]:
+        """Inference variants by name; raises UserError for an unknown one."""
+        return {text: parse_inference(text) for text in self.inference}
 
     def _check_modalities(self) -> None:
         used = self.data.modalities

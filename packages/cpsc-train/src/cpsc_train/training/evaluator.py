@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
+from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
-from cpsc_train.training.objective import Objective
+from cpsc_train.training.objective import Objective, evaluating
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
 
@@ -46,6 +47,24 @@ class Evaluator:
             {head: z.double().softmax(-1).cpu().numpy() for head, z in self._gather(logits, part).items()},
             {m: w.double().cpu().numpy() for m, w in self._gather(weights, part).items()},
             {m: h.float().cpu().numpy() for m, h in self._gather(features, part).items()},
+        )
+
+    def trained(self) -> Trained:
+        """Return the model as inference variants use it."""
+        config = self._setup.config
+        objective = self.objective
+        return Trained(objective.model, objective.method, self.qhat, batch_size=config.batch_size, seed=config.seed)
+
+    def vary(self, inference: Inference, plain: Predictions) -> Predictions:
+        """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
+        device, compute = self._setup.device, self._setup.config.compute
+        features = {m: torch.from_numpy(h).to(device) for m, h in plain.features.items()}
+        with evaluating(self.objective), compute.autocast(device):
+            logits, weights = inference.predict(features)
+        return replace(
+            plain,
+            probabilities={head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
+            weights={m: w.double().cpu().numpy() for m, w in weights.items()},
         )
 
     def part_features(self, part: str) -> PartFeatures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from cpsc_rsc import ConformalGate
 from cpsc_train.evaluation import measure
+from cpsc_train.inference import Inference, fit_gate, parse_inference
 from cpsc_train.training import checkpoint
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.setup import Setup
@@ -29,13 +32,9 @@ def build_gate(setup: Setup, state: dict[str, Any] | None) -> ConformalGate | No
     return gate
 
 
-def fit_gate(gate: ConformalGate, evaluator: Evaluator) -> None:
+def fit_run_gate(gate: ConformalGate, evaluator: Evaluator) -> None:
     """Fit a gate to the training and calibration rows, encoded by the model of `evaluator`."""
-    training, calibration = (evaluator.part_features(part) for part in ("train", "calibration"))
-    features, reference = (
-        {m: torch.from_numpy(h) for m, h in part.features.items()} for part in (training, calibration)
-    )
-    gate.fit(features, torch.from_numpy(training.labels), reference)
+    fit_gate(gate, evaluator.part_features("train"), evaluator.part_features("calibration"))
 
 
 def save_gate(path: Path, gate: ConformalGate) -> None:
@@ -53,8 +52,28 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
         condition.name: {noise.modality: float(noise.hits(ids).mean()) for noise in condition.parts}
         for condition in setup.conditions
     }
-    figures = measure(evaluator.collect, alpha=config.conformal.alpha, noise=setup.conditions, missing=missing)
+    variants = fitted_variants(config.inference, evaluator)
+    figures = measure(
+        evaluator.collect,
+        alpha=config.conformal.alpha,
+        noise=setup.conditions,
+        missing=missing,
+        variants={name: partial(evaluator.vary, variant) for name, variant in variants.items()},
+    )
+    for name, variant in variants.items():
+        figures["inference"][name]["seen"] = list(variant.seen)
     return setup.describe() | figures | {"corrupted": corrupted}
+
+
+def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> dict[str, Inference]:
+    """Return inference variants of a trained model, by name, each fitted; parts are encoded once for all."""
+    trained = evaluator.trained()
+    variants = {name: parse_inference(name).build(trained) for name in names}
+    needed = dict.fromkeys(part for variant in variants.values() for part in variant.parts)
+    parts = {part: evaluator.part_features(part) for part in needed}
+    for variant in variants.values():
+        variant.fit({part: parts[part] for part in variant.parts})
+    return variants
 
 
 def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,7 @@ from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
-from cpsc_train.training.results import build_gate, clean_predictions, evaluation, fit_gate, save_gate
+from cpsc_train.training.results import build_gate, clean_predictions, evaluation, fit_run_gate, save_gate
 from cpsc_train.training.selection import Selection
 from cpsc_train.training.setup import Setup
 
@@ -92,6 +92,7 @@ def evaluate(
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
     gate: GateConfig | None = None,
+    inference: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best epoch of a run, from its folder alone.
 
@@ -105,13 +106,15 @@ def evaluate(
         Named protocols, such as ``qmf:GS@5,10``, that replace those of the run if `noise` is given.
     gate
         Conformal gate that replaces that of the run; it is fitted to the training and calibration rows of the run.
+    inference
+        Inference variants that replace those of the run, such as ``gate`` or ``read:lr=0.001``.
 
     Returns
     -------
     dict
         Content of ``results.json`` except what only training knows (``selected``, ``seconds``).
     """
-    with opened(folder, noise=noise, protocols=protocols, gate=gate) as (setup, evaluator):
+    with opened(folder, noise=noise, protocols=protocols, gate=gate, inference=inference) as (setup, evaluator):
         return evaluation(setup, evaluator)
 
 
@@ -122,6 +125,7 @@ def opened(
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
     gate: GateConfig | None = None,
+    inference: Sequence[str] | None = None,
 ) -> Iterator[tuple[Setup, Evaluator]]:
     """Load the data and the best model of a run; the arguments are those of `evaluate`."""
     run_folder = RunFolder(folder)
@@ -131,6 +135,8 @@ def opened(
     refit = gate is not None and gate != config.gate
     if gate is not None:
         config = replace(config, gate=gate)
+    if inference is not None:
+        config = replace(config, inference=tuple(inference))
     with joined(config.compute.device), config.compute.applied():
         setup = Setup.build(config, run_folder.read_splits)
         yield setup, _load_best(run_folder, setup, refit_gate=refit)
@@ -198,6 +204,6 @@ def _load_best(folder: RunFolder, setup: Setup, *, refit_gate: bool = False) -> 
         gate = build_gate(setup, None if refit_gate else state.get("gate"))
     evaluator = Evaluator(setup, setup.objective, state["qhat"])
     if gate is not None and not gate.fitted:
-        fit_gate(gate, evaluator)
+        fit_run_gate(gate, evaluator)
     model.gate = None if gate is None else gate.to(setup.device)
     return evaluator

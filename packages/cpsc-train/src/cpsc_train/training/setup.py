@@ -27,6 +27,7 @@ from cpsc_train.data import (
 from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.errors import UserError
+from cpsc_train.inference import GateInferenceConfig
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
@@ -192,9 +193,11 @@ def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[st
 
 
 def _check_calibration(config: RunConfig, size: int) -> None:
-    """Refuse an alpha too small for `size` calibration scores; the gate divides its alpha between two scores."""
+    """Refuse an alpha too small for `size` calibration scores; a gate divides its alpha between two scores."""
     alphas = [("conformal.alpha", config.conformal.alpha, 1)] * (config.conformal.quantile == "exact")
     alphas += [("gate.alpha", config.gate.alpha, 2)] * (config.gate.distance != "off")
+    gates = [(name, one) for name, one in config.variants.items() if isinstance(one, GateInferenceConfig)]
+    alphas += [(f"alpha of inference {name}", one.alpha, 2) for name, one in gates]
     for name, alpha, parts in alphas:
         if quantile_rank(size, alpha / parts) is None:
             raise UserError(

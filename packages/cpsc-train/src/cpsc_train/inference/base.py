@@ -1,0 +1,124 @@
+"""Interface of an inference variant: from the features of all rows of a part to logits, without labels.
+
+Shapes: N rows of a part, d feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cpsc_train.config import Choice, apply_settings
+from cpsc_train.errors import UserError
+from cpsc_train.methods import Method, PartFeatures
+from cpsc_train.methods.base import Heads
+from cpsc_train.models import MultimodalClassifier
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with its method, in evaluation mode."""
+
+    model: MultimodalClassifier
+    method: Method
+    qhat: Heads | None
+    """Quantiles of the in-loop conformal predictor, by head."""
+    batch_size: int
+    """Rows in a batch of the plain evaluation."""
+    seed: int
+    """Seed of the run."""
+
+    def logits(self, features: Heads) -> Heads:
+        """Return the logits (N, C) by head, computed in the batches of the plain evaluation."""
+        rows = len(next(iter(features.values())))
+        batches = [
+            self.method.predict(self.model, {m: h[part] for m, h in features.items()}, self.qhat)
+            for part in _slices(rows, self.batch_size)
+        ]
+        return {head: torch.cat([batch[head] for batch in batches]) for head in batches[0]}
+
+    def order(self, rows: int) -> Tensor:
+        """Return a permutation (N,) that depends on the seed and the number of rows alone."""
+        return torch.randperm(rows, generator=torch.Generator().manual_seed(self.seed))
+
+
+class Inference(ABC):
+    """Base of inference variants.
+
+    Parameters
+    ----------
+    config
+        Options of the variant.
+    trained
+        The model, which a variant must leave unchanged.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Parts of the data whose clean features `fit` needs."""
+    seen: ClassVar[tuple[str, ...]] = ()
+    """Corruptions that `fit` uses, as ``MODALITY:KIND``; results list them, to be told from those not used."""
+
+    def __init__(self, config: InferenceConfig, trained: Trained) -> None:
+        self.config = config
+        self.trained = trained
+
+    def fit(self, parts: dict[str, PartFeatures]) -> None:  # noqa: B027  # a variant may need no fit
+        """Fit the variant to the clean features of `parts`, once after training."""
+
+    @abstractmethod
+    def predict(self, features: Heads) -> tuple[Heads, Heads]:
+        """Predict all rows of a part under one condition.
+
+        Called with gradients disabled. The state of one call must not affect the next.
+
+        Parameters
+        ----------
+        features
+            By modality, (N, d); a missing modality is absent.
+
+        Returns
+        -------
+        tuple
+            Logits (N, C) by head, and weights (N,) in [0, 1] by modality, empty if the variant has none.
+        """
+
+
+class InferenceConfig(Choice, plugins="cpsc_train.inference"):
+    """Options of an inference variant."""
+
+    section = "inference"
+    inference: ClassVar[Callable[..., Inference]]
+    """The variant with these options."""
+    source: ClassVar[str] = ""
+    """Source of the equations."""
+
+    def build(self, trained: Trained) -> Inference:
+        """Return the unfitted variant for a trained model."""
+        return type(self).inference(self, trained)
+
+
+def parse_inference(text: str) -> InferenceConfig:
+    """Read ``NAME`` or ``NAME:option=value:option=value``.
+
+    Raises UserError for an unknown name or option, and a value that does not fit.
+
+    Examples
+    --------
+    >>> parse_inference("read:steps=2").steps
+    2
+    """
+    name, *settings = text.split(":")
+    try:
+        return apply_settings(InferenceConfig.named(name)(), settings)
+    except UserError as error:
+        raise UserError(f"inference {text!r}: {error}") from None
+
+
+def _slices(rows: int, size: int) -> Iterator[slice]:
+    for start in range(0, rows, size):
+        yield slice(start, start + size)

@@ -1,0 +1,62 @@
+"""The conformal gate, fitted to the features of a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from cpsc_rsc import ConformalGate
+from cpsc_train.config.rules import FRACTION
+from cpsc_train.inference.base import Inference, InferenceConfig, Trained
+from cpsc_train.methods import PartFeatures
+from cpsc_train.methods.base import Heads
+
+
+class Gated(Inference):
+    """Features are scaled by the weights of a `ConformalGate`, as with ``gate.distance`` of the configuration."""
+
+    config: GateInferenceConfig
+    parts = ("train", "calibration")
+
+    def __init__(self, config: GateInferenceConfig, trained: Trained) -> None:
+        super().__init__(config, trained)
+        model = trained.model
+        self._gate = ConformalGate(
+            dict.fromkeys(model.heads, model.dim),
+            classes=model.classes,
+            alpha=config.alpha,
+            distance=config.distance,
+        )
+
+    def fit(self, parts: dict[str, PartFeatures]) -> None:
+        """Fit distances to the training features and thresholds to the calibration features."""
+        fit_gate(self._gate, parts["train"], parts["calibration"])
+        self._gate.to(next(self.trained.model.heads.parameters()).device)
+
+    def predict(self, features: Heads) -> tuple[Heads, Heads]:
+        """Return the logits of the scaled features, and the weights."""
+        weights = self._gate.weights(features)
+        return self.trained.logits(self._gate.scale(features, weights)), weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateInferenceConfig(InferenceConfig, name="gate"):
+    """Conformal gate: a modality with unusual features is down-weighted."""
+
+    inference = Gated
+    rules = {"alpha": FRACTION}
+
+    distance: Literal["classes", "all"] = "classes"
+    """Distance of features to the nearest class mean of the training features, or to their mean."""
+    alpha: float = 0.04
+    """Largest fraction of clean samples in which a modality is down-weighted."""
+
+
+def fit_gate(gate: ConformalGate, training: PartFeatures, calibration: PartFeatures) -> None:
+    """Fit a gate to the features of the training and calibration rows."""
+    features, reference = (
+        {m: torch.from_numpy(h) for m, h in part.features.items()} for part in (training, calibration)
+    )
+    gate.fit(features, torch.from_numpy(training.labels), reference)

@@ -1,0 +1,74 @@
+"""Inference variants of a run: results beside the plain ones, which stay the same bit for bit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cpsc_train import evaluate, train
+from cpsc_train.errors import UserError
+from cpsc_train.models import GateConfig
+from cpsc_train.recipes import recipe
+
+NAMES = ("gate", "read:lr=0.01", "dasp")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same run without and with variants."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = replace(recipe("handwritten"), epochs=6)
+    return folder, train(config, folder / "plain"), train(replace(config, inference=NAMES), folder / "varied")
+
+
+def test_plain_results_do_not_depend_on_variants(runs):
+    _, plain, varied = runs
+    assert "inference" not in plain
+    for key in ("test", "validation", "coverage", "selected"):
+        assert varied[key] == plain[key]
+
+
+def test_each_variant_has_the_figures_of_the_plain_evaluation(runs):
+    folder, _, varied = runs
+    assert list(varied["inference"]) == list(NAMES)
+    for figures in varied["inference"].values():
+        assert figures["seen"] == []
+        for part in ("validation", "test"):
+            assert list(figures[part]) == list(varied[part])
+            for condition, of in figures[part].items():
+                assert set(of) - {"gate"} == set(varied[part][condition])
+                assert set(of["accuracy"]) == set(varied[part][condition]["accuracy"])
+    assert json.loads((folder / "varied/results.json").read_text())["inference"] == varied["inference"]
+
+
+def test_gate_is_that_of_the_configuration(runs):
+    folder, _, varied = runs
+    assert (
+        varied["inference"]["gate"]["test"] == evaluate(folder / "plain", gate=GateConfig(distance="classes"))["test"]
+    )
+
+
+def test_evaluation_of_a_finished_run(runs):
+    folder, _, varied = runs
+    again = evaluate(folder / "plain", inference=NAMES)
+    assert again["inference"] == varied["inference"]
+    assert evaluate(folder / "varied")["inference"] == varied["inference"]
+    assert "inference" not in evaluate(folder / "varied", inference=())
+
+
+def test_command_line(cpsc, runs, tmp_path):
+    folder, _, varied = runs
+    outcome = cpsc("evaluate", folder / "plain", "--inference", "gate,dasp", "--out", tmp_path / "out.json")
+    assert outcome.code == 0, outcome.err
+    assert "Fused test accuracy by inference" in outcome.out
+    assert json.loads((tmp_path / "out.json").read_text())["inference"]["dasp"] == varied["inference"]["dasp"]
+    assert "identical to results.json" in cpsc("evaluate", folder / "varied").out
+    assert cpsc("evaluate", folder / "plain", "--inference", "gat").code == 2
+
+
+def test_mistakes_are_told_before_training(quick, cpsc, tmp_path):
+    with pytest.raises(UserError, match="inference must name different variants, got gate, gate"):
+        replace(recipe("handwritten"), inference=("gate", "gate"))
+    outcome = cpsc("train", "--out", tmp_path / "run", "--inference", "gate", *quick)
+    assert outcome.code == 2
+    assert "too few for alpha of inference gate = 0.04" in outcome.err

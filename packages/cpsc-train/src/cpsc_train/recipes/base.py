@@ -12,8 +12,9 @@ from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig
 from cpsc_train.models import EncoderConfig
 from cpsc_train.training import ConformalConfig, Mode, RunConfig
 
-Source = Literal["paper", "released"]
-"""Stated in the paper, or read from the authors' code; anything else in a recipe is our choice."""
+Source = Literal["paper", "released", "package"]
+"""Stated in the paper, read from the authors' code, or parameters of an installed package (extra ``pretrained``);
+anything else in a recipe is our choice."""
 Data = TypeVar("Data", bound=DataConfig)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,6 +22,7 @@ class OptimizerConfig(Options):
     section = "optimizer"
     rules = {
         "lr": POSITIVE,
+        "encoder_lr_factor": POSITIVE,
         "weight_decay": NOT_NEGATIVE,
         "momentum": DECAY,
         "clip_norm": POSITIVE,
@@ -30,6 +33,9 @@ class OptimizerConfig(Options):
     """Algorithm."""
     lr: float = 1e-3
     """Learning rate."""
+    encoder_lr_factor: float = 1.0
+    """Learning rate of the pretrained parameters of encoders, as a multiple of `lr`; everything else, such as heads,
+    fusion, and the projections and random parameters of encoders, has `lr`."""
     weight_decay: float = 0.0
     """Weight decay, as the algorithm defines it."""
     momentum: float = 0.9
@@ -40,17 +46,30 @@ class OptimizerConfig(Options):
     """Batches whose gradients are accumulated for one step, which is that of one large batch, except for batch
     normalisation."""
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimizer of the parameters that require a gradient."""
-        trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    def build(
+        self, parameters: Iterable[torch.nn.Parameter], pretrained: Iterable[torch.nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Return the optimizer of the parameters that require a gradient.
+
+        `pretrained` are those of them with a learning rate of their own: the second group of the optimizer, if there
+        are any and `encoder_lr_factor` is not 1.
+        """
+        groups = self._groups([p for p in parameters if p.requires_grad], {id(p) for p in pretrained})
         if self.kind == "sgd":
-            return torch.optim.SGD(trainable, lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
+            return torch.optim.SGD(groups, lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
         adaptive: dict[str, Callable[..., torch.optim.Optimizer]] = {
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
             "adagrad": torch.optim.Adagrad,
         }
-        return adaptive[self.kind](trainable, lr=self.lr, weight_decay=self.weight_decay)
+        return adaptive[self.kind](groups, lr=self.lr, weight_decay=self.weight_decay)
+
+    def _groups(self, trainable: list[torch.nn.Parameter], pretrained: set[int]) -> Any:
+        own = [p for p in trainable if id(p) in pretrained]
+        if self.encoder_lr_factor == 1 or not own:
+            return trainable
+        others = [p for p in trainable if id(p) not in pretrained]
+        return [{"params": others}, {"params": own, "lr": self.encoder_lr_factor * self.lr}]
 
 
 class Schedule:
@@ -122,7 +141,13 @@ class CosineConfig(ScheduleConfig, name="cosine"):
     """Final learning rate as a fraction of the initial one, in [0, 1)."""
 
     def _scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+        if len(optimizer.param_groups) > 1 and self.final:
+            return lr_scheduler.LambdaLR(optimizer, partial(self._fraction, epochs))
         return lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=self.final * optimizer.param_groups[0]["lr"])
+
+    def _fraction(self, epochs: int, epoch: int) -> float:
+        """Return the learning rate of an epoch as a fraction of the initial one, which differs between groups."""
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

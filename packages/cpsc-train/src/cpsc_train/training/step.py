@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cpsc_train.data import Batch
 from cpsc_train.methods import Method, StepLosses
+from cpsc_train.models.pretrained import pretrained_parameters
 from cpsc_train.training.setup import Setup
 
 
@@ -21,7 +22,8 @@ class Stepper:
 
     def __init__(self, setup: Setup) -> None:
         config = setup.config
-        self.optimizer = config.optimizer.build(setup.objective.parameters())
+        pretrained = pretrained_parameters(setup.objective.model)
+        self.optimizer = config.optimizer.build(setup.objective.parameters(), pretrained)
         self.scaler = torch.amp.GradScaler(setup.device.type, enabled=config.compute.precision == "fp16")
         self.average: AveragedModel | None = None
         """Moving average of the objective; None without one."""

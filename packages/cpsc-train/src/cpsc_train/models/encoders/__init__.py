@@ -1,10 +1,13 @@
 """Encoders: one module each, registered in the list below."""
 
 from cpsc_train.models.encoder import EncoderConfig
+from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.models.imported import ImportedConfig
 
-EncoderConfig.register(ImportedConfig, MLPConfig, ResNetConfig, SmallCNNConfig, TransformerConfig)
+EncoderConfig.register(
+    EfficientNetLite0Config, ImportedConfig, MLPConfig, ResNetConfig, SmallCNNConfig, TransformerConfig
+)

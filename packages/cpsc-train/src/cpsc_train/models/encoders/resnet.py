@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from cpsc_train.config.rules import COUNT, DECAY
 from cpsc_train.data import Modality
-from cpsc_train.errors import UserError, needs, out_of_memory, reason
+from cpsc_train.errors import UserError, needs
 from cpsc_train.models.encoder import EncoderConfig, projection
+from cpsc_train.models.pretrained import BackboneEncoder, load_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +43,21 @@ class ResNetConfig(EncoderConfig, name="resnet"):
         width = backbone.fc.in_features
         backbone.fc = nn.Identity()
         if self.weights is not None:
-            _load(backbone, Path(self.weights), self.depth)
+            load_parameters(backbone, Path(self.weights), model=f"ResNet{self.depth}", unused="fc.")
+            backbone.pretrained = True
         if shape[-3] != 3:
             backbone.conv1 = _stem(backbone.conv1, shape[-3], keep=self.weights is not None)
         backbone.avgpool = nn.AdaptiveAvgPool2d((1, self.regions))
         return ResNet(backbone, projection(width * self.regions, dim, self.dropout))
 
 
-class ResNet(nn.Module):
+class ResNet(BackboneEncoder):
     """A backbone to (B, width) and a projection to (B, d); the features of several frames are averaged between them."""
 
-    def __init__(self, backbone: nn.Module, project: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.project = project
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) or (B, T, C, H, W) to (B, d)."""
+    def pooled(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) or (B, T, C, H, W) to (B, width)."""
         pooled: Tensor = self.backbone(x.flatten(0, 1) if x.ndim == 5 else x)
-        if x.ndim == 5:
-            pooled = pooled.reshape(*x.shape[:2], -1).mean(1)
-        features: Tensor = self.project(pooled)
-        return features
+        return pooled.reshape(*x.shape[:2], -1).mean(1) if x.ndim == 5 else pooled
 
 
 def _stem(conv: Any, channels: int, *, keep: bool) -> nn.Conv2d:
@@ -77,26 +71,3 @@ def _stem(conv: Any, channels: int, *, keep: bool) -> nn.Conv2d:
         with torch.no_grad():
             stem.weight.copy_(conv.weight.sum(1, keepdim=True) / channels)
     return stem
-
-
-def _load(backbone: nn.Module, path: Path, depth: int) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # noqa: PLC0415  # an extra
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of parameters") from None
-    except ImportError:
-        raise UserError('safetensors is not installed: pip install "cpsc-train[safetensors]"') from None
-    except Exception as error:  # a damaged file can make the readers fail in any way
-        if out_of_memory(error):
-            raise
-        raise UserError(f"{path}: is not a readable file of parameters ({reason(error)})") from None
-    try:
-        backbone.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
-    except (AttributeError, RuntimeError) as error:
-        last = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path}: does not hold the parameters of ResNet{depth}: {last}") from None

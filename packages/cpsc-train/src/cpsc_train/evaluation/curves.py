@@ -95,8 +95,8 @@ def held_out(results: Results, variant: str | None = None) -> dict[str, bool]:
     Parameters
     ----------
     results
-        ``seen`` lists corruptions used in training, as ``MODALITY:KIND``; in ``inference``, those that a variant was
-        fitted on.
+        ``seen`` lists corruptions used in ``training``, as ``MODALITY:KIND``; in ``inference``, ``seen`` of a variant
+        those that it was fitted on.
     variant
         Name of a variant at inference, whose corruptions count too. If None, those of training alone.
 
@@ -108,17 +108,17 @@ def held_out(results: Results, variant: str | None = None) -> dict[str, bool]:
     Examples
     --------
     >>> parts = {"a": [{"modality": "pix", "kind": "blur"}], "b": [{"modality": "pix", "kind": "gaussian"}]}
-    >>> held_out({"conditions": parts, "seen": ["pix:gaussian"]})
+    >>> held_out({"conditions": parts, "seen": {"training": ["pix:gaussian"]}})
     {'a': True, 'b': False}
     """
-    seen = set(results.get("seen", ()))
+    seen = set(results.get("seen", {}).get("training", ()))
     if variant is not None:
         seen |= set(results["inference"][variant].get("seen", ()))
     return {name: seen.isdisjoint(kinds(parts)) for name, parts in results.get("conditions", {}).items() if parts}
 
 
 def means_by_use(values: Mapping[str, float], results: Results, variant: str | None = None) -> dict[str, float]:
-    """Return the mean of values by condition, of corruptions that were used (``seen``) and that were not (``held out``).
+    """Return the means of values by condition: of corruptions that were used (``seen``), and of others (``held out``).
 
     A mean over no conditions is absent. The arguments besides `values` are those of `held_out`.
     """

@@ -191,6 +191,8 @@ def test_one_seed_allows_no_test():
 
 # Contenders
 
+EPOCHS = 20
+
 
 def test_methods_are_built_for_the_length_of_the_run():
     base = recipe("handwritten", epochs=30)
@@ -199,6 +201,8 @@ def test_methods_are_built_for_the_length_of_the_run():
     assert found["di-mml"].method.start == 4
     assert found["relearning"].method.every == 12
     assert found["reconboost"].method.epochs == 2
+    assert found["tmc"].method.annealing == found["ecml"].method.annealing == 3
+    assert found["lfm"].method.epochs == 30
     assert found["qmf"].method == MethodConfig.named("qmf")()
     assert found["cpsc"] == base
     more = contenders(base, ["joint"], {"mine": ["method.trust=label"]}, {"joint": {"optimizer.lr": 0.1}})
@@ -225,6 +229,9 @@ def test_every_search_is_of_options_and_holds_the_default(name):
     default = member()
     for option, space in member.search.items():
         value = getattr(default, option)
+        if not isinstance(space, tuple):
+            value = getattr(member.for_epochs(EPOCHS), option) if space.share else value
+            space = space.for_epochs(EPOCHS)  # noqa: PLW2901
         ends = space if isinstance(space, tuple) else (space.low, space.high)
         for end in ends:
             member(**{option: end})

@@ -82,12 +82,13 @@ class RunOptions(Command):
     def configuration(self, **changes: Any) -> RunConfig:
         """Return the configuration that the options describe.
 
-        `changes` are values to replace by dotted key; None leaves a value as it is. Raises UserError if a name is
-        unknown, or a value does not fit.
+        `changes` are values to replace by dotted key; None leaves a value as it is. Another method than that of the
+        recipe starts with its defaults for the epochs of the run. Raises UserError if a name is unknown, or a value
+        does not fit.
         """
-        from cpsc_train.config import apply_settings, override
         from cpsc_train.data.corruption import augmentation
         from cpsc_train.errors import UserError
+        from cpsc_train.training import reconfigured
 
         base = self._base()
         if self.augment:
@@ -95,7 +96,7 @@ class RunOptions(Command):
         if self.root is not None and not hasattr(base.data, "root"):
             raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
         values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}
-        return apply_settings(override(base, values), self.set)
+        return reconfigured(base, self.set, values)
 
     def _base(self) -> RunConfig:
         from cpsc_train.config import read_toml

@@ -72,6 +72,16 @@ The best epoch is selected on validation rows.
         if self.resume is not None:
             self._refuse_beside_resume()
             return self._train(None, RunFolder(self.resume), console)
+        config = self.configured()
+        if self.seeds is not None:
+            return self._sweep(config, self.seeds, console)
+        folder = RunFolder(self.out or _default_path(config, f"seed{config.seed}"))
+        if is_main_process():
+            folder.refuse_if_present()
+        return self._train(config, folder, console)
+
+    def configured(self) -> RunConfig:
+        """Return the configuration of a new run."""
         values: dict[str, Any] = {
             "method.name": self.method,
             "conformal.refresh": self.refresh,
@@ -79,13 +89,7 @@ The best epoch is selected on validation rows.
         }
         if self.inference is not None:
             values["inference"] = self.inference.split(",")
-        config = self.configuration(seed=self.seed, epochs=self.epochs, **values)
-        if self.seeds is not None:
-            return self._sweep(config, self.seeds, console)
-        folder = RunFolder(self.out or _default_path(config, f"seed{config.seed}"))
-        if is_main_process():
-            folder.refuse_if_present()
-        return self._train(config, folder, console)
+        return self.configuration(seed=self.seed, epochs=self.epochs, **values)
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
         from cpsc_train.reporting.console import print_results

@@ -7,10 +7,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from cpsc_train.config import apply_settings, override, unknown
+from cpsc_train.config import override, unknown
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
-from cpsc_train.training import RunConfig
+from cpsc_train.training import RunConfig, reconfigured
 
 Values = dict[str, Any]
 """Values of a configuration by dotted key."""
@@ -90,8 +90,8 @@ def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dic
     for axis in axes:
         if axis not in AXES:
             raise UserError(unknown("axis", axis, list(AXES)))
-    configs = {name: override(base, values) for axis in axes for name, values in AXES[axis](base).items()}
-    configs |= {name: apply_settings(base, settings) for name, settings in more.items()}
+    configs = {name: reconfigured(base, values=values) for axis in axes for name, values in AXES[axis](base).items()}
+    configs |= {name: reconfigured(base, settings) for name, settings in more.items()}
     result = {"full": base}
     for name, config in configs.items():
         if config not in result.values():
@@ -121,5 +121,5 @@ def contenders(
     for name, settings in more.items():
         if name in result:
             raise UserError(f"methods and variants must be different, got {name} twice")
-        result[name] = apply_settings(base, settings)
+        result[name] = reconfigured(base, settings)
     return result

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
-from cpsc_train.config import from_plain, to_plain, unknown
+from cpsc_train.config import apply_settings, from_plain, override, to_plain, unknown
 from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
@@ -169,3 +171,26 @@ class RunConfig(Options):
         Raises UserError for an unknown key, a missing key, or a value that is not allowed.
         """
         return from_plain(cls, table)
+
+
+def reconfigured(
+    base: RunConfig, settings: Iterable[str] = (), values: Mapping[str, Any] = MappingProxyType({})
+) -> RunConfig:
+    """Return a copy of a configuration with `values` by dotted key, and then with ``key=value`` `settings`.
+
+    A method other than that of `base` starts with its defaults for the epochs of the run: options that count epochs are
+    scaled (`cpsc_train.methods.MethodConfig.for_epochs`) unless they are given. Raises UserError as
+    `cpsc_train.config.override` and `cpsc_train.config.apply_settings` do.
+
+    Examples
+    --------
+    >>> from cpsc_train.recipes import recipe
+    >>> reconfigured(recipe("handwritten"), ["method.name=tmc", "epochs=20"]).method.annealing
+    2
+    """
+    settings = list(settings)
+    config = apply_settings(override(base, values), settings)
+    if config.method.name == base.method.name:
+        return config
+    scaled = replace(config, method=type(config.method).for_epochs(config.epochs))
+    return apply_settings(override(scaled, values), settings)

@@ -160,6 +160,7 @@ class CPSCConfig(MethodConfig, name="cpsc"):
         "components": Rule("must be at least 2", lambda value: value >= 2),
         "residual": Rule("must lie in (0, 1]", lambda value: 0 < value <= 1),
     } | dict.fromkeys(("consistency", "diversity", "a", "b"), NOT_NEGATIVE)
+    shares = {"warmup": 5 / 40}
     # The only two of nine options that change accuracy by more than the seed does: docs/beyond/knobs.md.
     search = {"residual": Range(0.05, 0.9), "heads_learn_on": ("recomposed", "features")}
 

@@ -129,20 +129,25 @@ def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str,
     """
     raise_pending()
     environment = {**environment, STDIN_IS_PARENT: "1"}
-    with subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
-    ) as child:
-        _children.add(child)
-        try:
-            if _first:  # a signal since `raise_pending`
-                child.terminate()
-            return child.wait()
-        finally:
-            _children.discard(child)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)  # noqa: S603
+    with process as child, registered(child):
+        return child.wait()
+
+
+@contextmanager
+def registered(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Terminate a child if this process receives a signal within the block, or has received one."""
+    _children.add(child)
+    try:
+        if _first:
+            child.terminate()
+        yield
+    finally:
+        _children.discard(child)
 
 
 def end_children() -> None:
-    """Terminate every command run by `call`."""
+    """Terminate every registered child."""
     for child in list(_children):
         with suppress(OSError):
             child.terminate()

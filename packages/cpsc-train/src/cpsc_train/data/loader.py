@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -26,6 +26,26 @@ from cpsc_train.data.preprocessing import Preprocessing
 from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
 from cpsc_train.interrupts import deferred
+
+
+@dataclass(frozen=True)
+class _Generators(Sequence[np.random.Generator]):
+    """The random generator of each sample, made when it is used: data in memory may need none."""
+
+    seed: tuple[int, int]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int, /) -> np.random.Generator: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> _Generators: ...
+    def __getitem__(self, place: int | slice, /) -> np.random.Generator | _Generators:
+        if isinstance(place, slice):
+            return _Generators(self.seed, self.ids[place])
+        return np.random.default_rng([*self.seed, zlib.crc32(self.ids[place].encode())])
 
 
 @dataclass(frozen=True)
@@ -57,8 +77,7 @@ class _Part(TorchDataset[Batch | UserError]):
             if seed is None:
                 values = self.dataset.read(name, rows)
             else:
-                generators = [np.random.default_rng([*seed, zlib.crc32(i.encode())]) for i in ids]
-                values = self.dataset.augmented(name, rows, generators)
+                values = self.dataset.augmented(name, rows, _Generators(seed, ids))
             noises = [noise for noise in self._noises(seed) if noise.modality == name]
             stored = [noise for noise in noises if noise.stored_by(self.dataset)]
             computed = [noise for noise in noises if noise not in stored]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
-from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError
-from cpsc_train.interrupts import call, end_children
+from cpsc_train.experiments.workers import Workers
+from cpsc_train.interrupts import end_children
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
 from cpsc_train.training import RunConfig
@@ -60,11 +59,11 @@ class Grid:
         """Return the run folder of a variant and a seed."""
         return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
 
-    def run(self, *, jobs: int, console: Output, quiet: bool = False) -> Results:
+    def run(self, *, jobs: int, console: Output, quiet: bool = False, workers: Workers | None = None) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
 
-        `jobs` is the number of parallel runs, each a process. Raises UserError if a folder holds a run of another
-        configuration, or a run fails; names its log.
+        `jobs` is the number of parallel runs, each a process, of `workers` if given. Raises UserError if a folder holds
+        a run of another configuration, or a run fails; names its log.
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
@@ -78,9 +77,10 @@ class Grid:
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-        with progress, ThreadPoolExecutor(jobs) as pool:
+        processes = Workers(jobs) if workers is None else nullcontext(workers)
+        with processes as started, progress, ThreadPoolExecutor(jobs) as pool:
             task = progress.add_task("runs", total=len(self._configs))
-            waiting = {pool.submit(self._one, name, seed, jobs): (name, seed) for name, seed in self._configs}
+            waiting = {pool.submit(self._one, name, seed, started): (name, seed) for name, seed in self._configs}
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
                     future.result()
@@ -99,24 +99,22 @@ class Grid:
             results.setdefault(name, []).append(dict(parse_json(read_file(file))))
         return results
 
-    def _one(self, name: str, seed: int, jobs: int) -> None:
+    def _one(self, name: str, seed: int, workers: Workers) -> None:
         folder = self.path(name, seed)
         if (folder / "results.json").exists():
             return
         make_folder(folder.parent, below=self._folder)
-        command = [sys.executable, "-m", "cpsc_train", "train", "--quiet"]
+        arguments = ["train", "--quiet"]
         if (folder / "config.toml").exists():
-            command += ["--resume", str(folder)]
+            arguments += ["--resume", str(folder)]
         else:
             config = folder.with_suffix(".toml")
             write_toml(config, self._configs[name, seed].to_plain())
-            command += ["--config", str(config), "--out", str(folder)]
-        threads = str(max(1, cores() // jobs))
-        environment = os.environ if jobs == 1 else os.environ | {"OMP_NUM_THREADS": threads}
+            arguments += ["--config", str(config), "--out", str(folder)]
         log = folder.with_suffix(".log")
         refuse_link(log)
-        with log.open("wb") as output:
-            code = call(command, output=output, environment=environment)
+        log.write_bytes(b"")
+        code = workers.run(arguments, log)
         if code:
             last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
             raise UserError(f"{name} seed {seed} ended with code {code}: {last} (all of it: {log})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,23 +22,29 @@ class Batch:
         By modality, (B, ...) float32.
     rows
         (B,) int64, indices into the rows of the part.
+    present
+        By modality that some samples of the data set lack, which samples of the batch have it, (B,) bool; the inputs of
+        the others are zeros.
     """
 
     ids: tuple[str, ...]
     labels: Tensor
     inputs: dict[str, Tensor]
     rows: Tensor
+    present: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pin_memory(self) -> Batch:
         """Return a copy in page-locked memory, as the loader of a GPU does."""
-        inputs = {name: x.pin_memory() for name, x in self.inputs.items()}
-        return Batch(self.ids, self.labels.pin_memory(), inputs, self.rows.pin_memory())
+        inputs, present = ({name: x.pin_memory() for name, x in of.items()} for of in (self.inputs, self.present))
+        return Batch(self.ids, self.labels.pin_memory(), inputs, self.rows.pin_memory(), present)
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on `device`; the copy is asynchronous from page-locked memory."""
-        inputs = {name: x.to(device, non_blocking=True) for name, x in self.inputs.items()}
+        inputs, present = (
+            {name: x.to(device, non_blocking=True) for name, x in of.items()} for of in (self.inputs, self.present)
+        )
         labels, rows = (x.to(device, non_blocking=True) for x in (self.labels, self.rows))
-        return Batch(self.ids, labels, inputs, rows)
+        return Batch(self.ids, labels, inputs, rows, present)

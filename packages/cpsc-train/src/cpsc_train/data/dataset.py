@@ -95,6 +95,8 @@ class Dataset(ABC):
     """Rows of ``train``, ``test`` and optionally ``validation`` in the official division, if there is one."""
     groups: Sequence[str] | None = None
     """Group of each sample, such as its speaker, if known."""
+    presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
+    """By modality that some samples lack, which samples have it, (N,); the others are never read."""
 
     @abstractmethod
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
@@ -168,6 +170,7 @@ class Kept(Dataset):
         self.labels = dataset.labels[rows]
         self.dropped = (*dataset.dropped, *dropped)
         self.groups = None if dataset.groups is None else [dataset.groups[row] for row in rows]
+        self.presence = {name: mask[rows] for name, mask in dataset.presence.items()}
         if dataset.parts is not None:
             self.parts = {name: np.flatnonzero(np.isin(rows, part)) for name, part in dataset.parts.items()}
 

@@ -62,32 +62,43 @@ class _Part(TorchDataset[Batch | UserError]):
         rows = self.rows[draw.positions]
         ids = tuple(self.dataset.ids[row] for row in rows)
         try:
-            return Batch(ids, *self._read(rows, ids, draw.seed), torch.from_numpy(draw.positions))
+            inputs = {name: self._read(name, rows, ids, draw.seed) for name in self.dataset.modalities}
+            present = {name: torch.from_numpy(mask[rows]) for name, mask in self.dataset.presence.items()}
+            labels, positions = (torch.from_numpy(x) for x in (self.dataset.labels[rows], draw.positions))
+            return Batch(ids, labels, inputs, positions, present)
         except UserError as error:  # returned, since an exception in a worker becomes a page of text
             return error
         except OSError as error:
             place = error.filename or f"one of the samples {', '.join(ids)}"
             return UserError(f"{place}: cannot be read ({error.strerror or error})")
 
-    def _read(
-        self, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        inputs = {}
-        for name, modality in self.dataset.modalities.items():
-            if seed is None:
-                values = self.dataset.read(name, rows)
-            else:
-                values = self.dataset.augmented(name, rows, _Generators(seed, ids))
-            noises = [noise for noise in self._noises(seed) if noise.modality == name]
-            stored = [noise for noise in noises if noise.stored_by(self.dataset)]
-            computed = [noise for noise in noises if noise not in stored]
-            for noise in computed:
-                values = noise.of_samples(values, ids, modality)
-            values = self._stored(name, stored, self.dataset.inputs(name, values), rows, ids)
-            for noise in computed:
-                values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
-            inputs[name] = torch.from_numpy(self.preprocessing(name, values))
-        return torch.from_numpy(self.dataset.labels[rows]), inputs
+    def _read(self, name: str, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None) -> Tensor:
+        """Return the input of a modality; zeros for samples that lack it, which are not read."""
+        mask = self.dataset.presence.get(name)
+        if mask is None or mask[rows].all():
+            return torch.from_numpy(self._values(name, rows, ids, seed))
+        inputs = np.zeros((len(rows), *self.preprocessing.shapes[name]), self.preprocessing.dtypes[name])
+        if (places := np.flatnonzero(mask[rows])).size:
+            inputs[places] = self._values(name, rows[places], tuple(ids[place] for place in places), seed)
+        return torch.from_numpy(inputs)
+
+    def _values(
+        self, name: str, rows: NDArray[np.int64], ids: tuple[str, ...], seed: tuple[int, int] | None
+    ) -> NDArray[Any]:
+        if seed is None:
+            values = self.dataset.read(name, rows)
+        else:
+            values = self.dataset.augmented(name, rows, _Generators(seed, ids))
+        noises = [noise for noise in self._noises(seed) if noise.modality == name]
+        stored = [noise for noise in noises if noise.stored_by(self.dataset)]
+        computed = [noise for noise in noises if noise not in stored]
+        modality = self.dataset.modalities[name]
+        for noise in computed:
+            values = noise.of_samples(values, ids, modality)
+        values = self._stored(name, stored, self.dataset.inputs(name, values), rows, ids)
+        for noise in computed:
+            values = noise.of_inputs(values, ids, modality, self.preprocessing.scales[name])
+        return self.preprocessing(name, values)
 
     def _noises(self, seed: tuple[int, int] | None) -> list[Noise]:
         """Return the fixed noise, then augmentation with the draw of this seed and epoch."""

@@ -36,15 +36,27 @@ class Preprocessing:
     dataset
         Source of the training rows.
     rows
-        (n,) training rows; of a modality with more than `MOST` values in all, evenly spaced ones.
+        (n,) training rows; of a modality with more than `MOST` values in all, evenly spaced ones. Only those that have
+        the modality count.
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
+        having = {
+            name: rows[dataset.presence[name][rows]] if name in dataset.presence else rows
+            for name in dataset.modalities
+        }
         self.scales = {
-            name: _known(modality) or _fit(modality, _inputs(dataset, name, _some(rows, modality)))
+            name: _known(modality) or _fit(modality, _inputs(dataset, name, _some(having[name], modality)))
             for name, modality in dataset.modalities.items()
         }
         self._later = {name for name, modality in dataset.modalities.items() if modality.spectrum is not None}
+        blank = {
+            name: self(name, dataset.inputs(name, dataset.read(name, having[name][:1]))) for name in dataset.presence
+        }
+        self.shapes = {name: sample.shape[1:] for name, sample in blank.items()}
+        """Shape of a sample at the model's input, of each modality that some samples lack."""
+        self.dtypes = {name: sample.dtype for name, sample in blank.items()}
+        """Data type of the same."""
 
     def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
         """Standardise (n, *shape) `values`; texts, and waveforms whose spectrum the model computes, are unchanged."""

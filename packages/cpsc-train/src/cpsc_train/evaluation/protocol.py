@@ -45,16 +45,26 @@ class Predictions:
         By modality, (N,) weights of the gate in [0, 1]; empty without a gate.
     features
         By modality, (N, d) features.
+    present
+        By modality that some samples of the data set lack, which rows have it, (N,); figures of a modality's head are
+        over these.
     """
 
     labels: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float64]]
     weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def each(self, metric: Metric) -> dict[str, float]:
         """Return a metric by head."""
-        return {head: metric(p, self.labels) for head, p in self.probabilities.items()}
+        return {head: metric(*self.of(head)) for head in self.probabilities}
+
+    def of(self, head: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return probabilities (n, C) and labels (n,) of a head, of the rows that have its modality."""
+        if head not in self.present:
+            return self.probabilities[head], self.labels
+        return self.probabilities[head][self.present[head]], self.labels[self.present[head]]
 
 
 def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, Any]]:
@@ -77,14 +87,15 @@ def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> d
         classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
     """
     report = {}
-    for head, probabilities in other.probabilities.items():
+    for head in other.probabilities:
+        probabilities, labels = other.of(head)
         predictor = SplitClassifier(LAC(), alpha=alpha)
-        predictor.calibrate(calibration.probabilities[head], calibration.labels)
+        predictor.calibrate(*calibration.of(head))
         sets = predictor.predict(probabilities)
-        hit = sets[np.arange(len(other.labels)), other.labels]
+        hit = sets[np.arange(len(labels)), labels]
         sizes = set_size(sets)
-        right = probabilities.argmax(-1) == other.labels
-        by_class = class_coverage(sets, other.labels).coverage
+        right = probabilities.argmax(-1) == labels
+        by_class = class_coverage(sets, labels).coverage
         report[head] = {
             "target": 1 - alpha,
             "coverage": float(hit.mean()),
@@ -103,16 +114,15 @@ def describe(predictions: Predictions, calibration: Predictions, *, alpha: float
     """Return all figures of one condition.
 
     These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
-    by modality the fraction of samples that it down-weighted, and the mean weight.
+    by modality the fraction of samples that it down-weighted, and the mean weight, both of the samples that have it.
     """
     figures: dict[str, Any] = {name: predictions.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
     if predictions.weights:
-        gate = {
-            m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())}
-            for m, w in predictions.weights.items()
+        rows = {m: w[predictions.present[m]] if m in predictions.present else w for m, w in predictions.weights.items()}
+        figures["gate"] = {
+            m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in rows.items()
         }
-        figures["gate"] = gate
     return figures | {"coverage": coverage(calibration, predictions, alpha=alpha)}
 
 

@@ -2,7 +2,7 @@
 
 from cpsc_train.methods.agm import AGMConfig
 from cpsc_train.methods.arl import ARLConfig
-from cpsc_train.methods.base import Method, PartFeatures, StepLosses
+from cpsc_train.methods.base import Method, PartFeatures, StepLosses, head_cross_entropy
 from cpsc_train.methods.cpsc import CPSCConfig, EnsembleConfig, LiteralConfig, MCDropoutConfig, TemperatureConfig
 from cpsc_train.methods.di_mml import DIMMLConfig
 from cpsc_train.methods.evidential import ECMLConfig, TMCConfig
@@ -47,4 +47,4 @@ MethodConfig.register(
     TMCConfig,
 )
 
-__all__ = ["Method", "MethodConfig", "PartFeatures", "Range", "RowTable", "StepLosses"]
+__all__ = ["Method", "MethodConfig", "PartFeatures", "Range", "RowTable", "StepLosses", "head_cross_entropy"]

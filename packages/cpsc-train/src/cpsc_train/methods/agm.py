@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, zeroed
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
 
 LEAST = 1e-8
 """Lower bound of the probability of a true class."""
@@ -40,7 +40,14 @@ class AGM(Method):
         self.register_buffer("running", torch.zeros(len(modalities)))
         self.register_buffer("steps", torch.zeros(()))
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused``."""
         logits = model.classify(features)
         parts = shapley(self.modalities, lambda kept: zeroed(model, features, kept))

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.methods.base import EpochMethod, Heads, StepLosses, zeroed
 from cpsc_train.methods.mla import entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 LEAST = 0.6
 """Smallest fraction of entropy, times the number of modalities: .3 for two."""
@@ -30,7 +30,14 @@ class ARL(EpochMethod):
 
     config: ARLConfig
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         with torch.no_grad():
             unimodal = torch.stack([zeroed(model, features, {m}) for m in self.modalities])

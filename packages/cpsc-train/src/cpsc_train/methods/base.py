@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from cpsc_train.config import Choice
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present
 
 SCALE = 2.0**10
 """Factor of losses whose gradients are taken by hand, so they do not underflow in half precision."""
@@ -63,6 +64,15 @@ class PartFeatures:
     """By modality, (N, d); row i has index i in `Method.rows`."""
     labels: NDArray[np.int64]
     """(N,)."""
+    present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """By modality that some samples lack, which rows have it, (N,); features of the others are zeros."""
+
+    def of(self, modality: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return features (n, d) and labels (n,) of the rows that have a modality."""
+        if modality not in self.present:
+            return self.features[modality], self.labels
+        rows = self.present[modality]
+        return self.features[modality][rows], self.labels[rows]
 
 
 class StepSums:
@@ -87,7 +97,10 @@ class Method(nn.Module):
 
     The loop optimises and saves the modules of a method and passes it the model; a method never runs the loop.
     `features` are always {m: (B, d)} from the encoders, and `qhat` is the conformal quantile of each head as a 0-d
-    tensor, or None while there is no conformal predictor.
+    tensor, or None while there is no conformal predictor. `present` says which samples have a modality, {m: (B,) bool};
+    one that is not listed is present in all samples. Features of samples that lack a modality are zeros, and carry no
+    gradient to the encoder; so are the logits of the model's heads. What is computed of a single modality, such as its
+    loss, is a mean over the samples that have it.
     Shapes: B samples, d feature width, C classes, S scores per calibration sample.
 
     Parameters
@@ -121,7 +134,14 @@ class Method(nn.Module):
         """Sums over the batches of a step, and over all processes."""
 
     @abstractmethod
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
     def on_fit_start(self, rows: int) -> None:
@@ -190,9 +210,11 @@ class Method(nn.Module):
     def on_refresh(self, model: MultimodalClassifier) -> None:
         """Called after all calibration samples were scored with the current `model`."""
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return the logits (B, C) of unlabelled samples, by head."""
-        return model.classify(features)
+        return model.classify(features, present)
 
     def row_weights(self) -> Heads:
         """Return the weight of each training row, {head: (N,)}; empty if all weights are equal."""
@@ -204,9 +226,10 @@ class Method(nn.Module):
         features: Heads,
         labels: Tensor,
         qhat: Heads | None,
+        present: Present = COMPLETE,
     ) -> Heads:
         """Return the logits (B, S, C) scored by the in-loop conformal predictor, by head; S is constant for a head."""
-        return {head: logits[:, None] for head, logits in self.predict(model, features, qhat).items()}
+        return {head: logits[:, None] for head, logits in self.predict(model, features, qhat, present).items()}
 
 
 class EpochMethod(Method):
@@ -223,19 +246,34 @@ class EpochMethod(Method):
         self.epoch.fill_(epoch)
 
 
+def head_cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy, 0-d, of logits (B, C) over the samples that are present (B,); 0 if there are none.
+
+    Examples
+    --------
+    >>> logits, labels = torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])
+    >>> torch.equal(head_cross_entropy(logits, labels, torch.tensor([True, False])), torch.tensor(2.0).log())
+    True
+    """
+    if present is None:
+        return cross_entropy(logits, labels)
+    return mean_present(cross_entropy(logits, labels, reduction="none"), present)
+
+
 def total(terms: dict[str, Tensor]) -> Tensor:
     """Return the sum of loss terms, in single precision."""
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 
-def alone(model: MultimodalClassifier, features: Heads) -> Heads:
+def alone(model: MultimodalClassifier, features: Heads, present: Present = COMPLETE) -> Heads:
     """Return the fused logits of each modality alone, {m: (B, C)}."""
-    return {m: model.classify({m: h})[FUSED] for m, h in features.items()}
+    return {m: model.classify({m: h}, present)[FUSED] for m, h in features.items()}
 
 
-def zeroed(model: MultimodalClassifier, features: Heads, kept: Collection[str]) -> Tensor:
+def zeroed(model: MultimodalClassifier, features: Heads, kept: Collection[str], present: Present = COMPLETE) -> Tensor:
     """Return the fused logits (B, C) with zeros for the features of all modalities but those kept."""
-    return model.classify({m: h if m in kept else torch.zeros_like(h) for m, h in features.items()})[FUSED]
+    zeros = {m: h if m in kept else torch.zeros_like(h) for m, h in features.items()}
+    return model.classify(zeros, present)[FUSED]
 
 
 def true_probability(logits: Tensor, labels: Tensor) -> Tensor:

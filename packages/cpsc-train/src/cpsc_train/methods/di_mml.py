@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class DIMML(Method):
@@ -49,7 +49,14 @@ class DIMML(Method):
         self.effective.copy_(torch.from_numpy(effective))
         self.known.fill_(True)
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_<head>``, ``shared_<modality>`` and ``contrast``."""
         logits = self._voters(model, features)
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
@@ -60,7 +67,9 @@ class DIMML(Method):
             decision = by_certainty(logits, self.config.certainty)
         return StepLosses(terms, {m: logits[m] for m in features} | {FUSED: decision})
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits of each modality, and the sum of all voters weighted by certainty."""
         logits = self._voters(model, features)
         return {m: logits[m] for m in features} | {FUSED: by_certainty(logits, self.config.certainty)}

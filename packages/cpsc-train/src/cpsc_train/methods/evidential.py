@@ -18,7 +18,7 @@ from torch.nn.functional import one_hot, softplus
 
 from cpsc_train.methods.base import EpochMethod, Heads, StepLosses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class TMC(EpochMethod):
@@ -26,7 +26,14 @@ class TMC(EpochMethod):
 
     config: TMCConfig | ECMLConfig
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``evidence_<head>``."""
         alphas = self.dirichlet(model, features)
         weight = (self.epoch / self.config.annealing).clamp(max=1)
@@ -34,7 +41,9 @@ class TMC(EpochMethod):
         terms = {f"evidence_{head}": scale * evidential_loss(a, labels, weight) for head, a in alphas.items()}
         return StepLosses(terms | self.conflict([alphas[m] for m in features]), _logits(alphas))
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return log(α / S), whose softmax is the expected probability of each class."""
         return _logits(self.dirichlet(model, features))
 

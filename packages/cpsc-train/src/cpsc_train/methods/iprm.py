@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, kl_div, normalize
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import DECAY, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class IPRM(Method):
@@ -36,7 +36,14 @@ class IPRM(Method):
         self.head = nn.Linear(model.dim, model.classes)
         self.register_buffer("weight", torch.tensor(0.5))
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
         with torch.no_grad():
@@ -58,7 +65,9 @@ class IPRM(Method):
         (apart,) = self.sums.pop(all_reduce)
         self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * second_fraction(apart))
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits; if a modality is missing, those of the other."""
         if len(features) < 2:
             return model.classify(features)

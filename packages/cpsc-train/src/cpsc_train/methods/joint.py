@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import MethodConfig
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
-def joint_losses(model: MultimodalClassifier, features: Heads, labels: Tensor, *, unimodal: bool) -> StepLosses:
-    """Return ``ce_fused`` and, if `unimodal`, ``ce_<modality>``."""
-    logits = model.classify(features)
+def joint_losses(
+    model: MultimodalClassifier, features: Heads, labels: Tensor, present: Present = COMPLETE, *, unimodal: bool
+) -> StepLosses:
+    """Return ``ce_fused`` and, if `unimodal`, ``ce_<modality>``, over the samples that have the modality."""
+    logits = model.classify(features, present)
     heads = list(logits) if unimodal else [FUSED]
-    return StepLosses({f"ce_{head}": cross_entropy(logits[head], labels) for head in heads}, logits)
+    terms = {f"ce_{head}": head_cross_entropy(logits[head], labels, present.get(head)) for head in heads}
+    return StepLosses(terms, logits)
 
 
 class Joint(Method):
@@ -24,9 +26,16 @@ class Joint(Method):
 
     unimodal = False
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return the terms of `joint_losses`."""
-        return joint_losses(model, features, labels, unimodal=self.unimodal)
+        return joint_losses(model, features, labels, present, unimodal=self.unimodal)
 
 
 class JointUnimodal(Joint):

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 Divergence = Literal["js", "js-reversed"]
 LEAST, LARGEST = 0.05, 0.95
@@ -45,7 +45,14 @@ class LFM(EpochMethod):
         self.register_buffer("divergence", torch.tensor(config.start))
         self._halves: tuple[Tensor, Tensor] | None = None
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused`` and ``js``."""
         logits = model.classify(features)
         each = cross_entropy(logits[FUSED], labels, reduction="none")

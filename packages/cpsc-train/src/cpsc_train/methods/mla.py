@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class MLA(Method):
@@ -39,7 +39,14 @@ class MLA(Method):
         """Return the modality of this turn."""
         return (self.modalities[step],)
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_<modality>`` of this turn's modality."""
         ((modality, h),) = features.items()
         logits = self.head(h)
@@ -57,7 +64,9 @@ class MLA(Method):
         features, samples = self.sums.pop(all_reduce)
         self.before.copy_(features / samples)
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits of the shared head, and their sum weighted by entropy."""
         logits = {m: self.head(h) for m, h in features.items()}
         stacked = torch.stack(list(logits.values()))

@@ -14,7 +14,7 @@ from torch import Tensor
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class MMPareto(Method):
@@ -26,9 +26,16 @@ class MMPareto(Method):
         super().__init__(config, model, modalities)
         self._gradients: dict[str, Tensor] = {}
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
-        return joint_losses(model, features, labels, unimodal=True)
+        return joint_losses(model, features, labels, present, unimodal=True)
 
     def backward(
         self, model: MultimodalClassifier, terms: dict[str, Tensor], backward: Callable[[Tensor], None]

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, alone, true_probability
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class OGMGE(EpochMethod):
@@ -27,7 +27,14 @@ class OGMGE(EpochMethod):
 
     config: OGMGEConfig
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused``."""
         logits = model.classify(features)
         with torch.no_grad():

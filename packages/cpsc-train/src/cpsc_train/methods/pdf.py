@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, l1_loss, logsigmoid
 
 from cpsc_train.methods.base import Heads, Method, StepLosses, true_probability
 from cpsc_train.methods.options import MethodConfig
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class PDF(Method):
@@ -33,7 +33,14 @@ class PDF(Method):
             {m: nn.Sequential(nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim), nn.Linear(dim, 1)) for m in modalities}
         )
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_<head>`` and ``confidence_<modality>``."""
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
         raw = self._confidences(features)
@@ -43,7 +50,9 @@ class PDF(Method):
             terms[f"confidence_{m}"] = l1_loss(t.sigmoid(), true_probability(z, labels).detach())
         return StepLosses(terms, logits)
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits, and their sum weighted by calibrated confidence."""
         unimodal = {m: model.heads[m](h) for m, h in features.items()}
         confidence = shared_confidence(self._confidences(features)) * relative_calibration(unimodal)

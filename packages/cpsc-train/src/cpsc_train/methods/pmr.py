@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class PMR(Method):
@@ -37,7 +37,14 @@ class PMR(Method):
         self.register_buffer("known", torch.zeros(classes, dtype=torch.bool))
         self.register_buffer("scores", torch.ones(len(modalities)))
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused`` and ``prototype_<modality>``."""
         logits = model.classify(features)
         near = {m: self._similarities(p, features[m]) for m, p in zip(self.modalities, self.prototypes, strict=True)}

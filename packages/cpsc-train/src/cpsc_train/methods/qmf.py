@@ -17,7 +17,7 @@ from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.methods.smallest import Smallest
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 ENERGY = 0.1
 """Factor of the logarithm of the sum of exponentials."""
@@ -51,7 +51,14 @@ class QMF(Method):
         """Find the extremes of the history, which may have been loaded or moved."""
         self._find_extremes()
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_<head>`` and ``ranking_<modality>``."""
         logits = self.predict(model, features, qhat)
         terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
@@ -79,7 +86,9 @@ class QMF(Method):
         self._smallest = Smallest(self.history.values)
         self._largest = self.history.values.amax(1)
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits, and for ``fused`` Σ_m c_m z_m over the given modalities."""
         logits = {m: model.heads[m](h) for m, h in features.items()}
         weighted = [energy(z).detach()[:, None] * z for z in logits.values()]

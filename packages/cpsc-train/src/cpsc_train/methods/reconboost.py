@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, true_probability
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
 class ReconBoost(Method):
@@ -41,7 +41,14 @@ class ReconBoost(Method):
         self._boosting = place < self.config.epochs
         self.trained[self._place] = 1.0
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``boosting`` and ``consolidation``, or ``ce_fused``."""
         logits = self.predict(model, features, qhat)
         if not self._boosting:
@@ -57,7 +64,9 @@ class ReconBoost(Method):
             terms["consolidation"] = self.config.consolidation * mse_loss(own.float().softmax(-1), before)
         return StepLosses(terms, logits)
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Return logits, and the rate times their sum, over trained modalities if there are any."""
         logits = {m: model.heads[m](h) for m, h in features.items()}
         counts = torch.stack([self.trained[self.modalities.index(m)] for m in logits])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
 
 RESTARTS = 5
 """Number of clusterings; the tightest is used."""
@@ -44,7 +44,7 @@ class Relearning(Method):
     def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Diagnose each modality and re-initialise its encoder."""
         for m in self.modalities:
-            train, held_out = (purity(part.features[m], part.labels, model.classes) for part in parts.values())
+            train, held_out = (purity(*part.of(m), model.classes) for part in parts.values())
             weight = float(np.tanh(self.config.strength * abs(train - held_out)))
             with torch.no_grad():
                 pairs = zip(model.encoders[m].parameters(), self.initial[m].parameters(), strict=True)
@@ -52,10 +52,15 @@ class Relearning(Method):
                     parameter.lerp_(start, weight)
 
     def losses(
-        self, model: MultimodalClassifier, features: Heads, labels: torch.Tensor, qhat: Heads | None
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: torch.Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused``."""
-        return joint_losses(model, features, labels, unimodal=False)
+        return joint_losses(model, features, labels, present, unimodal=False)
 
 
 @dataclass(frozen=True, kw_only=True)

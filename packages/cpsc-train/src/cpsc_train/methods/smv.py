@@ -15,7 +15,7 @@ from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.methods.base import AllReduce, Heads, Method, PartFeatures, StepLosses, zeroed
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 AT_ONCE = 4096
 """Samples valued at once."""
@@ -60,7 +60,14 @@ class SMV(Method):
                 self.copies.values[:, rows] = copies_of(values, self.config.most)
         self._count()
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused`` and ``alone_<modality>``."""
         logits = model.classify(features)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels) / self._mean_count}

@@ -5,5 +5,18 @@ from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
 from cpsc_train.models.gate import GateConfig
 from cpsc_train.models.multimodal import MultimodalClassifier
+from cpsc_train.models.presence import COMPLETE, Present, mean_present, only_present, stacked
 
-__all__ = ["FUSED", "EncoderConfig", "FusionConfig", "GateConfig", "LateConfig", "MultimodalClassifier"]
+__all__ = [
+    "COMPLETE",
+    "FUSED",
+    "EncoderConfig",
+    "FusionConfig",
+    "GateConfig",
+    "LateConfig",
+    "MultimodalClassifier",
+    "Present",
+    "mean_present",
+    "only_present",
+    "stacked",
+]

@@ -1,10 +1,12 @@
 """Fusions: from features and logits of the modalities to one decision.
 
-Shapes: B samples, d feature width, C classes, M modalities. A missing modality is absent from both mappings.
+Shapes: B samples, d feature width, C classes, M modalities. A modality that no sample has is left out of both mappings;
+where only some samples lack one, their features and logits are zeros.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from cpsc_train.config import Choice
 from cpsc_train.models.imported import build_imported, try_out
+from cpsc_train.models.presence import COMPLETE, Present, stacked
 
 FUSED = "fused"
 """Name of the joint decision, in logits and in result files."""
@@ -25,9 +28,13 @@ class LateFusion(nn.Module):
     def __init__(self, modalities: Sequence[str], dim: int, classes: int) -> None:
         super().__init__()
 
-    def forward(self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensor:
-        """Map logits {m: (B, C)} to (B, C)."""
-        return torch.stack(list(logits.values())).mean(0)
+    def forward(
+        self, features: Mapping[str, Tensor], logits: Mapping[str, Tensor], present: Present = COMPLETE
+    ) -> Tensor:
+        """Map logits {m: (B, C)} to (B, C), the mean over the modalities that a sample has; zeros if it has none."""
+        votes = torch.stack(list(logits.values()))
+        mask = stacked(logits, present, votes[0])
+        return votes.mean(0) if mask is None else votes.sum(0) / mask.sum(0).clamp(min=1)[:, None]
 
 
 class ConcatFusion(nn.Module):
@@ -95,7 +102,9 @@ class ImportedFusionConfig(FusionConfig, name="import"):
     """A module of your own, by import path; using such a configuration runs that code."""
 
     path: str
-    """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options."""
+    """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options. Where samples
+    lack a modality, its features and logits are zeros; a third parameter ``present`` of ``forward`` receives the masks
+    {m: (B,)}."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     """Further keyword arguments."""
 
@@ -109,6 +118,15 @@ class ImportedFusionConfig(FusionConfig, name="import"):
         what = f"fusion {self.path!r}, given features and logits of two samples by modality,"
         try_out(module, lambda copy: copy(features, logits), (2, classes), what)
         return module
+
+
+def fuse(fusion: nn.Module, features: Mapping[str, Tensor], logits: Mapping[str, Tensor], present: Present) -> Tensor:
+    """Return the fused logits (B, C); only a fusion whose ``forward`` has a parameter ``present`` gets the masks."""
+    if present and "present" in inspect.signature(fusion.forward).parameters:
+        fused: Tensor = fusion(features, logits, present)
+    else:
+        fused = fusion(features, logits)
+    return fused
 
 
 FusionConfig.register(LateConfig, ConcatConfig, SumConfig, ImportedFusionConfig)

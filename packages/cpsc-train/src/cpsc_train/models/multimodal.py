@@ -10,8 +10,9 @@ from cpsc_rsc import ConformalGate
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
-from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
+from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig, fuse
 from cpsc_train.models.pixels import Pixels
+from cpsc_train.models.presence import COMPLETE, Present, only_present
 from cpsc_train.models.spectrogram import LogSpectrogram
 
 LATE = LateConfig()
@@ -20,7 +21,8 @@ LATE = LateConfig()
 class MultimodalClassifier(nn.Module):
     """One encoder and one linear head per modality, and a fusion.
 
-    A missing modality is absent from the mappings, and its head from the logits.
+    A modality that no sample has is left out of the mappings, and its head out of the logits. Where only some samples
+    lack a modality, `present` says which: features and unimodal logits of those that lack it are zeros.
     Shapes: B samples, d feature width, C classes.
 
     Parameters
@@ -64,8 +66,15 @@ class MultimodalClassifier(nn.Module):
                 elif isinstance(module, Pixels):
                     module.standardise(scale.mean, scale.deviation)
 
-    def encode(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map {m: (B, ...)} to features {m: (B, d)}.
+    def encode(self, inputs: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
+        """Map {m: (B, ...)} to features {m: (B, d)}; zeros for samples that lack the modality.
+
+        Parameters
+        ----------
+        inputs
+            By modality. An encoder is called with zeros for samples that lack its modality.
+        present
+            Which samples have a modality, {m: (B,) bool}; one that is not listed is present in all samples.
 
         Raises
         ------
@@ -73,16 +82,25 @@ class MultimodalClassifier(nn.Module):
             If there is no modality, or one is unknown.
         """
         self._check(inputs)
-        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items() if m in inputs}
+        return {m: _encoded(encoder, inputs[m], present.get(m)) for m, encoder in self.encoders.items() if m in inputs}
 
-    def gated(self, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the features used at inference, and the gate's weights {m: (B,)}; without a gate, no weights."""
+    def gated(
+        self, features: Mapping[str, Tensor], present: Present = COMPLETE
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the features used at inference, and the gate's weights {m: (B,)}; without a gate, no weights.
+
+        The weight of a modality is 0 for samples that lack it.
+        """
         if self.gate is None:
             return dict(features), {}
-        weights = self.gate.weights(features)
+        weights = {m: only_present(w, present.get(m)) for m, w in self.gate.weights(features).items()}
         return self.gate.scale(features, weights), weights
 
-    def classify(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def unimodal(self, features: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
+        """Map features {m: (B, d)} to the logits {m: (B, C)} of each modality's head."""
+        return {m: only_present(head(features[m]), present.get(m)) for m, head in self.heads.items() if m in features}
+
+    def classify(self, features: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
         """Map features {m: (B, d)} to logits {m: (B, C), "fused": (B, C)}.
 
         Raises
@@ -91,12 +109,12 @@ class MultimodalClassifier(nn.Module):
             If there is no modality, or one is unknown.
         """
         self._check(features)
-        logits = {m: head(features[m]) for m, head in self.heads.items() if m in features}
-        return logits | {FUSED: self.fusion(features, logits)}
+        logits = self.unimodal(features, present)
+        return logits | {FUSED: fuse(self.fusion, features, logits, present)}
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, as at inference."""
-        return self.classify(self.gated(self.encode(inputs))[0])
+        return self.classify(self.gated(self.encode(inputs, present), present)[0], present)
 
     def _check(self, modalities: Iterable[str]) -> None:
         names = list(modalities)
@@ -109,3 +127,13 @@ class MultimodalClassifier(nn.Module):
 def _encoder(config: EncoderConfig, modality: Modality, dim: int) -> nn.Module:
     encoder = config.build(modality, dim)
     return encoder if modality.spectrum is None else nn.Sequential(LogSpectrogram(modality.spectrum), encoder)
+
+
+def _encoded(encoder: nn.Module, x: Tensor, present: Tensor | None) -> Tensor:
+    """Return the features of inputs (B, ...): computed from zeros, and zeros, for samples that lack the modality."""
+    if present is None:
+        features: Tensor = encoder(x)
+        return features
+    if isinstance(encoder, nn.Sequential) and isinstance(encoder[0], LogSpectrogram):  # silence is not zero there
+        return _encoded(encoder[1], encoder[0](x), present)
+    return only_present(encoder(only_present(x, present)), present)

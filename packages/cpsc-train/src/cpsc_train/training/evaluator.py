@@ -37,8 +37,8 @@ class Evaluator:
         weights: Parts = {}
         logits: Parts = {}
         for batch in self._setup.batches(part, noise):
-            present = replace(batch, inputs={m: x for m, x in batch.inputs.items() if m not in without})
-            outputs = self.objective.predict(present.to(self._setup.device), self.qhat)
+            inputs = {m: x for m, x in batch.inputs.items() if m not in without}
+            outputs = self.objective.predict(replace(batch, inputs=inputs).to(self._setup.device), self.qhat)
             for collected, values in zip((features, weights, logits), outputs, strict=True):
                 for name, value in values.items():
                     collected.setdefault(name, []).append(value)
@@ -47,6 +47,7 @@ class Evaluator:
             {head: z.double().softmax(-1).cpu().numpy() for head, z in self._gather(logits, part).items()},
             {m: w.double().cpu().numpy() for m, w in self._gather(weights, part).items()},
             {m: h.float().cpu().numpy() for m, h in self._gather(features, part).items()},
+            self._setup.present(part),
         )
 
     def trained(self) -> Trained:
@@ -70,7 +71,7 @@ class Evaluator:
     def part_features(self, part: str) -> PartFeatures:
         """Return features and labels of a part."""
         predictions = self.collect(part)
-        return PartFeatures(predictions.features, predictions.labels)
+        return PartFeatures(predictions.features, predictions.labels, predictions.present)
 
     def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
         """Return the fraction of the scores of a part that are at most the quantile of their head."""
@@ -79,7 +80,12 @@ class Evaluator:
             here = batch.to(self._setup.device)
             for head, logits in self.objective.calibration_logits(here, qhat).items():
                 scores.setdefault(head, []).append(label_scores(logits, here.labels))
-        return {head: float((s <= qhat[head]).double().mean()) for head, s in self._gather(scores, part).items()}
+        covered = {head: (s <= qhat[head]).cpu() for head, s in self._gather(scores, part).items()}
+        present = self._setup.present(part)
+        return {
+            head: float((hits[torch.from_numpy(present[head])] if head in present else hits).double().mean())
+            for head, hits in covered.items()
+        }
 
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
         """Return the rows of all processes in order."""

@@ -191,9 +191,9 @@ class Trainer:
             self.objective.encoded = self.objective.method.on_step_start(step)
             outs = self.stepper.step(batches, weights, sizes, qhat)
             losses = [before | out for before, (out, _) in zip(losses, outs, strict=True)]
-        for out, (_, labels), weight in zip(losses, outs, weights, strict=True):
+        for out, (_, batch), weight in zip(losses, outs, weights, strict=True):
             if weight:
-                self._record.add(out, labels)
+                self._record.add(out, batch.labels, batch.present)
         self.steps += 1
         self._losses.add(self.steps, batches, losses[-1].terms)
 

@@ -34,14 +34,14 @@ class Objective(nn.Module):
             model.to(memory_format=torch.channels_last)
 
     def forward(
-        self, inputs: dict[str, Tensor], labels: Tensor, qhat: dict[str, Tensor] | None
+        self, inputs: dict[str, Tensor], labels: Tensor, qhat: dict[str, Tensor] | None, present: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """Return the fields of `StepLosses`, as containers that `DistributedDataParallel` can handle."""
         if self.encoded is not None:
             inputs = {m: inputs[m] for m in self.encoded}
         with self._compute.autocast(self._device):
-            features = self.model.encode(self._in_format(inputs))
-            out = self.method.losses(self.model, features, labels, qhat)
+            features = self.model.encode(self._in_format(inputs), present)
+            out = self.method.losses(self.model, features, labels, qhat, present)
         return out.terms, out.logits, out.diagnostics, out.distributions
 
     def predict(
@@ -49,15 +49,15 @@ class Objective(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """Return encoded features and weights of the gate, by modality, and logits, by head."""
         with evaluating(self), self._compute.autocast(self._device):
-            features = self.model.encode(self._in_format(batch.inputs))
-            gated, weights = self.model.gated(features)
-            return features, weights, self.method.predict(self.model, gated, qhat)
+            features = self.model.encode(self._in_format(batch.inputs), batch.present)
+            gated, weights = self.model.gated(features, batch.present)
+            return features, weights, self.method.predict(self.model, gated, qhat, batch.present)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the conformal predictor in the loop scores, by head."""
         with evaluating(self), self._compute.autocast(self._device):
-            features = self.model.encode(self._in_format(batch.inputs))
-            return self.method.calibration_logits(self.model, features, batch.labels, qhat)
+            features = self.model.encode(self._in_format(batch.inputs), batch.present)
+            return self.method.calibration_logits(self.model, features, batch.labels, qhat, batch.present)
 
     def _in_format(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self._compute.channels_last:

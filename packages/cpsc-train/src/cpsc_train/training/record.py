@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cpsc_train.methods import StepLosses
+from cpsc_train.models import COMPLETE, Present, mean_present
 from cpsc_train.training.distributed import Process
 
 BINS = 20
@@ -32,27 +34,35 @@ class Meter(_Accumulator):
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._sums: Tensor | None = None
-        self._samples = 0
+        self._samples: Tensor | int = 0
 
-    def add(self, figures: dict[str, Tensor], samples: int) -> None:
-        """Add the means of a batch, weighted by its size; every call must have the same names."""
+    def add(self, figures: dict[str, Tensor], samples: int, counts: Mapping[str, Tensor] = COMPLETE) -> None:
+        """Add the means of a batch, weighted by its size; every call must have the same names.
+
+        `counts` are the numbers of samples, 0-d, of figures that are means over fewer than `samples`.
+        """
         if not figures:
             return
-        weighted = torch.stack([figure.detach() for figure in figures.values()]).double() * samples
+        sizes: Tensor | int = samples
+        if counts:
+            everything = torch.full_like(next(iter(counts.values())), samples)
+            sizes = torch.stack([counts.get(name, everything) for name in figures])
+        weighted = torch.stack([figure.detach() for figure in figures.values()]).double() * sizes
         self._names = tuple(figures)
         self._sums = weighted if self._sums is None else self._sums + weighted
-        self._samples += samples
+        self._samples = self._samples + sizes
 
     def read(self, process: Process) -> dict[str, float]:
         """Return the means over all processes."""
         if self._sums is None:
             return {}
-        *sums, samples = process.sum(torch.cat([self._sums, self._sums.new_tensor([self._samples])])).tolist()
-        return {name: value / samples for name, value in zip(self._names, sums, strict=True)}
+        samples = torch.as_tensor(self._samples).to(self._sums).expand_as(self._sums)
+        sums, sizes = process.sum(torch.stack([self._sums, samples])).tolist()
+        return {name: value / max(size, 1) for name, value, size in zip(self._names, sums, sizes, strict=True)}
 
 
 class Distribution(_Accumulator):
-    """Mean and histogram of values in [0, 1]."""
+    """Mean and histogram of values in [0, 1]; negative ones do not count."""
 
     def __init__(self) -> None:
         self._pending: list[Tensor] = []
@@ -80,7 +90,7 @@ class Distribution(_Accumulator):
         self._pending = []
         places = (values * BINS).long().clamp_(max=BINS - 1)
         counts = (places[:, None] == torch.arange(BINS, device=places.device)).sum(0)  # bincount would wait for a GPU
-        total = values.sum()
+        total = values.clamp(min=0).sum()
         self._counts = counts if self._counts is None else self._counts + counts
         self._sum = total if self._sum is None else self._sum + total
 
@@ -94,12 +104,15 @@ class EpochRecord:
         self._distributions: dict[tuple[str, str], Distribution] = {}
         self._trace: list[tuple[int, dict[str, Tensor]]] = []
 
-    def add(self, out: StepLosses, labels: Tensor) -> None:
-        """Add a batch with labels (B,)."""
+    def add(self, out: StepLosses, labels: Tensor, present: Present = COMPLETE) -> None:
+        """Add a batch with labels (B,); `present` are the samples that have a modality, {m: (B,)}."""
         self._losses.add(out.terms, len(labels))
-        hits = (torch.stack(list(out.logits.values())).detach().argmax(-1) == labels).double().mean(-1)
-        accuracy = {f"accuracy_{head}": hit for head, hit in zip(out.logits, hits.unbind(), strict=True)}
-        self._figures.add(accuracy | out.diagnostics, len(labels))
+        right = torch.stack(list(out.logits.values())).detach().argmax(-1) == labels
+        hits = dict(zip(out.logits, right.double().mean(-1).unbind(), strict=True))
+        hits |= {m: mean_present(right[i].double(), present[m]) for i, m in enumerate(out.logits) if m in present}
+        accuracy = {f"accuracy_{head}": hit for head, hit in hits.items()}
+        counts = {f"accuracy_{m}": mask.sum() for m, mask in present.items() if m in out.logits}
+        self._figures.add(accuracy | out.diagnostics, len(labels), counts)
         for kind, by_modality in out.distributions.items():
             for modality, values in by_modality.items():
                 self._distributions.setdefault((kind, modality), Distribution()).add(values)

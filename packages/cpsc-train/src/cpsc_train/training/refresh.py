@@ -49,6 +49,7 @@ class Refresh:
         self._score = score
         self._process = process or Process()
         self._buffers: dict[str, CalibrationBuffer] = {}
+        self._having = {m: mask.nonzero()[:, 0] for m, mask in samples.present.items()}
         self._steps = 0
         self._next = 0
 
@@ -75,7 +76,7 @@ class Refresh:
     def quantiles(self, score: Score) -> dict[str, Tensor]:
         """Return the quantiles of all samples scored by `score`; the stored scores are not changed."""
         rows = torch.arange(len(self._samples), device=self._samples.labels.device)
-        return {head: self._quantile(scores.flatten()) for head, scores in self._scores(rows, score).items()}
+        return {head: self._quantile(head, scores) for head, scores in self._scores(rows, score).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return scores, ages, quantiles and the position of the next slice."""
@@ -110,7 +111,8 @@ class Refresh:
     def _part_scores(self, rows: Tensor, score: Score) -> dict[str, Tensor]:
         samples = self._samples
         inputs = {name: x[rows] for name, x in samples.inputs.items()}
-        part = Batch((), samples.labels[rows], inputs, samples.rows[rows])
+        present = {name: mask[rows] for name, mask in samples.present.items()}
+        part = Batch((), samples.labels[rows], inputs, samples.rows[rows], present)
         return {head: label_scores(logits, part.labels) for head, logits in score(part, self.qhat).items()}
 
     def _overwrite(self, head: str, rows: Tensor, scores: Tensor) -> Tensor:
@@ -121,9 +123,11 @@ class Refresh:
         places = rows[:, None] * per_sample + torch.arange(per_sample, device=rows.device)
         buffer = self._buffers[head]
         buffer.overwrite(places.flatten(), scores.flatten(), check=False)
-        return self._quantile(buffer.scores)
+        return self._quantile(head, buffer.scores.reshape(-1, per_sample))
 
-    def _quantile(self, scores: Tensor) -> Tensor:
+    def _quantile(self, head: str, scores: Tensor) -> Tensor:
+        """Return the quantile of scores (N, S); that of a modality's head is over the samples that have it."""
+        scores = (scores[self._having[head]] if head in self._having else scores).flatten()
         if self._config.quantile == "exact":
             qhat: Tensor = conformal_quantile(scores, alpha=self._config.alpha, check=False)
             return qhat

@@ -149,12 +149,18 @@ class Setup:
         rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
         return self._in_order(rows, part, noise, self._workers)
 
+    def present(self, part: str) -> dict[str, NDArray[np.bool_]]:
+        """Return which rows of a part have a modality, {m: (n,)}, for those that some samples lack."""
+        rows = getattr(self.splits, part)
+        return {m: mask[rows] for m, mask in self.dataset.presence.items()}
+
     def calibration_samples(self) -> Batch:
         """Return all calibration samples as one batch on the device."""
         parts = list(self._in_order(self.splits.calibration, "calibration"))
         inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
         labels, rows = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
-        return Batch((), labels, inputs, rows).to(self.device)
+        present = {m: torch.cat([part.present[m] for part in parts]) for m in self.dataset.presence}
+        return Batch((), labels, inputs, rows, present).to(self.device)
 
     def _in_order(
         self, rows: NDArray[np.int64], part: str, noise: Sequence[Noise] = (), workers: int = 0

@@ -35,23 +35,23 @@ class Stepper:
 
     def step(
         self, batches: list[Batch], weights: list[float], sizes: list[int], qhat: dict[str, Tensor] | None
-    ) -> list[tuple[StepLosses, Tensor]]:
+    ) -> list[tuple[StepLosses, Batch]]:
         """Update the parameters once, by the accumulated gradients of some batches of this process.
 
         `weights` are those of the mean loss of each batch, `sizes` its samples over all processes. Returns the losses
-        and the labels (B,) of each batch, on the device.
+        of each batch, and the batch on the device.
         """
         method = self._setup.objective.method
         self.optimizer.zero_grad()
-        outs: list[tuple[StepLosses, Tensor]] = []
+        outs: list[tuple[StepLosses, Batch]] = []
         notes: list[tuple[Tensor, Tensor]] = []
         for place, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
             here = batch.to(self._setup.device)
             with self._reduced(last=place == len(batches) - 1):
                 method.on_batch_start(here.rows)
-                out = StepLosses(*self._module(here.inputs, here.labels, qhat))
+                out = StepLosses(*self._module(here.inputs, here.labels, qhat, here.present))
                 method.backward(self._setup.objective.model, out.terms, partial(self._backward, weight))
-            outs.append((out.kept(), here.labels))
+            outs.append((out.kept(), here))
             if (noted := method.notes()) is not None:
                 notes.append((here.rows, noted.clone()))
         self._update()

@@ -12,7 +12,7 @@ from torch import Tensor
 from cpsc_rsc import MultimodalSelfCalibration
 from cpsc_train.methods.base import Heads, StepLosses
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
 
 
 class LiteralCPSC(CPSC):
@@ -40,7 +40,14 @@ class LiteralCPSC(CPSC):
         if self.frozen_heads is not None:
             self.frozen_heads.load_state_dict(model.heads.state_dict())
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return the terms of `CPSC.losses`; with ``weigh = encoders`` the weights apply to the encoders' gradients."""
         if self.config.weigh == "samples" or qhat is None:
             return super().losses(model, features, labels, qhat)

@@ -19,7 +19,7 @@ from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.cpsc.trust import RowTrust
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 Raters = Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict
 
@@ -90,7 +90,14 @@ class CPSC(Method):
         """Return the current weights of the training rows."""
         return {} if self.trust is None else self.trust.weights()
 
-    def losses(self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None) -> StepLosses:
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
         qhat = self.thresholds(features, qhat)
         if qhat is None:
@@ -123,7 +130,9 @@ class CPSC(Method):
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
         return StepLosses(terms, logits, diagnostics, distributions)
 
-    def predict(self, model: MultimodalClassifier, features: Heads, qhat: Heads | None) -> Heads:
+    def predict(
+        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+    ) -> Heads:
         """Classify the representation chosen by ``inference``; the features during warm-up and without RSC."""
         logits = model.classify(features)
         qhat = self.thresholds(features, qhat)
@@ -143,7 +152,12 @@ class CPSC(Method):
         return logits | {FUSED: calibrated[FUSED]} if self.config.inference == "collaborative" else calibrated
 
     def calibration_logits(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
     ) -> Heads:
         """Return logits of the features, by head."""
         return {head: logits[:, None] for head, logits in model.classify(features).items()}

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, dropout
 from cpsc_train.methods.base import AllReduce, Heads
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
 from cpsc_train.methods.options import COUNT, Rule
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 Head = Callable[[Tensor], Tensor]
 
@@ -153,7 +153,12 @@ class TemperatureCPSC(RivalCPSC):
         return Temperature()
 
     def calibration_logits(
-        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Heads | None
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
     ) -> Heads:
         """Return logits of the features by head, after a step of the temperatures."""
         logits = super().calibration_logits(model, features, labels, qhat)

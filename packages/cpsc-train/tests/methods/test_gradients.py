@@ -238,9 +238,32 @@ def test_mla_gives_weight_to_who_is_sure(model, batch, step):
     share = (torch.exp(-h["a"]) / (torch.exp(-h["a"]) + torch.exp(-h["b"])))[:, None]
     torch.testing.assert_close(method.predict(model, features, None)[FUSED], share * z["a"] + (1 - share) * z["b"])
     assert entropy(torch.tensor([1e4, 0.0])).item() == 0
-    released = MLAConfig(normalize=True).build(model, MODALITIES)
-    step(released, model, batch)
-    assert float(released.projection.norm()) == pytest.approx(1)
+
+
+def test_the_released_projection_of_mla(model, batch, step, alone):
+    """Its update in numpy, over two batches of one epoch: α falls with the rows that the epoch has seen."""
+    inputs, labels = batch
+    method = MLAConfig(alpha=0.1, projection="released").build(model, MODALITIES)
+    method.on_fit_start(2 * ROWS)
+    method.on_epoch_start(0, alone)
+    means = {m: h.detach().double().numpy().mean(0) for m, h in model.encode(inputs).items()}
+    p = np.eye(DIM)
+    for turn in range(4):  # a, b, a, b; the first leaves the identity
+        x, alpha = means[MODALITIES[turn % 2]], 0.1 ** (1 + (turn // 2) / 2)
+        if turn:
+            k = p @ x
+            p = p - np.outer(k, k) / (alpha + np.outer(k, x))
+            p /= np.linalg.norm(p)
+        if turn % 2:
+            step(method, model, batch)
+            torch.testing.assert_close(method.projection.numpy(), p.astype(np.float32), rtol=1e-4, atol=1e-6)
+    plain = torch.autograd.grad(cross_entropy(method.head(model.encode(inputs)["b"]), labels), method.head.weight)[0]
+    torch.testing.assert_close(method.head.weight.grad, plain @ torch.tensor(p.T, dtype=torch.float32))
+    assert float(method.seen) == 2 * ROWS
+    method.on_epoch_start(0, alone)  # resumed
+    assert float(method.seen) == 2 * ROWS
+    method.on_epoch_start(1, alone)
+    assert float(method.seen) == 0
 
 
 # LFM

@@ -3,7 +3,7 @@ import torch
 
 from cpsc_train.methods import StepLosses
 from cpsc_train.training.distributed import Process
-from cpsc_train.training.record import BINS, CHUNK, Distribution, EpochRecord, Meter
+from cpsc_train.training.record import BINS, CHUNK, Distribution, EpochRecord, Meter, Spread
 
 ALONE = Process()
 
@@ -17,7 +17,7 @@ def test_means_are_over_samples_and_not_over_batches():
 
 def test_an_empty_record():
     assert Meter().read(ALONE) == {}
-    assert Distribution().read(ALONE) == (0.0, [0] * BINS)
+    assert Distribution().read(ALONE) == (Spread(0.0, 0.0, 0.0, 0.0), [0] * BINS)
 
 
 def test_gradients_are_not_kept():
@@ -35,8 +35,10 @@ def test_a_distribution_is_numpys_histogram():
     for batch in batches:
         distribution.add(batch)
     everything = torch.cat(batches).double().numpy()
-    mean, counts = distribution.read(ALONE)
-    np.testing.assert_allclose(mean, everything.mean())
+    spread, counts = distribution.read(ALONE)
+    ends = (everything == 1).mean(), (everything == 0).mean()
+    np.testing.assert_allclose(spread, [everything.mean(), everything.std(), *ends])
+    assert min(ends) > 0
     assert counts == np.histogram(everything, BINS, (0, 1))[0].tolist()
 
 
@@ -62,4 +64,5 @@ def test_a_record_resumes_from_its_state():
         other.trace(seed, {"fused": torch.tensor(0.1 * seed)})
     assert other.read(ALONE) == straight.read(ALONE)
     assert set(straight.read(ALONE)["train"]) == {"accuracy_fused", "reliability_fou"}
+    assert set(straight.read(ALONE)["spread"]["reliability"]["fou"]) == {"mean", "sd", "at_one", "at_zero"}
     assert straight.read(ALONE)["trace"]["step"] == [0, 1, 2, 3]

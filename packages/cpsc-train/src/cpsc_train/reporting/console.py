@@ -13,6 +13,7 @@ from cpsc_train.models import FUSED
 from cpsc_train.output import Output, column
 from cpsc_train.reporting.figures import coverage_and_size, down_weighted, percent
 from cpsc_train.reporting.observer import Observer
+from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 
 FEW_STEPS = 10
 """Optimizer steps per epoch below which a hint is printed."""
@@ -33,6 +34,7 @@ class ConsoleObserver(Observer):
         self._console = console
         self._verbose = verbose
         self._epochs = 0
+        self._constant = ConstantReliability()
         columns = (
             column("{task.fields[phase]}", justify="right"),
             BarColumn(bar_width=24),
@@ -74,6 +76,10 @@ class ConsoleObserver(Observer):
                 figures_of = "  ".join(f"{key} {value:.3f}" for key, value in record[name].items())
                 title = "in-loop q̂" if name == "qhat" else name
                 self._console.print(f"epoch {record['epoch']} {title}: {figures_of}", soft_wrap=True)
+            if reliability := spread_text(record):
+                self._console.print(f"epoch {record['epoch']} reliability: {reliability}", soft_wrap=True)
+        if warning := self._constant(record):
+            self._console.print(f"warning: {warning}", soft_wrap=True)
         every = max(1, self._epochs // 10)
         if not self._console.is_terminal and (record["epoch"] % every == 0 or record["epoch"] == self._epochs):
             line = f"epoch {record['epoch']}/{self._epochs}  {record['phase']}  {figures}"

@@ -12,6 +12,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
 from cpsc_train.reporting.observer import Observer
+from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 from cpsc_train.writing import appending
 
 
@@ -32,6 +33,7 @@ class LogFile(Observer):
     def __init__(self, path: Path) -> None:
         try:
             self._file = appending(path)
+            self._constant = ConstantReliability()
         except UserError as error:
             raise UserError(f"--log-file {error}") from None
 
@@ -54,10 +56,14 @@ class LogFile(Observer):
         accuracy = " ".join(f"{head}={value:.4f}" for head, value in record["validation"]["accuracy"].items())
         qhat = " ".join(f"{name}={value:.4f}" for name, value in record["qhat"].items())
         times = " ".join(f"{name}={seconds:.2f}s" for name, seconds in record["time"].items())
+        reliability = spread_text(record)
         self._write(
             f"epoch {record['epoch']} {record['phase']} lr={record['lr']:.3g} loss: {loss} validation: {accuracy} "
             f"in-loop {qhat or '–'} staleness={record['staleness']:.0f} time: {times}"
+            + (f" reliability: {reliability}" if reliability else "")
         )
+        if warning := self._constant(record):
+            self._write(f"warning: {warning}")
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write the test accuracies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from cpsc_train.training.distributed import Process
 
 BINS = 20
 """Bins of a histogram over [0, 1]."""
+ROUNDING = 1e-6
+"""Distance from 0 and 1 at which a value counts as 0 or 1."""
 CHUNK = 50
 """Steps whose values are binned at once, which costs less than binning them at each step."""
 
@@ -61,13 +63,26 @@ class Meter(_Accumulator):
         return {name: value / max(size, 1) for name, value, size in zip(self._names, sums, sizes, strict=True)}
 
 
+class Spread(NamedTuple):
+    """Figures of values in [0, 1]."""
+
+    mean: float
+    sd: float
+    """Standard deviation, with n in its denominator."""
+    at_one: float
+    """Fraction of values that are 1, up to rounding."""
+    at_zero: float
+    """Fraction of values that are 0, up to rounding."""
+
+
 class Distribution(_Accumulator):
-    """Mean and histogram of values in [0, 1]; negative ones do not count."""
+    """Spread and histogram of values in [0, 1]; negative ones do not count."""
 
     def __init__(self) -> None:
         self._pending: list[Tensor] = []
         self._counts: Tensor | None = None
-        self._sum: Tensor | None = None
+        self._sums: Tensor | None = None
+        """Sums (4,) of the values, their squares, and whether they are 1 and 0."""
 
     def add(self, values: Tensor) -> None:
         """Add values of any shape."""
@@ -75,13 +90,14 @@ class Distribution(_Accumulator):
         if len(self._pending) >= CHUNK:
             self._bin()
 
-    def read(self, process: Process) -> tuple[float, list[int]]:
-        """Return the mean and the counts of `BINS` equal bins over all processes; 1 belongs to the last bin."""
+    def read(self, process: Process) -> tuple[Spread, list[int]]:
+        """Return the spread and the counts of `BINS` equal bins over all processes; 1 belongs to the last bin."""
         self._bin()
-        if self._counts is None or self._sum is None:
-            return 0.0, [0] * BINS
+        if self._counts is None or self._sums is None:
+            return Spread(0.0, 0.0, 0.0, 0.0), [0] * BINS
         counts = process.sum(self._counts).tolist()
-        return float(process.sum(self._sum)) / max(sum(counts), 1), counts
+        mean, square, at_one, at_zero = (float(v) / max(sum(counts), 1) for v in process.sum(self._sums).tolist())
+        return Spread(mean, max(square - mean**2, 0.0) ** 0.5, at_one, at_zero), counts
 
     def _bin(self) -> None:
         if not self._pending:
@@ -90,9 +106,12 @@ class Distribution(_Accumulator):
         self._pending = []
         places = (values * BINS).long().clamp_(max=BINS - 1)
         counts = (places[:, None] == torch.arange(BINS, device=places.device)).sum(0)  # bincount would wait for a GPU
-        total = values.clamp(min=0).sum()
+        counted = values >= 0
+        values = values.clamp(min=0)
+        ends = [(values >= 1 - ROUNDING).double(), ((values <= ROUNDING) & counted).double()]
+        sums = torch.stack([values, values.square(), *ends]).sum(1)
         self._counts = counts if self._counts is None else self._counts + counts
-        self._sum = total if self._sum is None else self._sum + total
+        self._sums = sums if self._sums is None else self._sums + sums
 
 
 class EpochRecord:
@@ -125,9 +144,10 @@ class EpochRecord:
         """Return the record over all processes, as in a line of ``metrics.jsonl``."""
         record: dict[str, Any] = {"loss": self._losses.read(process), "train": self._figures.read(process)}
         for (kind, modality), distribution in self._distributions.items():
-            mean, counts = distribution.read(process)
-            record["train"][f"{kind}_{modality}"] = mean
+            spread, counts = distribution.read(process)
+            record["train"][f"{kind}_{modality}"] = spread.mean
             record.setdefault(kind, {})[modality] = counts
+            record.setdefault("spread", {}).setdefault(kind, {})[modality] = spread._asdict()
         if self._trace:
             heads = list(self._trace[0][1])
             values = torch.stack([torch.stack([qhat[head] for _, qhat in self._trace]) for head in heads]).tolist()

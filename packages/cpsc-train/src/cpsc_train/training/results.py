@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from cpsc_rsc import ConformalGate
 from cpsc_train.evaluation import measure
+from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, fit_gate, parse_inference
+from cpsc_train.models import FUSED
 from cpsc_train.training import checkpoint
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.setup import Setup
@@ -86,6 +88,27 @@ def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[A
     }
     arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in test.probabilities.items()}
     return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
+
+
+def class_separation(predictions: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
+    """Return the separation of the classes in the saved features, by modality and for all of them together."""
+    prefix = "features/"
+    features = {name.removeprefix(prefix): h for name, h in predictions.items() if name.startswith(prefix)}
+    return separations(features, predictions["labels"][:MOST_FEATURES], FUSED)
+
+
+def reliability_course(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Return by modality ``epoch``, ``mean``, ``sd``, ``at_one`` and ``at_zero`` of its reliability on training rows.
+
+    Empty if the method has none. `records` are the lines of ``metrics.jsonl``.
+    """
+    course: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for m, spread in record.get("spread", {}).get("reliability", {}).items():
+            of = course.setdefault(m, {})
+            for name, value in {"epoch": record["epoch"], **spread}.items():
+                of.setdefault(name, []).append(value)
+    return course
 
 
 def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -21,7 +21,15 @@ from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
-from cpsc_train.training.results import build_gate, clean_predictions, evaluation, fit_run_gate, save_gate
+from cpsc_train.training.results import (
+    build_gate,
+    class_separation,
+    clean_predictions,
+    evaluation,
+    fit_run_gate,
+    reliability_course,
+    save_gate,
+)
 from cpsc_train.training.selection import Selection
 from cpsc_train.training.setup import Setup
 
@@ -184,7 +192,10 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
         results["left_out"] = int((weights[FUSED] == 0).sum())
+    results["separation"] = class_separation(predictions)
     if setup.process.first:
+        if course := reliability_course(folder.read_metrics()):
+            results["reliability"] = course
         if weights:
             folder.write_row_weights(setup.dataset, setup.splits.train, weights)
         folder.write_predictions(predictions)

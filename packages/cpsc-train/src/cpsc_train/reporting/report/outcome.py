@@ -182,11 +182,17 @@ def features(runs: Sequence[Run]) -> Section:
             axes.set_xticks([])
             axes.set_yticks([])
 
-        return Panel(f"features-{run.name}-{modality}", f"Features of {modality}, {run.name}", draw)
+        return Panel(
+            f"features-{run.name}-{modality}", f"Features of {modality}, {run.name}{_separation(run, modality)}", draw
+        )
 
     shown, more = individual([run for run in runs if run.predictions])
     panels = [panel(run, m) for run in shown for m in run.modalities if f"features/{m}" in run.predictions]
-    caption = "Test rows in the plane of largest variance of the features of the encoder, coloured by class."
+    caption = (
+        "Test rows in the plane of largest variance of the features of the encoder, coloured by class. In brackets, of "
+        "all dimensions: within-class over between-class scatter (lower is better separated), and the mean silhouette "
+        "(higher is)."
+    )
     return Section("Features", caption, panels, [*_bare(runs), *more])
 
 
@@ -215,6 +221,14 @@ def _by_confidence(probabilities: NDArray[Any], labels: NDArray[Any]) -> tuple[N
 
 def _clean(run: Run) -> dict[str, Any]:
     return dict((run.results or {})["test"]["clean"])
+
+
+def _separation(run: Run, modality: str) -> str:
+    """Return scatter ratio and silhouette of a modality in brackets; empty where they are unknown."""
+    of = (run.results or {}).get("separation", {}).get(modality, {})
+    if of.get("scatter") is None:
+        return ""
+    return f" (scatter {of['scatter']:.2f}, silhouette {of['silhouette']:.2f})"
 
 
 def _accuracy(run: Run, condition: str | None, head: str) -> float:

@@ -132,6 +132,32 @@ def reliability(runs: Sequence[Run]) -> Section:
     )
 
 
+def reliability_course(runs: Sequence[Run]) -> Section:
+    """Draw the mean, the standard deviation and the fraction at 1 of reliability by epoch, a panel per modality."""
+    shown = [run for run in runs if any("reliability" in record.get("spread", {}) for record in run.records)]
+
+    def panel(modality: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            with sides(axes, x="epoch", y="reliability"):
+                for place, run in enumerate(shown):
+                    epochs, spreads = run.of_epochs("spread", "reliability", modality)
+                    mean, sd, at_one = (np.array([of[name] for of in spreads]) for name in ("mean", "sd", "at_one"))
+                    curve(axes, epochs, mean, place, run.name)
+                    axes.fill_between(epochs, mean - sd, mean + sd, color=colour(place), alpha=0.15, linewidth=0)
+                    axes.plot(epochs, at_one, color=colour(place), linewidth=0.8, linestyle=":")
+            axes.set_ylim(-0.02, 1.02)
+
+        return Panel(f"reliability-course-{modality}", modality, draw)
+
+    panels = [panel(modality) for modality in dict.fromkeys(m for run in shown for m in run.modalities)]
+    caption = (
+        "Reliability of the training rows after warm-up. Line: mean; band: one standard deviation; dotted: fraction of "
+        "rows with reliability 1. Where it is close to 1, GSC gives nearly all rows the same weight."
+    )
+    absent = [f"{run.name}: its method has none ({run.config['method']['name']})" for run in runs if run not in shown]
+    return Section("Reliability over training", caption, panels, absent)
+
+
 def component_reliability(runs: Sequence[Run]) -> Section:
     """Draw the distribution of the reliability of components by epoch, a panel per run and modality."""
     return _histograms(
@@ -238,6 +264,7 @@ SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (
     coverage,
     set_sizes,
     reliability,
+    reliability_course,
     component_reliability,
     seconds,
 )

@@ -42,7 +42,7 @@ def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["recipe", "show"], "needs a name, one of av-digits"),
+        (["recipe", "show"], "needs a name, one of arrays, av-digits"),
         (["recipe", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
         (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: set the folder"),
         (["ablate", "--axes", "part"], "did you mean 'parts'"),

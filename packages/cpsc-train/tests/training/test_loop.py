@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.data.adapters.handwritten import Handwritten
+from cpsc_train.data.families.arrays import Arrays
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.recipes import recipe
@@ -128,7 +128,7 @@ def test_the_best_validation_epoch_is_kept_and_never_a_warm_up_one(small_config,
 
 def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, monkeypatch):
     read, epochs = [], []
-    original = Handwritten.read
+    original = Arrays.read
 
     def recorded(self, modality, rows):
         read.append((len(epochs), frozenset(rows.tolist())))
@@ -138,7 +138,7 @@ def test_test_rows_are_not_read_before_training_is_over(small_config, tmp_path, 
         def epoch(self, record):
             epochs.append(record)
 
-    monkeypatch.setattr(Handwritten, "read", recorded)
+    monkeypatch.setattr(Arrays, "read", recorded)
     folder = RunFolder(tmp_path / "run")
     train(small_config, folder, Counting())
     splits = folder.read_splits(small_config.data.open())

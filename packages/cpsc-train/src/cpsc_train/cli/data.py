@@ -77,7 +77,7 @@ class Data(Command):
         if self.action == "list":
             table = Table("data set", "modalities", "files", box=None)
             for name, member in DataConfig.installed().items():
-                table.add_row(name, " + ".join(getattr(member, "modalities", ())), about(member))
+                table.add_row(name, " + ".join(getattr(member, "modalities", ())) or "detected", about(member))
             console.print(table)
             return 0
         name = self.required(f"data {self.action}", self.name, DataConfig.members)
@@ -185,7 +185,8 @@ def _tell(checked: Checked, console: Output) -> None:
     for modality, held in checked.present().items():
         of = balance(held)
         always = f"; always the most frequent class: {100 * of['majority']:.1f}% right" if of["samples"] else ""
-        console.print(f"{modality}: {of['samples']:,} samples can be read{always}", soft_wrap=True)
+        summary = checked.dataset.modalities[modality].summary
+        console.print(f"{modality}: {of['samples']:,} samples can be read{always}; {summary}", soft_wrap=True)
     for title, errors in (("What is wrong", list(checked.faults.values())), ("Notes", list(checked.notes))):
         if errors:
             table = Table("kind", "how many", title=title, title_justify="left")

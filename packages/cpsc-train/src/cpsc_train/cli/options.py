@@ -89,6 +89,7 @@ class RunOptions(Command):
         from cpsc_train.data.corruption import augmentation
         from cpsc_train.errors import UserError
         from cpsc_train.training import reconfigured
+        from cpsc_train.training.settled import settled
 
         base = self._base()
         if self.augment:
@@ -96,7 +97,7 @@ class RunOptions(Command):
         if self.root is not None and not hasattr(base.data, "root"):
             raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
         values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}
-        return reconfigured(base, self.set, values)
+        return settled(reconfigured(base, self.set, values))
 
     def _base(self) -> RunConfig:
         from cpsc_train.config import read_toml

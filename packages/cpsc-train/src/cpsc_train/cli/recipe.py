@@ -43,8 +43,9 @@ The file has every value of the recipe, and where it comes from.
         table = Table("recipe", "modalities", "encoders", "data", box=None)
         for name in names():
             config = recipe(name)
-            encoders = " + ".join(encoder.name for encoder in config.encoders.values())
+            encoders = " + ".join(encoder.name for encoder in config.encoders.values()) or "by kind"
+            modalities = " + ".join(config.data.modalities) or "detected"
             root = getattr(config.data, "root", None)
-            table.add_row(name, " + ".join(config.data.modalities), encoders, "embedded" if root is None else "--root")
+            table.add_row(name, modalities, encoders, "embedded" if root is None else "--root")
         Output().print(table)
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,12 @@ class Modality:
     spectrum: Spectrum | None = None
     rate: int | None = None
     axis: int | None = None
+
+    @property
+    def summary(self) -> str:
+        """Kind, shape and valid range in a few words, such as ``image of 1×16×15 in [0, 6]``."""
+        shape = "×".join(map(str, self.shape))
+        return f"{self.kind} of {shape}" + ("" if self.bounds is None else " in [{:g}, {:g}]".format(*self.bounds))
 
 
 class Dataset(ABC):
@@ -203,6 +209,9 @@ def unfiltered(dataset: Dataset) -> Dataset:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Choice, plugins="cpsc_train.datasets"):
     """Options of a data set."""
+
+    detects: ClassVar[bool] = False
+    """Whether ``modalities`` may be empty, which stands for all that the files hold."""
 
     modalities: tuple[str, ...]
     skip: str | None = None

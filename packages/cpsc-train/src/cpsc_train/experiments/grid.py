@@ -19,6 +19,7 @@ from cpsc_train.interrupts import end_children
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
 from cpsc_train.training import RunConfig
+from cpsc_train.training.settled import settled
 from cpsc_train.writing import make_folder, refuse_link
 
 Results = dict[str, list[dict[str, Any]]]
@@ -51,8 +52,9 @@ class Grid:
 
     def __init__(self, folder: Path, variants: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
         self._folder = folder
+        complete = {name: settled(config) for name, config in variants.items()}
         self._configs = {
-            (name, seed): replace(config, seed=seed) for seed in seeds for name, config in variants.items()
+            (name, seed): replace(config, seed=seed) for seed in seeds for name, config in complete.items()
         }
 
     def path(self, variant: str, seed: int) -> Path:

@@ -10,6 +10,7 @@ import tomli_w
 from cpsc_train.config import unknown
 from cpsc_train.config.choice import load_plugin, plugin_names
 from cpsc_train.errors import UserError
+from cpsc_train.recipes.arrays import arrays, mvsa_single_features, nyu_depth_v2_features
 from cpsc_train.recipes.audio_video import ave, crema_d, kinetics_sounds
 from cpsc_train.recipes.av_digits import av_digits
 from cpsc_train.recipes.base import Build, Recipe
@@ -20,14 +21,17 @@ from cpsc_train.recipes.small import mvsa_single_small, nyu_depth_v2_small
 from cpsc_train.training import Mode, RunConfig
 
 RECIPES: dict[str, Build] = {
+    "arrays": arrays,
     "av-digits": av_digits,
     "ave": ave,
     "crema-d": crema_d,
     "handwritten": handwritten,
     "kinetics-sounds": kinetics_sounds,
     "mvsa-single": mvsa_single,
+    "mvsa-single-features": mvsa_single_features,
     "mvsa-single-small": mvsa_single_small,
     "nyu-depth-v2": nyu_depth_v2,
+    "nyu-depth-v2-features": nyu_depth_v2_features,
     "nyu-depth-v2-small": nyu_depth_v2_small,
     "sun-rgbd": sun_rgbd,
 }

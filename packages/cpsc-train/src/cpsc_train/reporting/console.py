@@ -53,6 +53,7 @@ class ConsoleObserver(Observer):
         self._console.print(
             f"{data['name']}  {data['rows']:,} rows, {data['classes']} classes, "
             f"modalities {' + '.join(data['modalities'])}\n"
+            + "".join(f"  {name}: {summary}\n" for name, summary in data["inputs"].items())
             + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
             + f"\nmethod {description['method']}, seed {description['seed']}, run folder {path}"
         )

@@ -97,7 +97,8 @@ class RunConfig(Options):
     """Noise on training rows alone as augmentation: each on its own fraction (``share``) of the rows, drawn anew each
     epoch."""
     encoders: dict[str, EncoderConfig]
-    """One encoder for each modality."""
+    """One encoder for each modality. A data set that detects its modalities may leave some out: they follow from the
+    kind of the modality."""
     fusion: FusionConfig = field(default_factory=LateConfig)
     """Fusion of all modalities into one decision."""
     method: MethodConfig
@@ -143,15 +144,24 @@ class RunConfig(Options):
         """Inference variants by name; raises UserError for an unknown one."""
         return {text: parse_inference(text) for text in self.inference}
 
-    def _check_modalities(self) -> None:
+    @property
+    def unsettled(self) -> bool:
+        """Whether modalities or encoders are left to the data; `cpsc_train.training.settled` completes them."""
         used = self.data.modalities
+        return self.data.detects and (not used or any(modality not in self.encoders for modality in used))
+
+    def _check_modalities(self) -> None:
+        noises = (*self.noise, *self.corruption.noise, *self.augment)
+        used = self.data.modalities
+        if self.data.detects and not used:  # they are not known before the data set is opened
+            used = (*self.encoders, *(noise.modality for noise in noises))
         for modality in self.encoders:
             if modality not in used:
                 raise UserError(unknown("modality", f"encoders.{modality}", [f"encoders.{m}" for m in used]))
-        for modality in used:
-            if modality not in self.encoders:
-                raise UserError(f"encoders.{modality} is missing: name the encoder of {modality}")
-        for noise in (*self.noise, *self.corruption.noise, *self.augment):
+        absent = [] if self.data.detects else [modality for modality in used if modality not in self.encoders]
+        if absent:
+            raise UserError(f"encoders.{absent[0]} is missing: name the encoder of {absent[0]}")
+        for noise in noises:
             if noise.modality not in used:
                 raise UserError(
                     f"noise {noise.name}: modality must be one of {', '.join(used)}, got {noise.modality!r}"

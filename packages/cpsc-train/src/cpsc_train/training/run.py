@@ -31,6 +31,7 @@ from cpsc_train.training.results import (
     save_gate,
 )
 from cpsc_train.training.selection import Selection
+from cpsc_train.training.settled import settled
 from cpsc_train.training.setup import Setup
 
 Folder = str | os.PathLike[str]
@@ -61,7 +62,7 @@ def train(config: RunConfig, folder: Folder, observer: Observer | None = None) -
     UserError
         For an error that the user can fix, such as bad data, an existing folder, or a loss that is not finite.
     """
-    return _run(config, RunFolder(folder), observer or Observer(), resumed=False)
+    return _run(settled(config), RunFolder(folder), observer or Observer(), resumed=False)
 
 
 def resume(folder: Folder, observer: Observer | None = None) -> dict[str, Any]:

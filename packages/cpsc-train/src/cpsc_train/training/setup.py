@@ -105,6 +105,7 @@ class Setup:
             "data": {
                 "name": config.data.name,
                 "modalities": list(dataset.modalities),
+                "inputs": {name: modality.summary for name, modality in dataset.modalities.items()},
                 "classes": len(dataset.classes),
                 "rows": len(dataset),
                 "dropped": len(dataset.dropped),

@@ -1,5 +1,6 @@
 """Adapters, one file and one line below per data set."""
 
+from cpsc_train.data.adapters.arrays import ArraysConfig
 from cpsc_train.data.adapters.av_digits import AVDigitsConfig
 from cpsc_train.data.adapters.ave import AVEConfig
 from cpsc_train.data.adapters.crema_d import CremaDConfig
@@ -11,6 +12,7 @@ from cpsc_train.data.adapters.sun_rgbd import SUNRGBDConfig
 from cpsc_train.data.dataset import DataConfig
 
 DataConfig.register(
+    ArraysConfig,
     AVDigitsConfig,
     AVEConfig,
     CremaDConfig,

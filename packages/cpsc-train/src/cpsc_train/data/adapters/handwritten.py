@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalities
+from cpsc_train.data.dataset import DataConfig, Modality, check_modalities
+from cpsc_train.data.families.arrays import Arrays, View
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 
@@ -22,6 +23,7 @@ VIEWS = {
     "mor": Modality(kind="vector", shape=(6,)),
 }
 EMBEDDED = "data/embedded/handwritten.npz"
+CLASSES = tuple("0123456789")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,52 +38,16 @@ class HandwrittenConfig(DataConfig, name="handwritten"):
     def __post_init__(self) -> None:
         check_modalities(self.modalities, list(VIEWS))
 
-    def load(self) -> Handwritten:
-        """Read the file."""
+    def load(self) -> Arrays:
+        """Read the file: one (N, features) array per view and ``label``, (N,) in 0…9."""
         file = Path(self.file) if self.file else Path(str(files("cpsc_train").joinpath(EMBEDDED)))
-        return Handwritten(file, self.modalities)
-
-
-class Handwritten(Dataset):
-    """All views in memory.
-
-    Parameters
-    ----------
-    file
-        An .npz file with one (N, features) array per view and ``label``, (N,) in 0…9.
-    modalities
-        The views to read.
-    """
-
-    classes = tuple("0123456789")
-
-    def __init__(self, file: Path, modalities: tuple[str, ...]) -> None:
-        self.modalities = {name: VIEWS[name] for name in modalities}
         arrays = read_npz(file)
-        for name in ("label", *modalities):
+        for name in ("label", *self.modalities):
             if name not in arrays:
                 raise UserError(f"{file}: has no array {name!r} (it holds: {', '.join(arrays)})")
-        self.labels = _labels(file, arrays["label"], len(self.classes))
-        self.ids = [f"{row:04d}" for row in range(len(self.labels))]
-        self._views = {name: self._view(file, name, arrays[name]) for name in modalities}
-
-    def _view(self, file: Path, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        shape = self.modalities[name].shape
-        expected = (len(self.labels), int(np.prod(shape)))
-        if array.shape != expected:
-            raise UserError(f"{file}: {name} must have shape {expected}, got {array.shape}")
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            row, column = bad[0]
-            raise UserError(
-                f"{file}: {name} holds {array[row, column]} at row {row}, column {column} ({len(bad)} bad values in "
-                "all): remove or impute them"
-            )
-        return array.reshape(-1, *shape).astype(np.float32)
-
-    def read(self, modality: str, rows: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Return the samples at `rows`."""
-        return self._views[modality][rows]
+        labels = _labels(file, arrays["label"], len(CLASSES))
+        views = {name: View(VIEWS[name], arrays[name], f"{file}: {name}") for name in self.modalities}
+        return Arrays([f"{row:04d}" for row in range(len(labels))], labels, CLASSES, views)
 
 
 def _labels(file: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.int64]:

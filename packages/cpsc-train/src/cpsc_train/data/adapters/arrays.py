@@ -1,0 +1,191 @@
+"""Arrays of one's own: an ``.npz`` file, a table of vectors, or several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.config import unknown
+from cpsc_train.data.dataset import DataConfig
+from cpsc_train.data.families.arrays import Arrays, View, check_finite
+from cpsc_train.data.families.detection import absent_rows, labels_of, named_shapes, parts_of, usable, view
+from cpsc_train.data.families.joined import Joined, Names, Source, join, read_lists, read_source
+from cpsc_train.data.storage.tables import SEPARATORS, TABLES
+from cpsc_train.errors import DataError, UserError
+
+PRESENT = "present/"
+"""Start of the name of an array (N,) that is false where a sample lacks the modality."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraysConfig(DataConfig, name="arrays"):
+    """Your own arrays: .npz files or tables of vectors, with a label per row, and parts if you have them.
+
+    ``cpsc data check arrays --root FILE`` shows what is read as what.
+    """
+
+    detects = True
+
+    modalities: tuple[str, ...] = ()
+    """Arrays to use, in order. If empty, all with one row per sample that hold numbers of two or more dimensions, or
+    texts with blanks."""
+    root: str = "data/arrays.npz"
+    """An .npz file, a table (.csv, .tsv), or a folder of them."""
+    files: tuple[str, ...] = ()
+    """Files of the folder, joined by the ids of their samples, or by row. If empty, all .npz files, else all tables."""
+    samples: tuple[str, ...] = ()
+    """Lists of samples beside the arrays (.csv, .tsv, .jsonl), with an id, a label and a part; a list called
+    ``train``, ``dev`` and so on needs no part. Read only if the arrays hold no label."""
+    label: str = "label,labels,y,target,class"
+    """Name of the array or column of labels, integers or strings. Of several, divided by commas, the first that
+    exists."""
+    id: str = "id,ids,index"
+    """The same of the name of a sample. If there is none, rows are numbered."""
+    split: str = "split,part,subset"
+    """The same of its part: train, validation, calibration or test."""
+    group: str = "group,groups,subject,speaker"
+    """The same of its group, such as a speaker."""
+    images: tuple[str, ...] = ()
+    """Modalities that are images whatever their shape: ``NAME``, or ``NAME:16x15`` for rows of 240 values."""
+    vectors: tuple[str, ...] = ()
+    """Modalities that are vectors whatever their shape."""
+    tokens: int = 32
+    """Tokens per text; a longer one is cut."""
+
+    def __post_init__(self) -> None:
+        named_shapes(self.images)
+        if self.tokens < 1:
+            raise UserError(f"data.tokens must be at least 1, got {self.tokens}")
+
+    def load(self) -> Arrays:
+        """Read all files.
+
+        Raises
+        ------
+        UserError
+            If a file cannot be read, there are no labels, or fewer than two modalities.
+        """
+        joined = join(self._sources())
+        label = joined.column(_split(self.label))
+        if label is None:
+            raise UserError(
+                f"{self.root}: holds no labels, an array called {self.label.replace(',', ' or ')}: name it with "
+                f"data.label (it holds: {', '.join([*joined.arrays, *joined.others])})"
+            )
+        views, absent, unused = self._views(joined)
+        return _assemble(self, joined, label, views, absent=absent, unused=unused)
+
+    @property
+    def _names(self) -> Names:
+        return Names(*map(_split, (self.id, self.label, self.split, self.group)))
+
+    def _sources(self) -> list[Source]:
+        root = Path(self.root)
+        if root.is_dir():
+            files = [root / name for name in self.files] or sorted(root.glob("*.npz"))
+            files = files or sorted(path for path in root.iterdir() if path.suffix in SEPARATORS)
+            if not files:
+                raise UserError(f"{root}: holds no .npz file and no table (.csv, .tsv)")
+        elif self.files:
+            raise UserError(f"{root}: data.files needs a folder")
+        else:
+            files = [root]
+        for file in files:
+            if file.suffix not in {".npz", *TABLES}:
+                raise UserError(f"{file}: must be an .npz file, a table (.csv, .tsv), or a folder of them: see --root")
+        sources = [read_source(file, self._names) for file in files]
+        if self.samples and not any(name in source.arrays for source in sources for name in self._names.label):
+            folder = root if root.is_dir() else root.parent
+            sources.append(read_lists([folder / name for name in self.samples], self._names))
+        return sources
+
+    def _views(self, joined: Joined) -> tuple[dict[str, View], dict[str, NDArray[np.bool_]], list[str]]:
+        """Return the modalities, the rows that lack each, and the arrays that are not used."""
+        reserved = {name for names in self._names for name in names} | {"classes"}
+        free = [n for n in joined.arrays if n not in reserved and "@" not in n and not n.startswith(PRESENT)]
+        names = list(self.modalities) or [name for name in free if usable(joined.arrays[name])]
+        for name in (*names, *named_shapes(self.images), *self.vectors):
+            if name not in joined.arrays:
+                raise UserError(f"{self.root}: " + unknown("modality", name, free))
+        if len(set(names)) < max(2, len(names)):
+            raise UserError(
+                f"{self.root}: must hold two modalities or more, got {', '.join(names) or 'none'} (other arrays: "
+                f"{', '.join(n for n in [*joined.arrays, *joined.others] if n not in names)})"
+            )
+        views = {name: self._view(joined, name) for name in names}
+        absent = {}
+        for name in names:
+            mask = absent_rows(joined.arrays[name], joined.arrays.get(PRESENT + name), joined.places[name])
+            absent[name] = mask | joined.absent.get(name, np.False_)
+        return views, absent, [_described(joined, n) for n in (*free, *joined.others) if n not in {*names, "classes"}]
+
+    def _view(self, joined: Joined, name: str) -> View:
+        shapes = named_shapes(self.images)
+        place, vector = joined.places[name], name in self.vectors
+        found = view(joined.arrays[name], place, shape=shapes.get(name), vector=vector, tokens=self.tokens)
+        stored = {key.partition("@")[2]: a for key, a in joined.arrays.items() if key.partition("@")[0] == name}
+        del stored[""]  # the array itself
+        return View(found.modality, found.values, place, stored, found.prepare)
+
+
+def _assemble(
+    config: ArraysConfig,
+    joined: Joined,
+    label: str,
+    views: Mapping[str, View],
+    *,
+    absent: Mapping[str, NDArray[np.bool_]],
+    unused: list[str],
+) -> Arrays:
+    """Return the data set of all samples that have a label and a modality."""
+    unlabelled = joined.absent.get(label, np.zeros(len(joined.ids), np.bool_))
+    nothing = np.logical_and.reduce(list(absent.values()))
+    rows = np.flatnonzero(~unlabelled & ~nothing)
+    if not len(rows):
+        raise UserError(f"{config.root}: no sample has a label and a modality: the ids of its files do not match")
+
+    def taken(array: NDArray[Any]) -> NDArray[Any]:
+        return array if len(rows) == len(array) else array[rows]
+
+    def column(names: str) -> str | None:
+        return joined.column(_split(names))
+
+    classes = joined.others.get("classes", joined.arrays.get("classes"))
+    labels, names = labels_of(taken(joined.arrays[label]), classes, joined.places[label])
+    split, group = column(config.split), column(config.group)
+    kept = {}
+    for name, of in views.items():
+        stored = {key: taken(array) for key, array in of.stored.items()}
+        kept[name] = View(of.modality, taken(of.values), of.place, stored, of.prepare)
+        lacks = np.flatnonzero(absent[name][rows])
+        if len(lacks):
+            raise DataError(f"{of.place}: row {rows[lacks[0]]} has no values", "missing")
+        check_finite(kept[name].values, of.place)
+    dataset = Arrays(
+        [joined.ids[row] for row in rows],
+        labels,
+        names,
+        kept,
+        parts=None if split is None else parts_of(taken(joined.arrays[split]), joined.places[split]),
+        groups=None if group is None else [str(name) for name in taken(joined.arrays[group])],
+    )
+    dataset.notes = [DataError(f"{config.root}: {one} is not used", "not used") for one in unused]
+    dataset.dropped = [
+        f"{joined.ids[row]} (no {'label' if unlabelled[row] else 'modality'})"
+        for row in np.flatnonzero(unlabelled | nothing)
+    ]
+    return dataset
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(","))
+
+
+def _described(joined: Joined, name: str) -> str:
+    array = joined.arrays.get(name, joined.others.get(name))
+    return f"array {name!r}" if array is None else f"array {name!r}, {array.dtype} of shape {array.shape},"

@@ -1,0 +1,150 @@
+"""Data sets whose samples are rows of arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.data.dataset import Dataset, Modality, Rows
+from cpsc_train.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from cpsc_train.data.noise import Noise
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class View:
+    """One modality of an array data set, and its stored corruptions.
+
+    Parameters
+    ----------
+    modality
+        Its properties.
+    values
+        (N, ...) of any numeric type, with as many values per row as ``modality.shape``; or N texts.
+    place
+        File and array, for error messages.
+    stored
+        By kind and severity, such as ``gaussian-0.1``: the same rows after that corruption. NaN: not extracted.
+    prepare
+        Maps values of some rows to (n, *shape). If None, they are reshaped.
+    """
+
+    modality: Modality
+    values: Array
+    place: str
+    stored: Mapping[str, Array] = field(default_factory=dict)
+    prepare: Callable[[Array], Array] | None = None
+
+    def rows(self, values: Array) -> NDArray[np.float32]:
+        """Return some rows of `values` in the shape of the modality."""
+        if self.prepare is not None:
+            values = self.prepare(values)
+        return values.reshape(len(values), *self.modality.shape).astype(np.float32)
+
+
+class Arrays(Dataset):
+    """Rows of arrays in memory.
+
+    Parameters
+    ----------
+    ids, labels, classes
+        As in `Dataset`.
+    views
+        The modalities in use, in order.
+    parts, groups
+        The official division, and the group of each row; ``""`` in `parts` is no part.
+
+    Raises
+    ------
+    DataError
+        If a view has another number of rows, or holds values that are not finite.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        labels: NDArray[np.int64],
+        classes: Sequence[str],
+        views: Mapping[str, View],
+        *,
+        parts: Mapping[str, Rows] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        self.ids, self.labels, self.classes = list(ids), labels, tuple(classes)
+        self.modalities = {name: view.modality for name, view in views.items()}
+        self.parts, self.groups = parts, groups
+        self._views = dict(views)
+        for view in views.values():
+            _check(view, len(self.ids))
+
+    def read(self, modality: str, rows: Rows, /) -> Array:
+        """Return the samples at `rows`."""
+        view = self._views[modality]
+        values = view.values[rows]
+        return values.astype(object) if view.modality.kind == "text" else view.rows(values)
+
+    def inputs(self, modality: str, values: Array, /) -> Array:
+        """Return the token numbers of texts."""
+        view = self._views[modality]
+        if view.modality.kind == "text" and view.prepare is not None:
+            return view.prepare(values)
+        return values
+
+    def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> Array | None:
+        """Return the stored rows after `noise`, or None if no array holds them."""
+        view = self._views[modality]
+        name = f"{noise.kind}-{noise.severity:g}"
+        if name not in view.stored:
+            return None
+        values = view.rows(view.stored[name][rows])
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+        if len(bad):
+            raise UserError(
+                f"{view.place}@{name}: row {rows[bad[0]]} was not extracted ({len(bad)} of the {len(rows)} rows asked "
+                "for): extract these rows, or leave out this noise"
+            )
+        return values
+
+    def stored(self, modality: str) -> tuple[str, ...]:
+        """Return the stored corruptions of a modality, such as ``gaussian-0.1``."""
+        return tuple(self._views[modality].stored)
+
+
+def _check(view: View, rows: int) -> None:
+    shape = view.modality.shape
+    if view.modality.kind == "text":
+        return
+    for name, values in {"": view.values, **{f"@{name}": values for name, values in view.stored.items()}}.items():
+        width = int(np.prod(shape))
+        if values.shape[0] != rows or (view.prepare is None and values.size != rows * width):
+            expected = " or ".join(dict.fromkeys([str((rows, *shape)), str((rows, width))]))
+            raise DataError(f"{view.place}{name} must have shape {expected}, got {values.shape}", "wrong size")
+    check_finite(view.values, view.place)
+
+
+def check_finite(values: Array, place: str) -> None:
+    """Check that all values of an array are finite.
+
+    Raises
+    ------
+    DataError
+        If one is not; names the row and column.
+    """
+    if values.dtype.kind != "f":
+        return
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, *columns = bad[0]
+        where = f"row {row}, column {', '.join(map(str, columns))}" if columns else f"row {row}"
+        raise DataError(
+            f"{place} holds {values[tuple(bad[0])]} at {where} ({len(bad)} bad values in all): remove or impute them",
+            "not finite",
+        )

@@ -1,0 +1,115 @@
+"""Tables of text, ``.csv``, ``.tsv`` and ``.jsonl``, read into columns."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.config import parse_json
+from cpsc_train.data.storage.files import read_text
+from cpsc_train.errors import DataError
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+TABLES = (*SEPARATORS, ".jsonl")
+"""Suffixes of tables."""
+NUMBERED = re.compile(r"(.*?[^\d._:-])[._:-]?(\d+)")
+"""Column of a vector: the name of the modality and a number, as in ``image_0``, ``image.1`` or ``image2``."""
+
+
+def read_table(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the columns of a table as arrays of strings, (N,), by name.
+
+    The first line of ``.csv`` and ``.tsv`` names the columns; each line of ``.jsonl`` is an object with the same keys.
+
+    Raises
+    ------
+    DataError
+        If it is missing or not UTF-8, a line has another number of columns or other keys, or a name is repeated.
+    """
+    text = read_text(path)
+    rows = _objects(path, text) if path.suffix == ".jsonl" else _lines(path, text)
+    names, *rows = rows
+    if not rows:
+        raise DataError(f"{path}: lists nothing", "empty")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: has two columns named {twice!r}", "bad line")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def vectors(columns: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the numbered columns of a table as vectors, (N, d), by modality; an empty cell is NaN.
+
+    Examples
+    --------
+    >>> vectors({"id": np.array(["a"]), "x_1": np.array(["2"]), "x_0": np.array([""])}, Path("x.csv"))
+    {'x': array([[nan,  2.]], dtype=float32)}
+    """
+    places: dict[str, dict[int, str]] = {}
+    for name in columns:
+        match = NUMBERED.fullmatch(name)
+        if match is not None:
+            column = places.setdefault(match[1], {}).setdefault(int(match[2]), name)
+            if column != name:
+                raise DataError(f"{path}: columns {column!r} and {name!r} have the same number", "bad line")
+    return {
+        modality: np.stack([_numbers(columns[names[n]], names[n], path) for n in sorted(names)], 1)
+        for modality, names in places.items()
+    }
+
+
+def _numbers(column: NDArray[Any], name: str, path: Path) -> NDArray[np.float32]:
+    cells = np.where(np.char.strip(column) == "", "nan", column)
+    try:
+        return cells.astype(np.float32)
+    except ValueError:
+        row, cell = next((row, cell) for row, cell in enumerate(cells) if not _is_number(cell))
+        raise DataError(f"{path}: row {row}, column {name!r} must be a number, got {cell[:40]!r}", "bad line") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _lines(path: Path, text: str) -> list[list[str]]:
+    try:
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=SEPARATORS[path.suffix], strict=True) if row]
+    except csv.Error as error:
+        raise DataError(f"{path}: is not a readable table ({error})", "damaged") from None
+    if not rows:
+        raise DataError(f"{path}: lists nothing", "empty")
+    for number, row in enumerate(rows, -1):
+        if len(row) != len(rows[0]):
+            raise DataError(f"{path}: row {number} must have {len(rows[0])} columns, got {len(row)}", "bad line")
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def _objects(path: Path, text: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+            if not isinstance(row, dict):
+                raise TypeError("not an object")  # noqa: TRY301
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}:{number}: must be an object of JSON ({error})", "bad line") from None
+        rows = rows or [list(row)]
+        if list(row) != rows[0]:
+            raise DataError(
+                f"{path}:{number}: must have the keys {', '.join(rows[0])}, got {', '.join(row)}", "bad line"
+            )
+        rows.append(["" if value is None else str(value) for value in row.values()])
+    if not rows:
+        raise DataError(f"{path}: lists nothing", "empty")
+    return rows

@@ -1,0 +1,59 @@
+"""What a configuration leaves to the data: modalities, their encoders, and noise conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cpsc_train.config import from_plain
+from cpsc_train.data import Dataset, Modality, Noise
+from cpsc_train.data.dataset import unfiltered
+from cpsc_train.data.families.arrays import Arrays
+from cpsc_train.models.encoders.by_kind import encoder_of
+
+if TYPE_CHECKING:
+    from cpsc_train.training.config import RunConfig
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """Return a complete configuration, after a look at the data if modalities or encoders are left to it.
+
+    Modalities are those that the files hold, and each gets an encoder by its kind. If there are no noise conditions,
+    those stored beside the arrays are taken, else noise on each modality. A complete configuration is returned as it
+    is, and the data set is not opened.
+
+    Raises
+    ------
+    UserError
+        If the data set cannot be opened.
+    """
+    if not config.unsettled:
+        return config
+    dataset = config.data.open()
+    data: Any = config.data
+    encoders = {name: config.encoders.get(name) or encoder_of(of) for name, of in dataset.modalities.items()}
+    return replace(
+        config,
+        data=replace(data, modalities=tuple(dataset.modalities)),
+        encoders=encoders,
+        noise=config.noise or tuple(_noise(dataset)),
+    )
+
+
+def _noise(dataset: Dataset) -> Iterator[Noise]:
+    arrays = unfiltered(dataset)
+    for name, modality in dataset.modalities.items():
+        stored = arrays.stored(name) if isinstance(arrays, Arrays) else ()
+        for kind, _, severity in (one.rpartition("-") for one in stored):
+            yield from_plain(Noise, {"modality": name, "kind": kind, "severity": float(severity)})
+        if not stored:
+            yield from _computed(name, modality)
+
+
+def _computed(name: str, modality: Modality) -> Iterator[Noise]:
+    if modality.kind == "text":
+        yield from (Noise(modality=name, kind="words", severity=severity) for severity in (0.25, 0.5))
+        return
+    levels = (0.5, 1.0) if modality.kind == "image" else (1.0, 2.0)
+    yield from (Noise(modality=name, kind="gaussian", severity=severity) for severity in levels)

@@ -252,3 +252,33 @@ def test_real_files(options, rows, parts):
     assert len(dataset) == rows
     assert (dataset.parts and {part: len(rows) for part, rows in dataset.parts.items()}) == parts
     assert len(dataset.modalities) >= 2
+
+
+def test_samples_may_lack_a_modality(tmp_path, arrays, cpsc):
+    arrays["near"][::4] = np.nan
+    arrays["present/far"] = np.arange(ROWS) % 5 != 1
+    arrays["far"][1] = np.inf  # is never read
+    file = saved(tmp_path, arrays)
+    dataset = ArraysConfig(root=str(file)).open()
+    kept = np.arange(ROWS) % 20 != 16
+    np.testing.assert_array_equal(dataset.presence["near"], (np.arange(ROWS) % 4 != 0)[kept])
+    np.testing.assert_array_equal(dataset.presence["far"], arrays["present/far"][kept])
+    assert list(dataset.dropped) == [f"{row:03d} (no modality)" for row in range(16, ROWS, 20)]
+    checked = cpsc("data", "check", "arrays", "--root", file, "--workers", 0)
+    assert checked.code == 0, checked.out
+    assert "near: 90 samples can be read" in checked.out
+    usual = ("--recipe", "arrays", "--root", file, "--epochs", 6, "--set", "encoders.far.name=mlp")
+    assert cpsc("train", *usual, "--out", tmp_path / "run", "-q").code == 0
+
+
+def test_a_file_that_lacks_samples_lacks_their_modality(tmp_path, arrays):
+    ids = np.arange(ROWS)
+    saved(tmp_path, {"id": ids, "near": arrays["near"], "label": arrays["label"]}, "a.npz")
+    saved(tmp_path, {"id": ids[::-1][9:], "far": arrays["far"][::-1][9:]}, "b.npz")
+    dataset = ArraysConfig(root=str(tmp_path)).open()
+    np.testing.assert_array_equal(dataset.presence["far"], ids < ROWS - 9)
+    assert list(dataset.presence) == ["far"]
+    arrays["far"][3, 2, 1] = np.nan
+    saved(tmp_path, {"id": ids[::-1][9:], "far": arrays["far"][::-1][9:]}, "b.npz")
+    with pytest.raises(UserError, match=rf"b\.npz: far holds nan at row {ROWS - 13}, column 2, 1 \(1 bad"):
+        ArraysConfig(root=str(tmp_path)).open()

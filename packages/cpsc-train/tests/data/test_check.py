@@ -156,7 +156,7 @@ def test_the_command_says_how_it_is_used(capsys, tmp_path):
     assert main(["data", "list"]) == 0
     assert "nyu-depth-v2" in capsys.readouterr().out
     for arguments, said in (
-        (["check"], "cpsc data check needs a name, one of av-digits, ave"),
+        (["check"], "cpsc data check needs a name, one of arrays, av-digits, ave"),
         (["check", "cremad"], "did you mean 'crema-d'"),
         (["check", "crema-d", "--root", str(tmp_path / "no")], "no such folder"),
         (["check", "crema-d", "--set", "method.a=1"], "unknown key 'method' (known: data, splits)"),

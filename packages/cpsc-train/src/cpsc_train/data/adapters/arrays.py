@@ -161,11 +161,9 @@ def _assemble(
     kept = {}
     for name, of in views.items():
         stored = {key: taken(array) for key, array in of.stored.items()}
-        kept[name] = View(of.modality, taken(of.values), of.place, stored, of.prepare)
-        lacks = np.flatnonzero(absent[name][rows])
-        if len(lacks):
-            raise DataError(f"{of.place}: row {rows[lacks[0]]} has no values", "missing")
-        check_finite(kept[name].values, of.place)
+        present = ~absent[name][rows]
+        check_finite(taken(of.values), of.place, present=present, numbers=joined.rows[name][rows])
+        kept[name] = View(of.modality, taken(of.values), of.place, stored, of.prepare, present)
     dataset = Arrays(
         [joined.ids[row] for row in rows],
         labels,

@@ -35,6 +35,8 @@ class View:
         By kind and severity, such as ``gaussian-0.1``: the same rows after that corruption. NaN: not extracted.
     prepare
         Maps values of some rows to (n, *shape). If None, they are reshaped.
+    present
+        Which rows have the modality, (N,). If None, all. The values of the others are never read.
     """
 
     modality: Modality
@@ -42,6 +44,7 @@ class View:
     place: str
     stored: Mapping[str, Array] = field(default_factory=dict)
     prepare: Callable[[Array], Array] | None = None
+    present: Mask | None = None
 
     def rows(self, values: Array) -> NDArray[np.float32]:
         """Return some rows of `values` in the shape of the modality."""
@@ -81,6 +84,8 @@ class Arrays(Dataset):
         self.ids, self.labels, self.classes = list(ids), labels, tuple(classes)
         self.modalities = {name: view.modality for name, view in views.items()}
         self.parts, self.groups = parts, groups
+        incomplete = {name: view.present for name, view in views.items() if view.present is not None}
+        self.presence = {name: mask for name, mask in incomplete.items() if not mask.all()}
         self._views = dict(views)
         for view in views.values():
             _check(view, len(self.ids))
@@ -127,11 +132,15 @@ def _check(view: View, rows: int) -> None:
         if values.shape[0] != rows or (view.prepare is None and values.size != rows * width):
             expected = " or ".join(dict.fromkeys([str((rows, *shape)), str((rows, width))]))
             raise DataError(f"{view.place}{name} must have shape {expected}, got {values.shape}", "wrong size")
-    check_finite(view.values, view.place)
+    check_finite(view.values, view.place, present=view.present)
 
 
-def check_finite(values: Array, place: str) -> None:
-    """Check that all values of an array are finite.
+def check_finite(
+    values: Array, place: str, *, present: Mask | None = None, numbers: NDArray[np.int64] | None = None
+) -> None:
+    """Check that all values of an array are finite, except in rows that are not `present`.
+
+    `numbers` are the numbers of the rows in the file, for the error message; by default from 0 on.
 
     Raises
     ------
@@ -140,9 +149,13 @@ def check_finite(values: Array, place: str) -> None:
     """
     if values.dtype.kind != "f":
         return
-    bad = np.argwhere(~np.isfinite(values))
+    finite = np.isfinite(values)
+    if present is not None:
+        finite[~present] = True
+    bad = np.argwhere(~finite)
     if len(bad):
         row, *columns = bad[0]
+        row = row if numbers is None else numbers[row]
         where = f"row {row}, column {', '.join(map(str, columns))}" if columns else f"row {row}"
         raise DataError(
             f"{place} holds {values[tuple(bad[0])]} at {where} ({len(bad)} bad values in all): remove or impute them",

@@ -65,6 +65,8 @@ class Joined:
         N unique ids.
     arrays, places
         By name: the array (N, ...), and its file and name for error messages.
+    rows
+        By array: the row of each sample in its file, (N,), or −1.
     absent
         By array: which samples its file lacks, (N,); the values of these rows are meaningless.
     others
@@ -74,6 +76,7 @@ class Joined:
     ids: list[str]
     arrays: dict[str, NDArray[Any]]
     places: dict[str, str]
+    rows: dict[str, NDArray[np.int64]]
     absent: dict[str, NDArray[np.bool_]]
     others: dict[str, NDArray[Any]]
 
@@ -133,7 +136,7 @@ def join(sources: Sequence[Source]) -> Joined:
         sizes = ", ".join(f"{source.path} {source.rows}" for source in without)
         raise DataError(f"files without ids must have the same number of rows, got {sizes}", "wrong size")
     ids = list(dict.fromkeys(name for source in sources for name in _names(source)))
-    joined = Joined(ids, {}, {}, {}, {})
+    joined = Joined(ids, {}, {}, {}, {}, {})
     for source in sources:
         row_of = {name: row for row, name in enumerate(_names(source))}
         rows = np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
@@ -153,6 +156,7 @@ def _add(joined: Joined, source: Source, name: str, array: NDArray[Any], rows: N
     absent = rows < 0
     joined.arrays[name] = array if np.array_equal(rows, np.arange(len(array))) else array[np.maximum(rows, 0)]
     joined.places[name] = f"{source.path}: {name}"
+    joined.rows[name] = rows
     if absent.any():
         joined.absent[name] = absent
 

@@ -54,6 +54,7 @@ class Checked:
         for modality in dataset.modalities:
             broken = {place for place, error in self.faults.items() if modality in error.modalities}
             readable = np.array([sample not in broken for sample in dataset.ids], dtype=np.bool_)
+            readable &= dataset.presence.get(modality, np.True_)
             counts[modality] = np.bincount(dataset.labels[readable], minlength=len(dataset.classes))
         return counts
 
@@ -134,6 +135,8 @@ def _errors(dataset: Dataset, row: int) -> Iterator[DataError]:
     """Yield the errors of a sample, at most one per modality."""
     sound = True
     for modality in dataset.modalities:
+        if modality in dataset.presence and not dataset.presence[modality][row]:
+            continue
         try:
             error = _value_error(dataset, modality, row)
         except DataError as raised:

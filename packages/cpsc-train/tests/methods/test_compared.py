@@ -36,6 +36,13 @@ COMPARED = (
     "di-mml",
     "relearning",
     "smv",
+    "modality-dropout",
+    "dgl",
+    "mnl",
+    "inforeg",
+    "dbf",
+    "conformal-training",
+    "eau",
 )
 
 
@@ -80,6 +87,10 @@ REMEMBERING = {
     "di-mml": ["method.start=1"],
     "relearning": ["method.every=1"],
     "smv": ["method.warmup=1"],
+    "modality-dropout": [],
+    "inforeg": ["method.window=1"],
+    "dbf": [],
+    "eau": [],
 }
 """By name, settings that make what is remembered count in the second epoch."""
 
@@ -97,7 +108,9 @@ def test_what_it_remembers_survives_a_pause(name):
     assert paused.train_epoch(Observer())["loss"] == expected
 
 
-@pytest.mark.parametrize("name", ["ogm-ge", "mmpareto", "qmf", "lfm", "pdf", "relearning", "reconboost"])
+@pytest.mark.parametrize(
+    "name", ["ogm-ge", "mmpareto", "qmf", "lfm", "pdf", "relearning", "reconboost", "inforeg", "dgl", "mnl"]
+)
 def test_two_batches_make_the_step_of_one(name, model, batch, step, alone, gradients):
     """`on_before_optimizer_step` sees the whole step; QMF ranks within a batch, so its ranking is left out.
 
@@ -157,6 +170,19 @@ def test_two_batches_make_the_step_of_one(name, model, batch, step, alone, gradi
         ("relearning", {"strength": -1.0}, r"method\.strength"),
         ("smv", {"warmup": 0}, r"method\.warmup"),
         ("smv", {"most": -1}, r"method\.most"),
+        ("modality-dropout", {"probability": 1.0}, r"method\.probability"),
+        ("dgl", {"alpha": 0.0}, r"method\.alpha"),
+        ("mnl", {"weight": -1.0}, r"method\.weight"),
+        ("inforeg", {"window": 0}, r"method\.window"),
+        ("inforeg", {"strength": -1.0}, r"method\.strength"),
+        ("inforeg", {"growth": -1.0}, r"method\.growth"),
+        ("dbf", {"exponent": 0.0}, r"method\.exponent"),
+        ("conformal-training", {"alpha": 1.0}, r"method\.alpha"),
+        ("conformal-training", {"temperature": 0.0}, r"method\.temperature"),
+        ("conformal-training", {"width": 0.0}, r"method\.width"),
+        ("conformal-training", {"size": -1.0}, r"method\.size"),
+        ("eau", {"latent": 0}, r"method\.latent"),
+        ("eau", {"contrast": -1.0}, r"method\.contrast"),
     ],
 )
 def test_bad_options(name, options, said):

@@ -12,13 +12,6 @@ from cpsc_train.cli.options import Command, Name, about, option_table
 if TYPE_CHECKING:
     from cpsc_train.methods import MethodConfig
 
-OPEN = {
-    "eau": (
-        "open: no public code was found, and the equations were not at hand",
-        "Gao et al., Embracing Unimodal Aleatoric Uncertainty for Robust Multimodal Fusion, CVPR 2024",
-    )
-}
-"""Methods of the field that are not implemented: by name, why, and the source."""
 UNIT = ", times the epochs"
 """Follows a range whose ends are fractions of the epochs of a run."""
 
@@ -41,15 +34,12 @@ class Methods(Command):
     def run(self) -> int:
         from rich.table import Table
 
-        from cpsc_train.errors import UserError
         from cpsc_train.methods import MethodConfig
         from cpsc_train.output import Output
 
         console = Output()
         if self.action == "show":
             name = self.required("methods show", self.name, MethodConfig.members)
-            if name in OPEN:
-                raise UserError(f"{name} is {OPEN[name][0]}")
             member = MethodConfig.named(name)
             console.print(f"{name}: {about(member, whole=True)}\n{member.source}\n", soft_wrap=True)
             console.print(option_table("method", member, {"cpsc tune": _searched(member)}))
@@ -57,8 +47,6 @@ class Methods(Command):
         table = Table("method", "what it does", "source", box=None)
         for name, method in MethodConfig.installed().items():
             table.add_row(name, about(method), method.source)
-        for name, (reason, source) in OPEN.items():
-            table.add_row(name, reason, source)
         console.print(table)
         return 0
 

@@ -59,3 +59,5 @@ def test_fused_features_are_concatenated():
     found = separations({"a": a, "b": b}, labels, "fused")
     assert list(found) == ["a", "b", "fused"]
     assert found["fused"] == separation(np.concatenate([a, b], 1), labels)
+    rows = np.arange(40) % 2 == 0
+    assert separations({"a": a, "b": b}, labels, "fused", {"b": rows})["b"] == separation(b[rows], labels[rows])

@@ -12,7 +12,7 @@ from cpsc_train.models import FUSED
 
 
 class Sum(nn.Module):
-    def predict(self, model, features, qhat):
+    def predict(self, model, features, qhat, present):
         return {FUSED: torch.stack(list(features.values())).sum(0)}
 
 
@@ -71,3 +71,14 @@ def test_batches_are_decided_apart():
     _, weights = variant.predict(features)
     assert bool((weights["a"][rows[:256]] == 0.25).all())
     assert bool((weights["a"][rows[256:]] == 1).all())
+
+
+def test_rows_that_lack_a_modality_do_not_count():
+    variant = fitted("ab")
+    features = {"a": spread(seed=10), "b": spread(seed=11)}
+    present = {"b": torch.arange(2048) % 2 == 0}
+    features["b"][~present["b"]] = 1.0  # would be redundant
+    _, weights = variant.predict(features, present)
+    assert all(bool((w == 1).all()) for w in weights.values())
+    _, weights = variant.predict(features, {"b": torch.zeros(2048, dtype=torch.bool)})
+    assert bool((weights["a"] == 1).all())

@@ -115,7 +115,7 @@ def test_method_parameters_adapt_where_nothing_else_does():
             super().__init__()
             self.layer = nn.Linear(6, 3)
 
-        def predict(self, model, features, qhat):
+        def predict(self, model, features, qhat, present):
             return {FUSED: self.layer(features["a"])}
 
     of = trained()
@@ -123,11 +123,20 @@ def test_method_parameters_adapt_where_nothing_else_does():
     own = Own()
     logits, _ = predicted("read:lr=0.05", Trained(of.model, own, None, batch_size=16, seed=0), values)
     assert not torch.allclose(logits[FUSED], own.layer(values["a"]))
-    fixed = SimpleNamespace(predict=lambda model, features, qhat: {FUSED: features["a"][:, :3]})
+    fixed = SimpleNamespace(predict=lambda model, features, qhat, present: {FUSED: features["a"][:, :3]})
     frozen = nn.Module()
     frozen.predict = fixed.predict
     logits, _ = predicted("read", Trained(of.model, frozen, None, batch_size=16, seed=0), values)
     assert torch.equal(logits[FUSED], values["a"][:, :3])
+
+
+def test_rows_that_lack_a_modality():
+    of, values = trained(), features()
+    present = {"b": torch.arange(50) % 3 > 0}
+    with torch.no_grad():
+        logits, _ = parse_inference("read:lr=1e-12").build(of).predict(values, present)
+        torch.testing.assert_close(logits[FUSED], of.logits(values, present)[FUSED])
+        torch.testing.assert_close(logits[FUSED][0], of.model.heads["a"](values["a"][0]))
 
 
 def test_bad_text():

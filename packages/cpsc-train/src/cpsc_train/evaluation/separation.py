@@ -5,12 +5,15 @@ Shapes: N rows, d feature width, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+NONE: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
 
 
 def separation(features: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float | None]:
@@ -42,10 +45,15 @@ def separation(features: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, f
 
 
 def separations(
-    features: dict[str, NDArray[Any]], labels: NDArray[np.int64], fused: str
+    features: Mapping[str, NDArray[Any]],
+    labels: NDArray[np.int64],
+    fused: str,
+    present: Mapping[str, NDArray[np.bool_]] = NONE,
 ) -> dict[str, dict[str, float | None]]:
-    """Return `separation` by modality, and under `fused` that of the concatenated features."""
-    of = {m: separation(h, labels) for m, h in features.items()}
+    """Return `separation` by modality, of the rows that have it, and under `fused` that of the concatenated features."""
+    everywhere = np.ones(len(labels), bool)
+    rows = {m: present.get(m, everywhere) for m in features}
+    of = {m: separation(h[rows[m]], labels[rows[m]]) for m, h in features.items()}
     return of | {fused: separation(np.concatenate(list(features.values()), 1), labels)}
 
 

@@ -6,7 +6,7 @@ Shapes: N rows of a part, d feature width, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from cpsc_train.config import Choice, apply_settings
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method, PartFeatures
 from cpsc_train.methods.base import Heads
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Trained:
     seed: int
     """Seed of the run."""
 
-    def logits(self, features: Heads) -> Heads:
+    def logits(self, features: Heads, present: Present = COMPLETE) -> Heads:
         """Return the logits (N, C) by head, computed in the batches of the plain evaluation."""
         rows = len(next(iter(features.values())))
         batches = [
-            self.method.predict(self.model, {m: h[part] for m, h in features.items()}, self.qhat)
+            self.method.predict(self.model, of_rows(features, part), self.qhat, of_rows(present, part))
             for part in _slices(rows, self.batch_size)
         ]
         return {head: torch.cat([batch[head] for batch in batches]) for head in batches[0]}
@@ -71,7 +71,7 @@ class Inference(ABC):
         """Fit the variant to the clean features of `parts`, once after training."""
 
     @abstractmethod
-    def predict(self, features: Heads) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
         """Predict all rows of a part under one condition.
 
         Called with gradients disabled. The state of one call must not affect the next.
@@ -79,7 +79,9 @@ class Inference(ABC):
         Parameters
         ----------
         features
-            By modality, (N, d); a missing modality is absent.
+            By modality, (N, d); a missing modality is absent. Zeros for rows that lack a modality.
+        present
+            Which rows have a modality, {m: (N,) bool}; one that is not listed is present in all rows.
 
         Returns
         -------
@@ -117,6 +119,11 @@ def parse_inference(text: str) -> InferenceConfig:
         return apply_settings(InferenceConfig.named(name)(), settings)
     except UserError as error:
         raise UserError(f"inference {text!r}: {error}") from None
+
+
+def of_rows(values: Mapping[str, Tensor], rows: slice | Tensor) -> Heads:
+    """Return some rows of each tensor."""
+    return {m: value[rows.to(value.device) if isinstance(rows, Tensor) else rows] for m, value in values.items()}
 
 
 def _slices(rows: int, size: int) -> Iterator[slice]:

@@ -15,6 +15,7 @@ from cpsc_train.config.rules import COUNT, NOT_NEGATIVE, Rule
 from cpsc_train.inference.base import Inference, InferenceConfig
 from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.base import Heads
+from cpsc_train.models import COMPLETE, Present
 
 
 class DASP(Inference):
@@ -31,25 +32,27 @@ class DASP(Inference):
 
     def fit(self, parts: dict[str, PartFeatures]) -> None:
         """Store the redundancy of the clean calibration rows."""
-        features = {m: torch.from_numpy(h) for m, h in parts["calibration"].features.items()}
-        blocks = self._blocks(len(parts["calibration"].labels))
-        self._clean = {
-            m: float(torch.stack([self._redundancy(h[rows]) for rows in blocks]).mean()) for m, h in features.items()
-        }
+        calibration = parts["calibration"]
+        self._clean = {}
+        for m in calibration.features:
+            h = torch.from_numpy(calibration.of(m)[0])
+            values = [self._redundancy(h[rows]) for rows in self._blocks(len(h))]
+            self._clean[m] = float(torch.stack(values).mean())
 
-    def predict(self, features: Heads) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
         """Return the logits of the scaled features, and the weights."""
         first = next(iter(features.values()))
         weights = {m: first.new_ones(len(first)) for m in features}
         for block in self._blocks(len(first)):
             rows = block.to(first.device)
-            excess = {m: float(self._redundancy(h[rows])) - self._clean[m] for m, h in features.items()}
+            having = {m: rows[present[m][rows]] if m in present else rows for m in features}
+            excess = {m: float(self._redundancy(h[having[m]])) - self._clean[m] for m, h in features.items()}
             limit = max(0.0, min(excess.values()) + self.config.delta)
             for m, value in excess.items():
                 if value > limit:
                     weights[m][rows] = self.config.weight
         scaled = {m: h * weights[m][:, None] for m, h in features.items()}
-        return self.trained.logits(scaled), weights
+        return self.trained.logits(scaled, present), weights
 
     def _blocks(self, rows: int) -> tuple[Tensor, ...]:
         """Return the rows of each batch in random order; batches differ by at most one row, since r depends on size."""
@@ -96,6 +99,8 @@ def redundancy(features: Tensor, *, floor: float = 0.05) -> Tensor:
     >>> round(float(redundancy(torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]))), 4)
     0.0
     """
+    if not len(features):
+        return features.new_zeros(())
     h = features.float()
     deviation = h.std(0, correction=0)
     h = h[:, deviation > floor * deviation.max()]

@@ -12,6 +12,7 @@ from cpsc_train.config.rules import FRACTION
 from cpsc_train.inference.base import Inference, InferenceConfig, Trained
 from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.base import Heads
+from cpsc_train.models import COMPLETE, Present, only_present
 
 
 class Gated(Inference):
@@ -35,10 +36,10 @@ class Gated(Inference):
         fit_gate(self._gate, parts["train"], parts["calibration"])
         self._gate.to(next(self.trained.model.heads.parameters()).device)
 
-    def predict(self, features: Heads) -> tuple[Heads, Heads]:
-        """Return the logits of the scaled features, and the weights."""
-        weights = self._gate.weights(features)
-        return self.trained.logits(self._gate.scale(features, weights)), weights
+    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
+        """Return the logits of the scaled features, and the weights; 0 for rows that lack a modality."""
+        weights = {m: only_present(w, present.get(m)) for m, w in self._gate.weights(features).items()}
+        return self.trained.logits(self._gate.scale(features, weights), present), weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,12 @@ class GateInferenceConfig(InferenceConfig, name="gate"):
 
 
 def fit_gate(gate: ConformalGate, training: PartFeatures, calibration: PartFeatures) -> None:
-    """Fit a gate to the features of the training and calibration rows."""
-    features, reference = (
-        {m: torch.from_numpy(h) for m, h in part.features.items()} for part in (training, calibration)
-    )
-    gate.fit(features, torch.from_numpy(training.labels), reference)
+    """Fit a gate to the features of the training and calibration rows, each modality to the rows that have it."""
+    state = gate.state_dict()
+    for m, h in training.features.items():
+        features, labels = training.of(m)
+        reference, _ = calibration.of(m)
+        one = ConformalGate({m: h.shape[1]}, classes=gate.classes, alpha=gate.alpha, distance=gate.distance)
+        one.fit({m: torch.from_numpy(features)}, torch.from_numpy(labels), {m: torch.from_numpy(reference)})
+        state |= one.state_dict()
+    gate.load_state_dict(state)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpsc_train.config.rules import COUNT, FRACTION, POSITIVE
-from cpsc_train.inference.base import Inference, InferenceConfig, Trained
+from cpsc_train.inference.base import Inference, InferenceConfig, Trained, of_rows
 from cpsc_train.methods import Method
 from cpsc_train.methods.base import Heads
-from cpsc_train.models import FUSED, MultimodalClassifier
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -36,39 +36,41 @@ class READ(Inference):
         super().__init__(config, trained)
         self._whole = _Whole(trained.model, trained.method, trained.qhat)
 
-    def predict(self, features: Heads) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
         """Return the logits after adaptation; there are no weights."""
         rows = len(next(iter(features.values())))
         order = self.trained.order(rows)
         batches = torch.split(order, self.config.batch_size)
         with torch.enable_grad():
-            adapted = self._initial(_rows(features, batches[0]))
+            adapted = self._initial(of_rows(features, batches[0]), of_rows(present, batches[0]))
         if not adapted:
-            return self.trained.logits(features), {}
+            return self.trained.logits(features, present), {}
         optimizer = torch.optim.Adam(list(adapted.values()), lr=self.config.lr)
-        parts = [self._adapt(_rows(features, batch), adapted, optimizer) for batch in batches]
+        parts = [
+            self._adapt(of_rows(features, batch), of_rows(present, batch), adapted, optimizer) for batch in batches
+        ]
         back = order.argsort().to(next(iter(features.values())).device)
         return {head: torch.cat([part[head] for part in parts])[back] for head in parts[0]}, {}
 
-    def _adapt(self, features: Heads, adapted: Heads, optimizer: torch.optim.Optimizer) -> Heads:
+    def _adapt(self, features: Heads, present: Present, adapted: Heads, optimizer: torch.optim.Optimizer) -> Heads:
         """Update the adapted parameters on a batch, and return its logits."""
         for _ in range(self.config.steps):
             optimizer.zero_grad()
             with torch.enable_grad():
-                loss = self._loss(features, adapted)
+                loss = self._loss(features, present, adapted)
                 loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        logits: Heads = functional_call(self._whole, adapted, (features,))
+        logits: Heads = functional_call(self._whole, adapted, (features, present))
         return logits
 
-    def _initial(self, features: Heads) -> Heads:
+    def _initial(self, features: Heads, present: Present) -> Heads:
         """Return copies of the parameters to adapt, by name."""
         copies = {
             name: parameter.detach().clone().requires_grad_()
             for name, parameter in self._whole.named_parameters()
             if not name.startswith("model.encoders.")
         }
-        loss = self._loss(features, copies)
+        loss = self._loss(features, present, copies)
         if not loss.requires_grad:
             return {}
         gradients = torch.autograd.grad(loss, list(copies.values()), allow_unused=True)
@@ -78,8 +80,8 @@ class READ(Inference):
                 return {name: copies[name] for name in names}
         return {}
 
-    def _loss(self, features: Heads, parameters: Heads) -> Tensor:
-        logits = functional_call(self._whole, parameters, (features,))
+    def _loss(self, features: Heads, present: Present, parameters: Heads) -> Tensor:
+        logits = functional_call(self._whole, parameters, (features, present))
         return read_loss(logits[FUSED], threshold=self.config.threshold)
 
 
@@ -128,9 +130,5 @@ class _Whole(nn.Module):
         self.method = method
         self._qhat = qhat
 
-    def forward(self, features: Heads) -> Heads:
-        return self.method.predict(self.model, features, self._qhat)
-
-
-def _rows(features: Heads, rows: Tensor) -> Heads:
-    return {m: h[rows.to(h.device)] for m, h in features.items()}
+    def forward(self, features: Heads, present: Present) -> Heads:
+        return self.method.predict(self.model, features, self._qhat, present)

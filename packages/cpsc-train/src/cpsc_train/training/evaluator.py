@@ -60,8 +60,9 @@ class Evaluator:
         """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
         device, compute = self._setup.device, self._setup.config.compute
         features = {m: torch.from_numpy(h).to(device) for m, h in plain.features.items()}
+        present = {m: torch.from_numpy(rows).to(device) for m, rows in plain.present.items()}
         with evaluating(self.objective), compute.autocast(device):
-            logits, weights = inference.predict(features)
+            logits, weights = inference.predict(features, present)
         return replace(
             plain,
             probabilities={head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},

@@ -90,11 +90,12 @@ def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[A
     return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
 
 
-def class_separation(predictions: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
+def class_separation(setup: Setup, predictions: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
     """Return the separation of the classes in the saved features, by modality and for all of them together."""
     prefix = "features/"
     features = {name.removeprefix(prefix): h for name, h in predictions.items() if name.startswith(prefix)}
-    return separations(features, predictions["labels"][:MOST_FEATURES], FUSED)
+    present = {m: rows[:MOST_FEATURES] for m, rows in setup.present("test").items()}
+    return separations(features, predictions["labels"][:MOST_FEATURES], FUSED, present)
 
 
 def reliability_course(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:

@@ -193,7 +193,7 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
         results["left_out"] = int((weights[FUSED] == 0).sum())
-    results["separation"] = class_separation(predictions)
+    results["separation"] = class_separation(setup, predictions)
     if setup.process.first:
         if course := reliability_course(folder.read_metrics()):
             results["reliability"] = course

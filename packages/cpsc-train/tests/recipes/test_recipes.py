@@ -38,8 +38,16 @@ def test_the_values_of_the_released_code(name, expected):
     found = (config.epochs, method.warmup, config.batch_size, method.a, method.b, config.optimizer.lr)
     assert (*found, config.optimizer.kind) == expected
     assert (config.conformal.alpha, method.components, method.top_k) == (0.2, 10, 3)
-    assert (config.conformal.refresh, method.frozen_heads) == ("epoch", True)
-    assert (method.reliability, method.divergence, method.weigh) == ("reciprocal", "js-reversed", "encoders")
+    assert (config.conformal.refresh, method.name) == ("epoch", "cpsc-released")
+    mix = ("additive", 0.3) if name in {"nyu-depth-v2", "sun-rgbd"} else ("convex", 0.05)
+    assert (method.mixing, method.residual) == mix
+    weights = (method.fused, method.unimodal, method.alignment, method.bottleneck)
+    assert weights == ((1.6, 0.4, 2.0, 2.0) if name == "crema-d" else (1.0, 1.0, 0.0, 0.1))
+    assert method.diversity == (0.0 if name == "sun-rgbd" else 0.2)
+    forms = ("sigmoid", "matched") if name == "mvsa-single" else ("difference", "raw")
+    assert (method.diversity_form, method.compared) == forms
+    assert method.judge == {"crema-d": "audio", "mvsa-single": "text"}.get(name, "depth")
+    assert config.splits.calibration == (4 if name in {"nyu-depth-v2", "sun-rgbd"} else 16)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -51,9 +59,8 @@ def test_the_paper_to_the_letter(name):
 
 def test_frozen_heads_need_a_full_refresh():
     config = recipe("handwritten", mode="released")
-    with pytest.raises(
-        UserError, match=r"method\.frozen_heads belongs to conformal\.refresh = epoch or interval:K, got 'exact'"
-    ):
+    message = "frozen heads of cpsc-released belong to conformal.refresh = epoch or interval:K, got 'exact'"
+    with pytest.raises(UserError, match=message):
         replace(config, conformal=replace(config.conformal, refresh="exact"))
 
 
@@ -62,6 +69,12 @@ def test_a_value_that_is_not_ours_says_whose_it_is():
     assert "epochs = 50  # released" in lines
     assert "consistency = 0.8  # paper" in lines
     assert "size = 224" in lines
+    assert 'mixing = "additive"  # released' in lines
+    assert "residual = 0.3  # released" in lines
+    assert "diversity = 0.0  # released" in lines
+    assert "calibration = 4  # released" in lines
+    assert "calibration = 16" in annotated("mvsa-single", mode="released").splitlines()
+    assert "alignment = 2.0" in annotated("ave", mode="released").splitlines()  # that of CREMA-D, by our choice
     kinetics = annotated("kinetics-sounds").splitlines()
     assert "epochs = 150" in kinetics
     assert "depth = 18  # paper" in kinetics

@@ -4,7 +4,14 @@ from cpsc_train.methods.agm import AGMConfig
 from cpsc_train.methods.arl import ARLConfig
 from cpsc_train.methods.base import Method, PartFeatures, StepLosses, head_cross_entropy
 from cpsc_train.methods.conformal_training import ConformalTrainingConfig
-from cpsc_train.methods.cpsc import CPSCConfig, EnsembleConfig, LiteralConfig, MCDropoutConfig, TemperatureConfig
+from cpsc_train.methods.cpsc import (
+    CPSCConfig,
+    EnsembleConfig,
+    LiteralConfig,
+    MCDropoutConfig,
+    ReleasedConfig,
+    TemperatureConfig,
+)
 from cpsc_train.methods.dbf import DBFConfig
 from cpsc_train.methods.dgl import DGLConfig
 from cpsc_train.methods.di_mml import DIMMLConfig
@@ -34,6 +41,7 @@ MethodConfig.register(
     ConformalTrainingConfig,
     CPSCConfig,
     LiteralConfig,
+    ReleasedConfig,
     TemperatureConfig,
     MCDropoutConfig,
     EnsembleConfig,

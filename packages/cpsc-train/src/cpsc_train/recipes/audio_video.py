@@ -26,6 +26,7 @@ def _clips(dataset: ClipConfig, sources: dict[str, Source], mode: Mode, modaliti
         warmup=70,
         a=0.6,
         b=0.6,
+        like="crema-d",
         sources=sources,
         epochs=150,
         batch_size=64,

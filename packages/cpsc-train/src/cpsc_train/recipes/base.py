@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from cpsc_train.data import DataConfig, Noise, SplitConfig
-from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig
+from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig, ReleasedConfig
 from cpsc_train.models import EncoderConfig
 from cpsc_train.training import ConformalConfig, Mode, RunConfig
 
@@ -41,19 +41,48 @@ SHARED: dict[str, Source] = (
     | dict.fromkeys(("optimizer", "schedule", "batch_size", "epochs"), "released")
 )
 """Sources of what every data set of the authors' code sets."""
-READINGS: dict[Mode, dict[str, Any]] = {
-    "paper": {},
-    "released": {
+RELEASED: dict[str, dict[str, Any]] = {
+    "crema-d": {
         "residual": 0.05,
-        "match_magnitude": True,
-        "decomposition": "mlp",
-        "reliability": "reciprocal",
-        "divergence": "js-reversed",
-        "weigh": "encoders",
-        "frozen_heads": True,
+        "mixing": "convex",
+        "fused": 1.6,
+        "unimodal": 0.4,
+        "alignment": 2.0,
+        "bottleneck": 2.0,
+        "diversity_form": "difference",
+        "compared": "raw",
+        "judge": "audio",
+    },
+    "mvsa-single": {
+        "residual": 0.05,
+        "mixing": "convex",
+        "fused": 1.0,
+        "unimodal": 1.0,
+        "alignment": 0.0,
+        "bottleneck": 0.1,
+        "diversity_form": "sigmoid",
+        "compared": "matched",
+        "judge": "text",
+    },
+    "nyu-depth-v2": {
+        "residual": 0.3,
+        "mixing": "additive",
+        "fused": 1.0,
+        "unimodal": 1.0,
+        "alignment": 0.0,
+        "bottleneck": 0.1,
+        "diversity_form": "difference",
+        "compared": "raw",
+        "judge": "depth",
     },
 }
-"""By mode, options of ``cpsc-literal`` besides its defaults."""
+"""By data set, options of ``cpsc-released`` that the authors' code sets; frozen. Their loss on CREMA-D is
+2 (.8 CE(fused) + .2 Σ CE + JS′ + L_ib)."""
+RELEASED["sun-rgbd"] = RELEASED["nyu-depth-v2"] | {"diversity": 0.0}
+RELEASED_CALIBRATION = {"crema-d": 16, "nyu-depth-v2": 4, "sun-rgbd": 4}
+"""By data set, calibration samples of the authors' code; on MVSA-Single they are a file that it does not include."""
+READINGS: dict[Mode, type[CPSCConfig]] = {"ours": CPSCConfig, "paper": LiteralConfig, "released": ReleasedConfig}
+"""The method by mode."""
 CONFORMAL: dict[Mode, ConformalConfig] = {
     "ours": ConformalConfig(alpha=0.2),
     "paper": ConformalConfig(alpha=0.2, refresh="exact"),
@@ -67,21 +96,7 @@ MODES: dict[Mode, dict[str, Source]] = {
         method=("residual", "divergence", "decomposition", "reliability", "weigh"),
         conformal=("refresh", "quantile"),
     ),
-    "released": _sources(
-        "released",
-        method=(
-            "residual",
-            "mixing",
-            "decomposition",
-            "reliability",
-            "divergence",
-            "weigh",
-            "inference",
-            "frozen_heads",
-        ),
-        conformal=("refresh", "quantile"),
-        splits=("calibration",),
-    ),
+    "released": _sources("released", method=("inference",), conformal=("refresh", "quantile")),
 }
 """Sources of what a mode sets."""
 
@@ -94,25 +109,35 @@ def assemble(
     warmup: int,
     a: float,
     b: float,
+    like: str = "",
     sources: Mapping[str, Source] = MappingProxyType({}),
     **values: Any,
 ) -> Recipe:
     """Return the recipe of a data set, with CPSC as `mode` reads it.
 
-    The authors' code sets the warm-up epochs t0, and slope `a` and offset `b` of the gradient weight, by data set. It
-    has 16 or 4 calibration samples; which where is our choice. `values` are further fields of the configuration.
+    The authors' code sets the warm-up epochs t0, and slope `a` and offset `b` of the gradient weight, by data set; what
+    it sets besides is in `RELEASED`, for a data set that it does not have under the name `like`, if given. Without
+    calibration samples of its own, a data set has 16 in the mode ``released``, which is our choice. `values` are
+    further fields of the configuration.
     """
     options: dict[str, Any] = {"warmup": warmup, "a": a, "b": b}
+    marks = MODES[mode] | dict(sources)
+    if mode == "released":
+        preset = RELEASED.get(like or data.name, {})
+        marks |= _sources("released", method=tuple(preset)) if data.name in RELEASED else {}
+        if data.name in RELEASED_CALIBRATION:
+            marks["splits.calibration"] = "released"
+        options |= preset
     config = RunConfig(
         recipe=data.name,
         mode=mode,
         data=data,
         encoders=dict(encoders),
-        method=CPSCConfig(**options) if mode == "ours" else LiteralConfig(**options, **READINGS[mode]),
+        method=READINGS[mode](**options),
         conformal=CONFORMAL[mode],
-        splits=SplitConfig(calibration=16 if mode == "released" else 0.1),
+        splits=SplitConfig(calibration=RELEASED_CALIBRATION.get(data.name, 16) if mode == "released" else 0.1),
     )
-    return Recipe(replace(config, **values), MODES[mode] | dict(sources))
+    return Recipe(replace(config, **values), marks)
 
 
 def choose(data: Data, modalities: tuple[str, ...] | None) -> Data:

@@ -132,7 +132,7 @@ class RunConfig(Options):
                 raise UserError(f"{name} must be below 2^31, got {getattr(self, name)}")
         if self.method.needs_full_refresh and self.conformal.refresh in {"exact", "rolling"}:
             raise UserError(
-                "method.frozen_heads belongs to conformal.refresh = epoch or interval:K, got "
+                f"the frozen heads of {self.method.name} belong to conformal.refresh = epoch or interval:K, got "
                 f"{self.conformal.refresh!r}: the frozen heads would be older than the scores"
             )
         self._check_modalities()

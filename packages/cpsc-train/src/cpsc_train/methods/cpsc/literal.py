@@ -24,7 +24,7 @@ class LiteralCPSC(CPSC):
         self.reliability = config.reliability
         super().__init__(config, model, modalities)
         self.frozen_heads = deepcopy(model.heads).requires_grad_(False) if config.frozen_heads else None
-        self._scale: _GradientScale | None = None
+        self._scale: GradientScale | None = None
 
     def build_rsc(self, dim: int, **options: Any) -> MultimodalSelfCalibration:
         """Return the RSC of all modalities, with the options of the sources."""
@@ -51,7 +51,7 @@ class LiteralCPSC(CPSC):
         """Return the terms of `CPSC.losses`; with ``weigh = encoders`` the weights apply to the encoders' gradients."""
         if self.config.weigh == "samples" or qhat is None:
             return super().losses(model, features, labels, qhat)
-        self._scale = _GradientScale(features)
+        self._scale = GradientScale(features)
         try:
             return super().losses(model, self._scale.features, labels, qhat)
         finally:
@@ -101,7 +101,7 @@ class LiteralConfig(CPSCConfig, name="cpsc-literal"):
         return self.frozen_heads
 
 
-class _GradientScale:
+class GradientScale:
     """Features whose gradients are multiplied, on their way to the encoders, by weights that are set later."""
 
     def __init__(self, features: Heads) -> None:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import AXES, Grid, parse_seeds, parse_variants, summarise, variants, write_tables
+from cpsc_train.experiments import (
+    AXES,
+    Grid,
+    parse_seeds,
+    parse_variants,
+    references,
+    summarise,
+    variants,
+    write_tables,
+)
 from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
@@ -44,6 +53,36 @@ def test_the_table_by_hand():
     np.testing.assert_allclose(summary.values["full"][0], [50, 90, 70, 20, 80, 90, 5])
     expected = paired_difference([70, 60], [80, 70])
     assert summary.difference("other") == pytest.approx(tuple(expected), nan_ok=True)
+
+
+def test_a_variant_may_name_its_reference(tmp_path):
+    values = {"full": [(0.9, 0.7), (0.8, 0.6)], "x": [(0.9, 0.5), (0.7, 0.5)], "x, neither": [(0.5, 0.5), (0.5, 0.4)]}
+    summary = summarise(results(values), "test", {"x": "x, neither"})
+    assert summary.difference("x") == pytest.approx(tuple(paired_difference([70, 60], [50, 45])), nan_ok=True)
+    assert summary.difference("x, neither") == pytest.approx(tuple(paired_difference([50, 45], [80, 70])), nan_ok=True)
+    table = summary.table()
+    assert [row[-1] for row in table.rows] == ["–", "x, neither", "full"]
+    markdown, _ = write_tables(results(values), tmp_path, {"x": "x, neither"})
+    assert markdown.read_text("utf-8").startswith("| validation | clean a | clean fused |")
+
+
+def test_optimizers_are_compared_with_neither_part_under_the_same_one():
+    base = recipe("handwritten")
+    configs = variants(base, ["parts", "optimizer"])
+    neither = "neither (joint + unimodal)"
+    assert references(base, ["parts", "optimizer"], configs) == {
+        "full": neither,  # Adam is the optimizer of the recipe
+        "SGD": "SGD, neither",
+        "Adagrad": "Adagrad, neither",
+        "AdamW": "AdamW, neither",
+    }
+    for name in ("SGD", "Adagrad", "AdamW"):
+        both, other = configs[name], configs[f"{name}, neither"]
+        assert both.optimizer == other.optimizer
+        assert (both.method, other.method.name) == (base.method, "joint-unimodal")
+    assert references(base, ["parts"], configs) == {}
+    alone = variants(base, ["optimizer"])
+    assert references(base, ["optimizer"], alone)["full"] == "Adam, neither"
 
 
 def test_tables_are_written(tmp_path):

@@ -22,7 +22,8 @@ Writes one table and one plot. A stopped ablation goes on where it was.
   cpsc ablate --axes parts --variant "literal: method.name=cpsc-literal"
   cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
-Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer, components, top-k, alpha, heads,
+Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer (both and neither under each;
+compared within it), components, top-k, alpha, heads,
 judge (the conformal rank, or the probability of a Bayesian approximation), inference.
 """
 
@@ -46,6 +47,7 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
             console_table,
             parse_seeds,
             parse_variants,
+            references,
             summarise,
             variants,
             write_tables,
@@ -54,15 +56,17 @@ judge (the conformal rank, or the probability of a Bayesian approximation), infe
         from cpsc_train.output import Output
 
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
-        configs = variants(self.configuration(), axes, parse_variants(self.variant))
+        base = self.configuration()
+        configs = variants(base, axes, parse_variants(self.variant))
+        compared = references(base, axes, configs)
         console = Output()
         results = Grid(self.out, configs, parse_seeds(self.seeds)).run(
             jobs=self.jobs, console=console, quiet=self.quiet
         )
         written = [
-            *write_tables(results, self.out),
-            plot_differences(summarise(results, "test"), self.out / "plot.png"),
+            *write_tables(results, self.out, compared),
+            plot_differences(summarise(results, "test", compared), self.out / "plot.png"),
         ]
-        console.print(console_table(results))
+        console.print(console_table(results, compared))
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
         return 0

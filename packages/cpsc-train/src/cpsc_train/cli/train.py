@@ -39,8 +39,7 @@ The best epoch is selected on validation rows.
     refresh: Annotated[str | None, value("POLICY")] = None
     """Refresh of calibration scores: exact, rolling, epoch, interval:K."""
     gate: Gate = None
-    """Gate at inference: a modality whose features are far from those of
-    training (of a class, or of all) counts for less."""
+    """Gate at inference: modalities with unusual features count for less."""
     inference: Inferences = None
     """Also evaluate the same model in other ways: gate, read, dasp."""
     seed: Annotated[int | None, value("N")] = None

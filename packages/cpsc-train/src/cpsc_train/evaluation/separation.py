@@ -50,7 +50,7 @@ def separations(
     fused: str,
     present: Mapping[str, NDArray[np.bool_]] = NONE,
 ) -> dict[str, dict[str, float | None]]:
-    """Return `separation` by modality, of the rows that have it, and under `fused` that of the concatenated features."""
+    """Return `separation` by modality, of the rows that have it, and under `fused` of the concatenated features."""
     everywhere = np.ones(len(labels), bool)
     rows = {m: present.get(m, everywhere) for m in features}
     of = {m: separation(h[rows[m]], labels[rows[m]]) for m, h in features.items()}

@@ -2,7 +2,7 @@
 
 from cpsc_train.experiments.grid import Grid, parse_seeds
 from cpsc_train.experiments.summary import console_table, summarise, write_tables
-from cpsc_train.experiments.variants import AXES, contenders, parse_variants, variants
+from cpsc_train.experiments.variants import AXES, contenders, parse_variants, references, variants
 
 __all__ = [
     "AXES",
@@ -11,6 +11,7 @@ __all__ = [
     "contenders",
     "parse_seeds",
     "parse_variants",
+    "references",
     "summarise",
     "variants",
     "write_tables",

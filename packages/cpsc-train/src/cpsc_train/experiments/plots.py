@@ -21,11 +21,13 @@ BLUE = "#0072b2"
 
 
 def plot_differences(summary: Summary, path: Path) -> Path:
-    """Draw the differences of all variants to the first one, with their intervals.
+    """Draw the differences of all variants to the first one, or to their reference, with their intervals.
 
     Raises UserError if matplotlib is not installed.
     """
-    first, *others = summary.values
+    first = next(iter(summary.values))
+    others = [variant for variant in summary.values if summary.reference(variant) != variant]
+    names = [v if summary.reference(v) == first else f"{v} (to {summary.reference(v)})" for v in others]
     means, lows, highs, _ = np.array([summary.difference(variant) for variant in others]).reshape(-1, 4).T
 
     def draw(axes: Axes) -> None:
@@ -33,7 +35,7 @@ def plot_differences(summary: Summary, path: Path) -> Path:
             axes.axvline(0, color="0.6", linewidth=1)
             reach = np.nan_to_num([means - lows, highs - means])
             axes.errorbar(means, np.arange(len(others)), xerr=reach, fmt="o", color=BLUE, capsize=3)
-            _name_rows(axes, others)
+            _name_rows(axes, names)
 
     return _drawn(f"Fused {summary.part} accuracy, difference to “{first}”", draw, len(others), path)
 

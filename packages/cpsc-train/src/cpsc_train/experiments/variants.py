@@ -57,6 +57,24 @@ def _judges(config: RunConfig) -> dict[str, Values]:
     return {f"judge {name}": {"method.name": f"cpsc-{name}", **shared} for name in names}
 
 
+OPTIMIZERS: dict[str, Values] = {
+    "SGD": {"optimizer.kind": "sgd", "optimizer.lr": 0.02},
+    "Adam": {"optimizer.kind": "adam", "optimizer.lr": 0.001},
+    "Adagrad": {"optimizer.kind": "adagrad", "optimizer.lr": 0.01},
+    "AdamW": {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.01},
+}
+
+
+def _optimizers(config: RunConfig) -> dict[str, Values]:
+    """Return each optimizer with the method and, as ``NAME, neither``, with neither RSC nor GSC."""
+    result: dict[str, Values] = {}
+    for name, values in OPTIMIZERS.items():
+        own = values["optimizer.kind"] == config.optimizer.kind  # which keeps its learning rate
+        result[name] = {} if own else values
+        result[f"{name}, neither"] = result[name] | {"method.name": "joint-unimodal"}
+    return result
+
+
 AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     "parts": lambda _: {
         "joint": {"method.name": "joint"},
@@ -66,11 +84,7 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     },
     "refresh": _each("conformal.refresh", ["exact", "rolling", "interval:5", "interval:20", "epoch"]),
     "warm-up": _warmup,
-    "optimizer": lambda _: {
-        "SGD": {"optimizer.kind": "sgd", "optimizer.lr": 0.02},
-        "Adagrad": {"optimizer.kind": "adagrad", "optimizer.lr": 0.01},
-        "AdamW": {"optimizer.kind": "adamw", "optimizer.weight_decay": 0.01},
-    },
+    "optimizer": _optimizers,
     "components": _each("method.components", [5, 20]),
     "top-k": _each("method.top_k", [1, 5, 10]),
     "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
@@ -79,6 +93,8 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
 """By name, the variants along one axis for the configuration that is ablated."""
+REFERENCES: dict[str, dict[str, str]] = {"optimizer": {name: f"{name}, neither" for name in OPTIMIZERS}}
+"""By axis, the variant that another one of the axis is compared with, where that is not the first."""
 
 
 def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dict[str, RunConfig]:
@@ -97,6 +113,20 @@ def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dic
         if config not in result.values():
             result[name] = config
     return result
+
+
+def references(base: RunConfig, axes: Sequence[str], configs: Mapping[str, RunConfig]) -> dict[str, str]:
+    """Return the variants to compare others with, by the names that they have in `configs`, from `variants`."""
+
+    def name_of(axis: str, variant: str) -> str:
+        config = reconfigured(base, values=AXES[axis](base)[variant])
+        return next(name for name, other in configs.items() if other == config)
+
+    return {
+        name_of(axis, variant): name_of(axis, other)
+        for axis in axes
+        for variant, other in REFERENCES.get(axis, {}).items()
+    }
 
 
 def contenders(

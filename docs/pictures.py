@@ -30,7 +30,10 @@ from conformal_core import (
     rolling_coverage,
     set_size,
 )
+from cpsc_train.data import Noise
 from cpsc_train.data.adapters.handwritten import HandwrittenConfig
+from cpsc_train.data.noise import KINDS, fitting
+from cpsc_train.data.preprocessing import Unscaled
 from cpsc_train.reporting.report.panel import COLOURS, THEMES
 
 ALPHA = 0.1
@@ -223,6 +226,30 @@ def knobs(axes: Axes) -> None:
     axes.legend(frameon=False)
 
 
+def corruptions(axes: Axes) -> None:
+    """One digit under each kind of noise at five levels, below the digit."""
+    dataset = HandwrittenConfig().load()
+    modality, row = dataset.modalities["pix"], np.array([1005])
+    clean, sample = dataset.read("pix", row), [dataset.ids[row[0]]]
+    kinds = fitting("pix", modality)
+    height, width = clean.shape[-2:]
+    canvas = np.full((6 * (height + 2), len(kinds) * (width + 2)), np.nan)
+    for column, kind in enumerate(kinds):
+        images = [clean]
+        for severity in KINDS[kind].levels_of(modality):
+            noise = Noise(modality="pix", kind=kind, severity=severity)
+            images.append(noise.of_inputs(clean, sample, modality, Unscaled()))
+        for level, image in enumerate(images):
+            top, left = level * (height + 2), column * (width + 2)
+            canvas[top : top + height, left : left + width] = image[0, 0]
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=6, aspect="auto", interpolation="nearest")
+    axes.set_xticks((np.arange(len(kinds)) + 0.5) * (width + 2) - 1.5, kinds, fontsize=7)
+    axes.set_yticks((np.arange(6) + 0.5) * (height + 2) - 1.5, ["clean", 1, 2, 3, 4, 5])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(ylabel="level")
+
+
 PICTURES = {
     "quantile": quantile,
     "sets": sets,
@@ -234,6 +261,7 @@ PICTURES = {
     "bad-rows": bad_rows,
     "shift": shift,
     "knobs": knobs,
+    "corruptions": corruptions,
 }
 
 

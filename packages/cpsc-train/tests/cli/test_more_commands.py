@@ -83,6 +83,8 @@ def test_a_sweep_of_noise(cpsc, finished, tmp_path):
     for name in ("clean", "pix-gaussian-0.5"):
         assert found["test"][name] == recorded["test"][name]
     assert found["test"]["pix-gaussian-3"]["accuracy"]["pix"] < found["test"]["clean"]["accuracy"]["pix"]
+    assert found["conditions"]["pix-gaussian-3"][0]["level"] is None
+    assert found["curves"] == {}
     for text, said in (
         ("pix:0.5", "must read MODALITY:KIND"),
         ("pxi:gaussian:1", "modality must be one of pix, fou, got 'pxi'"),
@@ -90,6 +92,30 @@ def test_a_sweep_of_noise(cpsc, finished, tmp_path):
         outcome = cpsc("evaluate", finished, "--noise", text)
         assert outcome.code == 2
         assert said in outcome.err
+
+
+def test_levels_of_noise(cpsc, finished, tmp_path):
+    levels = ("--noise", "pix:gaussian@1,5", "--noise", "fou:gaussian@2", "--noise", "pix:blur@3+fou:gaussian@3")
+    outcome = cpsc("evaluate", finished, *levels, "--out", tmp_path / "levels.json")
+    assert outcome.code == 0, outcome.err
+    assert "Area under the severity curve" in outcome.out
+    found = json.loads((tmp_path / "levels.json").read_text())
+    names = ["pix:gaussian@1", "pix:gaussian@5", "fou:gaussian@2", "pix:blur@3+fou:gaussian@3"]
+    assert list(found["conditions"]) == names
+    assert [part["level"] for part in found["conditions"][names[3]]] == [3, 3]
+    assert list(found["curves"]) == ["pix:gaussian"]
+    clean, mild, severe = (found["test"][name]["accuracy"]["fused"] for name in ("clean", *names[:2]))
+    area = (clean + mild) / 2 / 5 + (mild + severe) / 2 * 4 / 5
+    assert found["curves"]["pix:gaussian"]["area"]["fused"] == pytest.approx(area)
+
+
+def test_kinds_of_corruption_are_listed(cpsc):
+    outcome = cpsc("data", "corruptions")
+    assert outcome.code == 0, outcome.err
+    assert "words-mistyped" in outcome.out
+    outcome = cpsc("data", "corruptions", "handwritten")
+    assert "pix       jpeg             1: 25, 2: 18, 3: 15, 4: 10, 5: 7" in outcome.out
+    assert "fou       gaussian         1: 0.5, 2: 1, 3: 1.5, 4: 2, 5: 3" in outcome.out
 
 
 def test_a_log_file_and_tensorboard(cpsc, quick, tmp_path):

@@ -90,3 +90,9 @@ def test_means_are_separate_for_corruptions_that_were_used():
     assert found["seen"] == pytest.approx((0.6 + 0.2) / 2)
     assert found["held out"] == pytest.approx(np.mean([0.8, 0.4, 0.7, 0.5, 0.1, 0.85]))
     assert set(means_by_use(values, MEASURED | {"seen": {}})) == {"held out"}
+
+
+def test_curves_of_a_variant_at_inference():
+    figures = {name: {"accuracy": {"fused": 0.5}} for name in MEASURED["test"]}
+    found = curves(MEASURED | {"inference": {"gate": {"test": figures}}}, variant="gate")
+    assert found["pix:blur"]["area"] == {"fused": 0.5}

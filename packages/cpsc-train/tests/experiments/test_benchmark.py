@@ -106,6 +106,34 @@ def test_what_a_suite_looks_at():
     assert contributions(run(0, clean=0.9, noisy=0.5, without={})) == {}
 
 
+def levelled(seed, *, seen=()):
+    """Return a run with two kinds of noise at two levels each."""
+    one = run(seed, clean=0.9, noisy=0.5, without={})
+    severe = one["test"].pop("a-gaussian-1")
+    names = {f"a:{kind}@{level}": (kind, level) for kind in ("blur", "jpeg") for level in (1, 5)}
+    one["conditions"] = {
+        name: [{"modality": "a", "kind": kind, "severity": 0.1, "level": level, "share": 1.0}]
+        for name, (kind, level) in names.items()
+    }
+    one["test"] |= {name: one["test"]["clean"] if level == 1 else severe for name, (_, level) in names.items()}
+    return one | {"seen": {"training": list(seen)}}
+
+
+def test_the_noise_suite_has_areas_and_separates_kinds_that_training_used():
+    figures = SUITES["noise"].figures(levelled(0))
+    assert figures["area, a:blur"] == pytest.approx((90 + 4 * 70) / 5)
+    assert figures["area"] == pytest.approx(figures["area, a:blur"])
+    assert "mean, seen" not in figures
+    used = SUITES["noise"].figures(levelled(0, seen=["a:blur"]))
+    assert used["mean, seen"] == used["mean, held out"] == pytest.approx(70)
+    results = {"joint": [levelled(0)] * 2, "cpsc": [levelled(0, seen=["a:blur"])] * 2}
+    taken = {name: TAKEN[name][:2] for name in results}
+    board = scoreboard(results, taken, SUITES["noise"], "noise", reference="joint")
+    rows = {row[0]: dict(zip(board.table().header, row, strict=True)) for row in board.table().rows}
+    assert rows["cpsc"]["mean, seen"] == "70.0 ± 0.0"
+    assert rows["joint"]["mean, seen"] == "–"
+
+
 def test_what_the_source_reports_names_methods_that_are_here():
     for figures in REPORTED.values():
         assert set(figures) <= set(MethodConfig.members)

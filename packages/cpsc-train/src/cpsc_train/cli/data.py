@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -34,6 +35,8 @@ class Data(Command):
 
     examples: ClassVar[str] = """\
   cpsc data list
+  cpsc data corruptions                                       kinds of noise, with five levels each
+  cpsc data corruptions handwritten                           those that each modality can have
   cpsc data check crema-d --root DIR
   cpsc data check crema-d --root DIR --skip-list bad.tsv      then: cpsc train … --set data.skip=bad.tsv
   cpsc data prepare crema-d --root DIR --extract OUT          sound and frames out of the videos
@@ -42,7 +45,7 @@ class Data(Command):
   cpsc data prepare crema-d --root DIR --splits FILE --by speaker
 """
 
-    action: Annotated[Literal["list", "show", "check", "prepare"], tyro.conf.Positional] = "list"
+    action: Annotated[Literal["list", "show", "corruptions", "check", "prepare"], tyro.conf.Positional] = "list"
     """What to do; check reads every file and exits with 2 if one is faulty."""
     name: Name = None
     """Data set."""
@@ -80,6 +83,8 @@ class Data(Command):
                 table.add_row(name, " + ".join(getattr(member, "modalities", ())) or "detected", about(member))
             console.print(table)
             return 0
+        if self.action == "corruptions":
+            return self._corruptions(console)
         name = self.required(f"data {self.action}", self.name, DataConfig.members)
         if self.action == "show":
             member = DataConfig.named(name)
@@ -90,6 +95,29 @@ class Data(Command):
         if self.action == "check":
             return self._check(config, splits, console)
         return self._prepare(config, splits, console)
+
+    def _corruptions(self, console: Output) -> int:
+        from rich.table import Table
+
+        from cpsc_train.data.noise import KINDS
+        from cpsc_train.data.noise.levels import Source
+
+        if self.name is None:
+            table = Table("kind", "applies to", "", "severity", "levels 1 to 5", box=None)
+            for kind in KINDS.values():
+                levels = "\n".join(map(_severities, kind.tables))
+                table.add_row(kind.name, kind.target, kind.summary, kind.severity, levels)
+        else:
+            table = Table("modality", "kind", "severity by level", box=None)
+            config, _ = self._configuration(self.name)
+            dataset = config.open()
+            source = Source(dataset.modalities, lambda noise: noise.stored_by(dataset))
+            for name in dataset.modalities:
+                for kind in source.kinds(name):
+                    levels = {level: source.at(name, kind, level).severity for level in source.levels(name, kind)}
+                    table.add_row(name, kind, ", ".join(f"{level}: {of:g}" for level, of in levels.items()))
+        console.print(table)
+        return 0
 
     def _configuration(self, name: str) -> tuple[DataConfig, SplitConfig]:
         from cpsc_train.config import apply_settings, override
@@ -196,6 +224,10 @@ def _tell(checked: Checked, console: Output) -> None:
             console.print(table)
     if not checked.faults:
         console.print("nothing is wrong")
+
+
+def _severities(severities: Iterable[float]) -> str:
+    return ", ".join(f"{severity:g}" for severity in severities)
 
 
 def _number(value: float, digits: int) -> str:

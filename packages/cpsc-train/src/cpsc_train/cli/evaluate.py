@@ -21,6 +21,8 @@ The run folder is all that is needed; results are compared with its results.json
 
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
+  cpsc evaluate runs/A --noise pix:all@1-5                 every kind that fits, at five levels
+  cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3     both modalities at once
   cpsc evaluate runs/A --noise strict:GS@0,5,10
   cpsc evaluate runs/A --gate classes                with a conformal gate on the modalities
   cpsc evaluate runs/A --inference gate,read,dasp    beside the plain model, three ways to use it
@@ -29,8 +31,8 @@ The run folder is all that is needed; results are compared with its results.json
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
     """Run folder."""
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
-    """Noise in place of that of the run: a sweep as MODALITY:KIND:A,B, or a
-    named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
+    """Noise in place of that of the run: a sweep as MODALITY:KIND:A,B, levels as
+    MODALITY:KIND@1-5, or a named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
     gate: Gate = None
     """Conformal gate in place of that of the run: a modality counts for less
     where its features are far from those of training, by class or over all."""
@@ -52,8 +54,8 @@ The run folder is all that is needed; results are compared with its results.json
         if self.out is not None:
             check_writable(self.out)
         folder = RunFolder(self.run_folder)
-        protocols = [text for text in self.noise if "@" in text]
-        sweep = [one for text in self.noise if "@" not in text for one in Noise.sweep(text)]
+        protocols = [text for text in self.noise if set("@+") & set(text)]
+        sweep = [one for text in self.noise if text not in protocols for one in Noise.sweep(text)]
         gate = None if self.gate is None else GateConfig(distance=self.gate)
         inference = None if self.inference is None else self.inference.split(",")
         noise = sweep if self.noise else None

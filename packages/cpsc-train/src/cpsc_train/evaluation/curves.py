@@ -43,7 +43,7 @@ def area(levels: Mapping[int, float]) -> float:
     return total / (points[-1][0] - points[0][0])
 
 
-def curves(results: Results, part: str = "test") -> dict[str, Any]:
+def curves(results: Results, part: str = "test", variant: str | None = None) -> dict[str, Any]:
     """Return the accuracy by level of each modality and kind that was measured at two or more levels.
 
     Conditions that corrupt a fraction of the samples, or modalities at different levels, have no curve.
@@ -54,6 +54,8 @@ def curves(results: Results, part: str = "test") -> dict[str, Any]:
         ``conditions``, and the figures of the part.
     part
         ``test`` or ``validation``.
+    variant
+        Name of a variant at inference. If None, the model as it was trained.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def curves(results: Results, part: str = "test") -> dict[str, Any]:
         level = _level(parts)
         if level is not None:
             measured.setdefault("+".join(kinds(parts)), {})[level] = name
-    figures = results[part]
+    figures = (results if variant is None else results["inference"][variant])[part]
     report = {}
     for kind, names in measured.items():
         if len(names) < 2:

@@ -130,8 +130,8 @@ def scoreboard(
     if reference not in results:
         raise UserError(unknown("reference", reference, list(results)))
     figures = {name: [suite.figures(run) for run in runs] for name, runs in results.items()}
-    columns = tuple(next(iter(figures.values()))[0])
-    values = {name: np.array([[run[c] for c in columns] for run in runs]) for name, runs in figures.items()}
+    columns = tuple(dict.fromkeys(column for runs in figures.values() for run in runs for column in run))
+    values = {name: np.array([[run.get(c, np.nan) for c in columns] for run in runs]) for name, runs in figures.items()}
     primary = columns.index(suite.primary)
     scores = {name: rows[:, primary] for name, rows in values.items()}
     apart = {name: paired_difference(score, scores[reference]) for name, score in scores.items() if name != reference}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cpsc_train.evaluation import curves, means_by_use
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.models import FUSED
 
@@ -64,7 +65,20 @@ def _noise(run: Run) -> dict[str, float]:
         name: part["accuracy"][FUSED] for name, part in run["test"].items() if not name.startswith("without-")
     }
     values = list(conditions.values())
-    return _percent(conditions | {"mean": float(np.mean(values)), "worst": min(values)} | _calibration(run))
+    figures = conditions | {"mean": float(np.mean(values)), "worst": min(values)}
+    return _percent(figures | _areas(run) | _by_use(conditions, run) | _calibration(run))
+
+
+def _areas(run: Run) -> dict[str, float]:
+    """Return the area under the severity curve of each kind measured at several levels, and their mean."""
+    areas = {f"area, {kind}": curve["area"][FUSED] for kind, curve in curves(run).items()}
+    return areas | ({"area": float(np.mean(list(areas.values())))} if areas else {})
+
+
+def _by_use(conditions: dict[str, float], run: Run) -> dict[str, float]:
+    """Return the mean over kinds of noise that training used, and over others, if it used any."""
+    means = means_by_use(conditions, run)
+    return {f"mean, {use}": mean for use, mean in means.items()} if "seen" in means else {}
 
 
 def _missing(run: Run, modality: str) -> bool:

@@ -67,11 +67,15 @@ def markdown_text(text: str) -> str:
 def mean_sd(values: NDArray[np.float64]) -> str:
     """Return the mean and the sample standard deviation, with n − 1 in its denominator; the value alone if n is 1.
 
+    A dash stands for values that are not all known (NaN).
+
     Examples
     --------
     >>> mean_sd(np.array([1.0, 3.0])), mean_sd(np.array([1.0]))
     ('2.0 ± 1.4', '1.0')
     """
+    if np.isnan(values).any():
+        return "–"
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"

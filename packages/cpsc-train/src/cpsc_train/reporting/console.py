@@ -111,6 +111,11 @@ def print_results(results: dict[str, Any], console: Output) -> None:
     test = results["test"]
     accuracies = {name + _corrupted(results, name): condition["accuracy"] for name, condition in test.items()}
     console.print(_table("Test accuracy, %", "condition", heads, accuracies, percent))
+    if results.get("curves"):
+        areas = {kind: curve["area"] for kind, curve in results["curves"].items()}
+        console.print(
+            _table("Area under the severity curve, % (mean accuracy over the levels)", "kind", heads, areas, percent)
+        )
     (target,) = {entry["target"] for part in results["coverage"].values() for entry in part.values()}
     sets = {f"{part} (clean)": of for part, of in results["coverage"].items()}
     sets |= {f"test ({name})": condition["coverage"] for name, condition in test.items() if name != "clean"}

@@ -117,7 +117,8 @@ class RunConfig(Options):
     noise: tuple[Noise, ...] = ()
     """Noise conditions under which the validation and test rows are evaluated, besides the clean ones."""
     protocols: tuple[str, ...] = ()
-    """Named noise protocols, on all modalities at once, such as ``qmf:GS@5,10`` or ``strict:SP@10``."""
+    """Further noise conditions as text: named protocols on all modalities at once, such as ``qmf:GS@5,10``, and levels
+    of severity, such as ``pix:blur@1-5``, ``pix:all@3`` or ``pix:blur@3+fou:gaussian@3``."""
     missing: bool = True
     """Whether the model is also evaluated without single modalities."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)

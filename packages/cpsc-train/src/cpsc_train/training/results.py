@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_rsc import ConformalGate
-from cpsc_train.evaluation import measure
+from cpsc_train.evaluation import curves, measure
 from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, fit_gate, parse_inference
 from cpsc_train.models import FUSED
@@ -64,7 +64,9 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     )
     for name, variant in variants.items():
         figures["inference"][name]["seen"] = list(variant.seen)
-    return setup.describe() | figures | {"corrupted": corrupted}
+    conditions = {condition.name: condition.describe(setup.dataset) for condition in setup.conditions}
+    report = setup.describe() | figures | {"corrupted": corrupted, "conditions": conditions}
+    return report | {"curves": curves(report)}
 
 
 def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> dict[str, Inference]:

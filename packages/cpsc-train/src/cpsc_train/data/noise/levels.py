@@ -28,25 +28,35 @@ class Source:
         """Return noise at a level.
 
         Stored corruptions of features have the levels of what the features were extracted from. Raises UserError if
-        the modality cannot have noise of this kind.
+        the kind is stored at other levels alone, or the modality cannot have it.
         """
-        for table in KINDS[kind].tables:
-            noise = Noise(modality=name, kind=kind, severity=table[level - 1])
-            if self.stores(noise):
-                return noise
+        stored = self._stored(name, kind)
+        if level in stored:
+            return stored[level]
+        if stored:
+            levels = ", ".join(map(str, stored))
+            raise UserError(f"{kind} noise on {name} is stored at levels {levels}, got {level}")
         modality = self.modalities[name]
         noise = Noise(modality=name, kind=kind, severity=KINDS[kind].levels_of(modality)[level - 1])
         noise.check(modality)
         return noise
 
-    def kinds(self, name: str, levels: tuple[int, ...]) -> list[str]:
-        """Return the kinds that a modality can have: those stored at one of the levels, or all that fit it."""
-        stored = [kind for kind in KINDS if any(self._stored(name, kind, level) for level in levels)]
-        return stored or fitting(name, self.modalities[name])
+    def kinds(self, name: str) -> list[str]:
+        """Return the kinds that a modality can have: those stored at any level, or all that fit it."""
+        return [kind for kind in KINDS if self._stored(name, kind)] or fitting(name, self.modalities[name])
 
-    def _stored(self, name: str, kind: str, level: int) -> bool:
-        severities = (table[level - 1] for table in KINDS[kind].tables)
-        return any(self.stores(Noise(modality=name, kind=kind, severity=severity)) for severity in severities)
+    def levels(self, name: str, kind: str) -> tuple[int, ...]:
+        """Return the levels that a modality can have of a kind: the stored ones, or all."""
+        return tuple(self._stored(name, kind)) or LEVELS
+
+    def _stored(self, name: str, kind: str) -> dict[int, Noise]:
+        """Return the stored noise of a kind by level, from the first table of severities of which any is stored."""
+        for table in KINDS[kind].tables:
+            noises = {level: Noise(modality=name, kind=kind, severity=table[level - 1]) for level in LEVELS}
+            stored = {level: noise for level, noise in noises.items() if self.stores(noise)}
+            if stored:
+                return stored
+        return {}
 
 
 def levelled(text: str, source: Source) -> tuple[Condition, ...]:
@@ -102,7 +112,7 @@ def _term(term: str, text: str, source: Source) -> list[tuple[str, Noise]]:
     levels = parse_levels(amount)
     if kind not in {EVERY, *KINDS}:
         raise UserError(f"noise kind must be {EVERY} or one of {', '.join(KINDS)}, got {kind!r}")
-    kinds = source.kinds(modality, levels) if kind == EVERY else [kind]
+    kinds = source.kinds(modality) if kind == EVERY else [kind]
     return [(f"{modality}:{one}@{level}", source.at(modality, one, level)) for one in kinds for level in levels]
 
 

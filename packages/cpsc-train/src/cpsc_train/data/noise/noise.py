@@ -145,3 +145,16 @@ class Condition:
 
     name: str
     parts: tuple[Noise, ...]
+
+    def describe(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """Return by corrupted modality its kind, severity, level, and the fraction of samples, as in results files."""
+        return [
+            {
+                "modality": noise.modality,
+                "kind": noise.kind,
+                "severity": noise.severity,
+                "level": noise.level(dataset.modalities[noise.modality], stored=noise.stored_by(dataset)),
+                "share": noise.share,
+            }
+            for noise in self.parts
+        ]

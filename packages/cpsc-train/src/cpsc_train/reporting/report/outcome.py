@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.config import from_plain
-from cpsc_train.data import Noise
 from cpsc_train.evaluation import metrics
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import (
@@ -23,6 +21,7 @@ from cpsc_train.reporting.report.panel import (
     shortened,
     sides,
 )
+from cpsc_train.reporting.report.severity import severity_panels
 from cpsc_train.reporting.report.source import Run
 
 if TYPE_CHECKING:
@@ -36,25 +35,6 @@ MARKERS = ("o", "^", "s", "x")
 def noise(runs: Sequence[Run]) -> Section:
     """Draw fused accuracy by severity, a panel per modality and kind of noise, and one of missing modalities."""
     done = [run for run in runs if run.results is not None]
-    sweeps = dict.fromkeys(
-        (one["modality"], one["kind"]) for run in done for one in run.config.get("noise", []) if _condition(run, one)
-    )
-
-    def panel(modality: str, kind: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            with sides(axes, x=f"severity of {kind} noise on {modality}", y="fused accuracy, %"):
-                for place, run in enumerate(done):
-                    points = [(0.0, 100 * _accuracy(run, "clean", FUSED))]
-                    points += [
-                        (one["severity"], 100 * _accuracy(run, _condition(run, one), FUSED))
-                        for one in run.config.get("noise", [])
-                        if (one["modality"], one["kind"]) == (modality, kind)
-                    ]
-                    severities, values = zip(*sorted(points), strict=True)
-                    curve(axes, severities, values, place, run.name, marker="o", markersize=3)
-            legend(axes, [run.name for run in done])
-
-        return Panel(f"noise-{modality}-{kind}", f"{kind} noise on {modality}", draw)
 
     def missing(axes: Axes) -> None:
         conditions = ["clean", *_missing(done)]
@@ -72,12 +52,13 @@ def noise(runs: Sequence[Run]) -> Section:
         axes.set_xticks(np.arange(len(conditions)), conditions)
         legend(axes, [run.name for run in done], place="lower right")
 
-    panels = [panel(*sweep) for sweep in sweeps]
+    panels = severity_panels(done)
     if _missing(done):
         panels.append(Panel("missing", "Missing modalities", missing))
     caption = (
-        "Accuracy of the fused decision on test rows if one modality is noisy in every row, and if one is missing. A "
-        "model that falls below its better modality alone still relies on the corrupted one."
+        "Accuracy of the fused decision on test rows if modalities are noisy in every row (level or severity 0 is "
+        "clean), and if one is missing. A model that falls below its better modality alone still relies on the "
+        "corrupted one."
     )
     return Section("Noise and missing modalities", caption, panels, _unfinished(runs))
 
@@ -234,12 +215,6 @@ def _separation(run: Run, modality: str) -> str:
 def _accuracy(run: Run, condition: str | None, head: str) -> float:
     results = (run.results or {}).get("test", {}).get(condition, {})
     return float(results.get("accuracy", {}).get(head, np.nan))
-
-
-def _condition(run: Run, one: dict[str, Any]) -> str | None:
-    """Return the name of a noise in the results."""
-    name = from_plain(Noise, one).name
-    return name if name in (run.results or {}).get("test", {}) else None
 
 
 def _missing(runs: Sequence[Run]) -> list[str]:

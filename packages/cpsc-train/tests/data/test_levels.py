@@ -1,0 +1,90 @@
+"""Conditions at levels of severity."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpsc_train.data import Modality, Noise, conditions
+from cpsc_train.data.noise import KINDS
+from cpsc_train.data.noise.levels import parse_levels
+from cpsc_train.errors import UserError
+
+MODALITIES = {
+    "pix": Modality(kind="image", shape=(1, 8, 8), bounds=(0.0, 6.0)),
+    "fou": Modality(kind="vector", shape=(5,)),
+    "text": Modality(kind="text", shape=(16,), vocabulary=100),
+}
+
+
+def parsed(text, **options):
+    return {
+        one.name: [(noise.modality, noise.kind, noise.severity) for noise in one.parts]
+        for one in conditions(text, MODALITIES, **options)
+    }
+
+
+def test_levels_become_severities_of_the_modality():
+    assert parsed("pix:gaussian@1-5") == {
+        f"pix:gaussian@{level}": [("pix", "gaussian", severity)]
+        for level, severity in enumerate((0.08, 0.12, 0.18, 0.26, 0.38), 1)
+    }
+    assert parsed("fou:gaussian@1,5") == {
+        "fou:gaussian@1": [("fou", "gaussian", 0.5)],
+        "fou:gaussian@5": [("fou", "gaussian", 3.0)],
+    }
+    assert parsed("pix:jpeg@3") == {"pix:jpeg@3": [("pix", "jpeg", 15)]}
+    assert parsed("pix:blur:0.1") == {"pix:blur:0.1": [("pix", "blur", 0.1)]}
+
+
+def test_all_stands_for_every_kind_that_fits():
+    assert list(parsed("text:all@2,4")) == [
+        f"text:{kind}@{level}" for kind in ("words", "words-dropped", "words-mistyped") for level in (2, 4)
+    ]
+    assert list(parsed("fou:all@3")) == ["fou:gaussian@3", "fou:dropout@3"]
+
+
+def test_terms_joined_by_plus_corrupt_several_modalities_at_once():
+    assert parsed("pix:gaussian@3+fou:gaussian:2") == {
+        "pix:gaussian@3+fou:gaussian:2": [("pix", "gaussian", 0.18), ("fou", "gaussian", 2.0)]
+    }
+    both = parsed("pix:blur@1-5+text:words@1-5")
+    assert list(both) == [f"pix:blur@{level}+text:words@{level}" for level in range(1, 6)]
+    assert both["pix:blur@4+text:words@4"] == [("pix", "blur", 0.05), ("text", "words", 0.75)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pix:gaussian@0", "levels must be different, of 1 to 5, such as 1-5, 1,3,5 or 3, got '0'"),
+        ("pix:gaussian@1,1", "levels must be different"),
+        ("pix:gaussian@5-1", "levels must be different"),
+        ("pix:gaussian@0.2", "levels must be different"),
+        ("pix:rain@1", "noise kind must be all or one of gaussian, .* got 'rain'"),
+        ("pix:snr@1", "pix-snr-20: snr noise is for sound, and pix is image"),
+        ("pix:gaussian@1-5+fou:gaussian@1", "must name as many levels each, of one kind each"),
+        ("pix:all@1+fou:all@1", "must name as many levels each, of one kind each"),
+        ("pix:gaussian@1+sound:snr@1", "unknown modality 'sound'"),
+        ("pix:gaussian@1+", r"noise must read MODALITY:KIND@1-5, .* got 'pix:gaussian@1\+'"),
+        ("foo:gaussian@1", "with modalities pix, fou, text, got 'foo:gaussian@1'"),
+    ],
+)
+def test_other_texts_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        conditions(text, MODALITIES)
+
+
+def test_stored_kinds_have_the_levels_of_what_the_features_came_from():
+    stored = [
+        *(Noise(modality="fou", kind="gaussian", severity=KINDS["gaussian"].levels[level - 1]) for level in (1, 3)),
+        Noise(modality="fou", kind="blur", severity=0.03),
+    ]
+    assert parsed("fou:gaussian@3", stores=stored.__contains__) == {"fou:gaussian@3": [("fou", "gaussian", 0.18)]}
+    assert list(parsed("fou:all@3", stores=stored.__contains__)) == ["fou:gaussian@3", "fou:blur@3"]
+    with pytest.raises(UserError, match="gaussian noise on fou is stored at levels 1, 3, got 2"):
+        parsed("fou:gaussian@2", stores=stored.__contains__)
+    assert parsed("fou:dropout@3", stores=stored.__contains__)
+
+
+def test_levels_are_read_in_their_order():
+    assert parse_levels("5,1") == (5, 1)
+    assert parse_levels("2-2") == (2,)

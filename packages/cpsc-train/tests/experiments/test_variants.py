@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from cpsc_train.cli import main
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
-from cpsc_train.experiments import contenders, variants
+from cpsc_train.config import read_toml
+from cpsc_train.errors import UserError
+from cpsc_train.experiments import contenders, tune, variants
 from cpsc_train.methods import MethodConfig
 from cpsc_train.recipes import recipe
 
@@ -30,3 +33,32 @@ def test_an_option_that_is_given_is_not_scaled():
     assert Train(method="tmc", epochs=20, set=settings[1:]).configured().method.annealing == 50
     warmup = recipe("handwritten", epochs=20).method.warmup
     assert Train(epochs=20).configured().method.warmup == warmup  # the recipe's own method keeps its options
+
+
+def test_a_search_of_the_optimizer_has_rates_for_each(tmp_path):
+    """The first trial is the recipe's; rates of SGD are 20 times those of Adam, within a factor of ten."""
+    pytest.importorskip("optuna")
+    command = ["tune", "--methods", "tmc", "--trials", "4", "--optimizers", "adam,sgd", "--goal", "clean", "-q"]
+    assert (
+        main([*command, "--out", str(tmp_path), "--set", "epochs=2", "--set", "noise=[]", "--set", "missing=false"])
+        == 0
+    )
+    tried = [read_toml(path) for path in sorted(tmp_path.glob("tmc/trial-*/seed-0/config.toml"))]
+    lr = recipe("handwritten").optimizer.lr
+    assert (tried[0]["optimizer"]["kind"], tried[0]["optimizer"]["lr"]) == ("adam", lr)
+    assert {one["optimizer"]["kind"] for one in tried} == {"adam", "sgd"}
+    for one in tried:
+        middle = lr * (20 if one["optimizer"]["kind"] == "sgd" else 1)
+        assert middle / 10.1 <= one["optimizer"]["lr"] <= 10.1 * middle
+        assert one["method"]["annealing"] == 1  # half of two epochs at most
+    chosen = read_toml(tmp_path / tune.TUNED)["tmc"]["values"]
+    assert set(chosen) == {"optimizer.kind", "optimizer.lr", "method.annealing"}
+
+
+@pytest.mark.parametrize("optimizers", [("adam", "lion"), ("sgd",)])
+def test_a_search_of_optimizers_holds_that_of_the_recipe(optimizers, tmp_path):
+    pytest.importorskip("optuna")
+    with pytest.raises(
+        UserError, match="optimizers must be of adam, adamw, adagrad, sgd, that of the recipe among them"
+    ):
+        tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=1, goal="clean", optimizers=optimizers)

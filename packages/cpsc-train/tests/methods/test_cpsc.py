@@ -132,6 +132,15 @@ def test_warm_up_is_cross_entropy_of_the_features(batch):
         torch.testing.assert_close(got.terms[f"ce_{head}"], cross_entropy(z, labels))
 
 
+def test_joint_unimodal_weighs_the_modalities(batch):
+    inputs, labels = batch
+    model, method = build(JointUnimodalConfig(weight=0.5))
+    logits = model.classify(model.encode(inputs))
+    for name, term in method.losses(model, model.encode(inputs), labels, None).terms.items():
+        head = name.removeprefix("ce_")
+        torch.testing.assert_close(term, (1.0 if head == FUSED else 0.5) * cross_entropy(logits[head], labels))
+
+
 def test_joint_has_one_term(batch):
     inputs, labels = batch
     model, method = build(JointConfig())

@@ -32,6 +32,9 @@ search goes on where it was; more trials may be asked for later.
     goal: Annotated[Literal["clean", "mean"], value("GOAL")] = "mean"
     """Fused validation accuracy to maximise: on clean rows, or the mean over
     clean and noisy ones."""
+    optimizers: Annotated[str | None, value("A,B")] = None
+    """Optimizers to search too, such as adam,sgd: many methods were published
+    with SGD. Default: that of the recipe alone."""
     seed: Annotated[int, value("N")] = 0
     """Seed of every trial, and of the search."""
     jobs: Annotated[int, value("N")] = 1
@@ -48,9 +51,9 @@ search goes on where it was; more trials may be asked for later.
 
         configs = contenders(self.configuration(seed=self.seed), self.methods.split(","))
         console = Output()
-        outcomes = Tuning(self.out, configs, trials=self.trials, goal=self.goal).run(
-            jobs=self.jobs, console=console, quiet=self.quiet
-        )
+        optimizers = () if self.optimizers is None else tuple(self.optimizers.split(","))
+        tuning = Tuning(self.out, configs, trials=self.trials, goal=self.goal, optimizers=optimizers)
+        outcomes = tuning.run(jobs=self.jobs, console=console, quiet=self.quiet)
         console.print(table(outcomes).console())
         console.print(f"written: {self.out / TUNED}", soft_wrap=True)
         return 0

@@ -32,6 +32,8 @@ TUNED = "tuned.toml"
 """File with the outcome of a search."""
 FIRST = "first"
 """Attribute of a trial that continues an interrupted one: the number of that one, whose run folder it uses."""
+RATES: Mapping[str, float] = {"adam": 1.0, "adamw": 1.0, "adagrad": 10.0, "sgd": 20.0}
+"""By optimizer, the middle of its learning rates relative to that of Adam, as in the ablation of optimizers."""
 LR_FACTOR = 10.0
 """Largest factor by which the learning rate of the recipe is changed, up or down."""
 
@@ -54,16 +56,30 @@ class Tuning:
     """A search with one study per method, in a folder from which an interrupted search resumes.
 
     The folder has ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``. `configs` are the configurations
-    of the first trials, by method; `trials` is the number of trials of each. Raises UserError if optuna is not
-    installed, or there is no trial.
+    of the first trials, by method; `trials` is the number of trials of each. `optimizers` are searched too, each with
+    learning rates of its own; none: that of the configuration. Raises UserError if optuna is not installed, there is no
+    trial, or `optimizers` are unknown or lack that of a configuration.
     """
 
-    def __init__(self, folder: Path, configs: Mapping[str, RunConfig], *, trials: int, goal: Goal) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        configs: Mapping[str, RunConfig],
+        *,
+        trials: int,
+        goal: Goal,
+        optimizers: tuple[str, ...] = (),
+    ) -> None:
         with needs("optuna", extra="tune"):
             import optuna  # noqa: F401, PLC0415  # an extra
         if trials < 1:
             raise UserError(f"trials must be at least 1, got {trials}")
+        needed = {*optimizers, *(config.optimizer.kind for config in configs.values())} if optimizers else set()
+        if not needed <= RATES.keys() & set(optimizers):
+            known, given = ", ".join(RATES), ", ".join(optimizers)
+            raise UserError(f"optimizers must be of {known}, that of the recipe among them, got {given}")
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
+        self._optimizers = optimizers
 
     def run(self, *, jobs: int, console: Output, quiet: bool = False) -> dict[str, Tuned]:
         """Run the missing trials, write ``tuned.toml``, and return the outcome for each method.
@@ -102,19 +118,22 @@ class Tuning:
         )
         plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the database is readable by all
         asked = {"config": plain, "goal": self._goal}
+        if self._optimizers:
+            asked["optimizers"] = list(self._optimizers)
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
         study.set_user_attr("asked", asked)
         _queue_killed(study)
         if not study.trials:
             defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.search}
-            study.enqueue_trial({"optimizer.lr": config.optimizer.lr} | defaults)
+            kind = {"optimizer.kind": config.optimizer.kind} if self._optimizers else {}
+            study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
         return study
 
     def _try(self, name: str, config: RunConfig, workers: Workers, trial: Trial) -> float:
         import optuna  # noqa: PLC0415
 
-        chosen = override(config, _values(config, trial))
+        chosen = override(config, _values(config, trial, self._optimizers))
         first = trial.user_attrs.get(FIRST, trial.number)
         label = f"trial-{first}"
         try:
@@ -164,11 +183,12 @@ def table(outcomes: Mapping[str, Tuned]) -> Table:
     return Table("Fused validation accuracy, %", ["method", "default", "best", "trials", "failed", "values"], rows)
 
 
-def _values(config: RunConfig, trial: Trial) -> dict[str, Any]:
-    lr = config.optimizer.lr
-    values: dict[str, Any] = {
-        "optimizer.lr": trial.suggest_float("optimizer.lr", lr / LR_FACTOR, lr * LR_FACTOR, log=True)
-    }
+def _values(config: RunConfig, trial: Trial, optimizers: tuple[str, ...] = ()) -> dict[str, Any]:
+    lr, values = config.optimizer.lr, dict[str, Any]()
+    if optimizers:
+        kind = values["optimizer.kind"] = trial.suggest_categorical("optimizer.kind", optimizers)
+        lr *= RATES[kind] / RATES[config.optimizer.kind]
+    values["optimizer.lr"] = trial.suggest_float("optimizer.lr", lr / LR_FACTOR, lr * LR_FACTOR, log=True)
     for option, space in config.method.search.items():
         key = f"method.{option}"
         if isinstance(space, tuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
-from cpsc_train.methods.options import MethodConfig
+from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 
@@ -39,9 +39,23 @@ class Joint(Method):
 
 
 class JointUnimodal(Joint):
-    """Cross-entropies of the fused logits and of those of each modality."""
+    """Cross-entropies of the fused logits and, with a weight, of those of each modality."""
 
+    config: JointUnimodalConfig
     unimodal = True
+
+    def losses(
+        self,
+        model: MultimodalClassifier,
+        features: Heads,
+        labels: Tensor,
+        qhat: Heads | None,
+        present: Present = COMPLETE,
+    ) -> StepLosses:
+        """Return the terms of `joint_losses`, those of modalities times the weight."""
+        out, weight = super().losses(model, features, labels, qhat, present), self.config.weight
+        terms = {name: term if name == f"ce_{FUSED}" else weight * term for name, term in out.terms.items()}
+        return StepLosses(terms, out.logits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +72,8 @@ class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
 
     source = "the plain baseline"
     method = JointUnimodal
+    rules = {"weight": NOT_NEGATIVE}
+    search = {"weight": Range(0.25, 4.0, log=True)}
+
+    weight: float = 1.0
+    """Weight of the cross-entropy of each modality."""

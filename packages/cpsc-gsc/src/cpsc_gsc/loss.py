@@ -29,6 +29,7 @@ def gsc_loss(
     score: NonconformityScore = DEFAULT_SCORE,
     kind: ReliabilityKind = "normalized",
     loss: Loss | None = None,
+    present: Mapping[str, Tensor] | None = None,
     check: bool | None = None,
 ) -> Tensor:
     """Return Σ_m mean_i w_i^m CE_i^m, whose gradient is the weighted unimodal gradient of GSC.
@@ -52,6 +53,9 @@ def gsc_loss(
     loss
         Maps the output of a head and the labels to one loss for each sample, (B,). If None, cross-entropy; a regression
         score needs one, such as ``partial(mse_loss, reduction="none")``.
+    present
+        {modality: (B,)} booleans, which samples have the modality; the mean of each modality is over these, and 0 if
+        there are none. A modality that is not listed is present in all samples.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def gsc_loss(
     """
     rho = collaborative_reliability(unimodal_logits, fused_logits, qhat=qhat, score=score, kind=kind, check=check)
     weights = {m: gsc_weights(r, a=a, b=b) for m, r in rho.items()}
-    return weighted_loss(unimodal_logits, labels, weights, score=score, loss=loss, check=check)
+    return weighted_loss(unimodal_logits, labels, weights, score=score, loss=loss, present=present, check=check)
 
 
 def weighted_loss(
@@ -102,12 +106,13 @@ def weighted_loss(
     *,
     score: NonconformityScore,
     loss: Loss | None,
+    present: Mapping[str, Tensor] | None = None,
     check: bool | None,
 ) -> Tensor:
     """Return Σ_m mean_i w_i^m ℓ_i^m of a loss ℓ, by default cross-entropy."""
     check_loss(loss, score)
     if loss is None:
-        return weighted_cross_entropy(unimodal_logits, labels, weights, check=check)
+        return weighted_cross_entropy(unimodal_logits, labels, weights, present=present, check=check)
     outputs = check_outputs(unimodal_logits, score)
     labels = score.check_labels(labels, next(iter(outputs.values())), check=check)
     losses = {m: loss(output, labels) for m, output in outputs.items()}
@@ -116,7 +121,8 @@ def weighted_loss(
             raise ValueError(
                 f"loss must return one value for each sample, of shape {tuple(labels.shape)}, got {tuple(values.shape)}"
             )
-    return torch.stack([(weights[m].detach() * values).mean() for m, values in losses.items()]).sum()
+    weights = {m: _of_present(weights[m].detach(), m, present) for m in losses}
+    return torch.stack([(weights[m] * values).mean() for m, values in losses.items()]).sum()
 
 
 def weighted_cross_entropy(
@@ -124,6 +130,7 @@ def weighted_cross_entropy(
     labels: Tensor,
     weights: Mapping[str, Tensor],
     *,
+    present: Mapping[str, Tensor] | None = None,
     check: bool | None = None,
 ) -> Tensor:
     """Return Σ_m mean_i w_i^m CE_i^m for given weights.
@@ -136,6 +143,8 @@ def weighted_cross_entropy(
         (B,) integers in [0, C).
     weights
         {modality: (B,)}, from :func:`gsc_weights`; always detached.
+    present
+        As for :func:`gsc_loss`. Logits of samples that lack the modality must be finite.
     check
         Whether to check the range of the labels. If None, only of CPU tensors outside ``torch.compile``.
 
@@ -165,5 +174,17 @@ def weighted_cross_entropy(
     rows = torch.cat(list(outputs.values()))
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     entropy = cross_entropy(rows, labels.repeat(len(outputs)), reduction="none")
-    weight = torch.cat([weights[m] for m in outputs]).detach()
+    weight = torch.cat([_of_present(weights[m].detach(), m, present) for m in outputs])
     return (weight * entropy).sum() / labels.shape[0]
+
+
+def _of_present(weights: Tensor, modality: str, present: Mapping[str, Tensor] | None) -> Tensor:
+    """Return weights (B,) that are 0 for samples without the modality, and make a mean over B one over the others."""
+    if present is None or modality not in present:
+        return weights
+    mask = present[modality]
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(f"present[{modality!r}] must be a tensor of booleans, got {kind}")
+    check_shape(f"present[{modality!r}]", mask, tuple(weights.shape))
+    return torch.where(mask, weights, 0.0) * (len(mask) / mask.sum().clamp(min=1))

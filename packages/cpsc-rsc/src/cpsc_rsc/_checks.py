@@ -35,6 +35,13 @@ def check_selected(selected: Tensor, batch: int, components: int, *, check: bool
         raise ValueError(f"selected must lie in [0, {components}), the components, got others")
 
 
+def check_mask(name: str, value: Tensor, rows: int) -> None:
+    """Refuse anything but a tensor (rows,) of booleans."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        raise TypeError(f"{name} must be a tensor of booleans, got {getattr(value, 'dtype', type(value).__name__)}")
+    check_shape(name, value, (rows,))
+
+
 def check_qhat(qhat: Tensor) -> None:
     """Refuse anything but a 0-d floating tensor; the most common mistake is a q̂ that is not set yet."""
     if not isinstance(qhat, Tensor):

@@ -17,13 +17,19 @@ import torch
 from torch import Tensor
 
 from conformal_core.checks import check_choice, check_nonnegative
-from cpsc_rsc._checks import check_feature, check_tensor
+from cpsc_rsc._checks import check_feature, check_mask, check_tensor
 
 Divergence: TypeAlias = Literal["kl", "js", "js-reversed"]
 
 
 def divergence_loss(
-    h: Tensor, components: Tensor, *, consistency: float = 0.8, diversity: float = 0.2, kind: Divergence = "js"
+    h: Tensor,
+    components: Tensor,
+    *,
+    consistency: float = 0.8,
+    diversity: float = 0.2,
+    kind: Divergence = "js",
+    present: Tensor | None = None,
 ) -> Tensor:
     r"""Return the divergence loss L_div of components, as distributions over the feature axis.
 
@@ -44,6 +50,8 @@ def divergence_loss(
         extremes 0 and log 2, and O(n·d) instead of O(n²·d).
         ``js-reversed``, of the released code: ``½ KL(m‖p) + ½ KL(m‖q)`` with m = (p + q)/2 over all pairs: O(n²·d), and
         unbounded.
+    present : bool Tensor, shape (B,), optional
+        The rows to average over, 0 if there are none. If None, all.
 
     Returns
     -------
@@ -70,7 +78,11 @@ def divergence_loss(
         check_choice("divergence", kind, Divergence)
     ]
     near, apart = terms(_log_probabilities(h), _log_probabilities(components))
-    return (consistency * near - diversity * apart).mean()
+    losses: Tensor = consistency * near - diversity * apart
+    if present is None:
+        return losses.mean()
+    check_mask("present", present, h.shape[0])
+    return torch.where(present, losses, 0.0).sum() / present.sum().clamp(min=1)
 
 
 def _log_probabilities(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from conformal_core.checks import check_choice, check_count, check_nonnegative, check_score
@@ -130,7 +131,16 @@ class RepresentationSelfCalibration(nn.Module):
         self.reliability = reliability
         self.score = score
 
-    def forward(self, h: Tensor, labels: Tensor, *, head: Head, qhat: Tensor, check: bool | None = None) -> RSCOutput:
+    def forward(
+        self,
+        h: Tensor,
+        labels: Tensor,
+        *,
+        head: Head,
+        qhat: Tensor,
+        present: Tensor | None = None,
+        check: bool | None = None,
+    ) -> RSCOutput:
         """Calibrate features with their labels.
 
         Parameters
@@ -138,6 +148,9 @@ class RepresentationSelfCalibration(nn.Module):
         h : Tensor, shape (B, d)
         labels, head, qhat, check
             As for `component_reliability`.
+        present : bool Tensor, shape (B,), optional
+            Which samples have the modality; None: all. In the others, recomposed feature and reliability are 0, and the
+            divergence is a mean over the samples that have it. Their features must be finite.
 
         Returns
         -------
@@ -151,8 +164,15 @@ class RepresentationSelfCalibration(nn.Module):
         components = self.components(h)
         recomposed, reliability, selected = self.select(components, labels, head=head, qhat=qhat, check=check)
         divergence = divergence_loss(
-            h, components, consistency=self.consistency, diversity=self.diversity, kind=self.divergence
+            h,
+            components,
+            consistency=self.consistency,
+            diversity=self.diversity,
+            kind=self.divergence,
+            present=present,
         )
+        if present is not None:
+            recomposed, reliability = (torch.where(present[:, None], x, 0.0) for x in (recomposed, reliability))
         return RSCOutput(recomposed, components, reliability, selected, divergence)
 
     def components(self, h: Tensor) -> Tensor:
@@ -223,6 +243,7 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         *,
         heads: Mapping[str, Head] | nn.ModuleDict,
         qhat: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | None = None,
         check: bool | None = None,
     ) -> dict[str, RSCOutput]:
         """Calibrate the features of every modality.
@@ -235,6 +256,9 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         heads : Mapping[str, callable] or nn.ModuleDict
             May hold more than the modalities, such as a fused head; so may `qhat`.
         qhat : Mapping[str, Tensor], each 0-d
+        present : Mapping[str, Tensor], each of shape (B,), optional
+            Which samples have a modality, as for `RepresentationSelfCalibration`; a modality that is not listed is
+            present in all samples.
         check : bool, optional
             See `component_reliability`.
 
@@ -250,4 +274,8 @@ class MultimodalSelfCalibration(nn.ModuleDict):
         check_modalities("features", features, self)
         check_modalities("heads", heads, self, allow_more=True)
         check_modalities("qhat", qhat, self, allow_more=True)
-        return {m: self[m](features[m], labels, head=heads[m], qhat=qhat[m], check=check) for m in self}
+        masks = present or {}
+        return {
+            m: self[m](features[m], labels, head=heads[m], qhat=qhat[m], present=masks.get(m), check=check)
+            for m in self
+        }

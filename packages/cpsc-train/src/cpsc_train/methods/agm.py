@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, zeroed
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, numbers_present, stacked
 
 LEAST = 1e-8
 """Lower bound of the probability of a true class."""
@@ -49,12 +49,19 @@ class AGM(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused``."""
-        logits = model.classify(features)
-        parts = shapley(self.modalities, lambda kept: zeroed(model, features, kept))
+        logits = model.classify(features, present)
+        parts = shapley(self.modalities, lambda kept: zeroed(model, features, kept, present))
         with torch.no_grad():
             each = torch.stack([cross_entropy(parts[m].float(), labels, reduction="none") for m in self.modalities])
-            scores = each.clamp(max=-math.log(LEAST)).mean(1)
-            self.sums.add(scores * len(labels), torch.ones_like(scores) * len(labels))
+            each = each.clamp(max=-math.log(LEAST))
+            numbers = numbers_present(self.modalities, present, labels)
+            mask = stacked(self.modalities, present, labels)
+            if mask is None:
+                scores = each.mean(1)
+            else:  # a modality that no sample has is where it was
+                mean = torch.where(mask, each, 0.0).sum(1) / numbers.clamp(min=1)
+                scores = torch.where(numbers > 0, mean, self.running)
+            self.sums.add(scores * numbers, numbers)
             kappa = coefficients(scores, self.running, self.config.alpha)
         fused = torch.stack(
             [k * parts[m] + (1 - k) * parts[m].detach() for m, k in zip(self.modalities, kappa, strict=True)]
@@ -66,7 +73,8 @@ class AGM(Method):
         """Update the running means; gradients are unchanged."""
         scores, samples = self.sums.pop(all_reduce)
         self.steps += 1
-        self.running += (scores / samples - self.running) / self.steps
+        new = torch.where(samples > 0, scores / samples.clamp(min=1), self.running)
+        self.running += (new - self.running) / self.steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import EpochMethod, Heads, StepLosses, zeroed
+from cpsc_train.methods.base import EpochMethod, Heads, StepLosses, head_cross_entropy, zeroed
 from cpsc_train.methods.mla import entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
 
 LEAST = 0.6
 """Smallest fraction of entropy, times the number of modalities: .3 for two."""
@@ -40,16 +40,20 @@ class ARL(EpochMethod):
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         with torch.no_grad():
-            unimodal = torch.stack([zeroed(model, features, {m}) for m in self.modalities])
+            unimodal = torch.stack([zeroed(model, features, {m}, present) for m in self.modalities])
             active = self.epoch >= self.config.start
-            factors = 1 + torch.where(active & self.config.weigh, weights(unimodal, self.config.temperature), 0.0)
+            asymmetric = weights(unimodal, self.config.temperature, stacked(self.modalities, present, labels))
+            factors = 1 + torch.where(active & self.config.weigh, asymmetric, 0.0)
             gamma = torch.where(active, self.config.unimodal, 1.0)
         scaled = {
             m: k * features[m] + (1 - k) * features[m].detach() for m, k in zip(self.modalities, factors, strict=True)
         }
-        logits = model.classify(scaled)
+        logits = model.classify(scaled, present)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
-        terms |= {f"ce_{m}": gamma * cross_entropy(zeroed(model, scaled, {m}), labels) for m in self.modalities}
+        terms |= {
+            f"ce_{m}": gamma * head_cross_entropy(zeroed(model, scaled, {m}, present), labels, present.get(m))
+            for m in self.modalities
+        }
         diagnostics = {f"factor_{m}": k for m, k in zip(self.modalities, factors, strict=True)}
         return StepLosses(terms, logits, diagnostics)
 
@@ -73,8 +77,10 @@ class ARLConfig(MethodConfig, name="arl"):
     """Whether the weights are applied; the released code computes them without using them."""
 
 
-def weights(logits: Tensor, temperature: float) -> Tensor:
+def weights(logits: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return the softmax (M,) over modalities of T d w, of logits (M, B, C) of each modality alone.
+
+    Means are over the samples that have the modality by `mask` (M, B).
 
     Examples
     --------
@@ -82,8 +88,14 @@ def weights(logits: Tensor, temperature: float) -> Tensor:
     >>> weights(torch.stack([unsure, sure]), temperature=8.0).argmax().item()  # the one drowned out
     0
     """
-    size = fractions(logits.float().abs().mean(1).sum(-1))
-    uncertain = fractions(entropy(logits).mean(1)).clamp(min=LEAST / len(logits))
+    if mask is None:
+        sizes, entropies = logits.float().abs().mean(1), entropy(logits).mean(1)
+    else:
+        fraction = mask / mask.sum(1, keepdim=True).clamp(min=1)
+        sizes = (fraction[..., None] * logits.float().abs()).sum(1)
+        entropies = (fraction * entropy(logits)).sum(1)
+    size = fractions(sizes.sum(-1))
+    uncertain = fractions(entropies).clamp(min=LEAST / len(logits))
     return (temperature * (1 - size) * fractions(1 / uncertain)).softmax(0)
 
 

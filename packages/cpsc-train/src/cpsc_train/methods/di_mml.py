@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, softmax_present, stacked
 
 
 class DIMML(Method):
@@ -45,7 +44,7 @@ class DIMML(Method):
     def on_features(self, model: MultimodalClassifier, parts: dict[str, PartFeatures]) -> None:
         """Find the effective dimensions of each modality."""
         train = parts["train"]
-        effective = np.stack([effective_dimensions(train.features[m], train.labels) for m in self.modalities])
+        effective = np.stack([effective_dimensions(*train.of(m)) for m in self.modalities])
         self.effective.copy_(torch.from_numpy(effective))
         self.known.fill_(True)
 
@@ -58,35 +57,41 @@ class DIMML(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_<head>``, ``shared_<modality>`` and ``contrast``."""
-        logits = self._voters(model, features)
-        terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
+        logits = self._voters(model, features, present)
+        terms = {f"ce_{head}": head_cross_entropy(z, labels, present.get(head)) for head, z in logits.items()}
         for m, h in features.items():
-            terms[f"shared_{m}"] = self.config.shared * cross_entropy(self.shared(h), labels)
-        terms["contrast"] = torch.where(self.known, self._contrast(features), 0.0)
+            terms[f"shared_{m}"] = self.config.shared * head_cross_entropy(self.shared(h), labels, present.get(m))
+        terms["contrast"] = torch.where(self.known, self._contrast(features, present), 0.0)
         with torch.no_grad():
-            decision = by_certainty(logits, self.config.certainty)
+            decision = by_certainty(logits, self.config.certainty, stacked(logits, present, labels))
         return StepLosses(terms, {m: logits[m] for m in features} | {FUSED: decision})
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return logits of each modality, and the sum of all voters weighted by certainty."""
-        logits = self._voters(model, features)
-        return {m: logits[m] for m in features} | {FUSED: by_certainty(logits, self.config.certainty)}
+        logits = self._voters(model, features, present)
+        mask = stacked(logits, present, next(iter(logits.values())))
+        return {m: logits[m] for m in features} | {FUSED: by_certainty(logits, self.config.certainty, mask)}
 
-    def _voters(self, model: MultimodalClassifier, features: Heads) -> Heads:
-        """Return logits by modality, and of ``joined`` if no modality is missing."""
-        logits = {m: model.heads[m](h) for m, h in features.items()}
+    def _voters(self, model: MultimodalClassifier, features: Heads, present: Present) -> Heads:
+        """Return logits by modality, and of ``joined`` if every modality has samples."""
+        logits = model.unimodal(features, present)
         if len(features) == len(self.modalities):
             logits["joined"] = self.joined(torch.cat([features[m].detach() for m in self.modalities], -1))
         return logits
 
-    def _contrast(self, features: Heads) -> Tensor:
+    def _contrast(self, features: Heads, present: Present) -> Tensor:
+        """Return the contrast of all pairs of modalities, each among the samples that have both."""
         terms = []
         for (i, student), (j, teacher) in permutations(enumerate(self.modalities), 2):
             only = (self.effective[j] & ~self.effective[i]).to(features[teacher].dtype)
             alike = (features[student] * only) @ features[teacher].detach().T / self.config.temperature
-            terms.append(cross_entropy(alike.float(), torch.arange(len(alike), device=alike.device)))
+            alike, both = alike.float(), stacked((student, teacher), present, alike)
+            if both is not None:
+                alike = alike.masked_fill(~both.all(0), torch.finfo(alike.dtype).min)
+            rows = torch.arange(len(alike), device=alike.device)
+            terms.append(head_cross_entropy(alike, rows, None if both is None else both.all(0)))
         return torch.stack(terms).sum()
 
 
@@ -138,8 +143,11 @@ def effective_dimensions(features: NDArray[np.float32], labels: NDArray[np.int64
     return effective
 
 
-def by_certainty(logits: Heads, temperature: float) -> Tensor:
-    """Return the sum of logits {voter: (B, C)}, weighted by a softmax over voters of their largest probability."""
-    stacked = torch.stack(list(logits.values()))
-    certainty = stacked.float().softmax(-1).max(-1).values
-    return ((certainty / temperature).softmax(0)[..., None] * stacked).sum(0)
+def by_certainty(logits: Heads, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """Return the sum of logits {voter: (B, C)}, weighted by a softmax over voters of their largest probability.
+
+    By `mask` (voters, B), a modality that a sample lacks does not vote.
+    """
+    votes = torch.stack(list(logits.values()))
+    certainty = votes.float().softmax(-1).max(-1).values
+    return (softmax_present(certainty / temperature, mask)[..., None] * votes).sum(0)

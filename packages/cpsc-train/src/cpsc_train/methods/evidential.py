@@ -18,7 +18,7 @@ from torch.nn.functional import one_hot, softplus
 
 from cpsc_train.methods.base import EpochMethod, Heads, StepLosses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, only_present, stacked
 
 
 class TMC(EpochMethod):
@@ -35,25 +35,33 @@ class TMC(EpochMethod):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``evidence_<head>``."""
-        alphas = self.dirichlet(model, features)
+        alphas = self.dirichlet(model, features, present)
         weight = (self.epoch / self.config.annealing).clamp(max=1)
         scale = self.evidence_weight(len(alphas))
-        terms = {f"evidence_{head}": scale * evidential_loss(a, labels, weight) for head, a in alphas.items()}
+        terms = {
+            f"evidence_{head}": scale * evidential_loss(a, labels, weight, present.get(head))
+            for head, a in alphas.items()
+        }
         return StepLosses(terms | self.conflict([alphas[m] for m in features]), _logits(alphas))
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return log(α / S), whose softmax is the expected probability of each class."""
-        return _logits(self.dirichlet(model, features))
+        return _logits(self.dirichlet(model, features, present))
 
-    def dirichlet(self, model: MultimodalClassifier, features: Heads) -> Heads:
-        """Return α (B, C) by head."""
-        alphas = {m: softplus(model.heads[m](h).float()) + 1 for m, h in features.items()}
-        return alphas | {FUSED: self.fuse(list(alphas.values()))}
+    def dirichlet(self, model: MultimodalClassifier, features: Heads, present: Present = COMPLETE) -> Heads:
+        """Return α (B, C) by head; a modality that a sample lacks gives no evidence, α = 1."""
+        evidence = {m: softplus(model.heads[m](h).float()) for m, h in features.items()}
+        alphas = {m: only_present(e, present.get(m)) + 1 for m, e in evidence.items()}
+        given = list(alphas.values())
+        return alphas | {FUSED: self.fuse(given, stacked(alphas, present, given[0]))}
 
-    def fuse(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the α (B, C) of the decision, by Dempster's rule."""
+    def fuse(self, alphas: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Return the α (B, C) of the decision, by Dempster's rule, to which an opinion without evidence is neutral.
+
+        `mask` (M, B) says which samples have a modality; None: all.
+        """
         return dempster(alphas)
 
     def evidence_weight(self, heads: int) -> float:
@@ -74,9 +82,9 @@ class ECML(TMC):
 
     config: ECMLConfig
 
-    def fuse(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the α (B, C) of the decision, of the mean evidence."""
-        return mean_evidence(alphas)
+    def fuse(self, alphas: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Return the α (B, C) of the decision, of the mean evidence of the modalities that a sample has."""
+        return mean_evidence(alphas, mask)
 
     def evidence_weight(self, heads: int) -> float:
         """Return 1 / (M + 1)."""
@@ -134,19 +142,20 @@ def _combined(one: Tensor, other: Tensor) -> Tensor:
     return classes * (b1 * b2 + b1 * u2 + b2 * u1) / (u1 * u2) + 1
 
 
-def mean_evidence(alphas: Sequence[Tensor]) -> Tensor:
-    """Return the α (B, C) of the mean evidence."""
-    return torch.stack(list(alphas)).mean(0)
+def mean_evidence(alphas: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+    """Return the α (B, C) of the mean evidence, over the modalities that a sample has by `mask` (M, B)."""
+    stack = torch.stack(list(alphas))
+    return stack.mean(0) if mask is None else (stack - 1).sum(0) / mask.sum(0).clamp(min=1)[:, None] + 1
 
 
-def evidential_loss(alpha: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Return Σ_y y(ψ(S) − ψ(α_y)) + weight · KL(Dir(α̃) ‖ Dir(1)), the mean over samples.
+def evidential_loss(alpha: Tensor, labels: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return Σ_y y(ψ(S) − ψ(α_y)) + weight · KL(Dir(α̃) ‖ Dir(1)), the mean over samples that are `present` (B,).
 
     α̃ is α without the evidence of the true class. `alpha` is (B, C), above 1; `labels` (B,); `weight` 0-d in [0, 1].
     """
     true = one_hot(labels, alpha.shape[-1]).to(alpha.dtype)
     fit = (true * (alpha.sum(-1, keepdim=True).digamma() - alpha.digamma())).sum(-1)
-    return (fit + weight * divergence_from_ignorance(true + (1 - true) * alpha)).mean()
+    return mean_present(fit + weight * divergence_from_ignorance(true + (1 - true) * alpha), present)
 
 
 def divergence_from_ignorance(alpha: Tensor) -> Tensor:

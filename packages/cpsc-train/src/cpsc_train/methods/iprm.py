@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import DECAY, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present, stacked
 
 
 class IPRM(Method):
@@ -45,18 +45,25 @@ class IPRM(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
-        unimodal = {m: model.heads[m](h) for m, h in features.items()}
+        unimodal = model.unimodal(features, present)
+        both = stacked(self.modalities, present, labels)
+        both = None if both is None else both.all(0)
         with torch.no_grad():
-            target = self._mixed(features, self.weight).float().log_softmax(-1)
+            target = only_present(self._mixed(features, self.weight, present), both).float().log_softmax(-1)
             apart = torch.stack(
                 [
-                    kl_div(target, unimodal[m].float().log_softmax(-1), log_target=True, reduction="sum")
+                    kl_div(
+                        target,
+                        only_present(unimodal[m], both).float().log_softmax(-1),
+                        log_target=True,
+                        reduction="sum",
+                    )
                     for m in self.modalities
                 ]
             )
             self.sums.add(apart)
-        mixed = self._mixed(features, second_fraction(apart))
-        terms = {f"ce_{m}": cross_entropy(z, labels) for m, z in unimodal.items()}
+        mixed = self._mixed(features, second_fraction(apart), present)
+        terms = {f"ce_{m}": head_cross_entropy(z, labels, present.get(m)) for m, z in unimodal.items()}
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
@@ -70,14 +77,18 @@ class IPRM(Method):
     ) -> Heads:
         """Return logits; if a modality is missing, those of the other."""
         if len(features) < 2:
-            return model.classify(features)
-        unimodal = {m: model.heads[m](h) for m, h in features.items()}
-        return unimodal | {FUSED: _sum(unimodal, self._mixed(features, self.weight))}
+            return model.classify(features, present)
+        unimodal = model.unimodal(features, present)
+        return unimodal | {FUSED: _sum(unimodal, self._mixed(features, self.weight, present))}
 
-    def _mixed(self, features: Heads, weight: Tensor) -> Tensor:
-        """Return the logits (B, C) of the mixed features."""
+    def _mixed(self, features: Heads, weight: Tensor, present: Present) -> Tensor:
+        """Return the logits (B, C) of the mixed features; where a sample lacks a modality, of the other's direction."""
         first, second = self.modalities
-        mixed: Tensor = self.head(slerp(features[first], features[second], weight))
+        mix = slerp(features[first], features[second], weight)
+        mask = stacked(self.modalities, present, mix)
+        if mask is not None:  # the features of a missing modality are zeros, and so is its direction
+            mix = torch.where(mask.all(0)[:, None], mix, sum(normalize(features[m], dim=-1) for m in self.modalities))
+        mixed: Tensor = self.head(mix)
         return mixed
 
 

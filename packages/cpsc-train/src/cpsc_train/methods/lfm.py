@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
 
 Divergence = Literal["js", "js-reversed"]
 LEAST, LARGEST = 0.05, 0.95
@@ -54,9 +54,12 @@ class LFM(EpochMethod):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused`` and ``js``."""
-        logits = model.classify(features)
+        logits = model.classify(features, present)
         each = cross_entropy(logits[FUSED], labels, reduction="none")
-        apart = disagreement({m: logits[m] for m in features}, kind=self.config.divergence)
+        mask = stacked(features, present, labels)
+        apart = disagreement({m: logits[m] for m in features}, mask, kind=self.config.divergence)
+        if mask is not None:  # the mean over all samples is then that over those with a pair
+            apart = apart * (len(labels) / (mask.sum(0) >= 2).sum().clamp(min=1))
         if self._learned:
             even = (self.rows % 2 == 0).to(each.dtype)
             self._halves = ((apart - each) @ even, each @ (1 - even))
@@ -128,8 +131,10 @@ class LFMConfig(MethodConfig, name="lfm"):
     of KL(m ‖ p) and KL(m ‖ q) of the authors' code, which has no upper bound."""
 
 
-def disagreement(logits: Heads, *, kind: Divergence = "js") -> Tensor:
+def disagreement(logits: Heads, mask: Tensor | None = None, *, kind: Divergence = "js") -> Tensor:
     """Return the divergence (B,) in nats, the mean over pairs of modalities, of logits {m: (B, C)}.
+
+    Only pairs count of which a sample has both modalities by `mask` (M, B); without any it is 0.
 
     With m = (p + q)/2, ``js`` is ½ KL(p ‖ m) + ½ KL(q ‖ m), and ``js-reversed`` ½ KL(m ‖ p) + ½ KL(m ‖ q).
 
@@ -141,7 +146,11 @@ def disagreement(logits: Heads, *, kind: Divergence = "js") -> Tensor:
     """
     logs = [z.float().log_softmax(-1) for z in logits.values()]
     between = _jensen_shannon if kind == "js" else _reversed
-    return torch.stack([between(p, q) for p, q in combinations(logs, 2)]).mean(0)
+    apart = torch.stack([between(p, q) for p, q in combinations(logs, 2)])
+    if mask is None:
+        return apart.mean(0)
+    both = torch.stack([p & q for p, q in combinations(mask, 2)])
+    return torch.where(both, apart, 0.0).sum(0) / both.sum(0).clamp(min=1)
 
 
 def _reversed(p: Tensor, q: Tensor) -> Tensor:

@@ -10,11 +10,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import (
+    COMPLETE,
+    FUSED,
+    MultimodalClassifier,
+    Present,
+    numbers_present,
+    only_present,
+    softmax_present,
+    stacked,
+)
 
 
 class MLA(EpochMethod):
@@ -64,14 +72,16 @@ class MLA(EpochMethod):
     ) -> StepLosses:
         """Return ``ce_<modality>`` of this turn's modality."""
         ((modality, h),) = features.items()
-        logits = self.head(h)
-        self.sums.add(h.detach().float().sum(0), torch.full((), float(len(h)), device=h.device))
-        return StepLosses({f"ce_{modality}": cross_entropy(logits, labels)}, {modality: logits})
+        mask = present.get(modality)
+        logits = only_present(self.head(h), mask)
+        rows = torch.full((), float(len(h)), device=h.device)
+        self.sums.add(h.detach().float().sum(0), numbers_present([modality], present, h)[0], rows)
+        return StepLosses({f"ce_{modality}": head_cross_entropy(logits, labels, mask)}, {modality: logits})
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Project the gradient of the head, and store the mean feature for the next turn."""
-        features, samples = self.sums.pop(all_reduce)
-        mean = features / samples
+        features, samples, rows = self.sums.pop(all_reduce)
+        mean = features / samples.clamp(min=1)
         if self.config.projection == "paper":
             # Before the first turn the mean is zero, which leaves P unchanged.
             p = projected(self.projection, self.before, self.config.alpha)
@@ -84,16 +94,16 @@ class MLA(EpochMethod):
             gradient.copy_(gradient @ self.projection.T)
         self.before.copy_(mean)
         if self._turn == len(self.modalities) - 1:
-            self.seen += samples
+            self.seen += rows
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return logits of the shared head, and their sum weighted by entropy."""
-        logits = {m: self.head(h) for m, h in features.items()}
-        stacked = torch.stack(list(logits.values()))
-        weights = (-entropy(stacked)).softmax(0)
-        return logits | {FUSED: (weights[..., None] * stacked).sum(0)}
+        logits = {m: only_present(self.head(h), present.get(m)) for m, h in features.items()}
+        votes = torch.stack(list(logits.values()))
+        weights = softmax_present(-entropy(votes), stacked(logits, present, votes[0]))
+        return logits | {FUSED: (weights[..., None] * votes).sum(0)}
 
 
 @dataclass(frozen=True, kw_only=True)

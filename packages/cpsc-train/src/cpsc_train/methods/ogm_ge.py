@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, alone, true_probability
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, numbers_present, only_present, per_sample
 
 
 class OGMGE(EpochMethod):
@@ -36,15 +36,18 @@ class OGMGE(EpochMethod):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused``."""
-        logits = model.classify(features)
+        logits = model.classify(features, present)
         with torch.no_grad():
-            true = [true_probability(z, labels).sum() for z in alone(model, features).values()]
-        self.sums.add(torch.stack(true))
+            true = [
+                only_present(true_probability(z, labels), present.get(m)).sum()
+                for m, z in alone(model, features, present).items()
+            ]
+        self.sums.add(torch.stack(true), numbers_present(features, present, labels))
         return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Scale gradients, and add noise."""
-        (scores,) = self.sums.pop(all_reduce)
+        scores = per_sample(*self.sums.pop(all_reduce))
         processes = all_reduce(torch.ones_like(scores[0]))
         last = 2**62 if self.config.end is None else self.config.end
         active = (self.epoch >= self.config.start) & (self.epoch <= last)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, l1_loss, logsigmoid
+from torch.nn.functional import l1_loss, logsigmoid
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, true_probability
+from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy, true_probability
 from cpsc_train.methods.options import MethodConfig
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, softmax_present, stacked
 
 
 class PDF(Method):
@@ -42,21 +42,24 @@ class PDF(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_<head>`` and ``confidence_<modality>``."""
-        unimodal = {m: model.heads[m](h) for m, h in features.items()}
+        unimodal = model.unimodal(features, present)
         raw = self._confidences(features)
-        logits = unimodal | {FUSED: _weighted(unimodal, shared_confidence(raw).detach())}
-        terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
+        mask = stacked(unimodal, present, labels)
+        logits = unimodal | {FUSED: _weighted(unimodal, shared_confidence(raw, mask).detach(), mask)}
+        terms = {f"ce_{head}": head_cross_entropy(z, labels, present.get(head)) for head, z in logits.items()}
         for (m, z), t in zip(unimodal.items(), raw, strict=True):
-            terms[f"confidence_{m}"] = l1_loss(t.sigmoid(), true_probability(z, labels).detach())
+            error = l1_loss(t.sigmoid(), true_probability(z, labels).detach(), reduction="none")
+            terms[f"confidence_{m}"] = mean_present(error, present.get(m))
         return StepLosses(terms, logits)
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and their sum weighted by calibrated confidence."""
-        unimodal = {m: model.heads[m](h) for m, h in features.items()}
-        confidence = shared_confidence(self._confidences(features)) * relative_calibration(unimodal)
-        return unimodal | {FUSED: _weighted(unimodal, confidence)}
+        unimodal = model.unimodal(features, present)
+        mask = stacked(unimodal, present, next(iter(unimodal.values())))
+        confidence = shared_confidence(self._confidences(features), mask) * relative_calibration(unimodal)
+        return unimodal | {FUSED: _weighted(unimodal, confidence, mask)}
 
     def _confidences(self, features: Heads) -> Tensor:
         """Return t before the sigmoid, (M, B)."""
@@ -71,8 +74,10 @@ class PDFConfig(MethodConfig, name="pdf"):
     method = PDF
 
 
-def shared_confidence(raw: Tensor) -> Tensor:
+def shared_confidence(raw: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return t_m + h_m (M, B) of t before the sigmoid (M, B); one modality alone has no others, and h = 0.
+
+    Modalities that a sample lacks by `mask` (M, B) are not among the others.
 
     Examples
     --------
@@ -81,7 +86,7 @@ def shared_confidence(raw: Tensor) -> Tensor:
     >>> torch.allclose(shared, torch.tensor([[1 / 2 + 2 / 3], [1 / 4 + 1 / 3]]))
     True
     """
-    logs = logsigmoid(raw)
+    logs = logsigmoid(raw) if mask is None else torch.where(mask, logsigmoid(raw), 0.0)
     total = logs.sum(0)
     others = torch.where(total < 0, (total - logs) / total.clamp(max=-torch.finfo(raw.dtype).tiny), 1 - 1 / len(raw))
     return raw.sigmoid() + others
@@ -94,5 +99,5 @@ def relative_calibration(logits: Heads) -> Tensor:
     return torch.where(largest > 0, far / largest.clamp(min=torch.finfo(far.dtype).tiny), 1.0)
 
 
-def _weighted(logits: Heads, confidence: Tensor) -> Tensor:
-    return (confidence.softmax(0)[..., None] * torch.stack(list(logits.values()))).sum(0)
+def _weighted(logits: Heads, confidence: Tensor, mask: Tensor | None) -> Tensor:
+    return (softmax_present(confidence, mask)[..., None] * torch.stack(list(logits.values()))).sum(0)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy, true_probability
 from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present, per_sample
 
 
 class PMR(Method):
@@ -34,7 +34,7 @@ class PMR(Method):
         super().__init__(config, model, modalities)
         classes = model.classes
         self.register_buffer("prototypes", torch.zeros(len(modalities), classes, model.dim))
-        self.register_buffer("known", torch.zeros(classes, dtype=torch.bool))
+        self.register_buffer("known", torch.zeros(len(modalities), classes, dtype=torch.bool))
         self.register_buffer("scores", torch.ones(len(modalities)))
 
     def losses(
@@ -46,30 +46,36 @@ class PMR(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused`` and ``prototype_<modality>``."""
-        logits = model.classify(features)
+        logits = model.classify(features, present)
         near = {m: self._similarities(p, features[m]) for m, p in zip(self.modalities, self.prototypes, strict=True)}
         with torch.no_grad():
-            true = torch.stack([s.softmax(-1).gather(1, labels[:, None]).sum() for s in near.values()])
+            true = torch.stack(
+                [only_present(true_probability(s, labels), present.get(m)).sum() for m, s in near.items()]
+            )
             behind = self.scores.max() / self.scores.clamp(min=torch.finfo(self.scores.dtype).tiny) - 1
             lag = self.config.strength * (behind.sign() if self.config.weight == "released" else behind.clamp(max=1))
             classes = one_hot(labels, model.classes).to(self.prototypes.dtype)
             sums = [classes.T @ features[m].detach().to(classes.dtype) for m in self.modalities]
-            self.sums.add(torch.stack(sums), classes.sum(0), true)
+            counts = [only_present(classes, present.get(m)).sum(0) for m in self.modalities]
+            self.sums.add(torch.stack(sums), torch.stack(counts), true)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels)}
-        terms |= {f"prototype_{m}": w * cross_entropy(s, labels) for (m, s), w in zip(near.items(), lag, strict=True)}
+        terms |= {
+            f"prototype_{m}": w * head_cross_entropy(s, labels, present.get(m))
+            for (m, s), w in zip(near.items(), lag, strict=True)
+        }
         return StepLosses(terms, logits)
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Update prototypes and scores; gradients are unchanged."""
         sums, counts, true = self.sums.pop(all_reduce)
-        self.scores.copy_(torch.where(self.known.all(), true, 1.0))
-        present = counts > 0
-        means = sums / counts.clamp(min=1)[:, None]
-        kept = torch.where(self.known, self.config.momentum, 0.0)[:, None]
+        self.scores.copy_(torch.where(self.known.all(), per_sample(true, counts.sum(1)), 1.0))
+        seen = counts > 0
+        means = sums / counts.clamp(min=1)[..., None]
+        kept = torch.where(self.known, self.config.momentum, 0.0)[..., None]
         self.prototypes.copy_(
-            torch.where(present[:, None], kept * self.prototypes + (1 - kept) * means, self.prototypes)
+            torch.where(seen[..., None], kept * self.prototypes + (1 - kept) * means, self.prototypes)
         )
-        self.known |= present
+        self.known |= seen
 
     @staticmethod
     def _similarities(prototypes: Tensor, features: Tensor) -> Tensor:

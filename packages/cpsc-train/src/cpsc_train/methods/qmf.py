@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses
+from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.methods.smallest import Smallest
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, fill_absent, mean_present, only_present
 
 ENERGY = 0.1
 """Factor of the logarithm of the sum of exponentials."""
@@ -30,7 +30,8 @@ class QMF(Method):
 
     Every modality stores the sum of each sample's losses. Of two neighbours, the one with the larger sum, scaled to
     [0, 1] over all samples, should have the smaller confidence, by a margin of the difference. Fusion weights have no
-    gradient. Neighbours are those in a process's part of the batch. A step costs O(B log N) beside the model.
+    gradient. Neighbours are those in a process's part of the batch. A step costs O(B log N) beside the model. The sum
+    of a sample that lacks the modality is infinite, and no extreme.
     """
 
     config: QMFConfig
@@ -60,14 +61,17 @@ class QMF(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_<head>`` and ``ranking_<modality>``."""
-        logits = self.predict(model, features, qhat)
-        terms = {f"ce_{head}": cross_entropy(z, labels) for head, z in logits.items()}
+        logits = self.predict(model, features, qhat, present)
+        terms = {f"ce_{head}": head_cross_entropy(z, labels, present.get(head)) for head, z in logits.items()}
         hard = normalised(self.history.values[:, self.rows], self._smallest.values, self._largest)
         for place, m in enumerate(features):
-            ranking = ranking_loss(energy(logits[m]), hard[place], margin=self.config.margin)
+            ranking = ranking_loss(energy(logits[m]), hard[place], present.get(m), margin=self.config.margin)
             terms[f"ranking_{m}"] = self.config.ranking * ranking
         with torch.no_grad():
-            each = [cross_entropy(logits[m], labels, reduction="none") for m in features]
+            each = [
+                fill_absent(cross_entropy(logits[m], labels, reduction="none"), present.get(m), torch.inf)
+                for m in features
+            ]
             self._losses = torch.stack(each, 1).to(self.history.values.dtype)
         return StepLosses(terms, logits)
 
@@ -79,18 +83,18 @@ class QMF(Method):
         """Add the losses of a step to the history."""
         self.history.values.index_add_(1, rows, notes.T)
         self._smallest.update(rows)
-        self._largest = torch.maximum(self._largest, self.history.values[:, rows].amax(1))
+        self._largest = torch.maximum(self._largest, _largest(self.history.values[:, rows]))
 
     def _find_extremes(self) -> None:
         """Find the smallest and largest sum of each modality; sums never decrease."""
         self._smallest = Smallest(self.history.values)
-        self._largest = self.history.values.amax(1)
+        self._largest = _largest(self.history.values)
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and for ``fused`` Σ_m c_m z_m over the given modalities."""
-        logits = {m: model.heads[m](h) for m, h in features.items()}
+        logits = model.unimodal(features, present)
         weighted = [energy(z).detach()[:, None] * z for z in logits.values()]
         return logits | {FUSED: torch.stack(weighted).sum(0)}
 
@@ -128,8 +132,12 @@ def normalised(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(span > 0, (values - low) / span.clamp(min=torch.finfo(span.dtype).tiny), 0.0)
 
 
-def ranking_loss(confidence: Tensor, hard: Tensor, *, margin: Margin = "paper") -> Tensor:
+def ranking_loss(
+    confidence: Tensor, hard: Tensor, present: Tensor | None = None, *, margin: Margin = "paper"
+) -> Tensor:
     """Return the mean of max(0, s(c_i − c_j) ± |h_i − h_j|) over neighbours; the last neighbours the first.
+
+    Of neighbours, both must be `present` (B,) to count.
 
     s = sign(h_i − h_j). `confidence` c is (B,); `hard` h in [0, 1], (B,), has no gradient. The sign is + for the margin
     of the ``paper``, and − for the ``released`` one.
@@ -140,6 +148,13 @@ def ranking_loss(confidence: Tensor, hard: Tensor, *, margin: Margin = "paper") 
     >>> ranking_loss(confidence, hard), ranking_loss(confidence, hard, margin="released")
     (tensor(0.4000), tensor(0.2000))
     """
+    hard = only_present(hard, present)
     other, apart = confidence.roll(-1), hard - hard.roll(-1)
     required = apart.abs() if margin == "paper" else -apart.abs()
-    return (apart.sign() * (confidence - other) + required).clamp(min=0).mean()
+    losses = (apart.sign() * (confidence - other) + required).clamp(min=0)
+    return mean_present(losses, None if present is None else present & present.roll(-1))
+
+
+def _largest(history: Tensor) -> Tensor:
+    """Return the largest finite value of each modality, (M,), of its sums of losses (M, N)."""
+    return torch.where(history.isfinite(), history, 0.0).amax(1)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, true_probability
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, stacked
 
 
 class ReconBoost(Method):
@@ -50,25 +50,30 @@ class ReconBoost(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``boosting`` and ``consolidation``, or ``ce_fused``."""
-        logits = self.predict(model, features, qhat)
+        logits = self.predict(model, features, qhat, present)
         if not self._boosting:
             return StepLosses({"ce_fused": cross_entropy(logits[FUSED], labels)}, logits)
-        own = logits[self.modalities[self._place]]
+        modality = self.modalities[self._place]
+        own = logits[modality]
         with torch.no_grad():
             others = [self.trained[i] * logits[m] for i, m in enumerate(self.modalities) if i != self._place]
             right = true_probability(self.rate * torch.stack(others).sum(0), labels)
         each = (self.config.alone - self.config.reconcile * right) * cross_entropy(own, labels, reduction="none")
-        terms = {"boosting": each.mean() / own.shape[-1]}
+        terms = {"boosting": mean_present(each, present.get(modality)) / own.shape[-1]}
         if self._before >= 0 and self.config.consolidation:
-            before = logits[self.modalities[self._before]].detach().float().softmax(-1)
-            terms["consolidation"] = self.config.consolidation * mse_loss(own.float().softmax(-1), before)
+            other = self.modalities[self._before]
+            before = logits[other].detach().float().softmax(-1)
+            distance = mse_loss(own.float().softmax(-1), before, reduction="none")
+            both = stacked((modality, other), present, labels)
+            distance = distance.mean() if both is None else mean_present(distance.mean(-1), both.all(0))
+            terms["consolidation"] = self.config.consolidation * distance
         return StepLosses(terms, logits)
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and the rate times their sum, over trained modalities if there are any."""
-        logits = {m: model.heads[m](h) for m, h in features.items()}
+        logits = model.unimodal(features, present)
         counts = torch.stack([self.trained[self.modalities.index(m)] for m in logits])
         counts = torch.where(counts.sum() > 0, counts, 1.0)
         return logits | {FUSED: self.rate * (counts[:, None, None] * torch.stack(list(logits.values()))).sum(0)}

@@ -15,7 +15,7 @@ from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.methods.base import AllReduce, Heads, Method, PartFeatures, StepLosses, zeroed
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
 
 AT_ONCE = 4096
 """Samples valued at once."""
@@ -56,8 +56,11 @@ class SMV(Method):
             for first in range(0, len(labels), AT_ONCE):
                 rows, device = slice(first, first + AT_ONCE), self.copies.values.device
                 features = {m: torch.from_numpy(train.features[m][rows]).to(device) for m in self.modalities}
-                values = values_of(model, features, labels[rows].to(device), self.modalities)
-                self.copies.values[:, rows] = copies_of(values, self.config.most)
+                present = {m: torch.from_numpy(mask[rows]).to(device) for m, mask in train.present.items()}
+                values = values_of(model, features, labels[rows].to(device), self.modalities, present)
+                copies = copies_of(values, self.config.most)
+                mask = stacked(self.modalities, present, copies[0])
+                self.copies.values[:, rows] = copies if mask is None else torch.where(mask, copies, 0.0)
         self._count()
 
     def losses(
@@ -69,11 +72,11 @@ class SMV(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused`` and ``alone_<modality>``."""
-        logits = model.classify(features)
+        logits = model.classify(features, present)
         terms = {"ce_fused": cross_entropy(logits[FUSED], labels) / self._mean_count}
         diagnostics = {}
         for m, copies in zip(self.modalities, self.copies.values[:, self.rows], strict=True):
-            each = cross_entropy(zeroed(model, features, {m}), labels, reduction="none")
+            each = cross_entropy(zeroed(model, features, {m}, present), labels, reduction="none")
             terms[f"alone_{m}"] = (copies * each).mean() / self._mean_count
             diagnostics[f"copies_{m}"] = copies.mean()
         return StepLosses(terms, logits, diagnostics)
@@ -100,12 +103,23 @@ class SMVConfig(MethodConfig, name="smv"):
 
 
 def values_of(
-    model: MultimodalClassifier, features: Heads, labels: Tensor, modalities: tuple[str, ...]
+    model: MultimodalClassifier,
+    features: Heads,
+    labels: Tensor,
+    modalities: tuple[str, ...],
+    present: Present = COMPLETE,
 ) -> dict[str, Tensor]:
-    """Return φ {m: (B,)} of features {m: (B, d)} and labels (B,); they add up to M if the decision is right."""
-    return shapley(
-        modalities, lambda kept: len(kept) * (zeroed(model, features, kept).argmax(-1) == labels).to(torch.float32)
-    )
+    """Return φ {m: (B,)} of features {m: (B, d)} and labels (B,); they add up to M if the decision is right.
+
+    M is the number of modalities that a sample has.
+    """
+
+    def value(kept: frozenset[str]) -> Tensor:
+        mask = stacked(kept, present, labels)
+        right = (zeroed(model, features, kept, present).argmax(-1) == labels).to(torch.float32)
+        return (len(kept) if mask is None else mask.sum(0)) * right
+
+    return shapley(modalities, value)
 
 
 def copies_of(values: dict[str, Tensor], most: int) -> Tensor:

@@ -5,7 +5,17 @@ from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
 from cpsc_train.models.gate import GateConfig
 from cpsc_train.models.multimodal import MultimodalClassifier
-from cpsc_train.models.presence import COMPLETE, Present, mean_present, only_present, stacked
+from cpsc_train.models.presence import (
+    COMPLETE,
+    Present,
+    fill_absent,
+    mean_present,
+    numbers_present,
+    only_present,
+    per_sample,
+    softmax_present,
+    stacked,
+)
 
 __all__ = [
     "COMPLETE",
@@ -16,7 +26,11 @@ __all__ = [
     "LateConfig",
     "MultimodalClassifier",
     "Present",
+    "fill_absent",
     "mean_present",
+    "numbers_present",
     "only_present",
+    "per_sample",
+    "softmax_present",
     "stacked",
 ]

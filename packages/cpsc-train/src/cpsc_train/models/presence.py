@@ -24,9 +24,15 @@ def only_present(values: Tensor, present: Tensor | None) -> Tensor:
     >>> only_present(torch.tensor([1.0, torch.nan]), torch.tensor([True, False])).tolist()
     [1.0, 0.0]
     """
+    return fill_absent(values, present, 0)
+
+
+def fill_absent(values: Tensor, present: Tensor | None, value: float) -> Tensor:
+    """Return values (B, ...), with another value for samples that are not present (B,)."""
     if present is None:
         return values
-    return torch.where(present.reshape(-1, *[1] * (values.ndim - 1)), values, torch.zeros_like(values[:1]))
+    mask = present.reshape(-1, *[1] * (values.ndim - 1))
+    return torch.where(mask, values, torch.full_like(values[:1], value))
 
 
 def stacked(modalities: Iterable[str], present: Present, like: Tensor) -> Tensor | None:
@@ -55,3 +61,33 @@ def mean_present(values: Tensor, present: Tensor | None = None) -> Tensor:
     if present is None:
         return values.mean()
     return only_present(values, present).sum() / present.sum().clamp(min=1)
+
+
+def softmax_present(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the softmax over modalities of scores (M, B); 0 for a modality that a sample lacks by `mask` (M, B).
+
+    Examples
+    --------
+    >>> softmax_present(torch.tensor([[0.0], [5.0]]), torch.tensor([[True], [False]])).tolist()
+    [[1.0], [0.0]]
+    """
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(0)
+
+
+def numbers_present(modalities: Iterable[str], present: Present, like: Tensor) -> Tensor:
+    """Return the number of samples that have each modality, (M,) float32, on the device of `like` (B, ...)."""
+    names = list(modalities)
+    mask = stacked(names, present, like)
+    if mask is None:
+        return torch.full((len(names),), float(len(like)), device=like.device)
+    return mask.sum(1).float()
+
+
+def per_sample(sums: Tensor, numbers: Tensor) -> Tensor:
+    """Return sums (M,) over samples, scaled as if every modality had as many samples as the most frequent one.
+
+    `numbers` (M,) are the samples that were summed. Equal numbers change nothing, to the last digit.
+    """
+    return sums * (numbers.max() / numbers.clamp(min=1))

@@ -12,7 +12,7 @@ from torch import Tensor
 from cpsc_rsc import MultimodalSelfCalibration
 from cpsc_train.methods.base import Heads, StepLosses
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
-from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, mean_present
 
 
 class LiteralCPSC(CPSC):
@@ -50,19 +50,19 @@ class LiteralCPSC(CPSC):
     ) -> StepLosses:
         """Return the terms of `CPSC.losses`; with ``weigh = encoders`` the weights apply to the encoders' gradients."""
         if self.config.weigh == "samples" or qhat is None:
-            return super().losses(model, features, labels, qhat)
+            return super().losses(model, features, labels, qhat, present)
         self._scale = GradientScale(features)
         try:
-            return super().losses(model, self._scale.features, labels, qhat)
+            return super().losses(model, self._scale.features, labels, qhat, present)
         finally:
             self._scale = None
 
-    def gradient_weights(self, reliability: Heads) -> Heads:
+    def gradient_weights(self, reliability: Heads, present: Present = COMPLETE) -> Heads:
         """Return the weights of the unimodal losses; ones if the encoders' gradients are weighted."""
-        weights = super().gradient_weights(reliability)
+        weights = super().gradient_weights(reliability, present)
         if self._scale is None:
             return weights
-        self._scale.weights = {m: w.mean() for m, w in weights.items()}
+        self._scale.weights = {m: mean_present(w, present.get(m)) for m, w in weights.items()}
         return {m: torch.ones_like(w) for m, w in weights.items()}
 
 

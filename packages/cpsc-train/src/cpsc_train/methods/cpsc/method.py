@@ -19,7 +19,7 @@ from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.cpsc.trust import RowTrust
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, fill_absent, only_present
 
 Raters = Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict
 
@@ -60,7 +60,7 @@ class CPSC(Method):
         """Return the inputs of heads and fusion in training; the features themselves."""
         return features
 
-    def rater_losses(self, features: Heads, labels: Tensor) -> Heads:
+    def rater_losses(self, features: Heads, labels: Tensor, present: Present = COMPLETE) -> Heads:
         """Return loss terms of the raters; none, as heads have their cross-entropies."""
         return {}
 
@@ -68,7 +68,7 @@ class CPSC(Method):
         """Return the quantiles that reliability needs, or None during warm-up."""
         return qhat
 
-    def gradient_weights(self, reliability: Heads) -> Heads:
+    def gradient_weights(self, reliability: Heads, present: Present = COMPLETE) -> Heads:
         """Return the weights w = aρ + b (B,) of the unimodal losses."""
         return {m: gsc_weights(rho, a=self._a, b=self._b) for m, rho in reliability.items()}
 
@@ -101,20 +101,21 @@ class CPSC(Method):
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
         qhat = self.thresholds(features, qhat)
         if qhat is None:
-            plain = joint_losses(model, self.head_inputs(features), labels, unimodal=True)
-            return plain | StepLosses(self.rater_losses(features, labels), {})
+            plain = joint_losses(model, self.head_inputs(features), labels, present, unimodal=True)
+            return plain | StepLosses(self.rater_losses(features, labels, present), {})
         raters = self.raters(model)
         calibrated: dict[str, RSCOutput] = {}
         if self.rsc is not None:
-            calibrated = self.rsc(features, labels, heads=raters, qhat={m: qhat[m] for m in features}, check=False)
+            thresholds = {m: qhat[m] for m in features}
+            calibrated = self.rsc(features, labels, heads=raters, qhat=thresholds, present=present, check=False)
         represented = features | {m: out.recomposed for m, out in calibrated.items()}
-        logits = model.classify(self.head_inputs(represented))
+        logits = model.classify(self.head_inputs(represented), present)
         unimodal = {m: logits[m] for m in features}
         rated = unimodal if raters is model.heads else {m: raters[m](h) for m, h in represented.items()}
         reliability = collaborative_reliability(rated, logits[FUSED], qhat=qhat, kind=self.reliability, check=False)
         if self.config.heads_learn_on == "features":
-            unimodal = {m: model.heads[m](h) for m, h in self.head_inputs(features).items()}
-        weights, diagnostics = self.gradient_weights(reliability), {}
+            unimodal = model.unimodal(self.head_inputs(features), present)
+        weights, diagnostics = self.gradient_weights(reliability, present), {}
         if self.trust is None:
             fused = cross_entropy(logits[FUSED], labels)
         else:
@@ -123,18 +124,20 @@ class CPSC(Method):
             weights = {m: w * trust[m] for m, w in weights.items()}
             diagnostics["left_out"] = (trust[FUSED] == 0).double().mean()
         terms = {"ce_fused": fused} | {f"div_{m}": out.divergence for m, out in calibrated.items()}
-        terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, check=False)
-        terms |= self.rater_losses(represented, labels)
+        terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, present=present, check=False)
+        terms |= self.rater_losses(represented, labels, present)
         distributions = {"reliability": reliability}
         if calibrated:
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
+        if present:
+            distributions = {kind: _without_absent(values, present) for kind, values in distributions.items()}
         return StepLosses(terms, logits, diagnostics, distributions)
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
     ) -> Heads:
         """Classify the representation chosen by ``inference``; the features during warm-up and without RSC."""
-        logits = model.classify(features)
+        logits = model.classify(features, present)
         qhat = self.thresholds(features, qhat)
         if qhat is None or self.rsc is None or self.config.inference == "features":
             return logits
@@ -147,7 +150,8 @@ class CPSC(Method):
             qhat={m: qhat[m] for m in features},
             check=False,
         )
-        calibrated = model.classify(represented)
+        represented = {m: only_present(h, present.get(m)) for m, h in represented.items()}
+        calibrated = model.classify(represented, present)
         # A label that selects the components that agree with it says nothing about a modality alone.
         return logits | {FUSED: calibrated[FUSED]} if self.config.inference == "collaborative" else calibrated
 
@@ -160,7 +164,7 @@ class CPSC(Method):
         present: Present = COMPLETE,
     ) -> Heads:
         """Return logits of the features, by head."""
-        return {head: logits[:, None] for head, logits in model.classify(features).items()}
+        return {head: logits[:, None] for head, logits in model.classify(features, present).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,3 +213,8 @@ class CPSCConfig(MethodConfig, name="cpsc"):
         super().__post_init__()
         if not 1 <= self.top_k <= self.components:
             raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
+
+
+def _without_absent(values: Heads, present: Present) -> Heads:
+    """Return values in [0, 1], with −1, which is not counted, for samples that lack the modality."""
+    return {m: fill_absent(of, present.get(m), -1) for m, of in values.items()}

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import dropout
 
-from cpsc_train.methods.base import AllReduce, Heads
+from cpsc_train.methods.base import AllReduce, Heads, head_cross_entropy
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
 from cpsc_train.methods.options import COUNT, Rule
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present
 
 Head = Callable[[Tensor], Tensor]
 
@@ -44,13 +44,13 @@ class Temperature(nn.Module):
         """Return scaled logits (…, C) of x (…, d)."""
         return head(x) * self.inverse
 
-    def calibrate(self, logits: Tensor, labels: Tensor) -> None:
-        """Take one Newton step for logits (B, C) of calibration samples with labels (B,)."""
+    def calibrate(self, logits: Tensor, labels: Tensor, present: Tensor | None = None) -> None:
+        """Take one Newton step for logits (B, C) of calibration samples with labels (B,), of those `present` (B,)."""
         z = logits.float()
         p = (z * self.inverse).softmax(-1)
         mean = (p * z).sum(-1)
-        slope = (mean - z.gather(1, labels[:, None])[:, 0]).mean()
-        curvature = ((p * z.square()).sum(-1) - mean.square()).mean()
+        slope = mean_present(mean - z.gather(1, labels[:, None])[:, 0], present)
+        curvature = mean_present((p * z.square()).sum(-1) - mean.square(), present)
         # Steps are limited to a factor of 2: a slice in which all probabilities are 0 or 1 has no curvature.
         step = slope / curvature.clamp(min=torch.finfo(z.dtype).eps)
         new = torch.maximum(torch.minimum(self.inverse - step, 2 * self.inverse), self.inverse / 2)
@@ -93,9 +93,9 @@ class Ensemble(nn.Module):
         """Return log-probabilities (…, C) of x (…, d)."""
         return log_mean_probability(torch.stack([member(x) for member in self.members]))
 
-    def loss(self, h: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of the members' cross-entropies for features h (B, d)."""
-        return torch.stack([cross_entropy(member(h.detach()), labels) for member in self.members]).sum()
+    def loss(self, h: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return the sum of the members' cross-entropies for features h (B, d), over the samples `present` (B,)."""
+        return torch.stack([head_cross_entropy(member(h.detach()), labels, present) for member in self.members]).sum()
 
 
 def log_mean_probability(logits: Tensor) -> Tensor:
@@ -161,9 +161,9 @@ class TemperatureCPSC(RivalCPSC):
         present: Present = COMPLETE,
     ) -> Heads:
         """Return logits of the features by head, after a step of the temperatures."""
-        logits = super().calibration_logits(model, features, labels, qhat)
+        logits = super().calibration_logits(model, features, labels, qhat, present)
         for m in features:
-            cast("Temperature", self.judges[m]).calibrate(logits[m][:, 0], labels)
+            cast("Temperature", self.judges[m]).calibrate(logits[m][:, 0], labels, present.get(m))
         return logits
 
 
@@ -193,9 +193,12 @@ class EnsembleCPSC(RivalCPSC):
         """Return the rater of one modality."""
         return Ensemble(model.dim, model.classes, members=config.experts)
 
-    def rater_losses(self, features: Heads, labels: Tensor) -> Heads:
+    def rater_losses(self, features: Heads, labels: Tensor, present: Present = COMPLETE) -> Heads:
         """Return ``judge_<modality>``."""
-        return {f"judge_{m}": cast("Ensemble", judge).loss(features[m], labels) for m, judge in self.judges.items()}
+        return {
+            f"judge_{m}": cast("Ensemble", judge).loss(features[m], labels, present.get(m))
+            for m, judge in self.judges.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ class RowTrust(nn.Module):
 def _probabilities(model: MultimodalClassifier, part: PartFeatures) -> NDArray[np.float64]:
     device = next(model.heads.parameters()).device
     with torch.no_grad():
-        logits = model.classify({m: torch.from_numpy(h).to(device) for m, h in part.features.items()})
+        present = {m: torch.from_numpy(mask).to(device) for m, mask in part.present.items()}
+        logits = model.classify({m: torch.from_numpy(h).to(device) for m, h in part.features.items()}, present)
     probabilities: NDArray[np.float64] = logits[FUSED].double().softmax(-1).cpu().numpy()
     return probabilities

@@ -112,7 +112,7 @@ def waiting(config: CremaDConfig, workers: int, folder: Path) -> float:
         "compute.workers": workers,
         "batch_size": 16,
         "noise": [],
-        "missing": False,
+        "leave_out": False,
         "data.cache": config.cache,
         "conformal.alpha": 0.4,
         "splits.calibration": 0.2,

@@ -33,7 +33,7 @@ def value(config, key):
         ("epochs=3", 3),
         ("patience=none", None),
         ("patience=4", 4),
-        ("missing=false", False),
+        ("leave_out=false", False),
         ("optimizer.lr=1e-3", 0.001),
         ("optimizer.lr=1", 1.0),
         ("encoders.video.depth=34", 34),
@@ -54,7 +54,7 @@ def test_a_setting_is_read_by_the_type_of_its_field(setting, expected):
     [
         ("epochs=many", "epochs must be int, got 'many'"),
         ("epochs=3.5", "epochs must be int, got 3.5"),
-        ("missing=1", "missing must be bool, got 1"),
+        ("leave_out=1", "leave_out must be bool, got 1"),
         ("optimizer.kind=2", "optimizer.kind must be one of adam, adamw, sgd, adagrad, got '2'"),
         ("encoders.video.depth=20", "must be one of 18, 34, 50, 152, got 20"),
         ("epoch=3", "unknown key 'epoch'; did you mean 'epochs'?"),

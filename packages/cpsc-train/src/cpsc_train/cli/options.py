@@ -35,6 +35,7 @@ Folder = Annotated[Path | None, value("DIR")]
 Root = Annotated[str | None, value("DIR")]
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
 Augment = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")]
+Missing = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODALITY=FRACTION")]
 Name = Annotated[str | None, tyro.conf.Positional, value("[NAME]")]
 Variants = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:KEY=VALUE")]
 Quiet = Annotated[bool, tyro.conf.arg(aliases=["-q"], help_behavior_hint="")]
@@ -76,6 +77,8 @@ class RunOptions(Command):
     """Modalities to use, in order. Default: those of the recipe."""
     augment: Augment = ()
     """Noise on 30% of the training rows, anew each epoch."""
+    missing: Missing = ()
+    """Fraction of all rows that lack a modality, as image=.3,text=.2."""
     set: Settings = ()
     """Any value of the configuration, such as method.top_k=5."""
 
@@ -87,6 +90,7 @@ class RunOptions(Command):
         does not fit.
         """
         from cpsc_train.data.corruption import augmentation
+        from cpsc_train.data.missing import parse_missing
         from cpsc_train.errors import UserError
         from cpsc_train.training import reconfigured
         from cpsc_train.training.settled import settled
@@ -94,6 +98,8 @@ class RunOptions(Command):
         base = self._base()
         if self.augment:
             base = replace(base, augment=tuple(noise for text in self.augment for noise in augmentation(text)))
+        if self.missing:
+            base = replace(base, missing=replace(base.missing, share=parse_missing(self.missing)))
         if self.root is not None and not hasattr(base.data, "root"):
             raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
         values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}

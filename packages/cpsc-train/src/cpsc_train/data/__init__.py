@@ -5,6 +5,7 @@ from cpsc_train.data.batch import Batch
 from cpsc_train.data.corruption import CorruptionConfig
 from cpsc_train.data.dataset import DataConfig, Dataset, Modality
 from cpsc_train.data.loader import Loader
+from cpsc_train.data.missing import MissingConfig
 from cpsc_train.data.noise import Condition, Corruption, Noise
 from cpsc_train.data.order import Draw, InOrder, Shuffled
 from cpsc_train.data.preprocessing import Preprocessing
@@ -21,6 +22,7 @@ __all__ = [
     "Draw",
     "InOrder",
     "Loader",
+    "MissingConfig",
     "Modality",
     "Noise",
     "Preprocessing",

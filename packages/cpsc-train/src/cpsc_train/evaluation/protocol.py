@@ -46,8 +46,8 @@ class Predictions:
     features
         By modality, (N, d) features.
     present
-        By modality that some samples of the data set lack, which rows have it, (N,); figures of a modality's head are
-        over these.
+        By head, the rows that its figures are over, (N,): those that have its modality. A head that is not listed has
+        all rows.
     """
 
     labels: NDArray[np.int64]

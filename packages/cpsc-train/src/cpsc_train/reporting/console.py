@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output, column
-from cpsc_train.reporting.figures import coverage_and_size, down_weighted, percent
+from cpsc_train.reporting.figures import coverage_and_size, down_weighted, lacking, percent
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 
@@ -55,6 +55,7 @@ class ConsoleObserver(Observer):
             f"modalities {' + '.join(data['modalities'])}\n"
             + "".join(f"  {name}: {summary}\n" for name, summary in data["inputs"].items())
             + "  ".join(f"{part} {data[part]:,}" for part in ("train", "calibration", "validation", "test"))
+            + "".join(f"\n  {line}" for line in lacking(data))
             + f"\nmethod {description['method']}, seed {description['seed']}, run folder {path}"
         )
         self._console.print(_steps(description["steps"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 ABSENT = "–"
 
@@ -38,3 +39,18 @@ def down_weighted(gate: Mapping[str, float] | None) -> str:
     '25.0 (0.80)'
     """
     return ABSENT if gate is None else f"{100 * gate['down_weighted']:.1f} ({gate['weight']:.2f})"
+
+
+def lacking(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each modality that some rows lack, from ``data`` of ``results.json``.
+
+    Examples
+    --------
+    >>> present = {"train": {"text": 45}, "test": {"text": 20}}
+    >>> list(lacking({"train": 60, "test": 20, "present": present}))
+    ['text missing in train 15 of 60, test 0 of 20']
+    """
+    present = data.get("present", {})
+    for modality in next(iter(present.values()), {}):
+        parts = (f"{part} {data[part] - of[modality]:,} of {data[part]:,}" for part, of in present.items())
+        yield f"{modality} missing in {', '.join(parts)}"

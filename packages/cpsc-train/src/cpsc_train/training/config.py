@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cpsc_train.config import apply_settings, from_plain, override, to_plain, unknown
 from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
-from cpsc_train.data import CorruptionConfig, DataConfig, Noise, SplitConfig
+from cpsc_train.data import CorruptionConfig, DataConfig, MissingConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.inference import InferenceConfig, parse_inference
 from cpsc_train.methods import MethodConfig
@@ -93,6 +93,8 @@ class RunConfig(Options):
     """Its division into parts."""
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
     """Corruption of the rows used for training, to study its effect; none by default."""
+    missing: MissingConfig = field(default_factory=MissingConfig)
+    """Modalities taken away from some of the samples, to study its effect; none by default."""
     augment: tuple[Noise, ...] = ()
     """Noise on training rows alone as augmentation: each on its own fraction (``share``) of the rows, drawn anew each
     epoch."""
@@ -119,7 +121,7 @@ class RunConfig(Options):
     protocols: tuple[str, ...] = ()
     """Further noise conditions as text: named protocols on all modalities at once, such as ``qmf:GS@5,10``, and levels
     of severity, such as ``pix:blur@1-5``, ``pix:all@3`` or ``pix:blur@3+fou:gaussian@3``."""
-    missing: bool = True
+    leave_out: bool = True
     """Whether the model is also evaluated without single modalities."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Device, precision and the like."""
@@ -137,6 +139,8 @@ class RunConfig(Options):
                 f"{self.conformal.refresh!r}: the frozen heads would be older than the scores"
             )
         self._check_modalities()
+        if self.data.modalities:
+            self.missing.check(self.data.modalities)
         if len(self.variants) < len(self.inference):
             raise UserError(f"inference must name different variants, got {', '.join(self.inference)}")
 
@@ -181,6 +185,8 @@ class RunConfig(Options):
 
         Raises UserError for an unknown key, a missing key, or a value that is not allowed.
         """
+        if isinstance(table.get("missing"), bool):  # the name of leave_out up to version 0.1
+            table = {("leave_out" if name == "missing" else name): value for name, value in table.items()}
         return from_plain(cls, table)
 
 

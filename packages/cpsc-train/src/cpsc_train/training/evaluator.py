@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
+from cpsc_train.models import FUSED
 from cpsc_train.training.objective import Objective, evaluating
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
@@ -47,7 +50,7 @@ class Evaluator:
             {head: z.double().softmax(-1).cpu().numpy() for head, z in self._gather(logits, part).items()},
             {m: w.double().cpu().numpy() for m, w in self._gather(weights, part).items()},
             {m: h.float().cpu().numpy() for m, h in self._gather(features, part).items()},
-            self._setup.present(part),
+            self._present(part, without),
         )
 
     def trained(self) -> Trained:
@@ -60,7 +63,7 @@ class Evaluator:
         """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
         device, compute = self._setup.device, self._setup.config.compute
         features = {m: torch.from_numpy(h).to(device) for m, h in plain.features.items()}
-        present = {m: torch.from_numpy(rows).to(device) for m, rows in plain.present.items()}
+        present = {m: torch.from_numpy(mask).to(device) for m, mask in plain.present.items() if m in features}
         with evaluating(self.objective), compute.autocast(device):
             logits, weights = inference.predict(features, present)
         return replace(
@@ -87,6 +90,14 @@ class Evaluator:
             head: float((hits[torch.from_numpy(present[head])] if head in present else hits).double().mean())
             for head, hits in covered.items()
         }
+
+    def _present(self, part: str, without: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """Return which rows the figures of a head are over; of the fused one, those with a modality left."""
+        present = self._setup.present(part)
+        left = [m for m in self._setup.dataset.modalities if m not in without]
+        if without and all(m in present for m in left):
+            present[FUSED] = np.any([present[m] for m in left], axis=0)
+        return present
 
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
         """Return the rows of all processes in order."""

@@ -48,10 +48,12 @@ def save_gate(path: Path, gate: ConformalGate) -> None:
 def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     """Return the description of a run and the evaluation of its model under all conditions."""
     config = setup.config
-    missing = _absent(tuple(setup.dataset.modalities)) if config.missing else []
-    ids = [setup.dataset.ids[row] for row in setup.splits.test]
+    missing = _absent(tuple(setup.dataset.modalities)) if config.leave_out else []
     corrupted = {
-        condition.name: {noise.modality: float(noise.hits(ids).mean()) for noise in condition.parts}
+        condition.name: {
+            noise.modality: float(noise.hits(setup.ids_having("test", noise.modality)).mean())
+            for noise in condition.parts
+        }
         for condition in setup.conditions
     }
     variants = fitted_variants(config.inference, evaluator)
@@ -89,6 +91,7 @@ def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[A
         "classes": np.array(setup.dataset.classes),
     }
     arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in test.probabilities.items()}
+    arrays |= {f"present/{m}": mask for m, mask in test.present.items()}
     return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from cpsc_train.data import (
 )
 from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
+from cpsc_train.data.missing import check_presence, numbers
 from cpsc_train.errors import UserError
 from cpsc_train.inference import GateInferenceConfig
 from cpsc_train.methods import Method
@@ -75,7 +77,9 @@ class Setup:
         ]
         splits = Splits.of(dataset, config.splits) if read_splits is None else read_splits(dataset)
         intact, dataset = dataset.labels, config.corruption.relabelled(dataset, splits)
-        _check_calibration(config, len(splits.calibration))
+        dataset = config.missing.taken_from(dataset, splits)
+        check_presence(dataset, splits)
+        _check_calibration(config, len(splits.calibration), numbers(dataset, splits)["calibration"])
         torch.manual_seed(config.seed)
         model = MultimodalClassifier(
             dataset.modalities,
@@ -110,7 +114,8 @@ class Setup:
                 "rows": len(dataset),
                 "dropped": len(dataset.dropped),
             }
-            | self.splits.sizes,
+            | self.splits.sizes
+            | ({"present": numbers(dataset, self.splits)} if dataset.presence else {}),
             "steps": {
                 "per_epoch": self.order().steps,
                 "batch_size": config.batch_size,
@@ -155,6 +160,12 @@ class Setup:
         rows = getattr(self.splits, part)
         return {m: mask[rows] for m, mask in self.dataset.presence.items()}
 
+    def ids_having(self, part: str, modality: str) -> list[str]:
+        """Return the ids of the rows of a part that have a modality."""
+        mask = self.dataset.presence.get(modality)
+        rows = getattr(self.splits, part)
+        return [self.dataset.ids[row] for row in rows if mask is None or mask[row]]
+
     def calibration_samples(self) -> Batch:
         """Return all calibration samples as one batch on the device."""
         parts = list(self._in_order(self.splits.calibration, "calibration"))
@@ -185,8 +196,9 @@ class Setup:
         counts: dict[str, dict[str, int]] = {}
         for part in config.parts:
             rows = getattr(self.splits, part)
-            ids = [self.dataset.ids[row] for row in rows]
-            counts[part] = {noise.name: int(noise.hits(ids).sum()) for noise in config.noise}
+            counts[part] = {
+                noise.name: int(noise.hits(self.ids_having(part, noise.modality)).sum()) for noise in config.noise
+            }
             if config.label_share:
                 counts[part]["labels"] = int((self.dataset.labels[rows] != self.intact[rows]).sum())
         return {"corruption": counts} if any(counts.values()) else {}
@@ -203,15 +215,19 @@ def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[st
     return method
 
 
-def _check_calibration(config: RunConfig, size: int) -> None:
-    """Refuse an alpha too small for `size` calibration scores; a gate divides its alpha between two scores."""
+def _check_calibration(config: RunConfig, size: int, having: Mapping[str, int]) -> None:
+    """Refuse an alpha too small for `size` calibration scores, or for those `having` a modality.
+
+    A gate divides its alpha between two scores.
+    """
     alphas = [("conformal.alpha", config.conformal.alpha, 1)] * (config.conformal.quantile == "exact")
     alphas += [("gate.alpha", config.gate.alpha, 2)] * (config.gate.distance != "off")
     gates = [(name, one) for name, one in config.variants.items() if isinstance(one, GateInferenceConfig)]
     alphas += [(f"alpha of inference {name}", one.alpha, 2) for name, one in gates]
-    for name, alpha, parts in alphas:
-        if quantile_rank(size, alpha / parts) is None:
+    sizes = {"": size} | {f" with {modality}": number for modality, number in having.items()}
+    for (name, alpha, parts), (which, number) in product(alphas, sizes.items()):
+        if quantile_rank(number, alpha / parts) is None:
             raise UserError(
-                f"{size} calibration samples are too few for {name} = {alpha}: the smallest usable alpha is "
-                f"{parts / (size + 1):.4g}; raise splits.calibration or {name}"
+                f"{number} calibration samples{which} are too few for {name} = {alpha}: the smallest usable alpha is "
+                f"{parts / (number + 1):.4g}; raise splits.calibration or {name}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,7 +137,8 @@ def confidence(runs: Sequence[Run]) -> Section:
         if place == 0:
             axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8)
         if f"probabilities/{head}" in run.predictions:
-            x, y = _by_confidence(run.predictions[f"probabilities/{head}"], run.predictions["labels"])
+            rows = having(run.predictions, head)
+            x, y = _by_confidence(run.predictions[f"probabilities/{head}"][rows], run.predictions["labels"][rows])
             curve(axes, x, y, place, run.name, marker="o", markersize=3)
 
     shown = [run for run in runs if run.predictions]
@@ -151,8 +152,9 @@ def features(runs: Sequence[Run]) -> Section:
 
     def panel(run: Run, modality: str) -> Panel:
         def draw(axes: Axes) -> None:
-            points = principal_components(run.predictions[f"features/{modality}"])
-            labels = run.predictions["labels"][: len(points)]
+            values = run.predictions[f"features/{modality}"]
+            rows = having(run.predictions, modality)[: len(values)]
+            points, labels = principal_components(values[rows]), run.predictions["labels"][: len(values)][rows]
             for place, name in enumerate(run.predictions["classes"]):
                 of = points[labels == place]
                 axes.scatter(
@@ -175,6 +177,12 @@ def features(runs: Sequence[Run]) -> Section:
         "(higher is)."
     )
     return Section("Features", caption, panels, [*_bare(runs), *more])
+
+
+def having(predictions: Mapping[str, NDArray[Any]], head: str) -> NDArray[np.bool_]:
+    """Return which saved test rows have the modality of a head, (N,)."""
+    everywhere = np.ones(len(predictions["labels"]), dtype=np.bool_)
+    return predictions.get(f"present/{head}", everywhere)
 
 
 def principal_components(values: NDArray[Any]) -> NDArray[np.float64]:

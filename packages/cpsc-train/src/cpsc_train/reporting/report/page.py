@@ -8,7 +8,7 @@ from html import escape as escape_html
 
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
-from cpsc_train.reporting.figures import coverage_and_size, down_weighted, percent
+from cpsc_train.reporting.figures import coverage_and_size, down_weighted, lacking, percent
 from cpsc_train.reporting.report.panel import Panel, Section
 from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
 
@@ -140,6 +140,7 @@ def _runs(runs: Sequence[Run]) -> str:
         ["recipe", *(str(run.config.get("recipe", "–")) for run in runs)],
         ["method", *(str(run.config["method"]["name"]) for run in runs)],
         ["noise in training", *(", ".join(_seen(run)) or "–" for run in runs)],
+        *_lacking(runs),
         ["status", *(run.status for run in runs)],
         ["epochs done", *(str(run.records[-1]["epoch"]) if run.records else "0" for run in runs)],
         ["best epoch", *(str((run.results or {}).get("selected", {}).get("epoch", "–")) for run in runs)],
@@ -149,6 +150,12 @@ def _runs(runs: Sequence[Run]) -> str:
     ]
     rows += [[key, *values] for key, values in differing(runs).items() if key not in {"recipe", "method.name"}]
     return _table(header, rows)
+
+
+def _lacking(runs: Sequence[Run]) -> list[list[str]]:
+    """Return a row on missing modalities, if any run has one."""
+    texts = ["; ".join(lacking((run.results or {}).get("data", {}))) for run in runs]
+    return [["missing modalities", *(text or "–" for text in texts)]] if any(texts) else []
 
 
 def _section(section: Section, pictures: Pictures, place: int) -> str:

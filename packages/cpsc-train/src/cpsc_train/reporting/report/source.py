@@ -19,7 +19,7 @@ from cpsc_train.runs.folder import RunFolder
 
 DEPTH = 3
 """Levels of folders that are searched for runs."""
-PROTOCOL = ("data", "splits", "noise", "protocols", "missing")
+PROTOCOL = ("data", "splits", "missing", "noise", "protocols", "leave_out")
 """Keys of the configuration that comparable runs share."""
 
 

@@ -24,9 +24,9 @@ class DBF(ECML):
 
     config: DBFConfig  # type: ignore[assignment]
 
-    def fuse(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the α (B, C) of the decision, of the mean discounted evidence."""
-        return discounted(alphas, self.config.exponent)
+    def fuse(self, alphas: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Return the α (B, C) of the decision, of the mean discounted evidence of the modalities that a sample has."""
+        return discounted(alphas, self.config.exponent, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,12 @@ class DBFConfig(MethodConfig, name="dbf"):
     """λ of the discount; a larger one forgives a small conflict."""
 
 
-def discounted(alphas: Sequence[Tensor], exponent: float) -> Tensor:
+def discounted(alphas: Sequence[Tensor], exponent: float, mask: Tensor | None = None) -> Tensor:
     """Return the α (B, C) of the mean evidence of discounted opinions.
 
     With belief b = e / S and uncertainty u = C / S, the conflict is d_ij = ½ Σ_k |p_ik − p_jk| (1 − u_i)(1 − u_j) and
     the discount η_i = Π_{j≠i} (1 − d_ij^λ)^{1/λ}. Opinion i becomes ηb with the uncertainty ηu + 1 − η, and the
-    evidence of the decision is the mean of C b_i / u_i over modalities.
+    evidence of the decision is the mean of C b_i / u_i over the modalities that a sample has by `mask` (M, B).
 
     Examples
     --------
@@ -79,4 +79,6 @@ def discounted(alphas: Sequence[Tensor], exponent: float) -> Tensor:
     itself = torch.eye(len(stacked), dtype=torch.bool, device=stacked.device)[..., None]
     discount = kept.masked_fill(itself, 1.0).prod(1)
     evidence = classes * discount[..., None] * b / (discount * u + (1 - discount))[..., None]
-    return evidence.mean(0) + 1
+    if mask is None:
+        return evidence.mean(0) + 1
+    return evidence.sum(0) / mask.sum(0).clamp(min=1)[:, None] + 1

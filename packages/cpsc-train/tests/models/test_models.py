@@ -6,6 +6,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED, MultimodalClassifier
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
+from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
 
 IMAGE = Modality(kind="image", shape=(1, 16, 15))
 VECTOR = Modality(kind="vector", shape=(7,))
@@ -52,3 +53,14 @@ def test_the_cnn_refuses_what_is_no_image():
 def test_bad_options_are_refused(build):
     with pytest.raises(UserError, match="must"):
         build()
+
+
+def test_a_temporal_cnn_reads_steps_of_features():
+    encoder = TemporalCNNConfig(channels=8, window=3).build(Modality(kind="vector", shape=(17, 6)), 5)
+    assert encoder(torch.randn(4, 17, 6)).shape == (4, 5)
+    for make, message in (
+        (lambda: TemporalCNNConfig(window=4), r"temporal-cnn\.window must be odd, got 4"),
+        (lambda: TemporalCNNConfig().build(Modality(kind="vector", shape=(60,)), 5), r"reads \(time, features\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make()

@@ -16,6 +16,7 @@ from cpsc_train.recipes.av_digits import av_digits
 from cpsc_train.recipes.base import Build, Recipe
 from cpsc_train.recipes.handwritten import handwritten
 from cpsc_train.recipes.mvsa_single import mvsa_single
+from cpsc_train.recipes.recordings import avletters, utd_mhad
 from cpsc_train.recipes.rgbd import nyu_depth_v2, sun_rgbd
 from cpsc_train.recipes.small import mvsa_single_small, nyu_depth_v2_small
 from cpsc_train.training import Mode, RunConfig
@@ -24,6 +25,7 @@ RECIPES: dict[str, Build] = {
     "arrays": arrays,
     "av-digits": av_digits,
     "ave": ave,
+    "avletters": avletters,
     "crema-d": crema_d,
     "handwritten": handwritten,
     "kinetics-sounds": kinetics_sounds,
@@ -34,6 +36,7 @@ RECIPES: dict[str, Build] = {
     "nyu-depth-v2-features": nyu_depth_v2_features,
     "nyu-depth-v2-small": nyu_depth_v2_small,
     "sun-rgbd": sun_rgbd,
+    "utd-mhad": utd_mhad,
 }
 """The recipes of this package, by name."""
 PLUGINS = "cpsc_train.recipes"

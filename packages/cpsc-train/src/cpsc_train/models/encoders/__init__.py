@@ -5,9 +5,16 @@ from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
+from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.models.imported import ImportedConfig
 
 EncoderConfig.register(
-    EfficientNetLite0Config, ImportedConfig, MLPConfig, ResNetConfig, SmallCNNConfig, TransformerConfig
+    EfficientNetLite0Config,
+    ImportedConfig,
+    MLPConfig,
+    ResNetConfig,
+    SmallCNNConfig,
+    TemporalCNNConfig,
+    TransformerConfig,
 )

@@ -1,0 +1,79 @@
+"""Recordings of different lengths, stored one after the other, and brought to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.errors import DataError
+
+Array = NDArray[Any]
+
+
+def column(arrays: Mapping[str, Array], name: str, file: Path, *, low: int, high: int) -> NDArray[np.int64]:
+    """Return an array (N,) of integers in [low, high].
+
+    Raises
+    ------
+    DataError
+        If it is missing, has another kind or shape, or holds another value; names the row.
+    """
+    values = _array(arrays, name, file)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise DataError(f"{file}: {name} must hold one integer per row, got {values.dtype} of shape {values.shape}")
+    bad = np.flatnonzero((values < low) | (values > high))
+    if len(bad):
+        raise DataError(f"{file}: {name} at row {bad[0]} must lie in {low}…{high}, got {values[bad[0]]}")
+    return values.astype(np.int64)
+
+
+def resampled(
+    arrays: Mapping[str, Array], name: str, file: Path, *, rows: int, shape: tuple[int, ...], length: int
+) -> NDArray[np.float32]:
+    """Return the recordings called `name` with `length` steps each, (rows, length, *shape).
+
+    They lie one after the other in ``name``, (steps, *shape); ``name_offset``, (rows + 1,), counts the steps before
+    each. Values are interpolated linearly at evenly spaced times from the first step to the last.
+
+    Raises
+    ------
+    DataError
+        If an array is missing or has another shape, a recording is empty, or a value is not finite; names the row.
+    """
+    values, offset = _array(arrays, name, file), _array(arrays, f"{name}_offset", file)
+    if values.shape[1:] != shape or values.dtype.kind not in "iuf":
+        expected = ", ".join(map(str, ("steps", *shape)))
+        raise DataError(f"{file}: {name} must have shape ({expected}), got {values.dtype} of shape {values.shape}")
+    if offset.shape != (rows + 1,) or offset.dtype.kind not in "iu" or (offset[0], offset[-1]) != (0, len(values)):
+        raise DataError(
+            f"{file}: {name}_offset must hold {rows + 1} integers from 0 to {len(values)}, got {offset.dtype} of shape "
+            f"{offset.shape}"
+        )
+    edges = offset.astype(np.int64)
+    if (empty := np.flatnonzero(np.diff(edges) < 1)).size:
+        raise DataError(f"{file}: {name} of row {empty[0]} is empty", "empty")
+    made = np.empty((rows, length, *shape), np.float32)
+    for row in range(rows):
+        recording = values[edges[row] : edges[row + 1]].astype(np.float32)
+        if not np.isfinite(recording).all():
+            raise DataError(f"{file}: {name} of row {row} holds values that are not finite", "not finite")
+        made[row] = _interpolated(recording, length)
+    return made
+
+
+def _interpolated(recording: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    times = np.linspace(0, len(recording) - 1, length)
+    before = np.minimum(times.astype(np.int64), len(recording) - 1)
+    after = np.minimum(before + 1, len(recording) - 1)
+    weight = (times - before).astype(np.float32).reshape(-1, *[1] * (recording.ndim - 1))
+    return np.asarray(recording[before] * (1 - weight) + recording[after] * weight, dtype=np.float32)
+
+
+def _array(arrays: Mapping[str, Array], name: str, file: Path) -> Array:
+    if name not in arrays:
+        raise DataError(f"{file}: has no array {name!r} (it holds: {', '.join(arrays)})", "missing")
+    return arrays[name]

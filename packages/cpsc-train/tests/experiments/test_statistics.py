@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cpsc_train.experiments.statistics import critical_difference, holm, mean_ranks, paired_difference
+from cpsc_train.experiments.statistics import (
+    critical_difference,
+    holm,
+    mean_ranks,
+    paired_difference,
+    smallest_difference,
+)
 from cpsc_train.experiments.table import mean_sd
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
@@ -76,3 +82,48 @@ def test_bad_use(arguments, message):
 def test_the_deviation_of_a_table_is_that_of_a_sample(count):
     values = np.random.default_rng(count).uniform(0, 100, count)
     assert mean_sd(values) == f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def test_divisions_are_the_units_and_their_overlap_widens_the_interval():
+    """By hand: means 2 and 3 of two divisions, variance 1/2, times 1/2 + 1/4; t of one degree of freedom is 12.706."""
+    found = paired_difference([1.0, 3.0, 2.0, 4.0], [0.0] * 4, divisions=[0, 0, 1, 1], overlap=0.25)
+    assert found[:3] == pytest.approx((2.5, 2.5 - 12.706 * np.sqrt(3 / 8), 2.5 + 12.706 * np.sqrt(3 / 8)), rel=1e-4)
+    plain = stats.ttest_1samp([2.0, 3.0], 0)
+    assert paired_difference([2.0, 3.0], [0.0, 0.0], divisions=[0, 1]).p_value == pytest.approx(plain.pvalue)
+    same = paired_difference([2.0, 3.0], [0.0, 0.0], divisions=[0, 0], overlap=0.25)  # one division: nothing overlaps
+    assert same.p_value == pytest.approx(plain.pvalue)
+    with pytest.raises(ValueError, match="divisions must hold as many"):
+        paired_difference([1.0, 2.0], [0.0, 0.0], divisions=[0, 1, 2])
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0])
+def test_of_divisions_that_overlap_no_more_than_five_percent_differ_by_chance(spread):
+    """Test rows are a fifth: differences of two divisions correlate by .2, and overlap = .2 / .8."""
+    rng, overlap = np.random.default_rng(0), 0.25
+    wrong = 0
+    for _ in range(2000):
+        shared, own = rng.normal() * np.sqrt(0.2), rng.normal(size=(5, 1)) * np.sqrt(0.8)
+        values = (spread * (shared + own) + rng.normal(size=(5, 3))).ravel()
+        labels = np.repeat(np.arange(5), 3).tolist()
+        wrong += paired_difference(values, np.zeros(15), divisions=labels, overlap=overlap).p_value < 0.05
+    assert wrong / 2000 < 0.065
+
+
+@pytest.mark.parametrize(("units", "overlap", "level"), [(5, 0.0, 0.05), (10, 0.25, 0.05), (15, 0.0, 0.05 / 29)])
+def test_the_smallest_difference_is_found_in_four_of_five_experiments(units, overlap, level):
+    shift = smallest_difference(2.0, units, overlap=overlap, level=level)
+    rng = np.random.default_rng(1)
+    correlation = overlap / (1 + overlap)
+    deviation = 2.0 / np.sqrt(1 - correlation)  # so that the sample deviation is 2 on average
+    shared = rng.normal(size=(20000, 1)) * np.sqrt(correlation)
+    values = shift + deviation * (shared + rng.normal(size=(20000, units)) * np.sqrt(1 - correlation))
+    error = values.std(1, ddof=1) * np.sqrt(1 / units + overlap)
+    found = np.abs(values.mean(1)) / error > stats.t.ppf(1 - level / 2, units - 1)
+    assert found.mean() == pytest.approx(0.8, abs=0.015)
+
+
+def test_the_smallest_difference_of_published_tables():
+    """Cohen (1988), table 2.4.1, as paired: 34 pairs for .5 and 15 for .78 standard deviations, at .05 and .80."""
+    assert smallest_difference(1.0, 34) == pytest.approx(0.5, abs=0.01)
+    assert smallest_difference(3.0, 15) == pytest.approx(3 * 0.778, abs=0.02)
+    assert np.isnan(smallest_difference(1.0, 1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from cpsc_train.cli.options import Folder, Quiet, RunOptions, Variants, value
+from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,12 @@ All have the same data, encoders, epochs, seeds and selection rule.
   cpsc benchmark --recipe av-digits --root data/av-digits --jobs 2
   cpsc benchmark --variant "K = 1: method.top_k=1"
   cpsc benchmark --tuned runs/tune                        options that `cpsc tune` has found
+  cpsc benchmark --seeds 0..9 --divisions each            every seed on a division of the data of its own
+  cpsc benchmark --inference gate,read                    rows METHOD + gate and METHOD + read, too
 
 Suites look at the same runs: imbalance (each modality, their mean, what each contributes) and noise (every
-noisy condition, their mean, the worst). Written for each: a table as .md and .csv, and the mean ranks as .png.
+noisy condition, their mean, the worst). Written for each: a table as .md and .csv, and the mean ranks as .png;
+and runs.csv, a line for each run and condition. With --tuned, tuned.md says what was chosen.
 A stopped benchmark goes on where it was.
 """
 
@@ -39,6 +42,11 @@ A stopped benchmark goes on where it was.
     """Row to compare the others with. Default: cpsc, else the first."""
     seeds: Annotated[str, value("A..B")] = "0..4"
     """Seeds of every method, as 0..4 or 0,3,7."""
+    divisions: Annotated[str | None, value("A..B")] = None
+    """Divisions of the data (splits.seed) for every seed, or each: one for each
+    seed. Official parts stay. Default: that of the recipe."""
+    inference: Inferences = None
+    """Kinds of inference besides that of the method, each a row: gate, read, dasp."""
     jobs: Annotated[int, value("N")] = 1
     """Runs at a time."""
     out: Annotated[Path, value("DIR")] = Path("runs/benchmark")
@@ -49,13 +57,15 @@ A stopped benchmark goes on where it was.
     def run(self) -> int:
         from cpsc_train.config import unknown
         from cpsc_train.errors import UserError
-        from cpsc_train.experiments import Grid, contenders, parse_seeds, parse_variants
+        from cpsc_train.experiments import Grid, contenders, parse_divisions, parse_seeds, parse_variants
+        from cpsc_train.experiments.lines import expanded, lines
         from cpsc_train.experiments.plots import plot_ranks
         from cpsc_train.experiments.scoreboard import costs, scoreboard
         from cpsc_train.experiments.suites import SUITES
-        from cpsc_train.experiments.tune import tuned_options
+        from cpsc_train.experiments.tune import tuned_options, write_choices
         from cpsc_train.output import Output
         from cpsc_train.reporting.report.panel import require_matplotlib
+        from cpsc_train.writing import as_csv, write
 
         suites = self.suite.split(",")
         for name in suites:
@@ -63,16 +73,21 @@ A stopped benchmark goes on where it was.
                 raise UserError(unknown("suite", name, list(SUITES)))
         require_matplotlib()
         tuned = {} if self.tuned is None else tuned_options(self.tuned)
-        configs = contenders(self.configuration(), self.methods.split(","), parse_variants(self.variant), tuned)
+        base = self.configuration(inference=None if self.inference is None else self.inference.split(","))
+        configs = contenders(base, self.methods.split(","), parse_variants(self.variant), tuned)
         reference = self.reference or ("cpsc" if "cpsc" in configs else next(iter(configs)))
         if reference not in configs:
             raise UserError(unknown("reference", reference, list(configs)))
         console = Output()
-        grid = Grid(self.out, configs, parse_seeds(self.seeds))
-        results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
+        divisions = None if self.divisions is None else parse_divisions(self.divisions)
+        grid = Grid(self.out, configs, parse_seeds(self.seeds), divisions)
+        results = expanded(grid.run(jobs=self.jobs, console=console, quiet=self.quiet))
         taken = costs(grid, results)
         boards = {name: scoreboard(results, taken, SUITES[name], name, reference=reference) for name in suites}
-        written = []
+        write(self.out / "runs.csv", as_csv(lines(results)))
+        written = [self.out / "runs.csv"]
+        if self.tuned is not None:
+            written.append(write_choices(self.tuned, list(configs), self.out / "tuned.md"))
         for name, board in boards.items():
             written += [*board.write(results, name, self.out), plot_ranks(board, self.out / f"{name}.png")]
             console.print(board.console())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from cpsc_train.cli.options import Quiet, RunOptions, value
+from cpsc_train.cli.options import Quiet, RunOptions, Variants, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ Every method has as many trials. Needs the extra tune.
   cpsc tune --methods cpsc,qmf --trials 20
   cpsc tune --recipe av-digits --root data/av-digits --methods all --trials 10 --jobs 2
   cpsc benchmark --methods cpsc,qmf --tuned runs/tune
+  cpsc tune --trials 8 --kinds gaussian --variant "cpsc, RSC only: method.parts=rsc"
 
 Searched: the learning rate, from a tenth to ten times that of the recipe, and the options that matter of each
 method (`cpsc methods show NAME`). The first trial has the defaults. Test rows are never looked at. A stopped
@@ -26,7 +27,7 @@ search goes on where it was; more trials may be asked for later.
 """
 
     methods: Annotated[str, value("A,B")] = "all"
-    """Methods to tune; `cpsc methods list` shows them."""
+    """Methods to tune; `cpsc methods list` shows them; none for --variant alone."""
     trials: Annotated[int, value("N")] = 20
     """Trials of each method, the first with its defaults."""
     goal: Annotated[Literal["clean", "mean"], value("GOAL")] = "mean"
@@ -35,6 +36,11 @@ search goes on where it was; more trials may be asked for later.
     optimizers: Annotated[str | None, value("A,B")] = None
     """Optimizers to search too, such as adam,sgd: many methods were published
     with SGD. Default: that of the recipe alone."""
+    kinds: Annotated[str | None, value("A,B")] = None
+    """With the goal mean, the kinds of noise it is taken over besides clean rows:
+    leave out those that methods are compared on. Default: all."""
+    variant: Variants = ()
+    """Row of your own to tune, as "name: key=value key=value"."""
     seed: Annotated[int, value("N")] = 0
     """Seed of every trial, and of the search."""
     jobs: Annotated[int, value("N")] = 1
@@ -45,11 +51,15 @@ search goes on where it was; more trials may be asked for later.
     """Print the table only."""
 
     def run(self) -> int:
-        from cpsc_train.experiments import contenders
-        from cpsc_train.experiments.tune import TUNED, Tuning, table
+        from cpsc_train.experiments import contenders, parse_variants
+        from cpsc_train.experiments.tune import TUNED, Tuning, of_kinds, table
         from cpsc_train.output import Output
 
-        configs = contenders(self.configuration(seed=self.seed), self.methods.split(","))
+        base = self.configuration(seed=self.seed)
+        if self.kinds is not None:
+            base = of_kinds(base, self.kinds.split(","))
+        methods = [] if self.methods == "none" else self.methods.split(",")
+        configs = contenders(base, methods, parse_variants(self.variant))
         console = Output()
         optimizers = () if self.optimizers is None else tuple(self.optimizers.split(","))
         tuning = Tuning(self.out, configs, trials=self.trials, goal=self.goal, optimizers=optimizers)

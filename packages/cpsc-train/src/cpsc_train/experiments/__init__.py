@@ -1,6 +1,6 @@
 """Experiments: runs with several seeds and variants, their tables, and the search of options."""
 
-from cpsc_train.experiments.grid import Grid, parse_seeds
+from cpsc_train.experiments.grid import Grid, parse_divisions, parse_seeds
 from cpsc_train.experiments.summary import console_table, summarise, write_tables
 from cpsc_train.experiments.variants import AXES, contenders, parse_variants, references, variants
 
@@ -9,6 +9,7 @@ __all__ = [
     "Grid",
     "console_table",
     "contenders",
+    "parse_divisions",
     "parse_seeds",
     "parse_variants",
     "references",

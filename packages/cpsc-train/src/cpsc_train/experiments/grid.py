@@ -1,14 +1,16 @@
-"""Runs of several variants and seeds, each in its own run folder; finished runs are reused."""
+"""Runs of several variants, divisions and seeds, each in its own run folder; finished runs are reused."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
@@ -18,12 +20,17 @@ from cpsc_train.experiments.workers import Workers
 from cpsc_train.interrupts import end_children
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
+from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig
 from cpsc_train.training.settled import settled
 from cpsc_train.writing import make_folder, refuse_link
 
 Results = dict[str, list[dict[str, Any]]]
-"""By variant, the ``results.json`` of every seed, in the order of the seeds."""
+"""By variant, the ``results.json`` of every run, in the order of the seeds, with ``cpu_seconds``, its processor time.
+With divisions, also ``division``, and ``overlap``: the number of test rows over that of all other rows, or 0 if all
+divisions have the same test rows."""
+EACH = "each"
+"""In place of divisions: every seed has a division of its own, of the same number."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -47,19 +54,50 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-class Grid:
-    """Every variant with every seed, in run folders ``VARIANT/seed-N``; the seed of each configuration is replaced."""
+def parse_divisions(text: str) -> list[int] | str:
+    """Read ``0..2`` or ``0,3,7`` as `parse_seeds` does, or `EACH`."""
+    return EACH if text == EACH else parse_seeds(text)
 
-    def __init__(self, folder: Path, variants: Mapping[str, RunConfig], seeds: Sequence[int]) -> None:
+
+class Job(NamedTuple):
+    """A run of a grid."""
+
+    variant: str
+    seed: int
+    division: int | None
+
+    def __str__(self) -> str:
+        division = "" if self.division is None else f" division {self.division}"
+        return f"{self.variant} seed {self.seed}{division}"
+
+
+class Grid:
+    """Every variant with every seed, in run folders ``VARIANT/seed-N``; the seed of each configuration is replaced.
+
+    With `divisions`, every variant has every seed on every division, in ``VARIANT/division-D/seed-N``, and
+    ``splits.seed`` is replaced; with `EACH`, the division of a run has the number of its seed. Raises UserError if the
+    data is divided by a file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        variants: Mapping[str, RunConfig],
+        seeds: Sequence[int],
+        divisions: Sequence[int] | str | None = None,
+    ) -> None:
         self._folder = folder
         complete = {name: settled(config) for name, config in variants.items()}
         self._configs = {
-            (name, seed): replace(config, seed=seed) for seed in seeds for name, config in complete.items()
+            Job(name, seed, division): _placed(config, seed, division)
+            for division, seed in _pairs(seeds, divisions)
+            for name, config in complete.items()
         }
 
-    def path(self, variant: str, seed: int) -> Path:
-        """Return the run folder of a variant and a seed."""
-        return self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant) / f"seed-{seed}"
+    def path(self, variant: str, seed: int, division: int | None = None) -> Path:
+        """Return the run folder of a variant, a seed and a division."""
+        folder = self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant)
+        return (folder if division is None else folder / f"division-{division}") / f"seed-{seed}"
 
     def run(self, *, jobs: int, console: Output, quiet: bool = False, workers: Workers | None = None) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
@@ -69,8 +107,8 @@ class Grid:
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
-        for (name, seed), config in self._configs.items():
-            _refuse_another(self.path(name, seed), config)
+        for job, config in self._configs.items():
+            _refuse_another(self.path(*job), config)
         columns = (
             column("{task.description}"),
             BarColumn(bar_width=24),
@@ -82,27 +120,37 @@ class Grid:
         processes = Workers(jobs) if workers is None else nullcontext(workers)
         with processes as started, progress, ThreadPoolExecutor(jobs) as pool:
             task = progress.add_task("runs", total=len(self._configs))
-            waiting = {pool.submit(self._one, name, seed, started): (name, seed) for name, seed in self._configs}
+            waiting = {pool.submit(self._one, job, started): job for job in self._configs}
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
                     future.result()
                     progress.advance(task)
                     if not quiet and not console.is_terminal:
-                        name, seed = waiting[future]
-                        console.print(f"{done}/{len(waiting)} {name} seed {seed}", soft_wrap=True)
+                        console.print(f"{done}/{len(waiting)} {waiting[future]}", soft_wrap=True)
             except BaseException as stop:
                 if isinstance(stop, KeyboardInterrupt):  # after an error, the running ones are completed
                     end_children()
                 pool.shutdown(cancel_futures=True)
                 raise
+        return self._read()
+
+    def _read(self) -> Results:
         results: Results = {}
-        for name, seed in self._configs:
-            file = self.path(name, seed) / "results.json"
-            results.setdefault(name, []).append(dict(parse_json(read_file(file))))
+        for job in self._configs:
+            folder = self.path(*job)
+            run = dict(parse_json(read_file(folder / "results.json")))
+            run["cpu_seconds"] = RunFolder(folder).read_environment().get("cpu_seconds", run["seconds"])
+            results.setdefault(job.variant, []).append(run | ({} if job.division is None else self._division(job, run)))
         return results
 
-    def _one(self, name: str, seed: int, workers: Workers) -> None:
-        folder = self.path(name, seed)
+    def _division(self, job: Job, run: Mapping[str, Any]) -> dict[str, Any]:
+        others = (self.path(*other) for other in self._configs if other.variant == job.variant)
+        mine = _test_rows(self.path(*job))
+        redrawn = any(_test_rows(other) != mine for other in others)
+        return {"division": job.division, "overlap": _overlap(run) if redrawn else 0.0}
+
+    def _one(self, job: Job, workers: Workers) -> None:
+        folder = self.path(*job)
         if (folder / "results.json").exists():
             return
         make_folder(folder.parent, below=self._folder)
@@ -111,7 +159,7 @@ class Grid:
             arguments += ["--resume", str(folder)]
         else:
             config = folder.with_suffix(".toml")
-            write_toml(config, self._configs[name, seed].to_plain())
+            write_toml(config, self._configs[job].to_plain())
             arguments += ["--config", str(config), "--out", str(folder)]
         log = folder.with_suffix(".log")
         refuse_link(log)
@@ -119,7 +167,34 @@ class Grid:
         code = workers.run(arguments, log)
         if code:
             last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
-            raise UserError(f"{name} seed {seed} ended with code {code}: {last} (all of it: {log})")
+            raise UserError(f"{job} ended with code {code}: {last} (all of it: {log})")
+
+
+def _pairs(seeds: Sequence[int], divisions: Sequence[int] | str | None) -> list[tuple[int | None, int]]:
+    if divisions is None:
+        return [(None, seed) for seed in seeds]
+    if isinstance(divisions, str):
+        return [(seed, seed) for seed in seeds]
+    return [(division, seed) for division in divisions for seed in seeds]
+
+
+def _placed(config: RunConfig, seed: int, division: int | None) -> RunConfig:
+    config = replace(config, seed=seed)
+    if division is None:
+        return config
+    if config.splits.file is not None:
+        raise UserError(f"divisions are drawn at random, but splits.file is {config.splits.file!r}: leave one out")
+    return replace(config, splits=replace(config.splits, seed=division))
+
+
+@cache
+def _test_rows(folder: Path) -> str:
+    return json.dumps(parse_json(read_file(folder / "splits.json"))["test"])
+
+
+def _overlap(run: Mapping[str, Any]) -> float:
+    rows = run["data"]
+    return float(rows["test"] / sum(rows[part] for part in ("train", "calibration", "validation")))
 
 
 def _refuse_another(folder: Path, config: RunConfig) -> None:

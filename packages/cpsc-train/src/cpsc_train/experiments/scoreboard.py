@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from cpsc_train.config import unknown
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Grid, Results
-from cpsc_train.experiments.statistics import Difference, critical_difference, holm, mean_ranks, paired_difference
+from cpsc_train.experiments.lines import OWN
+from cpsc_train.experiments.statistics import (
+    Difference,
+    critical_difference,
+    holm,
+    mean_ranks,
+    paired_difference,
+    smallest_difference,
+    unit_differences,
+)
 from cpsc_train.experiments.suites import Suite, reported
 from cpsc_train.experiments.table import Table, interval, markdown_text, mean_sd
 from cpsc_train.runs.folder import RunFolder
@@ -64,7 +74,12 @@ class Scoreboard:
     suite: Suite
     data: str
     """Name of the data set, and its modalities."""
-    seeds: int
+    runs: int
+    """Runs of each method."""
+    divisions: int
+    """Divisions of the data."""
+    redrawn: bool
+    """Whether every division has its own test rows."""
     columns: tuple[str, ...]
     """K names of figures."""
     rows: tuple[Row, ...]
@@ -75,10 +90,13 @@ class Scoreboard:
     """Method that cost is relative to."""
     critical: float
     """Smallest difference of mean ranks that Nemenyi's test detects; NaN with one seed."""
+    smallest: tuple[float, float]
+    """Smallest true differences, for one comparison and for all, that this many runs detect with probability .8, given
+    the median spread of the observed differences; NaN with one run or division."""
 
     def table(self) -> Table:
         """Return all figures, a row for each method."""
-        title = f"{self.suite.title} · {self.data} · {self.seeds} seeds, %"
+        title = f"{self.suite.title} · {self.data} · {self.runs} runs, %"
         header = ["method", *self.columns, "difference", "p", "rank", "time", "memory"]
         rows = [_cells(row) for row in self.rows]
         if any(row.reported for row in self.rows):
@@ -92,32 +110,51 @@ class Scoreboard:
 
     def caption(self) -> str:
         """Return the explanation of the table."""
-        seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
+        runs = "one run" if self.runs == 1 else f"{self.runs} runs"
         text = (
-            f"{self.suite.title}, {self.data}, {seeds}; %, mean ± sd. "
-            f"Difference: method − {self.reference} in “{self.suite.primary}”, paired by seed, with its 95 % interval; "
-            f"p: of Student's paired t-test, adjusted by Holm's method for {len(self.rows) - 1} comparisons, {MARK} "
-            f"below {LEVEL}. Rank: mean over seeds. Time an epoch and largest memory: over those of {self.plain}."
+            f"{self.suite.title}, {self.data}, {runs} of each method; %, mean ± sd. "
+            f"Difference: method − {self.reference} in “{self.suite.primary}”, {self._pairing()}, with its 95 % "
+            f"interval; p: of Student's paired t-test, adjusted by Holm's method for {len(self.rows) - 1} comparisons, "
+            f"{MARK} below {LEVEL}. Rank: mean over runs. Time an epoch and largest memory: over those of {self.plain}."
         )
+        if not np.isnan(self.smallest[0]):
+            text += (
+                " Smallest true difference that this many runs detect with probability .8: "
+                f"{self.smallest[0]:.1f} points in a single comparison, {self.smallest[1]:.1f} after the correction."
+            )
         if any(row.reported for row in self.rows):
             text += " Reported: figures of the source, from another harness."
         return text
+
+    def _pairing(self) -> str:
+        if self.divisions == 1:
+            return "paired by seed"
+        overlap = "; the variance is corrected for overlapping training rows" if self.redrawn else ""
+        return f"means over {self.divisions} divisions of the data, paired{overlap}"
 
     def write(self, results: Results, name: str, folder: Path) -> list[Path]:
         """Write ``NAME.md`` and ``NAME.csv``, which has a line for each run; return their paths."""
         markdown, table = folder / f"{name}.md", folder / f"{name}.csv"
         write(markdown, f"{markdown_text(self.caption())}\n\n{self.table().markdown()}")
-        lines: list[list[object]] = [["method", "seed", *self.columns]]
+        lines: list[list[object]] = [["method", "division", "seed", *self.columns]]
         for row in self.rows:
             for run, figures in zip(results[row.name], row.values, strict=True):
-                lines.append([row.name, run["seed"], *(f"{value:.6g}" for value in figures)])
+                lines.append([row.name, run.get("division", 0), run["seed"], *(f"{value:.6g}" for value in figures)])
         write(table, as_csv(lines))
         return [markdown, table]
 
 
 def costs(grid: Grid, results: Results) -> dict[str, list[Cost]]:
     """Return the cost of every run, from its folder."""
-    return {name: [_cost(RunFolder(grid.path(name, run["seed"]))) for run in runs] for name, runs in results.items()}
+    return {
+        name: [_cost(RunFolder(grid.path(_variant(name, run), run["seed"], run.get("division")))) for run in runs]
+        for name, runs in results.items()
+    }
+
+
+def _variant(name: str, run: Mapping[str, Any]) -> str:
+    inference = run.get("variant", OWN)
+    return name if inference == OWN else name.removesuffix(f" + {inference}")
 
 
 def scoreboard(
@@ -134,12 +171,18 @@ def scoreboard(
     values = {name: np.array([[run.get(c, np.nan) for c in columns] for run in runs]) for name, runs in figures.items()}
     primary = columns.index(suite.primary)
     scores = {name: rows[:, primary] for name, rows in values.items()}
-    apart = {name: paired_difference(score, scores[reference]) for name, score in scores.items() if name != reference}
+    first = next(iter(results.values()))
+    units = [run.get("division", 0) for run in first]
+    overlap = first[0].get("overlap", 0.0)
+    others = {name: score for name, score in scores.items() if name != reference}
+    apart = {
+        name: paired_difference(score, scores[reference], divisions=units, overlap=overlap)
+        for name, score in others.items()
+    }
     p_values = dict(zip(apart, holm([difference.p_value for difference in apart.values()]), strict=True))
     ranks = mean_ranks(np.stack(list(scores.values()), 1))
     plain = PLAIN if PLAIN in results else reference
-    first = next(iter(results.values()))
-    data, seeds = first[0]["data"], len(first)
+    data, runs = first[0]["data"], len(first)
     rows = [
         Row(
             name=name,
@@ -155,13 +198,25 @@ def scoreboard(
     return Scoreboard(
         suite=suite,
         data=f"{data['name']} ({', '.join(data['modalities'])})",
-        seeds=seeds,
+        runs=runs,
+        divisions=len(set(units)),
+        redrawn=overlap > 0,
         columns=columns,
         rows=tuple(sorted(rows, key=lambda row: -float(row.values[:, primary].mean()))),
         reference=reference,
         plain=plain,
-        critical=critical_difference(len(rows), seeds) if seeds > 1 and len(rows) > 1 else float("nan"),
+        critical=critical_difference(len(rows), runs) if runs > 1 and len(rows) > 1 else float("nan"),
+        smallest=_smallest([unit_differences(score, scores[reference], units) for score in others.values()], overlap),
     )
+
+
+def _smallest(apart: list[NDArray[np.float64]], overlap: float) -> tuple[float, float]:
+    if not apart or len(apart[0]) < 2:
+        return float("nan"), float("nan")
+    deviation = float(np.median([differences.std(ddof=1) for differences in apart]))
+    levels = (LEVEL, LEVEL / len(apart))
+    one, many = (smallest_difference(deviation, len(apart[0]), overlap=overlap, level=level) for level in levels)
+    return one, many
 
 
 def _cells(row: Row) -> list[str]:

@@ -1,8 +1,11 @@
-"""Statistics of repeated runs: differences paired by seed, tests corrected for their number, ranks of many methods."""
+"""Statistics of repeated runs: paired differences, tests corrected for their number, power, ranks of many methods.
+
+The unit of a test is a run if all runs have one division of the data, else a division: runs with the same training,
+calibration and test rows are not independent, so their differences are averaged first.
+"""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,20 +24,35 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def paired_difference(first: Values, second: Values, *, confidence: float = 0.95) -> Difference:
+def paired_difference(
+    first: Values,
+    second: Values,
+    *,
+    divisions: Sequence[object] | None = None,
+    overlap: float = 0.0,
+    confidence: float = 0.95,
+) -> Difference:
     """Return the mean of first − second over pairs, with its interval and p-value.
+
+    Source of `overlap`: Nadeau and Bengio, *Inference for the Generalization Error*, Machine Learning 52, 2003: with n
+    random divisions, the variance of the mean is s² (1/n + overlap), not s²/n, because their training rows overlap.
 
     Parameters
     ----------
     first, second
-        (n,) each; entry i of both comes from the same seed.
+        (n,) each; entry i of both comes from the same seed and division.
+    divisions
+        (n,) the division of each entry, over which differences are averaged first. If None, all have the same one.
+    overlap
+        Number of test rows over that of all other rows if each division has its own test rows; 0 if all share them.
+        Not used with a single division.
     confidence
         In (0, 1).
 
     Returns
     -------
     Difference
-        One pair allows no test: all but the mean are NaN. The p-value is 1 if nothing differs.
+        One pair, or one division, allows no test: all but the mean are NaN. The p-value is 1 if nothing differs.
 
     Raises
     ------
@@ -46,20 +64,94 @@ def paired_difference(first: Values, second: Values, *, confidence: float = 0.95
     >>> difference = paired_difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])
     >>> [round(float(x), 2) for x in difference]
     [2.0, -0.48, 4.48, 0.07]
+    >>> difference = paired_difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0], divisions=[0, 1, 2], overlap=0.25)
+    >>> [round(float(x), 2) for x in difference]
+    [2.0, -1.29, 5.29, 0.12]
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    apart = unit_differences(first, second, divisions)
+    n, mean = len(apart), float(apart.mean())
+    if n == 1:
+        nan = float("nan")
+        return Difference(mean, nan, nan, nan if mean else 1.0)
+    from scipy.stats import t  # noqa: PLC0415  # half a second, and only tables need it
+
+    error = _error(float(apart.std(ddof=1)), n, _applied(divisions, overlap))
+    reach = error * float(t.ppf((1 + confidence) / 2, n - 1))
+    if error == 0:
+        return Difference(mean, mean, mean, 0.0 if mean else 1.0)
+    return Difference(mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, n - 1)))
+
+
+def unit_differences(first: Values, second: Values, divisions: Sequence[object] | None = None) -> NDArray[np.float64]:
+    """Return first − second of each run or, with more than one division, its mean in each division.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or there is no pair.
+
+    Examples
+    --------
+    >>> unit_differences([3.0, 5.0, 4.0], [1.0, 2.0, 3.0], divisions=[0, 0, 1]).tolist()
+    [2.5, 1.0]
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise ValueError(f"first and second must hold as many values, at least one, got {a.shape} and {b.shape}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
-    from scipy.stats import ttest_rel  # noqa: PLC0415  # half a second, and only tables need it
+    apart: NDArray[np.float64] = a - b
+    if divisions is None or len(set(divisions)) == 1:
+        return apart
+    if len(divisions) != len(apart):
+        raise ValueError(f"divisions must hold as many values as first, {len(apart)}, got {len(divisions)}")
+    places = {division: [i for i, one in enumerate(divisions) if one == division] for division in divisions}
+    return np.array([apart[rows].mean() for rows in places.values()])
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of one pair, and of pairs that all differ by the same
-        test = ttest_rel(a, b)
-        interval = test.confidence_interval(confidence)
-    p_value = float(test.pvalue) if (a != b).any() else 1.0
-    return Difference(float((a - b).mean()), float(interval.low), float(interval.high), p_value)
+
+def smallest_difference(
+    deviation: float, units: int, *, overlap: float = 0.0, level: float = 0.05, power: float = 0.8
+) -> float:
+    """Return the smallest true difference that the paired test detects with a given power.
+
+    Parameters
+    ----------
+    deviation
+        Standard deviation of the differences between units, at least 0.
+    units
+        Number of runs or divisions compared; with fewer than 2 the result is NaN.
+    overlap
+        As in `paired_difference`.
+    level
+        Significance level of the two-sided test, such as .05, or .05 / m for the first step of Holm's method with m
+        comparisons.
+    power
+        Probability of detection, in (level, 1).
+
+    Examples
+    --------
+    >>> round(smallest_difference(1.0, 34), 2)  # Cohen's table: 34 pairs detect half a standard deviation
+    0.5
+    """
+    if units < 2:
+        return float("nan")
+    from scipy.optimize import brentq  # noqa: PLC0415
+    from scipy.stats import nct, t  # noqa: PLC0415
+
+    quantile = float(t.ppf(1 - level / 2, units - 1))
+
+    def lacking(shift: float) -> float:
+        return float(nct.sf(quantile, units - 1, shift)) - power  # the other tail is below `level` / 2
+
+    return float(brentq(lacking, 0, 4 * quantile + 10)) * _error(deviation, units, overlap)
+
+
+def _error(deviation: float, units: int, overlap: float) -> float:
+    return deviation * float(np.sqrt(1 / units + overlap))
+
+
+def _applied(divisions: Sequence[object] | None, overlap: float) -> float:
+    return overlap if divisions is not None and len(set(divisions)) > 1 else 0.0
 
 
 def holm(p_values: Values) -> NDArray[np.float64]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cpsc_train.config import override, read_toml, write_toml
+from cpsc_train.config import override, read_toml, unknown, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
-from cpsc_train.experiments.table import Table
+from cpsc_train.experiments.table import Table, markdown_text
 from cpsc_train.experiments.workers import Workers
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.printable import without_credentials
 from cpsc_train.training import RunConfig
-from cpsc_train.writing import make_folder, refuse_link
+from cpsc_train.writing import make_folder, refuse_link, write
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -50,6 +50,16 @@ class Tuned:
     """Number of completed trials, and of those among them that ended with an error, such as a non-finite loss."""
     values: dict[str, Any]
     """Values of the best trial by dotted key."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Values of the first trial."""
+    goal: str = ""
+    """Accuracy that was maximised."""
+    conditions: tuple[str, ...] = ()
+    """Conditions of the validation rows over which it was taken."""
+    division: int = 0
+    """Seed of the division of the data that the validation rows are from."""
+    cpu_seconds: float = 0.0
+    """Processor time of all trials that did not fail."""
 
 
 class Tuning:
@@ -98,7 +108,9 @@ class Tuning:
                 left = self._trials - len(_completed(study))
                 if left > 0:
                     study.optimize(partial(self._try, name, config, workers), n_trials=left, n_jobs=jobs)
-                tuned = outcomes[name] = _outcome(name, _completed(study))
+                tuned = outcomes[name] = replace(
+                    _outcome(name, _completed(study)), goal=self._goal, division=config.splits.seed
+                )
                 if not quiet:
                     line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
                     console.print(line, soft_wrap=True)
@@ -148,14 +160,33 @@ class Tuning:
                 raise
             trial.set_user_attr("error", str(error))
             raise optuna.TrialPruned from None
-        return validation_accuracy(results[label][0], self._goal)
+        run = results[label][0]
+        trial.set_user_attr("cpu_seconds", run["cpu_seconds"])
+        trial.set_user_attr("conditions", judged(run, self._goal))
+        return validation_accuracy(run, self._goal)
+
+
+def judged(run: Mapping[str, Any], goal: Goal) -> list[str]:
+    """Return the conditions over which `validation_accuracy` takes the mean."""
+    return ["clean"] if goal == "clean" else [name for name in run["validation"] if not name.startswith("without-")]
 
 
 def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
     """Return the fused accuracy in % of a run on validation rows."""
-    conditions = run["validation"]
-    names = ["clean"] if goal == "clean" else [name for name in conditions if not name.startswith("without-")]
-    return 100 * float(np.mean([conditions[name]["accuracy"][FUSED] for name in names]))
+    figures = run["validation"]
+    return 100 * float(np.mean([figures[name]["accuracy"][FUSED] for name in judged(run, goal)]))
+
+
+def of_kinds(config: RunConfig, kinds: Sequence[str]) -> RunConfig:
+    """Return a configuration that is evaluated under noise of some kinds alone.
+
+    Raises UserError if there is no noise of a kind.
+    """
+    known = list(dict.fromkeys(noise.kind for noise in config.noise))
+    for kind in kinds:
+        if kind not in known:
+            raise UserError(unknown("kind of noise", kind, known))
+    return replace(config, noise=tuple(noise for noise in config.noise if noise.kind in kinds), protocols=())
 
 
 def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
@@ -176,11 +207,43 @@ def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:
 
 def table(outcomes: Mapping[str, Tuned]) -> Table:
     """Return the outcome of a search as a table."""
-    rows = []
-    for name, tuned in outcomes.items():
-        figures = (f"{tuned.default:.1f}", f"{tuned.best:.1f}", str(tuned.trials), str(tuned.failed))
-        rows.append([name, *figures, " ".join(f"{key}={value}" for key, value in tuned.values.items())])
-    return Table("Fused validation accuracy, %", ["method", "default", "best", "trials", "failed", "values"], rows)
+    rows = [_cells(name, asdict(tuned)) for name, tuned in outcomes.items()]
+    header = ["method", "default", "best", "trials", "failed", "values"]
+    return Table("Fused validation accuracy, %", header, rows)
+
+
+def write_choices(folder: Path, names: Sequence[str], path: Path) -> Path:
+    """Write what a search in `folder` chose, on what, for the rows `names` of a benchmark, as Markdown; return `path`.
+
+    Rows that were not tuned are listed as such.
+    """
+    tuned = read_toml(folder / TUNED)
+    seconds = sum(one.get("cpu_seconds", 0) for one in tuned.values())
+    header = ["row", "default", "best", "trials", "failed", "values (default)"]
+    rows = [_cells(name, tuned[name]) if name in tuned else [name, *"––––", _untuned(name, tuned)] for name in names]
+    first = next(iter(tuned.values()), {})
+    conditions = ", ".join(first.get("conditions", [])) or "those of the recipe"
+    text = (
+        f"Chosen on validation rows of division {first.get('division', 0)}, the same values for all divisions. "
+        f"Accuracy of the fused decision, %, mean over: {conditions}. The first trial has the defaults; a failed "
+        f"trial counts. Processor time of all trials: {seconds / 60:.0f} minutes."
+    )
+    write(path, f"{markdown_text(text)}\n\n{Table('', header, rows).markdown()}")
+    return path
+
+
+def _untuned(name: str, tuned: Mapping[str, Any]) -> str:
+    base = name.partition(",")[0]
+    return f"those of {base}" if base in tuned else "not tuned"
+
+
+def _cells(name: str, tuned: Mapping[str, Any]) -> list[str]:
+    defaults = tuned.get("defaults", {})
+    values = (
+        f"{key}={value}" + (f" ({defaults[key]})" if key in defaults else "") for key, value in tuned["values"].items()
+    )
+    figures = (f"{tuned['default']:.1f}", f"{tuned['best']:.1f}", str(tuned["trials"]), str(tuned["failed"]))
+    return [name, *figures, " ".join(values)]
 
 
 def _values(config: RunConfig, trial: Trial, optimizers: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -216,7 +279,18 @@ def _outcome(name: str, trials: list[FrozenTrial]) -> Tuned:
     best = next(trial for trial in trials if trial.value == max(values))
     default = float("nan") if trials[0].value is None else trials[0].value
     chosen = {key: _rounded(value) for key, value in best.params.items()}
-    return Tuned(max(values), default, len(trials), len(trials) - len(values), chosen)
+    first = {key: _rounded(value) for key, value in trials[0].params.items()}
+    cpu = sum(trial.user_attrs.get("cpu_seconds", 0.0) for trial in trials)
+    return Tuned(
+        max(values),
+        default,
+        len(trials),
+        len(trials) - len(values),
+        chosen,
+        first,
+        conditions=tuple(best.user_attrs.get("conditions", ())),
+        cpu_seconds=round(cpu, 1),
+    )
 
 
 def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:

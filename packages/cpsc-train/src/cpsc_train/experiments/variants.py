@@ -139,8 +139,9 @@ def contenders(
 
     The method that `base` names keeps its options; every other one has its defaults, with options that count epochs
     scaled to the length of the run. `methods` are names, or ``["all"]``; `more` are further rows, settings on top of
-    `base`, ``method.name`` among them if need be; `tuned` has, by method, values by dotted key on top of its own.
-    Raises UserError for an unknown method, a name that occurs twice, or a value that does not fit.
+    `base`, ``method.name`` among them if need be; `tuned` has, by row, values by dotted key on top of its own. A
+    further row ``NAME, …`` that was not tuned itself has the values of NAME. Raises UserError for an unknown method, a
+    name that occurs twice, or a value that does not fit.
     """
     result: dict[str, RunConfig] = {}
     for name in list(MethodConfig.installed()) if list(methods) == ["all"] else methods:
@@ -151,5 +152,6 @@ def contenders(
     for name, settings in more.items():
         if name in result:
             raise UserError(f"methods and variants must be different, got {name} twice")
-        result[name] = reconfigured(base, settings)
+        values = tuned.get(name, tuned.get(name.partition(",")[0], {}))
+        result[name] = override(reconfigured(base, settings), values)
     return result

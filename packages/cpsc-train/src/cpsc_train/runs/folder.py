@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
@@ -191,6 +192,7 @@ class RunFolder:
                 "cpus": os.cpu_count(),
                 "threads": torch.get_num_threads(),
                 "processes": Launch.read().world_size,
+                "cpu_seconds": round(time.process_time(), 2),
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "versions": {package: version(package) for package in PACKAGES} | versions(),
             },

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.data import Noise, SplitConfig, Splits
+from cpsc_train.data import Noise, SplitConfig, Splits, conditions
 from cpsc_train.data.adapters.arrays import ArraysConfig
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
@@ -139,6 +139,17 @@ def test_a_table_of_vectors(tmp_path):
     (tmp_path / "short.csv").write_text("\n".join([*lines[:3], "r3,train"]), encoding="utf-8")
     with pytest.raises(UserError, match=r"short\.csv: row 2 must have 8 columns, got 2"):
         ArraysConfig(root=str(tmp_path / "short.csv")).open()
+
+
+def test_levels_of_stored_corruptions_are_those_of_their_source(tmp_path, arrays):
+    stored = {f"near@blur-{severity:g}": arrays["near"] + level for level, severity in ((1, 0.01), (5, 0.08))}
+    dataset = opened(tmp_path, arrays | stored)
+    parsed = conditions("near:all@1,5", dataset.modalities, stores=lambda noise: noise.stored_by(dataset))
+    assert [one.name for one in parsed] == ["near:blur@1", "near:blur@5"]
+    assert [one.describe(dataset)[0]["level"] for one in parsed] == [1, 5]
+    (severe,) = parsed[1].parts
+    severe.check_on(dataset)
+    np.testing.assert_array_equal(dataset.corrupted("near", severe, np.array([2])), arrays["near"][[2]] + 5)
 
 
 def test_stored_corruptions_are_given_by_kind_and_severity(tmp_path, arrays):

@@ -110,7 +110,7 @@ class Arrays(Dataset):
         if name not in view.stored:
             return None
         values = view.rows(view.stored[name][rows])
-        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+        bad = np.flatnonzero(~np.isfinite(values).all(tuple(range(1, values.ndim))))
         if len(bad):
             raise UserError(
                 f"{view.place}@{name}: row {rows[bad[0]]} was not extracted ({len(bad)} of the {len(rows)} rows asked "

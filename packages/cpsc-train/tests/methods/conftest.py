@@ -7,7 +7,7 @@ import torch
 
 from cpsc_train.data import Modality
 from cpsc_train.methods import StepLosses
-from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models import COMPLETE, MultimodalClassifier
 from cpsc_train.models.encoders.mlp import MLPConfig
 
 MODALITIES = ("a", "b")
@@ -30,7 +30,7 @@ def batch():
     return inputs, torch.arange(ROWS) % CLASSES
 
 
-def _step(method, model, batch, rows=None):
+def _step(method, model, batch, rows=None, present=COMPLETE, qhat=None):
     """One step without an optimizer; gradients are those that it would be given in the last turn."""
     inputs, labels = batch
     whole = StepLosses({}, {})
@@ -40,8 +40,8 @@ def _step(method, model, batch, rows=None):
         method.zero_grad()
         rows = torch.arange(ROWS) if rows is None else rows
         method.on_batch_start(rows)
-        features = model.encode({m: inputs[m] for m in asked or inputs})
-        out = method.losses(model, features, labels, None)
+        features = model.encode({m: inputs[m] for m in asked or inputs}, present)
+        out = method.losses(model, features, labels, qhat, present)
         method.backward(model, out.terms, lambda loss: loss.backward())
         method.on_before_optimizer_step(model, _alone)
         if (notes := method.notes()) is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, trained, true_probability
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
-from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, only_present
+from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, numbers_present, only_present, per_sample
 
 
 class InfoReg(EpochMethod):
@@ -56,12 +56,13 @@ class InfoReg(EpochMethod):
         out = joint_losses(model, features, labels, present, unimodal=True)
         with torch.no_grad():
             true = {m: only_present(true_probability(out.logits[m], labels), present.get(m)) for m in self.modalities}
-            self.sums.add(torch.stack([p.sum() for p in true.values()]))
+            numbers = numbers_present(self.modalities, present, labels)
+            self.sums.add(torch.stack([p.sum() for p in true.values()]), numbers)
         return out
 
     def on_before_optimizer_step(self, model: MultimodalClassifier, all_reduce: AllReduce) -> None:
         """Start an epoch in its first step, add to the traces, and hold the leading encoder back."""
-        (scores,) = self.sums.pop(all_reduce)
+        scores = per_sample(*self.sums.pop(all_reduce))
         first = self.started != self.epoch
         self._start_epoch(model, first)
         self.trace += torch.stack([squared_gradients(model.encoders[m]) for m in self.modalities])

@@ -130,7 +130,7 @@ class CPSC(Method):
         if calibrated:
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
         if present:
-            distributions = {kind: _without_absent(values, present) for kind, values in distributions.items()}
+            distributions = {kind: without_absent(values, present) for kind, values in distributions.items()}
         return StepLosses(terms, logits, diagnostics, distributions)
 
     def predict(
@@ -215,6 +215,6 @@ class CPSCConfig(MethodConfig, name="cpsc"):
             raise UserError(f"method.top_k must lie in 1…components = {self.components}, got {self.top_k}")
 
 
-def _without_absent(values: Heads, present: Present) -> Heads:
+def without_absent(values: Heads, present: Present) -> Heads:
     """Return values in [0, 1], with −1, which is not counted, for samples that lack the modality."""
     return {m: fill_absent(of, present.get(m), -1) for m, of in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,10 +16,10 @@ from cpsc_rsc import MultimodalSelfCalibration, component_reliability, divergenc
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, StepLosses, head_cross_entropy
 from cpsc_train.methods.cpsc.literal import GradientScale
-from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters, without_absent
 from cpsc_train.methods.lfm import disagreement
 from cpsc_train.methods.options import NOT_NEGATIVE
-from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, only_present, stacked
 from cpsc_train.models.fusion import fuse
 
 
@@ -73,11 +74,11 @@ class ReleasedCPSC(CPSC):
         config, scale = self.config, GradientScale(features)
         if qhat is not None:
             features = scale.features
-        bottleneck, components = self._generate(features)
+        bottleneck, components = self._generate(features, present)
         represented, distributions = features, {}
         if qhat is not None and components:
-            represented, rated = self._selected(components, labels, qhat)
-            distributions = {"component_reliability": rated}
+            represented, rated = self._selected(components, labels, qhat, present)
+            distributions = {"component_reliability": without_absent(rated, present)}
         logits = model.classify(represented, present)
         unimodal = {m: logits[m] for m in features}
         terms = {"ce_fused": config.fused * cross_entropy(logits[FUSED], labels)}
@@ -85,7 +86,10 @@ class ReleasedCPSC(CPSC):
             f"ce_{m}": config.unimodal * head_cross_entropy(z, labels, present.get(m)) for m, z in unimodal.items()
         }
         if config.alignment:
-            terms["alignment"] = config.alignment * disagreement(unimodal, kind="js-reversed").mean()
+            mask = stacked(unimodal, present, labels)
+            pairs = None if mask is None else mask.sum(0) >= 2
+            apart = disagreement(unimodal, mask, kind="js-reversed")
+            terms["alignment"] = config.alignment * mean_present(apart, pairs)
         terms |= {f"div_{m}": config.bottleneck * loss for m, loss in bottleneck.items()}
         if qhat is not None:
             rho = self._agreement(model, represented, logits[FUSED], qhat, present)
@@ -93,7 +97,7 @@ class ReleasedCPSC(CPSC):
             distributions["reliability"] = dict.fromkeys(features, rho)
         return StepLosses(terms, logits, {}, distributions)
 
-    def _generate(self, features: Heads) -> tuple[Heads, Heads]:
+    def _generate(self, features: Heads, present: Present) -> tuple[Heads, Heads]:
         """Return by modality L_ib and the mixed components (B, n, d); nothing without RSC."""
         bottleneck, components = {}, {}
         if self.rsc is None:
@@ -102,21 +106,20 @@ class ReleasedCPSC(CPSC):
             raw = self.rsc[m].decomposition.net(h).unflatten(-1, (self.config.components, -1))
             components[m] = mix_residual(raw, h, residual=self.config.residual, mixing=self.config.mixing)
             matched = self.config.compared == "matched"
-            bottleneck[m] = self._bottleneck(h, mix_residual(raw, h, residual=1.0) if matched else raw)
+            compared = mix_residual(raw, h, residual=1.0) if matched else raw
+            bottleneck[m] = self._bottleneck(h, compared, present.get(m))
         return bottleneck, components
 
-    def _bottleneck(self, h: Tensor, components: Tensor) -> Tensor:
-        """Return L_ib, 0-d: consistency, and diversity in one of its forms."""
-        config = self.config
+    def _bottleneck(self, h: Tensor, components: Tensor, present: Tensor | None) -> Tensor:
+        """Return L_ib, 0-d: consistency, and diversity in one of its forms; over samples that are `present` (B,)."""
+        config, loss = self.config, partial(divergence_loss, h, components, kind="js-reversed", present=present)
         if config.diversity_form == "difference":
-            return divergence_loss(
-                h, components, consistency=config.consistency, diversity=config.diversity, kind="js-reversed"
-            )
-        near = divergence_loss(h, components, consistency=config.consistency, diversity=0.0, kind="js-reversed")
-        apart = -divergence_loss(h, components, consistency=0.0, diversity=1.0, kind="js-reversed")
+            return loss(consistency=config.consistency, diversity=config.diversity)
+        near = loss(consistency=config.consistency, diversity=0.0)
+        apart = -loss(consistency=0.0, diversity=1.0)
         return near + config.diversity * (1 - apart.sigmoid())
 
-    def _selected(self, components: Heads, labels: Tensor, qhat: Heads) -> tuple[Heads, Heads]:
+    def _selected(self, components: Heads, labels: Tensor, qhat: Heads, present: Present) -> tuple[Heads, Heads]:
         """Return by modality the mean of the K most reliable components (B, d), and the reliability of all (B, n)."""
         represented, rated = {}, {}
         for m, c in components.items():
@@ -124,7 +127,7 @@ class ReleasedCPSC(CPSC):
                 c, labels, head=self.frozen_heads[m], qhat=qhat[m], kind="reciprocal", check=False
             )
             best = top_k(rated[m], torch.zeros_like(rated[m]), self.config.top_k)
-            represented[m] = recompose(c, best, check=False)
+            represented[m] = only_present(recompose(c, best, check=False), present.get(m))
         return represented, rated
 
     def _agreement(
@@ -132,7 +135,7 @@ class ReleasedCPSC(CPSC):
     ) -> Tensor:
         """Return the reliability (B,) of the fused decision under the fusion of the frozen heads."""
         with torch.no_grad():
-            frozen = {m: self.frozen_heads[m](h.detach()) for m, h in represented.items()}
+            frozen = {m: only_present(self.frozen_heads[m](h.detach()), present.get(m)) for m, h in represented.items()}
             rated = {self._judge: fuse(model.fusion, represented, frozen, present)}
             return collaborative_reliability(rated, fused, qhat=qhat, kind="reciprocal", check=False)[self._judge]
 

@@ -101,6 +101,8 @@ class Dataset(ABC):
     """Rows of ``train``, ``test`` and optionally ``validation`` in the official division, if there is one."""
     groups: Sequence[str] | None = None
     """Group of each sample, such as its speaker, if known."""
+    labels_by_modality: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
+    """Labels (N,) that were given for one modality alone, −1 where there is none; for studies, not for training."""
     presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
     """By modality that some samples lack, which samples have it, (N,); the others are never read."""
 
@@ -177,6 +179,7 @@ class Kept(Dataset):
         self.dropped = (*dataset.dropped, *dropped)
         self.groups = None if dataset.groups is None else [dataset.groups[row] for row in rows]
         self.presence = {name: mask[rows] for name, mask in dataset.presence.items()}
+        self.labels_by_modality = {name: labels[rows] for name, labels in dataset.labels_by_modality.items()}
         if dataset.parts is not None:
             self.parts = {name: np.flatnonzero(np.isin(rows, part)) for name, part in dataset.parts.items()}
 

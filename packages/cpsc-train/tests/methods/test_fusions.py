@@ -232,3 +232,13 @@ def test_pdf_learns_the_probability_of_the_true_class(model, batch, step):
     torch.testing.assert_close(out.logits[FUSED], w[0] * z["a"] + w[1] * z["b"])
     assert set(method.predict(model, {"a": features["a"]}, None)) == {"a", FUSED}
     torch.testing.assert_close(method.predict(model, {"a": features["a"]}, None)[FUSED], z["a"])
+
+
+@pytest.mark.parametrize(("name", "other"), [("pdf", "ce_fused"), ("iprm", "ce_mixed")])
+def test_the_weight_of_the_modalities(name, other, model, batch, step):
+    one, half = (MethodConfig.named(name)(unimodal=weight).build(model, MODALITIES) for weight in (1.0, 0.5))
+    half.load_state_dict(one.state_dict())
+    plain, weighed = (step(method, model, batch).terms for method in (one, half))
+    for m in MODALITIES:
+        torch.testing.assert_close(weighed[f"ce_{m}"], 0.5 * plain[f"ce_{m}"])
+    torch.testing.assert_close(weighed[other], plain[other])

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy
-from cpsc_train.methods.options import DECAY, MethodConfig, Range
+from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present, stacked
 
 
@@ -63,7 +63,8 @@ class IPRM(Method):
             )
             self.sums.add(apart)
         mixed = self._mixed(features, second_fraction(apart), present)
-        terms = {f"ce_{m}": head_cross_entropy(z, labels, present.get(m)) for m, z in unimodal.items()}
+        weight = self.config.unimodal
+        terms = {f"ce_{m}": weight * head_cross_entropy(z, labels, present.get(m)) for m, z in unimodal.items()}
         terms["ce_mixed"] = cross_entropy(mixed, labels)
         return StepLosses(terms, unimodal | {FUSED: _sum(unimodal, mixed)})
 
@@ -98,11 +99,13 @@ class IPRMConfig(MethodConfig, name="iprm"):
 
     source = "IPRM: Towards Equilibrium: An Instantaneous Probe-and-Rebalance Multimodal Learning Approach, IJCAI 2025"
     method = IPRM
-    rules = {"decay": DECAY}
-    search = {"decay": Range(0.5, 0.99)}
+    rules = {"decay": DECAY, "unimodal": NOT_NEGATIVE}
+    search = {"decay": Range(0.5, 0.99), "unimodal": Range(0.25, 4.0, log=True)}
 
     decay: float = 0.8
     """Decay of the moving average of the weight."""
+    unimodal: float = 1.0
+    """Weight of the cross-entropy of each modality; the source has 1."""
 
 
 def slerp(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:

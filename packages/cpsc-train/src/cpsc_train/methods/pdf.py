@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss, logsigmoid
+from torch.nn.functional import cross_entropy, l1_loss, logsigmoid
 
 from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy, true_probability
-from cpsc_train.methods.options import MethodConfig
+from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, softmax_present, stacked
 
 
@@ -46,7 +46,9 @@ class PDF(Method):
         raw = self._confidences(features)
         mask = stacked(unimodal, present, labels)
         logits = unimodal | {FUSED: _weighted(unimodal, shared_confidence(raw, mask).detach(), mask)}
-        terms = {f"ce_{head}": head_cross_entropy(z, labels, present.get(head)) for head, z in logits.items()}
+        weight = self.config.unimodal
+        terms = {f"ce_{m}": weight * head_cross_entropy(z, labels, present.get(m)) for m, z in unimodal.items()}
+        terms[f"ce_{FUSED}"] = cross_entropy(logits[FUSED], labels)
         for (m, z), t in zip(unimodal.items(), raw, strict=True):
             error = l1_loss(t.sigmoid(), true_probability(z, labels).detach(), reduction="none")
             terms[f"confidence_{m}"] = mean_present(error, present.get(m))
@@ -72,6 +74,11 @@ class PDFConfig(MethodConfig, name="pdf"):
 
     source = "Cao et al., Predictive Dynamic Fusion, ICML 2024"
     method = PDF
+    rules = {"unimodal": NOT_NEGATIVE}
+    search = {"unimodal": Range(0.25, 4.0, log=True)}
+
+    unimodal: float = 1.0
+    """Weight of the cross-entropy of each modality."""
 
 
 def shared_confidence(raw: Tensor, mask: Tensor | None = None) -> Tensor:

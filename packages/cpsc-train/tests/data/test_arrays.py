@@ -164,6 +164,8 @@ def test_stored_corruptions_are_given_by_kind_and_severity(tmp_path, arrays):
         dataset.corrupted("near", noise, np.array([19, 20]))
     config = settled(recipe("arrays", data=ArraysConfig(root=str(tmp_path / "mine.npz"))))
     assert [one.name for one in config.noise] == ["near-gaussian-0.2", "far-gaussian-0.5", "far-gaussian-1"]
+    chosen = settled(recipe("arrays", data=ArraysConfig(root=str(tmp_path / "mine.npz")), protocols=("strict:GS@5",)))
+    assert chosen.noise == ()
 
 
 @pytest.mark.parametrize(

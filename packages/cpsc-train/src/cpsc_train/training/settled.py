@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def settled(config: RunConfig) -> RunConfig:
     """Return a complete configuration, after a look at the data if modalities or encoders are left to it.
 
-    Modalities are those that the files hold, and each gets an encoder by its kind. If there are no noise conditions,
-    those stored beside the arrays are taken, else noise on each modality. A complete configuration is returned as it
-    is, and the data set is not opened.
+    Modalities are those that the files hold, and each gets an encoder by its kind. If there are no noise conditions
+    and no protocols, those stored beside the arrays are taken, else noise on each modality. A complete configuration is
+    returned as it is, and the data set is not opened.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def settled(config: RunConfig) -> RunConfig:
         config,
         data=replace(data, modalities=tuple(dataset.modalities)),
         encoders=encoders,
-        noise=config.noise or tuple(_noise(dataset)),
+        noise=config.noise if config.noise or config.protocols else tuple(_noise(dataset)),
     )
 
 

@@ -62,3 +62,12 @@ def test_a_search_of_optimizers_holds_that_of_the_recipe(optimizers, tmp_path):
         UserError, match="optimizers must be of adam, adamw, adagrad, sgd, that of the recipe among them"
     ):
         tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=1, goal="clean", optimizers=optimizers)
+
+
+def test_a_method_with_frozen_heads_is_refreshed_once_an_epoch():
+    base = recipe("handwritten")
+    found = contenders(base, ["cpsc-released", "joint"])
+    assert [found[name].conformal.refresh for name in ("cpsc-released", "joint")] == ["epoch", base.conformal.refresh]
+    with pytest.raises(UserError, match=r"the frozen heads of cpsc-released belong to conformal\.refresh = epoch"):
+        Train(method="cpsc-released").configured()
+    assert Train(method="cpsc-released", refresh="epoch").configured().method.warmup == base.method.warmup

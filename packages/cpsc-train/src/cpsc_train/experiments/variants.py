@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from cpsc_train.config import override, unknown
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
-from cpsc_train.training import RunConfig, reconfigured
+from cpsc_train.training import RunConfig, reconfigured, with_method
 
 Values = dict[str, Any]
 """Values of a configuration by dotted key."""
@@ -148,7 +147,7 @@ def contenders(
         if name in result:
             raise UserError(f"methods must be different, got {name} twice")
         method = base.method if name == base.method.name else MethodConfig.named(name).for_epochs(base.epochs)
-        result[name] = override(replace(base, method=method), tuned.get(name, {}))
+        result[name] = override(with_method(base, method), tuned.get(name, {}))
     for name, settings in more.items():
         if name in result:
             raise UserError(f"methods and variants must be different, got {name} twice")

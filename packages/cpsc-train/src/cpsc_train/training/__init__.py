@@ -5,7 +5,7 @@ A run starts, is resumed and is evaluated in `run`. `setup` builds data, model a
 """
 
 from cpsc_train.training.compute import ComputeConfig
-from cpsc_train.training.config import CheckpointConfig, ConformalConfig, Mode, RunConfig, reconfigured
+from cpsc_train.training.config import CheckpointConfig, ConformalConfig, Mode, RunConfig, reconfigured, with_method
 from cpsc_train.training.optimizer import OptimizerConfig, ScheduleConfig
 from cpsc_train.training.run import evaluate, resume, train
 
@@ -21,4 +21,5 @@ __all__ = [
     "reconfigured",
     "resume",
     "train",
+    "with_method",
 ]

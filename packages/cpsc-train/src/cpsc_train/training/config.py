@@ -190,6 +190,12 @@ class RunConfig(Options):
         return from_plain(cls, table)
 
 
+def with_method(base: RunConfig, method: MethodConfig) -> RunConfig:
+    """Return a copy of a configuration with another method, and refresh ``epoch`` if the method needs a full one."""
+    full = method.needs_full_refresh and base.conformal.refresh in {"exact", "rolling"}
+    return replace(base, method=method, conformal=replace(base.conformal, refresh="epoch") if full else base.conformal)
+
+
 def reconfigured(
     base: RunConfig, settings: Iterable[str] = (), values: Mapping[str, Any] = MappingProxyType({})
 ) -> RunConfig:

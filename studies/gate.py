@@ -4,15 +4,13 @@
     python studies/gate.py --recipe av-digits --root data/av-digits --seeds 0..9 --out runs/gate
     python studies/gate.py --recipe av-digits --root data/av-digits --set data.split=speaker --out runs/speaker
 
-`--beside studies/results/av-digits-noise.csv` compares the mean over its conditions with the methods of the published
-comparison, seed by seed. Finished runs in the folder are reused; a CSV file beside them holds every seed. Differences
-are means over seeds with the 95 % interval of Student's t.
+Finished runs in the folder are reused; a CSV file beside them holds every seed. Differences are means over seeds with
+the 95 % interval of Student's t.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -52,26 +50,6 @@ def dead(modality: str) -> Noise:
     return Noise(modality=modality, kind="dropout", severity=1.0)
 
 
-def beside(table: Path, rows: dict[str, dict[str, list[float]]], seeds: list[int]) -> None:
-    """Compare gated models with the methods of a published table, over its conditions and the shared seeds."""
-    with table.open(encoding="utf-8", newline="") as file:
-        published = list(csv.DictReader(file))
-    columns = list(published[0])
-    conditions = columns[columns.index("seed") + 1 : columns.index("mean")]
-    gated = dict(zip(seeds, np.mean([rows[c]["gated"] for c in conditions], axis=0), strict=True))
-    print(f"\nmean over {len(conditions)} conditions\n\n" + header("", "mean", "difference to the gate"))
-    for method in dict.fromkeys(row["method"] for row in published):
-        theirs = {
-            int(row["seed"]): np.mean([float(row[c]) for c in conditions])
-            for row in published
-            if row["method"] == method
-        }
-        shared = sorted(theirs.keys() & gated.keys())
-        ahead = difference([gated[seed] - theirs[seed] for seed in shared])
-        print(f"| `{method}` | {np.mean([theirs[seed] for seed in shared]):.1f} | {ahead} |")
-    print(f"| gate | {np.mean([gated[seed] for seed in shared]):.1f} | |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="handwritten")
@@ -81,7 +59,6 @@ def main() -> None:
     parser.add_argument("--distance", default="classes", choices=["classes", "all"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration")
     parser.add_argument("--seeds", default="0..9")
-    parser.add_argument("--beside", type=Path, default=None, metavar="CSV", help="published results to compare with")
     parser.add_argument("--out", type=Path, default=Path("runs/gate"))
     given = parser.parse_args()
     modalities = None if given.modalities is None else tuple(given.modalities.split(","))
@@ -116,8 +93,6 @@ def main() -> None:
             cells.append(difference([b - a for a, b in zip(row["plain"], row["gated"], strict=True)]))
             cells += [f"{np.mean(row[key]):.1f}" if key in row else "" for key in ("ece", "ece gated", *downs)]
             print(f"| {condition} | " + " | ".join(cells) + " |")
-        if given.beside:
-            beside(given.beside, rows, list(parse_seeds(given.seeds)))
 
 
 if __name__ == "__main__":

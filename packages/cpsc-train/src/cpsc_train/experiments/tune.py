@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -34,6 +35,8 @@ FIRST = "first"
 """Attribute of a trial that continues an interrupted one: the number of that one, whose run folder it uses."""
 RATES: Mapping[str, float] = {"adam": 1.0, "adamw": 1.0, "adagrad": 10.0, "sgd": 20.0}
 """By optimizer, the middle of its learning rates relative to that of Adam, as in the ablation of optimizers."""
+_KIND = re.compile(r"[^:+@]+:([^:+@]+)[:@]?[^:+@]*")
+"""Matches a term of a noise condition as text, such as ``pix:blur@1-5``, and its kind."""
 LR_FACTOR = 10.0
 """Largest factor by which the learning rate of the recipe is changed, up or down."""
 
@@ -182,11 +185,15 @@ def of_kinds(config: RunConfig, kinds: Sequence[str]) -> RunConfig:
 
     Raises UserError if there is no noise of a kind.
     """
-    known = list(dict.fromkeys(noise.kind for noise in config.noise))
+    texts = {text: _KIND.findall(text) for text in config.protocols}
+    known = list(
+        dict.fromkeys([*(noise.kind for noise in config.noise), *(kind for of in texts.values() for kind in of)])
+    )
     for kind in kinds:
         if kind not in known:
             raise UserError(unknown("kind of noise", kind, known))
-    return replace(config, noise=tuple(noise for noise in config.noise if noise.kind in kinds), protocols=())
+    noise = tuple(noise for noise in config.noise if noise.kind in kinds)
+    return replace(config, noise=noise, protocols=tuple(text for text, of in texts.items() if set(of) <= set(kinds)))
 
 
 def tuned_options(folder: Path) -> dict[str, dict[str, Any]]:

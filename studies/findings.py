@@ -42,8 +42,8 @@ ABLATION: dict[tuple[str, str], str] = {  # differences of 73.10, 75.32, 76.20, 
     (BOTH, RSC): "+2.45, +1.46",
 }
 POLICIES = ("refresh exact", "refresh interval:5", "refresh interval:20", "refresh epoch")
-CONSTANT = 0.98
-"""Fraction of rows with the same reliability from which GSC is called a constant."""
+CONSTANT = 98
+"""Rows in % with the same reliability from which GSC is called a constant."""
 
 Values = NDArray[np.float64]
 Runs = Mapping[str, list[dict[str, Any]]]
@@ -80,7 +80,7 @@ def workload(text: str, epochs: int) -> tuple[str, RunConfig]:
         base = override(base, {"data.root": root})
         noise = [Noise(modality=m, kind="gaussian", severity=s) for m in base.data.modalities for s in (1.0, 2.0)]
         base = replace(base, noise=tuple(noise))
-    return name, replace(base, missing=False)
+    return name, replace(base, leave_out=False)
 
 
 def of_accuracy(measure: str) -> Callable[[dict[str, Any]], float]:
@@ -130,7 +130,7 @@ class Findings:
         return found
 
     def refresh(self) -> list[Row]:
-        """Return the slope of accuracy over the logarithm of the interval, and the difference of its ends."""
+        """Return the fitted loss over the logarithm of the interval, and the difference of the ends."""
         per_epoch = self.runs[BOTH][0]["steps"]["per_epoch"]
         x = np.log2([1, 5, 20, per_epoch])
         claim = "longer intervals degrade accuracy monotonically"
@@ -138,7 +138,8 @@ class Findings:
         for measure in ("clean", "all"):
             y = np.array([self._values(policy, of_accuracy(measure)) for policy in POLICIES])
             slope = (x - x.mean()) @ y / np.square(x - x.mean()).sum()
-            found.append(self._row("refresh", claim, "lost per doubling of the interval", measure, -slope))
+            text = "fitted loss from an interval of 1 step to 1 epoch"
+            found.append(self._row("refresh", claim, text, measure, -slope * (x[-1] - x[0])))
         return [*found, self._difference("refresh", claim, POLICIES[0], POLICIES[-1], "all")]
 
     def warmup(self) -> list[Row]:
@@ -151,14 +152,12 @@ class Findings:
         for m in self.modalities:
             early, late = (self._reliability(m, "mean", place) for place in (0, -1))
             claim = "reliability concentrates toward high values"
-            found.append(
-                self._row("reliability shift", claim, f"{m}: last − first epoch", "mean ρ", late - early, unit="")
-            )
-            ones = self._reliability(m, "at_one", -1)
-            row = self._row(
-                "weights of GSC", "rows are weighted by ρ", f"{m}, last epoch", "rows with ρ = 1", ones, unit=""
-            )
-            verdict = "no: a constant" if row.mean > CONSTANT else "yes"
+            text = f"{m}: last − first epoch after warm-up"
+            found.append(self._row("reliability shift", claim, text, "mean ρ, %", 100 * (late - early)))
+            ones = 100 * self._reliability(m, "at_one", -1)
+            claim = f"GSC weights rows by ρ: ρ = 1 in at most {CONSTANT} % of them"
+            row = self._row("weights of GSC", claim, f"{m}, last epoch", "rows with ρ = 1", ones, unit="%")
+            verdict = "yes" if row.high < CONSTANT else "opposite" if row.low > CONSTANT else "not shown"
             found.append(replace(row, reproduced=verdict, p=float("nan")))
         return found
 
@@ -171,8 +170,8 @@ class Findings:
                     self._values(variant, lambda run, name=name: run["separation"][head][name])  # noqa: B023
                     for variant in (BOTH, NEITHER)
                 )
-                text = f"{head}: {BOTH} − {NEITHER}" if sign > 0 else f"{head}: {NEITHER} − {BOTH}"
-                found.append(self._row("separation", claim, text, name, sign * (both - neither), unit=""))
+                text = f"{head}: " + ("both − neither" if sign > 0 else "neither − both")
+                found.append(self._row("separation", claim, text, f"{name} × 100", 100 * sign * (both - neither)))
         return found
 
     def shift_table(self) -> list[list[str]]:
@@ -196,7 +195,7 @@ class Findings:
     def _difference(self, finding: str, claim: str, better: str, worse: str, measure: str) -> Row:
         figure = of_accuracy(measure)
         values = self._values(better, figure) - self._values(worse, figure)
-        return self._row(finding, claim, f"{better} − {worse}", measure, values)
+        return self._row(finding, claim, f"{_named(better)} − {_named(worse)}", measure, values)
 
     def _row(self, finding: str, claim: str, text: str, measure: str, values: Values, *, unit: str = "points") -> Row:
         """Return the row of differences (seeds,) that the claim expects to be positive."""
@@ -222,10 +221,9 @@ def markdown(rows: Sequence[Row]) -> str:
             header("finding", "the paper", "comparison", "measure", "ours (95 % interval)", "p, Holm", "reproduced")
         ]
         for row in of:
-            digits = 2 if row.unit == "points" else 3
-            sign = "" if row.measure.startswith("rows") else "+"
-            figures = [f"{value:{sign}.{digits}f}" for value in (row.mean, row.low, row.high)]
-            ours = f"{figures[0]} ({figures[1]} to {figures[2]}) {row.unit}".strip()
+            sign = "+" if row.unit == "points" else ""
+            mean, low, high = (f"{value:{sign}.2f}" for value in (row.mean, row.low, row.high))
+            ours = f"{mean} ({low} to {high}) {row.unit}"
             p = "–" if np.isnan(row.p) else f"{row.p:.2g}"
             cells = [row.finding, row.claim, row.comparison, row.measure, ours, p, row.reproduced]
             lines.append(f"| {' | '.join(cells)} |")
@@ -263,6 +261,10 @@ def main() -> None:
     write_csv(options.out / "reliability.csv", columns, shifts)
     print(markdown(rows))
     print("\n".join([header(*columns), *(f"| {' | '.join(cells)} |" for cells in shifts)]))
+
+
+def _named(variant: str) -> str:
+    return {BOTH: "both", NEITHER: "neither"}.get(variant, variant)
 
 
 def _text(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from cpsc_train.data import DataConfig, Dataset, Modality, Splits
 from cpsc_train.errors import UserError
 from cpsc_train.methods import MethodConfig
 from cpsc_train.recipes import recipe
-from cpsc_train.training import RunConfig, resume, train
+from cpsc_train.training import RunConfig, resume, train, with_method
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 
@@ -263,7 +263,7 @@ class Quiet:
 
 @pytest.mark.parametrize("name", sorted(MethodConfig.members))
 def test_gradients_that_overflow_in_half_precision(name):
-    options = replace(config("compute.precision=fp16", "epochs=6"), method=MethodConfig.named(name).for_epochs(6))
+    options = with_method(config("compute.precision=fp16", "epochs=6"), MethodConfig.named(name).for_epochs(6))
     trainer = Trainer(Setup.build(options))
     trainer.stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     for _ in range(options.epochs):

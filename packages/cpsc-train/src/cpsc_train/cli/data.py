@@ -105,17 +105,20 @@ class Data(Command):
         if self.name is None:
             table = Table("kind", "applies to", "", "severity", "levels 1 to 5", box=None)
             for kind in KINDS.values():
-                levels = "\n".join(map(_severities, kind.tables))
-                table.add_row(kind.name, kind.target, kind.summary, kind.severity, levels)
+                table.add_row(
+                    kind.name, kind.target, kind.summary, kind.severity, "\n".join(map(_severities, kind.tables))
+                )
         else:
             table = Table("modality", "kind", "severity by level", box=None)
             config, _ = self._configuration(self.name)
             dataset = config.open()
             source = Source(dataset.modalities, lambda noise: noise.stored_by(dataset))
             for name in dataset.modalities:
-                for kind in source.kinds(name):
-                    levels = {level: source.at(name, kind, level).severity for level in source.levels(name, kind)}
-                    table.add_row(name, kind, ", ".join(f"{level}: {of:g}" for level, of in levels.items()))
+                for one in source.kinds(name):
+                    levels = (
+                        f"{level}: {source.at(name, one, level).severity:g}" for level in source.levels(name, one)
+                    )
+                    table.add_row(name, one, ", ".join(levels))
         console.print(table)
         return 0
 

@@ -31,22 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Command):
-    """List data sets; check, pack or divide one."""
+    """List data sets; check, pack or divide one; extract features."""
 
     examples: ClassVar[str] = """\
   cpsc data list
   cpsc data corruptions                                       kinds of noise, with five levels each
   cpsc data corruptions handwritten                           those that each modality can have
-  cpsc data check crema-d --root DIR
   cpsc data check crema-d --root DIR --skip-list bad.tsv      then: cpsc train … --set data.skip=bad.tsv
   cpsc data prepare crema-d --root DIR --extract OUT          sound and frames out of the videos
   cpsc data prepare crema-d --root DIR --cache OUT            then: cpsc train … --set data.cache=OUT
   cpsc data prepare crema-d --root DIR --shards s3://B/OUT    then: cpsc train … --root s3://B/OUT
   cpsc data prepare crema-d --root DIR --splits FILE --by speaker
+  cpsc data features --recipe mvsa-single-small --root DIR --out FILE --noise image:blur@1-5
 """
 
-    action: Annotated[Literal["list", "show", "corruptions", "check", "prepare"], tyro.conf.Positional] = "list"
-    """What to do; check reads every file and exits with 2 if one is faulty."""
+    action: Annotated[Literal["list", "show", "corruptions", "check", "prepare", "features"], tyro.conf.Positional] = (
+        "list"
+    )
+    """What to do; check exits with 2 if a file is faulty."""
     name: Name = None
     """Data set."""
     root: Root = None
@@ -69,6 +71,14 @@ class Data(Command):
     """prepare: write the sample ids of each part, for splits.file."""
     by: Annotated[Literal["official", "speaker", "stratified"], value("RULE")] = "official"
     """prepare: division of --splits: official, speaker, stratified."""
+    recipe: Annotated[str | None, value("NAME")] = None
+    """features: recipe whose encoders are used, without any training."""
+    out: File = None
+    """features: the .npz file, which is added to if it exists."""
+    noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SPEC")] = ()
+    """features: extract them under noise too, such as image:blur@1-5."""
+    parts: Annotated[str | None, value("A,B")] = None
+    """features: official parts whose rows are extracted under noise. Default: all."""
 
     def run(self) -> int:
         from rich.table import Table
@@ -85,6 +95,8 @@ class Data(Command):
             return 0
         if self.action == "corruptions":
             return self._corruptions(console)
+        if self.action == "features":
+            return self._features(console)
         name = self.required(f"data {self.action}", self.name, DataConfig.members)
         if self.action == "show":
             member = DataConfig.named(name)
@@ -136,6 +148,30 @@ class Data(Command):
         if config.data.name != name:
             raise UserError(f"--set data.name: the data set is {name}")
         return config.data, config.splits
+
+    def _features(self, console: Output) -> int:
+        from cpsc_train.cli.options import RunOptions
+        from cpsc_train.errors import UserError
+        from cpsc_train.experiments.features import extract_features
+
+        if self.recipe is None or self.out is None:
+            raise UserError("cpsc data features needs --recipe and --out")
+        if self.name is not None:
+            raise UserError(f"cpsc data features needs no name: --recipe says what is read, got {self.name}")
+        config = RunOptions(recipe=self.recipe, root=self.root, set=self.set).configuration(
+            **{"compute.workers": self.workers}
+        )
+        parts = () if self.parts is None else tuple(self.parts.split(","))
+        with progress(console, "extracting features") as advance:
+            extracted = extract_features(config, self.out, noise=self.noise, parts=parts, advance=advance)
+        for title, names in (("written", extracted.written), ("complete before", extracted.complete)):
+            if names:
+                console.print(f"{title}: {', '.join(names)}", soft_wrap=True)
+        console.print(
+            f"{extracted.rows:,} samples are in {self.out}; to train on them: --recipe arrays --root {self.out}",
+            soft_wrap=True,
+        )
+        return 0
 
     def _processes(self) -> int:
         from cpsc_train.data.processes import cores

@@ -1,0 +1,220 @@
+"""Features of frozen encoders, clean and under noise, in one ``.npz`` file that the data set ``arrays`` reads."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cpsc_train.data import Dataset, InOrder, Loader, Noise, conditions
+from cpsc_train.data.storage.npz import read_npz
+from cpsc_train.errors import UserError
+from cpsc_train.methods.joint import JointConfig
+from cpsc_train.models.pretrained import BackboneEncoder
+from cpsc_train.training import RunConfig
+from cpsc_train.training.objective import evaluating
+from cpsc_train.training.setup import Setup
+from cpsc_train.writing import check_writable, replacing
+
+Arrays = dict[str, NDArray[Any]]
+Rows = NDArray[np.int64]
+FORMAT = 1
+"""Format of the comment of a file."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Outcome of an extraction: names of the arrays that were written, and of those that were complete before."""
+
+    written: list[str]
+    complete: list[str]
+    rows: int
+
+
+def extract_features(
+    config: RunConfig,
+    out: Path,
+    *,
+    noise: Sequence[str] = (),
+    parts: Sequence[str] = (),
+    advance: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Extracted:
+    """Write the pooled features of the encoders of a configuration, before any training.
+
+    The file holds ``id``, ``label`` (class names), ``split`` and ``group`` if known, an array (N, width) of each
+    modality in float16, and ``MODALITY@KIND-SEVERITY`` of each noise. It is replaced after each array, and rows that
+    it already holds are not computed again, so an interrupted extraction goes on, and another call adds to the file.
+
+    Parameters
+    ----------
+    config
+        Data and encoders.
+    out
+        The file.
+    noise
+        Conditions on one modality each, such as ``image:blur@1-5`` or ``text:words:0.5``.
+    parts
+        Official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features are
+        always of all rows.
+    advance
+        Called with the number of rows extracted, and of all that are missing.
+
+    Raises
+    ------
+    UserError
+        If an encoder has no pooled features, the file holds features of another configuration, or a part or a noise
+        does not fit the data.
+    """
+    check_writable(out)
+    setup = Setup.build(replace(config, noise=(), protocols=(), augment=(), method=JointConfig()))
+    dataset, key = setup.dataset, _key(config, setup.dataset)
+    encoders = {name: _pooling(name, setup.objective.model.encoders[name]) for name in dataset.modalities}
+    jobs = _jobs(dataset, noise, parts)
+    arrays = _begun(out, key) or _described(dataset)
+    missing = {name: _missing(arrays.get(name), rows) for name, (_, _, rows) in jobs.items()}
+    done, of = 0, sum(map(len, missing.values()))
+    with config.compute.applied():
+        for name, (modality, one, _) in jobs.items():
+            for rows, values in _features(setup, encoders[modality], modality, one, missing[name]):
+                _store(arrays, name, len(dataset), rows, values)
+                done += len(rows)
+                advance(done, of)
+            if len(missing[name]):
+                _write(out, arrays, key)
+    complete = [name for name in jobs if not len(missing[name])]
+    return Extracted([name for name in jobs if name not in complete], complete, len(dataset))
+
+
+def _pooling(name: str, encoder: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the function to the pooled features; a spectrogram may come before the encoder."""
+    first, last = (encoder[:-1], encoder[-1]) if isinstance(encoder, nn.Sequential) else (nn.Identity(), encoder)
+    if not isinstance(last, BackboneEncoder):
+        raise UserError(
+            f"encoders.{name}: has no pooled features to extract: take efficientnet-lite0, transformer or resnet"
+        )
+    return lambda x: last.pooled(first(x))
+
+
+def _jobs(dataset: Dataset, noise: Sequence[str], parts: Sequence[str]) -> dict[str, tuple[str, Noise | None, Rows]]:
+    """Return modality, noise and rows of each array by its name, clean ones first."""
+    rows = _rows(dataset, parts)
+    jobs: dict[str, tuple[str, Noise | None, Rows]] = {}
+    for name in dataset.modalities:
+        jobs[name] = (name, None, _having(dataset, name, np.arange(len(dataset))))
+    for text in noise:
+        for condition in conditions(text, dataset.modalities):
+            if len(condition.parts) != 1 or condition.parts[0].share < 1:
+                raise UserError(f"--noise must corrupt all samples of one modality, got {text!r}")
+            (one,) = condition.parts
+            name = f"{one.modality}@{one.kind}-{one.severity:g}"
+            jobs[name] = (one.modality, one, _having(dataset, one.modality, rows))
+    return jobs
+
+
+def _rows(dataset: Dataset, parts: Sequence[str]) -> Rows:
+    if not parts:
+        return np.arange(len(dataset))
+    official = dataset.parts or {}
+    for part in parts:
+        if part not in official:
+            known = ", ".join(official) or "none"
+            raise UserError(f"--parts must be official parts of the data set ({known}), got {part!r}")
+    return np.sort(np.concatenate([official[part] for part in parts]))
+
+
+def _having(dataset: Dataset, modality: str, rows: Rows) -> Rows:
+    """Return those of the rows that have the modality."""
+    mask = dataset.presence.get(modality)
+    return rows if mask is None else rows[mask[rows]]
+
+
+def _missing(array: NDArray[Any] | None, rows: Rows) -> Rows:
+    return rows if array is None else rows[np.isnan(array[rows]).any(1)]
+
+
+def _described(dataset: Dataset) -> Arrays:
+    """Return the arrays besides the features."""
+    arrays: Arrays = {
+        "id": np.array(list(dataset.ids)),
+        "label": np.array(list(dataset.classes))[dataset.labels],
+    }
+    if dataset.parts is not None:
+        split = np.full(len(dataset), "train", dtype="U16")
+        for part, rows in dataset.parts.items():
+            split[rows] = part
+        arrays["split"] = split
+    if dataset.groups is not None:
+        arrays["group"] = np.array(list(dataset.groups))
+    return arrays
+
+
+def _features(setup: Setup, pooled: Callable[[Tensor], Tensor], modality: str, noise: Noise | None, rows: Rows) -> Any:
+    """Yield rows and their features, batch by batch."""
+    config, single = setup.config, copy.copy(setup.dataset)
+    single.modalities = {modality: setup.dataset.modalities[modality]}
+    single.presence = {}
+    loader = Loader(
+        single,
+        rows,
+        setup.preprocessing,
+        InOrder(len(rows), config.batch_size),
+        noise=() if noise is None else (noise,),
+        workers=config.compute.worker_count(decoding=True),
+    )
+    for batch in loader if len(rows) else ():
+        with evaluating(setup.objective), config.compute.autocast(setup.device):
+            values = pooled(batch.inputs[modality].to(setup.device)).float().cpu().numpy()
+        yield rows[batch.rows.numpy()], values
+
+
+def _store(arrays: Arrays, name: str, count: int, rows: Rows, values: NDArray[Any]) -> None:
+    half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError(f"{name}: a feature is not finite, or larger than float16 can hold")
+    if name not in arrays:
+        arrays[name] = np.full((count, values.shape[1]), np.nan, np.float16)
+    arrays[name][rows] = half
+
+
+def _key(config: RunConfig, dataset: Dataset) -> str:
+    """Return a hash of what features depend on: data but not where they are, encoders, seed, and samples."""
+    plain = config.to_plain()
+    data = {name: value for name, value in plain["data"].items() if name not in {"root", "cache", "skip"}}
+    encoders = {
+        name: {key: value for key, value in options.items() if key not in {"train", "dropout"}}
+        for name, options in plain["encoders"].items()
+    }
+    content = json.dumps([FORMAT, data, encoders, plain["seed"], list(dataset.ids)])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _begun(out: Path, key: str) -> Arrays | None:
+    """Return the arrays of an existing file; None if there is no file."""
+    if not out.exists():
+        return None
+    arrays = read_npz(out)
+    with zipfile.ZipFile(out) as archive:
+        found = archive.comment
+    if found != key.encode():
+        raise UserError(f"{out}: holds other arrays, or features of another configuration: choose another --out")
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _write(out: Path, arrays: Arrays, key: str) -> None:
+    with replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            npy.write_array(member, array, allow_pickle=False)
+            archive.writestr(f"{name}.npy", member.getbuffer())
+        archive.comment = key.encode()

@@ -72,3 +72,14 @@ def test_mistakes_are_told_before_training(quick, cpsc, tmp_path):
     outcome = cpsc("train", "--out", tmp_path / "run", "--inference", "gate", *quick)
     assert outcome.code == 2
     assert "too few for alpha of inference gate = 0.04" in outcome.err
+
+
+def test_report_has_a_table(cpsc, runs, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures are drawn by matplotlib")
+    folder, _, varied = runs
+    assert cpsc("report", folder / "varied", "--out", tmp_path).code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<th>plain</th><th>gate</th><th>read:lr=0.01</th><th>dasp</th>" in page.replace('<th scope="col">', "<th>")
+    assert "Reliability over training" in page
+    silhouette = varied["separation"]["pix"]["silhouette"]
+    assert f"silhouette {silhouette:.2f}" in page

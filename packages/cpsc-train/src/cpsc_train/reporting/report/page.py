@@ -55,6 +55,7 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     """
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
     tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs)}
+    tables |= {"Inference": _inference(runs)} if any("inference" in (run.results or {}) for run in runs) else {}
     tables |= {"Gate": _gate(runs)} if any(map(_has_gate, runs)) else {}
     tables |= {"Runs": _runs(runs)}
     parts = [f"<h1>{escape(title)}</h1>", *_warnings(runs)]
@@ -111,6 +112,22 @@ def _sets(runs: Sequence[Run]) -> str:
             rows.append([f"{run.name}, {part}", target, " / ".join(cells)])
     note = f"Coverage and, in brackets, mean set size on clean rows; heads in this order: {', '.join(runs[0].heads)}."
     return f'<p class="soft">{escape(note)}</p>{_table(["run and rows", "target", "coverage (size)"], rows)}'
+
+
+def _inference(runs: Sequence[Run]) -> str:
+    parts = []
+    for run in runs:
+        results = run.results or {}
+        variants = results.get("inference", {})
+        ways = [results.get("test", {}), *(of["test"] for of in variants.values())]
+        rows = [
+            [f"{run.name}, {condition}", *(percent(way[condition]["accuracy"][FUSED]) for way in ways)]
+            for condition in (ways[0] if variants else {})
+        ]
+        if rows:
+            parts.append(_table(["run and condition", "plain", *variants], rows))
+    note = "Fused accuracy on test rows in %, of the same trained model used in several ways."
+    return f'<p class="soft">{note}</p>{"".join(parts)}'
 
 
 def _gate(runs: Sequence[Run]) -> str:

@@ -39,10 +39,7 @@ def test_a_search_of_the_optimizer_has_rates_for_each(tmp_path):
     """The first trial is the recipe's; rates of SGD are 20 times those of Adam, within a factor of ten."""
     pytest.importorskip("optuna")
     command = ["tune", "--methods", "tmc", "--trials", "4", "--optimizers", "adam,sgd", "--goal", "clean", "-q"]
-    assert (
-        main([*command, "--out", str(tmp_path), "--set", "epochs=2", "--set", "noise=[]", "--set", "missing=false"])
-        == 0
-    )
+    assert main([*command, "--out", str(tmp_path), "--set", "epochs=2", "--set", "noise=[]"]) == 0
     tried = [read_toml(path) for path in sorted(tmp_path.glob("tmc/trial-*/seed-0/config.toml"))]
     lr = recipe("handwritten").optimizer.lr
     assert (tried[0]["optimizer"]["kind"], tried[0]["optimizer"]["lr"]) == ("adam", lr)

@@ -174,3 +174,27 @@ tops = {m.split(".")[0] for m in set(sys.modules) - before}
 print(*sorted(tops & {"torchvision", "scipy", "sklearn", "cpsc_rsc", "cpsc_train", "matplotlib", "pandas"}))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_the_mean_of_a_modality_is_over_the_samples_that_have_it():
+    logits, labels, rest = case()
+    mask = torch.arange(9) % 3 != 0
+    got = gsc_loss(logits, labels, **rest, present={"image": mask})
+    of = {m: gsc_weights(rho) * cross_entropy(logits[m], labels, reduction="none") for m, rho in _rho(logits, rest)}
+    torch.testing.assert_close(got, of["audio"].mean() + of["image"][mask].mean())
+    assert not torch.autograd.grad(got, logits["image"])[0][~mask].any()
+    none = {m: torch.zeros(9, dtype=torch.bool) for m in logits}
+    assert gsc_loss(logits, labels, **rest, present=none) == 0
+    assert torch.equal(gsc_loss(logits, labels, **rest, present={}), gsc_loss(logits, labels, **rest))
+
+
+def test_a_mask_that_does_not_fit_is_refused():
+    logits, labels, rest = case()
+    with pytest.raises(TypeError, match=r"present\['audio'\] must be a tensor of booleans, got torch.float32"):
+        gsc_loss(logits, labels, **rest, present={"audio": torch.ones(9)})
+    with pytest.raises(ValueError, match=r"present\['audio'\] must have shape \(9,\), got \(8,\)"):
+        gsc_loss(logits, labels, **rest, present={"audio": torch.ones(8, dtype=torch.bool)})
+
+
+def _rho(logits, rest):
+    return collaborative_reliability(logits, **rest).items()

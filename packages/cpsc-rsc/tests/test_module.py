@@ -179,3 +179,44 @@ def test_the_defaults_are_those_of_the_recipes():
         assert (rsc.decomposition.residual, rsc.decomposition.match_magnitude) == (0.3, True)
         assert (rsc.decomposition.n, rsc.top_k, rsc.divergence) == (10, 3, "js")
         assert (rsc.consistency, rsc.diversity, rsc.reliability, rsc.recomposition) == (0.8, 0.2, "normalized", "mean")
+
+
+def test_samples_that_lack_the_modality_have_no_part_in_it():
+    rsc, head = make()
+    h, labels = batch()
+    mask = torch.arange(B) % 3 != 0
+    h = torch.where(mask[:, None], h, 0.0).requires_grad_()
+    out = rsc(h, labels, head=head, qhat=QHAT, present=mask)
+    rest = rsc(h[mask], labels[mask], head=head, qhat=QHAT)
+    torch.testing.assert_close(out.recomposed[mask], rest.recomposed)
+    torch.testing.assert_close(out.reliability[mask], rest.reliability)
+    torch.testing.assert_close(out.divergence, rest.divergence)
+    assert not out.recomposed[~mask].any()
+    assert not out.reliability[~mask].any()
+    (gradient,) = torch.autograd.grad(out.recomposed.square().sum() + out.divergence, h)
+    assert gradient.isfinite().all()
+    assert not gradient[~mask].any()
+
+
+def test_masks_of_several_modalities():
+    rsc = MultimodalSelfCalibration({"a": D, "b": D}, components=N, top_k=K)
+    heads = {m: nn.Linear(D, C) for m in rsc}
+    (h, labels), mask = batch(), torch.zeros(B, dtype=torch.bool)
+    of = {"heads": heads, "qhat": dict.fromkeys(rsc, QHAT)}
+    out = rsc({"a": h, "b": h}, labels, **of, present={"b": mask})
+    assert out["b"].divergence == 0
+    assert torch.equal(out["a"].recomposed, rsc({"a": h, "b": h}, labels, **of)["a"].recomposed)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (torch.ones(B), TypeError, "present must be a tensor of booleans, got torch.float32"),
+        (torch.ones(B - 1, dtype=torch.bool), ValueError, r"present must have shape \(16,\), got \(15,\)"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(mask, error, message):
+    rsc, head = make()
+    h, labels = batch()
+    with pytest.raises(error, match=message):
+        rsc(h, labels, head=head, qhat=QHAT, present=mask)

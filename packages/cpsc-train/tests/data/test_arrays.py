@@ -60,7 +60,7 @@ def test_kinds_follow_from_shapes(tmp_path, arrays):
     np.testing.assert_array_equal(dataset.read("last", np.array([3]))[0], np.moveaxis(arrays["last"][3], -1, 0))
     tokens = dataset.inputs("words", dataset.read("words", np.array([0, 1])))
     assert [np.count_nonzero(row) for row in tokens] == [3, 2]
-    assert {str(note).split("array ")[1].split(",")[0] for note in dataset.notes} == {"'score'", "'table'"}
+    assert {str(note).split("array ")[1].split(" ")[0] for note in dataset.notes} == {"'score'", "'table'"}
 
 
 def test_kinds_can_be_chosen(tmp_path, arrays):
@@ -91,6 +91,11 @@ def test_labels_parts_groups_and_names(tmp_path, arrays):
     text = opened(tmp_path, arrays | {"label": names[arrays["label"]]})
     assert text.classes == ("blue", "green", "red")
     assert [text.classes[label] for label in text.labels[:3]] == ["red", "green", "blue"]
+    assert opened(tmp_path, arrays | {"label": np.array([b"x", b"y", b"z"])[arrays["label"]]}).classes == (
+        "x",
+        "y",
+        "z",
+    )
     numbers = opened(tmp_path, arrays | {"label": np.array(["2", "10", "-1"])[arrays["label"]]})
     assert numbers.classes == ("-1", "2", "10")
     assert numbers.labels[:3].tolist() == [1, 2, 0]
@@ -173,7 +178,14 @@ def test_stored_corruptions_are_given_by_kind_and_severity(tmp_path, arrays):
     [
         (lambda a: a["near"].__setitem__((7, 2), np.nan), r"mine\.npz: near holds nan at row 7, column 2 \(1 bad"),
         (lambda a: a.pop("label"), r"holds no labels, an array called label or labels .* \(it holds: near, far\)"),
-        (lambda a: a.pop("far"), r"must hold two modalities or more, got near"),
+        (lambda a: a.pop("far"), r"must hold two modalities or more of 120 rows, got near \(not used: \)"),
+        (
+            lambda a: a.update(far=a["far"][1:]),
+            r"of 120 rows, got near \(not used: array 'far' \(float16 of shape \(119, 5, 6\)\)\)",
+        ),
+        (lambda a: a.update(label=np.eye(3)[a["label"]]), r"label must hold one value per row, got shape \(120, 3\)"),
+        (lambda a: a.update(label=np.array([b"\xff", b"a"] * 60)), "label must hold integers or strings, got .S1"),
+        (lambda a: a.update({name: array[:0] for name, array in a.items()}), "no sample has a label and a modality"),
         (lambda a: a.update(label=a["label"] / 2), "label must hold integers or strings, got float64"),
         (lambda a: a.update(label=a["label"] * 0), "label must hold two classes at least, got 0"),
         (lambda a: a.update(classes=np.array(["a", "b"])), r"label at row 2 must lie in 0…1, got 2"),
@@ -235,7 +247,7 @@ def test_the_command_line(tmp_path, arrays, cpsc):
     checked = cpsc("data", "check", "arrays", "--root", file, "--workers", 0)
     assert checked.code == 0, checked.err
     assert "vector of 4" in checked.out
-    assert "array 'rest', float64 of shape (120,)" in " ".join(checked.out.replace("│", " ").split())
+    assert "array 'rest' (float64 of shape (120,))" in " ".join(checked.out.replace("│", " ").split())
     usual = ("--recipe", "arrays", "--root", file, "--epochs", 6, "--set", "encoders.far.name=mlp")
     trained = cpsc("train", *usual, "--out", tmp_path / "run")
     assert trained.code == 0, trained.err

@@ -113,9 +113,10 @@ class ArraysConfig(DataConfig, name="arrays"):
             if name not in joined.arrays:
                 raise UserError(f"{self.root}: " + unknown("modality", name, free))
         if len(set(names)) < max(2, len(names)):
+            unused = "; ".join(_described(joined, name) for name in [*free, *joined.others] if name not in names)
             raise UserError(
-                f"{self.root}: must hold two modalities or more, got {', '.join(names) or 'none'} (other arrays: "
-                f"{', '.join(n for n in [*joined.arrays, *joined.others] if n not in names)})"
+                f"{self.root}: must hold two modalities or more of {len(joined.ids)} rows, got "
+                f"{', '.join(names) or 'none'} (not used: {unused})"
             )
         views = {name: self._view(joined, name) for name in names}
         absent = {}
@@ -186,4 +187,4 @@ def _split(names: str) -> tuple[str, ...]:
 
 def _described(joined: Joined, name: str) -> str:
     array = joined.arrays.get(name, joined.others.get(name))
-    return f"array {name!r}" if array is None else f"array {name!r}, {array.dtype} of shape {array.shape},"
+    return f"array {name!r}" if array is None else f"array {name!r} ({array.dtype} of shape {array.shape})"

@@ -109,6 +109,8 @@ class Arrays(Dataset):
         name = f"{noise.kind}-{noise.severity:g}"
         if name not in view.stored:
             return None
+        if view.modality.kind == "text":
+            return self.inputs(modality, view.stored[name][rows])
         values = view.rows(view.stored[name][rows])
         bad = np.flatnonzero(~np.isfinite(values).all(tuple(range(1, values.ndim))))
         if len(bad):
@@ -129,6 +131,8 @@ def _check(view: View, rows: int) -> None:
         return
     for name, values in {"": view.values, **{f"@{name}": values for name, values in view.stored.items()}}.items():
         width = int(np.prod(shape))
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"{view.place}{name} must hold numbers, got {values.dtype}", "bad array")
         if values.shape[0] != rows or (view.prepare is None and values.size != rows * width):
             expected = " or ".join(dict.fromkeys([str((rows, *shape)), str((rows, width))]))
             raise DataError(f"{view.place}{name} must have shape {expected}, got {values.shape}", "wrong size")

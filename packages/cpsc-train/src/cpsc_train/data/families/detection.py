@@ -25,7 +25,7 @@ def usable(array: Array) -> bool:
     """Return whether an array is a modality by itself: numbers with two to five dimensions, or texts with blanks."""
     if array.dtype.kind == "U" and array.ndim == 1:
         return bool((np.char.find(np.char.strip(array), " ") > 0).any())
-    return array.dtype.kind in "biuf" and 2 <= array.ndim <= 5
+    return array.dtype.kind in "biuf" and 2 <= array.ndim <= 5 and 0 not in array.shape[1:]
 
 
 def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: int) -> View:
@@ -55,10 +55,12 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
     """
     if array.dtype.kind == "U":
         return View(Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary), array, place, {},
-                    partial(_tokenized, HashedWords(tokens)))  # fmt: skip
+                    partial(_tokenized, HashedWords(tokens), tokens))  # fmt: skip
     if array.dtype.kind not in "biuf":
         raise UserError(f"{place} must hold numbers or strings, got {array.dtype}")
     row = array.shape[1:]
+    if 0 in row:
+        raise UserError(f"{place} has rows without values, of shape {row}")
     if vector or (shape is None and len(row) < 2):
         return View(Modality(kind="vector", shape=(int(np.prod(row)),)), array, place)
     size = _image(row, shape, place)
@@ -90,8 +92,8 @@ def _channels_first(values: Array) -> Array:
     return np.moveaxis(values, -1, -3)
 
 
-def _tokenized(tokenize: HashedWords, texts: Array) -> Array:
-    return np.stack([tokenize(str(text)) for text in texts])
+def _tokenized(tokenize: HashedWords, tokens: int, texts: Array) -> Array:
+    return np.array([tokenize(str(text)) for text in texts], dtype=np.int64).reshape(len(texts), tokens)
 
 
 def _bounds(array: Array) -> tuple[float, float] | None:
@@ -126,7 +128,7 @@ def absent_rows(array: Array, present: Array | None, place: str) -> NDArray[np.b
     if array.dtype.kind == "U":
         absent = np.char.strip(array) == ""
     elif array.dtype.kind == "f":
-        absent = np.isnan(array).reshape(len(array), -1).all(1)
+        absent = np.isnan(array).all(axis=tuple(range(1, array.ndim)))
     else:
         absent = np.zeros(len(array), dtype=np.bool_)
     if present is None:
@@ -150,7 +152,7 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
         if (empty := np.flatnonzero(values == "")).size:
             raise DataError(f"{place} is empty at row {empty[0]}", "bad labels")
     classes, labels = np.unique(values, return_inverse=True)
-    if classes.dtype.kind == "U" and all(re.fullmatch(r"-?\d{1,18}", name) for name in classes):  # 10 comes after 9
+    if classes.dtype.kind == "U" and all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in classes):  # 10 comes after 9
         order = np.argsort(classes.astype(np.int64), kind="stable")
         classes, labels = classes[order], np.argsort(order)[labels]
     elif classes.dtype.kind in "iu" and names is not None and names.ndim == 1:

@@ -81,8 +81,19 @@ class Joined:
     others: dict[str, NDArray[Any]]
 
     def column(self, names: Sequence[str]) -> str | None:
-        """Return the first of `names` that is an array (N,)."""
-        return next((name for name in names if name in self.arrays and self.arrays[name].ndim == 1), None)
+        """Return the first of `names` that is an array.
+
+        Raises
+        ------
+        DataError
+            If it has another shape than (N,).
+        """
+        found = next((name for name in names if name in self.arrays), None)
+        if found is not None and self.arrays[found].ndim != 1:
+            raise DataError(
+                f"{self.places[found]} must hold one value per row, got shape {self.arrays[found].shape}", "wrong size"
+            )
+        return found
 
 
 def read_source(path: Path, names: Names) -> Source:
@@ -100,7 +111,7 @@ def read_source(path: Path, names: Names) -> Source:
         reserved = {name for some in names for name in some}
         arrays = {**columns, **vectors({n: column for n, column in columns.items() if n not in reserved}, path)}
     else:
-        arrays = read_npz(path)
+        arrays = {name: _text(array) for name, array in read_npz(path).items()}
     id_name = next((name for name in names.id if name in arrays and arrays[name].ndim == 1), None)
     counted = [arrays[name] for name in names.label if name in arrays and arrays[name].ndim == 1]
     lengths = [len(array) for array in arrays.values() if array.ndim >= 2] or [len(a) for a in counted]
@@ -114,6 +125,16 @@ def read_source(path: Path, names: Names) -> Source:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise DataError(f"{path}: {id_name} holds {twice!r} more than once", "duplicate id")
     return Source(path, arrays, ids, len(ids))
+
+
+def _text(array: NDArray[Any]) -> NDArray[Any]:
+    """Return bytes in UTF-8 as strings, and any other array as it is."""
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError:
+        return array
 
 
 def join(sources: Sequence[Source]) -> Joined:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cpsc_train.errors import DataError
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TABLES = (*SEPARATORS, ".jsonl")
 """Suffixes of tables."""
-NUMBERED = re.compile(r"(.*?[^\d._:-])[._:-]?(\d+)")
+NUMBERED = re.compile(r"(.*?[^0-9._:-])[._:-]?([0-9]{1,9})")
 """Column of a vector: the name of the modality and a number, as in ``image_0``, ``image.1`` or ``image2``."""
 
 
@@ -66,7 +67,8 @@ def vectors(columns: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[n
 def _numbers(column: NDArray[Any], name: str, path: Path) -> NDArray[np.float32]:
     cells = np.where(np.char.strip(column) == "", "nan", column)
     try:
-        return cells.astype(np.float32)
+        with np.errstate(over="ignore"):  # an infinite value is refused later, with its place
+            return cells.astype(np.float64).astype(np.float32)
     except ValueError:
         row, cell = next((row, cell) for row, cell in enumerate(cells) if not _is_number(cell))
         raise DataError(f"{path}: row {row}, column {name!r} must be a number, got {cell[:40]!r}", "bad line") from None
@@ -82,7 +84,11 @@ def _is_number(text: str) -> bool:
 
 def _lines(path: Path, text: str) -> list[list[str]]:
     try:
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=SEPARATORS[path.suffix], strict=True) if row]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=SEPARATORS[path.suffix], strict=True)
+            if row
+        ]
     except csv.Error as error:
         raise DataError(f"{path}: is not a readable table ({error})", "damaged") from None
     if not rows:

@@ -111,6 +111,25 @@ def test_two_processes_are_one(tmp_path, quick):
             assert sets["qhat"] == pytest.approx(second["test"][name]["coverage"][head]["qhat"], abs=1e-5)
 
 
+@pytest.mark.slow
+def test_two_processes_are_one_on_incomplete_rows(tmp_path, quick):
+    """With the fused loss alone; means of a modality are those of the part of a batch that a process has."""
+    settings = ["batch_size=33", "optimizer.accumulate=2", "method.name=joint", "missing.share={fou=0.5,kar=0.3}"]
+    options = [*map(str, quick[:4]), *map(str, quick[6:]), "--epochs", "3", "--modalities", "fou,kar", "-q"]
+    options += [w for s in settings for w in ("--set", s)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
+    found = subprocess.run([*LAUNCHER, "--out", two, *options], check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    (first, lines, _), (second, others, _) = outcome(one), outcome(two)
+    assert first["data"] == second["data"]
+    for line, other in zip(lines, others, strict=True):
+        assert line["train"] == pytest.approx(other["train"], rel=1e-5)
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert line["validation"]["accuracy"] == other["validation"]["accuracy"]
+    assert first["test"]["clean"]["accuracy"] == second["test"]["clean"]["accuracy"]
+
+
 def test_a_mistake_is_told_once_by_two_processes(tmp_path):
     run = ["--out", str(tmp_path / "run")]
     found = subprocess.run([*LAUNCHER, *run, "--set", "batch_size=1"], check=False, capture_output=True, text=True)

@@ -55,11 +55,12 @@ def watched(trainer: Trainer) -> Trainer:
     return trainer
 
 
+@pytest.mark.parametrize("missing", [[], ["missing.share={pix=0.5, fou=0.3}"]])
 @pytest.mark.parametrize("name", sorted(MethodConfig.members))
-def test_a_step_of_a_method_does_not_wait(name):
+def test_a_step_of_a_method_does_not_wait(name, missing):
     changes = TEACHERS.get(name, ["method.warmup=1"] if name == "smv" or name.startswith("cpsc") else [])
     changes = [*changes, *(["conformal.refresh=epoch"] if MethodConfig.named(name)().needs_full_refresh else [])]
-    trainer = watched(Trainer(Setup.build(config(*PLAIN, f"method.name={name}", *changes))))
+    trainer = watched(Trainer(Setup.build(config(*PLAIN, *missing, f"method.name={name}", *changes))))
     for _ in range(3):
         trainer.train_epoch(Observer())
 

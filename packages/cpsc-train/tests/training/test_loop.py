@@ -65,9 +65,9 @@ def test_the_order_of_a_step(small_config, monkeypatch):
     method, refresh = trainer.objective.method, trainer.refresh
     losses, rescore, step = method.losses, refresh._rescore, trainer.stepper.optimizer.step
 
-    def recorded_losses(model, features, labels, qhat):
+    def recorded_losses(model, features, labels, qhat, present):
         events.append("loss without" if qhat is None else "loss with")
-        return losses(model, features, labels, qhat)
+        return losses(model, features, labels, qhat, present)
 
     monkeypatch.setattr(method, "losses", recorded_losses)
     monkeypatch.setattr(refresh, "_rescore", lambda *a: (events.append("refresh"), rescore(*a)))

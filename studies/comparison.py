@@ -111,7 +111,14 @@ ALL_ROWS = {
 def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and the command of each step."""
     shared = [*data.options, *(("--root", arguments.root) if arguments.root else ()), "--jobs", str(arguments.jobs)]
-    for setting in (f"epochs={data.epochs}", "noise=[]", f"protocols={data.protocols()}", *data.settings):
+    # A run of seconds starts anew in place of going on, so it needs no checkpoints.
+    for setting in (
+        f"epochs={data.epochs}",
+        f"checkpoints.every_epochs={data.epochs}",
+        "noise=[]",
+        f"protocols={data.protocols()}",
+        *data.settings,
+    ):
         shared += ["--set", setting]
     parts = ",".join(
         f'{{modality="{modality}",kind="{kind}",severity={severity:g},share={AUGMENTED:g}}}'
@@ -127,6 +134,7 @@ def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tupl
     )
     benchmark = [
         "benchmark",
+        "--keep-going",
         *shared,
         "--methods",
         arguments.methods,

@@ -141,3 +141,14 @@ def test_what_a_search_chose_is_a_table(tmp_path):
     assert "| joint | 80.0 | 81.6 | 8 | 1 | optimizer.lr=0.5 (0.1) |" in text
     assert "| joint, all rows | – | – | – | – | those of joint |" in text
     assert "| tmc | – | – | – | – | not tuned |" in text
+
+
+def test_rows_with_a_run_that_fails_are_left_out_on_request(small_config, tmp_path):
+    table = small_config.to_plain()
+    table["epochs"], table["method"] = 1, {"name": "joint"}
+    good = type(small_config).from_plain(table)
+    bad = type(small_config).from_plain(table | {"data": table["data"] | {"file": "absent.npz"}})
+    grid, console = Grid(tmp_path, {"bad": bad, "good": good}, [0]), Output(quiet=True)
+    assert list(grid.run(jobs=1, console=console, quiet=True, keep_going=True)) == ["good"]
+    with pytest.raises(UserError, match="bad seed 0 ended with code 2"):
+        grid.run(jobs=1, console=console, quiet=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, value
+from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, flag, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ A stopped benchmark goes on where it was.
     seed. Official parts stay. Default: that of the recipe."""
     inference: Inferences = None
     """Kinds of inference besides that of the method, each a row: gate, read, dasp."""
+    keep_going: Annotated[bool, flag] = False
+    """Leave out rows of which a run fails, such as by a loss that is not finite."""
     jobs: Annotated[int, value("N")] = 1
     """Runs at a time."""
     out: Annotated[Path, value("DIR")] = Path("runs/benchmark")
@@ -81,13 +83,16 @@ A stopped benchmark goes on where it was.
         console = Output()
         divisions = None if self.divisions is None else parse_divisions(self.divisions)
         grid = Grid(self.out, configs, parse_seeds(self.seeds), divisions)
-        results = expanded(grid.run(jobs=self.jobs, console=console, quiet=self.quiet))
+        runs = grid.run(jobs=self.jobs, console=console, quiet=self.quiet, keep_going=self.keep_going)
+        if reference not in runs:
+            raise UserError(f"a run of the reference {reference} failed: choose another --reference")
+        results = expanded(runs)
         taken = costs(grid, results)
         boards = {name: scoreboard(results, taken, SUITES[name], name, reference=reference) for name in suites}
         write(self.out / "runs.csv", as_csv(lines(results)))
         written = [self.out / "runs.csv"]
         if self.tuned is not None:
-            written.append(write_choices(self.tuned, list(configs), self.out / "tuned.md"))
+            written.append(write_choices(self.tuned, list(runs), self.out / "tuned.md"))
         for name, board in boards.items():
             written += [*board.write(results, name, self.out), plot_ranks(board, self.out / f"{name}.png")]
             console.print(board.console())

@@ -62,7 +62,15 @@ def mean_average_precision(probabilities: Probabilities, labels: Labels) -> floa
     >>> round(mean_average_precision(np.array([[0.7, 0.3], [0.6, 0.4]]), np.array([0, 1])), 4)
     1.0
     """
-    return float(np.mean([_average_precision(probabilities[:, c], labels == c) for c in np.unique(labels)]))
+    classes = np.unique(labels)
+    order = np.argsort(-probabilities[:, classes], axis=0, kind="stable")
+    ranked = np.take_along_axis(probabilities[:, classes], order, axis=0)
+    positive = labels[order] == classes
+    places = np.arange(len(labels))[:, None]
+    ends = np.where(np.diff(ranked, axis=0, append=np.nan) != 0, places, len(labels))
+    last = np.minimum.accumulate(ends[::-1])[::-1]  # of each row, the last row of the same threshold
+    precision = np.take_along_axis(positive.cumsum(0), last, axis=0) / (last + 1)
+    return float(((precision * positive).sum(0) / positive.sum(0)).mean())
 
 
 def expected_calibration_error(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> float:
@@ -93,11 +101,3 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     """
     true = probabilities[np.arange(len(labels)), labels]
     return 0.0 - float(np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())  # 0.0, not −0.0
-
-
-def _average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(positive[order])
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # the last row of each distinct threshold
-    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-    return float((np.diff(recall, prepend=0.0) * precision).sum())

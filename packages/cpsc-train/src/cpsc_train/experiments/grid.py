@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import replace
@@ -99,11 +99,20 @@ class Grid:
         folder = self._folder / re.sub(r"[^A-Za-z0-9_.=+-]+", "_", variant)
         return (folder if division is None else folder / f"division-{division}") / f"seed-{seed}"
 
-    def run(self, *, jobs: int, console: Output, quiet: bool = False, workers: Workers | None = None) -> Results:
+    def run(
+        self,
+        *,
+        jobs: int,
+        console: Output,
+        quiet: bool = False,
+        workers: Workers | None = None,
+        keep_going: bool = False,
+    ) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
 
-        `jobs` is the number of parallel runs, each a process, of `workers` if given. Raises UserError if a folder holds
-        a run of another configuration, or a run fails; names its log.
+        `jobs` is the number of parallel runs, each a process, of `workers` if given. With `keep_going`, a run that
+        fails by its options or data, such as one whose loss is not finite, is printed, and its variant is left out of
+        the results. Raises UserError if a folder holds a run of another configuration, or a run fails; names its log.
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
@@ -121,9 +130,14 @@ class Grid:
         with processes as started, progress, ThreadPoolExecutor(jobs) as pool:
             task = progress.add_task("runs", total=len(self._configs))
             waiting = {pool.submit(self._one, job, started): job for job in self._configs}
+            failed: set[str] = set()
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
-                    future.result()
+                    error = future.exception()
+                    if error is not None:
+                        _refuse_to_go_on(error, keep_going=keep_going)
+                        failed.add(waiting[future].variant)
+                        console.print(f"left out: {error}", soft_wrap=True)
                     progress.advance(task)
                     if not quiet and not console.is_terminal:
                         console.print(f"{done}/{len(waiting)} {waiting[future]}", soft_wrap=True)
@@ -132,11 +146,11 @@ class Grid:
                     end_children()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return self._read()
+        return self._read(failed)
 
-    def _read(self) -> Results:
+    def _read(self, failed: Collection[str]) -> Results:
         results: Results = {}
-        for job in self._configs:
+        for job in (job for job in self._configs if job.variant not in failed):
             folder = self.path(*job)
             run = dict(parse_json(read_file(folder / "results.json")))
             run["cpu_seconds"] = RunFolder(folder).read_environment().get("cpu_seconds", run["seconds"])
@@ -195,6 +209,11 @@ def _test_rows(folder: Path) -> str:
 def _overlap(run: Mapping[str, Any]) -> float:
     rows = run["data"]
     return float(rows["test"] / sum(rows[part] for part in ("train", "calibration", "validation")))
+
+
+def _refuse_to_go_on(error: BaseException, *, keep_going: bool) -> None:
+    if not keep_going or not isinstance(error, UserError) or " ended with code 2: " not in str(error):
+        raise error
 
 
 def _refuse_another(folder: Path, config: RunConfig) -> None:

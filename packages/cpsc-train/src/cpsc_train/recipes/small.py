@@ -16,7 +16,7 @@ from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.packaged import MINILM
 from cpsc_train.recipes.base import SHARED, Recipe, Source, assemble, choose, noise
-from cpsc_train.training import Mode, OptimizerConfig
+from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig
 from cpsc_train.training.optimizer import CosineConfig
 
 SIZE = 128
@@ -45,6 +45,7 @@ def _small(name: str, mode: Mode, data: DataConfig, known: dict[str, EncoderConf
         feature_dim=128,
         optimizer=OptimizerConfig(kind="adamw", lr=1e-3, encoder_lr_factor=0.1, weight_decay=1e-2),
         schedule=CosineConfig(),
+        compute=ComputeConfig(channels_last=True),  # 1.6 to 2 times as fast, also on a CPU
         **values,
     )
 

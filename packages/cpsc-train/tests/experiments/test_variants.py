@@ -47,7 +47,7 @@ def test_a_search_of_the_optimizer_has_rates_for_each(tmp_path):
     for one in tried:
         middle = lr * (20 if one["optimizer"]["kind"] == "sgd" else 1)
         assert middle / 10.1 <= one["optimizer"]["lr"] <= 10.1 * middle
-        assert one["method"]["annealing"] == 1  # half of two epochs at most
+        assert 1 <= one["method"]["annealing"] <= 5  # two and a half times two epochs at most
     chosen = read_toml(tmp_path / tune.TUNED)["tmc"]["values"]
     assert set(chosen) == {"optimizer.kind", "optimizer.lr", "method.annealing"}
 

@@ -101,7 +101,7 @@ def test_annealing_takes_a_tenth_of_the_run(name):
     """50 of 500 epochs in the sources."""
     config = MethodConfig.named(name)
     assert [config.for_epochs(epochs).annealing for epochs in (500, 40, 20, 3)] == [50, 4, 2, 1]
-    assert config.search["annealing"].for_epochs(20) == Range(1, 10, log=True)
+    assert config.search["annealing"].for_epochs(20) == Range(1, 50, log=True)
 
 
 def test_evidence_is_a_probability_and_is_annealed(model, batch, alone):

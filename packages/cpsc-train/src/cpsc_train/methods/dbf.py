@@ -41,7 +41,7 @@ class DBFConfig(MethodConfig, name="dbf"):
     rules = {"annealing": COUNT, "conflict": NOT_NEGATIVE, "exponent": POSITIVE}
     shares = {"annealing": 0.05}
     search = {
-        "annealing": Range(0.02, 0.5, log=True, share=True),
+        "annealing": Range(0.02, 2.5, log=True, share=True),
         "conflict": Range(0.1, 4.0, log=True),
         "exponent": Range(0.5, 4.0, log=True),
     }

@@ -104,7 +104,7 @@ class TMCConfig(MethodConfig, name="tmc"):
     method = TMC
     rules = {"annealing": COUNT}
     shares = {"annealing": 0.1}
-    search = {"annealing": Range(0.02, 0.5, log=True, share=True)}
+    search = {"annealing": Range(0.02, 2.5, log=True, share=True)}
 
     annealing: int = 50
     """Epochs over which the weight of the divergence from ignorance rises to 1; the source has 50 of 500."""
@@ -118,7 +118,7 @@ class ECMLConfig(MethodConfig, name="ecml"):
     method = ECML
     rules = {"annealing": COUNT, "conflict": NOT_NEGATIVE}
     shares = {"annealing": 0.1}
-    search = {"annealing": Range(0.02, 0.5, log=True, share=True), "conflict": Range(0.1, 4.0, log=True)}
+    search = {"annealing": Range(0.02, 2.5, log=True, share=True), "conflict": Range(0.1, 4.0, log=True)}
 
     annealing: int = 50
     """Epochs over which the weight of the divergence from ignorance rises to 1; the source has 50 of 500."""

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from _runs import Line, Runs, read
+from _runs import Line, Runs, Values, read
 from _tables import header
 
 from cpsc_train.config import read_toml
@@ -85,9 +85,15 @@ def _methods(runs: Runs) -> str:
         p_value = f"{apart[row][1]:.3f}" if row in apart else "–"
         if ", all rows" in row:  # nine calibration rows say nothing about coverage
             figures |= {name: np.full(1, np.nan) for name in FIGURES if name.startswith(("coverage", "size"))}
-        cells = [mean_sd(figures[name]) for name in FIGURES]
+        cells = [_cell(name, figures[name]) for name in FIGURES]
         lines.append([markdown_text(row), *cells, difference, p_value])
     return table(["row", *FIGURES, "difference, held out", "p"], lines)
+
+
+def _cell(name: str, values: Values) -> str:
+    if not name.startswith("size") or np.isnan(values).any():
+        return mean_sd(values)
+    return f"{values.mean():.2f}"
 
 
 def _inference(runs: Runs) -> str:
@@ -100,11 +106,11 @@ def _inference(runs: Runs) -> str:
         gains = [
             signed(runs.difference(f"{row} + {kind}", row, figure)) if f"{row} + {kind}" in runs.rows else "–"
             for kind in kinds
-            for figure in ("clean", "held out")
+            for figure in ("clean", "seen", "held out")
         ]
         if set(gains) != {"–"}:
             lines.append([markdown_text(row), *gains])
-    columns = [f"{kind}, {figure}" for kind in kinds for figure in ("clean", "held out")]
+    columns = [f"{kind}, {figure}" for kind in kinds for figure in ("clean", "seen", "held out")]
     return (
         "Gain by the kind of inference, same trained models, in points with the 95 % interval (not corrected):\n\n"
         + table(["row", *columns], lines)

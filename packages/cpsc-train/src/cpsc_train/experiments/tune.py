@@ -228,7 +228,7 @@ def write_choices(folder: Path, names: Sequence[str], path: Path) -> Path:
     seconds = sum(one.get("cpu_seconds", 0) for one in tuned.values())
     header = ["row", "default", "best", "trials", "failed", "values (default)"]
     rows = [_cells(name, tuned[name]) if name in tuned else [name, *"––––", _untuned(name, tuned)] for name in names]
-    first = next(iter(tuned.values()), {})
+    first: Mapping[str, Any] = next(iter(tuned.values()), {})
     conditions = ", ".join(first.get("conditions", [])) or "those of the recipe"
     text = (
         f"Chosen on validation rows of division {first.get('division', 0)}, the same values for all divisions. "

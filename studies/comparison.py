@@ -154,7 +154,7 @@ def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tupl
             yield name, [*benchmark, *tuned, *few, *absent, "--set", "protocols=[]", "--out", str(out / name)]
 
 
-def collect(name: str, step: str, command: list[str], out: Path, results: Path) -> None:
+def collect(name: str, step: str, command: str, out: Path, results: Path) -> None:
     """Write the outcome of a step to the results."""
     place = results / f"comparison-{name}"
     if step == "tune":
@@ -173,10 +173,17 @@ def collect(name: str, step: str, command: list[str], out: Path, results: Path) 
     if table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             costs = {(row["data"], row["step"]): row for row in csv.DictReader(file)}
-    shown = shlex.join(["cpsc", *command])
-    costs[name, step] = {"data": name, "step": step, "cpu_seconds": f"{seconds:.0f}", "command": shown}
+    costs[name, step] = {"data": name, "step": step, "cpu_seconds": f"{seconds:.0f}", "command": command}
     columns = ["data", "step", "cpu_seconds", "command"]
     write_csv(table, columns, ([row[column] for column in columns] for row in costs.values()))
+
+
+def _study(name: str, arguments: argparse.Namespace) -> str:
+    """Return the command of this study, without folders of this machine."""
+    root = " --root ROOT" if arguments.root else ""
+    missing = " --missing" if arguments.missing else ""
+    chosen = f"--methods {arguments.methods} --trials {arguments.trials} --seeds {arguments.seeds}"
+    return f"python studies/comparison.py --data {name}{root} {chosen}{missing}"
 
 
 def main() -> None:
@@ -198,7 +205,7 @@ def main() -> None:
             print("cpsc", shlex.join(command), flush=True)
             if not arguments.commands:
                 subprocess.run([sys.executable, "-m", "cpsc_train", *command], check=True)
-                collect(name, step, command, arguments.out / name, arguments.results)
+                collect(name, step, _study(name, arguments), arguments.out / name, arguments.results)
 
 
 if __name__ == "__main__":

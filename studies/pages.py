@@ -274,7 +274,7 @@ def _reproduced() -> str:
 
 def _cost_table() -> str:
     rows = [
-        [line["data"], line["step"], f"{float(line['cpu_seconds']) / 60:.0f}", f"`{markdown_text(line['command'])}`"]
+        [line["data"], line["step"], f"{float(line['cpu_seconds']) / 60:.0f}", f"`{line['command']}`"]
         for line in costs()
     ]
     return table(["data", "step", "CPU minutes", "command"], rows) if rows else "No runs yet.\n"

@@ -187,7 +187,7 @@ def test_layers_of_a_transformer_are_frozen():
 @minilm
 @text
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_minilm_and_its_tokenizer():
+def test_minilm_and_its_tokenizer(capfd):
     tokenize = Pretrained(packaged.MINILM, 8)
     tokens = torch.from_numpy(np.stack([tokenize(t) for t in ("a happy dog", "a glad puppy", "taxes are due")]))
     assert tokens[0].tolist() == [101, 1037, 3407, 3899, 102, 0, 0, 0]
@@ -199,3 +199,4 @@ def test_minilm_and_its_tokenizer():
     assert near > 0.6
     assert far < 0.3
     assert sum(p.numel() for p in pretrained_parameters(encoder)) > 2e7
+    assert capfd.readouterr().err == ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,15 +71,17 @@ class TransformerConfig(EncoderConfig, name="transformer"):
         folder = local_path(self.folder or "")
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: is not the folder of a model (it has no config.json)")
+        library = _transformers()
         try:
-            model, info = _transformers().AutoModel.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+            with _without_progress(library.utils.logging):
+                model, info = library.AutoModel.from_pretrained(
+                    str(folder),
+                    local_files_only=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
         except Exception as error:  # a damaged folder can make the library fail in any way
             if out_of_memory(error):
                 raise
@@ -135,6 +137,18 @@ def _layers(model: nn.Module) -> list[str]:
         with suppress(AttributeError):
             return [f"{name}.{place}" for place, _ in enumerate(model.get_submodule(name).children())]
     return []
+
+
+@contextmanager
+def _without_progress(logging: Any) -> Iterator[None]:
+    """Disable the progress bars of transformers, which would appear among the lines of a run."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _transformers() -> Any:

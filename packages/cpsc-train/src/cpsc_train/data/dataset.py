@@ -104,7 +104,7 @@ class Dataset(ABC):
     labels_by_modality: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
     """Labels (N,) that were given for one modality alone, −1 where there is none; for studies, not for training."""
     presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
-    """By modality that some samples lack, which samples have it, (N,); the others are never read."""
+    """By modality in use that some samples lack, which samples have it, (N,); the others are never read."""
 
     @abstractmethod
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:

@@ -19,8 +19,8 @@ from cpsc_train.data.storage.cache import Cache
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
-from cpsc_train.models.encoders.resnet import _load
 from cpsc_train.models.imported import try_out
+from cpsc_train.models.pretrained import load_parameters
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
 
@@ -115,7 +115,7 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch):
         ("numpy.lib.format.read_array", lambda: read_npz(tmp_path / "a.npz")),
         ("PIL.ImageFile.ImageFile.load", lambda: read_image(tmp_path / "a.png")),
         ("soundfile.SoundFile.read", lambda: read_sound(tmp_path / "a.wav")),
-        ("torch.load", lambda: _load(torch.nn.Identity(), tmp_path / "a.pt", 18)),
+        ("torch.load", lambda: load_parameters(torch.nn.Identity(), tmp_path / "a.pt", model="ResNet18", unused="fc.")),
         ("torch.nn.Module.eval", lambda: try_out(torch.nn.Identity(), lambda module: module, (1,), "a trial")),
     ):
         with monkeypatch.context() as patch:

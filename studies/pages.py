@@ -134,7 +134,7 @@ def _missing(name: str, runs: Runs) -> str:
     lines = []
     for row in runs.plain():
         if all(row in part.rows for part in parts.values()):
-            cells = [mean_sd(part.figures(row)["clean"]) for part in parts.values()]
+            cells = [mean_sd(100 * part.mean(row, ["clean"])) for part in parts.values()]
             lines.append([markdown_text(row), mean_sd(runs.figures(row)["clean"]), *cells])
     columns = ["row", "complete", *(f"{percent} % missing" for percent in parts)]
     return (

@@ -40,7 +40,6 @@ def _small(name: str, mode: Mode, data: DataConfig, known: dict[str, EncoderConf
         a=0.1,
         sources=METHOD | sources | {"data.tokenizer": "package"},
         recipe=name,
-        epochs=6,
         batch_size=32,
         feature_dim=128,
         optimizer=OptimizerConfig(kind="adamw", lr=1e-3, encoder_lr_factor=0.1, weight_decay=1e-2),
@@ -57,11 +56,15 @@ def mvsa_single_small(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         *noise(("image",), gaussian=(0.4,), pixels=(0.1,)),
         Noise(modality="text", kind="words", severity=0.5),
     )
-    return _small("mvsa-single-small", mode, data, {"image": PHOTOGRAPH, "text": SENTENCE}, b=0.6, noise=corrupted)
+    return _small(
+        "mvsa-single-small", mode, data, {"image": PHOTOGRAPH, "text": SENTENCE}, b=0.6, epochs=6, noise=corrupted
+    )
 
 
 def nyu_depth_v2_small(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
     """Return the recipe for colour and depth, an EfficientNet-lite0 each."""
     data = choose(NYUDepthV2Config(resized=round(SIZE * 256 / 224), size=SIZE), modalities)
     corrupted = noise(data.modalities, gaussian=(0.2,), pixels=(0.1,))
-    return _small("nyu-depth-v2-small", mode, data, {"rgb": PHOTOGRAPH, "depth": PHOTOGRAPH}, b=1.0, noise=corrupted)
+    return _small(
+        "nyu-depth-v2-small", mode, data, {"rgb": PHOTOGRAPH, "depth": PHOTOGRAPH}, b=1.0, epochs=10, noise=corrupted
+    )

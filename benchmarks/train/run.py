@@ -123,7 +123,7 @@ def epoch(made: Trainer) -> float:
 
 @contextmanager
 def timed(made: Trainer) -> Iterator[dict[str, float]]:
-    """Time the parts of a step; on a GPU each part is synchronized, which slows the step."""
+    """Time the parts of a step; on a GPU each part is synchronised, which slows the step."""
     times = dict.fromkeys(PARTS, 0.0)
     undo: list[Callable[[], None]] = []
 

@@ -1,6 +1,6 @@
 """Array dispatch: library, device and conversion of arrays.
 
-numpy and torch are recognized here, so compilers can trace the functions and streams are fast; array-api-compat handles
+numpy and torch are recognised here, so compilers can trace the functions and streams are fast; array-api-compat handles
 all other libraries. Torch is never imported, only looked up among the loaded modules.
 """
 

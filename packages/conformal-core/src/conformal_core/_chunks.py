@@ -16,7 +16,7 @@ from conformal_core._arrays import array_namespace, from_host, host_view, is_tra
 Array = Any
 
 # Elements per chunk: a few arrays of them fit into the cache of a core, or into a fraction of device memory. Threads
-# synchronize between operations, so their chunks are larger and fewer.
+# synchronise between operations, so their chunks are larger and fewer.
 _HOST_CHUNK = 1 << 17
 _THREAD_CHUNK = 1 << 19
 _DEVICE_CHUNK = 1 << 28
@@ -58,7 +58,7 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Uninitialized array that a thread reuses, by name, for its next chunk.
+    """Uninitialised array that a thread reuses, by name, for its next chunk.
 
     Allocating memory costs more than the arithmetic on it. Outside :func:`map_rows` arrays are not reused.
     """

@@ -99,7 +99,7 @@ def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, ch
     """
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float, np.floating, np.integer)):
-        if math.isnan(qhat):  # needs no synchronization
+        if math.isnan(qhat):  # needs no synchronisation
             raise ValueError("qhat must not be NaN, got nan")
         return comparable(float(qhat), like)
     qhat = as_floating("qhat", qhat, like)

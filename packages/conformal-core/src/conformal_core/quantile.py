@@ -203,7 +203,7 @@ def _largest(weights: Array, xp: Any) -> Array:
 
 
 def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:
-    """Threshold of each of ``count`` groups, (count,), +∞ for one with too few scores, with one synchronization.
+    """Threshold of each of ``count`` groups, (count,), +∞ for one with too few scores, with one synchronisation.
 
     Valid scores (N,) with groups (N,) of int64 in 0..count − 1.
     """

@@ -112,7 +112,7 @@ def rank_reliability(
         ``"normalized"``: ``1 − rank/|C|``. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
         Whether to check scores and labels. If None, only if the host can read them without a sync. With False nothing
-        synchronizes with a device, and the function compiles into one graph.
+        synchronises with a device, and the function compiles into one graph.
 
     Returns
     -------

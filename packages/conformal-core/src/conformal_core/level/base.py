@@ -19,7 +19,7 @@ class Threshold(float):
     value
         The threshold itself.
     parts
-        For each learner, a tag by which its level recognizes it, and its threshold.
+        For each learner, a tag by which its level recognises it, and its threshold.
     """
 
     parts: tuple[tuple[float, float], ...]

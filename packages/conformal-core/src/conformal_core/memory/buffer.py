@@ -22,7 +22,7 @@ Array = Any
 class CalibrationBuffer(Saved):
     """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
 
-    Everything stays on the device of ``like``: overwriting, quantile and ages never synchronize with the host.
+    Everything stays on the device of ``like``: overwriting, quantile and ages never synchronise with the host.
 
     Parameters
     ----------

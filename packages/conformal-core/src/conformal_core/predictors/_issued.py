@@ -32,7 +32,7 @@ class Row(NamedTuple):
 class Issued:
     """Predicted rows in order, each with its threshold and draw, until its label arrives.
 
-    A row is recognized by its id if it has one, otherwise by its numbers: the oldest of equal rows first.
+    A row is recognised by its id if it has one, otherwise by its numbers: the oldest of equal rows first.
 
     Parameters
     ----------

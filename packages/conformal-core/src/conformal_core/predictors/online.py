@@ -51,13 +51,13 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     The guarantee follows from memory and level; see their documentation.
 
     Labels may arrive late, in another order, or never. The threshold of an issued set is kept until the label of its
-    row arrives, and the level learns whether *that* set contained the label. A row is recognized by its ``ids`` if they
+    row arrives, and the level learns whether *that* set contained the label. A row is recognised by its ``ids`` if they
     are given to both :meth:`predict` and :meth:`update`, otherwise by its probabilities, the oldest of equal rows
     first: give ``ids`` if labels may be missing and rows recur. A row that was not predicted is compared with the
     threshold at the time of its update. The comparison is the same as for the set: in the precision of the row, and
     with the same uniform draw if the score is randomized.
 
-    Scores are moved to the host, so each update of a device tensor synchronizes once, and so does each prediction
+    Scores are moved to the host, so each update of a device tensor synchronises once, and so does each prediction
     unless ``ids`` are given or the level is constant.
 
     Examples
@@ -100,7 +100,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         probs : array, shape (..., K)
         ids
             An integer or string for each row, for :meth:`update`. A second prediction with the same id replaces the
-            first. If None, rows are recognized by their probabilities.
+            first. If None, rows are recognised by their probabilities.
         nonempty
             Whether to add the best label to an empty set; the level learns from the set without it.
         check
@@ -132,7 +132,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
             Rows as predicted, in any order.
         labels : array of int, shape (N,), or int
         ids
-            The ids passed to :meth:`predict`. If None, rows are recognized by their probabilities.
+            The ids passed to :meth:`predict`. If None, rows are recognised by their probabilities.
         check
             Whether to check values. If None, only if the host can read them without a sync.
 

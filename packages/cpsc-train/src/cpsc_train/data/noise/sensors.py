@@ -48,7 +48,7 @@ DEAD_AXIS = Corruption(
     name="dead-axis",
     target="sensor",
     corrupt=_dead_axis,
-    summary="random axes are constantly zero",
+    summary="random axes are set to zero",
     severity="fraction of the axes, at least one",
     levels=(0.15, 0.3, 0.5, 0.7, 0.85),
 )

@@ -106,8 +106,8 @@ DROPPED_FRAMES = Corruption(
     name="dropped-frames",
     target="sound",
     corrupt=_dropped_frames,
-    summary="stretches of 40 ms are silent, as lost packets",
-    severity="fraction of the stretches",
+    summary="segments of 40 ms are silenced, like lost packets",
+    severity="fraction of the segments",
     levels=(0.1, 0.2, 0.3, 0.5, 0.7),
     needs_rate=True,
 )

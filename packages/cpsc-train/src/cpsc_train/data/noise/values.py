@@ -41,7 +41,7 @@ GAUSSIAN = Corruption(
     target="values",
     corrupt=_gaussian,
     summary="normal noise is added",
-    severity="σ, as a multiple of the valid range, else of each feature's standard deviation",
+    severity="σ, as a multiple of the valid range or, without one, of each feature's standard deviation",
     levels=(0.08, 0.12, 0.18, 0.26, 0.38),
     unbounded=(0.5, 1.0, 1.5, 2.0, 3.0),
     within=(0.0, np.inf),
@@ -59,7 +59,7 @@ DROPOUT = Corruption(
     name="dropout",
     target="values",
     corrupt=_dropout,
-    summary="values are lost: black, or each feature's training mean without a valid range; 1 is a dead sensor",
+    summary="values become black or, without a valid range, each feature's training mean; 1 is a dead sensor",
     severity="fraction of the values",
     levels=(0.1, 0.3, 0.5, 0.7, 0.9),
 )

@@ -81,7 +81,7 @@ DROPPED = Corruption(
     name="words-dropped",
     target="text",
     corrupt=_dropped,
-    summary="words are left out",
+    summary="words are removed",
     severity="fraction of the words",
     levels=(0.1, 0.25, 0.5, 0.75, 0.9),
 )
@@ -89,7 +89,7 @@ MISTYPED = Corruption(
     name="words-mistyped",
     target="text",
     corrupt=_mistyped,
-    summary="a word has one typing error: two letters swapped, one left out, or one replaced by its neighbouring key",
+    summary="words get one typing error each: two letters swapped, one omitted, or one replaced by a neighbouring key",
     severity="fraction of the words",
     levels=(0.1, 0.25, 0.5, 0.75, 1.0),
 )

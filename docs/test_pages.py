@@ -58,10 +58,10 @@ def test_claims_are_those_that_intervals_support(tmp_path, monkeypatch):
     assert "tmc" not in better
     assert "tmc (-5" in worse
     assert "cpsc" not in better + worse
-    assert "- 1 of 3 rows are not told apart" in text
+    assert "- 1 of 3 rows do not differ significantly" in text
     assert "10 runs of each row on 10 divisions; test rows redrawn in each division; 5 conditions" in text
     assert "Seen kinds: gaussian; held out: dropout." in text
-    assert "| cpsc |" in text.split("Gain by the kind of inference")[1]
+    assert "| cpsc |" in text.split("Gain of the inference variants")[1]
     assert "Handwritten digits" in pages.readme()
     assert "Handwritten digits" in pages.reproduces()
 

@@ -72,7 +72,7 @@ class Workers:
 
 class _Worker:
     def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "cpsc_train.experiments.worker"]
+        command = [sys.executable, "-m", "cpsc_train.worker"]
         self._process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )

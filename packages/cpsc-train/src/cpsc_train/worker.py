@@ -1,4 +1,4 @@
-"""A process that has the libraries loaded, and forks a child for each command of ``cpsc`` that it is sent.
+"""Entry point of a process that loads the libraries once, and forks a child for each command of ``cpsc`` that it gets.
 
 Loading the libraries takes longer than a short run. A forked child starts with them and with nothing of an earlier run,
 so its results are those of a process of its own. This process itself computes nothing, and has no threads.

@@ -149,7 +149,7 @@ def test_a_table_of_vectors(tmp_path):
 def test_levels_of_stored_corruptions_are_those_of_their_source(tmp_path, arrays):
     stored = {f"near@blur-{severity:g}": arrays["near"] + level for level, severity in ((1, 0.01), (5, 0.08))}
     dataset = opened(tmp_path, arrays | stored)
-    parsed = conditions("near:all@1,5", dataset.modalities, stores=lambda noise: noise.stored_by(dataset))
+    parsed = conditions("near:all@1,5", dataset.modalities, dataset=dataset)
     assert [one.name for one in parsed] == ["near:blur@1", "near:blur@5"]
     assert [one.describe(dataset)[0]["level"] for one in parsed] == [1, 5]
     (severe,) = parsed[1].parts
@@ -171,6 +171,16 @@ def test_stored_corruptions_are_given_by_kind_and_severity(tmp_path, arrays):
     assert [one.name for one in config.noise] == ["near-gaussian-0.2", "far-gaussian-0.5", "far-gaussian-1"]
     chosen = settled(recipe("arrays", data=ArraysConfig(root=str(tmp_path / "mine.npz")), protocols=("strict:GS@5",)))
     assert chosen.noise == ()
+
+
+@pytest.mark.parametrize("option", ["noise", "augment", "corruption.noise", "protocols"])
+def test_noise_that_is_not_stored_is_not_computed_beside_stored_noise(tmp_path, arrays, cpsc, option):
+    file = saved(tmp_path, arrays | {"near@gaussian-0.2": arrays["near"] + 5})
+    noise = '"near:gaussian:0.5"' if option == "protocols" else '{modality="near",kind="gaussian",severity=0.5}'
+    usual = ("--recipe", "arrays", "--root", file, "--out", tmp_path / "run")
+    outcome = cpsc("train", *usual, "--set", f"{option}=[{noise}]")
+    assert outcome.code == 2
+    assert "near-gaussian-0.5: near has stored corruptions, and this is none of them: gaussian-0.2" in outcome.err
 
 
 @pytest.mark.parametrize(

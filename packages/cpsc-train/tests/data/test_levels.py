@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from cpsc_train.data import Modality, Noise, conditions
-from cpsc_train.data.noise import KINDS
+from cpsc_train.data import Dataset, Modality, conditions
 from cpsc_train.data.noise.levels import parse_levels
 from cpsc_train.errors import UserError
 
@@ -73,16 +73,45 @@ def test_other_texts_are_refused(text, message):
         conditions(text, MODALITIES)
 
 
+class Features(Dataset):
+    """Two levels of Gaussian noise and one of blur are stored for ``fou``."""
+
+    modalities = MODALITIES
+    kept = ("gaussian-0.08", "gaussian-0.18", "blur-0.03")
+
+    def read(self, modality, rows, /):
+        raise NotImplementedError
+
+    def stored(self, modality, /):
+        return self.kept if modality == "fou" else ()
+
+    def corrupted(self, modality, noise, rows, /):
+        return np.zeros((len(rows), 5)) if f"{noise.kind}-{noise.severity:g}" in self.stored(modality) else None
+
+
 def test_stored_kinds_have_the_levels_of_what_the_features_came_from():
-    stored = [
-        *(Noise(modality="fou", kind="gaussian", severity=KINDS["gaussian"].levels[level - 1]) for level in (1, 3)),
-        Noise(modality="fou", kind="blur", severity=0.03),
-    ]
-    assert parsed("fou:gaussian@3", stores=stored.__contains__) == {"fou:gaussian@3": [("fou", "gaussian", 0.18)]}
-    assert list(parsed("fou:all@3", stores=stored.__contains__)) == ["fou:gaussian@3", "fou:blur@3"]
+    dataset = Features()
+    assert parsed("fou:gaussian@3", dataset=dataset) == {"fou:gaussian@3": [("fou", "gaussian", 0.18)]}
+    assert list(parsed("fou:all@3", dataset=dataset)) == ["fou:gaussian@3", "fou:blur@3"]
     with pytest.raises(UserError, match="gaussian noise on fou is stored at levels 1, 3, got 2"):
-        parsed("fou:gaussian@2", stores=stored.__contains__)
-    assert parsed("fou:dropout@3", stores=stored.__contains__)
+        parsed("fou:gaussian@2", dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("fou:dropout@3", "fou-dropout-0.5"),
+        ("fou:jpeg@3", "fou-jpeg-15"),
+        ("fou:gaussian:0.5", "fou-gaussian-0.5"),
+        ("pix:gaussian@3+fou:gaussian:2", "fou-gaussian-2"),
+        ("qmf:GS@5", "fou-gaussian-0.5-of-0.5"),
+    ],
+)
+def test_noise_is_not_computed_on_features_with_stored_corruptions(text, name):
+    message = f"{name}: fou has stored corruptions, and this is none of them: gaussian-0.08, gaussian-0.18, blur-0.03"
+    with pytest.raises(UserError, match=message):
+        parsed(text, dataset=Features())
+    assert parsed("pix:gaussian:0.5", dataset=Features())  # of which none is stored
 
 
 def test_levels_are_read_in_their_order():

@@ -124,7 +124,7 @@ class Data(Command):
             table = Table("modality", "kind", "severity by level", box=None)
             config, _ = self._configuration(self.name)
             dataset = config.open()
-            source = Source(dataset.modalities, lambda noise: noise.stored_by(dataset))
+            source = Source(dataset.modalities, dataset)
             for name in dataset.modalities:
                 for one in source.kinds(name):
                     levels = (

@@ -138,7 +138,7 @@ class Dataset(ABC):
     def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> NDArray[Any] | None:
         """Return the model's input of `rows` after `noise`, ``(len(rows), *shape)``, if it is stored.
 
-        None, the default, means that noise of this kind and severity is computed. A data set of features stores what
+        None, the default, means that noise of this kind and severity is not stored. A data set of features stores what
         its encoder returned for corrupted inputs. With no rows, an empty array or None tells whether it is stored.
 
         Raises
@@ -147,6 +147,10 @@ class Dataset(ABC):
             If the corruption is stored, but not for all of the rows.
         """
         return None
+
+    def stored(self, modality: str, /) -> Sequence[str]:
+        """Return the stored corruptions of a modality, such as ``blur-0.03``. If there are any, none is computed."""
+        return ()
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample by an ending that describes them; empty if unknown."""
@@ -198,6 +202,10 @@ class Kept(Dataset):
     def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> NDArray[Any] | None:
         """Return the stored corruption of the model's input."""
         return self.dataset.corrupted(modality, noise, self._rows[rows])
+
+    def stored(self, modality: str, /) -> Sequence[str]:
+        """Return the stored corruptions of a modality."""
+        return self.dataset.stored(modality)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.dataset import Dataset, Modality
 from cpsc_train.data.noise import Condition, Noise
 from cpsc_train.data.noise.levels import FORMS, Source, levelled
 from cpsc_train.errors import UserError
@@ -39,13 +39,8 @@ PROTOCOLS = {
 }
 
 
-def never(_noise: Noise) -> bool:
-    """Return False: no noise is stored."""
-    return False
-
-
 def conditions(
-    text: str, modalities: Mapping[str, Modality], *, stores: Callable[[Noise], bool] = never
+    text: str, modalities: Mapping[str, Modality], *, dataset: Dataset | None = None
 ) -> tuple[Condition, ...]:
     """Parse ``PROTOCOL:GS@5,10`` or ``PROTOCOL:SP@5``, independent noise on all modalities at once, or levels.
 
@@ -62,13 +57,14 @@ def conditions(
         Protocol, kind and levels ε ≥ 0, with ε = 0 clean; or levels of severity.
     modalities
         Modalities of the data set.
-    stores
-        Returns whether the data set stores what a noise makes of its modality.
+    dataset
+        The data set, if it may store corruptions.
 
     Raises
     ------
     UserError
-        For an unknown protocol, or one that does not define the kind for a modality.
+        For an unknown protocol, one that does not define the kind for a modality, or noise that is not stored on a
+        modality with stored corruptions.
 
     Examples
     --------
@@ -79,19 +75,20 @@ def conditions(
     [('gaussian', 0.196, 0.5), ('words', 0.5, 0.5)]
     """
     match = re.fullmatch(rf"({'|'.join(PROTOCOLS)}):(GS|SP)@(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    source = Source(modalities, dataset)
     if match is None and text.partition(":")[0] in modalities:
-        return levelled(text, Source(modalities, stores))
+        return levelled(text, source)
     if match is None:
         raise UserError(
             f"noise must read PROTOCOL:GS@5,10 or PROTOCOL:SP@5,10, with one of {', '.join(PROTOCOLS)}, or {FORMS}, "
             f"with modalities {', '.join(modalities)}, got {text!r}"
         )
     name, kind, levels = match.groups()
-    return tuple(_condition(name, kind, float(level), modalities) for level in levels.split(","))
+    return tuple(_condition(name, kind, float(level), source) for level in levels.split(","))
 
 
-def _condition(name: str, kind: str, level: float, modalities: Mapping[str, Modality]) -> Condition:
-    protocol = PROTOCOLS[name]
+def _condition(name: str, kind: str, level: float, source: Source) -> Condition:
+    protocol, modalities = PROTOCOLS[name], source.modalities
     if level == 0:
         return Condition(f"{name}:{kind}@0", ())
     paired = "depth" in modalities
@@ -100,9 +97,7 @@ def _condition(name: str, kind: str, level: float, modalities: Mapping[str, Moda
     if kind == "SP" and protocol.levels and level not in protocol.levels:
         raise UserError(f"{name}:SP is defined for {' and '.join(f'{e:g}' for e in protocol.levels)}, got {level:g}")
     parts = [_noise(protocol, kind, level, m, modality, paired=paired) for m, modality in modalities.items()]
-    for noise in parts:
-        noise.check(modalities[noise.modality])
-    return Condition(f"{name}:{kind}@{level:g}", tuple(parts))
+    return Condition(f"{name}:{kind}@{level:g}", tuple(map(source.checked, parts)))
 
 
 def _noise(protocol: Protocol, kind: str, level: float, name: str, modality: Modality, *, paired: bool) -> Noise:

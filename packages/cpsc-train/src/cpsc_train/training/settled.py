@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from cpsc_train.config import from_plain
 from cpsc_train.data import Dataset, Modality, Noise
-from cpsc_train.data.dataset import unfiltered
-from cpsc_train.data.families.arrays import Arrays
 from cpsc_train.models.encoders.by_kind import encoder_of
 
 if TYPE_CHECKING:
@@ -42,9 +40,8 @@ def settled(config: RunConfig) -> RunConfig:
 
 
 def _noise(dataset: Dataset) -> Iterator[Noise]:
-    arrays = unfiltered(dataset)
     for name, modality in dataset.modalities.items():
-        stored = arrays.stored(name) if isinstance(arrays, Arrays) else ()
+        stored = dataset.stored(name)
         for kind, _, severity in (one.rpartition("-") for one in stored):
             yield from_plain(Noise, {"modality": name, "kind": kind, "severity": float(severity)})
         if not stored:

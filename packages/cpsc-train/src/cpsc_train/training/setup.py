@@ -70,11 +70,7 @@ class Setup:
         for noise in (*config.noise, *config.corruption.noise, *config.augment):
             noise.check_on(dataset)
         evaluated = [Condition(noise.name, (noise,)) for noise in config.noise]
-        evaluated += [
-            one
-            for text in config.protocols
-            for one in conditions(text, dataset.modalities, stores=lambda noise: noise.stored_by(dataset))
-        ]
+        evaluated += [one for text in config.protocols for one in conditions(text, dataset.modalities, dataset=dataset)]
         splits = Splits.of(dataset, config.splits) if read_splits is None else read_splits(dataset)
         intact, dataset = dataset.labels, config.corruption.relabelled(dataset, splits)
         dataset = config.missing.taken_from(dataset, splits)

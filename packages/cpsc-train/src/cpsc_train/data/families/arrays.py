@@ -120,7 +120,7 @@ class Arrays(Dataset):
             )
         return values
 
-    def stored(self, modality: str) -> tuple[str, ...]:
+    def stored(self, modality: str, /) -> tuple[str, ...]:
         """Return the stored corruptions of a modality, such as ``gaussian-0.1``."""
         return tuple(self._views[modality].stored)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpsc_train.config import unknown
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.dataset import Dataset, Modality
 from cpsc_train.data.noise.base import KINDS, LEVELS, fitting
 from cpsc_train.data.noise.noise import Condition, Noise
 from cpsc_train.errors import UserError
@@ -19,16 +19,16 @@ EVERY = "all"
 
 @dataclass(frozen=True)
 class Source:
-    """What decides the kinds and levels of a modality: its properties, and whether the data set stores a noise."""
+    """What decides the kinds and levels of a modality: its properties, and what the data set stores, if it is given."""
 
     modalities: Mapping[str, Modality]
-    stores: Callable[[Noise], bool]
+    dataset: Dataset | None = None
 
     def at(self, name: str, kind: str, level: int) -> Noise:
         """Return noise at a level.
 
         Stored corruptions of features have the levels of what the features were extracted from. Raises UserError if
-        the kind is stored at other levels alone, or the modality cannot have it.
+        others are stored, or the modality cannot have it.
         """
         stored = self._stored(name, kind)
         if level in stored:
@@ -36,9 +36,15 @@ class Source:
         if stored:
             levels = ", ".join(map(str, stored))
             raise UserError(f"{kind} noise on {name} is stored at levels {levels}, got {level}")
-        modality = self.modalities[name]
-        noise = Noise(modality=name, kind=kind, severity=KINDS[kind].levels_of(modality)[level - 1])
-        noise.check(modality)
+        severity = KINDS[kind].levels_of(self.modalities[name])[level - 1]
+        return self.checked(Noise(modality=name, kind=kind, severity=severity))
+
+    def checked(self, noise: Noise) -> Noise:
+        """Return noise that is stored, or can be computed; raise UserError for any other."""
+        if self.dataset is None:
+            noise.check(self.modalities[noise.modality])
+        else:
+            noise.check_on(self.dataset)
         return noise
 
     def kinds(self, name: str) -> list[str]:
@@ -51,9 +57,11 @@ class Source:
 
     def _stored(self, name: str, kind: str) -> dict[int, Noise]:
         """Return the stored noise of a kind by level, from the first table of severities of which any is stored."""
+        if self.dataset is None:
+            return {}
         for table in KINDS[kind].tables:
             noises = {level: Noise(modality=name, kind=kind, severity=table[level - 1]) for level in LEVELS}
-            stored = {level: noise for level, noise in noises.items() if self.stores(noise)}
+            stored = {level: noise for level, noise in noises.items() if noise.stored_by(self.dataset)}
             if stored:
                 return stored
         return {}
@@ -108,15 +116,9 @@ def _term(term: str, text: str, source: Source) -> list[tuple[str, Noise]]:
     if modality not in source.modalities:
         raise UserError(unknown("modality", modality, list(source.modalities)))
     if by == ":":
-        return [(f"{modality}:{kind}:{noise.severity:g}", _checked(noise, source)) for noise in Noise.sweep(term)]
+        return [(f"{modality}:{kind}:{noise.severity:g}", source.checked(noise)) for noise in Noise.sweep(term)]
     levels = parse_levels(amount)
     if kind not in {EVERY, *KINDS}:
         raise UserError(f"noise kind must be {EVERY} or one of {', '.join(KINDS)}, got {kind!r}")
     kinds = source.kinds(modality) if kind == EVERY else [kind]
     return [(f"{modality}:{one}@{level}", source.at(modality, one, level)) for one in kinds for level in levels]
-
-
-def _checked(noise: Noise, source: Source) -> Noise:
-    if not source.stores(noise):
-        noise.check(source.modalities[noise.modality])
-    return noise

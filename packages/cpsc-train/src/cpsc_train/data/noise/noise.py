@@ -73,9 +73,17 @@ class Noise:
         return f"{self.modality}-{self.kind}-{self.severity:g}" + (f"-of-{self.share:g}" if self.share < 1 else "")
 
     def check_on(self, dataset: Dataset) -> None:
-        """Check that a data set stores this noise, or that its modality can have it."""
-        if not self.stored_by(dataset):
-            self.check(dataset.modalities[self.modality])
+        """Check that a data set stores this noise, or that its modality can have it.
+
+        Noise of a modality with stored corruptions is not computed: a feature cannot be corrupted as its image was.
+        """
+        if self.stored_by(dataset):
+            return
+        if stored := dataset.stored(self.modality):
+            raise UserError(
+                f"{self.name}: {self.modality} has stored corruptions, and this is none of them: {', '.join(stored)}"
+            )
+        self.check(dataset.modalities[self.modality])
 
     def redrawn(self, *key: int) -> Noise:
         """Return this noise with another draw, a function of its seed and a `key` such as (seed of the run, epoch).

@@ -162,7 +162,7 @@ def test_what_is_resumed_is_not_configured_anew(cpsc, finished, tmp_path):
     outcome = cpsc("train", "--resume", run)
     assert outcome.code == 2
     assert "is not a readable checkpoint" in outcome.err
-    assert "remove it to go on from step-" in outcome.err
+    assert "remove it to continue from step-" in outcome.err
     newest.unlink()
     outcome = cpsc("train", "--resume", run)
     assert outcome.code == 0, outcome.err

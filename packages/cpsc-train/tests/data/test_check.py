@@ -79,7 +79,7 @@ def test_training_refuses_it_and_takes_the_list(spoilt, tmp_path, capsys):
     command = ["data", "check", "crema-d", "--root", str(root), "--workers", "0", "--skip-list", str(skip), *options]
     assert main(command) == 2
     out = capsys.readouterr().out
-    assert "What is wrong" in out
+    assert "Faults" in out
     assert "pointer of Git LFS" in out
     assert f"{len(expected)} samples or lines are in" in " ".join(out.split())
     kept = config(root, skip=str(skip)).open()

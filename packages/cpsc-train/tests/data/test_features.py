@@ -133,7 +133,7 @@ def test_the_command(root, cpsc, tmp_path):
     outcome = cpsc(*common, "--noise", "text:words@3", "--parts", "validation,test")
     assert outcome.code == 0, outcome.err
     assert f"written: image, text, {WORDS}" in outcome.out
-    assert "complete before: image, text" in cpsc(*common).out
+    assert "already complete: image, text" in cpsc(*common).out
     outcome = cpsc("data", "features", "--recipe", "mvsa-single")
     assert (outcome.code, "needs --recipe and --out" in outcome.err) == (2, True)
     run = cpsc(

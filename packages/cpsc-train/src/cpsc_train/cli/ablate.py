@@ -14,7 +14,7 @@ class Ablate(RunOptions):
     """Change one option at a time, over several seeds."""
 
     examples: ClassVar[str] = """\
-Writes one table and one plot. A stopped ablation goes on where it was.
+Writes one table and one plot. An interrupted ablation resumes.
 
   cpsc ablate                                     parts of CPSC, embedded data, seeds 0..4
   cpsc ablate --axes parts,refresh,alpha --jobs 2
@@ -22,23 +22,23 @@ Writes one table and one plot. A stopped ablation goes on where it was.
   cpsc ablate --axes parts --variant "literal: method.name=cpsc-literal"
   cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
-Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer (both and neither under each;
-compared within it), components, top-k, alpha, heads,
-judge (the conformal rank, or the probability of a Bayesian approximation), inference.
+Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer (both and neither, compared within
+each optimizer), components, top-k, alpha, heads, judge (the conformal rank, or the probability of a
+Bayesian approximation), inference.
 """
 
     axes: Annotated[str, value("A,B")] = "parts"
-    """Axes to vary, one at a time; all, or none for --variant alone."""
+    """Axes to vary, one at a time; all; or none for only --variant."""
     variant: Variants = ()
     """Variant of your own, as "name: key=value key=value"."""
     seeds: Annotated[str, value("A..B")] = "0..4"
     """Seeds of every variant, as 0..4 or 0,3,7."""
     jobs: Annotated[int, value("N")] = 1
-    """Runs at a time."""
+    """Number of parallel runs."""
     out: Annotated[Path, value("DIR")] = Path("runs/ablation")
     """Folder of the runs and of table.md, table.csv and plot.png."""
     quiet: Quiet = False
-    """Print the table only."""
+    """Print only the table."""
 
     def run(self) -> int:
         from cpsc_train.experiments import (

@@ -14,47 +14,46 @@ class Benchmark(RunOptions):
     """Compare training methods over several seeds."""
 
     examples: ClassVar[str] = """\
-All have the same data, encoders, epochs, seeds and selection rule.
+All methods use the same data, encoders, epochs, seeds and selection rule.
 
   cpsc benchmark                                          all methods, embedded data, seeds 0..4
   cpsc benchmark --suite imbalance --methods joint,ogm-ge,cpsc --seeds 0..2
   cpsc benchmark --recipe av-digits --root data/av-digits --jobs 2
   cpsc benchmark --variant "K = 1: method.top_k=1"
-  cpsc benchmark --tuned runs/tune                        options that `cpsc tune` has found
-  cpsc benchmark --seeds 0..9 --divisions each            every seed on a division of the data of its own
-  cpsc benchmark --inference gate,read                    rows METHOD + gate and METHOD + read, too
+  cpsc benchmark --tuned runs/tune                        options found by `cpsc tune`
+  cpsc benchmark --seeds 0..9 --divisions each            a separate division of the data for each seed
+  cpsc benchmark --inference gate,read                    adds rows METHOD + gate and METHOD + read
 
-Suites look at the same runs: imbalance (each modality, their mean, what each contributes) and noise (every
-noisy condition, their mean, the worst). Written for each: a table as .md and .csv, and the mean ranks as .png;
-and runs.csv, a line for each run and condition. With --tuned, tuned.md says what was chosen.
-A stopped benchmark goes on where it was.
+Suites use the same runs: imbalance (accuracy and contribution of each modality) and noise (accuracy in every
+noisy condition, the mean and the worst). Each writes a table as .md and .csv, and mean ranks as .png. runs.csv has
+a line for each run and condition; with --tuned, tuned.md lists the chosen options. An interrupted benchmark resumes.
 """
 
     suite: Annotated[str, value("A,B")] = "imbalance,noise"
-    """Tables to make."""
+    """Tables to write: imbalance, noise."""
     methods: Annotated[str, value("A,B")] = "all"
     """Methods to compare; `cpsc methods list` shows them."""
     variant: Variants = ()
     """Row of your own, as "name: key=value key=value"."""
     tuned: Folder = None
-    """Folder of `cpsc tune` whose options the methods tuned there have."""
+    """Folder of `cpsc tune`, whose options are used."""
     reference: Annotated[str | None, value("NAME")] = None
-    """Row to compare the others with. Default: cpsc, else the first."""
+    """Row that the others are compared with. Default: cpsc, else the first."""
     seeds: Annotated[str, value("A..B")] = "0..4"
     """Seeds of every method, as 0..4 or 0,3,7."""
     divisions: Annotated[str | None, value("A..B")] = None
-    """Divisions of the data (splits.seed) for every seed, or each: one for each
-    seed. Official parts stay. Default: that of the recipe."""
+    """Divisions of the data (splits.seed), each with every seed; each: a separate
+    one for every seed. Official parts stay. Default: that of the recipe."""
     inference: Inferences = None
-    """Kinds of inference besides that of the method, each a row: gate, read, dasp."""
+    """Inference variants, each in an additional row: gate, read, dasp."""
     keep_going: Annotated[bool, flag] = False
-    """Leave out rows of which a run fails, such as by a loss that is not finite."""
+    """Leave out rows with a failed run, for example because of a non-finite loss."""
     jobs: Annotated[int, value("N")] = 1
-    """Runs at a time."""
+    """Number of parallel runs."""
     out: Annotated[Path, value("DIR")] = Path("runs/benchmark")
     """Folder of the runs and tables."""
     quiet: Quiet = False
-    """Print the tables only."""
+    """Print only the tables."""
 
     def run(self) -> int:
         from cpsc_train.config import unknown

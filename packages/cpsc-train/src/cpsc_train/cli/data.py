@@ -36,9 +36,9 @@ class Data(Command):
     examples: ClassVar[str] = """\
   cpsc data list
   cpsc data corruptions                                       kinds of noise, with five levels each
-  cpsc data corruptions handwritten                           those that each modality can have
+  cpsc data corruptions handwritten                           those that apply to each modality
   cpsc data check crema-d --root DIR --skip-list bad.tsv      then: cpsc train … --set data.skip=bad.tsv
-  cpsc data prepare crema-d --root DIR --extract OUT          sound and frames out of the videos
+  cpsc data prepare crema-d --root DIR --extract OUT          audio and frames of the videos
   cpsc data prepare crema-d --root DIR --cache OUT            then: cpsc train … --set data.cache=OUT
   cpsc data prepare crema-d --root DIR --shards s3://B/OUT    then: cpsc train … --root s3://B/OUT
   cpsc data prepare crema-d --root DIR --splits FILE --by speaker
@@ -48,7 +48,7 @@ class Data(Command):
     action: Annotated[Literal["list", "show", "corruptions", "check", "prepare", "features"], tyro.conf.Positional] = (
         "list"
     )
-    """What to do; check exits with 2 if a file is faulty."""
+    """Action; check exits with 2 if a file is faulty."""
     name: Name = None
     """Data set."""
     root: Root = None
@@ -60,7 +60,7 @@ class Data(Command):
     skip_list: File = None
     """check: write the faulty samples to this file, for data.skip."""
     by_speaker: Annotated[bool, flag] = False
-    """check: whether a speaker in two parts is a fault."""
+    """check: report a speaker in two parts as a fault."""
     extract: Folder = None
     """prepare: write audio and frames of videos to this folder."""
     cache: Folder = None
@@ -72,13 +72,13 @@ class Data(Command):
     by: Annotated[Literal["official", "speaker", "stratified"], value("RULE")] = "official"
     """prepare: division of --splits: official, speaker, stratified."""
     recipe: Annotated[str | None, value("NAME")] = None
-    """features: recipe whose encoders are used, without any training."""
+    """features: recipe whose encoders are used, without training."""
     out: File = None
-    """features: the .npz file, which is added to if it exists."""
+    """features: .npz file; missing arrays are added if it exists."""
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SPEC")] = ()
-    """features: extract them under noise too, such as image:blur@1-5."""
+    """features: also extract them under noise, such as image:blur@1-5."""
     parts: Annotated[str | None, value("A,B")] = None
-    """features: official parts whose rows are extracted under noise. Default: all."""
+    """features: official parts to extract under noise. Default: all."""
 
     def run(self) -> int:
         from rich.table import Table
@@ -115,7 +115,7 @@ class Data(Command):
         from cpsc_train.data.noise.levels import Source
 
         if self.name is None:
-            table = Table("kind", "applies to", "", "severity", "levels 1 to 5", box=None)
+            table = Table("kind", "applies to", "effect", "severity", "levels 1 to 5", box=None)
             for kind in KINDS.values():
                 table.add_row(
                     kind.name, kind.target, kind.summary, kind.severity, "\n".join(map(_severities, kind.tables))
@@ -157,14 +157,14 @@ class Data(Command):
         if self.recipe is None or self.out is None:
             raise UserError("cpsc data features needs --recipe and --out")
         if self.name is not None:
-            raise UserError(f"cpsc data features needs no name: --recipe says what is read, got {self.name}")
+            raise UserError(f"cpsc data features takes no name, since --recipe names the data set; got {self.name}")
         config = RunOptions(recipe=self.recipe, root=self.root, set=self.set).configuration(
             **{"compute.workers": self.workers}
         )
         parts = () if self.parts is None else tuple(self.parts.split(","))
         with progress(console, "extracting features") as advance:
             extracted = extract_features(config, self.out, noise=self.noise, parts=parts, advance=advance)
-        for title, names in (("written", extracted.written), ("complete before", extracted.complete)):
+        for title, names in (("written", extracted.written), ("already complete", extracted.complete)):
             if names:
                 console.print(f"{title}: {', '.join(names)}", soft_wrap=True)
         console.print(
@@ -213,7 +213,7 @@ class Data(Command):
             listed = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
             console.print(f"{self.splits}: {listed}; to train on it: --set splits.file={self.splits}", soft_wrap=True)
         if self.extract is not None:
-            with progress(console, "taking recordings apart") as advance:
+            with progress(console, "extracting audio and frames") as advance:
                 count = preparation.extract(config, self.extract, workers=workers, advance=advance)
             console.print(
                 f"{count:,} recordings are in {self.extract}; to train on them: --root {self.extract}", soft_wrap=True
@@ -251,13 +251,13 @@ def _tell(checked: Checked, console: Output) -> None:
     console.print(table)
     for modality, held in checked.present().items():
         of = balance(held)
-        always = f"; always the most frequent class: {100 * of['majority']:.1f}% right" if of["samples"] else ""
+        always = f"; the most frequent class has {100 * of['majority']:.1f}% of them" if of["samples"] else ""
         summary = checked.dataset.modalities[modality].summary
         console.print(f"{modality}: {of['samples']:,} samples can be read{always}; {summary}", soft_wrap=True)
-    for title, errors in (("What is wrong", list(checked.faults.values())), ("Notes", list(checked.notes))):
+    for title, errors in (("Faults", list(checked.faults.values())), ("Notes", list(checked.notes))):
         if errors:
-            table = Table("kind", "how many", title=title, title_justify="left")
-            table.add_column("the first", overflow="fold")  # a path is never cut
+            table = Table("kind", "count", title=title, title_justify="left")
+            table.add_column("first one", overflow="fold")  # a path is never cut
             for kind, count in kinds(errors).most_common():
                 table.add_row(kind, f"{count:,}", str(next(error for error in errors if error.kind == kind)))
             console.print(table)

@@ -17,28 +17,27 @@ class Evaluate(Command):
     """Evaluate the checkpoint of a run, also under other noise."""
 
     examples: ClassVar[str] = """\
-The run folder is all that is needed; results are compared with its results.json.
+Only the run folder is needed. Results are compared with its results.json.
 
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
-  cpsc evaluate runs/A --noise pix:all@1-5                 every kind that fits, at five levels
+  cpsc evaluate runs/A --noise pix:all@1-5                 every kind that applies, at five levels
   cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3     both modalities at once
   cpsc evaluate runs/A --noise strict:GS@0,5,10
-  cpsc evaluate runs/A --gate classes                with a conformal gate on the modalities
-  cpsc evaluate runs/A --inference gate,read,dasp    beside the plain model, three ways to use it
+  cpsc evaluate runs/A --gate classes                with a conformal gate
+  cpsc evaluate runs/A --inference gate,read,dasp    also with three inference variants
 """
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
     """Run folder."""
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
-    """Noise in place of that of the run: a sweep as MODALITY:KIND:A,B, levels as
+    """Noise instead of that of the run: severities as MODALITY:KIND:A,B, levels as
     MODALITY:KIND@1-5, or a named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
     gate: Gate = None
-    """Conformal gate in place of that of the run: a modality counts for less
-    where its features are far from those of training, by class or over all."""
+    """Gate instead of that of the run: down-weights a modality whose features are
+    far from the training features, of the nearest class or of all rows."""
     inference: Inferences = None
-    """Inference variants in place of those of the run, such as
-    gate,read,dasp: other ways to predict with the same model."""
+    """Inference variants instead of those of the run: gate, read, dasp."""
     out: File = None
     """Also write the results to this JSON file."""
 

@@ -27,7 +27,7 @@ class Methods(Command):
 """
 
     action: Annotated[Literal["list", "show"], tyro.conf.Positional] = "list"
-    """What to do."""
+    """Action."""
     name: Name = None
     """Method to show."""
 
@@ -56,6 +56,6 @@ def _searched(member: type[MethodConfig]) -> dict[str, str]:
     return {
         option: ", ".join(map(str, space))
         if isinstance(space, tuple)
-        else f"{space.low:g} … {space.high:g}{', by factors' if space.log else ''}{UNIT if space.share else ''}"
+        else f"{space.low:g} … {space.high:g}{', logarithmic' if space.log else ''}{UNIT if space.share else ''}"
         for option, space in member.search.items()
     }

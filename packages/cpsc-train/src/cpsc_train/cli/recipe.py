@@ -24,7 +24,7 @@ The file has every value of the recipe, and where it comes from.
 """
 
     action: Annotated[Literal["list", "show"], tyro.conf.Positional] = "list"
-    """What to do."""
+    """Action."""
     name: Name = None
     """Recipe to show."""
     mode: Mode = "ours"

@@ -30,36 +30,36 @@ The best epoch is selected on validation rows.
   cpsc train --seeds 0..4               five seeds, mean ± sd
   cpsc train --modalities fou,zer,mor   other views
   cpsc train --set method.top_k=5       any option
-  cpsc train --resume runs/A            go on after a kill
+  cpsc train --resume runs/A            continue an interrupted run
   torchrun --nproc-per-node 2 -m cpsc_train train
 """
 
     method: Annotated[str | None, value("NAME")] = None
-    """Training method; `cpsc methods list` shows all."""
+    """Training method; see `cpsc methods list`."""
     refresh: Annotated[str | None, value("POLICY")] = None
     """Refresh of calibration scores: exact, rolling, epoch, interval:K."""
     gate: Gate = None
-    """Gate at inference: modalities with unusual features count for less."""
+    """Gate at inference: down-weights modalities with unusual features."""
     inference: Inferences = None
-    """Also evaluate the same model in other ways: gate, read, dasp."""
+    """Inference variants to evaluate as well: gate, read, dasp."""
     seed: Annotated[int | None, value("N")] = None
     """Seed of the parameters and the batch order."""
     seeds: Annotated[str | None, value("A..B")] = None
-    """Several seeds, as 0..4 or 0,3,7: a run each, and a table."""
+    """Several seeds, as 0..4 or 0,3,7: one run for each, and a table."""
     jobs: Annotated[int, value("N")] = 1
-    """With --seeds, runs at a time."""
+    """With --seeds, number of parallel runs."""
     epochs: Annotated[int | None, value("N")] = None
     """Passes over the training rows."""
     out: Folder = None
     """New run folder. Default: runs/RECIPE-METHOD-seedN-TIME."""
     resume: Annotated[Path | None, value("RUN")] = None
-    """Go on with a run that was killed or interrupted."""
+    """Continue a run that was killed or interrupted."""
     log_file: File = None
     """Also write a line for each epoch to this file."""
     tensorboard: Annotated[bool, flag] = False
     """Also write curves to the run folder (extra: tensorboard)."""
     quiet: Quiet = False
-    """Print the final tables only."""
+    """Print only the final tables."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"], help_behavior_hint="")] = False
     """Print all figures of every epoch."""
 

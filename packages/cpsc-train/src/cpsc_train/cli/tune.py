@@ -14,41 +14,41 @@ class Tune(RunOptions):
     """Search options of methods on validation rows."""
 
     examples: ClassVar[str] = """\
-Every method has as many trials. Needs the extra tune.
+Every method has the same number of trials. Requires the extra tune.
 
   cpsc tune --methods cpsc,qmf --trials 20
   cpsc tune --recipe av-digits --root data/av-digits --methods all --trials 10 --jobs 2
   cpsc benchmark --methods cpsc,qmf --tuned runs/tune
   cpsc tune --trials 8 --kinds gaussian --variant "cpsc, RSC only: method.parts=rsc"
 
-Searched: the learning rate, from a tenth to ten times that of the recipe, and the options that matter of each
-method (`cpsc methods show NAME`). The first trial has the defaults. Test rows are never looked at. A stopped
-search goes on where it was; more trials may be asked for later.
+The search covers the learning rate, from a tenth to ten times that of the recipe, and the marked options of each
+method (`cpsc methods show NAME`). The first trial uses the defaults. Test rows are never used. An interrupted
+search resumes, and --trials may be increased later.
 """
 
     methods: Annotated[str, value("A,B")] = "all"
-    """Methods to tune; `cpsc methods list` shows them; none for --variant alone."""
+    """Methods to tune, see `cpsc methods list`; all; or none for only --variant."""
     trials: Annotated[int, value("N")] = 20
     """Trials of each method, the first with its defaults."""
     goal: Annotated[Literal["clean", "mean"], value("GOAL")] = "mean"
-    """Fused validation accuracy to maximise: on clean rows, or the mean over
-    clean and noisy ones."""
+    """Fused validation accuracy to maximise: clean, on clean rows; mean, averaged
+    over clean and noisy rows."""
     optimizers: Annotated[str | None, value("A,B")] = None
-    """Optimizers to search too, such as adam,sgd: many methods were published
-    with SGD. Default: that of the recipe alone."""
+    """Also search these optimizers, such as adam,sgd: many methods were published
+    with SGD. Default: only that of the recipe."""
     kinds: Annotated[str | None, value("A,B")] = None
-    """With the goal mean, the kinds of noise it is taken over besides clean rows:
-    leave out those that methods are compared on. Default: all."""
+    """Kinds of noise in the mean. Leave out those on which methods are compared.
+    Default: all."""
     variant: Variants = ()
     """Row of your own to tune, as "name: key=value key=value"."""
     seed: Annotated[int, value("N")] = 0
     """Seed of every trial, and of the search."""
     jobs: Annotated[int, value("N")] = 1
-    """Trials at a time."""
+    """Number of parallel trials."""
     out: Annotated[Path, value("DIR")] = Path("runs/tune")
     """Folder of the trials, study.db and tuned.toml."""
     quiet: Quiet = False
-    """Print the table only."""
+    """Print only the table."""
 
     def run(self) -> int:
         from cpsc_train.experiments import contenders, parse_variants

@@ -48,7 +48,7 @@ def plot_ranks(board: Scoreboard, path: Path) -> Path:
     rows = sorted(board.rows, key=lambda row: row.rank)
 
     def draw(axes: Axes) -> None:
-        with sides(axes, x="mean rank; in the band: not told apart from the best", y=""):
+        with sides(axes, x="mean rank; in the band: no significant difference to the best", y=""):
             axes.plot([row.rank for row in rows], np.arange(len(rows)), "o", color=BLUE, markersize=4)
             if not np.isnan(board.critical):
                 axes.axvspan(rows[0].rank, rows[0].rank + board.critical, color=BLUE, alpha=0.12)

@@ -66,7 +66,7 @@ class RunFolder:
         """Refuse an existing path."""
         if self.path.exists():
             raise UserError(
-                f"{self.path}: exists already, and a run never overwrites: choose another --out, or go on with "
+                f"{self.path}: exists already, and a run never overwrites: choose another --out, or continue it with "
                 f"--resume {self.path}"
             )
 

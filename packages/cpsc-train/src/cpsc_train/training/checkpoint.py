@@ -122,7 +122,7 @@ class Checkpoints:
         try:
             return load(files[-1], device)
         except UserError as error:
-            hint = f": remove it to go on from {files[-2].name}" if len(files) > 1 else ""
+            hint = f": remove it to continue from {files[-2].name}" if len(files) > 1 else ""
             raise UserError(f"{error}{hint}") from None
 
     def _files(self) -> list[Path]:

@@ -61,7 +61,7 @@ class Cache:
         except FileNotFoundError as error:
             raise UserError(
                 f"data.cache {path}: {Path(str(error.filename)).name} is not there: fill the folder with cpsc data "
-                "prepare --cache, which goes on where it was stopped"
+                "prepare --cache, which resumes"
             ) from None
         except UserError:
             raise

@@ -54,8 +54,8 @@ def gsc_loss(
         Maps the output of a head and the labels to one loss for each sample, (B,). If None, cross-entropy; a regression
         score needs one, such as ``partial(mse_loss, reduction="none")``.
     present
-        {modality: (B,)} booleans, which samples have the modality; the mean of each modality is over these, and 0 if
-        there are none. A modality that is not listed is present in all samples.
+        {modality: (B,)} booleans, true for samples that have the modality. The mean of each modality is over these
+        samples, or 0 if there are none. A modality that is not listed is present in all samples.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def weighted_cross_entropy(
 
 
 def _of_present(weights: Tensor, modality: str, present: Mapping[str, Tensor] | None) -> Tensor:
-    """Return weights (B,) that are 0 for samples without the modality, and make a mean over B one over the others."""
+    """Return weights (B,), 0 for samples without the modality, scaled so that a mean over B is one over the others."""
     if present is None or modality not in present:
         return weights
     mask = present[modality]

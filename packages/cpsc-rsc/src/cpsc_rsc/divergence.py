@@ -51,7 +51,7 @@ def divergence_loss(
         ``js-reversed``, of the released code: ``½ KL(m‖p) + ½ KL(m‖q)`` with m = (p + q)/2 over all pairs: O(n²·d), and
         unbounded.
     present : bool Tensor, shape (B,), optional
-        The rows to average over, 0 if there are none. If None, all.
+        True for rows to average over; the result is 0 if there are none. If None, all rows.
 
     Returns
     -------

@@ -149,8 +149,8 @@ class RepresentationSelfCalibration(nn.Module):
         labels, head, qhat, check
             As for `component_reliability`.
         present : bool Tensor, shape (B,), optional
-            Which samples have the modality; None: all. In the others, recomposed feature and reliability are 0, and the
-            divergence is a mean over the samples that have it. Their features must be finite.
+            True for samples that have the modality. If None, all do. For the others, the recomposed feature and the
+            reliability are 0, and they are left out of the divergence; their features must be finite.
 
         Returns
         -------
@@ -257,8 +257,8 @@ class MultimodalSelfCalibration(nn.ModuleDict):
             May hold more than the modalities, such as a fused head; so may `qhat`.
         qhat : Mapping[str, Tensor], each 0-d
         present : Mapping[str, Tensor], each of shape (B,), optional
-            Which samples have a modality, as for `RepresentationSelfCalibration`; a modality that is not listed is
-            present in all samples.
+            True for samples that have a modality, as for `RepresentationSelfCalibration`; a modality that is not listed
+            is present in all samples.
         check : bool, optional
             See `component_reliability`.
 

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused(config, tmp_path):
     np.savez(tmp_path / "own.npz", a=np.ones(3))
     with pytest.raises(UserError, match="holds other arrays"):
         extract_features(config, tmp_path / "own.npz")
-    with pytest.raises(UserError, match=r"encoders\.pix: has no pooled features to extract: take efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"encoders\.pix: has no pooled features to extract: use efficientnet-lite0"):
         extract_features(recipe("handwritten"), out)
 
 

@@ -55,7 +55,7 @@ def test_terms_joined_by_plus_corrupt_several_modalities_at_once():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pix:gaussian@0", "levels must be different, of 1 to 5, such as 1-5, 1,3,5 or 3, got '0'"),
+        ("pix:gaussian@0", "levels must be different numbers from 1 to 5, such as 1-5, 1,3,5 or 3, got '0'"),
         ("pix:gaussian@1,1", "levels must be different"),
         ("pix:gaussian@5-1", "levels must be different"),
         ("pix:gaussian@0.2", "levels must be different"),

@@ -56,7 +56,7 @@ def test_a_search_of_the_optimizer_has_rates_for_each(tmp_path):
 def test_a_search_of_optimizers_holds_that_of_the_recipe(optimizers, tmp_path):
     pytest.importorskip("optuna")
     with pytest.raises(
-        UserError, match="optimizers must be of adam, adamw, adagrad, sgd, that of the recipe among them"
+        UserError, match="optimizers must be some of adam, adamw, adagrad, sgd, including that of the recipe"
     ):
         tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=1, goal="clean", optimizers=optimizers)
 

@@ -102,7 +102,7 @@ class Dataset(ABC):
     groups: Sequence[str] | None = None
     """Group of each sample, such as its speaker, if known."""
     labels_by_modality: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
-    """Labels (N,) that were given for one modality alone, −1 where there is none; for studies, not for training."""
+    """Labels (N,) given for a single modality, −1 if there is none; for studies, not for training."""
     presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
     """By modality in use that some samples lack, which samples have it, (N,); the others are never read."""
 
@@ -222,7 +222,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
     """Options of a data set."""
 
     detects: ClassVar[bool] = False
-    """Whether ``modalities`` may be empty, which stands for all that the files hold."""
+    """Whether ``modalities`` may be empty, which means all that the files hold."""
 
     modalities: tuple[str, ...]
     skip: str | None = None

@@ -1,4 +1,4 @@
-"""Samples that lack a modality: drawn to study the effect, counted and checked."""
+"""Samples that lack a modality: removal of modalities at random, counts and checks."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from cpsc_train.errors import UserError
 Part = Literal["train", "calibration", "validation", "test"]
 Mask = NDArray[np.bool_]
 STEPS = 60
-"""Newton steps; where the root is a double one, each halves the error."""
+"""Newton steps. At a double root, each only halves the error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MissingConfig:
-    """Modalities that are taken away from some of the samples.
+    """Modalities removed from some of the samples.
 
-    Every draw depends on the seed, the sample id and the modality alone, so all methods see the same incomplete rows.
+    Every draw depends only on the seed, the sample id and the modality, so all methods use the same incomplete rows.
     """
 
     share: dict[str, float] = field(default_factory=dict)
-    """Fraction of the rows that lack a modality, by modality; in addition to rows that lack it in the data set."""
+    """Fraction of the rows from which each modality is removed, besides rows that lack it in the data set."""
     parts: tuple[Part, ...] = get_args(Part)
     """The parts with incomplete rows."""
     seed: int = 0
-    """Seed of the draw, separate from that of a run, so that runs are compared on the same rows."""
+    """Seed of the draw, separate from that of a run, so that runs have the same incomplete rows."""
 
     def __post_init__(self) -> None:
         for modality, share in self.share.items():
@@ -55,7 +55,7 @@ class MissingConfig:
             )
 
     def taken_from(self, dataset: Dataset, splits: Splits) -> Dataset:
-        """Return a copy of the data set whose rows lack modalities; the original is unchanged."""
+        """Return a copy of the data set with modalities removed; the original is unchanged."""
         if not any(self.share.values()):
             return dataset
         self.check(list(dataset.modalities))
@@ -71,7 +71,7 @@ class MissingConfig:
 
 
 def parse_missing(texts: Sequence[str]) -> dict[str, float]:
-    """Parse ``MODALITY=FRACTION``, or several with commas between them.
+    """Parse ``MODALITY=FRACTION``, or several separated by commas.
 
     Examples
     --------
@@ -91,10 +91,10 @@ def parse_missing(texts: Sequence[str]) -> dict[str, float]:
 
 
 def remaining(ids: Sequence[str], held: Mapping[str, Mask], share: Mapping[str, float], seed: int) -> dict[str, Mask]:
-    """Return which samples keep a modality, {m: (n,)}, of those that have it, `held` {m: (n,)}.
+    """Return which samples keep a modality, {m: (n,)}, of those that have it by the masks `held` {m: (n,)}.
 
-    A modality is lost with the probability of `probabilities`. A sample that would lose all it has keeps one, m with a
-    probability proportional to 1 − share_m. In complete data each modality is then missing in its exact share.
+    Modalities are lost with the values of `probabilities`. A sample that would lose all its modalities keeps one, m
+    with a probability proportional to 1 − share_m. In complete data, m is then missing from a fraction share_m.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def remaining(ids: Sequence[str], held: Mapping[str, Mask], share: Mapping[str, 
 
 
 def probabilities(share: Mapping[str, float]) -> dict[str, float]:
-    """Return with which probability p_m each modality must be lost so that it is missing in its share f_m in the end.
+    """Return the probabilities p_m of losing each modality with which the fraction f_m of all samples lacks it.
 
     All are lost with Q = Π p, and one of them is then kept, m with probability (1 − f_m) / S where S = Σ (1 − f). So
     p_m = f_m + (1 − f_m) Q / S, which is solved for Q; the shares must add up to at most M − 1, so S is at least 1.
@@ -146,7 +146,7 @@ def probabilities(share: Mapping[str, float]) -> dict[str, float]:
 
 
 def check_presence(dataset: Dataset, splits: Splits) -> None:
-    """Refuse a sample without any modality, and a part without a row that has a certain modality."""
+    """Refuse a sample without any modality, and a part in which no row has a modality."""
     if len(dataset.presence) == len(dataset.modalities):
         alone = np.flatnonzero(~np.any(list(dataset.presence.values()), axis=0))
         if len(alone):
@@ -154,11 +154,11 @@ def check_presence(dataset: Dataset, splits: Splits) -> None:
     for part, of in numbers(dataset, splits).items():
         for modality, number in of.items():
             if not number:
-                raise UserError(f"no {part} row has {modality}: leave the modality out, or divide the data otherwise")
+                raise UserError(f"no {part} row has {modality}: leave the modality out, or divide the data differently")
 
 
 def numbers(dataset: Dataset, splits: Splits) -> dict[str, dict[str, int]]:
-    """Return how many rows of each part have a modality, for those that some samples lack."""
+    """Return the number of rows that have each incomplete modality, by part."""
     return {
         part: {m: int(mask[getattr(splits, part)].sum()) for m, mask in dataset.presence.items()}
         for part in splits.sizes

@@ -1,4 +1,4 @@
-"""Accuracy by severity of a corruption, and conditions by whether training or a gate used their kinds.
+"""Accuracy by severity of a corruption, and conditions with seen and held-out kinds of corruption.
 
 The functions read the content of ``results.json``. Of each condition, ``conditions`` there lists the corrupted
 modalities with ``modality``, ``kind``, ``severity``, ``share`` (fraction of samples) and ``level`` (1 to 5, or None).
@@ -18,8 +18,8 @@ Results = Mapping[str, Any]
 def area(levels: Mapping[int, float]) -> float:
     """Return the area under values by level, divided by the range of levels.
 
-    The trapezoidal rule connects the measured levels, so the area is a mean with the unit of the values. Areas compare
-    if they are over the same levels.
+    The trapezoidal rule connects the measured levels, so the area is a mean with the unit of the values. Areas are
+    comparable only over the same levels.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def curves(results: Results, part: str = "test", variant: str | None = None) -> 
     part
         ``test`` or ``validation``.
     variant
-        Name of a variant at inference. If None, the model as it was trained.
+        Name of an inference variant. If None, the plain model.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def kinds(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def held_out(results: Results, variant: str | None = None) -> dict[str, bool]:
-    """Return by condition whether none of its corruptions was used in training or to fit a gate.
+    """Return by condition whether none of its corruptions was used in training or to fit the variant.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def held_out(results: Results, variant: str | None = None) -> dict[str, bool]:
         ``seen`` lists corruptions used in ``training``, as ``MODALITY:KIND``; in ``inference``, ``seen`` of a variant
         those that it was fitted on.
     variant
-        Name of a variant at inference, whose corruptions count too. If None, those of training alone.
+        Name of an inference variant, whose corruptions also count. If None, only those of training.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Separation of the classes in feature space, as numbers beside a picture of the features.
+"""Measures of the separation of classes in feature space.
 
 Shapes: N rows, d feature width, C classes.
 """
@@ -61,7 +61,7 @@ def _silhouette(h: Values, member: Values, places: NDArray[np.int64], counts: ND
     rows = np.arange(len(h))
     squares = np.square(h).sum(1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * h @ h.T, 0))
-    distances[rows, rows] = 0  # not so by rounding
+    distances[rows, rows] = 0  # exact despite rounding
     sums = distances @ member
     own = sums[rows, places] / np.maximum(counts[places] - 1, 1)
     other = sums / counts

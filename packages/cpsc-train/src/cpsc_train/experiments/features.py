@@ -54,7 +54,7 @@ def extract_features(
 
     The file holds ``id``, ``label`` (class names), ``split`` and ``group`` if known, an array (N, width) of each
     modality in float16, and ``MODALITY@KIND-SEVERITY`` of each noise. It is replaced after each array, and rows that
-    it already holds are not computed again, so an interrupted extraction goes on, and another call adds to the file.
+    it already holds are not computed again, so an interrupted extraction resumes, and another call adds to the file.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def extract_features(
         Official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features are
         always of all rows.
     advance
-        Called with the number of rows extracted, and of all that are missing.
+        Called with the number of rows extracted, and the number of rows to extract.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _pooling(name: str, encoder: nn.Module) -> Callable[[Tensor], Tensor]:
     first, last = (encoder[:-1], encoder[-1]) if isinstance(encoder, nn.Sequential) else (nn.Identity(), encoder)
     if not isinstance(last, BackboneEncoder):
         raise UserError(
-            f"encoders.{name}: has no pooled features to extract: take efficientnet-lite0, transformer or resnet"
+            f"encoders.{name}: has no pooled features to extract: use efficientnet-lite0, transformer or resnet"
         )
     return lambda x: last.pooled(first(x))
 

@@ -30,7 +30,7 @@ Results = dict[str, list[dict[str, Any]]]
 With divisions, also ``division``, and ``overlap``: the number of test rows over that of all other rows, or 0 if all
 divisions have the same test rows."""
 EACH = "each"
-"""In place of divisions: every seed has a division of its own, of the same number."""
+"""Instead of divisions: every seed has its own division, with the same number."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -181,7 +181,7 @@ class Grid:
         code = workers.run(arguments, log)
         if code:
             last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
-            raise UserError(f"{job} ended with code {code}: {last} (all of it: {log})")
+            raise UserError(f"{job} ended with code {code}: {last} (full log: {log})")
 
 
 def _pairs(seeds: Sequence[int], divisions: Sequence[int] | str | None) -> list[tuple[int | None, int]]:

@@ -1,4 +1,4 @@
-"""Runs in long form: a line for each run, kind of inference and condition, from which tables are made."""
+"""Runs in long format: a line for each run, kind of inference and condition, the source of all tables."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Tuning:
         needed = {*optimizers, *(config.optimizer.kind for config in configs.values())} if optimizers else set()
         if not needed <= RATES.keys() & set(optimizers):
             known, given = ", ".join(RATES), ", ".join(optimizers)
-            raise UserError(f"optimizers must be of {known}, that of the recipe among them, got {given}")
+            raise UserError(f"optimizers must be some of {known}, including that of the recipe, got {given}")
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
         self._optimizers = optimizers
 
@@ -232,7 +232,7 @@ def write_choices(folder: Path, names: Sequence[str], path: Path) -> Path:
     conditions = ", ".join(first.get("conditions", [])) or "those of the recipe"
     text = (
         f"Chosen on validation rows of division {first.get('division', 0)}, the same values for all divisions. "
-        f"Accuracy of the fused decision, %, mean over: {conditions}. The first trial has the defaults; a failed "
+        f"Accuracy of the fused decision, %, mean over: {conditions}. The first trial uses the defaults; a failed "
         f"trial counts. Processor time of all trials: {seconds / 60:.0f} minutes."
     )
     write(path, f"{markdown_text(text)}\n\n{Table('', header, rows).markdown()}")

@@ -43,7 +43,7 @@ class Trained:
         return {head: torch.cat([batch[head] for batch in batches]) for head in batches[0]}
 
     def order(self, rows: int) -> Tensor:
-        """Return a permutation (N,) that depends on the seed and the number of rows alone."""
+        """Return a permutation (N,) that depends only on the seed and the number of rows."""
         return torch.randperm(rows, generator=torch.Generator().manual_seed(self.seed))
 
 
@@ -61,7 +61,7 @@ class Inference(ABC):
     parts: ClassVar[tuple[str, ...]] = ()
     """Parts of the data whose clean features `fit` needs."""
     seen: ClassVar[tuple[str, ...]] = ()
-    """Corruptions that `fit` uses, as ``MODALITY:KIND``; results list them, to be told from those not used."""
+    """Corruptions that `fit` uses, as ``MODALITY:KIND``; listed in the results as seen kinds."""
 
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config

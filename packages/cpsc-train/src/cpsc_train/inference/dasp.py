@@ -78,12 +78,12 @@ class DASPConfig(InferenceConfig, name="dasp"):
     delta: float = 0.05
     """Difference δ in redundancy above which a modality is taken to be corrupted."""
     weight: float = 0.25
-    """Weight of the features of a corrupted modality; 0 leaves it out. Ours, chosen on validation rows of handwritten:
-    a modality that is detected as corrupted is often still useful."""
+    """Weight of the features of a corrupted modality; 0 leaves it out. Chosen on validation rows of handwritten: a
+    modality that is detected as corrupted is often still useful."""
     batch_size: int = 64
-    """Rows whose redundancy is measured together."""
+    """Rows over which redundancy is measured."""
     floor: float = 0.05
-    """Dimensions count whose standard deviation exceeds this fraction of the largest."""
+    """Dimensions with a standard deviation of at most this fraction of the largest are left out."""
 
 
 def redundancy(features: Tensor, *, floor: float = 0.05) -> Tensor:

@@ -25,8 +25,8 @@ class READ(Inference):
     """Adapt parameters to the rows of a condition, batch after batch, and predict each batch after its steps.
 
     As in the source, parameters adapt online over the batches in random order and start anew for each condition. The
-    source adapts the attention between modalities. Here those are the parameters of the fusion or, if the fused
-    decision does not depend on any (late fusion, evidential methods), those of the heads or, failing both, of the
+    source adapts the attention between modalities; here, the parameters of the fusion are adapted. If the fused
+    decision depends on none of them (late fusion, evidential methods), those of the heads are, or else those of the
     method. The run's model is not changed.
     """
 
@@ -87,7 +87,7 @@ class READ(Inference):
 
 @dataclass(frozen=True, kw_only=True)
 class READConfig(InferenceConfig, name="read"):
-    """READ: the fusion adapts to unlabelled test batches; late fusion and evidential methods adapt the heads."""
+    """READ: adapts the fusion to unlabelled test batches; with late fusion and evidential methods, the heads."""
 
     inference = READ
     source = "Yang et al., Test-time Adaption against Multi-modal Reliability Bias, ICLR 2024"
@@ -100,7 +100,7 @@ class READConfig(InferenceConfig, name="read"):
     batch_size: int = 64
     """Rows in a batch."""
     threshold: float = math.exp(-1)
-    """Probability γ of the predicted class above which adaptation makes a prediction more confident, below which less
+    """Probability γ of the predicted class: adaptation makes predictions above it more confident, and others less
     confident."""
 
 

@@ -1,4 +1,4 @@
-"""DBF: opinions are discounted by their conflict with all others, then averaged in any order.
+"""DBF: opinions are discounted by their conflict with all others, then averaged, independently of their order.
 
 Source: Bezirganyan et al., *Multimodal Learning with Uncertainty Quantification based on Discounted Belief Fusion*,
 AISTATS 2025.
@@ -51,7 +51,7 @@ class DBFConfig(MethodConfig, name="dbf"):
     conflict: float = 1.0
     """Weight of the conflict between opinions that are both certain."""
     exponent: float = 1.0
-    """λ of the discount; a larger one forgives a small conflict."""
+    """λ of the discount; a larger value tolerates small conflicts."""
 
 
 def discounted(alphas: Sequence[Tensor], exponent: float, mask: Tensor | None = None) -> Tensor:

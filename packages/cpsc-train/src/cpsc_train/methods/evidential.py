@@ -60,7 +60,7 @@ class TMC(EpochMethod):
     def fuse(self, alphas: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """Return the α (B, C) of the decision, by Dempster's rule, to which an opinion without evidence is neutral.
 
-        `mask` (M, B) says which samples have a modality; None: all.
+        `mask` (M, B) is true for samples that have a modality; None means all.
         """
         return dempster(alphas)
 

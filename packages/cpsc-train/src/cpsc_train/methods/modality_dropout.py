@@ -58,8 +58,8 @@ class ModalityDropoutConfig(MethodConfig, name="modality-dropout"):
 def drawn(features: Heads, present: Present, probability: float) -> Heads:
     """Return which samples keep each modality of `features` {m: (B, d)}, {m: (B,) bool}.
 
-    Each modality that a sample has is dropped with `probability`; if that would be all of them, one is kept, each with
-    the same probability.
+    Each modality that a sample has is dropped with `probability`. If all would be dropped, one is kept, chosen with
+    equal probabilities.
     """
     first = next(iter(features.values()))
     here = torch.ones(len(first), dtype=torch.bool, device=first.device)

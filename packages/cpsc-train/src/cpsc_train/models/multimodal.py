@@ -22,7 +22,7 @@ class MultimodalClassifier(nn.Module):
     """One encoder and one linear head per modality, and a fusion.
 
     A modality that no sample has is left out of the mappings, and its head out of the logits. Where only some samples
-    lack a modality, `present` says which: features and unimodal logits of those that lack it are zeros.
+    lack a modality, `present` has the masks: features and unimodal logits of samples that lack it are zeros.
     Shapes: B samples, d feature width, C classes.
 
     Parameters

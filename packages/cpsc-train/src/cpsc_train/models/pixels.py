@@ -1,4 +1,4 @@
-"""Input of an encoder that was trained on photographs of 8 bits."""
+"""Input of an encoder that was trained on 8-bit photographs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cpsc_train.errors import UserError
 
 
 class Pixels(nn.Module):
-    """From standardised images to ``(pixel − centre) / unit`` in three channels, with pixels in [0, 255].
+    """Map standardised images to ``(pixel − centre) / unit`` in three channels, with pixels in [0, 255].
 
     Valid values of the modality, such as 0 to 10 m of depth, are mapped to [0, 255] linearly. One channel is repeated.
 

@@ -1,4 +1,4 @@
-"""Encoders made of a backbone, whose first blocks may be frozen, and a projection; loading of their parameters."""
+"""Encoders with a backbone, whose first blocks may be frozen, and a projection; loading of parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of one's own: ``cpsc train --recipe arrays --root FILE.npz``; modalities and encoders follow from the file."""
+"""Recipes for arrays of your own and saved features; modalities and encoders follow from the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def arrays(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
 
 
 def mvsa_single_features(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
-    """Return the recipe for features of MVSA-Single, an MLP with one hidden layer each.
+    """Return the recipe for features of MVSA-Single, with an MLP of one hidden layer for each modality.
 
     They are one file with labels and parts, or a folder of files beside the lists.
     """
@@ -43,7 +43,7 @@ def mvsa_single_features(mode: Mode, modalities: tuple[str, ...] | None) -> Reci
 
 
 def nyu_depth_v2_features(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
-    """Return the recipe for features of NYU Depth V2, an MLP with one hidden layer each.
+    """Return the recipe for features of NYU Depth V2, with an MLP of one hidden layer for each modality.
 
     They are one file with labels and parts, or a folder of files beside the list of scenes.
     """

@@ -1,4 +1,4 @@
-"""Recordings brought to one length: UTD-MHAD with three modalities, and AVLetters; a minute on one core."""
+"""Recipes for recordings of one length: UTD-MHAD with three modalities, and AVLetters; a minute on one core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration leaves to the data: modalities, their encoders, and noise conditions."""
+"""Completion of a configuration from its data: modalities, their encoders, and noise conditions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def settled(config: RunConfig) -> RunConfig:
-    """Return a complete configuration, after a look at the data if modalities or encoders are left to it.
+    """Return a complete configuration; modalities and encoders that are not set follow from the data.
 
-    Modalities are those that the files hold, and each gets an encoder by its kind. If there are no noise conditions
-    and no protocols, those stored beside the arrays are taken, else noise on each modality. A complete configuration is
-    returned as it is, and the data set is not opened.
+    All modalities in the files are used, and each gets an encoder by its kind. If there are no noise conditions and no
+    protocols, the stored corruptions of each modality are used, or default noise if it has none. A complete
+    configuration is returned unchanged, without opening the data set.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Arrays of one's own: an ``.npz`` file, a table of vectors, or several of them."""
+"""Arrays of your own: an ``.npz`` file, a table of vectors, or several of them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PRESENT = "present/"
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysConfig(DataConfig, name="arrays"):
-    """Your own arrays: .npz files or tables of vectors, with a label per row, and parts if you have them.
+    """Your own arrays: .npz files or tables of vectors, with a label per row and optional parts.
 
-    ``cpsc data check arrays --root FILE`` shows what is read as what.
+    ``cpsc data check arrays --root FILE`` shows how each array is interpreted.
     """
 
     detects = True
@@ -42,18 +42,18 @@ class ArraysConfig(DataConfig, name="arrays"):
     """Lists of samples beside the arrays (.csv, .tsv, .jsonl), with an id, a label and a part; a list called
     ``train``, ``dev`` and so on needs no part. Read only if the arrays hold no label."""
     label: str = "label,labels,y,target,class"
-    """Name of the array or column of labels, integers or strings. Of several, divided by commas, the first that
-    exists."""
+    """Name of the array or column of labels, integers or strings. Of several names separated
+    by commas, the first that exists is used."""
     id: str = "id,ids,index"
-    """The same of the name of a sample. If there is none, rows are numbered."""
+    """Name of the array or column of sample ids, in the same form. If there is none, rows are numbered."""
     split: str = "split,part,subset"
-    """The same of its part: train, validation, calibration or test."""
+    """The same for parts: train, validation, calibration or test."""
     group: str = "group,groups,subject,speaker"
-    """The same of its group, such as a speaker."""
+    """The same for groups, such as speakers."""
     images: tuple[str, ...] = ()
-    """Modalities that are images whatever their shape: ``NAME``, or ``NAME:16x15`` for rows of 240 values."""
+    """Modalities that are images regardless of their shape: ``NAME``, or ``NAME:16x15`` for rows of 240 values."""
     vectors: tuple[str, ...] = ()
-    """Modalities that are vectors whatever their shape."""
+    """Modalities that are vectors regardless of their shape."""
     tokens: int = 32
     """Tokens per text; a longer one is cut."""
 
@@ -115,7 +115,7 @@ class ArraysConfig(DataConfig, name="arrays"):
         if len(set(names)) < max(2, len(names)):
             unused = "; ".join(_described(joined, name) for name in [*free, *joined.others] if name not in names)
             raise UserError(
-                f"{self.root}: must hold two modalities or more of {len(joined.ids)} rows, got "
+                f"{self.root}: must hold at least two modalities of {len(joined.ids)} rows, got "
                 f"{', '.join(names) or 'none'} (not used: {unused})"
             )
         views = {name: self._view(joined, name) for name in names}

@@ -36,10 +36,10 @@ class AVLettersConfig(DataConfig, name="avletters"):
     root: str = "data/avletters"
     """Folder of the file."""
     split: Literal["repetition", "speaker"] = "repetition"
-    """``repetition``: the third one of each speaker is for test; ``speaker``: some speakers are, so that test rows are
-    not exchangeable with calibration rows."""
+    """Test rows: ``repetition``, the third repetition of each speaker; ``speaker``, some speakers, so that they are not
+    exchangeable with calibration rows."""
     test_speakers: tuple[int, ...] = (7, 8, 9)
-    """Speakers for test, with ``speaker``; they are numbered from 0."""
+    """Test speakers if ``split`` is ``speaker``, numbered from 0."""
     audio_steps: int = 24
     """Steps of the audio after linear resampling; utterances have 23 to 79."""
     frames: int = 12

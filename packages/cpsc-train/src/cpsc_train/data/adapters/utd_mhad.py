@@ -66,8 +66,8 @@ class UTDMHADConfig(DataConfig, name="utd-mhad"):
     root: str = "data/utd-mhad"
     """Folder of both files."""
     test_subjects: tuple[int, ...] = (2, 4, 6, 8)
-    """Subjects for test; by default those of the official division, in which test rows are not exchangeable with
-    calibration rows. One subject alone is leave-one-out."""
+    """Test subjects, by default those of the official division; test rows are then not exchangeable with calibration
+    rows. A single subject gives one fold of leave-one-subject-out evaluation."""
     skeleton_steps: int = 32
     """Steps of a skeleton after linear resampling; recordings have 41 to 125."""
     inertial_steps: int = 64

@@ -63,12 +63,12 @@ class Arrays(Dataset):
     views
         The modalities in use, in order.
     parts, groups
-        The official division, and the group of each row; ``""`` in `parts` is no part.
+        The official division, and the group of each row; ``""`` in `parts` means no part.
 
     Raises
     ------
     DataError
-        If a view has another number of rows, or holds values that are not finite.
+        If a view has a different number of rows, or holds values that are not finite.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ def check_finite(
 ) -> None:
     """Check that all values of an array are finite, except in rows that are not `present`.
 
-    `numbers` are the numbers of the rows in the file, for the error message; by default from 0 on.
+    `numbers` are the numbers of the rows in the file, for the error message; by default, they start at 0.
 
     Raises
     ------
     DataError
-        If one is not; names the row and column.
+        If one is not finite; names the row and column.
     """
     if values.dtype.kind != "f":
         return

@@ -22,7 +22,7 @@ CHANNELS = (1, 3, 4)
 
 
 def usable(array: Array) -> bool:
-    """Return whether an array is a modality by itself: numbers with two to five dimensions, or texts with blanks."""
+    """Return whether an array is a modality by default: numbers with two to five dimensions, or texts with spaces."""
     if array.dtype.kind == "U" and array.ndim == 1:
         return bool((np.char.find(np.char.strip(array), " ") > 0).any())
     return array.dtype.kind in "biuf" and 2 <= array.ndim <= 5 and 0 not in array.shape[1:]
@@ -44,14 +44,14 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
         Shape of an image, such as ``16x15`` or ``3x32x32``. If empty, the rules above, and (N, d) is refused. If None,
         the rules above.
     vector
-        Whether a row is one vector, whatever its shape.
+        Whether a row is one vector, regardless of its shape.
     tokens
         Tokens per text.
 
     Raises
     ------
     UserError
-        If the array cannot be read like this.
+        If the array does not fit these rules.
     """
     if array.dtype.kind == "U":
         return View(Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary), array, place, {},
@@ -76,7 +76,7 @@ def _image(row: tuple[int, ...], shape: str | None, place: str) -> tuple[int, ..
         given = tuple(map(int, shape.split("x")))
         given = (1, *given) if len(given) == 2 else given
         if np.prod(given) != np.prod(row):
-            raise UserError(f"{place} has {int(np.prod(row))} values per row, which is no image of {shape}")
+            raise UserError(f"{place} has {int(np.prod(row))} values per row, which do not form an image of {shape}")
         return given
     if len(row) == 2:
         return (1, *row)
@@ -161,7 +161,7 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
             raise DataError(f"{place} at row {row} must lie in 0…{len(names) - 1}, got {values[row]}", "bad labels")
         return values.astype(np.int64), tuple(map(str, names))
     if len(classes) < 2:
-        raise DataError(f"{place} must hold two classes at least, got {classes[0]}", "bad labels")
+        raise DataError(f"{place} must hold at least two classes, got only {classes[0]}", "bad labels")
     return labels.astype(np.int64), tuple(map(str, classes))
 
 

@@ -25,7 +25,7 @@ PART_OF = {alias: part for part, aliases in PARTS.items() for alias in aliases}
 
 
 class Names(NamedTuple):
-    """Names of the arrays that are no modalities; of each, the first that exists is used."""
+    """Names of the arrays that are not modalities; of each, the first that exists is used."""
 
     id: tuple[str, ...]
     label: tuple[str, ...]
@@ -44,7 +44,7 @@ class Source:
     arrays
         By name; those with one row per sample, and others.
     ids
-        Id of each sample, (N,). If None, the file names none.
+        Id of each sample, (N,). If None, the file has none.
     rows
         N.
     """
@@ -68,7 +68,7 @@ class Joined:
     rows
         By array: the row of each sample in its file, (N,), or −1.
     absent
-        By array: which samples its file lacks, (N,); the values of these rows are meaningless.
+        By array: true for samples that its file lacks, (N,); the values of these rows are meaningless.
     others
         Arrays with another number of rows, by name.
     """
@@ -86,7 +86,7 @@ class Joined:
         Raises
         ------
         DataError
-            If it has another shape than (N,).
+            If its shape is not (N,).
         """
         found = next((name for name in names if name in self.arrays), None)
         if found is not None and self.arrays[found].ndim != 1:
@@ -187,12 +187,12 @@ def _names(source: Source) -> list[str]:
 
 
 def read_lists(paths: Sequence[Path], names: Names) -> Source:
-    """Read lists of samples one below the other; where they have no part, the name of the file is the part.
+    """Read and concatenate lists of samples; in a list without parts, the name of the file is the part.
 
     Raises
     ------
     DataError
-        If a list cannot be read, has no id, or other columns than the first.
+        If a list cannot be read, has no id, or its columns differ from those of the first.
     """
     tables: list[dict[str, NDArray[Any]]] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Recordings of different lengths, stored one after the other, and brought to one length."""
+"""Recordings of different lengths, stored one after the other, and their resampling to one length."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def column(arrays: Mapping[str, Array], name: str, file: Path, *, low: int, high
     Raises
     ------
     DataError
-        If it is missing, has another kind or shape, or holds another value; names the row.
+        If it is missing, has a wrong type or shape, or holds a value out of range; names the row.
     """
     values = _array(arrays, name, file)
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -34,7 +34,7 @@ def column(arrays: Mapping[str, Array], name: str, file: Path, *, low: int, high
 def resampled(
     arrays: Mapping[str, Array], name: str, file: Path, *, rows: int, shape: tuple[int, ...], length: int
 ) -> NDArray[np.float32]:
-    """Return the recordings called `name` with `length` steps each, (rows, length, *shape).
+    """Return the recordings called `name`, resampled to `length` steps, (rows, length, *shape).
 
     They lie one after the other in ``name``, (steps, *shape); ``name_offset``, (rows + 1,), counts the steps before
     each. Values are interpolated linearly at evenly spaced times from the first step to the last.

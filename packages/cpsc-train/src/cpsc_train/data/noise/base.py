@@ -1,4 +1,4 @@
-"""What a kind of corruption is, and the registered kinds."""
+"""Definition of a kind of corruption, and the registry of kinds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Target = Literal["values", "image", "sound", "text", "sensor"]
 """``values``: any model input but text; ``image``, also a clip of images; ``sound``: a waveform; ``text``: a string;
 ``sensor``: a recording with axes."""
 Corrupt = Callable[[Any, float, np.random.Generator, Modality, Scale], Any]
-"""From a sample, a severity, the generator of the sample, the modality, and the training statistics of the model's
-input, to the corrupted sample, which is a new object. Waveforms and texts have no statistics."""
+"""Maps a sample, a severity, the generator of the sample, the modality, and the training statistics of the model's
+input to the corrupted sample, a new object. Waveforms and texts have no statistics."""
 LEVELS = (1, 2, 3, 4, 5)
 
 
@@ -31,18 +31,18 @@ class Corruption:
 
     name: str
     target: Target
-    """What it applies to. Sound and text are corrupted as they are read, and the others as the model's input."""
+    """Kind of data that it applies to. Sound and text are corrupted as read, all others as the model's input."""
     corrupt: Corrupt
     summary: str
-    """What happens to a sample, as a phrase."""
+    """Effect on a sample, as a phrase."""
     severity: str
-    """What the severity measures, with its unit."""
+    """Quantity that the severity measures, with its unit."""
     levels: tuple[float, float, float, float, float]
     """Severities of levels 1 (mild) to 5 (severe)."""
     unbounded: tuple[float, float, float, float, float] | None = None
     """The same for a modality without a valid range, if they differ."""
     within: tuple[float, float] = (0.0, 1.0)
-    """Severities must be above the first number, and at most the second."""
+    """Range of severities: above the first number, at most the second."""
     needs_bounds: bool = False
     """Whether the modality must have a valid range."""
     needs_rate: bool = False
@@ -50,7 +50,7 @@ class Corruption:
 
     @property
     def of_samples(self) -> bool:
-        """Whether it corrupts what is read, rather than the model's input."""
+        """Whether samples are corrupted as read, rather than as the model's input."""
         return self.target in {"sound", "text"}
 
     @property
@@ -70,7 +70,7 @@ class Corruption:
             raise UserError(f"severity of {self.name} noise must lie in {bounds}, got {severity}")
 
     def misfit(self, name: str, modality: Modality) -> str | None:
-        """Return why the modality called `name` cannot have this corruption; None if it can."""
+        """Return why this corruption does not apply to the modality called `name`; None if it does."""
         reason = _not_values(name, modality) if self.target == "values" else self._not_target(name, modality)
         if reason is None and self.needs_rate and modality.rate is None:
             reason = f"{self.name} noise needs the sampling rate of {name}, which is not known"
@@ -93,19 +93,19 @@ KINDS: Mapping[str, Corruption] = MappingProxyType(_KINDS)
 
 
 def register(*kinds: Corruption) -> None:
-    """Add kinds of corruption; one with the name of another takes its place."""
+    """Add kinds of corruption; a kind replaces another of the same name."""
     _KINDS.update({kind.name: kind for kind in kinds})
 
 
 def fitting(name: str, modality: Modality) -> list[str]:
-    """Return the names of the kinds that the modality called `name` can have."""
+    """Return the names of the kinds that apply to the modality called `name`."""
     return [kind.name for kind in KINDS.values() if kind.misfit(name, modality) is None]
 
 
 def _not_values(name: str, modality: Modality) -> str | None:
     """Return why noise on the model's input does not fit a modality."""
     if modality.kind == "text":
-        return f"{name} is text, which takes noise of kind {_alternatives('text')} alone"
+        return f"{name} is text: noise must be of kind {_alternatives('text')}"
     if modality.spectrum is not None:
         return (
             f"{name} becomes a spectrogram in the model: noise must be of kind {_alternatives('sound')}, or "

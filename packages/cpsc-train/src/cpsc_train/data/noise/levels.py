@@ -14,7 +14,7 @@ from cpsc_train.errors import UserError
 
 FORMS = "MODALITY:KIND@1-5, @1,3,5 or @3, or MODALITY:KIND:SEVERITY, joined by + for several modalities at once"
 EVERY = "all"
-"""Stands for all kinds that a modality can have."""
+"""Name for all kinds that apply to a modality."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
     else:
         levels = tuple(int(level) for level in text.split(",")) if re.fullmatch(r"\d(,\d)*", text) else ()
     if not levels or not set(levels) <= set(LEVELS) or len(set(levels)) < len(levels):
-        raise UserError(f"levels must be different, of 1 to 5, such as 1-5, 1,3,5 or 3, got {text!r}")
+        raise UserError(f"levels must be different numbers from 1 to 5, such as 1-5, 1,3,5 or 3, got {text!r}")
     return levels
 
 

@@ -23,15 +23,15 @@ Values = NDArray[np.float32]
 class Noise:
     """Noise on all or a fraction of the samples of one modality.
 
-    The draw depends on the seed, the sample id and the modality alone, so it is the same in any order, batch or worker.
+    The draw depends only on the seed, the sample id and the modality, so it is the same in any order, batch or worker.
     """
 
     modality: str
     """The corrupted modality."""
     kind: str
-    """What happens to a sample; ``cpsc data corruptions`` lists all kinds."""
+    """Kind of noise; ``cpsc data corruptions`` lists all."""
     severity: float
-    """How much, in the unit of the kind; ``cpsc data corruptions`` lists the units and five levels of each kind."""
+    """Severity in the unit of the kind; ``cpsc data corruptions`` lists the units and five levels of each kind."""
     share: float = 1.0
     """Probability that a sample is corrupted."""
     seed: int = 0
@@ -46,7 +46,7 @@ class Noise:
 
     @property
     def corruption(self) -> Corruption:
-        """What `kind` names."""
+        """The corruption called `kind`."""
         return KINDS[self.kind]
 
     @classmethod
@@ -97,19 +97,19 @@ class Noise:
         return replace(self, seed=int(np.random.SeedSequence([self.seed, *key]).generate_state(1, np.uint64)[0] >> 1))
 
     def check(self, modality: Modality) -> None:
-        """Check that the modality can have noise of this kind."""
+        """Check that this kind of noise applies to a modality."""
         misfit = self.corruption.misfit(self.modality, modality)
         if misfit is not None:
             raise UserError(f"{self.name}: {misfit}")
 
     def stored_by(self, dataset: Dataset) -> bool:
-        """Return whether a data set stores what this noise makes of its modality."""
+        """Return whether a data set stores its modality after this noise."""
         return dataset.corrupted(self.modality, self, np.zeros(0, np.int64)) is not None
 
     def level(self, modality: Modality, *, stored: bool = False) -> int | None:
         """Return the level with this severity, 1 to 5; None if there is none.
 
-        The levels of a `stored` corruption are those of what its features were extracted from.
+        The levels of a `stored` corruption are those of the modality from which features were extracted.
         """
         corruption = self.corruption
         tables = corruption.tables if stored else (corruption.levels_of(modality),)

@@ -1,4 +1,4 @@
-"""Corruption of recordings by a sensor with several axes: one dimension counts them, the first other one is time."""
+"""Corruption of recordings by a sensor with several axes; the first dimension besides that of the axes is time."""
 
 from __future__ import annotations
 

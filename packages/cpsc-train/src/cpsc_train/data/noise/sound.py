@@ -12,11 +12,11 @@ from cpsc_train.data.preprocessing import Scale
 
 Values = NDArray[np.float32]
 TALKERS = 6
-"""Voices of babble."""
+"""Number of voices in babble."""
 SYLLABLES = 4.0
 """Highest frequency of the loudness of one voice, in Hz."""
 PACKET = 0.04
-"""Seconds of sound that are lost together."""
+"""Length of a dropped segment, in seconds."""
 
 
 def _snr(x: Values, severity: float, generator: np.random.Generator, _modality: Modality, _scale: Scale) -> Values:
@@ -47,8 +47,8 @@ def speech_like(samples: int, rate: int, generator: np.random.Generator) -> NDAr
     """Return the sum of noises with a spectrum and a loudness like those of speech, (samples,).
 
     The spectrum is flat from 100 to 500 Hz and falls by 9 dB an octave above and 12 dB below, close to the long-term
-    average of speech (Byrne et al. 1994); the loudness of each voice varies at up to 4 Hz, as syllables do. There are
-    no words in it.
+    average of speech (Byrne et al. 1994); the loudness of each voice varies at up to 4 Hz, as syllables do. It
+    contains no words.
     """
     frequencies = np.fft.rfftfreq(samples, 1 / rate)
     gain = np.minimum(1, (frequencies / 100) ** 2) * (np.maximum(frequencies, 500) / 500) ** -1.5

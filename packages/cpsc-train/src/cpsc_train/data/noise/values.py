@@ -13,7 +13,7 @@ Values = NDArray[np.float32]
 
 
 def set_to_ends(x: Values, fraction: float, ends: tuple[float, float], generator: np.random.Generator) -> Values:
-    """Set a fraction of the values to one end or the other."""
+    """Set a fraction of the values to one of two ends, each with the same probability."""
     draw = generator.random(x.shape, dtype=np.float32)
     return np.where(draw < fraction / 2, ends[0], np.where(draw < fraction, ends[1], x)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Corruption of texts, word by word; whitespace between words is kept, so a word is what lies between."""
+"""Corruption of texts, word by word; whitespace, which separates words, is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cpsc_train.data.preprocessing import Scale
 BLANK = "_"
 """Replacement of a masked word."""
 KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-"""Rows of letters of a keyboard; a letter is mistyped as one beside it."""
+"""Rows of letters of a keyboard; a mistyped letter is a neighbour in its row."""
 BESIDE: dict[str, str] = {}
 for _row in KEYS:
     for _left, _right in pairwise(_row):

@@ -109,7 +109,7 @@ def _objects(path: Path, text: str) -> list[list[str]]:
             if not isinstance(row, dict):
                 raise TypeError("not an object")  # noqa: TRY301
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}:{number}: must be an object of JSON ({error})", "bad line") from None
+            raise DataError(f"{path}:{number}: must be a JSON object ({error})", "bad line") from None
         rows = rows or [list(row)]
         if list(row) != rows[0]:
             raise DataError(

@@ -1,4 +1,4 @@
-"""CPSC to the letter of the paper, or as its authors' released code computes it."""
+"""Most literal reading of the available summary of the paper, with options of the released code."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class LiteralCPSC(CPSC):
 
 @dataclass(frozen=True, kw_only=True)
 class LiteralConfig(CPSCConfig, name="cpsc-literal"):
-    """CPSC to the letter of the paper (the defaults) or of the released code; to compare with, not to use."""
+    """Most literal reading of the summary of the paper, with options of the released code; for comparison."""
 
     method = LiteralCPSC
     search = {}
@@ -86,8 +86,8 @@ class LiteralConfig(CPSCConfig, name="cpsc-literal"):
     reliability: Literal["normalized", "reciprocal"] = "normalized"
     """1 − rank / set size, or 1 / (rank + 1) of the released code; 0 outside the set."""
     divergence: Literal["kl", "js", "js-reversed"] = "kl"
-    """Divergence between distributions over the feature axis: ``kl`` of the paper, unbounded below once maximised, so
-    that it ends by destroying the features; the bounded ``js``; or ``js-reversed`` of the released code, unbounded."""
+    """Divergence between distributions over the feature axis: ``kl`` of the paper, which is unbounded when
+    maximised and destroys the features; the bounded ``js``; or ``js-reversed`` of the released code, also unbounded."""
     weigh: Literal["samples", "encoders"] = "samples"
     """Target of the gradient weights: each sample's unimodal loss, or, with the mean ρ of the batch, the gradient that
     reaches a modality's encoder, as in the released code."""

@@ -1,4 +1,4 @@
-"""CPSC as its authors' released code trains it, to compare with; the recipes hold its values for each data set."""
+"""CPSC as trained by its authors' released code, for comparison; recipes have its values for each data set."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ReleasedCPSC(CPSC):
     The fused decision is rated on the averaged probabilities of the copies, under the threshold of one modality; its
     mean over the batch, ρ, scales the whole gradient of every encoder by aρ + b.
 
-    Not followed: CREMA-D's visual logits from audio features, the width of the generator on MVSA (1,024 and 4,096), and
-    gradients rescaled at every accumulated batch.
+    Not reproduced: CREMA-D's visual logits from audio features, the width of the generator on MVSA (1,024 and 4,096),
+    and gradients rescaled at every accumulated batch.
     """
 
     config: ReleasedConfig
@@ -142,7 +142,7 @@ class ReleasedCPSC(CPSC):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedConfig(CPSCConfig, name="cpsc-released"):
-    """CPSC as its authors' released code trains it; to compare with, not to use."""
+    """CPSC as trained by its authors' released code; for comparison."""
 
     method = ReleasedCPSC
     search = {}
@@ -165,7 +165,7 @@ class ReleasedConfig(CPSCConfig, name="cpsc-released"):
     compared: Literal["raw", "matched"] = "raw"
     """Components in L_ib: the generator's outputs, or those at the length of the feature; never the mixed ones."""
     judge: str = ""
-    """Modality whose threshold decides on the fused decision; the first if it is empty or not in use."""
+    """Modality whose threshold rates the fused decision; the first if it is empty or not in use."""
     inference: Literal["features", "mean", "collaborative"] = "features"
     """With RSC, representation of a modality without a label."""
 

@@ -1,4 +1,4 @@
-"""Encoder of a modality whose configuration names none."""
+"""Default encoder of each kind of modality."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SMALL = 64
 def encoder_of(modality: Modality) -> EncoderConfig:
     """Return the default encoder of a modality.
 
-    Vectors and tiny images are read by an MLP, images and spectrograms of up to 64 × 64 pixels by a small CNN, larger
-    ones and frames by a ResNet18, and texts by a transformer; nothing is pretrained.
+    An MLP for vectors and tiny images, a small CNN for images and spectrograms of up to 64 × 64 pixels, a ResNet18 for
+    larger ones and frames, and a transformer for texts; none is pretrained.
 
     Examples
     --------

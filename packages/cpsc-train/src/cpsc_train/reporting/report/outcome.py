@@ -172,9 +172,9 @@ def features(runs: Sequence[Run]) -> Section:
     shown, more = individual([run for run in runs if run.predictions])
     panels = [panel(run, m) for run in shown for m in run.modalities if f"features/{m}" in run.predictions]
     caption = (
-        "Test rows in the plane of largest variance of the features of the encoder, coloured by class. In brackets, of "
-        "all dimensions: within-class over between-class scatter (lower is better separated), and the mean silhouette "
-        "(higher is)."
+        "Test rows in the plane of largest variance of the features of the encoder, coloured by class. In brackets, "
+        "over all dimensions: within-class over between-class scatter (lower is better) and the mean silhouette "
+        "(higher is better)."
     )
     return Section("Features", caption, panels, [*_bare(runs), *more])
 

@@ -126,7 +126,7 @@ def _inference(runs: Sequence[Run]) -> str:
         ]
         if rows:
             parts.append(_table(["run and condition", "plain", *variants], rows))
-    note = "Fused accuracy on test rows in %, of the same trained model used in several ways."
+    note = "Fused test accuracy in % of the same trained model, with each inference variant."
     return f'<p class="soft">{note}</p>{"".join(parts)}'
 
 

@@ -81,6 +81,11 @@ class CorruptionConfig:
 def augmentation(text: str) -> tuple[Noise, ...]:
     """Parse noise for augmentation: a sweep as `Noise.sweep` reads it, or one followed by ``-of-SHARE``.
 
+    Raises
+    ------
+    UserError
+        For another form, kind, severity or fraction.
+
     Examples
     --------
     >>> [noise.name for noise in (*augmentation("pix:gaussian:0.5"), *augmentation("fou:dropout:0.2,0.4-of-0.1"))]
@@ -91,6 +96,6 @@ def augmentation(text: str) -> tuple[Noise, ...]:
         value = float(share) if of else SHARE
     except ValueError:
         raise UserError(
-            f"the share of an augmentation must be a number, as in {sweep}-of-{SHARE}, got {text!r}"
+            f"the share of an augmentation must be a number, such as {sweep}-of-{SHARE}, got {text!r}"
         ) from None
     return tuple(replace(noise, share=value) for noise in Noise.sweep(sweep))

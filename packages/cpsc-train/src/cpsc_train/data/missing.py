@@ -71,7 +71,7 @@ class MissingConfig:
 
 
 def parse_missing(texts: Sequence[str]) -> dict[str, float]:
-    """Parse ``MODALITY=FRACTION``, or several separated by commas.
+    """Parse ``MODALITY=FRACTION``, or several separated by commas; UserError for another form.
 
     Examples
     --------

@@ -67,7 +67,8 @@ def check_train(section: str, train: str) -> None:
 def frozen_parts(section: str, train: str, first: Sequence[str], blocks: Sequence[str]) -> list[str]:
     """Return the names of the frozen modules for ``train = last:K``: `first`, and all `blocks` but the last K.
 
-    Everything is frozen for ``none`` (the name ``""`` is the backbone itself), and nothing for ``all``.
+    Everything is frozen for ``none`` (the name ``""`` is the backbone itself), and nothing for ``all``. UserError if
+    there are fewer than K blocks.
 
     Examples
     --------

@@ -104,7 +104,7 @@ class Arrays(Dataset):
         return values
 
     def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> Array | None:
-        """Return the stored rows after `noise`, or None if no array holds them."""
+        """Return the stored rows after `noise`, or None if no array holds them; UserError if a row is missing."""
         view = self._views[modality]
         name = f"{noise.kind}-{noise.severity:g}"
         if name not in view.stored:

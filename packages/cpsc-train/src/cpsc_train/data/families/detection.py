@@ -105,7 +105,7 @@ def _bounds(array: Array) -> tuple[float, float] | None:
 
 
 def named_shapes(texts: Sequence[str]) -> dict[str, str]:
-    """Return the shape of each image, or ``""``, given ``NAME`` or ``NAME:HEIGHTxWIDTH``.
+    """Return the shape of each image, or ``""``, given ``NAME`` or ``NAME:HEIGHTxWIDTH``; UserError for another form.
 
     Examples
     --------
@@ -124,7 +124,13 @@ def named_shapes(texts: Sequence[str]) -> dict[str, str]:
 
 
 def absent_rows(array: Array, present: Array | None, place: str) -> NDArray[np.bool_]:
-    """Return which rows (N,) lack this modality: all values are NaN, the text is empty, or `present` is false."""
+    """Return which rows (N,) lack this modality: all values are NaN, the text is empty, or `present` is false.
+
+    Raises
+    ------
+    DataError
+        If `present` does not hold one boolean per row.
+    """
     if array.dtype.kind == "U":
         absent = np.char.strip(array) == ""
     elif array.dtype.kind == "f":
@@ -144,6 +150,11 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
     """Return labels (N,) in [0, C) and the C class names.
 
     Integers are indices into `names` if there are any, else classes named by their number; strings are the names.
+
+    Raises
+    ------
+    DataError
+        For values that are neither, an index outside `names`, an empty name, or a single class.
     """
     if values.dtype.kind not in "biuU":
         raise DataError(f"{place} must hold integers or strings, got {values.dtype}", "bad labels")

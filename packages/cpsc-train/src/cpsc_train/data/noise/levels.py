@@ -90,7 +90,7 @@ def levelled(text: str, source: Source) -> tuple[Condition, ...]:
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
-    """Parse levels as ``3``, ``1,3,5`` or ``1-5``.
+    """Parse levels as ``3``, ``1,3,5`` or ``1-5``; UserError for another form.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class Noise:
 
     @classmethod
     def sweep(cls, text: str) -> tuple[Noise, ...]:
-        """Parse ``MODALITY:KIND:SEVERITY,SEVERITY``.
+        """Parse ``MODALITY:KIND:SEVERITY,SEVERITY``; UserError for another form, kind or severity.
 
         Examples
         --------

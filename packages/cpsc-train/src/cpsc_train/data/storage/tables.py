@@ -46,6 +46,11 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
 def vectors(columns: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:
     """Return the numbered columns of a table as vectors, (N, d), by modality; an empty cell is NaN.
 
+    Raises
+    ------
+    DataError
+        If two columns have the same number, or a cell is not a number; names the row.
+
     Examples
     --------
     >>> vectors({"id": np.array(["a"]), "x_1": np.array(["2"]), "x_0": np.array([""])}, Path("x.csv"))

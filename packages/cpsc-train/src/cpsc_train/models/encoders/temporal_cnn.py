@@ -31,7 +31,7 @@ class TemporalCNNConfig(EncoderConfig, name="temporal-cnn"):
             raise UserError(f"temporal-cnn.window must be odd, got {self.window}")
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
-        """Return the encoder for samples of shape (time, features), with at least 4 steps."""
+        """Return the encoder for samples of shape (time, features); UserError for others, or fewer than 4 steps."""
         shape = modality.shape
         if len(shape) != 2 or shape[0] < 4:
             raise UserError(f"temporal-cnn reads (time, features) with 4 steps or more, got samples of shape {shape}")

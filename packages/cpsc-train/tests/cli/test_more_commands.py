@@ -30,7 +30,7 @@ def test_recipes_are_listed_and_shown(cpsc, tmp_path):
         assert name in outcome.out
     shown = cpsc("recipe", "show", "handwritten", "--mode", "released")
     assert shown.code == 0
-    assert "calibration = 16  # released" in shown.out
+    assert 'inference = "features"  # released' in shown.out
 
 
 def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):

@@ -358,11 +358,11 @@ def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
         raise Killed
 
     def run(grid, **_):
-        ((name, seed),) = grid._configs
-        runs.append((name, grid._configs[name, seed]))
+        (((name, *_), config),) = grid._configs.items()
+        runs.append((name, config))
         if len(runs) == 1:
             kill()
-        return {name: [{"validation": {"clean": {"accuracy": {"fused": 0.5}}}}]}
+        return {name: [{"validation": {"clean": {"accuracy": {"fused": 0.5}}}, "cpu_seconds": 1.0}]}
 
     def search():
         return tune.Tuning(tmp_path, {"joint": config}, trials=2, goal="clean").run(

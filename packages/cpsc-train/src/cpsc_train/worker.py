@@ -1,7 +1,7 @@
 """Entry point of a process that loads the libraries once, and forks a child for each command of ``cpsc`` that it gets.
 
 Loading the libraries takes longer than a short run. A forked child starts with them and with nothing of an earlier run,
-so its results are those of a process of its own. This process itself computes nothing, and has no threads.
+so its results are those of a separate process. This process itself computes nothing, and has no threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEWLINE = b"\n"
 
 
 class Server:
-    """Reads commands from the standard input, a line of JSON each, and replies with exit codes, a line each.
+    """Reads commands from standard input, one JSON line each, and replies with exit codes, one line each.
 
     A command is ``{"arguments": [...], "log": PATH}``; its output is appended to the log. SIGTERM is passed to the
     command in progress, after which the server ends; SIGINT is left to that command. The end of the input ends both.

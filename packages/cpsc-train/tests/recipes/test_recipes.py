@@ -59,7 +59,7 @@ def test_the_paper_to_the_letter(name):
 
 def test_frozen_heads_need_a_full_refresh():
     config = recipe("handwritten", mode="released")
-    message = "frozen heads of cpsc-released belong to conformal.refresh = epoch or interval:K, got 'exact'"
+    message = "frozen heads of cpsc-released require conformal.refresh = epoch or interval:K, got 'exact'"
     with pytest.raises(UserError, match=message):
         replace(config, conformal=replace(config.conformal, refresh="exact"))
 

@@ -23,7 +23,7 @@ class Batch:
     rows
         (B,) int64, indices into the rows of the part.
     present
-        By modality that some samples of the data set lack, which samples of the batch have it, (B,) bool; the inputs of
+        By modality that is incomplete in the data set, true for samples of the batch that have it, (B,) bool; inputs of
         the others are zeros.
     """
 

@@ -104,7 +104,7 @@ class Dataset(ABC):
     labels_by_modality: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
     """Labels (N,) given for a single modality, −1 if there is none; for studies, not for training."""
     presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
-    """By modality in use that some samples lack, which samples have it, (N,); the others are never read."""
+    """By incomplete modality in use, true for samples that have it, (N,); the others are never read."""
 
     @abstractmethod
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:

@@ -36,8 +36,8 @@ class Preprocessing:
     dataset
         Source of the training rows.
     rows
-        (n,) training rows; of a modality with more than `MOST` values in all, evenly spaced ones. Only those that have
-        the modality count.
+        (n,) training rows; of a modality with more than `MOST` values in all, evenly spaced ones. Only rows that have
+        the modality are used.
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:

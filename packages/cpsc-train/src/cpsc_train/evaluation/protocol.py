@@ -19,7 +19,7 @@ from cpsc_train.evaluation import metrics
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 Variant = Callable[["Predictions"], "Predictions"]
-"""Maps plain predictions, with their features, to those of another inference."""
+"""Maps plain predictions, with their features, to those of an inference variant."""
 NONE: Mapping[str, Variant] = MappingProxyType({})
 METRICS: dict[str, Metric] = {
     "accuracy": metrics.accuracy,
@@ -46,8 +46,8 @@ class Predictions:
     features
         By modality, (N, d) features.
     present
-        By head, the rows that its figures are over, (N,): those that have its modality. A head that is not listed has
-        all rows.
+        By head, true for the rows used in its figures, (N,): those that have its modality. A head that is not listed
+        uses all rows.
     """
 
     labels: NDArray[np.int64]
@@ -148,7 +148,7 @@ def measure(
         Sets of modalities to leave out, one condition each: ``without-<modality>``, or
         ``without-<modality>+<modality>``.
     variants
-        Other ways to predict, by name. Each condition is encoded once.
+        Inference variants by name. Each condition is encoded once.
 
     Returns
     -------

@@ -115,7 +115,7 @@ class Scoreboard:
             f"{self.suite.title}, {self.data}, {runs} of each method; %, mean ± sd. "
             f"Difference: method − {self.reference} in “{self.suite.primary}”, {self._pairing()}, with its 95 % "
             f"interval; p: of Student's paired t-test, adjusted by Holm's method for {len(self.rows) - 1} comparisons, "
-            f"{MARK} below {LEVEL}. Rank: mean over runs. Time an epoch and largest memory: over those of {self.plain}."
+            f"{MARK} below {LEVEL}. Rank: mean over runs. Time per epoch and peak memory: relative to {self.plain}."
         )
         if not np.isnan(self.smallest[0]):
             text += (

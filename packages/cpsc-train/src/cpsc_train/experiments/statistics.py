@@ -117,7 +117,7 @@ def smallest_difference(
     Parameters
     ----------
     deviation
-        Standard deviation of the differences between units, at least 0.
+        Standard deviation of the paired differences over units, at least 0.
     units
         Number of runs or divisions compared; with fewer than 2 the result is NaN.
     overlap

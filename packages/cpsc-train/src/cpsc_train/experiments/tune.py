@@ -70,8 +70,8 @@ class Tuning:
 
     The folder has ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``. `configs` are the configurations
     of the first trials, by method; `trials` is the number of trials of each. `optimizers` are searched too, each with
-    learning rates of its own; none: that of the configuration. Raises UserError if optuna is not installed, there is no
-    trial, or `optimizers` are unknown or lack that of a configuration.
+    its own learning rates; if empty, that of the configuration is used. Raises UserError if optuna is not installed,
+    there is no trial, or `optimizers` are unknown or lack that of a configuration.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ def validation_accuracy(run: Mapping[str, Any], goal: Goal) -> float:
 
 
 def of_kinds(config: RunConfig, kinds: Sequence[str]) -> RunConfig:
-    """Return a configuration that is evaluated under noise of some kinds alone.
+    """Return a configuration that is evaluated only under some kinds of noise.
 
     Raises UserError if there is no noise of a kind.
     """
@@ -220,7 +220,7 @@ def table(outcomes: Mapping[str, Tuned]) -> Table:
 
 
 def write_choices(folder: Path, names: Sequence[str], path: Path) -> Path:
-    """Write what a search in `folder` chose, on what, for the rows `names` of a benchmark, as Markdown; return `path`.
+    """Write the options that a search in `folder` chose for the rows `names` of a benchmark as Markdown; return `path`.
 
     Rows that were not tuned are listed as such.
     """
@@ -231,9 +231,9 @@ def write_choices(folder: Path, names: Sequence[str], path: Path) -> Path:
     first: Mapping[str, Any] = next(iter(tuned.values()), {})
     conditions = ", ".join(first.get("conditions", [])) or "those of the recipe"
     text = (
-        f"Chosen on validation rows of division {first.get('division', 0)}, the same values for all divisions. "
-        f"Accuracy of the fused decision, %, mean over: {conditions}. The first trial uses the defaults; a failed "
-        f"trial counts. Processor time of all trials: {seconds / 60:.0f} minutes."
+        f"Options were chosen on validation rows of division {first.get('division', 0)}, and used on all divisions. "
+        f"Fused accuracy in %, mean over: {conditions}. The first trial uses the defaults; failed trials count. "
+        f"Processor time of all trials: {seconds / 60:.0f} minutes."
     )
     write(path, f"{markdown_text(text)}\n\n{Table('', header, rows).markdown()}")
     return path

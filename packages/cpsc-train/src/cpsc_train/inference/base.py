@@ -81,7 +81,7 @@ class Inference(ABC):
         features
             By modality, (N, d); a missing modality is absent. Zeros for rows that lack a modality.
         present
-            Which rows have a modality, {m: (N,) bool}; one that is not listed is present in all rows.
+            True for rows that have a modality, {m: (N,) bool}; one that is not listed is present in all rows.
 
         Returns
         -------

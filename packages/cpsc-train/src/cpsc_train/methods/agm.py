@@ -58,7 +58,7 @@ class AGM(Method):
             mask = stacked(self.modalities, present, labels)
             if mask is None:
                 scores = each.mean(1)
-            else:  # a modality that no sample has is where it was
+            else:  # the score of a modality that no sample has does not change
                 mean = torch.where(mask, each, 0.0).sum(1) / numbers.clamp(min=1)
                 scores = torch.where(numbers > 0, mean, self.running)
             self.sums.add(scores * numbers, numbers)

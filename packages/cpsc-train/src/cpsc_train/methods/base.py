@@ -65,7 +65,7 @@ class PartFeatures:
     labels: NDArray[np.int64]
     """(N,)."""
     present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """By modality that some samples lack, which rows have it, (N,); features of the others are zeros."""
+    """By incomplete modality, true for rows that have it, (N,); features of the others are zeros."""
 
     def of(self, modality: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return features (n, d) and labels (n,) of the rows that have a modality."""
@@ -97,9 +97,9 @@ class Method(nn.Module):
 
     The loop optimises and saves the modules of a method and passes it the model; a method never runs the loop.
     `features` are always {m: (B, d)} from the encoders, and `qhat` is the conformal quantile of each head as a 0-d
-    tensor, or None while there is no conformal predictor. `present` says which samples have a modality, {m: (B,) bool};
-    one that is not listed is present in all samples. Features of samples that lack a modality are zeros, and carry no
-    gradient to the encoder; so are the logits of the model's heads. What is computed of a single modality, such as its
+    tensor, or None while there is no conformal predictor. `present` is true for samples that have a modality, {m: (B,)
+    bool}; one that is not listed is present in all samples. Features of samples that lack a modality are zeros, without
+    a gradient to the encoder; so are the logits of the model's heads. Every quantity of a single modality, such as its
     loss, is a mean over the samples that have it.
     Shapes: B samples, d feature width, C classes, S scores per calibration sample.
 

@@ -74,7 +74,7 @@ class MultimodalClassifier(nn.Module):
         inputs
             By modality. An encoder is called with zeros for samples that lack its modality.
         present
-            Which samples have a modality, {m: (B,) bool}; one that is not listed is present in all samples.
+            True for samples that have a modality, {m: (B,) bool}; one that is not listed is present in all samples.
 
         Raises
         ------
@@ -130,7 +130,7 @@ def _encoder(config: EncoderConfig, modality: Modality, dim: int) -> nn.Module:
 
 
 def _encoded(encoder: nn.Module, x: Tensor, present: Tensor | None) -> Tensor:
-    """Return the features of inputs (B, ...): computed from zeros, and zeros, for samples that lack the modality."""
+    """Return the features of inputs (B, ...); inputs and features of samples that lack the modality are zeros."""
     if present is None:
         features: Tensor = encoder(x)
         return features

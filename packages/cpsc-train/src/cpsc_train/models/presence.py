@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Present = Mapping[str, Tensor]
-"""By modality, which samples have it, (B,) bool; a modality that is not listed is present in all samples."""
+"""By modality, true for samples that have it, (B,) bool; a modality that is not listed is present in all samples."""
 COMPLETE: Present = {}
 """No sample lacks a modality."""
 
@@ -36,7 +36,7 @@ def fill_absent(values: Tensor, present: Tensor | None, value: float) -> Tensor:
 
 
 def stacked(modalities: Iterable[str], present: Present, like: Tensor) -> Tensor | None:
-    """Return which samples have each modality, (M, B), on the device of `like` (B, ...); None if all have all.
+    """Return the masks of all modalities, (M, B), on the device of `like` (B, ...); None if all samples have all.
 
     Examples
     --------

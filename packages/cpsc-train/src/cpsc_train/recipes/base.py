@@ -115,8 +115,8 @@ def assemble(
 ) -> Recipe:
     """Return the recipe of a data set, with CPSC as `mode` reads it.
 
-    The authors' code sets the warm-up epochs t0, and slope `a` and offset `b` of the gradient weight, by data set; what
-    it sets besides is in `RELEASED`, for a data set that it does not have under the name `like`, if given. Without
+    The authors' code sets the warm-up epochs t0, and slope `a` and offset `b` of the gradient weight, by data set; its
+    other options are in `RELEASED`; a data set that it does not have uses the entry `like`, if given. Without
     calibration samples of its own, a data set has 16 in the mode ``released``, which is our choice. `values` are
     further fields of the configuration.
     """

@@ -27,7 +27,7 @@ METHOD: dict[str, Source] = {
     for key, source in SHARED.items()
     if key.startswith(("method.", "conformal.")) and key != "method.warmup"
 }
-"""Sources of what does not depend on the encoders and the number of epochs."""
+"""Sources of the values that depend neither on the encoders nor on the number of epochs."""
 
 
 def _small(name: str, mode: Mode, data: DataConfig, known: dict[str, EncoderConfig], **values: Any) -> Recipe:
@@ -62,7 +62,7 @@ def mvsa_single_small(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
 
 
 def nyu_depth_v2_small(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
-    """Return the recipe for colour and depth, an EfficientNet-lite0 each."""
+    """Return the recipe for colour and depth, with an EfficientNet-lite0 for each."""
     data = choose(NYUDepthV2Config(resized=round(SIZE * 256 / 224), size=SIZE), modalities)
     corrupted = noise(data.modalities, gaussian=(0.2,), pixels=(0.1,))
     return _small(

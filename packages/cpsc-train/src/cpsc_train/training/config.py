@@ -94,13 +94,13 @@ class RunConfig(Options):
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
     """Corruption of the rows used for training, to study its effect; none by default."""
     missing: MissingConfig = field(default_factory=MissingConfig)
-    """Modalities taken away from some of the samples, to study its effect; none by default."""
+    """Modalities removed from some of the samples, to study the effect; none by default."""
     augment: tuple[Noise, ...] = ()
-    """Noise on training rows alone as augmentation: each on its own fraction (``share``) of the rows, drawn anew each
-    epoch."""
+    """Noise on training rows only, as augmentation: each on its own fraction (``share``) of the rows, drawn anew
+    in each epoch."""
     encoders: dict[str, EncoderConfig]
-    """One encoder for each modality. A data set that detects its modalities may leave some out: they follow from the
-    kind of the modality."""
+    """One encoder for each modality. If the data set detects its modalities, encoders may be omitted; they then follow
+    from the kind of modality."""
     fusion: FusionConfig = field(default_factory=LateConfig)
     """Fusion of all modalities into one decision."""
     method: MethodConfig
@@ -114,8 +114,8 @@ class RunConfig(Options):
     gate: GateConfig = field(default_factory=GateConfig)
     """The conformal gate at inference."""
     inference: tuple[str, ...] = ()
-    """Further ways to predict with the trained model, evaluated beside the plain one: ``gate``, ``read``, ``dasp``,
-    with options as ``read:lr=0.001:steps=2``."""
+    """Inference variants to evaluate besides the plain model: ``gate``, ``read``, ``dasp``, with options such as
+    ``read:lr=0.001:steps=2``."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions under which the validation and test rows are evaluated, besides the clean ones."""
     protocols: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class RunConfig(Options):
                 raise UserError(f"{name} must be below 2^31, got {getattr(self, name)}")
         if self.method.needs_full_refresh and self.conformal.refresh in {"exact", "rolling"}:
             raise UserError(
-                f"the frozen heads of {self.method.name} belong to conformal.refresh = epoch or interval:K, got "
+                f"the frozen heads of {self.method.name} require conformal.refresh = epoch or interval:K, got "
                 f"{self.conformal.refresh!r}: the frozen heads would be older than the scores"
             )
         self._check_modalities()

@@ -51,8 +51,8 @@ class OptimizerConfig(Options):
     ) -> torch.optim.Optimizer:
         """Return the optimizer of the parameters that require a gradient.
 
-        `pretrained` are those of them with a learning rate of their own: the second group of the optimizer, if there
-        are any and `encoder_lr_factor` is not 1.
+        `pretrained` are the parameters with their own learning rate: the second group of the optimizer, if there are
+        any and `encoder_lr_factor` is not 1.
         """
         groups = self._groups([p for p in parameters if p.requires_grad], {id(p) for p in pretrained})
         if self.kind == "sgd":

@@ -55,7 +55,7 @@ class Pretrained:
     Parameters
     ----------
     folder
-        Path of the tokenizer, or the name of a package, as of `local_path`.
+        Path of the tokenizer, or the name of a package, as in `local_path`.
     length
         Number of tokens of a text, padded with 0 or cut.
 

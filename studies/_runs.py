@@ -67,7 +67,7 @@ class Runs:
 
     @cached_property
     def seen(self) -> set[str]:
-        """Conditions with a kind that training or inference of any row used, as it is in these runs."""
+        """Conditions with a kind of noise that training or inference of any row in these runs used."""
         used = {(line["modality"], line["kind"]) for line in self.lines if line["seen"] == "1"}
         single = {(m, kind) for modality, kind in used for m in modality.split("+")}
         return {
@@ -77,11 +77,11 @@ class Runs:
         }
 
     def inferences(self, row: str) -> str:
-        """Return the kind of inference of a row."""
+        """Return the inference variant of a row, ``plain`` if it has none."""
         return next(iter(next(iter(self.rows[row].values())).values()))["inference"]
 
     def plain(self) -> list[str]:
-        """Return the rows with the inference of their method."""
+        """Return the rows without an inference variant."""
         return [row for row in self.rows if self.inferences(row) == "plain"]
 
     def mean(self, row: str, conditions: Iterable[str], measure: str = "accuracy") -> Values:
@@ -140,7 +140,7 @@ class Runs:
 
     @property
     def overlap(self) -> float:
-        """Number of test rows over that of all others, or 0 if all divisions share them."""
+        """Number of test rows over that of all other rows, or 0 if all divisions share the test rows."""
         return float(self.lines[0]["overlap"])
 
     def against(self, reference: str, rows: Iterable[str], figure: str) -> dict[str, tuple[Difference, float]]:

@@ -4,17 +4,17 @@
     python studies/comparison.py --data mvsa-single --root FILE.npz --jobs 2
     python studies/comparison.py --data handwritten --commands          # prints the commands, runs none
 
-DATA is a name below. Each step is a command of ``cpsc``, whose folder under --out holds its runs: a stopped study goes
-on where it was. The outcome is written to --results, by default studies/results:
+DATA is a name below. Each step is a command of ``cpsc`` with a folder of runs under --out, so an interrupted study
+resumes. The results are written to --results, by default studies/results:
 
-- ``comparison-DATA.csv.gz``: a line for each run, kind of inference and condition;
+- ``comparison-DATA.csv.gz``: a line for each run, inference variant and condition;
 - ``comparison-DATA-missing-30.csv.gz``, ``-50``: the same for rows that lack modalities, with three runs;
-- ``comparison-DATA-tuned.toml``: what was chosen, on what;
+- ``comparison-DATA-tuned.toml``: the chosen options, and the conditions on which they were chosen;
 - ``comparison-costs.csv``: processor time and command of each step.
 
 Options are chosen on validation rows of division 0, on clean rows and the kinds of noise called *seen* below. Every row
-has the same number of trials, the first with its defaults. Kinds that are *held out* were used by nothing: no training,
-no choice, no fit.
+has the same number of trials, the first with its defaults. Kinds that are *held out* were not used in training,
+tuning or fitting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Data:
     options: tuple[str, ...]
     """Options of ``cpsc``, without the root."""
     seen: Mapping[str, tuple[str, float]]
-    """By modality, the kind of noise that may be used, and the severity for augmentation."""
+    """By modality, the kind of noise used in tuning and augmentation, and the severity for augmentation."""
     held_out: Mapping[str, tuple[str, ...]]
     """By modality, the other kinds."""
     epochs: int = 20
@@ -105,13 +105,13 @@ ALL_ROWS = {
     f"{method}, all rows": f"method.name={method} splits.calibration=9 inference=[]"
     for method in ("joint", "joint-unimodal")
 }
-"""Rows of methods that need no calibration rows, which are given back to training, but for 9 that no method uses."""
+"""Rows of methods without a conformal predictor, which train on all calibration rows but 9."""
 
 
 def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and the command of each step."""
     shared = [*data.options, *(("--root", arguments.root) if arguments.root else ()), "--jobs", str(arguments.jobs)]
-    # A run of seconds starts anew in place of going on, so it needs no checkpoints.
+    # A run takes seconds and restarts instead of resuming, so it needs no checkpoints.
     for setting in (
         f"epochs={data.epochs}",
         f"checkpoints.every_epochs={data.epochs}",
@@ -155,7 +155,7 @@ def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tupl
 
 
 def collect(name: str, step: str, command: str, out: Path, results: Path) -> None:
-    """Write the outcome of a step to the results."""
+    """Write the results of a step."""
     place = results / f"comparison-{name}"
     if step == "tune":
         shutil.copyfile(out / "tune" / "tuned.toml", f"{place}-tuned.toml")
@@ -179,7 +179,7 @@ def collect(name: str, step: str, command: str, out: Path, results: Path) -> Non
 
 
 def _study(name: str, arguments: argparse.Namespace) -> str:
-    """Return the command of this study, without folders of this machine."""
+    """Return the command of this study, with a placeholder for the folder of the data."""
     root = " --root ROOT" if arguments.root else ""
     missing = " --missing" if arguments.missing else ""
     chosen = f"--methods {arguments.methods} --trials {arguments.trials} --seeds {arguments.seeds}"
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--results", type=Path, default=Path("studies/results"))
-    parser.add_argument("--commands", action="store_true", help="print the commands alone")
+    parser.add_argument("--commands", action="store_true", help="only print the commands")
     arguments = parser.parse_args()
     for name in arguments.data:
         for step, command in steps(DATA[name], arguments, arguments.out / name):

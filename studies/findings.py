@@ -43,7 +43,7 @@ ABLATION: dict[tuple[str, str], str] = {  # differences of 73.10, 75.32, 76.20, 
 }
 POLICIES = ("refresh exact", "refresh interval:5", "refresh interval:20", "refresh epoch")
 CONSTANT = 98
-"""Rows in % with the same reliability from which GSC is called a constant."""
+"""Percentage of rows with the same reliability above which the weights of GSC count as constant."""
 
 Values = NDArray[np.float64]
 Runs = Mapping[str, list[dict[str, Any]]]
@@ -64,7 +64,7 @@ class Row:
     low: float
     high: float
     p: float
-    """Of the paired t-test; adjusted by Holm's method over the rows of the data set after `adjusted`."""
+    """Of the paired t-test, adjusted by Holm's method over the rows of the data set."""
     runs: int
     reproduced: str
     """``yes`` if the interval lies on the side of the claim, ``opposite`` if on the other, else ``not shown``."""
@@ -199,7 +199,7 @@ class Findings:
 
     def _row(self, finding: str, claim: str, text: str, measure: str, values: Values, *, unit: str = "points") -> Row:
         """Return the row of differences (seeds,) that the claim expects to be positive."""
-        values = values.round(9)  # differences that are zero but for rounding
+        values = values.round(9)  # differences that are zero up to rounding
         mean, low, high, p = paired_difference(values, np.zeros_like(values))
         verdict = "yes" if low > 0 else "opposite" if high < 0 else "not shown"
         return Row(self.data, finding, claim, text, measure, unit, mean, low, high, p, len(values), verdict)

@@ -1,4 +1,4 @@
-"""Runs in long format: a line for each run, kind of inference and condition, the source of all tables."""
+"""Runs in long format: a line for each run, inference variant and condition, the source of all tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def expanded(results: Results) -> Results:
-    """Return the runs with a row of its own for each kind of inference, named ``VARIANT + INFERENCE``.
+    """Return the runs with an additional row for each inference variant, named ``VARIANT + INFERENCE``.
 
     Examples
     --------

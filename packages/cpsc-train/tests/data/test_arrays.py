@@ -180,7 +180,7 @@ def test_noise_that_is_not_stored_is_not_computed_beside_stored_noise(tmp_path, 
     usual = ("--recipe", "arrays", "--root", file, "--out", tmp_path / "run")
     outcome = cpsc("train", *usual, "--set", f"{option}=[{noise}]")
     assert outcome.code == 2
-    assert "near-gaussian-0.5: near has stored corruptions, and this is none of them: gaussian-0.2" in outcome.err
+    assert "near-gaussian-0.5: noise on near must be one of its stored corruptions, gaussian-0.2" in outcome.err
 
 
 @pytest.mark.parametrize(

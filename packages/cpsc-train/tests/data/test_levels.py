@@ -108,7 +108,7 @@ def test_stored_kinds_have_the_levels_of_what_the_features_came_from():
     ],
 )
 def test_noise_is_not_computed_on_features_with_stored_corruptions(text, name):
-    message = f"{name}: fou has stored corruptions, and this is none of them: gaussian-0.08, gaussian-0.18, blur-0.03"
+    message = f"{name}: noise on fou must be one of its stored corruptions, gaussian-0.08, gaussian-0.18, blur-0.03"
     with pytest.raises(UserError, match=message):
         parsed(text, dataset=Features())
     assert parsed("pix:gaussian:0.5", dataset=Features())  # of which none is stored

@@ -73,15 +73,15 @@ class Noise:
         return f"{self.modality}-{self.kind}-{self.severity:g}" + (f"-of-{self.share:g}" if self.share < 1 else "")
 
     def check_on(self, dataset: Dataset) -> None:
-        """Check that a data set stores this noise, or that its modality can have it.
+        """Check that a data set stores this noise, or that its kind applies to the modality.
 
-        Noise of a modality with stored corruptions is not computed: a feature cannot be corrupted as its image was.
+        Noise on a modality with stored corruptions is never computed, as features cannot be corrupted like images.
         """
         if self.stored_by(dataset):
             return
         if stored := dataset.stored(self.modality):
             raise UserError(
-                f"{self.name}: {self.modality} has stored corruptions, and this is none of them: {', '.join(stored)}"
+                f"{self.name}: noise on {self.modality} must be one of its stored corruptions, {', '.join(stored)}"
             )
         self.check(dataset.modalities[self.modality])
 

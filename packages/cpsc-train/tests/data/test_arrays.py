@@ -188,7 +188,7 @@ def test_noise_that_is_not_stored_is_not_computed_beside_stored_noise(tmp_path, 
     [
         (lambda a: a["near"].__setitem__((7, 2), np.nan), r"mine\.npz: near holds nan at row 7, column 2 \(1 bad"),
         (lambda a: a.pop("label"), r"holds no labels, an array called label or labels .* \(it holds: near, far\)"),
-        (lambda a: a.pop("far"), r"must hold at least two modalities of 120 rows, got near \(not used: \)"),
+        (lambda a: a.pop("far"), r"must hold at least two modalities of 120 rows, got near$"),
         (
             lambda a: a.update(far=a["far"][1:]),
             r"of 120 rows, got near \(not used: array 'far' \(float16 of shape \(119, 5, 6\)\)\)",
@@ -197,10 +197,24 @@ def test_noise_that_is_not_stored_is_not_computed_beside_stored_noise(tmp_path, 
         (lambda a: a.update(label=np.array([b"\xff", b"a"] * 60)), "label must hold integers or strings, got .S1"),
         (lambda a: a.update({name: array[:0] for name, array in a.items()}), "no sample has a label and a modality"),
         (lambda a: a.update(label=a["label"] / 2), "label must hold integers or strings, got float64"),
-        (lambda a: a.update(label=a["label"] * 0), "label must hold at least two classes, got only 0"),
+        (lambda a: a.update(label=a["label"] * 0), "label must hold at least two classes, got only '0'"),
         (lambda a: a.update(classes=np.array(["a", "b"])), r"label at row 2 must lie in 0…1, got 2"),
         (lambda a: a.update(split=np.array(["train", "tset"] * 60)), r"split at row 1 must be one of train, .*'tset'"),
         (lambda a: a.update(id=np.array([1, 1] * 60)), r"id holds '1' more than once"),
+        (lambda a: a.update(label=a["label"].astype(object)), r"'label' holds objects of Python: save it"),
+        (lambda a: a.update(classes=np.array(["a", "b", "a"])), "two of the names in classes are the same"),
+        (lambda a: a.update(id=np.ones((ROWS, 2))), r"id must hold one value per row, got shape \(120, 2\)"),
+        (lambda a: a.update(split=np.array(["train"] * 9)), r"split must have 120 rows like .*, got shape \(9,\)"),
+        (lambda a: a.update({"present/near": np.ones(9, bool)}), "present/near must have 120 rows like"),
+        (lambda a: a.update({"near@gaussian-1": np.ones((9, 4))}), "near@gaussian-1 must have 120 rows like the other"),
+        (lambda a: a.update({"near@gaussian": a["near"]}), "'near@gaussian' must be called near@KIND-SEVERITY"),
+        (lambda a: a.update({"near@gausian-1": a["near"]}), "'near@gausian-1' must be called near@KIND-SEVERITY"),
+        (lambda a: a.update({"near.0": a.pop("near")}), "a modality cannot be called 'near.0': rename it"),
+        (lambda a: a.update({"": a.pop("near")}), "a modality cannot be called '': rename it"),
+        (lambda a: a.update(fused=a.pop("near")), "a modality cannot be called 'fused': rename it"),
+        (lambda a: a.update(values=a.pop("near")), "a modality cannot be called 'values': rename it"),
+        (lambda a: a.update(near=a["near"] * np.float64(1e300)), r"near holds \S+ at row 0, column 0 \(\d+ bad values"),
+        (lambda a: a.update(near=a["near"] * np.nan), r"no sample with a label has 'near'$"),
         (
             lambda a: a.update({"near@gaussian-1": np.ones((ROWS, 3))}),
             r"near@gaussian-1 must have shape \(120, 4\), got",
@@ -217,6 +231,7 @@ def test_bad_arrays_are_named(tmp_path, arrays, change, message):
     ("options", "message"),
     [
         ({"modalities": ("near", "fra")}, "unknown modality 'fra'; did you mean 'far'"),
+        ({"modalities": ("near", "label")}, "unknown modality 'label'"),
         ({"label": "colour"}, "an array called colour: name it with data.label"),
         ({"images": ("near:5x5",)}, "near has 4 values per row, which do not form an image of 5x5"),
         ({"images": ("near",)}, r"near has rows of shape \(4,\): give the shape of an image"),
@@ -317,3 +332,31 @@ def test_a_file_that_lacks_samples_lacks_their_modality(tmp_path, arrays):
     saved(tmp_path, {"id": ids[::-1][9:], "far": arrays["far"][::-1][9:]}, "b.npz")
     with pytest.raises(UserError, match=rf"b\.npz: far holds nan at row {ROWS - 13}, column 2, 1 \(1 bad"):
         ArraysConfig(root=str(tmp_path)).open()
+
+
+def test_files_that_repeat_labels_must_agree(tmp_path, arrays):
+    names = np.array([f"s{row}" for row in range(ROWS)])
+    saved(tmp_path, {"near": arrays["near"], "id": names, "label": arrays["label"]}, "a.npz")
+    saved(tmp_path, {"far": arrays["far"][::-1], "id": names[::-1], "label": arrays["label"][::-1]}, "b.npz")
+    assert len(ArraysConfig(root=str(tmp_path)).open()) == ROWS
+    saved(tmp_path, {"far": arrays["far"][::-1], "id": names[::-1], "label": np.roll(arrays["label"], 1)}, "b.npz")
+    with pytest.raises(UserError, match=r"b\.npz: label of sample 's0' is '\d', but '0' in .*a\.npz: label"):
+        ArraysConfig(root=str(tmp_path)).open()
+
+
+def test_a_file_whose_ids_match_no_other_is_named(tmp_path, arrays):
+    saved(tmp_path, {"near": arrays["near"], "id": np.arange(ROWS), "label": arrays["label"]}, "a.npz")
+    saved(tmp_path, {"far": arrays["far"], "id": np.arange(ROWS) + 1000}, "b.npz")
+    with pytest.raises(UserError, match="no sample with a label has 'far': the ids of its file are those of no other"):
+        ArraysConfig(root=str(tmp_path)).open()
+
+
+def test_severities_of_stored_corruptions_are_read_as_numbers(tmp_path, arrays):
+    arrays |= {"near@gaussian-0.20": arrays["near"] + 1, "near@dead-axis-1e-05": arrays["near"] + 2}
+    config = recipe("arrays", data=ArraysConfig(root=str(saved(tmp_path, arrays))))
+    found = [(noise.kind, noise.severity) for noise in settled(config).noise if noise.modality == "near"]
+    assert found == [("gaussian", 0.2), ("dead-axis", 1e-05)]
+    for plus, (kind, severity) in enumerate(found, 1):
+        noise = Noise(modality="near", kind=kind, severity=severity)
+        stored = config.data.open().corrupted("near", noise, np.arange(3))
+        np.testing.assert_allclose(stored, arrays["near"][:3] + plus)

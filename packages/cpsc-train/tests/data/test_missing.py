@@ -199,6 +199,11 @@ def test_text_that_does_not_fit(text):
         parse_missing([text])
 
 
+def test_a_modality_has_one_fraction():
+    with pytest.raises(UserError, match="missing modalities must be different, got 'pix' twice"):
+        parse_missing(["pix=.1", "pix=.2"])
+
+
 def test_an_older_configuration_is_read():
     """`missing` was a switch, now called leave_out."""
     table = recipe("handwritten").to_plain()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from cpsc_train.config import Choice, unknown
 from cpsc_train.data.faults import read_skip_list
@@ -247,6 +248,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
             If a file is missing or holds bad data; names the file and the row, and the number of faults.
         """
         dataset = self.load()
+        check_names(dataset.modalities)
         skip = {} if self.skip is None else read_skip_list(Path(self.skip))
         rows = {sample: row for row, sample in enumerate(dataset.ids)}
         if len(rows) < len(dataset.ids):
@@ -268,6 +270,16 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
             return dataset
         kept = np.array([row for sample, row in rows.items() if sample not in skip], dtype=np.int64)
         return Kept(dataset, kept, [f"{place} ({why})" for place, why in skip.items()])
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse modalities whose name a model cannot hold, or which would be taken for the fused head."""
+    taken = nn.ModuleDict()
+    for name in names:
+        if not name or "." in name or name == "fused" or hasattr(taken, name):
+            raise UserError(
+                f"a modality cannot be called {name!r}: rename it (no dots, no name of PyTorch or of the fused head)"
+            )
 
 
 def check_modalities(names: Sequence[str], known: Sequence[str]) -> None:

@@ -81,6 +81,8 @@ def parse_missing(texts: Sequence[str]) -> dict[str, float]:
     share = {}
     for text in ",".join(texts).split(","):
         modality, equals, fraction = text.partition("=")
+        if modality in share:
+            raise UserError(f"missing modalities must be different, got {modality!r} twice")
         try:
             share[modality] = float(fraction)
         except ValueError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpsc_train.config import from_plain
 from cpsc_train.data import Dataset, Modality, Noise
+from cpsc_train.data.families.arrays import stored_noise
 from cpsc_train.models.encoders.by_kind import encoder_of
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def settled(config: RunConfig) -> RunConfig:
 def _noise(dataset: Dataset) -> Iterator[Noise]:
     for name, modality in dataset.modalities.items():
         stored = dataset.stored(name)
-        for kind, _, severity in (one.rpartition("-") for one in stored):
-            yield from_plain(Noise, {"modality": name, "kind": kind, "severity": float(severity)})
+        for kind, severity in filter(None, map(stored_noise, stored)):
+            yield from_plain(Noise, {"modality": name, "kind": kind, "severity": severity})
         if not stored:
             yield from _computed(name, modality)
 

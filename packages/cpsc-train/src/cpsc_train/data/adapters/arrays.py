@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import unknown
-from cpsc_train.data.dataset import DataConfig
-from cpsc_train.data.families.arrays import Arrays, View, check_finite
+from cpsc_train.data.dataset import DataConfig, check_names
+from cpsc_train.data.families.arrays import Arrays, View, check_finite, stored_noise
 from cpsc_train.data.families.detection import absent_rows, labels_of, named_shapes, parts_of, usable, view
 from cpsc_train.data.families.joined import Joined, Names, Source, join, read_lists, read_source
+from cpsc_train.data.noise import KINDS
 from cpsc_train.data.storage.tables import SEPARATORS, TABLES
 from cpsc_train.errors import DataError, UserError
 
@@ -70,7 +71,8 @@ class ArraysConfig(DataConfig, name="arrays"):
         UserError
             If a file cannot be read, there are no labels, or fewer than two modalities.
         """
-        joined = join(self._sources())
+        joined = join(self._sources(), [name for names in self._names[1:] for name in names])
+        _check_rows(self.root, joined, self._names)
         label = joined.column(_split(self.label))
         if label is None:
             raise UserError(
@@ -78,6 +80,7 @@ class ArraysConfig(DataConfig, name="arrays"):
                 f"data.label (it holds: {', '.join([*joined.arrays, *joined.others])})"
             )
         views, absent, unused = self._views(joined)
+        check_names(views)
         return _assemble(self, joined, label, views, absent=absent, unused=unused)
 
     @property
@@ -109,28 +112,38 @@ class ArraysConfig(DataConfig, name="arrays"):
         reserved = {name for names in self._names for name in names} | {"classes"}
         free = [n for n in joined.arrays if n not in reserved and "@" not in n and not n.startswith(PRESENT)]
         names = list(self.modalities) or [name for name in free if usable(joined.arrays[name])]
+        columns = [joined.column(some) for some in self._names]
         for name in (*names, *named_shapes(self.images), *self.vectors):
-            if name not in joined.arrays:
+            if name not in joined.arrays or name in columns:
                 raise UserError(f"{self.root}: " + unknown("modality", name, free))
         if len(set(names)) < max(2, len(names)):
-            unused = "; ".join(_described(joined, name) for name in [*free, *joined.others] if name not in names)
+            others = "; ".join(_described(joined, name) for name in [*free, *joined.others] if name not in names)
             raise UserError(
                 f"{self.root}: must hold at least two modalities of {len(joined.ids)} rows, got "
-                f"{', '.join(names) or 'none'} (not used: {unused})"
+                f"{', '.join(names) or 'none'}" + (f" (not used: {others})" if others else "")
             )
         views = {name: self._view(joined, name) for name in names}
         absent = {}
         for name in names:
             mask = absent_rows(joined.arrays[name], joined.arrays.get(PRESENT + name), joined.places[name])
             absent[name] = mask | joined.absent.get(name, np.False_)
-        return views, absent, [_described(joined, n) for n in (*free, *joined.others) if n not in {*names, "classes"}]
+        used = {*names, "classes", *(PRESENT + name for name in names)}
+        used |= {name for name in joined.arrays if name in reserved or _stored(name, names) is not None}
+        unused = [name for name in (*joined.arrays, *joined.others) if name not in used]
+        return views, absent, [_described(joined, name) for name in unused]
 
     def _view(self, joined: Joined, name: str) -> View:
         shapes = named_shapes(self.images)
         place, vector = joined.places[name], name in self.vectors
         found = view(joined.arrays[name], place, shape=shapes.get(name), vector=vector, tokens=self.tokens)
-        stored = {key.partition("@")[2]: a for key, a in joined.arrays.items() if key.partition("@")[0] == name}
-        del stored[""]  # the array itself
+        stored = {}
+        for key in (key for key in joined.arrays if key.rpartition("@")[:2] == (name, "@")):
+            noise = _stored(key, [name])
+            if noise is None:
+                raise UserError(
+                    f"{self.root}: array {key!r} must be called {name}@KIND-SEVERITY, with a kind of {', '.join(KINDS)}"
+                )
+            stored[noise] = joined.arrays[key]
         return View(found.modality, found.values, place, stored, found.prepare)
 
 
@@ -148,7 +161,12 @@ def _assemble(
     nothing = np.logical_and.reduce(list(absent.values()))
     rows = np.flatnonzero(~unlabelled & ~nothing)
     if not len(rows):
-        raise UserError(f"{config.root}: no sample has a label and a modality: the ids of its files do not match")
+        why = ": the ids of its files do not match" if joined.absent else ""
+        raise UserError(f"{config.root}: no sample has a label and a modality{why}")
+    for name, mask in absent.items():
+        if mask[rows].all():
+            why = ": the ids of its file are those of no other" if name in joined.absent else ""
+            raise UserError(f"{config.root}: no sample with a label has {name!r}{why}")
 
     def taken(array: NDArray[Any]) -> NDArray[Any]:
         return array if len(rows) == len(array) else array[rows]
@@ -183,6 +201,23 @@ def _assemble(
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(","))
+
+
+def _check_rows(root: str, joined: Joined, names: Names) -> None:
+    """Refuse a column, a mask or a stored corruption that has another number of rows than there are samples."""
+    found = [name for some in names if joined.column(some) is None for name in some]
+    found += [PRESENT + name for name in joined.arrays]
+    for name in joined.others:
+        if name in found or _stored(name, joined.arrays) is not None:
+            shape = joined.others[name].shape
+            raise UserError(f"{root}: {name} must have {len(joined.ids)} rows like the other arrays, got shape {shape}")
+
+
+def _stored(name: str, modalities: Collection[str]) -> str | None:
+    """Return kind and severity, such as ``gaussian-0.2``, if this array is a stored corruption of a modality."""
+    modality, _, text = name.rpartition("@")
+    noise = stored_noise(text) if modality in modalities else None
+    return None if noise is None or noise[0] not in KINDS else f"{noise[0]}-{noise[1]:g}"
 
 
 def _described(joined: Joined, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cpsc_train.data.noise import Noise
 
 Array = NDArray[Any]
+STORED = re.compile(r"([a-z][a-z-]*)-([0-9.]+(?:e[+-]?[0-9]+)?)")
+"""Kind and severity of a stored corruption."""
 Mask = NDArray[np.bool_]
 
 
@@ -139,6 +142,21 @@ def _check(view: View, rows: int) -> None:
     check_finite(view.values, view.place, present=view.present)
 
 
+def stored_noise(text: str) -> tuple[str, float] | None:
+    """Return kind and severity of a stored corruption; None if the text is no such name.
+
+    Examples
+    --------
+    >>> stored_noise("dead-axis-0.50"), stored_noise("gaussian-1e-05"), stored_noise("gaussian")
+    (('dead-axis', 0.5), ('gaussian', 1e-05), None)
+    """
+    match = STORED.fullmatch(text)
+    try:
+        return None if match is None else (match[1], float(match[2]))
+    except ValueError:  # two points
+        return None
+
+
 def check_finite(
     values: Array, place: str, *, present: Mask | None = None, numbers: NDArray[np.int64] | None = None
 ) -> None:
@@ -154,6 +172,8 @@ def check_finite(
     if values.dtype.kind != "f":
         return
     finite = np.isfinite(values)
+    if values.dtype.itemsize > np.dtype(np.float32).itemsize:  # they are read as 32-bit numbers
+        finite &= ~(np.abs(values) > np.finfo(np.float32).max)
     if present is not None:
         finite[~present] = True
     bad = np.argwhere(~finite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,16 +137,17 @@ def _text(array: NDArray[Any]) -> NDArray[Any]:
         return array
 
 
-def join(sources: Sequence[Source]) -> Joined:
+def join(sources: Sequence[Source], repeated: Collection[str] = ()) -> Joined:
     """Join files by id if all of them have ids, else by row.
 
-    Samples are those of all files, in the order of their first occurrence.
+    Samples are those of all files, in the order of their first occurrence. Where several files hold an array with one
+    value per sample, the first counts; those called `repeated` must agree.
 
     Raises
     ------
     DataError
-        If only some files have ids, files without ids differ in their number of rows, or two hold the same array with
-        two or more dimensions.
+        If only some files have ids, files without ids differ in their number of rows, two hold the same array with two
+        or more dimensions, or different values of a `repeated` one.
     """
     without = [source for source in sources if source.ids is None]
     if without and len(without) < len(sources):
@@ -162,6 +163,8 @@ def join(sources: Sequence[Source]) -> Joined:
         row_of = {name: row for row, name in enumerate(_names(source))}
         rows = np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
         for name, array in source.arrays.items():
+            if name in repeated and name in joined.arrays and array.shape == (source.rows,):
+                _check_same(joined, source, name, array, rows)
             _add(joined, source, name, array, rows)
     return joined
 
@@ -180,6 +183,17 @@ def _add(joined: Joined, source: Source, name: str, array: NDArray[Any], rows: N
     joined.rows[name] = rows
     if absent.any():
         joined.absent[name] = absent
+
+
+def _check_same(joined: Joined, source: Source, name: str, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    known = joined.arrays[name]
+    both = np.flatnonzero((rows >= 0) & (joined.rows[name] >= 0))
+    for sample in both[known[both].astype(str) != array[rows[both]].astype(str)][:1] if known.ndim == 1 else ():
+        raise DataError(
+            f"{source.path}: {name} of sample {joined.ids[sample]!r} is {str(array[rows[sample]])!r}, but "
+            f"{str(known[sample])!r} in {joined.places[name]}",
+            "conflict",
+        )
 
 
 def _names(source: Source) -> list[str]:

@@ -50,6 +50,9 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
         version = npy.read_magic(member)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(member)
+        if dtype.hasobject:
+            name = info.filename.removesuffix(".npy")
+            raise ValueError(f"{name[:80]!r} holds objects of Python: save it as numbers or strings, as by astype(str)")
         if math.prod(shape) * dtype.itemsize > info.file_size or min(shape, default=0) < 0:
             raise ValueError("states a larger size than its content")
     with archive.open(info) as member:

@@ -66,7 +66,14 @@ def test_the_lines_of_a_run_are_shown_as_they_are(tmp_path):
     file = io.StringIO()
     about = {"recipe": EVIL, "method": EVIL, "seed": 0, "data": {"name": EVIL, "rows": 4, "classes": 2}}
     about["steps"] = {"per_epoch": 20, "batch_size": 64, "accumulate": 1}
-    about["data"] |= {"modalities": [EVIL], "train": 1, "calibration": 1, "validation": 1, "test": 1}
+    about["data"] |= {
+        "modalities": [EVIL],
+        "inputs": {EVIL: EVIL},
+        "train": 1,
+        "calibration": 1,
+        "validation": 1,
+        "test": 1,
+    }
     for observer in (ConsoleObserver(Output(file=file)), LogFile(tmp_path / "log")):
         observer.dropped([EVIL])
         observer.start(about, epochs=1, path=tmp_path / "exp[/v2]", done=0)

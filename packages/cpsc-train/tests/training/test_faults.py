@@ -18,8 +18,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_which(small_config, tm
     losses = CPSC.losses
     calls = []
 
-    def bad(self, model, features, labels, qhat):
-        out = losses(self, model, features, labels, qhat)
+    def bad(self, model, features, labels, qhat, present):
+        out = losses(self, model, features, labels, qhat, present)
         calls.append(1)
         if len(calls) == 3:
             out.terms["ce_fou"] = out.terms["ce_fou"] * torch.inf

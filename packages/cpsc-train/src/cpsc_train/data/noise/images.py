@@ -59,7 +59,7 @@ def _through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]
         raise UserError("jpeg noise needs Pillow: python -m pip install 'cpsc-train[vision]'") from None
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    with Image.open(file) as image:
+    with Image.open(file, formats=("JPEG",)) as image:
         return np.asarray(image)
 
 

@@ -42,12 +42,11 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
     seeds: Annotated[str, value("A..B")] = "0..4"
     """Seeds of every method, as 0..4 or 0,3,7."""
     divisions: Annotated[str | None, value("A..B")] = None
-    """Divisions of the data (splits.seed), each with every seed; each: a separate
-    one for every seed. Official parts stay. Default: that of the recipe."""
+    """Divisions of the data, as 0..4; each: a separate one for every seed."""
     inference: Inferences = None
     """Inference variants, each in an additional row: gate, read, dasp."""
     keep_going: Annotated[bool, flag] = False
-    """Leave out rows with a failed run, for example because of a non-finite loss."""
+    """Leave out rows with a failed run."""
     jobs: Annotated[int, value("N")] = 1
     """Number of parallel runs."""
     out: Annotated[Path, value("DIR")] = Path("runs/benchmark")

@@ -70,15 +70,15 @@ class RunOptions(Command):
     config: File = None
     """TOML file to start from, such as the config.toml of a run."""
     mode: Mode = "ours"
-    """Variant of CPSC: ours, paper (most literal reading), released (code)."""
+    """Variant of CPSC: ours, paper (literal) or released."""
     root: Root = None
     """Folder or address of the data set."""
     modalities: Annotated[str | None, value("A,B")] = None
     """Modalities to use, in order. Default: those of the recipe."""
     augment: Augment = ()
-    """Noise on 30% of the training rows, drawn anew in each epoch."""
+    """Noise on 30% of the training rows, anew in each epoch."""
     missing: Missing = ()
-    """Fractions of all rows that lack a modality, such as image=.3,text=.2."""
+    """Fraction of rows without a modality: image=.3,text=.2."""
     set: Settings = ()
     """Any value of the configuration, such as method.top_k=5."""
 

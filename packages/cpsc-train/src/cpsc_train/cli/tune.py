@@ -27,18 +27,16 @@ search resumes, and --trials may be increased later.
 """
 
     methods: Annotated[str, value("A,B")] = "all"
-    """Methods to tune, see `cpsc methods list`; all; or none for only --variant."""
+    """Methods to tune; all; or none, for --variant alone."""
     trials: Annotated[int, value("N")] = 20
     """Trials of each method, the first with its defaults."""
     goal: Annotated[Literal["clean", "mean"], value("GOAL")] = "mean"
     """Fused validation accuracy to maximise: clean, on clean rows; mean, averaged
     over clean and noisy rows."""
     optimizers: Annotated[str | None, value("A,B")] = None
-    """Also search these optimizers, such as adam,sgd: many methods were published
-    with SGD. Default: only that of the recipe."""
+    """Also search these optimizers, such as adam,sgd."""
     kinds: Annotated[str | None, value("A,B")] = None
-    """Kinds of noise in the mean. Leave out those on which methods are compared.
-    Default: all."""
+    """Kinds of noise in the mean. Default: all."""
     variant: Variants = ()
     """Row of your own to tune, as "name: key=value key=value"."""
     seed: Annotated[int, value("N")] = 0

@@ -201,8 +201,8 @@ def test_noise_that_is_not_stored_is_not_computed_beside_stored_noise(tmp_path, 
         (lambda a: a.update(classes=np.array(["a", "b"])), r"label at row 2 must lie in 0…1, got 2"),
         (lambda a: a.update(split=np.array(["train", "tset"] * 60)), r"split at row 1 must be one of train, .*'tset'"),
         (lambda a: a.update(id=np.array([1, 1] * 60)), r"id holds '1' more than once"),
-        (lambda a: a.update(label=a["label"].astype(object)), r"'label' holds objects of Python: save it"),
-        (lambda a: a.update(classes=np.array(["a", "b", "a"])), "two of the names in classes are the same"),
+        (lambda a: a.update(label=a["label"].astype(object)), r"'label' holds Python objects: save numbers"),
+        (lambda a: a.update(classes=np.array(["a", "b", "a"])), "the names in classes must be different"),
         (lambda a: a.update(id=np.ones((ROWS, 2))), r"id must hold one value per row, got shape \(120, 2\)"),
         (lambda a: a.update(split=np.array(["train"] * 9)), r"split must have 120 rows like .*, got shape \(9,\)"),
         (lambda a: a.update({"present/near": np.ones(9, bool)}), "present/near must have 120 rows like"),
@@ -347,7 +347,7 @@ def test_files_that_repeat_labels_must_agree(tmp_path, arrays):
 def test_a_file_whose_ids_match_no_other_is_named(tmp_path, arrays):
     saved(tmp_path, {"near": arrays["near"], "id": np.arange(ROWS), "label": arrays["label"]}, "a.npz")
     saved(tmp_path, {"far": arrays["far"], "id": np.arange(ROWS) + 1000}, "b.npz")
-    with pytest.raises(UserError, match="no sample with a label has 'far': the ids of its file are those of no other"):
+    with pytest.raises(UserError, match="no sample with a label has 'far': no other file has the ids of its file"):
         ArraysConfig(root=str(tmp_path)).open()
 
 

@@ -273,7 +273,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse modalities whose name a model cannot hold, or which would be taken for the fused head."""
+    """Refuse names that a model cannot use for a modality, or that would be mistaken for the fused head."""
     taken = nn.ModuleDict()
     for name in names:
         if not name or "." in name or name == "fused" or hasattr(taken, name):

@@ -165,7 +165,7 @@ def _assemble(
         raise UserError(f"{config.root}: no sample has a label and a modality{why}")
     for name, mask in absent.items():
         if mask[rows].all():
-            why = ": the ids of its file are those of no other" if name in joined.absent else ""
+            why = ": no other file has the ids of its file" if name in joined.absent else ""
             raise UserError(f"{config.root}: no sample with a label has {name!r}{why}")
 
     def taken(array: NDArray[Any]) -> NDArray[Any]:

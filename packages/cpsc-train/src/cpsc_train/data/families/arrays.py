@@ -143,7 +143,7 @@ def _check(view: View, rows: int) -> None:
 
 
 def stored_noise(text: str) -> tuple[str, float] | None:
-    """Return kind and severity of a stored corruption; None if the text is no such name.
+    """Return kind and severity of a stored corruption; None for any other text.
 
     Examples
     --------

@@ -168,7 +168,7 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
         classes, labels = classes[order], np.argsort(order)[labels]
     elif classes.dtype.kind in "iu" and names is not None and names.ndim == 1:
         if len(set(names.tolist())) < len(names):
-            raise DataError(f"{place}: two of the names in classes are the same", "bad labels")
+            raise DataError(f"{place}: the names in classes must be different", "bad labels")
         if classes[0] < 0 or classes[-1] >= len(names):
             row = int(np.argmax((values < 0) | (values >= len(names))))
             raise DataError(f"{place} at row {row} must lie in 0…{len(names) - 1}, got {values[row]}", "bad labels")

@@ -141,13 +141,13 @@ def join(sources: Sequence[Source], repeated: Collection[str] = ()) -> Joined:
     """Join files by id if all of them have ids, else by row.
 
     Samples are those of all files, in the order of their first occurrence. Where several files hold an array with one
-    value per sample, the first counts; those called `repeated` must agree.
+    value per sample, the first is used; those called `repeated` must agree.
 
     Raises
     ------
     DataError
         If only some files have ids, files without ids differ in their number of rows, two hold the same array with two
-        or more dimensions, or different values of a `repeated` one.
+        or more dimensions, or they have different values of a `repeated` one.
     """
     without = [source for source in sources if source.ids is None]
     if without and len(without) < len(sources):

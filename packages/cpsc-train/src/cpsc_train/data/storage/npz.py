@@ -52,7 +52,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
         shape, _, dtype = read(member)
         if dtype.hasobject:
             name = info.filename.removesuffix(".npy")
-            raise ValueError(f"{name[:80]!r} holds objects of Python: save it as numbers or strings, as by astype(str)")
+            raise ValueError(f"{name[:80]!r} holds Python objects: save numbers or strings, such as astype(str)")
         if math.prod(shape) * dtype.itemsize > info.file_size or min(shape, default=0) < 0:
             raise ValueError("states a larger size than its content")
     with archive.open(info) as member:

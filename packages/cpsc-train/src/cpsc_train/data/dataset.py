@@ -276,7 +276,7 @@ def check_names(names: Iterable[str]) -> None:
     """Refuse names that a model cannot use for a modality, or that would be mistaken for the fused head."""
     taken = nn.ModuleDict()
     for name in names:
-        if not name or "." in name or name == "fused" or hasattr(taken, name):
+        if not name.strip() or not name.isprintable() or "." in name or name == "fused" or hasattr(taken, name):
             raise UserError(
                 f"a modality cannot be called {name!r}: rename it (no dots, no name of PyTorch or of the fused head)"
             )

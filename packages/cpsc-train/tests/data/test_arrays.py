@@ -361,3 +361,9 @@ def test_severities_of_stored_corruptions_are_read_as_numbers(tmp_path, arrays):
         noise = Noise(modality="near", kind=kind, severity=severity)
         stored = config.data.open().corrupted("near", noise, np.arange(3))
         np.testing.assert_allclose(stored, arrays["near"][:3] + plus)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.npz"])
+def test_a_missing_file_or_folder_is_named(tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name}: no such file or folder$"):
+        ArraysConfig(root=str(tmp_path / name)).open()

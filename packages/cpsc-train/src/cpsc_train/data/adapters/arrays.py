@@ -94,6 +94,8 @@ class ArraysConfig(DataConfig, name="arrays"):
             files = files or sorted(path for path in root.iterdir() if path.suffix in SEPARATORS)
             if not files:
                 raise UserError(f"{root}: holds no .npz file and no table (.csv, .tsv)")
+        elif not root.exists():
+            raise UserError(f"{root}: no such file or folder")
         elif self.files:
             raise UserError(f"{root}: data.files needs a folder")
         else:

@@ -75,11 +75,13 @@ DATA = {
         ("--recipe", "mvsa-single-features"),
         {"image": ("gaussian", 0.18), "text": ("words", 0.5)},
         {"image": ("salt-and-pepper", "blur", "darkness"), "text": ("words-dropped", "words-mistyped")},
+        epochs=10,
     ),
     "nyu-depth-v2": Data(
         ("--recipe", "nyu-depth-v2-features"),
         dict.fromkeys(("rgb", "depth"), ("gaussian", 0.18)),
         {"rgb": ("salt-and-pepper", "blur", "darkness"), "depth": ("salt-and-pepper", "occlusion")},
+        epochs=15,
     ),
     "scene15": Data(
         ("--recipe", "arrays"),
@@ -127,7 +129,7 @@ def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tupl
     extra = {name: text.format(augment=f"augment=[{parts}]") for name, text in EXTRA.items()}
     tuned = [f"--variant={name}: {text}" for name, text in extra.items()]
     kinds = ",".join(dict.fromkeys(kind for kind, _ in data.seen.values()))
-    last = ("--kinds", kinds, "--out", str(out / "tune"))
+    last = ("--optimizers", "adam,sgd", "--kinds", kinds, "--out", str(out / "tune"))
     yield (
         "tune",
         [*("tune", *shared, "--methods", arguments.methods, *tuned, "--trials", str(arguments.trials)), *last],
@@ -193,7 +195,7 @@ def main() -> None:
     parser.add_argument("--methods", default="all")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seeds", default="0..9", help="each has a division of its own")
-    parser.add_argument("--inference", default="gate,read,dasp")
+    parser.add_argument("--inference", default="gate,read:lr=0.003,dasp")
     parser.add_argument("--missing", action="store_true", help="also train and test on rows that lack modalities")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from types import NoneType
@@ -13,6 +14,8 @@ from cpsc_train.config.text import parse_toml
 from cpsc_train.errors import UserError
 
 T = TypeVar("T")
+BARE_POINT = re.compile(r"[+-]?(\.\d+|\d+\.)(e[+-]?\d+)?", re.IGNORECASE)
+"""A number whose point lacks a digit before or after it."""
 
 
 def override(config: T, values: Mapping[str, Any]) -> T:
@@ -97,7 +100,7 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read(kind: Any, text: str) -> Any:
-    """Parse text as TOML; return the text unchanged if it is not TOML."""
+    """Parse text as TOML, or as a number such as .1, which TOML lacks; return the text unchanged if it is neither."""
     kinds = set(get_args(kind)) - {NoneType} or {kind}
     if get_origin(kind) is Literal:
         kinds = {type(option) for option in get_args(kind)}
@@ -106,7 +109,7 @@ def _read(kind: Any, text: str) -> Any:
     try:
         return parse_toml(f"value = {text}")["value"]
     except ValueError:
-        return text
+        return float(text) if float in kinds and BARE_POINT.fullmatch(text.strip()) else text
 
 
 def _is_utf8(text: str) -> bool:

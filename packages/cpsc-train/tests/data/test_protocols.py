@@ -114,7 +114,7 @@ def test_a_waveform_has_the_stated_ratio_and_stays_in_range():
     [
         ("snr", PHOTO, "snr noise is for sound, and m is image"),
         ("words", SOUND, "words noise is for text, and m is sound"),
-        ("gaussian", TEXT, "takes noise of kind words, words-dropped or words-mistyped alone"),
+        ("gaussian", TEXT, "noise must be of kind words, words-dropped or words-mistyped"),
     ],
 )
 def test_noise_of_another_kind_of_modality(kind, modality, said):

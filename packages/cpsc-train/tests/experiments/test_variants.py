@@ -65,6 +65,6 @@ def test_a_method_with_frozen_heads_is_refreshed_once_an_epoch():
     base = recipe("handwritten")
     found = contenders(base, ["cpsc-released", "joint"])
     assert [found[name].conformal.refresh for name in ("cpsc-released", "joint")] == ["epoch", base.conformal.refresh]
-    with pytest.raises(UserError, match=r"the frozen heads of cpsc-released belong to conformal\.refresh = epoch"):
+    with pytest.raises(UserError, match=r"the frozen heads of cpsc-released require conformal\.refresh = epoch"):
         Train(method="cpsc-released").configured()
     assert Train(method="cpsc-released", refresh="epoch").configured().method.warmup == base.method.warmup

@@ -184,3 +184,13 @@ def test_five_lines_of_python(small_config, tmp_path):
 def test_importing_the_package_is_cheap():
     code = "import sys, cpsc_train; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_methods_are_explained(cpsc):
+    listed = cpsc("methods")
+    assert listed.code == 0
+    assert "eau" in listed.out
+    for name, option in (("smv", "method.most"), ("eau", "method.latent")):
+        shown = cpsc("methods", "show", name)
+        assert shown.code == 0
+        assert option in shown.out

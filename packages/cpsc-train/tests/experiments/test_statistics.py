@@ -127,3 +127,24 @@ def test_the_smallest_difference_of_published_tables():
     assert smallest_difference(1.0, 34) == pytest.approx(0.5, abs=0.01)
     assert smallest_difference(3.0, 15) == pytest.approx(3 * 0.778, abs=0.02)
     assert np.isnan(smallest_difference(1.0, 1))
+
+
+def test_holm_by_hand():
+    """.01 · 4, .02 · 3, .03 · 2, and .5, none smaller than one before it; what is no test is not counted."""
+    found = holm([0.03, 0.01, float("nan"), 0.5, 0.02])
+    np.testing.assert_allclose(found, [0.06, 0.04, np.nan, 0.5, 0.06])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
+
+
+def test_holm_rejects_a_true_null_hypothesis_no_more_often_than_it_says():
+    rng = np.random.default_rng(0)
+    any_error = [(holm(rng.uniform(size=8)) < 0.05).any() for _ in range(4000)]
+    assert np.mean(any_error) < 0.062  # three standard errors above .05
+
+
+def test_ranks_and_their_critical_difference():
+    scores = np.random.default_rng(0).standard_normal((9, 5))
+    np.testing.assert_allclose(mean_ranks(scores), stats.rankdata(-scores, axis=1).mean(0))
+    # Table 5a of Demšar has q = 2.728 for five methods.
+    assert critical_difference(5, 30) == pytest.approx(2.728 * np.sqrt(5 * 6 / (6 * 30)), abs=1e-3)

@@ -1,15 +1,13 @@
-"""Options that count epochs are scaled to the run by every command, and only where they are not given."""
+"""Configurations of a comparison: options scaled to the run by every command, and rows of one's own."""
 
 from __future__ import annotations
 
 import pytest
 
-from cpsc_train.cli import main
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
-from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import contenders, tune, variants
+from cpsc_train.experiments import contenders, parse_variants, variants
 from cpsc_train.methods import MethodConfig
 from cpsc_train.recipes import recipe
 
@@ -35,32 +33,6 @@ def test_an_option_that_is_given_is_not_scaled():
     assert Train(epochs=20).configured().method.warmup == warmup  # the recipe's own method keeps its options
 
 
-def test_a_search_of_the_optimizer_has_rates_for_each(tmp_path):
-    """The first trial is the recipe's; rates of SGD are 20 times those of Adam, within a factor of ten."""
-    pytest.importorskip("optuna")
-    command = ["tune", "--methods", "tmc", "--trials", "4", "--optimizers", "adam,sgd", "--goal", "clean", "-q"]
-    assert main([*command, "--out", str(tmp_path), "--set", "epochs=2", "--set", "noise=[]"]) == 0
-    tried = [read_toml(path) for path in sorted(tmp_path.glob("tmc/trial-*/seed-0/config.toml"))]
-    lr = recipe("handwritten").optimizer.lr
-    assert (tried[0]["optimizer"]["kind"], tried[0]["optimizer"]["lr"]) == ("adam", lr)
-    assert {one["optimizer"]["kind"] for one in tried} == {"adam", "sgd"}
-    for one in tried:
-        middle = lr * (20 if one["optimizer"]["kind"] == "sgd" else 1)
-        assert middle / 10.1 <= one["optimizer"]["lr"] <= 10.1 * middle
-        assert 1 <= one["method"]["annealing"] <= 5  # two and a half times two epochs at most
-    chosen = read_toml(tmp_path / tune.TUNED)["tmc"]["values"]
-    assert set(chosen) == {"optimizer.kind", "optimizer.lr", "method.annealing"}
-
-
-@pytest.mark.parametrize("optimizers", [("adam", "lion"), ("sgd",)])
-def test_a_search_of_optimizers_holds_that_of_the_recipe(optimizers, tmp_path):
-    pytest.importorskip("optuna")
-    with pytest.raises(
-        UserError, match="optimizers must be some of adam, adamw, adagrad, sgd, including that of the recipe"
-    ):
-        tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=1, goal="clean", optimizers=optimizers)
-
-
 def test_a_method_with_frozen_heads_is_refreshed_once_an_epoch():
     base = recipe("handwritten")
     found = contenders(base, ["cpsc-released", "joint"])
@@ -68,3 +40,32 @@ def test_a_method_with_frozen_heads_is_refreshed_once_an_epoch():
     with pytest.raises(UserError, match=r"the frozen heads of cpsc-released require conformal\.refresh = epoch"):
         Train(method="cpsc-released").configured()
     assert Train(method="cpsc-released", refresh="epoch").configured().method.warmup == base.method.warmup
+
+
+def test_methods_are_built_for_the_length_of_the_run():
+    base = recipe("handwritten", epochs=30)
+    found = contenders(base, ["all"])
+    assert set(found) == set(MethodConfig.members)
+    assert found["di-mml"].method.start == 4
+    assert found["relearning"].method.every == 12
+    assert found["reconboost"].method.epochs == 2
+    assert found["tmc"].method.annealing == found["ecml"].method.annealing == 3
+    assert found["lfm"].method.epochs == 30
+    assert found["qmf"].method == MethodConfig.named("qmf")()
+    assert found["cpsc"] == base
+    more = contenders(base, ["joint"], {"mine": ["method.trust=label"]}, {"joint": {"optimizer.lr": 0.1}})
+    assert more["mine"].method.trust == "label"
+    assert more["joint"].optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("methods", "variants", "said"),
+    [
+        (["jiont"], [], "unknown method 'jiont'; did you mean 'joint'"),
+        (["joint", "joint"], [], "methods must be different, got joint twice"),
+        (["joint"], ["joint: epochs=3"], "got joint twice"),
+    ],
+)
+def test_bad_contenders(methods, variants, said):
+    with pytest.raises(UserError, match=said):
+        contenders(recipe("handwritten"), methods, parse_variants(variants))

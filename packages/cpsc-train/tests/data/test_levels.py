@@ -59,7 +59,7 @@ def test_terms_joined_by_plus_corrupt_several_modalities_at_once():
         ("pix:gaussian@1,1", "levels must be different"),
         ("pix:gaussian@5-1", "levels must be different"),
         ("pix:gaussian@0.2", "levels must be different"),
-        ("pix:rain@1", "noise kind must be all or one of gaussian, .* got 'rain'"),
+        ("pix:blurr@1", "unknown noise kind 'blurr'; did you mean 'blur'"),
         ("pix:snr@1", "pix-snr-20: snr noise is for sound, and pix is image"),
         ("pix:gaussian@1-5+fou:gaussian@1", "must name as many levels each, of one kind each"),
         ("pix:all@1+fou:all@1", "must name as many levels each, of one kind each"),

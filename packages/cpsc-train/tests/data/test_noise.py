@@ -107,8 +107,8 @@ def test_a_sweep_reads_every_severity_and_names_are_short():
             UserError, match=f"must read MODALITY:KIND:SEVERITY or MODALITY:KIND:SEVERITY,SEVERITY, got '{text}'"
         ):
             Noise.sweep(text)
-    with pytest.raises(UserError, match="kind must be one of"):
-        Noise.sweep("pix:rain:1")
+    with pytest.raises(UserError, match="unknown noise kind 'gausian'; did you mean 'gaussian'"):
+        Noise.sweep("pix:gausian:1")
 
 
 def test_noise_for_another_stage_leaves_values_alone():

@@ -119,6 +119,6 @@ def _term(term: str, text: str, source: Source) -> list[tuple[str, Noise]]:
         return [(f"{modality}:{kind}:{noise.severity:g}", source.checked(noise)) for noise in Noise.sweep(term)]
     levels = parse_levels(amount)
     if kind not in {EVERY, *KINDS}:
-        raise UserError(f"noise kind must be {EVERY} or one of {', '.join(KINDS)}, got {kind!r}")
+        raise UserError(unknown("noise kind", kind, [EVERY, *KINDS]))
     kinds = source.kinds(modality) if kind == EVERY else [kind]
     return [(f"{modality}:{one}@{level}", source.at(modality, one, level)) for one in kinds for level in levels]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.config import from_plain
+from cpsc_train.config import from_plain, unknown
 from cpsc_train.data.dataset import Dataset, Modality
 from cpsc_train.data.noise.base import KINDS, LEVELS, Corruption
 from cpsc_train.data.preprocessing import Scale, Unscaled
@@ -39,7 +39,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError(f"noise kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+            raise UserError(unknown("noise kind", self.kind, list(KINDS)))
         self.corruption.check(self.severity)
         if not 0 < self.share <= 1:
             raise UserError(f"share of {self.kind} noise must lie in (0, 1], got {self.share}")

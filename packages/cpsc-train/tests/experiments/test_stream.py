@@ -103,7 +103,7 @@ def test_the_command_tells_and_draws(cpsc, finished, tmp_path):
     [
         (["--order", "group"], "has no groups to order the rows by: use --order data or random"),
         (["--window", "0"], "--window must be at least 1, got 0"),
-        (["--drift", "fou:gaussian"], "noise must read MODALITY:KIND:SEVERITY"),
+        (["--drift", "fou:gaussian"], "noise must read MODALITY:KIND@1-5"),
         (["--out", "/nowhere/at/all.json"], "/nowhere/at/all.json: cannot be written"),
     ],
 )

@@ -22,6 +22,7 @@ Shows which conformal predictors keep their coverage.
   cpsc stream runs/A                                     in the order of the data set
   cpsc stream runs/A --order group                       one speaker after another
   cpsc stream runs/A --drift pix:gaussian:0.5            the second half is noisy
+  cpsc stream runs/A --drift pix:gaussian@1-5            noise that grows along the second half
   cpsc stream runs/A --picture coverage.png --out stream.json
 
 split and weighted are calibrated once; weighted knows the features that will come. window, aci, dtaci and saocp learn
@@ -33,7 +34,7 @@ from each label after they have predicted it.
     order: Annotated[Literal["data", "group", "random"], value("ORDER")] = "data"
     """Order of the rows: data (as listed), group (such as by speaker), random."""
     drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
-    """Noise of the second half, as MODALITY:KIND:SEVERITY."""
+    """Noise of the second half, as MODALITY:KIND@1-5 or MODALITY:KIND:SEVERITY; several levels follow one another."""
     gate: Gate = None
     """Conformal gate in place of that of the run."""
     window: Annotated[int, value("N")] = 100
@@ -44,7 +45,6 @@ from each label after they have predicted it.
     """Also write the results to this JSON file."""
 
     def run(self) -> int:
-        from cpsc_train.data import Noise
         from cpsc_train.errors import UserError
         from cpsc_train.experiments.stream import stream
         from cpsc_train.models import GateConfig
@@ -58,7 +58,7 @@ from each label after they have predicted it.
         results = stream(
             self.run_folder,
             order=self.order,
-            drift=[noise for text in self.drift for noise in Noise.sweep(text)],
+            drift=self.drift,
             gate=None if self.gate is None else GateConfig(distance=self.gate),
             window=self.window,
             picture=self.picture,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core import rolling_coverage
-from cpsc_train.data import Noise
-from cpsc_train.errors import UserError
+from cpsc_train.data import Condition, conditions
 from cpsc_train.evaluation import Predictions
+from cpsc_train.experiments.course import Course, Order, ordered
 from cpsc_train.experiments.predictors import Followed, density_ratios, follow
 from cpsc_train.models import FUSED, GateConfig
 from cpsc_train.reporting.report.panel import COLOURS, Panel, require_matplotlib
@@ -21,78 +20,85 @@ from cpsc_train.training.run import opened
 from cpsc_train.training.setup import Setup
 from cpsc_train.writing import write
 
-Order = Literal["data", "group", "random"]
-"""Order of the rows: that of the data set, one ``group`` (such as a speaker) after another, or at random."""
-
 
 def stream(
     folder: Path | str,
     *,
     order: Order = "data",
-    drift: Sequence[Noise] = (),
+    drift: Sequence[str] = (),
     gate: GateConfig | None = None,
     window: int = 100,
     picture: Path | None = None,
 ) -> dict[str, Any]:
     """Predict the test rows of a run one after another, and reveal each label after its prediction.
 
-    `drift` is noise of the second half of the stream; the first half is clean. `gate` takes the place of that of the
-    run. `window` is the number of consecutive steps over which the lowest coverage is reported, and `picture` a PNG
-    file to draw of the rolling coverage of the fused decision.
+    Parameters
+    ----------
+    folder
+        Run folder.
+    order
+        Order of the rows.
+    drift
+        Noise of the second half of the stream, as ``MODALITY:KIND@1-5`` or ``MODALITY:KIND:SEVERITY``; the first half
+        is clean. Several levels follow one another in equal parts.
+    gate
+        Conformal gate that replaces that of the run.
+    window
+        Number of consecutive rows over which the lowest coverage is reported.
+    picture
+        PNG file to draw.
 
-    Returns ``target``; ``rows``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if rows
-    are weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective number. Raises
-    UserError if the data set has no groups, matplotlib is needed and missing, or the picture cannot be written.
+    Returns
+    -------
+    dict
+        ``target``; ``rows``; ``window``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if
+        rows are weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective
+        number.
+
+    Raises
+    ------
+    UserError
+        If the data set has no groups, noise does not fit a modality, matplotlib is needed and missing, or the picture
+        cannot be written.
     """
     if picture is not None:
         require_matplotlib()
     with opened(folder, gate=gate) as (setup, evaluator):
-        for noise in drift:
-            noise.check_on(setup.dataset)
-        places = _order(setup, order)
+        drifts = drifting(setup, drift)
+        course = Course.drifting(ordered(setup, order), len(drifts))
         calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
-        noisy = evaluator.collect("test", drift) if drift else clean
-    rows = _halves(clean, noisy, places)
+        tests = [clean, *(evaluator.collect("test", one.parts) for one in drifts)]
+    rows = along(course, tests)
     ratios = None
-    if not drift:
-        ratios = density_ratios(_side_by_side(calibration), _side_by_side(clean)[places])
+    if not drifts:
+        ratios = density_ratios(_side_by_side(calibration), _side_by_side(clean)[course.rows])
     alpha = setup.config.conformal.alpha
     followed = {head: follow(calibration, rows, head, alpha=alpha, ratios=ratios) for head in rows.probabilities}
-    if picture is not None:
-        panel = Panel(
-            "stream", f"Coverage of the last {window} rows, fused", _drawn(followed[FUSED], 1 - alpha, window)
-        )
-        write(picture, panel.render("light"))
     heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in followed.items()}
-    results = {"target": 1 - alpha, "rows": len(places), "window": window, "heads": heads}
+    results = {"target": 1 - alpha, "rows": len(course.rows), "window": window, "heads": heads}
     if ratios is not None:
         results |= {
             "calibration": len(ratios[0]),
             "effective": float(ratios[0].sum() ** 2 / np.square(ratios[0]).sum()),
         }
+    if picture is not None:
+        panel = Panel(
+            "stream", f"Coverage of the last {window} rows, fused", _drawn(followed[FUSED], 1 - alpha, window)
+        )
+        write(picture, panel.render("light"))
     return results
 
 
-def _order(setup: Setup, order: Order) -> NDArray[np.int64]:
-    rows = setup.splits.test
-    if order == "data":
-        return np.argsort(rows, kind="stable")
-    if order == "random":
-        return np.random.default_rng(setup.config.seed).permutation(len(rows))
-    groups = setup.dataset.groups
-    if groups is None:
-        raise UserError(f"{setup.config.data.name} has no groups to order the rows by: use --order data or random")
-    return np.argsort(np.array([groups[row] for row in rows]), kind="stable")
+def drifting(setup: Setup, texts: Sequence[str]) -> list[Condition]:
+    """Return the conditions of the second half of a stream, in order."""
+    dataset = setup.dataset
+    return [one for text in texts for one in conditions(text, dataset.modalities, dataset=dataset)]
 
 
-def _halves(first: Predictions, second: Predictions, places: NDArray[np.int64]) -> Predictions:
-    """Return the rows at `places`, the first half as in `first`, the rest as in `second`."""
-    half = len(places) // 2
-    probabilities = {
-        head: np.concatenate([p[places[:half]], second.probabilities[head][places[half:]]])
-        for head, p in first.probabilities.items()
-    }
-    return replace(first, labels=first.labels[places], probabilities=probabilities, weights={}, features={})
+def along(course: Course, tests: Sequence[Predictions]) -> Predictions:
+    """Return the labels and probabilities of each step, from the predictions for all rows by condition."""
+    probabilities = course.each([one.probabilities for one in tests])
+    return Predictions(tests[0].labels[course.rows], probabilities)
 
 
 def _side_by_side(predictions: Predictions) -> NDArray[np.float64]:

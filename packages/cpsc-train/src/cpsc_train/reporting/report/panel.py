@@ -12,6 +12,7 @@ from cpsc_train.errors import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
     from cpsc_train.reporting.report.source import Run
@@ -50,20 +51,29 @@ class Panel:
 
     def render(self, theme: str) -> bytes:
         """Return a PNG of 720 pixels width, and 520 height by default."""
-        from matplotlib import rc_context  # noqa: PLC0415  # an extra, and slow to import
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
 
-        with rc_context(_settings(**THEMES[theme])):
-            figure = Figure(figsize=(4.5, self.height), dpi=160)
-            FigureCanvasAgg(figure)
+        def draw(figure: Figure) -> None:
             axes = figure.add_subplot()
             axes.set_title(self.title, fontsize=9, loc="left")
             self.draw(axes)
-            figure.tight_layout(pad=0.6)  # a layout engine would compute it several times
-            stream = io.BytesIO()
-            figure.savefig(stream, format="png")
-        return stream.getvalue()
+
+        return render(draw, theme, height=self.height)
+
+
+def render(draw: Callable[[Figure], None], theme: str, *, height: float) -> bytes:
+    """Return a PNG of 720 pixels width of a figure that `draw` fills; `height` is in inches of 160 pixels."""
+    from matplotlib import rc_context  # noqa: PLC0415  # an extra, and slow to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with rc_context(_settings(**THEMES[theme])):
+        figure = Figure(figsize=(4.5, height), dpi=160)
+        FigureCanvasAgg(figure)
+        draw(figure)
+        figure.tight_layout(pad=0.6)  # a layout engine would compute it several times
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png")
+    return stream.getvalue()
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ class Data(Command):
     """features: also extract them under noise, such as image:blur@1-5."""
     parts: Annotated[str | None, value("A,B")] = None
     """features: official parts to extract under noise. Default: all."""
+    depths: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="M:NAME,…")] = ()
+    """features: also extract activations of submodules of the encoder of modality M."""
 
     def run(self) -> int:
         from rich.table import Table
@@ -163,7 +165,9 @@ class Data(Command):
         )
         parts = () if self.parts is None else tuple(self.parts.split(","))
         with progress(console, "extracting features") as advance:
-            extracted = extract_features(config, self.out, noise=self.noise, parts=parts, advance=advance)
+            extracted = extract_features(
+                config, self.out, noise=self.noise, parts=parts, depths=self.depths, advance=advance
+            )
         for title, names in (("written", extracted.written), ("already complete", extracted.complete)):
             if names:
                 console.print(f"{title}: {', '.join(names)}", soft_wrap=True)

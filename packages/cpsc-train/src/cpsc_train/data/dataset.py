@@ -58,6 +58,9 @@ class Modality:
     axis
         Of a recording by a sensor with several axes, such as (time, axes): the dimension of `shape` that counts the
         axes. If None, it is not such a recording.
+    depths
+        Of saved features of an encoder, concatenated from several of its depths: the width of each, from the first to
+        the last. If empty, a vector is not divided.
     """
 
     kind: Literal["image", "vector", "text", "sound"]
@@ -69,6 +72,7 @@ class Modality:
     spectrum: Spectrum | None = None
     rate: int | None = None
     axis: int | None = None
+    depths: tuple[int, ...] = ()
 
     @property
     def summary(self) -> str:

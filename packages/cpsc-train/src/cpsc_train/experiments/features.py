@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from cpsc_train.data import Dataset, InOrder, Loader, Noise, conditions
+from cpsc_train.data.adapters.arrays import WIDTHS
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
+from cpsc_train.experiments.depths import Deep, named_depths
 from cpsc_train.methods.joint import JointConfig
-from cpsc_train.models.pretrained import BackboneEncoder
 from cpsc_train.training import RunConfig
 from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup
@@ -48,6 +48,7 @@ def extract_features(
     *,
     noise: Sequence[str] = (),
     parts: Sequence[str] = (),
+    depths: Sequence[str] = (),
     advance: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Extracted:
     """Write the pooled features of the encoders of a configuration, before any training.
@@ -67,19 +68,25 @@ def extract_features(
     parts
         Official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features are
         always of all rows.
+    depths
+        ``MODALITY:NAME,NAME``: submodules of the encoder whose pooled activations come before the pooled features, in
+        one vector. The file then also holds their widths (K,), as ``widths/MODALITY``.
     advance
         Called with the number of rows extracted, and the number of rows to extract.
 
     Raises
     ------
     UserError
-        If an encoder has no pooled features, the file holds features of another configuration, or a part or a noise
-        does not fit the data.
+        If an encoder has no pooled features, the file holds features of another configuration, or a part, a noise or a
+        depth does not fit.
     """
     check_writable(out)
     setup = Setup.build(replace(config, noise=(), protocols=(), augment=(), method=JointConfig()))
-    dataset, key = setup.dataset, _key(config, setup.dataset)
-    encoders = {name: _pooling(name, setup.objective.model.encoders[name]) for name in dataset.modalities}
+    dataset, named = setup.dataset, named_depths(depths, setup.dataset.modalities)
+    key = _key(config, dataset, named)
+    encoders = {
+        name: Deep(name, setup.objective.model.encoders[name], named.get(name, ())) for name in dataset.modalities
+    }
     jobs = _jobs(dataset, noise, parts)
     arrays = _begun(out, key) or _described(dataset)
     missing = {name: _missing(arrays.get(name), rows) for name, (_, _, rows) in jobs.items()}
@@ -88,22 +95,14 @@ def extract_features(
         for name, (modality, one, _) in jobs.items():
             for rows, values in _features(setup, encoders[modality], modality, one, missing[name]):
                 _store(arrays, name, len(dataset), rows, values)
+                if named.get(modality):
+                    arrays[WIDTHS + modality] = np.array(encoders[modality].widths)
                 done += len(rows)
                 advance(done, of)
             if len(missing[name]):
                 _write(out, arrays, key)
     complete = [name for name in jobs if not len(missing[name])]
     return Extracted([name for name in jobs if name not in complete], complete, len(dataset))
-
-
-def _pooling(name: str, encoder: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the function to the pooled features; a spectrogram may come before the encoder."""
-    first, last = (encoder[:-1], encoder[-1]) if isinstance(encoder, nn.Sequential) else (nn.Identity(), encoder)
-    if not isinstance(last, BackboneEncoder):
-        raise UserError(
-            f"encoders.{name}: has no pooled features to extract: use efficientnet-lite0, transformer or resnet"
-        )
-    return lambda x: last.pooled(first(x))
 
 
 def _jobs(dataset: Dataset, noise: Sequence[str], parts: Sequence[str]) -> dict[str, tuple[str, Noise | None, Rows]]:
@@ -159,7 +158,7 @@ def _described(dataset: Dataset) -> Arrays:
     return arrays
 
 
-def _features(setup: Setup, pooled: Callable[[Tensor], Tensor], modality: str, noise: Noise | None, rows: Rows) -> Any:
+def _features(setup: Setup, encoder: Deep, modality: str, noise: Noise | None, rows: Rows) -> Any:
     """Yield rows and their features, batch by batch."""
     config, single = setup.config, copy.copy(setup.dataset)
     single.modalities = {modality: setup.dataset.modalities[modality]}
@@ -174,7 +173,7 @@ def _features(setup: Setup, pooled: Callable[[Tensor], Tensor], modality: str, n
     )
     for batch in loader if len(rows) else ():
         with evaluating(setup.objective), config.compute.autocast(setup.device):
-            values = pooled(batch.inputs[modality].to(setup.device)).float().cpu().numpy()
+            values = encoder(batch.inputs[modality].to(setup.device)).float().cpu().numpy()
         yield rows[batch.rows.numpy()], values
 
 
@@ -187,15 +186,15 @@ def _store(arrays: Arrays, name: str, count: int, rows: Rows, values: NDArray[An
     arrays[name][rows] = half
 
 
-def _key(config: RunConfig, dataset: Dataset) -> str:
-    """Return a hash of what features depend on: data but not where they are, encoders, seed, and samples."""
+def _key(config: RunConfig, dataset: Dataset, depths: Mapping[str, Sequence[str]]) -> str:
+    """Return a hash of what features depend on: data but not where they are, encoders, depths, seed, and samples."""
     plain = config.to_plain()
     data = {name: value for name, value in plain["data"].items() if name not in {"root", "cache", "skip"}}
     encoders = {
         name: {key: value for key, value in options.items() if key not in {"train", "dropout"}}
         for name, options in plain["encoders"].items()
     }
-    content = json.dumps([FORMAT, data, encoders, plain["seed"], list(dataset.ids)])
+    content = json.dumps([FORMAT, data, encoders, plain["seed"], list(dataset.ids), *([depths] if depths else [])])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import unknown
-from cpsc_train.data.dataset import DataConfig, check_names
+from cpsc_train.data.dataset import DataConfig, Modality, check_names
 from cpsc_train.data.families.arrays import Arrays, View, check_finite, stored_noise
 from cpsc_train.data.families.detection import absent_rows, labels_of, named_shapes, parts_of, usable, view
 from cpsc_train.data.families.joined import Joined, Names, Source, join, read_lists, read_source
@@ -21,6 +21,8 @@ from cpsc_train.errors import DataError, UserError
 
 PRESENT = "present/"
 """Start of the name of an array (N,) that is false where a sample lacks the modality."""
+WIDTHS = "widths/"
+"""Start of the name of an array (K,) of the widths of the parts of saved features, for each depth of the encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ class ArraysConfig(DataConfig, name="arrays"):
     def _views(self, joined: Joined) -> tuple[dict[str, View], dict[str, NDArray[np.bool_]], list[str]]:
         """Return the modalities, the rows that lack each, and the arrays that are not used."""
         reserved = {name for names in self._names for name in names} | {"classes"}
-        free = [n for n in joined.arrays if n not in reserved and "@" not in n and not n.startswith(PRESENT)]
+        free = [n for n in joined.arrays if n not in reserved and "@" not in n and not n.startswith((PRESENT, WIDTHS))]
         names = list(self.modalities) or [name for name in free if usable(joined.arrays[name])]
         columns = [joined.column(some) for some in self._names]
         for name in (*names, *named_shapes(self.images), *self.vectors):
@@ -129,7 +131,7 @@ class ArraysConfig(DataConfig, name="arrays"):
         for name in names:
             mask = absent_rows(joined.arrays[name], joined.arrays.get(PRESENT + name), joined.places[name])
             absent[name] = mask | joined.absent.get(name, np.False_)
-        used = {*names, "classes", *(PRESENT + name for name in names)}
+        used = {*names, "classes", *(start + name for name in names for start in (PRESENT, WIDTHS))}
         used |= {name for name in joined.arrays if name in reserved or _stored(name, names) is not None}
         unused = [name for name in (*joined.arrays, *joined.others) if name not in used]
         return views, absent, [_described(joined, name) for name in unused]
@@ -146,7 +148,8 @@ class ArraysConfig(DataConfig, name="arrays"):
                     f"{self.root}: array {key!r} must be called {name}@KIND-SEVERITY, with a kind of {', '.join(KINDS)}"
                 )
             stored[noise] = joined.arrays[key]
-        return View(found.modality, found.values, place, stored, found.prepare)
+        depths = _widths(joined, name, found.modality)
+        return View(replace(found.modality, depths=depths), found.values, place, stored, found.prepare)
 
 
 def _assemble(
@@ -220,6 +223,22 @@ def _stored(name: str, modalities: Collection[str]) -> str | None:
     modality, _, text = name.rpartition("@")
     noise = stored_noise(text) if modality in modalities else None
     return None if noise is None or noise[0] not in KINDS else f"{noise[0]}-{noise[1]:g}"
+
+
+def _widths(joined: Joined, name: str, modality: Modality) -> tuple[int, ...]:
+    """Return the widths of the depths of saved features; none if the file has none."""
+    key = WIDTHS + name
+    widths = joined.others.get(key, joined.arrays.get(key))
+    if widths is None:
+        return ()
+    good = widths.ndim == 1 and widths.dtype.kind in "iu" and (widths > 0).all()
+    if not good or modality.kind != "vector" or widths.sum() != modality.shape[0]:
+        raise DataError(
+            f"{key} must hold positive integers whose sum is the number of values of a row of {name} (a vector), got "
+            f"{widths.dtype} of shape {widths.shape} with sum {widths.sum() if good else '?'} for a {modality.summary}",
+            "bad array",
+        )
+    return tuple(map(int, widths))
 
 
 def _described(joined: Joined, name: str) -> str:

@@ -4,6 +4,7 @@ from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
+from cpsc_train.models.encoders.saved_features import SavedFeaturesConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
 from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
@@ -14,6 +15,7 @@ EncoderConfig.register(
     ImportedConfig,
     MLPConfig,
     ResNetConfig,
+    SavedFeaturesConfig,
     SmallCNNConfig,
     TemporalCNNConfig,
     TransformerConfig,

@@ -113,8 +113,8 @@ def a_novelty(draw: Any) -> Case:
 
     def call() -> Any:
         score = {
-            "classes": cc.Mahalanobis(classes=2),
-            "all": cc.Mahalanobis(),
+            "classes": cc.Mahalanobis(classes=2, shrinkage=1e-3),
+            "all": cc.Mahalanobis(shrinkage=1e-3),
             "neighbours": cc.NearestNeighbours(k=2),
             "norm": cc.FeatureNorm(),
         }
@@ -151,7 +151,8 @@ def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, new_groups: np.n
     means = {group: rows[groups == group].mean(0) for group in np.unique(groups)}
     apart = rows - np.stack([means[group] for group in groups])
     covariance = apart.T @ apart / len(rows)
-    covariance += (1e-3 * np.trace(covariance) / len(covariance) + 1e-150) * np.eye(len(covariance))
+    level = np.trace(covariance) / len(covariance)
+    covariance = 0.999 * covariance + (1e-3 * level + 1e-150) * np.eye(len(covariance))
     inverse = np.linalg.inv(covariance)
     return np.min([np.einsum("nd,de,ne->n", new_groups - m, inverse, new_groups - m) for m in means.values()], 0)
 

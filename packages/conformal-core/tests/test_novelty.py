@@ -25,12 +25,15 @@ def sample(rows, width=4, seed=0):
     return (rng.normal(size=(rows, width)) + 3 * labels[:, None]) @ mixing, labels
 
 
-def mahalanobis(train, labels, asked, ridge=1e-3):
+def mahalanobis(train, labels, asked):
     """The definition, one row and one class at a time."""
     means = {c: train[labels == c].mean(0) for c in np.unique(labels)}
     apart = train - np.stack([means[c] for c in labels])
     covariance = apart.T @ apart / len(train)
-    covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    isotropic = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    error = np.mean([((np.outer(row, row) - covariance) ** 2).sum() for row in apart]) / len(train)
+    shrinkage = min(1.0, error / ((covariance - isotropic) ** 2).sum())  # Ledoit and Wolf (2004)
+    covariance = (1 - shrinkage) * covariance + shrinkage * isotropic
     inverse = np.linalg.inv(covariance)
     return np.asarray([min((row - mean) @ inverse @ (row - mean) for mean in means.values()) for row in asked])
 
@@ -276,7 +279,9 @@ def test_a_gate_compiles_into_one_graph():
     ("call", "kind", "message"),
     [
         (lambda: Mahalanobis(classes=0), ValueError, "classes must be at least 1, got 0"),
-        (lambda: Mahalanobis(ridge=-1.0), ValueError, "ridge must be finite and at least 0, got -1.0"),
+        (lambda: Mahalanobis(shrinkage=1.5), ValueError, r"shrinkage must lie in \[0, 1\], got 1.5"),
+        (lambda: Mahalanobis(shrinkage="oas"), ValueError, "shrinkage must be one of 'ledoit-wolf', got 'oas'"),
+        (lambda: Mahalanobis(shrinkage=None), TypeError, "shrinkage must be a number, got NoneType"),
         (lambda: NearestNeighbours(k=2.0), TypeError, "k must be an integer, got float"),
         (lambda: Mahalanobis()(np.zeros((1, 2))), ValueError, "Mahalanobis must learn from training features before"),
         (lambda: NearestNeighbours()(np.zeros((1, 2))), ValueError, "NearestNeighbours must learn from training"),

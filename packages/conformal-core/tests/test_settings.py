@@ -103,7 +103,7 @@ SHOWN = {
         CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5
     ),
     "Mahalanobis()": Mahalanobis(),
-    "Mahalanobis(classes=3, ridge=0.5)": Mahalanobis(classes=3, ridge=np.float64(0.5)),
+    "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),
     "NearestNeighbours(k=3)": NearestNeighbours(k=3),
     "FeatureNorm()": FeatureNorm(),
     "NoveltyGate(FeatureNorm(), alpha=0.05, memory=Window(3))": NoveltyGate(

@@ -39,7 +39,10 @@ def test_weights_are_those_of_the_core(gate):
     training, labels = features(300)
     for m in DIMS:
         cores = []
-        for score in (Mahalanobis(classes=CLASSES if gate.distance == "classes" else None), FeatureNorm()):
+        for score in (
+            Mahalanobis(classes=CLASSES if gate.distance == "classes" else None, shrinkage=1e-3),
+            FeatureNorm(),
+        ):
             score.update(training[m].double(), labels if gate.distance == "classes" else None)
             cores.append(NoveltyGate(score, alpha=0.05))
             cores[-1].calibrate(features(99, seed=1)[0][m].double())
@@ -132,7 +135,7 @@ def test_a_dead_sensor_is_told_by_the_length_of_its_features(gate):
 
 def test_far_apart_classes_cost_no_precision():
     """A difference of large squares would be wrong by more than the distances themselves."""
-    gate, score = ConformalGate({"a": 4}, classes=2, alpha=0.1), Mahalanobis(classes=2)
+    gate, score = ConformalGate({"a": 4}, classes=2, alpha=0.1), Mahalanobis(classes=2, shrinkage=1e-3)
     generator, labels = torch.Generator().manual_seed(0), torch.arange(300) % 2
     training, calibration, asked = (torch.randn(300, 4, generator=generator) + 3000 * labels[:, None] for _ in range(3))
     gate.fit({"a": training}, labels, {"a": calibration})

@@ -164,7 +164,7 @@ class ConformalGate(nn.Module):
         return cores
 
     def _score(self) -> Mahalanobis:
-        return Mahalanobis(classes=self.classes if self.distance == "classes" else None)
+        return Mahalanobis(classes=self.classes if self.distance == "classes" else None, shrinkage=1e-3)
 
     def _warn_unless_fitted(self) -> None:
         if not self._fitted and not self._warned:

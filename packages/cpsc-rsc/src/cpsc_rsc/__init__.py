@@ -8,6 +8,7 @@ from cpsc_rsc.gate import ConformalGate
 from cpsc_rsc.inference import represent
 from cpsc_rsc.module import MultimodalSelfCalibration, RepresentationSelfCalibration, RSCOutput
 from cpsc_rsc.selection import component_reliability, recompose, top_k
+from cpsc_rsc.taps import TappedEncoder, Taps
 
 __all__ = [
     "ConformalGate",
@@ -16,6 +17,8 @@ __all__ = [
     "MultimodalSelfCalibration",
     "RSCOutput",
     "RepresentationSelfCalibration",
+    "TappedEncoder",
+    "Taps",
     "__version__",
     "component_reliability",
     "diagnose",

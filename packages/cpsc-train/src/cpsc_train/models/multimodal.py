@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from cpsc_rsc import ConformalGate
+from cpsc_rsc import ConformalGate, Taps
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig, fuse
 from cpsc_train.models.pixels import Pixels
 from cpsc_train.models.presence import COMPLETE, Present, only_present
-from cpsc_train.models.spectrogram import LogSpectrogram
+from cpsc_train.models.spectrogram import LogSpectrogram, split_spectrogram
 
 LATE = LateConfig()
+NO_TAPS: Mapping[str, Taps] = {}
 
 
 class MultimodalClassifier(nn.Module):
@@ -81,8 +82,34 @@ class MultimodalClassifier(nn.Module):
         ValueError
             If there is no modality, or one is unknown.
         """
+        return self.encode_depths(inputs, present)[0]
+
+    def encode_depths(
+        self, inputs: Mapping[str, Tensor], present: Present = COMPLETE, taps: Mapping[str, Taps] = NO_TAPS
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+        """Map {m: (B, ...)} to features {m: (B, d)}, and pooled activations of the encoders {m: K times (B, d_k)}.
+
+        Parameters
+        ----------
+        inputs, present
+            As for `encode`.
+        taps
+            By modality, from `model_taps`; a modality that is not listed has no activations. Rows of samples that lack
+            the modality have no meaning.
+
+        Raises
+        ------
+        ValueError
+            As for `encode`, and if an encoder has no submodule of a name, or does not call it.
+        """
         self._check(inputs)
-        return {m: _encoded(encoder, inputs[m], present.get(m)) for m, encoder in self.encoders.items() if m in inputs}
+        encoded = {
+            m: _encoded(encoder, inputs[m], present.get(m), taps.get(m))
+            for m, encoder in self.encoders.items()
+            if m in inputs
+        }
+        features = {m: h for m, (h, _) in encoded.items()}
+        return features, {m: depths for m, (_, depths) in encoded.items() if m in taps}
 
     def gated(
         self, features: Mapping[str, Tensor], present: Present = COMPLETE
@@ -129,11 +156,16 @@ def _encoder(config: EncoderConfig, modality: Modality, dim: int) -> nn.Module:
     return encoder if modality.spectrum is None else nn.Sequential(LogSpectrogram(modality.spectrum), encoder)
 
 
-def _encoded(encoder: nn.Module, x: Tensor, present: Tensor | None) -> Tensor:
-    """Return the features of inputs (B, ...); inputs and features of samples that lack the modality are zeros."""
-    if present is None:
-        features: Tensor = encoder(x)
-        return features
-    if isinstance(encoder, nn.Sequential) and isinstance(encoder[0], LogSpectrogram):  # silence is not zero there
-        return _encoded(encoder[1], encoder[0](x), present)
-    return only_present(encoder(only_present(x, present)), present)
+def _encoded(
+    encoder: nn.Module, x: Tensor, present: Tensor | None, taps: Taps | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the features of inputs (B, ...), and pooled activations.
+
+    Inputs and features of samples that lack the modality are zeros.
+    """
+    spectrogram, encoder = split_spectrogram(encoder)
+    if spectrogram is not None:
+        x = spectrogram(x)  # before the zeros, since silence is not zero there
+    x = only_present(x, present)
+    features, depths = (encoder(x), ()) if taps is None else taps(encoder, x)
+    return only_present(features, present), depths

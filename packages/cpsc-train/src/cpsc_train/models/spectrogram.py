@@ -40,3 +40,10 @@ class LogSpectrogram(nn.Module):
                 return_complex=True,
             )
             return ((spectrum.abs() + 1e-7).log()[:, None] - self.mean) / self.deviation
+
+
+def split_spectrogram(encoder: nn.Module) -> tuple[LogSpectrogram | None, nn.Module]:
+    """Return the spectrogram in front of an encoder of waveforms, if there is one, and the encoder behind it."""
+    if isinstance(encoder, nn.Sequential) and len(encoder) == 2 and isinstance(encoder[0], LogSpectrogram):
+        return encoder[0], encoder[1]
+    return None, encoder

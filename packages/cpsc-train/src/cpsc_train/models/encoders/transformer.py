@@ -121,9 +121,13 @@ class Transformer(BackboneEncoder):
         super().__init__(model, project, frozen)
         self._mean = pooling == "mean"
 
+    def token_mask(self, x: Tensor) -> Tensor:
+        """Return (B, L) booleans of token numbers (B, L), false for padding."""
+        return x != 0
+
     def pooled(self, x: Tensor) -> Tensor:
         """Map token numbers (B, L) to (B, width)."""
-        mask = (x != 0).long()
+        mask = self.token_mask(x).long()
         hidden: Tensor = self.backbone(input_ids=x, attention_mask=mask).last_hidden_state
         if not self._mean:
             return hidden[:, 0]

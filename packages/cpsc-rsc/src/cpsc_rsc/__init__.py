@@ -9,9 +9,11 @@ from cpsc_rsc.inference import represent
 from cpsc_rsc.module import MultimodalSelfCalibration, RepresentationSelfCalibration, RSCOutput
 from cpsc_rsc.selection import component_reliability, recompose, top_k
 from cpsc_rsc.taps import TappedEncoder, Taps
+from cpsc_rsc.trust import ConformalTrust
 
 __all__ = [
     "ConformalGate",
+    "ConformalTrust",
     "Decomposition",
     "Diagnostics",
     "MultimodalSelfCalibration",

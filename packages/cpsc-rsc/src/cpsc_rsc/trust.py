@@ -1,0 +1,299 @@
+"""Calibrated trust in each modality at inference, from conformal distances at several depths of its encoder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from conformal_core import Mahalanobis, conformal_quantile, quantile_rank
+from conformal_core.checks import check_count, is_checked
+from cpsc_rsc._checks import check_feature, check_modalities, check_present
+from cpsc_rsc._versions import refuse_newer
+
+Depths = Mapping[str, Sequence[Tensor]]
+TINY = torch.finfo(torch.float32).tiny
+ROUNDING = 1 + 1e-4  # thresholds are raised so far: distances are not computed by the operations of the scores
+
+
+class ConformalTrust(nn.Module):
+    """Weigh the features of each modality by how much they can be trusted, w·h.
+
+    A modality has activations at K depths of its encoder. s_k is the squared Mahalanobis distance of those at depth k
+    to the training rows, and q̂_k the conformal quantile of s_k at level α / K on held-out rows. The distance of a row
+    is D = max over k of max(0, log(s_k / q̂_k)), and its weight is exp(a) · g(D). The trust g(D) = σ(b − c·D) / σ(b) is
+    1 at D = 0 and falls with D. `fit_curve` fits a, b and c ≥ 0 on held-out rows; before, every weight is 1.
+
+    Shapes: B samples, N training or held-out samples, K_m depths of modality m, d_k activations at depth k, C classes.
+
+    Parameters
+    ----------
+    depths : Mapping[str, Sequence[int]]
+        Modality to the widths d_k of its activations, from the first depth to the last.
+    alpha : float
+        Largest fraction of clean samples in which a modality has a trust below 1, in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option has the wrong type or is out of range, or a modality has no depth.
+
+    Notes
+    -----
+    On samples exchangeable with the held-out ones P(D > 0) ≤ alpha for each modality, on average over held-out sets:
+    P(s_k > q̂_k) ≤ α / K at every depth. Thresholds are raised by .01 %, so rounding gives no sample at a threshold a
+    distance above 0. If the held-out rows are too few for α / K, the last depths are left out, with a warning.
+    Covariances are shrunk as Ledoit and Wolf (2004). The fitted values are buffers: they are saved, moved and exported with a model. The sums
+    over training rows are not saved, so `update` of a loaded module starts from no rows. A forward pass costs
+    O(B Σ d_k²) a modality, without a host sync.
+
+    Examples
+    --------
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> trust = ConformalTrust({"audio": (4, 8), "image": (6,)})
+    >>> def rows(n, scale=1.0):
+    ...     return {"audio": (scale * torch.randn(n, 4), torch.randn(n, 8)), "image": (torch.randn(n, 6),)}
+    >>> trust.update(rows(300))
+    >>> trust.calibrate(rows(99))
+    >>> distances = trust.distances(rows(2, scale=9.0))  # noise at the first depth of the audio
+    >>> bool((distances["audio"] > 1).all()), distances["image"].tolist()
+    (True, [0.0, 0.0])
+    """
+
+    _version = 1  # of the state_dict() format
+
+    def __init__(self, depths: Mapping[str, Sequence[int]], *, alpha: float = 0.05) -> None:
+        super().__init__()
+        check_present("depths", depths, depths)
+        quantile_rank(1, alpha)  # refuses a bad alpha now
+        self.alpha = alpha
+        self._of = nn.ModuleDict({m: _Modality(m, widths) for m, widths in depths.items()})
+        self._sums = {m: [Mahalanobis() for _ in widths] for m, widths in depths.items()}
+        self._trained = dict.fromkeys(depths, 0)  # rows in the sums
+        self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_update_calibrated)  # type: ignore[no-untyped-call]
+        self._calibrated = False
+        self._warned = False
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `calibrate` was called, or the state of a calibrated module was loaded."""
+        return self._calibrated
+
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """The factor exp(a) of each modality, 0-d: `weights` are these times `trust`."""
+        return {m: cast("_Modality", of).log_scale.exp() for m, of in self._of.items()}
+
+    def update(self, depths: Depths, *, check: bool | None = None) -> None:
+        """Add training rows to the distances, which change at the next `calibrate`.
+
+        Parameters
+        ----------
+        depths : Mapping[str, Sequence[Tensor]], each of shape (N, d_k)
+            In evaluation mode. At least one modality; their numbers of rows may differ.
+        check : bool, optional
+            Whether to check that values are finite. Default: only if the host can read them without a sync.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a modality is unknown, or an entry has the wrong type or shape or is not finite; nothing changes then.
+        """
+        self._check(depths, check)
+        for m, activations in depths.items():
+            for score, h in zip(self._sums[m], activations, strict=True):
+                score.update(h.detach(), check=False)
+            self._trained[m] += len(activations[0])
+
+    def merge(self, *others: ConformalTrust) -> None:
+        """Add the training rows of others, such as those of processes with a part each; see `update`.
+
+        Raises
+        ------
+        ValueError
+            If another has other modalities or widths, or is this one.
+        """
+        for other in others:
+            if other is self or other._widths != self._widths:
+                raise ValueError(f"merge takes others with the depths {self._widths}, got {other._widths}")
+        for other in others:
+            for m in self._of:
+                if other._trained[m]:
+                    for score, part in zip(self._sums[m], other._sums[m], strict=True):
+                        score.merge(part)
+                    self._trained[m] += other._trained[m]
+
+    def calibrate(self, depths: Depths, *, check: bool | None = None) -> None:
+        """Set the distances by all training rows so far, and the thresholds by held-out rows.
+
+        Parameters
+        ----------
+        depths : Mapping[str, Sequence[Tensor]], each of shape (N, d_k)
+            In evaluation mode, of samples that are neither in the training rows nor were used to train the model.
+        check : bool, optional
+            As in `update`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the mapping lacks a modality or has an unknown one, an entry has the wrong type or shape or is not
+            finite, or a modality has no training row; nothing changes then.
+        """
+        check_modalities("depths", depths, self._of)
+        self._check(depths, check)
+        fitted = [self._fitted(m, depths[m]) for m in self._of]
+        for of, values in zip(self._of.values(), fitted, strict=True):  # only after all of them were fitted
+            cast("_Modality", of).take(values)
+        self._calibrated = True
+
+    def distances(self, depths: Depths) -> dict[str, Tensor]:
+        """Return the distances D ≥ 0, (B,), of the modalities in `depths`; +∞ for values that are not finite.
+
+        Parameters
+        ----------
+        depths : Mapping[str, Sequence[Tensor]], each of shape (B, d_k)
+            At least one modality; missing ones are left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a modality is unknown, or an entry has the wrong type or shape.
+        """
+        self._check(depths, check=False)
+        if not torch.compiler.is_compiling():
+            self._warn_unless_calibrated()
+        return {m: self._of[m](activations) for m, activations in depths.items()}
+
+    def trust(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return g(D) in [0, 1] for distances (B,): 1 where nothing is unusual, 0 where D = +∞.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a modality is unknown, or there is none.
+        """
+        check_present("distances", distances, self._of)
+        return {m: cast("_Modality", self._of[m]).trust(distance) for m, distance in distances.items()}
+
+    def weights(self, depths: Depths) -> dict[str, Tensor]:
+        """Return the weights exp(a) · g(D) ≥ 0, (B,); argument and errors are those of `distances`."""
+        scales = self.scales
+        return {m: scales[m] * g for m, g in self.trust(self.distances(depths)).items()}
+
+    def forward(self, features: Mapping[str, Tensor], depths: Depths) -> dict[str, Tensor]:
+        """Return the features (B, d) of the modalities times their `weights` at `depths`; see `scale`."""
+        return self.scale(features, self.weights(depths))
+
+    @staticmethod
+    def scale(features: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return features (B, d) times weights (B,) that `weights` returned for them; NaN becomes 0."""
+        return {m: (h * weights[m][:, None].to(h.dtype)).nan_to_num(nan=0.0) for m, h in features.items()}
+
+    def extra_repr(self) -> str:
+        """Return the options for `repr`."""
+        return f"{self._widths}, alpha={self.alpha}"
+
+    @property
+    def _widths(self) -> dict[str, tuple[int, ...]]:
+        return {m: cast("_Modality", of).widths for m, of in self._of.items()}
+
+    def _check(self, depths: Depths, check: bool | None) -> None:
+        check_present("depths", depths, self._of)
+        for m, activations in depths.items():
+            widths = cast("_Modality", self._of[m]).widths
+            if len(activations) != len(widths):
+                raise ValueError(f"depths[{m!r}] must hold {len(widths)} tensors, one a depth, got {len(activations)}")
+            for k, (h, width) in enumerate(zip(activations, widths, strict=True)):
+                check_feature(f"depths[{m!r}][{k}]", h, width)
+                if is_checked(h, check) and not bool(h.isfinite().all()):
+                    raise ValueError(f"depths[{m!r}][{k}] must be finite, got NaN or infinity: leave such rows out")
+
+    def _fitted(self, modality: str, depths: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        """Return centre, whitening and q̂ of each depth; q̂ is None at depths that the rows are too few for."""
+        rows, alpha = len(depths[0]), Fraction(str(self.alpha))
+        if self._trained[modality] == 0:
+            raise ValueError(f"{modality!r} has no training rows: call update() before calibrate()")
+        used = min(len(depths), int(alpha * (rows + 1)))
+        if used < len(depths):
+            effect = f"only the first {used} of {len(depths)} depths are used" if used else "no sample is down-weighted"
+            text = (
+                f"{rows} held-out rows of {modality!r} are too few for alpha = {self.alpha} at {len(depths)} depths: "
+                f"{effect}; give {-(-len(depths) // alpha) - 1} rows or more, or a larger alpha"
+            )
+            warnings.warn(text, UserWarning, stacklevel=3)
+        values = []
+        for k, (score, h) in enumerate(zip(self._sums[modality], depths, strict=True)):
+            centre, whitening, _ = score.whitened()
+            scores = score(h.detach().double(), check=False)
+            values.append((centre, whitening, conformal_quantile(scores, alpha=alpha / used) if k < used else None))
+        return values
+
+    def _warn_unless_calibrated(self) -> None:
+        if not self._calibrated and not self._warned:
+            self._warned = True
+            text = (
+                "ConformalTrust is not calibrated, so every weight is 1: call update() and calibrate(), or load the "
+                "state of one that is"
+            )
+            warnings.warn(text, UserWarning, stacklevel=3)
+
+
+class _Modality(nn.Module):
+    """Fitted values of one modality; its distances are 0 before they are set."""
+
+    log_qhats: Tensor
+    log_scale: Tensor
+    offset: Tensor
+    slope: Tensor
+
+    def __init__(self, name: str, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(check_count("depths", width) for width in widths)
+        if not self.widths:
+            raise ValueError(f"depths[{name!r}] must hold the width of at least one depth, got none")
+        for k, width in enumerate(self.widths):
+            self.register_buffer(f"centre_{k}", torch.zeros(width))
+            self.register_buffer(f"whitening_{k}", torch.eye(width))
+        self.register_buffer("log_qhats", torch.full((len(self.widths),), torch.inf))
+        self.register_buffer("log_scale", torch.tensor(0.0))
+        self.register_buffer("offset", torch.tensor(0.0))
+        self.register_buffer("slope", torch.tensor(0.0))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the thresholds are the initial ones; synchronises with the device. Meta tensors count as set."""
+        return not self.log_qhats.is_meta and bool((self.log_qhats == torch.inf).all())
+
+    def take(self, values: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> None:
+        limits = torch.finfo(torch.float32)
+        for k, (centre, whitening, qhat) in enumerate(values):
+            self.get_buffer(f"centre_{k}").copy_(centre)
+            self.get_buffer(f"whitening_{k}").copy_(whitening)
+            threshold = centre.new_tensor(limits.max) if qhat is None else qhat * ROUNDING
+            self.log_qhats[k] = threshold.clamp(limits.tiny, limits.max).log()
+
+    def forward(self, depths: Sequence[Tensor]) -> Tensor:
+        with torch.autocast(depths[0].device.type, enabled=False):  # half precision is too coarse for distances
+            squares = []
+            for k, h in enumerate(depths):
+                centre, whitening = self.get_buffer(f"centre_{k}"), self.get_buffer(f"whitening_{k}")
+                squares.append(linear(h.to(whitening.dtype) - centre, whitening).square().sum(-1))
+            logs = torch.stack(squares, -1).clamp_min(TINY).log() - self.log_qhats
+            return logs.amax(-1).relu().nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+    def trust(self, distance: Tensor) -> Tensor:
+        g = torch.sigmoid(self.offset - self.slope * distance) / torch.sigmoid(self.offset)
+        g = torch.where(distance > 0, g.clamp_max(1), 1)  # exactly 1 at 0, whatever the rounding
+        return torch.where(distance.isinf(), 0, g)
+
+
+def _update_calibrated(trust: ConformalTrust, _keys: object) -> None:
+    """Set `calibrated` after a state was loaded, which may be that of a module that is not calibrated."""
+    trust._calibrated = not all(cast("_Modality", of).untouched for of in trust._of.values())

@@ -48,9 +48,9 @@ class ConformalTrust(nn.Module):
     On samples exchangeable with the held-out ones P(D > 0) ≤ alpha for each modality, on average over held-out sets:
     P(s_k > q̂_k) ≤ α / K at every depth. Thresholds are raised by .01 %, so rounding gives no sample at a threshold a
     distance above 0. If the held-out rows are too few for α / K, the last depths are left out, with a warning.
-    Covariances are shrunk as Ledoit and Wolf (2004). The fitted values are buffers: they are saved, moved and exported with a model. The sums
-    over training rows are not saved, so `update` of a loaded module starts from no rows. A forward pass costs
-    O(B Σ d_k²) a modality, without a host sync.
+    Covariances are shrunk as in Ledoit and Wolf (2004). The fitted values are buffers: they are saved, moved and
+    exported with a model. The sums over training rows are not saved, so `update` of a loaded module starts from no
+    rows. A forward pass costs O(B Σ d_k²) a modality, without a host sync.
 
     Examples
     --------

@@ -8,6 +8,8 @@ import pytest
 
 from cpsc_train import evaluate, resume, train
 from cpsc_train.data import CorruptionConfig
+from cpsc_train.errors import UserError
+from cpsc_train.methods import MethodConfig
 from cpsc_train.recipes import recipe
 from cpsc_train.reporting import Observer
 from cpsc_train.training.setup import Setup
@@ -74,3 +76,20 @@ def test_the_command_line_reports_corrupted_and_excluded_rows(cpsc, quick, tmp_p
     assert set(results["corruption"]["train"]) == {"labels", "pix-gaussian-1-of-0.5"}
     assert f"{results['left_out']} of {results['data']['train']} training rows have weight zero" in outcome.out
     assert "identical to results.json" in cpsc("evaluate", tmp_path / "run").out
+
+
+def test_the_weights_that_a_run_writes_are_those_that_another_reads(small_config, tmp_path):
+    config = replace(small_config, noise=(), leave_out=False, corruption=BAD)
+    train(replace(config, method=replace(config.method, trust="label")), tmp_path / "first")
+    method = MethodConfig.named("joint-unimodal")
+    train(replace(config, method=method(weights=str(tmp_path / "first/rows.csv"))), tmp_path / "second")
+    first, second = (
+        {line["id"]: line for line in csv.DictReader((tmp_path / run / "rows.csv").read_text("utf-8").splitlines())}
+        for run in ("first", "second")
+    )
+    assert first.keys() == second.keys()
+    for row, line in first.items():
+        assert float(second[row]["weight_pix"]) == pytest.approx(float(line["weight_pix"]), rel=1e-3)
+    (tmp_path / "few.csv").write_text("id,weight_pix,weight_fou\nnobody,1,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has no line for"):
+        train(replace(config, method=method(weights=str(tmp_path / "few.csv"))), tmp_path / "third")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -124,6 +124,8 @@ class Method(nn.Module):
     config: Choice
     rows: Tensor
     """Indices (B,) of the training rows of the current batch, the same in every epoch."""
+    row_ids: Sequence[str] = ()
+    """Ids of the training rows, set before `on_fit_start`."""
 
     def __init__(self, config: Choice, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__()
@@ -246,8 +248,12 @@ class EpochMethod(Method):
         self.epoch.fill_(epoch)
 
 
-def head_cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+def head_cross_entropy(
+    logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return the mean cross-entropy, 0-d, of logits (B, C) over the samples that are present (B,); 0 if there are none.
+
+    `weights` (B,), which have mean 1 over the training rows, multiply the cross-entropy of each sample.
 
     Examples
     --------
@@ -255,9 +261,10 @@ def head_cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = 
     >>> torch.equal(head_cross_entropy(logits, labels, torch.tensor([True, False])), torch.tensor(2.0).log())
     True
     """
-    if present is None:
+    if present is None and weights is None:
         return cross_entropy(logits, labels)
-    return mean_present(cross_entropy(logits, labels, reduction="none"), present)
+    losses = cross_entropy(logits, labels, reduction="none")
+    return mean_present(losses if weights is None else weights * losses, present)
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:

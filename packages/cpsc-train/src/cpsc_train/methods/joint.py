@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor
 
 from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
+from cpsc_train.methods.rows import RowWeights
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
+
+NO_WEIGHTS: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def joint_losses(
-    model: MultimodalClassifier, features: Heads, labels: Tensor, present: Present = COMPLETE, *, unimodal: bool
+    model: MultimodalClassifier,
+    features: Heads,
+    labels: Tensor,
+    present: Present = COMPLETE,
+    *,
+    unimodal: bool,
+    weights: Mapping[str, Tensor] = NO_WEIGHTS,
 ) -> StepLosses:
-    """Return ``ce_fused`` and, if `unimodal`, ``ce_<modality>``, over the samples that have the modality."""
+    """Return ``ce_fused`` and, if `unimodal`, ``ce_<modality>``, over the samples that have the modality.
+
+    `weights` (B,) by head multiply the cross-entropy of each sample; those of a head that is not listed are 1.
+    """
     logits = model.classify(features, present)
     heads = list(logits) if unimodal else [FUSED]
-    terms = {f"ce_{head}": head_cross_entropy(logits[head], labels, present.get(head)) for head in heads}
+    terms = {
+        f"ce_{head}": head_cross_entropy(logits[head], labels, present.get(head), weights.get(head)) for head in heads
+    }
     return StepLosses(terms, logits)
 
 
 class Joint(Method):
     """Cross-entropy of the fused logits."""
-
-    unimodal = False
 
     def losses(
         self,
@@ -34,15 +48,27 @@ class Joint(Method):
         qhat: Heads | None,
         present: Present = COMPLETE,
     ) -> StepLosses:
-        """Return the terms of `joint_losses`."""
-        return joint_losses(model, features, labels, present, unimodal=self.unimodal)
+        """Return ``ce_fused``."""
+        return joint_losses(model, features, labels, present, unimodal=False)
 
 
-class JointUnimodal(Joint):
+class JointUnimodal(Method):
     """Cross-entropies of the fused logits and, with a weight, of those of each modality."""
 
     config: JointUnimodalConfig
-    unimodal = True
+
+    def __init__(self, config: JointUnimodalConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
+        super().__init__(config, model, modalities)
+        self.weighting: RowWeights | None = None
+
+    def on_fit_start(self, rows: int) -> None:
+        """Read the weights of the training rows, if there is a file of them."""
+        if self.config.weights is not None:
+            self.weighting = RowWeights.read(self.config.weights, self.row_ids, self.modalities)
+
+    def row_weights(self) -> Heads:
+        """Return the weights of the training rows."""
+        return {} if self.weighting is None else self.weighting.weights()
 
     def losses(
         self,
@@ -53,7 +79,9 @@ class JointUnimodal(Joint):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return the terms of `joint_losses`, those of modalities times the weight."""
-        out, weight = super().losses(model, features, labels, qhat, present), self.config.weight
+        of_rows = NO_WEIGHTS if self.weighting is None else self.weighting.weights(self.rows)
+        out = joint_losses(model, features, labels, present, unimodal=True, weights=of_rows)
+        weight = self.config.weight
         terms = {name: term if name == f"ce_{FUSED}" else weight * term for name, term in out.terms.items()}
         return StepLosses(terms, out.logits)
 
@@ -77,3 +105,6 @@ class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
 
     weight: float = 1.0
     """Weight of the cross-entropy of each modality."""
+    weights: str | None = None
+    """A .csv or .tsv file with weights of training rows by modality: columns ``id``, ``weight_MODALITY`` and, for the
+    fused cross-entropy, optionally ``weight_fused``; each is divided by its mean. ``rows.csv`` of a run is one."""

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.data.media.decoders import versions
+from cpsc_train.data.row_weights import write_row_weights
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.lock import locked
 from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
-from cpsc_train.writing import appending, as_csv, refuse_link, replacing, saying, write
+from cpsc_train.writing import appending, refuse_link, replacing, saying, write
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
 
@@ -205,12 +206,9 @@ class RunFolder:
 
     def write_row_weights(self, dataset: Dataset, rows: NDArray[np.int64], weights: dict[str, NDArray[Any]]) -> None:
         """Write ``rows.csv``: id, label and weight by head of each training row, in ascending order of mean weight."""
-        lines: list[list[str]] = [["id", "label", *(f"weight_{head}" for head in weights)]]
-        for place in np.argsort(np.mean(list(weights.values()), axis=0), kind="stable"):
-            row = int(rows[place])
-            figures = [f"{values[place]:.4g}" for values in weights.values()]
-            lines.append([dataset.ids[row], dataset.classes[dataset.labels[row]], *figures])
-        write(self.path / "rows.csv", as_csv(lines))
+        ids, labels = dataset.ids, dataset.labels
+        names = [dataset.classes[labels[row]] for row in rows]
+        write_row_weights(self.path / "rows.csv", [ids[row] for row in rows], names, weights)
 
     def _write_json(self, name: str, value: Any) -> None:
         write(self.path / name, json.dumps(value, indent=1) + "\n")

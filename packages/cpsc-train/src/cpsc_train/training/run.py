@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from cpsc_train.data import Noise
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED, GateConfig
@@ -192,7 +194,7 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     predictions = clean_predictions(setup, evaluator)
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
-        results["left_out"] = int((weights[FUSED] == 0).sum())
+        results["left_out"] = int(np.all([w == 0 for w in weights.values()], axis=0).sum())
     results["separation"] = class_separation(setup, predictions)
     if setup.process.first:
         if course := reliability_course(folder.read_metrics()):

@@ -84,7 +84,7 @@ class Setup:
             dim=config.feature_dim,
             classes=len(dataset.classes),
         )
-        method = _method(config, model, tuple(dataset.modalities), len(splits.train))
+        method = _method(config, model, tuple(dataset.modalities), [dataset.ids[row] for row in splits.train])
         preprocessing = Preprocessing(dataset, splits.train)
         model.standardise(preprocessing.scales)
         objective = Objective(model.to(device), method.to(device), config.compute, device)
@@ -200,9 +200,10 @@ class Setup:
         return {"corruption": counts} if any(counts.values()) else {}
 
 
-def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[str, ...], rows: int) -> Method:
+def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[str, ...], ids: Sequence[str]) -> Method:
     method = config.method.build(model, modalities)
-    method.on_fit_start(rows)
+    method.row_ids = ids
+    method.on_fit_start(len(ids))
     if config.epochs <= method.warmup:
         raise UserError(
             f"epochs must be larger than the {method.warmup} warm-up epochs of {config.method.name}, "

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from conformal_core import LAC, p_values
-from cpsc_train.methods.base import Heads, PartFeatures
-from cpsc_train.methods.rows import RowTable
+from cpsc_train.methods.base import PartFeatures
+from cpsc_train.methods.rows import RowWeights
 from cpsc_train.models import FUSED, MultimodalClassifier
 
 
-class RowTrust(nn.Module):
-    """A weight of every training row, with mean 1 over the rows; 1 before the first `on_features`.
+class RowTrust(RowWeights):
+    """Weights of training rows from their labels, the same for all heads; 1 before the first `on_features`.
 
     The score of a row is how improbable the fused head finds its label, 1 − f(x)_y, and its conformal p-value the
     fraction of calibration rows with at least as large a score, itself included. Rows with a p-value of at most
@@ -29,11 +28,6 @@ class RowTrust(nn.Module):
     conforming than they would to another model. A row that is left out is not memorised.
     """
 
-    def __init__(self, modalities: tuple[str, ...], rows: int) -> None:
-        super().__init__()
-        self._heads = (*modalities, FUSED)
-        self.of_rows = RowTable(torch.ones(1, rows))
-
     def on_features(self, model: MultimodalClassifier, training: PartFeatures, calibration: PartFeatures) -> None:
         """Update the weights with the current model."""
         reference, probabilities = (_probabilities(model, part) for part in (calibration, training))
@@ -42,12 +36,8 @@ class RowTrust(nn.Module):
         p = p_values(score(reference, calibration.labels), score(probabilities, training.labels))
         weights = np.where(np.asarray(p) > (wrong + 1) / (len(calibration.labels) + 1), 1.0, 0.0)
         mean = weights.mean()
-        self.of_rows.values.copy_(torch.from_numpy(weights / mean if mean > 0 else np.ones_like(weights)))
-
-    def weights(self, rows: Tensor | None = None) -> Heads:
-        """Return by head the weights (B,) of training rows (B,); if None, of all rows."""
-        weights = self.of_rows.values[0] if rows is None else self.of_rows.values[0, rows]
-        return dict.fromkeys(self._heads, weights)
+        weights = weights / mean if mean > 0 else np.ones_like(weights)
+        self.update(dict.fromkeys(self.heads, weights))
 
 
 def _probabilities(model: MultimodalClassifier, part: PartFeatures) -> NDArray[np.float64]:

@@ -153,6 +153,14 @@ class ConformalTrust(nn.Module):
             cast("_Modality", of).take(values)
         self._calibrated = True
 
+    def novelty(self, depths: Depths) -> dict[str, Tensor]:
+        """Return max over k of log(s_k / q̂_k), (B,): `distances` before they are cut off at 0.
+
+        On a stream, its ranks among clean rows show lasting changes that no single row shows; +∞ for values that are
+        not finite. Argument and errors are those of `distances`.
+        """
+        return self._novelty(depths)
+
     def distances(self, depths: Depths) -> dict[str, Tensor]:
         """Return the distances D ≥ 0, (B,), of the modalities in `depths`; +∞ for values that are not finite.
 
@@ -166,10 +174,7 @@ class ConformalTrust(nn.Module):
         TypeError, ValueError
             If a modality is unknown, or an entry has the wrong type or shape.
         """
-        self._check(depths, check=False)
-        if not torch.compiler.is_compiling():
-            self._warn_unless_calibrated()
-        return {m: self._of[m](activations) for m, activations in depths.items()}
+        return {m: novelty.relu() for m, novelty in self._novelty(depths).items()}
 
     def trust(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return g(D) in [0, 1] for distances (B,): 1 where nothing is unusual, 0 where D = +∞.
@@ -235,6 +240,12 @@ class ConformalTrust(nn.Module):
             values.append((centre, whitening, conformal_quantile(scores, alpha=alpha / used) if k < used else None))
         return values
 
+    def _novelty(self, depths: Depths) -> dict[str, Tensor]:
+        self._check(depths, check=False)
+        if not torch.compiler.is_compiling():
+            self._warn_unless_calibrated()
+        return {m: cast("_Modality", self._of[m]).novelty(activations) for m, activations in depths.items()}
+
     def _warn_unless_calibrated(self) -> None:
         if not self._calibrated and not self._warned:
             self._warned = True
@@ -242,7 +253,7 @@ class ConformalTrust(nn.Module):
                 "ConformalTrust is not calibrated, so every weight is 1: call update() and calibrate(), or load the "
                 "state of one that is"
             )
-            warnings.warn(text, UserWarning, stacklevel=3)
+            warnings.warn(text, UserWarning, stacklevel=4)
 
 
 class _Modality(nn.Module):
@@ -279,14 +290,15 @@ class _Modality(nn.Module):
             threshold = centre.new_tensor(limits.max) if qhat is None else qhat * ROUNDING
             self.log_qhats[k] = threshold.clamp(limits.tiny, limits.max).log()
 
-    def forward(self, depths: Sequence[Tensor]) -> Tensor:
+    def novelty(self, depths: Sequence[Tensor]) -> Tensor:
         with torch.autocast(depths[0].device.type, enabled=False):  # half precision is too coarse for distances
             squares = []
             for k, h in enumerate(depths):
                 centre, whitening = self.get_buffer(f"centre_{k}"), self.get_buffer(f"whitening_{k}")
                 squares.append(linear(h.to(whitening.dtype) - centre, whitening).square().sum(-1))
             logs = torch.stack(squares, -1).clamp_min(TINY).log() - self.log_qhats
-            return logs.amax(-1).relu().nan_to_num(nan=torch.inf, posinf=torch.inf)
+            novelty = logs.amax(-1)
+            return torch.where(novelty.isnan(), torch.inf, novelty)
 
     def trust(self, distance: Tensor) -> Tensor:
         g = torch.sigmoid(self.offset - self.slope * distance) / torch.sigmoid(self.offset)

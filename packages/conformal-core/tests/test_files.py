@@ -17,6 +17,7 @@ from conformal_core import (
     Constant,
     DecayingStep,
     DtACI,
+    ExchangeabilityTest,
     Exponential,
     FeatureNorm,
     Fixed,
@@ -70,6 +71,13 @@ def buffer():
     return made
 
 
+def stream():
+    made = ExchangeabilityTest()
+    made.calibrate(SCORES)
+    made.update(SCORES[::-1])
+    return made
+
+
 def regression(predictor):
     predictor.calibrate(SCORES, SCORES[::-1])
     return predictor
@@ -93,6 +101,7 @@ MADE = {
     "CalibrationBuffer": buffer,
     "Mahalanobis": lambda: learned(Mahalanobis(classes=3), LABELS),
     "NearestNeighbours": lambda: learned(NearestNeighbours()),
+    "ExchangeabilityTest": stream,
     "FeatureNorm": lambda: learned(FeatureNorm()),
     "NoveltyGate": lambda: NoveltyGate(learned(FeatureNorm()), alpha=0.1),
 }

@@ -24,6 +24,7 @@ from conformal_core import (
     Coverage,
     DecayingStep,
     DtACI,
+    ExchangeabilityTest,
     Exponential,
     FeatureNorm,
     Fixed,
@@ -104,6 +105,7 @@ SHOWN = {
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),
+    "ExchangeabilityTest(delta=0.05, one_sided=False)": ExchangeabilityTest(delta=0.05, one_sided=False),
     "NearestNeighbours(k=3)": NearestNeighbours(k=3),
     "FeatureNorm()": FeatureNorm(),
     "NoveltyGate(FeatureNorm(), alpha=0.05, memory=Window(3))": NoveltyGate(

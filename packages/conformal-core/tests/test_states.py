@@ -18,6 +18,7 @@ from conformal_core import (
     Constant,
     DecayingStep,
     DtACI,
+    ExchangeabilityTest,
     Exponential,
     FeatureNorm,
     Fixed,
@@ -74,7 +75,8 @@ NOVELTY = {
     "FeatureNorm": FeatureNorm,
     "NoveltyGate": lambda: NoveltyGate(NearestNeighbours(k=3), alpha=0.1),
 }
-MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY
+TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1)}
+MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | TESTS
 
 
 def feed(name, made):
@@ -82,6 +84,9 @@ def feed(name, made):
         thresholds(made, SCORES[:30])
     elif name in MEMORIES:
         made.extend(SCORES[:30])
+    elif name in TESTS:
+        made.calibrate(SCORES[:20])
+        made.update(SCORES[20:30])
     elif name in CLASSIFIERS:
         made.calibrate(PROBABILITIES[:60], LABELS[:60])
     elif name in REGRESSORS:
@@ -105,6 +110,9 @@ def answers(name, made):
         before = [float(made.quantile(Fraction(1, n))) for n in (3, 5)]
         made.extend(SCORES[30:])
         return [*before, *(float(made.quantile(Fraction(1, n))) for n in (3, 5))]
+    if name in TESTS:
+        before = [made.p_value, made.log_martingale, made.alarmed]
+        return [*before, made.update(SCORES[30:]), made.p_value, made.log_martingale]
     if name in NOVELTY:
         return [float(value) for value in (made.weights if name == "NoveltyGate" else made)(2 * FEATURES[60:])]
     if name in BUFFERS:

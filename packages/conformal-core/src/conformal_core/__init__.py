@@ -2,6 +2,7 @@
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
+from conformal_core.exchangeability.ville import ExchangeabilityTest
 from conformal_core.files import flatten_state, unflatten_state
 from conformal_core.level.aci import ACI, Constant
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
@@ -58,6 +59,7 @@ __all__ = [
     "Coverage",
     "DecayingStep",
     "DtACI",
+    "ExchangeabilityTest",
     "Exponential",
     "FeatureNorm",
     "Fixed",

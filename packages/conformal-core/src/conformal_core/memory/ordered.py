@@ -33,6 +33,11 @@ class SortedMemory(StreamMemory):
             return self._sorted[k - 1]  # type: ignore[no-any-return]  # the list is untyped
         return math.inf if k > n else -math.inf
 
+    def counts(self, score: float) -> tuple[int, int]:
+        """Return the numbers of scores above ``score`` and equal to it."""
+        end = self._sorted.bisect_right(score)
+        return len(self._sorted) - end, end - self._sorted.bisect_left(score)
+
     def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
         n, place = len(self._sorted), self._sorted.bisect_right
         return lambda values: [n - place(value) for value in values.tolist()], n, 1.0

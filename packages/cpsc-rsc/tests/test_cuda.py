@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conformal_core import CQR, LAC, AbsoluteResidual
-from cpsc_rsc import ConformalGate, RepresentationSelfCalibration
+from cpsc_rsc import ConformalGate, RepresentationSelfCalibration, Taps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -60,3 +60,15 @@ def test_the_gate_has_the_weights_of_the_host(distance):
     with waits_forbidden():
         features = there(moved)["audio"]
     torch.testing.assert_close(features.cpu(), here({"audio": 3 * new})["audio"], rtol=1e-4, atol=1e-5)
+
+
+def test_activations_are_those_of_the_host():
+    torch.manual_seed(0)
+    here = nn.Sequential(nn.Conv2d(3, D, 3), nn.ReLU(), nn.Conv2d(D, D, 3), nn.ReLU(), nn.Flatten()).double()
+    there, x = copy.deepcopy(here).cuda(), torch.randn(B, 3, 6, 6).double()
+    taps, moved = Taps(here), x.cuda()
+    with waits_forbidden():
+        features, depths = taps(there, moved)
+    expected, pooled = taps(here, x)
+    for actual, wanted in zip((features, *depths), (expected, *pooled), strict=True):
+        torch.testing.assert_close(actual.cpu(), wanted)

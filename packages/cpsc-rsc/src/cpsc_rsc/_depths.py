@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from math import ceil
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from conformal_core.checks import check_count
 
@@ -21,23 +22,29 @@ def unwrapped(module: nn.Module) -> nn.Module:
     """Return the module inside wrappers of DDP and of the compiler."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch module, got {type(module).__name__}")
-    while len(children := dict(module.named_children())) == 1 and children.keys() <= _WRAPPERS:
-        (module,) = children.values()
+    while isinstance(module, DistributedDataParallel) or "_orig_mod" in module._modules:
+        module = module.get_submodule("module" if isinstance(module, DistributedDataParallel) else "_orig_mod")
     return module
 
 
 def find(module: nn.Module, name: str) -> nn.Module | None:
-    """Return a submodule by its name, with or without the names of wrappers; None for the input and the output."""
-    known = dict(module.named_modules())
-    short = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-    for candidate in (name, short):
-        if candidate in known:
-            return known[candidate] if candidate else None
+    """Return a submodule by its name, with or without the names of wrappers; None for the raw input."""
+    found: nn.Module | None = module
+    for part in name.split(".") if name else ():
+        if found is not None and not (part in _WRAPPERS and part not in found._modules):
+            found = unwrapped(found)._modules.get(part)
+    if found is not None:
+        return found
     if name == INPUT:
         return None
-    close = get_close_matches(short, known, n=1)
-    hint = f": did you mean {close[0]!r}?" if close else ": see named_modules()"
+    known = [_plain(n) for n, _ in module.named_modules() if n]
+    close = get_close_matches(_plain(name), known, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ": see its named_modules()"
     raise ValueError(f"names must be submodules of the encoder, got {name!r}{hint}")
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def channels_first(module: nn.Module, name: str) -> bool:
@@ -46,13 +53,11 @@ def channels_first(module: nn.Module, name: str) -> bool:
     The last layer at or before it that is made for one of the two decides.
     """
     end = find(module, name)
-    if end is None and name == INPUT:
-        return False
-    inside = set() if end is None else set(end.modules())
-    first, reached = False, False
+    inside = set(end.modules()) if end is not None else set()
+    first = reached = False
     for submodule in module.modules():
         reached = reached or submodule is end
-        if reached and submodule not in inside:
+        if end is None or (reached and submodule not in inside):
             break
         if isinstance(submodule, _CHANNELS_FIRST + _CHANNELS_LAST):
             first = isinstance(submodule, _CHANNELS_FIRST)
@@ -66,31 +71,37 @@ def default_names(module: nn.Module, count: int) -> tuple[str, ...]:
     if own is not None:
         return tuple(own)
     blocks = _blocks(module)
-    if blocks:
-        return (*_early(blocks, count - 1), OUTPUT)
-    first = next(((name, m) for name, m in module.named_modules() if _is_leaf(m)), ("", module))
-    activations = [name for name, m in module.named_modules() if type(m).__module__ == nn.ReLU.__module__]
-    if count > 1 and isinstance(first[1], (nn.Flatten, nn.Linear)):
-        raw = first[0] if isinstance(first[1], nn.Flatten) else INPUT
-        return (raw, *_early(activations, count - 2), OUTPUT)
-    return (*_early(activations, count - 1), OUTPUT)
+    leaves = {name: m for name, m in module.named_modules() if _is_leaf(m)}
+    steps = blocks or [name for name, m in leaves.items() if type(m).__module__ == nn.ReLU.__module__] or _inner(leaves)
+    name, first = next(iter(leaves.items()), ("", None))
+    if blocks or count == 1 or not isinstance(first, (nn.Flatten, nn.Linear)):
+        return (*_early(steps, count - 1), OUTPUT)
+    raw = name if isinstance(first, nn.Flatten) else INPUT
+    return (raw, *_early(steps, count - 2), OUTPUT)
 
 
 def _is_leaf(module: nn.Module) -> bool:
     return next(module.children(), None) is None and not isinstance(module, (nn.Identity, *_CONTAINERS))
 
 
+def _inner(leaves: dict[str, nn.Module]) -> list[str]:
+    """Return the layers with weights, without the first: noise of mean zero does not show in the mean of its output."""
+    return [name for name, m in leaves.items() if any(p.ndim > 1 for p in m.parameters())][1:]
+
+
 def _blocks(module: nn.Module) -> list[str]:
-    """Return the names of the composite modules whose class occurs most often, outside of other repeated ones."""
-    composite = {n: m for n, m in module.named_modules() if n and not _is_leaf(m) and type(m) not in _CONTAINERS}
-    composite = {n: m for n, m in composite.items() if not isinstance(m, nn.Identity)}
-    number = Counter(type(m) for m in composite.values())
-    repeated = [n for n, m in composite.items() if number[type(m)] > 1]
-    outer = [n for n in repeated if not any(n.startswith(f"{other}.") for other in repeated)]
-    if not outer:
-        return []
-    ((kind, size),) = Counter(type(composite[n]) for n in outer).most_common(1)
-    return [n for n in outer if type(composite[n]) is kind] if size > 1 else []
+    """Return the names of the composite modules of the most frequent class, outside of other repeated ones."""
+    kinds = {
+        name: type(m)
+        for name, m in module.named_modules()
+        if name and type(m) not in _CONTAINERS and next(m.children(), None) is not None
+    }
+    number = Counter(kinds.values())
+    repeated = [name for name, kind in kinds.items() if number[kind] > 1]
+    outer = [name for name in repeated if not any(name.startswith(f"{other}.") for other in repeated)]
+    number = Counter(kinds[name] for name in outer)
+    kind = max(number, key=lambda kind: number[kind], default=None)
+    return [name for name in outer if kinds[name] is kind] if number[kind] > 1 else []
 
 
 def _early(blocks: list[str], count: int) -> list[str]:

@@ -6,14 +6,20 @@ Shapes: B samples, K depths, d_k channels at depth k, L tokens.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from cpsc_rsc._depths import INPUT, OUTPUT, channels_first, default_names, find, unwrapped
+from cpsc_rsc._depths import INPUT, channels_first, default_names, find, unwrapped
+from cpsc_rsc._pooling import first_tensor, pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch.utils.hooks import RemovableHandle
 
 
 class Taps:
@@ -37,6 +43,8 @@ class Taps:
     ----------
     names : tuple[str, ...]
         The depths, in the order of the results.
+    channels_first : dict[str, bool]
+        Whether activations with three dimensions are (B, C, L) at a depth.
 
     Raises
     ------
@@ -46,10 +54,10 @@ class Taps:
     Notes
     -----
     *Default spread.* The blocks of an encoder are its modules of a class that occurs at least twice, such as residual
-    blocks and transformer layers, outside of other such modules; without them, its activation functions. Of n blocks,
-    those at the fractions j / (2 count) of the depth are taken, j = 1, ..., count − 1: for count = 2, at a quarter. An
-    encoder without such blocks that starts with a linear layer or `nn.Flatten` is one of vectors: its first depth is
-    the raw input, which shows every corruption.
+    blocks and transformer layers, outside of other such modules; without them, its activation functions, or else its
+    layers. Of n blocks, those at the fractions j / (2 count) of the depth are taken, j = 1, ..., count − 1: for
+    count = 2, at a quarter. An encoder without such blocks that starts with a linear layer or `nn.Flatten` is one of
+    vectors: its first depth is the raw input, which shows every corruption.
 
     *Pooling.* Activations (B, d) are taken as they are, and (B, C, H, W) and (B, C, T, H, W) are averaged over all but
     the first two dimensions. Activations with three dimensions are (B, C, L) after a one-dimensional convolution, and
@@ -59,7 +67,7 @@ class Taps:
     output. Pooling is at least in single precision, also under autocast.
 
     Forward hooks exist during a call only. Compiled parts of the encoder run uncompiled, since the compiler ignores
-    hooks that are added later; compile the call itself, or a `TappedEncoder`, instead.
+    hooks that are added later; compile a `TappedEncoder` instead.
 
     Examples
     --------
@@ -75,11 +83,13 @@ class Taps:
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str] | None = None, *, count: int = 2) -> None:
+        if isinstance(names, str):
+            raise TypeError(f"names must be a sequence of names, got {names!r}: write [{names!r}]")
         module = unwrapped(module)
         self.names = tuple(names) if names is not None else default_names(module, count)
-        if not self.names or len(set(self.names)) < len(self.names) or isinstance(names, str):
-            raise ValueError(f"names must be one or more different names of submodules, got {names!r}")
-        self._channels_first = {name: channels_first(module, name) for name in self.names}
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(f"names must be one or more different names of submodules, got {list(self.names)}")
+        self.channels_first = {name: channels_first(module, name) for name in self.names}
 
     def __call__(self, module: nn.Module, x: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
         """Call the encoder, and return its output and the pooled activations.
@@ -104,28 +114,13 @@ class Taps:
         TypeError
             If an output holds no tensor.
         """
-        encoder = unwrapped(module)
-        token_mask = getattr(encoder, "token_mask", None)
-        mask = token_mask(x) if callable(token_mask) else None
-        pooled: dict[str, Tensor] = {}
-
-        def keep(name: str, output: object) -> None:
-            if name not in pooled:
-                first = self._channels_first[name]
-                pooled[name] = _pooled(name, _first_tensor(name, output), len(x), mask, channels_first=first)
-
-        with _uncompiled(), ExitStack() as hooks:
-            for name in self.names:
-                submodule = find(encoder, name)
-                if submodule is not None:
-                    hooks.enter_context(submodule.register_forward_hook(_hook(keep, name)))
-            output = module(x)
-        for name, value in ((INPUT, x), (OUTPUT, output)):
-            if name in self.names:
-                keep(name, value)
-        if missing := [name for name in self.names if name not in pooled]:
-            raise ValueError(f"names must be submodules that the encoder calls, got {missing[0]!r}, which it does not")
-        return output, tuple(pooled[name] for name in self.names)
+        recorder = _Recorder(self)
+        handles = recorder.attach(module)
+        try:
+            return recorder.run(module, x)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def widths(self, module: nn.Module, example: Tensor) -> tuple[int, ...]:
         """Return the numbers of channels d_k, by a forward pass of an example in evaluation mode.
@@ -160,6 +155,8 @@ class Taps:
 class TappedEncoder(nn.Module):
     """An encoder that also returns its pooled activations, for export and compilation.
 
+    Its hooks stay on the encoder, and do nothing while the encoder is called on its own.
+
     Parameters
     ----------
     encoder, names, count
@@ -184,58 +181,63 @@ class TappedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.taps = Taps(encoder, names, count=count)
+        self._recorder = _Recorder(self.taps)
+        self._recorder.attach(encoder)
 
     def forward(self, x: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
         """Map samples (B, ...) to the output of the encoder, and activations (B, d_k)."""
-        return self.taps(self.encoder, x)
+        return self._recorder.run(self.encoder, x)
 
     def extra_repr(self) -> str:
         """Return the names of the depths for `repr`."""
         return f"names={self.taps.names}"
 
 
-def _hook(keep: Callable[[str, object], None], name: str) -> Callable[..., None]:
-    return lambda _module, _inputs, output: keep(name, output)
+class _Recorder:
+    """Forward hooks that pool the outputs of submodules during `run`, and do nothing outside of it."""
+
+    def __init__(self, taps: Taps) -> None:
+        self._taps = taps
+        self._pooled: dict[str, Tensor] | None = None  # not None only in `run`
+        self._mask: Tensor | None = None
+        self._batch = 0
+
+    def attach(self, module: nn.Module) -> list[RemovableHandle]:
+        """Register the hooks."""
+        submodules = {name: find(unwrapped(module), name) for name in self._taps.names}
+        return [m.register_forward_hook(partial(self._hook, name)) for name, m in submodules.items() if m is not None]
+
+    def run(self, module: nn.Module, x: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
+        """Call a module with hooks, and return its output and the activations."""
+        token_mask = getattr(unwrapped(module), "token_mask", None)
+        self._batch, self._mask = x.shape[0], None if token_mask is None else token_mask(x)
+        kept: dict[str, Tensor] = {}
+        self._pooled = kept
+        try:
+            with _uncompiled():
+                output = module(x)
+            if INPUT in self._taps.names:
+                self._keep(INPUT, x)
+        finally:
+            self._pooled = self._mask = None
+        for name in self._taps.names:
+            if name not in kept:
+                raise ValueError(f"names must be submodules that the encoder calls, got {name!r}, which it does not")
+        return output, tuple(kept[name] for name in self._taps.names)
+
+    def _hook(self, name: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        self._keep(name, output)
+
+    def _keep(self, name: str, output: object) -> None:
+        if self._pooled is not None and name not in self._pooled:
+            first = self._taps.channels_first[name]
+            h = first_tensor(name, output)
+            self._pooled[name] = pooled(name, h, self._batch, self._mask, channels_first=first)
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    """Run compiled modules as written, unless we are being compiled; nothing is compiled if there is no compiler."""
+    """Run compiled modules as written, unless this is being compiled; without a compiler there is none to avoid."""
     if torch.compiler.is_compiling() or "torch._dynamo" not in sys.modules:
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(part)
-
-
-def _first_tensor(name: str, value: object) -> Tensor:
-    for tensor in _tensors(value):
-        return tensor
-    raise TypeError(f"the output of {name!r} must hold a tensor, got {type(value).__name__}: name another submodule")
-
-
-def _pooled(name: str, h: Tensor, batch: int, mask: Tensor | None, *, channels_first: bool) -> Tensor:
-    """Return activations (B, ...) or (B T, ...) as (B, d)."""
-    h = h.detach() if not h.is_floating_point() else h
-    dtype = torch.promote_types(h.dtype, torch.float32)
-    if h.ndim < 2 or h.shape[0] % batch:
-        raise ValueError(f"activations of {name!r} must have shape ({batch}, ...), got {tuple(h.shape)}")
-    if h.ndim == 3 and not channels_first:
-        h = _mean_of_tokens(h, mask, dtype)
-    elif h.ndim > 2:
-        h = h.mean(tuple(range(2, h.ndim)), dtype=dtype)
-    h = h.to(dtype)
-    return h if h.shape[0] == batch else h.reshape(batch, -1, h.shape[1]).mean(1)
-
-
-def _mean_of_tokens(h: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return the mean over tokens (B, L, d) that are not padding by `mask` (B, L); 0 if all are."""
-    if mask is None or mask.shape != h.shape[:2]:
-        return h.mean(1, dtype=dtype)
-    kept = torch.where(mask[..., None], h, torch.zeros((), dtype=h.dtype, device=h.device))
-    return kept.sum(1, dtype=dtype) / mask.sum(1, keepdim=True).clamp(min=1)
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager

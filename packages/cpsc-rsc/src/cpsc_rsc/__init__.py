@@ -1,6 +1,7 @@
 """Representation self-calibration: keep the feature components that a conformal predictor finds reliable."""
 
 from cpsc_rsc.__about__ import __version__
+from cpsc_rsc.curve import HeldOutCopy
 from cpsc_rsc.decomposition import Decomposition, mix_residual
 from cpsc_rsc.diagnostics import Diagnostics, diagnose
 from cpsc_rsc.divergence import divergence_loss
@@ -16,6 +17,7 @@ __all__ = [
     "ConformalTrust",
     "Decomposition",
     "Diagnostics",
+    "HeldOutCopy",
     "MultimodalSelfCalibration",
     "RSCOutput",
     "RepresentationSelfCalibration",

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from conformal_core import Mahalanobis, conformal_quantile, quantile_rank
-from conformal_core.checks import check_count, is_checked
+from conformal_core.checks import check_count, check_nonnegative, is_checked
 from cpsc_rsc._checks import check_feature, check_modalities, check_present
+from cpsc_rsc._curve_fit import Classify, fit_curves
 from cpsc_rsc._versions import refuse_newer
+from cpsc_rsc.curve import OFFSET, HeldOutCopy, check_copies, log_trust
 
 Depths = Mapping[str, Sequence[Tensor]]
 TINY = torch.finfo(torch.float32).tiny
@@ -161,6 +163,41 @@ class ConformalTrust(nn.Module):
         """
         return self._novelty(depths)
 
+    def fit_curve(self, copies: Sequence[HeldOutCopy], classify: Classify, *, ridge: float = 1.0) -> None:
+        """Fit a, b and c of every modality to held-out rows, clean and with generic corruptions.
+
+        The loss is the cross-entropy of `classify` on the weighted features, the clean copies counting four times as
+        much as a corrupted one. The fit is kept only if the loss falls in cross-validation by more than two standard
+        errors and does not rise on the clean rows. Else the curves alone are fitted, with a = 0; if that does not help
+        either, or all copies are clean, every weight is 1 again.
+
+        Parameters
+        ----------
+        copies : Sequence[HeldOutCopy]
+            Copies of the same rows, one or more of them clean; not rows that set the thresholds of prediction sets.
+        classify : callable
+            ``classify(features, present)`` returns the logits (N, C), differentiable with respect to the features.
+        ridge : float
+            Strength of the ridge penalty towards weights of 1, at least 0; it is divided by the number of rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If no copy is clean, or an entry has the wrong type or shape; nothing changes then.
+
+        Notes
+        -----
+        The result is deterministic. The logits are multiplied by a common factor during the fit, so the scales measure
+        the worth of modalities relative to each other. Costs about 200 evaluations of `classify` on all copies.
+        """
+        check_copies(copies, list(self._of))
+        values = fit_curves(copies, classify, list(self._of), check_nonnegative("ridge", ridge))
+        for of, (a, b, slope) in zip(self._of.values(), values.T, strict=True):
+            modality = cast("_Modality", of)
+            modality.log_scale.copy_(a)
+            modality.offset.copy_(b)
+            modality.slope.copy_(slope)
+
     def distances(self, depths: Depths) -> dict[str, Tensor]:
         """Return the distances D ≥ 0, (B,), of the modalities in `depths`; +∞ for values that are not finite.
 
@@ -274,7 +311,7 @@ class _Modality(nn.Module):
             self.register_buffer(f"whitening_{k}", torch.eye(width))
         self.register_buffer("log_qhats", torch.full((len(self.widths),), torch.inf))
         self.register_buffer("log_scale", torch.tensor(0.0))
-        self.register_buffer("offset", torch.tensor(0.0))
+        self.register_buffer("offset", torch.tensor(OFFSET))
         self.register_buffer("slope", torch.tensor(0.0))
 
     @property
@@ -301,9 +338,7 @@ class _Modality(nn.Module):
             return torch.where(novelty.isnan(), torch.inf, novelty)
 
     def trust(self, distance: Tensor) -> Tensor:
-        g = torch.sigmoid(self.offset - self.slope * distance) / torch.sigmoid(self.offset)
-        g = torch.where(distance > 0, g.clamp_max(1), 1)  # exactly 1 at 0, whatever the rounding
-        return torch.where(distance.isinf(), 0, g)
+        return log_trust(distance, self.offset, self.slope).exp()
 
 
 def _update_calibrated(trust: ConformalTrust, _keys: object) -> None:

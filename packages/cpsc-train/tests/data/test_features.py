@@ -61,6 +61,51 @@ def test_features_are_those_of_the_encoders(config, tmp_path):
     assert not np.isnan(found[WORDS][rows["validation"]]).any()
 
 
+def test_depths_come_before_the_pooled_features(config, tmp_path):
+    """The same as hidden states, and as a forward pass of the first layers, row by row and without padding."""
+    plain, deep = tmp_path / "plain.npz", tmp_path / "deep.npz"
+    extract_features(config, plain)
+    depths = ("image:backbone.layer1,backbone.layer3", "text:backbone.embeddings,backbone.encoder.layer.0")
+    extract_features(config, deep, noise=("text:words:0.5",), depths=depths)
+    found = arrays(deep)
+    widths = {name: tuple(found[f"widths/{name}"].tolist()) for name in ("image", "text")}
+    assert widths == {"image": (64, 256, 512), "text": (16, 16, 16)}
+    for name, pooled in arrays(plain).items():
+        if name in widths:
+            np.testing.assert_array_equal(found[name][:, -widths[name][-1] :], pooled)
+    setup = Setup.build(config)
+    encoders = setup.objective.model.eval().encoders
+    (batch,) = setup.batches("test")
+    rows = setup.splits.test
+    with torch.no_grad():
+        for row, tokens in zip(rows, batch.inputs["text"], strict=True):
+            hidden = encoders["text"].backbone(tokens[tokens != 0][None], output_hidden_states=True).hidden_states
+            expected = torch.cat([hidden[0][0].mean(0), hidden[1][0].mean(0)])
+            np.testing.assert_allclose(found["text"][row, :32], expected.numpy(), rtol=2e-3, atol=2e-3)
+        net = encoders["image"].backbone
+        first = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(batch.inputs["image"])))))
+        np.testing.assert_allclose(found["image"][rows, :64], first.mean((2, 3)).numpy(), rtol=2e-3, atol=2e-3)
+    dataset = ArraysConfig(root=str(deep)).open()
+    assert {name: modality.depths for name, modality in dataset.modalities.items()} == widths
+    assert found[WORDS].shape == (36, 48)
+    assert not np.array_equal(found[WORDS][:, :16], found["text"][:, :16])
+
+
+def test_depths_that_do_not_fit_are_refused(config, tmp_path):
+    out = tmp_path / "f.npz"
+    for depths, said in (
+        ("image", "--depths must be MODALITY:NAME,NAME"),
+        ("sound:layer1", "--depths: .*sound"),
+        ("image:backbone.layr1", r"--depths image: .*'backbone\.layr1'.*backbone\.layer1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            extract_features(config, out, depths=(depths,))
+    assert not out.exists()
+    extract_features(config, out)
+    with pytest.raises(UserError, match="features of another configuration: choose another --out"):
+        extract_features(config, out, depths=("image:backbone.layer1",))
+
+
 def test_the_array_data_set_reads_the_file(config, tmp_path):
     extract_features(config, tmp_path / "f.npz", noise=("text:words:0.5",), parts=("test",))
     source, dataset = config.data.open(), ArraysConfig(root=str(tmp_path / "f.npz")).open()

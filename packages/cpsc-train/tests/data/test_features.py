@@ -94,9 +94,11 @@ def test_depths_come_before_the_pooled_features(config, tmp_path):
 def test_depths_that_do_not_fit_are_refused(config, tmp_path):
     out = tmp_path / "f.npz"
     for depths, said in (
-        ("image", "--depths must be MODALITY:NAME,NAME"),
+        ("image", "--depths must be a number, or names"),
+        ("0", "--depths must be a number, or names"),
+        ("image:backbone.layer1,", "--depths must be a number, or names"),
         ("sound:layer1", "--depths: .*sound"),
-        ("image:backbone.layr1", r"--depths image: .*'backbone\.layr1'.*backbone\.layer1"),
+        ("image:backbone.layr1", r"--depths image: names must be .*'backbone\.layr1': did you mean 'backbone\.layer1'"),
     ):
         with pytest.raises(UserError, match=said):
             extract_features(config, out, depths=(depths,))

@@ -79,8 +79,8 @@ class Data(Command):
     """features: also extract them under noise, such as image:blur@1-5."""
     parts: Annotated[str | None, value("A,B")] = None
     """features: official parts to extract under noise. Default: all."""
-    depths: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="M:NAME,…")] = ()
-    """features: also extract activations of submodules of the encoder of modality M."""
+    depths: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="K|M:NAME,…")] = ()
+    """features: extract K depths of each encoder, or named submodules of the encoder of modality M."""
 
     def run(self) -> int:
         from rich.table import Table

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cpsc_rsc import Taps
 from cpsc_train.config import unknown
 from cpsc_train.errors import UserError
-from cpsc_train.models.encoders.transformer import Transformer
 from cpsc_train.models.pretrained import BackboneEncoder
+from cpsc_train.models.spectrogram import split_spectrogram
 
 
 class Deep:
@@ -25,8 +24,8 @@ class Deep:
     encoder
         Its encoder, with a `BackboneEncoder` as the last module; a spectrogram may come before that.
     depths
-        Names of submodules of the `BackboneEncoder`. Feature maps are averaged over space (and frames), tokens over
-        those that are not padding.
+        Names of submodules of the `BackboneEncoder`, or K, the number of depths of the default spread of
+        `cpsc_rsc.Taps`, which also pools them.
 
     Raises
     ------
@@ -34,54 +33,44 @@ class Deep:
         If the encoder has no pooled features, or no submodule has the name.
     """
 
-    def __init__(self, name: str, encoder: nn.Module, depths: Sequence[str] = ()) -> None:
-        first, last = (encoder[:-1], encoder[-1]) if isinstance(encoder, nn.Sequential) else (nn.Identity(), encoder)
+    def __init__(self, name: str, encoder: nn.Module, depths: Sequence[str] | int = 1) -> None:
+        self._spectrogram, last = split_spectrogram(encoder)
         if not isinstance(last, BackboneEncoder):
             raise UserError(
                 f"encoders.{name}: has no pooled features to extract: use efficientnet-lite0, transformer or resnet"
             )
-        known = dict(last.named_modules())
-        for depth in depths:
-            if depth not in known or not depth:
-                near = difflib.get_close_matches(depth, known, n=3) or [n for n, _ in last.backbone.named_children()]
-                raise UserError(f"--depths {name}: " + unknown("submodule", depth, near))
-        self.names = tuple(depths)
+        try:
+            taps = Taps(last, count=depths) if isinstance(depths, int) else Taps(last, (*depths, ""))
+        except ValueError as error:
+            raise UserError(f"--depths {name}: {error}") from None
+        self.names = taps.names[:-1]
+        """Names of the K − 1 submodules."""
         self.widths: tuple[int, ...] = ()
         """(d_1, …, d_K); empty before the first call."""
-        self._first, self._encoder = first, last
-        self._modules = [known[depth] for depth in depths]
+        self._features = _Pooled(last)
+        self._taps = Taps(self._features, [*(f"encoder.{depth}" for depth in self.names), ""])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the vectors in single precision."""
-        x, found = self._first(x), {}
-        hooks = [
-            module.register_forward_hook(lambda _m, _i, output, place=place: found.__setitem__(place, output))
-            for place, module in enumerate(self._modules)
-        ]
-        try:
-            pooled = self._encoder.pooled(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        mask = x != 0 if isinstance(self._encoder, Transformer) else None
-        parts = [_pooled(found[place], len(x), mask) for place in range(len(self._modules))]
-        parts.append(pooled.float())
-        self.widths = tuple(part.shape[1] for part in parts)
-        return torch.cat(parts, 1)
+        _, depths = self._taps(self._features, x if self._spectrogram is None else self._spectrogram(x))
+        self.widths = tuple(depth.shape[1] for depth in depths)
+        return torch.cat(depths, 1).float()
 
 
-def _pooled(output: Any, rows: int, mask: Tensor | None) -> Tensor:
-    values: Tensor = (output if isinstance(output, Tensor) else output[0]).float()
-    if values.ndim == 3 and mask is not None:
-        weights = mask.unsqueeze(-1).to(values.dtype)
-        return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
-    if values.ndim > 2:
-        values = values.flatten(2).mean(2)
-    return values.reshape(rows, -1, values.shape[1]).mean(1)  # of all frames of a sample
+class _Pooled(nn.Module):
+    """An encoder without its projection."""
+
+    def __init__(self, encoder: BackboneEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.token_mask = getattr(encoder, "token_mask", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder.pooled(x)
 
 
-def named_depths(texts: Iterable[str], modalities: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the names of submodules by modality, given ``MODALITY:NAME,NAME``.
+def named_depths(texts: Iterable[str], modalities: Iterable[str]) -> Mapping[str, tuple[str, ...] | int]:
+    """Return the depths of each modality, given a number for all modalities, and ``MODALITY:NAME,NAME``.
 
     Raises
     ------
@@ -90,15 +79,19 @@ def named_depths(texts: Iterable[str], modalities: Iterable[str]) -> Mapping[str
 
     Examples
     --------
-    >>> named_depths(["rgb:backbone._blocks.2,backbone._blocks.7"], ["rgb", "depth"])
-    {'rgb': ('backbone._blocks.2', 'backbone._blocks.7')}
+    >>> named_depths(["3", "rgb:backbone._blocks.2,backbone._blocks.7"], ["rgb", "depth"])
+    {'rgb': ('backbone._blocks.2', 'backbone._blocks.7'), 'depth': 3}
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for text in texts:
+    known = list(modalities)
+    found: dict[str, tuple[str, ...] | int] = dict.fromkeys(known, 1)
+    for text in sorted(texts, key=lambda text: not text.isdecimal()):  # names replace the number
         modality, _, names = text.partition(":")
-        if not names:
-            raise UserError(f"--depths must be MODALITY:NAME,NAME, such as rgb:backbone._blocks.2, got {text!r}")
-        if modality not in (known := list(modalities)):
+        if text.isdecimal() and int(text):
+            found = dict.fromkeys(known, int(text))
+        elif not all(names.split(",")):
+            raise UserError(f"--depths must be a number, or names such as rgb:backbone._blocks.2, got {text!r}")
+        elif modality not in known:
             raise UserError("--depths: " + unknown("modality", modality, known))
-        found[modality] = (*found.get(modality, ()), *names.split(","))
+        else:
+            found[modality] = tuple(names.split(","))
     return found

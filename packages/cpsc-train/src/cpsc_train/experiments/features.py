@@ -69,8 +69,9 @@ def extract_features(
         Official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features are
         always of all rows.
     depths
-        ``MODALITY:NAME,NAME``: submodules of the encoder whose pooled activations come before the pooled features, in
-        one vector. The file then also holds their widths (K,), as ``widths/MODALITY``.
+        Submodules of an encoder whose pooled activations come before the pooled features, in one vector, as
+        ``MODALITY:NAME,NAME``; or the number of depths of every encoder, at the default spread of `cpsc_rsc.Taps`. The
+        file then also holds their widths (K,), as ``widths/MODALITY``.
     advance
         Called with the number of rows extracted, and the number of rows to extract.
 
@@ -83,10 +84,8 @@ def extract_features(
     check_writable(out)
     setup = Setup.build(replace(config, noise=(), protocols=(), augment=(), method=JointConfig()))
     dataset, named = setup.dataset, named_depths(depths, setup.dataset.modalities)
-    key = _key(config, dataset, named)
-    encoders = {
-        name: Deep(name, setup.objective.model.encoders[name], named.get(name, ())) for name in dataset.modalities
-    }
+    encoders = {name: Deep(name, setup.objective.model.encoders[name], named[name]) for name in dataset.modalities}
+    key = _key(config, dataset, {name: deep.names for name, deep in encoders.items() if deep.names})
     jobs = _jobs(dataset, noise, parts)
     arrays = _begun(out, key) or _described(dataset)
     missing = {name: _missing(arrays.get(name), rows) for name, (_, _, rows) in jobs.items()}
@@ -95,7 +94,7 @@ def extract_features(
         for name, (modality, one, _) in jobs.items():
             for rows, values in _features(setup, encoders[modality], modality, one, missing[name]):
                 _store(arrays, name, len(dataset), rows, values)
-                if named.get(modality):
+                if encoders[modality].names:
                     arrays[WIDTHS + modality] = np.array(encoders[modality].widths)
                 done += len(rows)
                 advance(done, of)

@@ -1,5 +1,7 @@
 """The redundancy rule of DASP."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def collapsed(rows=2048, seed=0):
 def fitted(modalities, text="dasp:weight=0.25:batch_size=1024"):
     variant = parse_inference(text).build(Trained(None, Sum(), None, batch_size=64, seed=0))
     clean = {m: spread(seed=i).numpy() for i, m in enumerate(modalities)}
-    variant.fit({"calibration": PartFeatures(clean, np.zeros(2048, int))})
+    variant.fit(SimpleNamespace(part=lambda name: PartFeatures(clean, np.zeros(2048, int))))
     return variant
 
 

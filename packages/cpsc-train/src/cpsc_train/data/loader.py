@@ -56,13 +56,14 @@ class _Part(TorchDataset[Batch | UserError]):
     rows: NDArray[np.int64]
     preprocessing: Preprocessing
     noise: Sequence[Noise]
-    augment: Sequence[Noise] = ()
+    augment: Sequence[Noise]
+    modalities: Sequence[str]
 
     def __getitem__(self, draw: Draw) -> Batch | UserError:
         rows = self.rows[draw.positions]
         ids = tuple(self.dataset.ids[row] for row in rows)
         try:
-            inputs = {name: self._read(name, rows, ids, draw.seed) for name in self.dataset.modalities}
+            inputs = {name: self._read(name, rows, ids, draw.seed) for name in self.modalities}
             present = {name: torch.from_numpy(mask[rows]) for name, mask in self.dataset.presence.items()}
             labels, positions = (torch.from_numpy(x) for x in (self.dataset.labels[rows], draw.positions))
             return Batch(ids, labels, inputs, positions, present)
@@ -142,6 +143,8 @@ class Loader:
         Processes that read ahead; 0 reads here.
     pin_memory
         Whether batches lie in page-locked memory, for a GPU.
+    modalities
+        The modalities to read. If None, all of them.
 
     Raises
     ------
@@ -160,11 +163,13 @@ class Loader:
         augment: Sequence[Noise] = (),
         workers: int = 0,
         pin_memory: bool = False,
+        modalities: Sequence[str] | None = None,
     ) -> None:
         decodes = workers > 0 and isinstance(unfiltered(dataset), Stored)
+        names = tuple(dataset.modalities if modalities is None else modalities)
         with _more_workers_than_cores():
             self._batches: DataLoader[Batch | UserError] = DataLoader(
-                _Part(dataset, rows, preprocessing, noise, augment),
+                _Part(dataset, rows, preprocessing, noise, augment, names),
                 sampler=order,
                 batch_size=None,
                 num_workers=workers,

@@ -2,11 +2,15 @@
 
 from cpsc_train.evaluation import metrics
 from cpsc_train.evaluation.curves import area, curves, held_out, means_by_use
-from cpsc_train.evaluation.protocol import METRICS, Predictions, coverage, describe, measure
+from cpsc_train.evaluation.predictions import Predictions
+from cpsc_train.evaluation.protocol import METRICS, Variant, describe, measure
+from cpsc_train.evaluation.sets import Thresholds, coverage
 
 __all__ = [
     "METRICS",
     "Predictions",
+    "Thresholds",
+    "Variant",
     "area",
     "coverage",
     "curves",

@@ -1,26 +1,25 @@
 """Evaluation of a trained model: metrics and coverage on validation and test rows, under all conditions.
 
-The conformal predictor is calibrated on the clean calibration rows, with the logits that the model predicts.
+Prediction sets are calibrated on the calibration rows, with the logits that the model predicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from conformal_core import LAC, SplitClassifier, class_coverage, set_size
-from cpsc_train.data import Condition
+from cpsc_train.data import Condition, Noise
 from cpsc_train.evaluation import metrics
+from cpsc_train.evaluation.predictions import Metric, Predictions
+from cpsc_train.evaluation.sets import Thresholds, coverage
 
-Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
-Variant = Callable[["Predictions"], "Predictions"]
-"""Maps plain predictions, with their features, to those of an inference variant."""
-NONE: Mapping[str, Variant] = MappingProxyType({})
+Collect = Callable[..., Predictions]
+"""Returns the predictions of a model: ``collect(part, noise=..., without=...)``."""
 METRICS: dict[str, Metric] = {
     "accuracy": metrics.accuracy,
     "macro_f1": metrics.macro_f1,
@@ -32,85 +31,27 @@ METRICS: dict[str, Metric] = {
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Predictions for the N rows of a part.
+class Variant:
+    """An inference variant as it is evaluated.
 
     Parameters
     ----------
-    labels
-        (N,) true classes.
-    probabilities
-        By head (each modality present, and ``fused``), (N, C) float64.
-    weights
-        By modality, (N,) weights of the gate in [0, 1]; empty without a gate.
-    features
-        By modality, (N, d) features.
-    present
-        By head, true for the rows used in its figures, (N,): those that have its modality. A head that is not listed
-        uses all rows.
+    predict
+        Maps plain predictions, with their features, to its own.
+    copies
+        Corruptions of the calibration rows, for thresholds by trust.
     """
 
-    labels: NDArray[np.int64]
-    probabilities: dict[str, NDArray[np.float64]]
-    weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-    def each(self, metric: Metric) -> dict[str, float]:
-        """Return a metric by head."""
-        return {head: metric(*self.of(head)) for head in self.probabilities}
-
-    def of(self, head: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return probabilities (n, C) and labels (n,) of a head, of the rows that have its modality."""
-        if head not in self.present:
-            return self.probabilities[head], self.labels
-        return self.probabilities[head][self.present[head]], self.labels[self.present[head]]
+    predict: Callable[[Predictions], Predictions]
+    copies: Sequence[tuple[Noise, ...]] = ()
 
 
-def coverage(calibration: Predictions, other: Predictions, *, alpha: float) -> dict[str, dict[str, Any]]:
-    """Return the coverage on `other` of a split conformal predictor for each head.
-
-    Parameters
-    ----------
-    calibration
-        Predictions that the predictors are calibrated on.
-    other
-        Predictions whose sets are evaluated.
-    alpha
-        Miscoverage.
-
-    Returns
-    -------
-    dict
-        By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
-        (classes), ``qhat``, ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
-        classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
-    """
-    report = {}
-    for head in other.probabilities:
-        probabilities, labels = other.of(head)
-        predictor = SplitClassifier(LAC(), alpha=alpha)
-        predictor.calibrate(*calibration.of(head))
-        sets = predictor.predict(probabilities)
-        hit = sets[np.arange(len(labels)), labels]
-        sizes = set_size(sets)
-        right = probabilities.argmax(-1) == labels
-        by_class = class_coverage(sets, labels).coverage
-        report[head] = {
-            "target": 1 - alpha,
-            "coverage": float(hit.mean()),
-            "mean_size": float(sizes.mean()),
-            "qhat": float(predictor.qhat),
-            "class_coverage": [None if np.isnan(rate) else float(rate) for rate in by_class],
-            "sizes": {
-                str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}
-                for size in np.unique(sizes)
-            },
-        }
-    return report
+PLAIN = Variant(lambda predictions: predictions)
+"""The model itself."""
+NONE: Mapping[str, Variant] = MappingProxyType({})
 
 
-def describe(predictions: Predictions, calibration: Predictions, *, alpha: float) -> dict[str, Any]:
+def describe(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:
     """Return all figures of one condition.
 
     These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
@@ -123,11 +64,11 @@ def describe(predictions: Predictions, calibration: Predictions, *, alpha: float
         figures["gate"] = {
             m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in rows.items()
         }
-    return figures | {"coverage": coverage(calibration, predictions, alpha=alpha)}
+    return figures | {"coverage": coverage(thresholds, predictions)}
 
 
 def measure(
-    collect: Callable[..., Predictions],
+    collect: Collect,
     *,
     alpha: float,
     noise: Iterable[Condition] = (),
@@ -158,8 +99,10 @@ def measure(
         ``inference``: by variant, its own ``validation`` and ``test``; its prediction sets are calibrated on its own
         predictions.
     """
-    calibration = collect("calibration")
-    calibrated = {name: variant(calibration) for name, variant in variants.items()}
+    plain_thresholds = Thresholds(partial(_calibration, collect, PLAIN), alpha=alpha)
+    thresholds = {
+        name: Thresholds(partial(_calibration, collect, variant), alpha=alpha) for name, variant in variants.items()
+    }
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
     conditions |= {one.name: {"noise": one.parts} for one in noise}
     conditions |= {f"without-{'+'.join(absent)}": {"without": absent} for absent in missing}
@@ -168,9 +111,16 @@ def measure(
     for part, figures in report.items():
         for name, condition in conditions.items():
             plain = collect(part, **condition)
-            figures[name] = describe(plain, calibration, alpha=alpha)
-            for variant, predict in variants.items():
-                others[variant][part][name] = describe(predict(plain), calibrated[variant], alpha=alpha)
+            figures[name] = describe(plain, plain_thresholds)
+            for variant, one in variants.items():
+                others[variant][part][name] = describe(one.predict(plain), thresholds[variant])
     clean = {part: figures["clean"]["coverage"] for part, figures in report.items()}
-    report |= {"coverage": {"calibration": coverage(calibration, calibration, alpha=alpha)} | clean}
+    report |= {"coverage": {"calibration": coverage(plain_thresholds, collect("calibration"))} | clean}
     return report | ({"inference": others} if variants else {})
+
+
+def _calibration(collect: Collect, variant: Variant, absent: tuple[str, ...]) -> list[Predictions]:
+    """Return the predictions of a variant for the calibration rows without some modalities: clean, then each copy."""
+    copies = [tuple(noise for noise in copy if noise.modality not in absent) for copy in variant.copies]
+    kinds = dict.fromkeys([(), *copies])
+    return [variant.predict(collect("calibration", noise=kind, without=absent)) for kind in kinds]

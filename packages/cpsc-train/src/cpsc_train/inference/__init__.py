@@ -1,10 +1,10 @@
 """Inference variants: other ways to predict with a trained model, one module each, registered below."""
 
-from cpsc_train.inference.base import Inference, InferenceConfig, Trained, parse_inference
+from cpsc_train.inference.base import Inference, InferenceConfig, Source, Trained, parse_inference
 from cpsc_train.inference.dasp import DASPConfig
 from cpsc_train.inference.gate import GateInferenceConfig, fit_gate
 from cpsc_train.inference.read import READConfig
 
 InferenceConfig.register(GateInferenceConfig, READConfig, DASPConfig)
 
-__all__ = ["GateInferenceConfig", "Inference", "InferenceConfig", "Trained", "fit_gate", "parse_inference"]
+__all__ = ["GateInferenceConfig", "Inference", "InferenceConfig", "Source", "Trained", "fit_gate", "parse_inference"]

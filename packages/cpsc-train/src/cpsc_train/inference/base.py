@@ -6,18 +6,24 @@ Shapes: N rows of a part, d feature width, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from cpsc_train.config import Choice, apply_settings
+from cpsc_train.data import Dataset, Noise
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method, PartFeatures
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
+
+Depths = Mapping[str, Sequence[Tensor]]
+"""By modality, activations (N, d_k) at several depths of its encoder."""
+NO_DEPTHS: Depths = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,17 @@ class Trained:
         return torch.randperm(rows, generator=torch.Generator().manual_seed(self.seed))
 
 
+class Source(Protocol):
+    """Source of the encoded rows that variants are fitted to; what was encoded once is kept for all variants."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of the run."""
+
+    def part(self, name: str, noise: Sequence[Noise] = ()) -> PartFeatures:
+        """Return the features of all rows of a part, clean or with noise; with depths if a variant has `taps`."""
+
+
 class Inference(ABC):
     """Base of inference variants.
 
@@ -58,20 +75,27 @@ class Inference(ABC):
         The model, which a variant must leave unchanged.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ()
-    """Parts of the data whose clean features `fit` needs."""
-    seen: ClassVar[tuple[str, ...]] = ()
+    seen: Sequence[str] = ()
     """Corruptions that `fit` uses, as ``MODALITY:KIND``; listed in the results as seen kinds."""
+    copies: Sequence[tuple[Noise, ...]] = ()
+    """Corruptions of the calibration rows, on which the prediction sets of down-weighted rows are calibrated."""
 
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config
         self.trained = trained
 
-    def fit(self, parts: dict[str, PartFeatures]) -> None:  # noqa: B027  # a variant may need no fit
-        """Fit the variant to the clean features of `parts`, once after training."""
+    def fit(self, source: Source) -> None:  # noqa: B027  # a variant may need no fit
+        """Fit the variant to encoded rows, once after training; no test row may be used."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the fitted tensors, saved with the model. Empty: the variant is fitted anew where it is used."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # a variant may have no state
+        """Restore what `state_dict` returned, in place of `fit`."""
 
     @abstractmethod
-    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Predict all rows of a part under one condition.
 
         Called with gradients disabled. The state of one call must not affect the next.
@@ -82,6 +106,9 @@ class Inference(ABC):
             By modality, (N, d); a missing modality is absent. Zeros for rows that lack a modality.
         present
             True for rows that have a modality, {m: (N,) bool}; one that is not listed is present in all rows.
+        depths
+            By modality in `features`, the activations (N, d_k) at the depths of `taps`; of rows that lack the modality
+            they hold any values.
 
         Returns
         -------

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from cpsc_train.config.rules import COUNT, NOT_NEGATIVE, Rule
-from cpsc_train.inference.base import Inference, InferenceConfig
-from cpsc_train.methods import PartFeatures
+from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Source
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, Present
 
@@ -28,18 +27,17 @@ class DASP(Inference):
     """
 
     config: DASPConfig
-    parts = ("calibration",)
 
-    def fit(self, parts: dict[str, PartFeatures]) -> None:
+    def fit(self, source: Source) -> None:
         """Store the redundancy of the clean calibration rows."""
-        calibration = parts["calibration"]
+        calibration = source.part("calibration")
         self._clean = {}
         for m in calibration.features:
             h = torch.from_numpy(calibration.of(m)[0])
             values = [self._redundancy(h[rows]) for rows in self._blocks(len(h))]
             self._clean[m] = float(torch.stack(values).mean())
 
-    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Return the logits of the scaled features, and the weights."""
         first = next(iter(features.values()))
         weights = {m: first.new_ones(len(first)) for m in features}

@@ -9,7 +9,7 @@ import torch
 
 from cpsc_rsc import ConformalGate
 from cpsc_train.config.rules import FRACTION
-from cpsc_train.inference.base import Inference, InferenceConfig, Trained
+from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Source, Trained
 from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, Present, only_present
@@ -19,7 +19,6 @@ class Gated(Inference):
     """Features are scaled by the weights of a `ConformalGate`, as with ``gate.distance`` of the configuration."""
 
     config: GateInferenceConfig
-    parts = ("train", "calibration")
 
     def __init__(self, config: GateInferenceConfig, trained: Trained) -> None:
         super().__init__(config, trained)
@@ -31,12 +30,12 @@ class Gated(Inference):
             distance=config.distance,
         )
 
-    def fit(self, parts: dict[str, PartFeatures]) -> None:
+    def fit(self, source: Source) -> None:
         """Fit distances to the training features and thresholds to the calibration features."""
-        fit_gate(self._gate, parts["train"], parts["calibration"])
+        fit_gate(self._gate, source.part("train"), source.part("calibration"))
         self._gate.to(next(self.trained.model.heads.parameters()).device)
 
-    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Return the logits of the scaled features, and the weights; 0 for rows that lack a modality."""
         weights = {m: only_present(w, present.get(m)) for m, w in self._gate.weights(features).items()}
         return self.trained.logits(self._gate.scale(features, weights), present), weights

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpsc_train.config.rules import COUNT, FRACTION, POSITIVE
-from cpsc_train.inference.base import Inference, InferenceConfig, Trained, of_rows
+from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Trained, of_rows
 from cpsc_train.methods import Method
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
@@ -36,7 +36,7 @@ class READ(Inference):
         super().__init__(config, trained)
         self._whole = _Whole(trained.model, trained.method, trained.qhat)
 
-    def predict(self, features: Heads, present: Present = COMPLETE) -> tuple[Heads, Heads]:
+    def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Return the logits after adaptation; there are no weights."""
         rows = len(next(iter(features.values())))
         order = self.trained.order(rows)

@@ -66,13 +66,18 @@ class PartFeatures:
     """(N,)."""
     present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     """By incomplete modality, true for rows that have it, (N,); features of the others are zeros."""
+    depths: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    """By modality, activations (N, d_k) at several depths of its encoder, where they were asked for."""
 
     def of(self, modality: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return features (n, d) and labels (n,) of the rows that have a modality."""
-        if modality not in self.present:
-            return self.features[modality], self.labels
-        rows = self.present[modality]
+        rows = self.present.get(modality, slice(None))
         return self.features[modality][rows], self.labels[rows]
+
+    def depths_of(self, modality: str) -> tuple[NDArray[np.float32], ...]:
+        """Return the activations (n, d_k) at each depth, of the rows that have a modality."""
+        rows = self.present.get(modality, slice(None))
+        return tuple(h[rows] for h in self.depths[modality])
 
 
 class StepSums:

@@ -11,11 +11,12 @@ from typing import Any, cast
 
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation import coverage, metrics
+from cpsc_train.evaluation import Thresholds, coverage, metrics
 from cpsc_train.methods import StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.training.checkpoint import fitting, random_states, set_random_states
+from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.finite import LossCheck, check_parameters, to_floats
 from cpsc_train.training.objective import Objective
@@ -95,14 +96,18 @@ class Trainer:
         predictor in the loop with its current q̂, on the logits it is calibrated on.
         """
         evaluator = self.evaluator()
-        validation, calibration = evaluator.collect("validation"), evaluator.collect("calibration")
+        parts = EncodedParts(evaluator)
+        validation = parts.collect("validation")
+        thresholds = Thresholds(
+            lambda absent: [parts.collect("calibration", without=absent)], alpha=self.config.conformal.alpha
+        )
         accuracy = validation.each(metrics.accuracy)
         report = {
             "accuracy": accuracy,
             "nll": validation.each(metrics.negative_log_likelihood),
             "coverage": {
                 head: {key: figures[key] for key in ("target", "coverage", "mean_size", "qhat")}
-                for head, figures in coverage(calibration, validation, alpha=self.config.conformal.alpha).items()
+                for head, figures in coverage(thresholds, validation).items()
             },
         }
         if self.refresh.qhat is not None:
@@ -176,7 +181,7 @@ class Trainer:
             if needed := method.features_needed(self.epoch):
                 process.same_buffers(self.objective)
                 evaluator = Evaluator(self.setup, self.objective, self.refresh.qhat)
-                method.on_features(self.objective.model, {part: evaluator.part_features(part) for part in needed})
+                method.on_features(self.objective.model, {part: evaluator.encode(part) for part in needed})
             if calibrating:
                 self.refresh.start_epoch()
         self.objective.train()

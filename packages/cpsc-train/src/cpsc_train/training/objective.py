@@ -44,14 +44,10 @@ class Objective(nn.Module):
             out = self.method.losses(self.model, features, labels, qhat, present)
         return out.terms, out.logits, out.diagnostics, out.distributions
 
-    def predict(
-        self, batch: Batch, qhat: dict[str, Tensor] | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Return encoded features and weights of the gate, by modality, and logits, by head."""
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the features (B, d) of the modalities of a batch, in evaluation mode."""
         with evaluating(self), self._compute.autocast(self._device):
-            features = self.model.encode(self._in_format(batch.inputs), batch.present)
-            gated, weights = self.model.gated(features, batch.present)
-            return features, weights, self.method.predict(self.model, gated, qhat, batch.present)
+            return self.model.encode(self._in_format(batch.inputs), batch.present)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the conformal predictor in the loop scores, by head."""

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_rsc import ConformalGate
-from cpsc_train.evaluation import curves, measure
+from cpsc_train.evaluation import Variant, curves, measure
 from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, fit_gate, parse_inference
 from cpsc_train.models import FUSED
 from cpsc_train.training import checkpoint
+from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.setup import Setup
 
@@ -36,7 +37,7 @@ def build_gate(setup: Setup, state: dict[str, Any] | None) -> ConformalGate | No
 
 def fit_run_gate(gate: ConformalGate, evaluator: Evaluator) -> None:
     """Fit a gate to the training and calibration rows, encoded by the model of `evaluator`."""
-    fit_gate(gate, evaluator.part_features("train"), evaluator.part_features("calibration"))
+    fit_gate(gate, evaluator.encode("train"), evaluator.encode("calibration"))
 
 
 def save_gate(path: Path, gate: ConformalGate) -> None:
@@ -56,13 +57,14 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
         }
         for condition in setup.conditions
     }
-    variants = fitted_variants(config.inference, evaluator)
+    parts = EncodedParts(evaluator)
+    variants = fitted_variants(config.inference, evaluator, parts)
     figures = measure(
-        evaluator.collect,
+        parts.collect,
         alpha=config.conformal.alpha,
         noise=setup.conditions,
         missing=missing,
-        variants={name: partial(evaluator.vary, variant) for name, variant in variants.items()},
+        variants={name: Variant(partial(evaluator.vary, one), one.copies) for name, one in variants.items()},
     )
     for name, variant in variants.items():
         figures["inference"][name]["seen"] = list(variant.seen)
@@ -73,14 +75,12 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     return report | {"curves": curves(report)}
 
 
-def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> dict[str, Inference]:
-    """Return inference variants of a trained model, by name, each fitted; parts are encoded once for all."""
+def fitted_variants(names: Sequence[str], evaluator: Evaluator, parts: EncodedParts) -> dict[str, Inference]:
+    """Return inference variants of a trained model, by name, each fitted to encoded parts."""
     trained = evaluator.trained()
     variants = {name: parse_inference(name).build(trained) for name in names}
-    needed = dict.fromkeys(part for variant in variants.values() for part in variant.parts)
-    parts = {part: evaluator.part_features(part) for part in needed}
     for variant in variants.values():
-        variant.fit({part: parts[part] for part in variant.parts})
+        variant.fit(parts)
     return variants
 
 

@@ -144,12 +144,14 @@ class Setup:
             pin_memory=self.device.type == "cuda",
         )
 
-    def batches(self, part: str, noise: Sequence[Noise] = ()) -> Iterable[Batch]:
-        """Return the batches of this process's share of a part, in order."""
+    def batches(
+        self, part: str, noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None
+    ) -> Iterable[Batch]:
+        """Return the batches of this process's share of a part, in order, with all modalities or some of them."""
         rows = getattr(self.splits, part)
         # A process without rows takes one that `Process.gather` ignores.
         rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
-        return self._in_order(rows, part, noise, self._workers)
+        return self._in_order(rows, part, noise, self._workers, modalities)
 
     def present(self, part: str) -> dict[str, NDArray[np.bool_]]:
         """Return which rows of a part have a modality, {m: (n,)}, for those that some samples lack."""
@@ -171,11 +173,18 @@ class Setup:
         return Batch((), labels, inputs, rows, present).to(self.device)
 
     def _in_order(
-        self, rows: NDArray[np.int64], part: str, noise: Sequence[Noise] = (), workers: int = 0
+        self,
+        rows: NDArray[np.int64],
+        part: str,
+        noise: Sequence[Noise] = (),
+        workers: int = 0,
+        modalities: Sequence[str] | None = None,
     ) -> Iterable[Batch]:
         order = InOrder(len(rows), self.config.batch_size)
         noise = (*self.config.corruption.noise_of(part), *noise)
-        return Loader(self.dataset, rows, self.preprocessing, order, noise=noise, workers=workers)
+        return Loader(
+            self.dataset, rows, self.preprocessing, order, noise=noise, workers=workers, modalities=modalities
+        )
 
     @property
     def _workers(self) -> int:

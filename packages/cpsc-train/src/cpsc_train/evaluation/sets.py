@@ -1,0 +1,202 @@
+"""Prediction sets with a threshold for each pattern of missing modalities, and for ranges of trust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core import LAC, class_coverage, prediction_set, set_size
+from cpsc_train.evaluation.bins import TrustBins, quantile
+from cpsc_train.evaluation.predictions import Predictions
+
+Calibrate = Callable[[tuple[str, ...]], Sequence[Predictions]]
+"""From the modalities to leave out to the predictions for the calibration rows without them: clean, then those of
+corrupted copies, if there are any."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows with one threshold.
+
+    Parameters
+    ----------
+    rows
+        (n,) places of the rows.
+    qhat
+        Threshold; ∞ makes full sets.
+    calibration
+        Number of rows, or copies of rows, that it is calibrated on.
+    absent
+        Modalities that the rows lack.
+    lowered
+        Whether a modality is down-weighted in the rows; their sets have at least one class.
+    bin
+        Least trusted modality, and largest mean trust, if the rows are in a bin of trust.
+    """
+
+    rows: NDArray[np.int64]
+    qhat: float
+    calibration: int
+    absent: tuple[str, ...] = ()
+    lowered: bool = False
+    bin: tuple[str, float] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry in result files."""
+        least, trust = self.bin or (None, None)
+        return {
+            "absent": list(self.absent),
+            "down_weighted": self.lowered,
+            "least_trusted": least,
+            "trust": trust,
+            "qhat": self.qhat,
+            "rows": len(self.rows),
+            "calibration": self.calibration,
+        }
+
+
+class Thresholds:
+    """Thresholds of prediction sets (score LAC) by what a row has and how much it is trusted.
+
+    Parameters
+    ----------
+    calibrate
+        Returns the predictions for the calibration rows without some modalities; called once for each pattern.
+    alpha
+        Miscoverage.
+
+    Notes
+    -----
+    Fused decision: the threshold of a row that lacks some modalities is that of the calibration rows that have the
+    others, with those modalities left out, too. If it does not depend on the sample which modalities it lacks, these
+    rows and the new one are exchangeable, so sets cover with probability at least 1 − α given the pattern (Zaffran,
+    Dieuleveut, Josse and Romano, *Conformal prediction with missing values*, 2023). Too few such rows make full sets.
+    The head of a single modality uses the calibration rows that have it.
+
+    With weights, rows in which no modality is down-weighted have a threshold of their own, from the clean calibration
+    rows in which none is: a category of a Mondrian predictor, with the same guarantee for clean rows. That of the
+    other rows holds for a mixture of the kinds of corruption of the copies; see `TrustBins`. Their sets have at least
+    the most probable class.
+    """
+
+    def __init__(self, calibrate: Calibrate, *, alpha: float) -> None:
+        self.alpha = alpha
+        self._calibrate = cache(calibrate)
+        self._fitted = cache(self._fit)
+
+    def groups(self, predictions: Predictions, head: str) -> list[Group]:
+        """Return the rows of a head by threshold; each of its rows is in one group."""
+        found = []
+        for absent, mask in predictions.lacking(head).items():
+            rows, pattern = np.flatnonzero(mask), self._fitted(absent, head)
+            if pattern.bins is None:
+                found.append(Group(rows, pattern.full, pattern.calibration, absent))
+            else:
+                names, trust = _trust(predictions, head, absent)
+                found += _divided(rows, trust[rows], names, pattern.bins, pattern)
+        return found
+
+    def _fit(self, absent: tuple[str, ...], head: str) -> _Pattern:
+        copies = self._calibrate(absent)
+        clean = copies[0]
+        complete = [clean.rows(m) for m in ([head] if head in clean.features else clean.features)]
+        rows = np.flatnonzero(np.logical_and.reduce([clean.rows(head), *complete]))
+        scores = [LAC()(copy.probabilities[head][rows], copy.labels[rows]) for copy in copies]
+        if not clean.weights:
+            return _Pattern(absent, quantile(scores[0], self.alpha), len(rows))
+        trusts = [_trust(copy, head, absent)[1][rows] for copy in copies]
+        full = scores[0][(trusts[0] == 1).all(1)]
+        qhat = quantile(full, self.alpha)
+        of = np.tile(np.arange(len(rows)), len(copies))
+        bins = TrustBins.fit(np.concatenate(trusts), np.concatenate(scores), of, qhat, alpha=self.alpha)
+        return _Pattern(absent, qhat, len(full), bins)
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """Thresholds of the rows that lack the same modalities."""
+
+    absent: tuple[str, ...]
+    full: float
+    """Threshold of rows in which no modality is down-weighted."""
+    calibration: int
+    bins: TrustBins | None = None
+
+
+def _divided(
+    rows: NDArray[np.int64], trust: NDArray[np.float64], names: Sequence[str], bins: TrustBins, pattern: _Pattern
+) -> list[Group]:
+    """Return rows of one pattern by threshold, from the trust (n, M) in the modalities that they have."""
+    absent = pattern.absent
+    full = (trust == 1).all(1)
+    places = np.where(full, -2, bins.of(trust))
+    found = [Group(rows[full], pattern.full, pattern.calibration, absent)]
+    found += [
+        Group(rows[places == place], one.qhat, one.calibration, absent, True, (names[one.least], one.high))
+        for place, one in enumerate(bins.bins)
+    ]
+    found.append(Group(rows[places == -1], bins.other, 0, absent, True))
+    return [group for group in found if len(group.rows)]
+
+
+def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, Any]]:
+    """Return the coverage of the prediction sets of each head.
+
+    Parameters
+    ----------
+    thresholds
+        Calibrated thresholds.
+    other
+        Predictions whose sets are evaluated.
+
+    Returns
+    -------
+    dict
+        By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
+        (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows, ``rule``, what
+        they depend on (``split``: nothing, ``pattern`` of missing modalities, ``trust``, or ``pattern and trust``),
+        ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of classes in the set, the
+        number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
+    """
+    return {head: _of_head(thresholds, other, head) for head in other.probabilities}
+
+
+def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str, Any]:
+    groups = thresholds.groups(other, head)
+    inside = np.zeros(other.probabilities[head].shape, np.bool_)
+    for group in groups:
+        scores = LAC()(other.probabilities[head][group.rows])
+        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.lowered)
+    probabilities, labels = other.of(head)
+    sets = inside[other.rows(head)]
+    sizes = set_size(sets)
+    right = probabilities.argmax(-1) == labels
+    return {
+        "target": 1 - thresholds.alpha,
+        "coverage": float(sets[np.arange(len(labels)), labels].mean()),
+        "mean_size": float(sizes.mean()),
+        "qhat": max(groups, key=lambda group: len(group.rows)).qhat,
+        "rule": _rule(groups),
+        "thresholds": [group.describe() for group in groups],
+        "class_coverage": [None if np.isnan(rate) else float(rate) for rate in class_coverage(sets, labels).coverage],
+        "sizes": {
+            str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}
+            for size in np.unique(sizes)
+        },
+    }
+
+
+def _rule(groups: Sequence[Group]) -> str:
+    names = ["pattern"] * any(group.absent for group in groups) + ["trust"] * any(group.lowered for group in groups)
+    return " and ".join(names) or "split"
+
+
+def _trust(predictions: Predictions, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the modalities that a head uses in rows that lack some, and the trust in them, (N, M)."""
+    names = [head] if head in predictions.weights else [m for m in predictions.weights if m not in absent]
+    return names, np.stack([predictions.weights[m] for m in names], 1)

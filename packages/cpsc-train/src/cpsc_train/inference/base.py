@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from cpsc_rsc import Taps
 from cpsc_train.config import Choice, apply_settings
 from cpsc_train.data import Dataset, Noise
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method, PartFeatures
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
+from cpsc_train.models.multimodal import NO_TAPS
 
 Depths = Mapping[str, Sequence[Tensor]]
 """By modality, activations (N, d_k) at several depths of its encoder."""
@@ -75,6 +77,8 @@ class Inference(ABC):
         The model, which a variant must leave unchanged.
     """
 
+    taps: Mapping[str, Taps] = NO_TAPS
+    """Depths at which the variant needs activations, by modality."""
     seen: Sequence[str] = ()
     """Corruptions that `fit` uses, as ``MODALITY:KIND``; listed in the results as seen kinds."""
     copies: Sequence[tuple[Noise, ...]] = ()
@@ -83,6 +87,9 @@ class Inference(ABC):
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config
         self.trained = trained
+
+    def prepare(self, source: Source) -> None:  # noqa: B027  # a variant may depend on no data
+        """Set `seen` and `copies`; called once, before `fit` or `load_state_dict`."""
 
     def fit(self, source: Source) -> None:  # noqa: B027  # a variant may need no fit
         """Fit the variant to encoded rows, once after training; no test row may be used."""

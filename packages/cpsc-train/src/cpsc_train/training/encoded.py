@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from cpsc_rsc import Taps
 from cpsc_train.data import Dataset, Noise
 from cpsc_train.evaluation import Predictions
+from cpsc_train.inference import Inference
 from cpsc_train.methods import PartFeatures
+from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training.evaluator import Evaluator
 
 UNKEPT = "test"
@@ -17,12 +20,22 @@ UNKEPT = "test"
 class EncodedParts:
     """Parts of the data, encoded by one model.
 
+    Parameters
+    ----------
+    evaluator
+        Encodes and predicts.
+    taps
+        By modality, depths at which activations are taken, too.
+
+    Notes
+    -----
     Modalities are encoded separately, so noise on some of them, and leaving some out, leaves the features of the others
     as they are: only noisy modalities are encoded again.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, taps: Mapping[str, Taps] = NO_TAPS) -> None:
         self._evaluator = evaluator
+        self._taps = taps
         self._kept: dict[tuple[str, str, tuple[Noise, ...]], PartFeatures] = {}
 
     @property
@@ -39,12 +52,18 @@ class EncodedParts:
         kept = tuple(m for m in self.dataset.modalities if m not in without)
         return self._evaluator.predict(self._rows(part, tuple(noise), kept))
 
+    def vary(self, inference: Inference, plain: Predictions) -> Predictions:
+        """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
+        present = {m: mask for m, mask in plain.present.items() if m in self.dataset.modalities}
+        rows = PartFeatures(plain.features, plain.labels, present, plain.depths)
+        return self._evaluator.predict(rows, inference)
+
     def _rows(self, part: str, noise: tuple[Noise, ...], modalities: tuple[str, ...]) -> PartFeatures:
         keys = {m: (part, m, tuple(one for one in noise if one.modality == m)) for m in modalities}
         missing = [m for m, key in keys.items() if key not in self._kept]
         encoded = {}
         if missing:
-            rows = self._evaluator.encode(part, noise, missing)
+            rows = self._evaluator.encode(part, noise, missing, self._taps)
             encoded = {m: _only(rows, m) for m in missing}
             self._kept |= {keys[m]: one for m, one in encoded.items() if part != UNKEPT or not keys[m][2]}
         parts = [encoded.get(m) or self._kept[key] for m, key in keys.items()]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cpsc_rsc import Taps
 from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import FUSED, Present
+from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training.objective import Objective, evaluating
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
@@ -26,10 +30,18 @@ Parts = dict[str, list[Tensor]]
 class Evaluator:
     """Predictor for parts of the data, from an objective and the quantiles of its heads, if any."""
 
-    def __init__(self, setup: Setup, objective: Objective, qhat: dict[str, Tensor] | None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        objective: Objective,
+        qhat: dict[str, Tensor] | None,
+        fitted: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+    ) -> None:
         self.objective = objective
         self.qhat = qhat
         self.setup = setup
+        self.fitted = fitted
+        """States of inference variants that were fitted to this model, by name."""
 
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
         """Return the predictions for all rows of a part, with `noise`, or `without` some modalities.
@@ -39,16 +51,30 @@ class Evaluator:
         kept = [m for m in self.setup.dataset.modalities if m not in without]
         return self.predict(self.encode(part, noise, kept))
 
-    def encode(self, part: str, noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None) -> PartFeatures:
-        """Return the features of all rows of a part, of all modalities or some of them; only those are read."""
+    def encode(
+        self,
+        part: str,
+        noise: Sequence[Noise] = (),
+        modalities: Sequence[str] | None = None,
+        taps: Mapping[str, Taps] = NO_TAPS,
+    ) -> PartFeatures:
+        """Return the features of all rows of a part, and activations at `taps`.
+
+        Of `modalities`, or all of them; only those are read.
+        """
         features: Parts = {}
+        depths: dict[str, list[tuple[Tensor, ...]]] = {}
         for batch in self.setup.batches(part, noise, modalities):
-            for m, h in self.objective.encode(batch.to(self.setup.device)).items():
+            encoded, activations = self.objective.encode(batch.to(self.setup.device), taps)
+            for m, h in encoded.items():
                 features.setdefault(m, []).append(h)
+            for m, values in activations.items():
+                depths.setdefault(m, []).append(values)
         return PartFeatures(
-            {m: h.float().cpu().numpy() for m, h in self._gather(features, part).items()},
+            {m: _array(h) for m, h in self._gather(features, part).items()},
             self.setup.dataset.labels[getattr(self.setup.splits, part)],
             self.setup.present(part),
+            {m: self._depths(values, part) for m, values in depths.items()},
         )
 
     def predict(self, rows: PartFeatures, inference: Inference | None = None) -> Predictions:
@@ -59,11 +85,12 @@ class Evaluator:
         device, compute = self.setup.device, self.setup.config.compute
         features = {m: torch.from_numpy(h).to(device) for m, h in rows.features.items()}
         present = {m: torch.from_numpy(mask).to(device) for m, mask in rows.present.items() if m in features}
+        depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
         with evaluating(self.objective), compute.autocast(device):
             if inference is None:
                 logits, weights = self._plain(features, present)
             else:
-                logits, weights = inference.predict(features, present)
+                logits, weights = inference.predict(features, present, depths)
         return Predictions(
             rows.labels,
             {head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
@@ -73,11 +100,6 @@ class Evaluator:
             rows.depths,
             tuple(m for m in self.setup.dataset.modalities if m not in rows.features),
         )
-
-    def vary(self, inference: Inference, plain: Predictions) -> Predictions:
-        """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
-        present = {m: mask for m, mask in plain.present.items() if m != FUSED}
-        return self.predict(PartFeatures(plain.features, plain.labels, present, plain.depths), inference)
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""
@@ -111,7 +133,17 @@ class Evaluator:
             present[FUSED] = np.any([present[m] for m in left], axis=0)
         return present
 
+    def _depths(self, batches: list[tuple[Tensor, ...]], part: str) -> tuple[NDArray[np.float32], ...]:
+        """Return the activations of one modality at each depth, of the rows of all processes."""
+        by_depth = {str(k): list(values) for k, values in enumerate(zip(*batches, strict=True))}
+        return tuple(_array(h) for h in self._gather(by_depth, part).values())
+
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
         """Return the rows of all processes in order."""
         rows = len(getattr(self.setup.splits, part))
         return {name: self.setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from cpsc_rsc import Taps
 from cpsc_train.data import Batch
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
+from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training.compute import ComputeConfig
 
 
@@ -44,10 +46,12 @@ class Objective(nn.Module):
             out = self.method.losses(self.model, features, labels, qhat, present)
         return out.terms, out.logits, out.diagnostics, out.distributions
 
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the features (B, d) of the modalities of a batch, in evaluation mode."""
+    def encode(
+        self, batch: Batch, taps: Mapping[str, Taps] = NO_TAPS
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
+        """Return features (B, d) of the modalities of a batch, and activations at `taps`, in evaluation mode."""
         with evaluating(self), self._compute.autocast(self._device):
-            return self.model.encode(self._in_format(batch.inputs), batch.present)
+            return self.model.encode_depths(self._in_format(batch.inputs), batch.present, taps)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the conformal predictor in the loop scores, by head."""

@@ -13,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_rsc import ConformalGate
+from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Variant, curves, measure
 from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, fit_gate, parse_inference
 from cpsc_train.models import FUSED
+from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training import checkpoint
 from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
+from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup
 
 MOST_FEATURES = 2000
@@ -46,8 +49,8 @@ def save_gate(path: Path, gate: ConformalGate) -> None:
     checkpoint.save(path, state | {"gate": gate.state_dict()})
 
 
-def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
-    """Return the description of a run and the evaluation of its model under all conditions."""
+def evaluation(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Any]:
+    """Return the description of a run and the evaluation of its model, and of fitted variants, in all conditions."""
     config = setup.config
     missing = _absent(tuple(setup.dataset.modalities)) if config.leave_out else []
     corrupted = {
@@ -57,14 +60,12 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
         }
         for condition in setup.conditions
     }
-    parts = EncodedParts(evaluator)
-    variants = fitted_variants(config.inference, evaluator, parts)
     figures = measure(
         parts.collect,
         alpha=config.conformal.alpha,
         noise=setup.conditions,
         missing=missing,
-        variants={name: Variant(partial(evaluator.vary, one), one.copies) for name, one in variants.items()},
+        variants={name: Variant(partial(parts.vary, one), one.copies) for name, one in variants.items()},
     )
     for name, variant in variants.items():
         figures["inference"][name]["seen"] = list(variant.seen)
@@ -75,18 +76,38 @@ def evaluation(setup: Setup, evaluator: Evaluator) -> dict[str, Any]:
     return report | {"curves": curves(report)}
 
 
-def fitted_variants(names: Sequence[str], evaluator: Evaluator, parts: EncodedParts) -> dict[str, Inference]:
-    """Return inference variants of a trained model, by name, each fitted to encoded parts."""
+def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> tuple[EncodedParts, dict[str, Inference]]:
+    """Return encoded parts of the data, and inference variants by name, with their saved state or fitted to them.
+
+    Raises UserError if two variants need different depths, or a saved state does not fit.
+    """
     trained = evaluator.trained()
     variants = {name: parse_inference(name).build(trained) for name in names}
-    for variant in variants.values():
-        variant.fit(parts)
-    return variants
+    taps = [variant.taps for variant in variants.values() if variant.taps]
+    if any({m: tap.names for m, tap in one.items()} != {m: tap.names for m, tap in taps[0].items()} for one in taps):
+        raise UserError(f"inference variants must use the same depths, got {', '.join(names)}: name fewer")
+    parts = EncodedParts(evaluator, taps[0] if taps else NO_TAPS)
+    for name, variant in variants.items():
+        variant.prepare(parts)
+        if name in evaluator.fitted:
+            with checkpoint.fitting():
+                variant.load_state_dict(evaluator.fitted[name])
+        else:
+            with evaluating(evaluator.objective):
+                variant.fit(parts)
+    return parts, variants
 
 
-def clean_predictions(setup: Setup, evaluator: Evaluator) -> dict[str, NDArray[Any]]:
+def save_variants(path: Path, variants: Mapping[str, Inference]) -> None:
+    """Add the states of fitted variants to the checkpoint at `path`, so that they need not be fitted again."""
+    if states := {name: state for name, variant in variants.items() if (state := variant.state_dict())}:
+        saved = checkpoint.load(path, torch.device("cpu"))
+        checkpoint.save(path, saved | {"inference": states})
+
+
+def clean_predictions(setup: Setup, parts: EncodedParts) -> dict[str, NDArray[Any]]:
     """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows."""
-    test = evaluator.collect("test")
+    test = parts.collect("test")
     arrays: dict[str, NDArray[Any]] = {
         "ids": np.array([setup.dataset.ids[row] for row in setup.splits.test]),
         "labels": test.labels,

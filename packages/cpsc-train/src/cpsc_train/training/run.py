@@ -29,8 +29,10 @@ from cpsc_train.training.results import (
     clean_predictions,
     evaluation,
     fit_run_gate,
+    fitted_variants,
     reliability_course,
     save_gate,
+    save_variants,
 )
 from cpsc_train.training.selection import Selection
 from cpsc_train.training.settled import settled
@@ -126,7 +128,8 @@ def evaluate(
         Content of ``results.json`` except what only training knows (``selected``, ``seconds``).
     """
     with opened(folder, noise=noise, protocols=protocols, gate=gate, inference=inference) as (setup, evaluator):
-        return evaluation(setup, evaluator)
+        parts, variants = fitted_variants(setup.config.inference, evaluator)
+        return evaluation(setup, parts, variants)
 
 
 @contextmanager
@@ -189,9 +192,12 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     evaluator = _load_best(folder, setup)
     if setup.process.first and setup.objective.model.gate is not None:
         save_gate(folder.checkpoint, setup.objective.model.gate)
-    results = evaluation(setup, evaluator)
+    parts, variants = fitted_variants(setup.config.inference, evaluator)
+    if setup.process.first:
+        save_variants(folder.checkpoint, variants)
+    results = evaluation(setup, parts, variants)
     results |= {"selected": selection.selected, "seconds": selection.seconds}
-    predictions = clean_predictions(setup, evaluator)
+    predictions = clean_predictions(setup, parts)
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
         results["left_out"] = int(np.all([w == 0 for w in weights.values()], axis=0).sum())
@@ -216,7 +222,7 @@ def _load_best(folder: RunFolder, setup: Setup, *, refit_gate: bool = False) -> 
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
         gate = build_gate(setup, None if refit_gate else state.get("gate"))
-    evaluator = Evaluator(setup, setup.objective, state["qhat"])
+    evaluator = Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}))
     if gate is not None and not gate.fitted:
         fit_run_gate(gate, evaluator)
     model.gate = None if gate is None else gate.to(setup.device)

@@ -1,0 +1,111 @@
+"""Calibrated trust in each modality, from conformal distances at several depths of its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpsc_rsc import ConformalTrust, HeldOutCopy, Taps
+from cpsc_train.config.rules import COUNT, FRACTION
+from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Source, Trained
+from cpsc_train.inference.generic import corrupted_copies, kinds_of
+from cpsc_train.methods import PartFeatures
+from cpsc_train.methods.base import Heads
+from cpsc_train.models import COMPLETE, FUSED, Present, only_present
+from cpsc_train.models.depths import model_taps
+
+
+class Trust(Inference):
+    """Multiply the features of each modality by its weight, from a `ConformalTrust`.
+
+    Distances are those to the training rows; thresholds and curves are fitted to the validation rows, clean and with
+    generic corruptions. The calibration rows are used by the prediction sets alone, so these stay split-conformal.
+    The weights that are reported are the trust g in [0, 1].
+    """
+
+    config: TrustConfig
+
+    def __init__(self, config: TrustConfig, trained: Trained) -> None:
+        super().__init__(config, trained)
+        self.taps: Mapping[str, Taps] = model_taps(trained.model, config.taps, config.depths)
+        self._widths: dict[str, list[int]] = {}
+        self._trust: ConformalTrust
+
+    def prepare(self, source: Source) -> None:
+        """Set the corrupted copies, which depend on the data."""
+        self.copies = corrupted_copies(source.dataset, self.config.corruptions)
+        self.seen = kinds_of(self.copies)
+
+    def fit(self, source: Source) -> None:
+        """Fit distances to the training rows; thresholds and curves to the validation rows."""
+        training, held_out = source.part("train"), source.part("validation")
+        self._build({m: [h.shape[1] for h in depths] for m, depths in training.depths.items()})
+        self._trust.update({m: self._tensors(training.depths_of(m)) for m in training.depths})
+        self._trust.calibrate({m: self._tensors(held_out.depths_of(m)) for m in held_out.depths})
+        copies = [self._copy(source.part("validation", noise), clean=not noise) for noise in [(), *self.copies]]
+        with torch.enable_grad():
+            self._trust.fit_curve(copies, self._fused)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the widths of the depths, and the state of the `ConformalTrust`."""
+        return {"widths": self._widths, "trust": self._trust.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._build(state["widths"])
+        self._trust.load_state_dict(state["trust"])
+
+    def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
+        """Return the logits of the weighted features, and the trust; 0 for rows that lack a modality."""
+        weights = self._trust.weights(depths)
+        trust = self._trust.trust(self._trust.distances(depths))
+        logits = self.trained.logits(self._trust.scale(features, weights), present)
+        return logits, {m: only_present(g, present.get(m)) for m, g in trust.items()}
+
+    def _build(self, widths: dict[str, list[int]]) -> None:
+        self._widths = widths
+        self._trust = ConformalTrust(widths, alpha=self.config.alpha).to(self._device)
+
+    def _copy(self, rows: PartFeatures, *, clean: bool) -> HeldOutCopy:
+        depths = {m: self._tensors(values) for m, values in rows.depths.items()}
+        return HeldOutCopy(
+            features={m: torch.from_numpy(h).to(self._device) for m, h in rows.features.items()},
+            distances=self._trust.distances(depths),
+            labels=torch.from_numpy(rows.labels).to(self._device),
+            present={m: torch.from_numpy(mask).to(self._device) for m, mask in rows.present.items()},
+            clean=clean,
+        )
+
+    def _fused(self, features: Heads, present: Present) -> Tensor:
+        """Return the fused logits (N, C) of all rows at once, with gradients to the features."""
+        trained = self.trained
+        return trained.method.predict(trained.model, features, trained.qhat, present)[FUSED]
+
+    def _tensors(self, values: Any) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(h).to(self._device) for h in values)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.trained.model.heads.parameters()).device
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustConfig(InferenceConfig, name="trust"):
+    """Calibrated trust: modalities with unusual activations are down-weighted by what they are worth then."""
+
+    inference = Trust
+    rules = {"alpha": FRACTION, "depths": COUNT}
+
+    alpha: float = 0.05
+    """Largest fraction of clean samples in which a modality is down-weighted."""
+    depths: int = 2
+    """Depths of each encoder at which activations are taken."""
+    taps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Submodules of the encoder by modality, in place of a spread over its depth."""
+    corruptions: tuple[str, ...] = ()
+    """Corruptions of the validation rows, such as ``image:blur@1,3,5``. If empty, a generic kind for each modality:
+    Gaussian noise, masked words, or noise on a waveform, at levels 1, 3 and 5, and all modalities together."""

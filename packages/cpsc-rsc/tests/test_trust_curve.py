@@ -158,7 +158,7 @@ def test_a_corrupted_modality_loses_its_vote(fusion):
         assert gain > 5
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_equal_modalities_without_corrupted_copies_keep_weights_of_one(seed):
     trust, features, labels = made(seed=10 * seed)
     trust.fit_curve(copies_of(trust, features, labels, levels=()), late)
@@ -192,6 +192,30 @@ def test_labels_that_follow_nothing_keep_weights_of_one():
     trust, features, _ = made()
     trust.fit_curve(copies_of(trust, features, torch.arange(300) % CLASSES), late)
     assert all((w == 1).all() for w in trust.weights(deep(noisy(features, "audio", 9.0))).values())
+
+
+def test_where_every_modality_is_far_the_most_trusted_decides():
+    """With trusts of 1e-13 the heads' biases would be larger than the evidence."""
+    trust, features, labels = made()
+    for of in trust._of.values():
+        of.slope.fill_(6.0)
+
+    def biased(h, present):
+        return late(h, present) + torch.tensor([1.0, 0, 0, 0])
+
+    scaled = {m: 30 * h for m, h in features.items()}
+    distances = trust.distances(deep(scaled))
+    assert all((trust.trust({m: d})[m] < 1e-6).all() for m, d in distances.items())
+    weights = torch.stack(list(trust.weights(deep(scaled)).values()))
+    assert ((weights.amax(0) - 1).abs() < 1e-6).all()
+    assert accuracy(trust, biased, scaled, labels) > 80
+    assert biased(trust(scaled, deep(scaled)), {}).argmax(-1).bincount(minlength=CLASSES).min() > 30
+    far = deep(noisy(features, "audio", 30.0))  # the weights of rows without an image do not depend on its depths
+    lacking = {"image": torch.zeros(300, dtype=torch.bool)}
+    assert (trust.weights(far)["audio"] < 1e-6).double().mean() > 0.9
+    assert torch.equal(trust.weights(far, present=lacking)["audio"], torch.ones(300))
+    broken = {m: (torch.full_like(h, math.nan),) for m, h in features.items()}
+    assert all((w == 0).all() for w in trust.weights(broken).values())
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -231,7 +255,7 @@ def test_the_fit_is_deterministic_and_travels_with_the_model():
     loaded.load_state_dict(trust.state_dict())
     asked = noisy(features, "audio", 5.0)
     exported = torch.export.export(copy.deepcopy(trust), (asked, deep(asked))).module()
-    compiled = torch.compile(copy.deepcopy(trust), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(copy.deepcopy(trust), fullgraph=True, backend="eager")
     for m, h in trust(asked, deep(asked)).items():
         assert torch.equal(loaded(asked, deep(asked))[m], h)
         torch.testing.assert_close(exported(asked, deep(asked))[m], h)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from conformal_core import Mahalanobis, conformal_quantile, quantile_rank
-from conformal_core.checks import check_count, check_nonnegative, is_checked
-from cpsc_rsc._checks import check_feature, check_modalities, check_present
+from conformal_core import Mahalanobis, quantile_rank
+from conformal_core.checks import check_nonnegative, is_checked
+from cpsc_rsc._checks import check_feature, check_mask, check_modalities, check_present
 from cpsc_rsc._curve_fit import Classify, fit_curves
+from cpsc_rsc._modality_trust import ModalityTrust, fit_depths
 from cpsc_rsc._versions import refuse_newer
-from cpsc_rsc.curve import OFFSET, HeldOutCopy, check_copies, log_trust
+from cpsc_rsc.curve import HeldOutCopy, check_copies
 
 Depths = Mapping[str, Sequence[Tensor]]
-TINY = torch.finfo(torch.float32).tiny
-ROUNDING = 1 + 1e-4  # thresholds are raised so far: distances are not computed by the operations of the scores
 
 
 class ConformalTrust(nn.Module):
@@ -75,7 +72,7 @@ class ConformalTrust(nn.Module):
         check_present("depths", depths, depths)
         quantile_rank(1, alpha)  # refuses a bad alpha now
         self.alpha = alpha
-        self._of = nn.ModuleDict({m: _Modality(m, widths) for m, widths in depths.items()})
+        self._of = nn.ModuleDict({m: ModalityTrust(m, widths) for m, widths in depths.items()})
         self._sums = {m: [Mahalanobis() for _ in widths] for m, widths in depths.items()}
         self._trained = dict.fromkeys(depths, 0)  # rows in the sums
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
@@ -90,8 +87,8 @@ class ConformalTrust(nn.Module):
 
     @property
     def scales(self) -> dict[str, Tensor]:
-        """The factor exp(a) of each modality, 0-d: `weights` are these times `trust`."""
-        return {m: cast("_Modality", of).log_scale.exp() for m, of in self._of.items()}
+        """The factor exp(a) of each modality, 0-d: what it is worth where nothing is unusual."""
+        return {m: cast("ModalityTrust", of).log_scale.exp() for m, of in self._of.items()}
 
     def update(self, depths: Depths, *, check: bool | None = None) -> None:
         """Add training rows to the distances, which change at the next `calibrate`.
@@ -150,9 +147,11 @@ class ConformalTrust(nn.Module):
         """
         check_modalities("depths", depths, self._of)
         self._check(depths, check)
-        fitted = [self._fitted(m, depths[m]) for m in self._of]
+        if lacking := [m for m in self._of if self._trained[m] == 0]:
+            raise ValueError(f"{lacking[0]!r} has no training rows: call update() before calibrate()")
+        fitted = [fit_depths(m, self._sums[m], depths[m], self.alpha) for m in self._of]
         for of, values in zip(self._of.values(), fitted, strict=True):  # only after all of them were fitted
-            cast("_Modality", of).take(values)
+            cast("ModalityTrust", of).take(values)
         self._calibrated = True
 
     def novelty(self, depths: Depths) -> dict[str, Tensor]:
@@ -193,7 +192,7 @@ class ConformalTrust(nn.Module):
         check_copies(copies, list(self._of))
         values = fit_curves(copies, classify, list(self._of), check_nonnegative("ridge", ridge))
         for of, (a, b, slope) in zip(self._of.values(), values.T, strict=True):
-            modality = cast("_Modality", of)
+            modality = cast("ModalityTrust", of)
             modality.log_scale.copy_(a)
             modality.offset.copy_(b)
             modality.slope.copy_(slope)
@@ -222,12 +221,32 @@ class ConformalTrust(nn.Module):
             If a modality is unknown, or there is none.
         """
         check_present("distances", distances, self._of)
-        return {m: cast("_Modality", self._of[m]).trust(distance) for m, distance in distances.items()}
+        return {m: cast("ModalityTrust", self._of[m]).log_trust(distance).exp() for m, distance in distances.items()}
 
-    def weights(self, depths: Depths) -> dict[str, Tensor]:
-        """Return the weights exp(a) · g(D) ≥ 0, (B,); argument and errors are those of `distances`."""
-        scales = self.scales
-        return {m: scales[m] * g for m, g in self.trust(self.distances(depths)).items()}
+    def weights(self, depths: Depths, *, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the weights exp(a) · g(D) ≥ 0, (B,).
+
+        If every modality of a row has a trust below 1, all are divided by the largest: the row is classified by the
+        most trusted evidence, not by the biases of the heads.
+
+        Parameters
+        ----------
+        depths : Mapping[str, Sequence[Tensor]], each of shape (B, d_k)
+            As in `distances`.
+        present : Mapping[str, Tensor], each of shape (B,), booleans, optional
+            Which rows have the modality. Modalities without an entry are in all rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a modality is unknown, or an entry has the wrong type or shape.
+        """
+        distances = self.distances(depths)
+        of = {m: cast("ModalityTrust", self._of[m]) for m in distances}
+        logs = {m: of[m].log_trust(distance) for m, distance in distances.items()}
+        largest = torch.stack(list(_where_present(logs, present or {}).values())).amax(0)
+        largest = largest.clamp_min(torch.finfo(largest.dtype).min)  # −∞ if there is none
+        return {m: (of[m].log_scale + log - largest).exp() for m, log in logs.items()}
 
     def forward(self, features: Mapping[str, Tensor], depths: Depths) -> dict[str, Tensor]:
         """Return the features (B, d) of the modalities times their `weights` at `depths`; see `scale`."""
@@ -244,12 +263,12 @@ class ConformalTrust(nn.Module):
 
     @property
     def _widths(self) -> dict[str, tuple[int, ...]]:
-        return {m: cast("_Modality", of).widths for m, of in self._of.items()}
+        return {m: cast("ModalityTrust", of).widths for m, of in self._of.items()}
 
     def _check(self, depths: Depths, check: bool | None) -> None:
         check_present("depths", depths, self._of)
         for m, activations in depths.items():
-            widths = cast("_Modality", self._of[m]).widths
+            widths = cast("ModalityTrust", self._of[m]).widths
             if len(activations) != len(widths):
                 raise ValueError(f"depths[{m!r}] must hold {len(widths)} tensors, one a depth, got {len(activations)}")
             for k, (h, width) in enumerate(zip(activations, widths, strict=True)):
@@ -257,31 +276,11 @@ class ConformalTrust(nn.Module):
                 if is_checked(h, check) and not bool(h.isfinite().all()):
                     raise ValueError(f"depths[{m!r}][{k}] must be finite, got NaN or infinity: leave such rows out")
 
-    def _fitted(self, modality: str, depths: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-        """Return centre, whitening and q̂ of each depth; q̂ is None at depths that the rows are too few for."""
-        rows, alpha = len(depths[0]), Fraction(str(self.alpha))
-        if self._trained[modality] == 0:
-            raise ValueError(f"{modality!r} has no training rows: call update() before calibrate()")
-        used = min(len(depths), int(alpha * (rows + 1)))
-        if used < len(depths):
-            effect = f"only the first {used} of {len(depths)} depths are used" if used else "no sample is down-weighted"
-            text = (
-                f"{rows} held-out rows of {modality!r} are too few for alpha = {self.alpha} at {len(depths)} depths: "
-                f"{effect}; give {-(-len(depths) // alpha) - 1} rows or more, or a larger alpha"
-            )
-            warnings.warn(text, UserWarning, stacklevel=3)
-        values = []
-        for k, (score, h) in enumerate(zip(self._sums[modality], depths, strict=True)):
-            centre, whitening, _ = score.whitened()
-            scores = score(h.detach().double(), check=False)
-            values.append((centre, whitening, conformal_quantile(scores, alpha=alpha / used) if k < used else None))
-        return values
-
     def _novelty(self, depths: Depths) -> dict[str, Tensor]:
         self._check(depths, check=False)
         if not torch.compiler.is_compiling():
             self._warn_unless_calibrated()
-        return {m: cast("_Modality", self._of[m]).novelty(activations) for m, activations in depths.items()}
+        return {m: cast("ModalityTrust", self._of[m]).novelty(activations) for m, activations in depths.items()}
 
     def _warn_unless_calibrated(self) -> None:
         if not self._calibrated and not self._warned:
@@ -293,54 +292,15 @@ class ConformalTrust(nn.Module):
             warnings.warn(text, UserWarning, stacklevel=4)
 
 
-class _Modality(nn.Module):
-    """Fitted values of one modality; its distances are 0 before they are set."""
-
-    log_qhats: Tensor
-    log_scale: Tensor
-    offset: Tensor
-    slope: Tensor
-
-    def __init__(self, name: str, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.widths = tuple(check_count("depths", width) for width in widths)
-        if not self.widths:
-            raise ValueError(f"depths[{name!r}] must hold the width of at least one depth, got none")
-        for k, width in enumerate(self.widths):
-            self.register_buffer(f"centre_{k}", torch.zeros(width))
-            self.register_buffer(f"whitening_{k}", torch.eye(width))
-        self.register_buffer("log_qhats", torch.full((len(self.widths),), torch.inf))
-        self.register_buffer("log_scale", torch.tensor(0.0))
-        self.register_buffer("offset", torch.tensor(OFFSET))
-        self.register_buffer("slope", torch.tensor(0.0))
-
-    @property
-    def untouched(self) -> bool:
-        """Whether the thresholds are the initial ones; synchronises with the device. Meta tensors count as set."""
-        return not self.log_qhats.is_meta and bool((self.log_qhats == torch.inf).all())
-
-    def take(self, values: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> None:
-        limits = torch.finfo(torch.float32)
-        for k, (centre, whitening, qhat) in enumerate(values):
-            self.get_buffer(f"centre_{k}").copy_(centre)
-            self.get_buffer(f"whitening_{k}").copy_(whitening)
-            threshold = centre.new_tensor(limits.max) if qhat is None else qhat * ROUNDING
-            self.log_qhats[k] = threshold.clamp(limits.tiny, limits.max).log()
-
-    def novelty(self, depths: Sequence[Tensor]) -> Tensor:
-        with torch.autocast(depths[0].device.type, enabled=False):  # half precision is too coarse for distances
-            squares = []
-            for k, h in enumerate(depths):
-                centre, whitening = self.get_buffer(f"centre_{k}"), self.get_buffer(f"whitening_{k}")
-                squares.append(linear(h.to(whitening.dtype) - centre, whitening).square().sum(-1))
-            logs = torch.stack(squares, -1).clamp_min(TINY).log() - self.log_qhats
-            novelty = logs.amax(-1)
-            return torch.where(novelty.isnan(), torch.inf, novelty)
-
-    def trust(self, distance: Tensor) -> Tensor:
-        return log_trust(distance, self.offset, self.slope).exp()
-
-
 def _update_calibrated(trust: ConformalTrust, _keys: object) -> None:
     """Set `calibrated` after a state was loaded, which may be that of a module that is not calibrated."""
-    trust._calibrated = not all(cast("_Modality", of).untouched for of in trust._of.values())
+    trust._calibrated = not all(cast("ModalityTrust", of).untouched for of in trust._of.values())
+
+
+def _where_present(logs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return log-trusts (B,) that are −∞ for rows without the modality."""
+    masked = dict(logs)
+    for m in logs.keys() & present.keys():
+        check_mask(f"present[{m!r}]", present[m], len(logs[m]))
+        masked[m] = logs[m].masked_fill(~present[m], -torch.inf)
+    return masked

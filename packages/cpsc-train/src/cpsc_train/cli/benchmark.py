@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, flag, value
+from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, flag, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
                 raise UserError(unknown("suite", name, list(SUITES)))
         require_matplotlib()
         tuned = {} if self.tuned is None else tuned_options(self.tuned)
-        base = self.configuration(inference=None if self.inference is None else self.inference.split(","))
+        base = self.configuration(inference=variants(self.inference))
         configs = contenders(base, self.methods.split(","), parse_variants(self.variant), tuned)
         reference = self.reference or ("cpsc" if "cpsc" in configs else next(iter(configs)))
         if reference not in configs:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, Gate, Inferences, value
+from cpsc_train.cli.options import Command, File, Gate, Inferences, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ Only the run folder is needed. Results are compared with its results.json.
   cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3     both modalities at once
   cpsc evaluate runs/A --noise strict:GS@0,5,10
   cpsc evaluate runs/A --gate classes                with a conformal gate
-  cpsc evaluate runs/A --inference gate,read,dasp    also with three inference variants
+  cpsc evaluate runs/A --inference trust,read,dasp   also with three inference variants
 """
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
@@ -37,7 +37,7 @@ Only the run folder is needed. Results are compared with its results.json.
     """Gate instead of that of the run: down-weights a modality whose features are
     far from the training features, of the nearest class or of all rows."""
     inference: Inferences = None
-    """Inference variants instead of those of the run: gate, read, dasp."""
+    """Inference variants instead of those of the run: trust, read, dasp; none for none."""
     out: File = None
     """Also write the results to this JSON file."""
 
@@ -56,7 +56,7 @@ Only the run folder is needed. Results are compared with its results.json.
         protocols = [text for text in self.noise if set("@+") & set(text)]
         sweep = [one for text in self.noise if text not in protocols for one in Noise.sweep(text)]
         gate = None if self.gate is None else GateConfig(distance=self.gate)
-        inference = None if self.inference is None else self.inference.split(",")
+        inference = variants(self.inference)
         noise = sweep if self.noise else None
         results = evaluate(folder, noise=noise, protocols=protocols, gate=gate, inference=inference)
         console = Output()

@@ -154,3 +154,16 @@ def option_table(prefix: str, kind: type[Any], columns: Mapping[str, Mapping[str
         text = " ".join((described.get(field.name) or "").split())
         table.add_row(f"{prefix}.{field.name}", str(field.default), *cells, text)
     return table
+
+
+def variants(text: str | None) -> list[str] | None:
+    """Return the inference variants named by an option; None if it is not given.
+
+    Examples
+    --------
+    >>> variants("trust,read:steps=2"), variants("none"), variants(None)
+    (['trust', 'read:steps=2'], [], None)
+    """
+    if text is None:
+        return None
+    return [] if text == "none" else text.split(",")

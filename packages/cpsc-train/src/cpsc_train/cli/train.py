@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import File, Folder, Gate, Inferences, Quiet, RunOptions, flag, value
+from cpsc_train.cli.options import File, Folder, Gate, Inferences, Quiet, RunOptions, flag, value, variants
 from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ The best epoch is selected on validation rows.
     gate: Gate = None
     """Gate at inference: down-weights modalities with unusual features."""
     inference: Inferences = None
-    """Inference variants to evaluate as well: gate, read, dasp."""
+    """Inference variants to evaluate as well: trust, read, dasp; none for none."""
     seed: Annotated[int | None, value("N")] = None
     """Seed of the parameters and the batch order."""
     seeds: Annotated[str | None, value("A..B")] = None
@@ -87,7 +87,7 @@ The best epoch is selected on validation rows.
             "gate.distance": self.gate,
         }
         if self.inference is not None:
-            values["inference"] = self.inference.split(",")
+            values["inference"] = variants(self.inference)
         return self.configuration(seed=self.seed, epochs=self.epochs, **values)
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:

@@ -4,7 +4,8 @@ from cpsc_train.inference.base import Inference, InferenceConfig, Source, Traine
 from cpsc_train.inference.dasp import DASPConfig
 from cpsc_train.inference.gate import GateInferenceConfig, fit_gate
 from cpsc_train.inference.read import READConfig
+from cpsc_train.inference.trust import TrustConfig
 
-InferenceConfig.register(GateInferenceConfig, READConfig, DASPConfig)
+InferenceConfig.register(TrustConfig, GateInferenceConfig, READConfig, DASPConfig)
 
 __all__ = ["GateInferenceConfig", "Inference", "InferenceConfig", "Source", "Trained", "fit_gate", "parse_inference"]

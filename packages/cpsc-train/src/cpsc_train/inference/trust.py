@@ -81,9 +81,11 @@ class Trust(Inference):
         )
 
     def _fused(self, features: Heads, present: Present) -> Tensor:
-        """Return the fused logits (N, C) of all rows at once, with gradients to the features."""
-        trained = self.trained
-        return trained.method.predict(trained.model, features, trained.qhat, present)[FUSED]
+        """Return the fused logits (N, C) of all rows at once, with gradients to the features.
+
+        They are those before calibration: components of CPSC would cost far more in hundreds of evaluations.
+        """
+        return self.trained.method.predict(self.trained.model, features, None, present)[FUSED]
 
     def _tensors(self, values: Any) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(h).to(self._device) for h in values)

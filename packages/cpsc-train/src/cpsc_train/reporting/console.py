@@ -123,21 +123,29 @@ def print_results(results: dict[str, Any], console: Output) -> None:
     title = f"Coverage of the prediction sets, target {target:.2f} (mean set size)"
     console.print(_table(title, "rows", heads, sets, coverage_and_size))
     if "inference" in results:
-        console.print(_inference(results))
+        for table in _inference(results):
+            console.print(table)
     if "gate" in test["clean"]:
         title = "Down-weighted by the gate, % of the test rows (mean weight)"
         gate = {name: condition["gate"] for name, condition in test.items()}
         console.print(_table(title, "condition", heads[:-1], gate, down_weighted))
 
 
-def _inference(results: dict[str, Any]) -> Table:
-    """Return the fused test accuracy by condition, a column per inference variant."""
+def _inference(results: dict[str, Any]) -> list[Table]:
+    """Return fused test accuracy, and coverage, by condition, a column per inference variant."""
     variants = {"plain": results["test"]} | {name: of["test"] for name, of in results["inference"].items()}
-    cells = {
-        condition: {name: test[condition]["accuracy"][FUSED] for name, test in variants.items()}
-        for condition in results["test"]
-    }
-    return _table("Fused test accuracy by inference, %", "condition", list(variants), cells, percent)
+
+    def table(title: str, figure: str, text: Callable[[Any], str]) -> Table:
+        cells = {
+            condition: {name: test[condition][figure][FUSED] for name, test in variants.items()}
+            for condition in results["test"]
+        }
+        return _table(title, "condition", list(variants), cells, text)
+
+    return [
+        table("Fused test accuracy by inference, %", "accuracy", percent),
+        table("Coverage of the fused prediction sets by inference (mean set size)", "coverage", coverage_and_size),
+    ]
 
 
 def _table(

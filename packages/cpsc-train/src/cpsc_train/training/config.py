@@ -114,7 +114,7 @@ class RunConfig(Options):
     gate: GateConfig = field(default_factory=GateConfig)
     """The conformal gate at inference."""
     inference: tuple[str, ...] = ()
-    """Inference variants to evaluate besides the plain model: ``gate``, ``read``, ``dasp``, with options such as
+    """Inference variants to evaluate besides the plain model: ``trust``, ``read``, ``dasp``, with options such as
     ``read:lr=0.001:steps=2``."""
     noise: tuple[Noise, ...] = ()
     """Noise conditions under which the validation and test rows are evaluated, besides the clean ones."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from cpsc_rsc import Taps
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.by_kind import encoder_of
@@ -38,14 +39,14 @@ def test_training_equals_that_of_an_mlp_on_the_last_depth():
         assert torch.equal(ours, reference)
 
 
-def test_hooks_on_its_taps_see_each_depth():
-    encoder, inputs, seen = SavedFeaturesConfig().build(DEEP, 8), torch.randn(5, 13), {}
-    for name in encoder.tap_names:
-        hook = lambda _m, _i, output, name=name: seen.__setitem__(name, output)  # noqa: E731
-        encoder.get_submodule(name).register_forward_hook(hook)
-    encoder(inputs)
-    assert [tuple(seen[name].shape) for name in encoder.tap_names] == [(5, width) for width in WIDTHS]
-    assert torch.equal(torch.cat([seen[name] for name in encoder.tap_names], 1), inputs)
+def test_taps_see_each_depth():
+    encoder, inputs = SavedFeaturesConfig().build(DEEP, 8), torch.randn(5, 13)
+    taps = Taps(encoder)
+    features, depths = taps(encoder, inputs)
+    assert taps.names == encoder.tap_names
+    assert [tuple(depth.shape) for depth in depths] == [(5, width) for width in WIDTHS]
+    assert torch.equal(torch.cat(depths, 1), inputs)
+    assert torch.equal(features, encoder.last(inputs[:, 7:]))
 
 
 def test_it_is_the_default_where_the_depths_are_known_and_refused_elsewhere():

@@ -85,7 +85,7 @@ def test_the_fit_is_the_optimum_of_an_independent_implementation():
         return total / weights + (a @ a + 0.1 * ((b - 2) @ (b - 2)) + 0.1 * (slope @ slope)) / len(y)
 
     best = minimize(loss, np.array([0, 0, 2, 2, 0, 0, 0.0]), method="BFGS")
-    a, b, slope = _Problem(late, ("audio", "image"), 1.0, _groups(copies), len(y)).fit(scales=True).numpy()
+    a, b, slope = _Problem(late, ("audio", "image"), 1.0, _groups(copies), len(y)).scales_and_curves().numpy()
     np.testing.assert_allclose(a, best.x[0:2], atol=0.02)
     np.testing.assert_allclose(b, best.x[2:4], atol=0.1)
     np.testing.assert_allclose(slope, np.logaddexp(0, best.x[4:6] - 1), atol=0.05)

@@ -24,11 +24,15 @@ START = -1.0  # softplus(START) is the first slope
 def fit_curves(copies: Sequence[HeldOutCopy], classify: Classify, modalities: Sequence[str], ridge: float) -> Tensor:
     """Return a, b and c of each modality, (3, M) in float64; see `ConformalTrust.fit_curve`."""
     problem = _Problem(classify, tuple(modalities), ridge, _groups(copies), len(copies[0].labels))
-    corrupted = not all(copy.clean for copy in copies)
-    for scales in (True, False) if corrupted else (True,):
-        if problem.count >= 2 * FOLDS and problem.improves(scales=scales):
-            return problem.fit(scales=scales).cpu()
-    return identity(len(modalities))
+    fit: Fit = _Problem.identity
+    if problem.count < 2 * FOLDS:
+        return fit(problem).cpu()
+    if not all(copy.clean for copy in copies):
+        gain, _ = problem.gains(_Problem.curves, fit)
+        fit = _Problem.curves if _is_clear(gain) else fit
+    gain, clean = problem.gains(_Problem.scales_and_curves, fit)
+    fit = _Problem.scales_and_curves if _is_clear(clean) and gain.mean() > 0 else fit
+    return fit(problem).cpu()
 
 
 @dataclass(frozen=True)
@@ -65,26 +69,35 @@ class _Problem:
     groups: list[_Rows]
     count: int  # held-out rows
 
-    def improves(self, *, scales: bool) -> bool:
-        """Whether the cross-validated loss falls by more than two standard errors.
+    def gains(self, fit: Fit, other: Fit) -> tuple[Tensor, Tensor]:
+        """Return how far the cross-validated loss of each held-out row is below that of another fit, (count,).
 
-        If scales are fitted, the loss on clean rows must not rise by more than one standard error either.
+        The first is over all copies, the second over clean ones.
         """
         gain, clean = (self.groups[0].weight.new_zeros(self.count) for _ in range(2))
         fold_of = torch.randperm(self.count, generator=torch.Generator().manual_seed(0)).to(gain.device) % FOLDS
-        unweighted = identity(len(self.modalities)).to(gain.device)
         for fold in range(FOLDS):
             training = self._of([rows.where(fold_of[rows.sample] != fold) for rows in self.groups])
             test = self._of([rows.where(fold_of[rows.sample] == fold) for rows in self.groups])
-            fitted = training.fit(scales=scales)
-            for sign, values in ((1, unweighted), (-1, fitted)):
+            for sign, values in ((1, other(training)), (-1, fit(training))):
                 test.add_losses(gain, values, training.factor(values), sign)
                 test.only_clean().add_losses(clean, values, training.only_clean().factor(values), sign)
-        return _mean(gain) > 2 * _error(gain) and (not scales or _mean(clean) >= -_error(clean))
+        return gain, clean
 
-    def fit(self, *, scales: bool) -> Tensor:
-        """Return the values of least loss, (3, M); without `scales`, a = 0."""
-        start = identity(len(self.modalities)).to(self.groups[0].weight.device)
+    def identity(self) -> Tensor:
+        """Return the values at which every weight is 1, (3, M)."""
+        return identity(len(self.modalities)).to(self.groups[0].weight.device)
+
+    def curves(self) -> Tensor:
+        """Return the values of least loss with a = 0, (3, M)."""
+        return self._fit(scales=False)
+
+    def scales_and_curves(self) -> Tensor:
+        """Return the values of least loss, (3, M)."""
+        return self._fit(scales=True)
+
+    def _fit(self, *, scales: bool) -> Tensor:
+        start = self.identity()
         free = start.new_tensor([float(scales), 1.0])[:, None]
         penalties = self.ridge / max(1, self.count) * start.new_tensor(RIDGE)[:, None]
         moves, t = torch.zeros_like(start, requires_grad=True), start.new_zeros((), requires_grad=True)
@@ -176,10 +189,9 @@ def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.mean())
+def _is_clear(gain: Tensor) -> bool:
+    """Whether the mean gain is more than two standard errors above 0."""
+    return bool(gain.mean() > 2 * gain.std() / math.sqrt(len(gain)))
 
 
-def _error(values: Tensor) -> float:
-    """Return the standard error of the mean; infinite for one value."""
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+Fit = Callable[[_Problem], Tensor]

@@ -166,9 +166,9 @@ class ConformalTrust(nn.Module):
         """Fit a, b and c of every modality to held-out rows, clean and with generic corruptions.
 
         The loss is the cross-entropy of `classify` on the weighted features, the clean copies counting four times as
-        much as a corrupted one. The fit is kept only if the loss falls in cross-validation by more than two standard
-        errors and does not rise on the clean rows. Else the curves alone are fitted, with a = 0; if that does not help
-        either, or all copies are clean, every weight is 1 again.
+        much as a corrupted one. Curves are fitted if there are corrupted copies and the loss falls in cross-validation
+        by more than two standard errors; scales too if they lower the loss on the clean rows as clearly. Else they keep
+        weights of 1.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class ConformalTrust(nn.Module):
         Notes
         -----
         The result is deterministic. The logits are multiplied by a common factor during the fit, so the scales measure
-        the worth of modalities relative to each other. Costs about 200 evaluations of `classify` on all copies.
+        the worth of modalities relative to each other. Costs about 300 evaluations of `classify` on all copies.
         """
         check_copies(copies, list(self._of))
         values = fit_curves(copies, classify, list(self._of), check_nonnegative("ridge", ridge))

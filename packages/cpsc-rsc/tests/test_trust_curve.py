@@ -206,7 +206,7 @@ def test_where_every_modality_is_far_the_most_trusted_decides():
     scaled = {m: 30 * h for m, h in features.items()}
     distances = trust.distances(deep(scaled))
     assert all((trust.trust({m: d})[m] < 1e-6).all() for m, d in distances.items())
-    weights = torch.stack(list(trust.weights(deep(scaled)).values()))
+    weights = torch.stack(list(trust.weights_at(distances).values()))
     assert ((weights.amax(0) - 1).abs() < 1e-6).all()
     assert accuracy(trust, biased, scaled, labels) > 80
     assert biased(trust(scaled, deep(scaled)), {}).argmax(-1).bincount(minlength=CLASSES).min() > 30

@@ -224,24 +224,24 @@ class ConformalTrust(nn.Module):
         return {m: cast("ModalityTrust", self._of[m]).log_trust(distance).exp() for m, distance in distances.items()}
 
     def weights(self, depths: Depths, *, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return the weights exp(a) · g(D) ≥ 0, (B,).
+        """Return `weights_at` the `distances` of `depths`; arguments and errors are theirs."""
+        return self.weights_at(self.distances(depths), present=present)
+
+    def weights_at(
+        self, distances: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the weights exp(a) · g(D) ≥ 0, (B,), at distances (B,).
 
         If every modality of a row has a trust below 1, all are divided by the largest: the row is classified by the
-        most trusted evidence, not by the biases of the heads.
-
-        Parameters
-        ----------
-        depths : Mapping[str, Sequence[Tensor]], each of shape (B, d_k)
-            As in `distances`.
-        present : Mapping[str, Tensor], each of shape (B,), booleans, optional
-            Which rows have the modality. Modalities without an entry are in all rows.
+        most trusted evidence, not by the biases of the heads. Modalities without an entry in `present`, (B,) booleans,
+        are in all rows.
 
         Raises
         ------
         TypeError, ValueError
-            If a modality is unknown, or an entry has the wrong type or shape.
+            If a modality is unknown or there is none, or a mask has the wrong type or shape.
         """
-        distances = self.distances(depths)
+        check_present("distances", distances, self._of)
         of = {m: cast("ModalityTrust", self._of[m]) for m in distances}
         logs = {m: of[m].log_trust(distance) for m, distance in distances.items()}
         largest = torch.stack(list(_where_present(logs, present or {}).values())).amax(0)

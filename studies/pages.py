@@ -3,6 +3,7 @@
     python studies/pages.py comparison      # docs/comparison.md
     python studies/pages.py results         # docs/results.md
     python studies/pages.py reproduces      # docs/reproduces.md
+    python studies/pages.py reliability     # docs/beyond/reliability.md
     python studies/pages.py readme          # the part of README.md between its two marks
     python studies/pages.py all
 
@@ -18,6 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from _reliability import tables
 from _runs import Line, Runs, Values, read
 from _tables import header
 
@@ -300,6 +302,12 @@ def reproduces() -> str:
     )
 
 
+def reliability() -> str:
+    """Return docs/beyond/reliability.md."""
+    text = (ROOT / "studies/text/reliability.md").read_text(encoding="utf-8").strip() + "\n"
+    return "\n".join(["# Reliability of training rows\n", NOTE.format("reliability"), text, tables(RESULTS)])
+
+
 def readme() -> str:
     """Return README.md with its results replaced."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -332,6 +340,7 @@ PAGES: dict[str, tuple[Path, Callable[[], str]]] = {
     "comparison": (ROOT / "docs/comparison.md", comparison),
     "results": (ROOT / "docs/results.md", results),
     "reproduces": (ROOT / "docs/reproduces.md", reproduces),
+    "reliability": (ROOT / "docs/beyond/reliability.md", reliability),
     "readme": (ROOT / "README.md", readme),
 }
 """By name, the file and the function that returns its text."""

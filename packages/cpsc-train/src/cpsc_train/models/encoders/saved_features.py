@@ -65,6 +65,6 @@ class SavedFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, d_1 + … + d_K) to (B, d)."""
-        parts = [depth(part) for depth, part in zip(self.depths, x.split(self._widths, 1), strict=True)]
+        parts = [depth(part) for depth, part in zip(self.depths, x.split_with_sizes(self._widths, 1), strict=True)]
         features: Tensor = self.last(parts[-1])
         return features

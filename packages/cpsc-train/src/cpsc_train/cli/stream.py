@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from cpsc_train.cli.options import Command, File, Gate, value
+
+if TYPE_CHECKING:
+    from cpsc_train.experiments.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,8 @@ class Stream(Command):
     """Predict the test rows of a run as a stream."""
 
     examples: ClassVar[str] = """\
-Shows which conformal predictors keep their coverage.
+Shows which conformal predictors keep their coverage. With the inference variant trust, also the trust of each
+modality, and an alarm if its inputs are no longer exchangeable with those of calibration.
 
   cpsc stream runs/A                                     in the order of the data set
   cpsc stream runs/A --order group                       one speaker after another
@@ -39,8 +43,10 @@ from each label after they have predicted it.
     """Conformal gate in place of that of the run."""
     window: Annotated[int, value("N")] = 100
     """Consecutive rows over which the lowest coverage is reported."""
+    delta: Annotated[float, value("D")] = 0.01
+    """Probability of any false alarm on rows in random order."""
     picture: File = None
-    """Also draw the coverage of the last rows at each step, as PNG."""
+    """Also draw trust, evidence and coverage at each step, as PNG."""
     out: File = None
     """Also write the results to this JSON file."""
 
@@ -52,6 +58,8 @@ from each label after they have predicted it.
 
         if self.window < 1:
             raise UserError(f"--window must be at least 1, got {self.window}")
+        if not 0 < self.delta < 1:
+            raise UserError(f"--delta must lie in (0, 1), got {self.delta}")
         for file in (self.out, self.picture):
             if file is not None:
                 check_writable(file)
@@ -61,6 +69,7 @@ from each label after they have predicted it.
             drift=self.drift,
             gate=None if self.gate is None else GateConfig(distance=self.gate),
             window=self.window,
+            delta=self.delta,
             picture=self.picture,
         )
         if self.out is not None:
@@ -72,17 +81,34 @@ from each label after they have predicted it.
         from cpsc_train.experiments.table import Table
         from cpsc_train.output import Output
 
-        figures = {head: {name: _cell(c) for name, c in by.items()} for head, by in results["heads"].items()}
-        names = next(iter(figures.values()))
+        by_head = results["heads"] | ({"fused, trust": results["trust"]["fused"]} if "trust" in results else {})
+        figures = {head: {name: _cell(c) for name, c in by.items()} for head, by in by_head.items()}
         title = (
             f"Coverage of {results['rows']} rows, target {results['target']:.2f} "
             f"(worst {self.window} in a row; mean set size)"
         )
-        rows = [[name, *(by[name] for by in figures.values())] for name in names]
+        names = next(iter(figures.values()))
+        rows = [[name, *(by.get(name, "–") for by in figures.values())] for name in names]
         output = Output()
         output.print(Table(title, ["predictor", *figures], rows).console())
         if "effective" in results:
             output.print(f"weighted: {results['calibration']} calibration rows count as {results['effective']:.1f}")
+        if "trust" in results:
+            output.print(_trust(results["trust"]).console())
+
+
+def _trust(results: dict[str, Any]) -> Table:
+    from cpsc_train.experiments.table import Table
+
+    modalities = results["modalities"]
+    names = list(next(iter(modalities.values()))["trust"])
+    rows = []
+    for m, one in modalities.items():
+        alarm = "none" if one["alarm"] is None else f"row {one['alarm']}"
+        means = ["–" if mean is None else f"{mean:.2f}" for mean in one["trust"].values()]
+        rows.append([m, alarm, f"{one['max']:.1f}", *means])
+    title = f"Alarm that inputs have changed (P(any false alarm) ≤ {results['delta']:g}), and mean trust"
+    return Table(title, ["modality", "alarm", "largest log10 martingale", *(f"trust: {name}" for name in names)], rows)
 
 
 def _cell(figures: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The test rows of a run as a stream, and the coverage of conformal predictors on it."""
+"""The test rows of a run as a stream: coverage of conformal predictors, trust, and evidence of change."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core import rolling_coverage
 from cpsc_train.data import Condition, conditions
 from cpsc_train.evaluation import Predictions
 from cpsc_train.experiments.course import Course, Order, ordered
-from cpsc_train.experiments.predictors import Followed, density_ratios, follow
+from cpsc_train.experiments.predictors import density_ratios, follow
+from cpsc_train.experiments.stream_picture import picture as drawn
+from cpsc_train.experiments.trusted import along, fitted_trust, observe, watch
 from cpsc_train.models import FUSED, GateConfig
-from cpsc_train.reporting.report.panel import COLOURS, Panel, require_matplotlib
+from cpsc_train.reporting.report.panel import require_matplotlib
 from cpsc_train.training.run import opened
 from cpsc_train.training.setup import Setup
 from cpsc_train.writing import write
@@ -28,6 +29,7 @@ def stream(
     drift: Sequence[str] = (),
     gate: GateConfig | None = None,
     window: int = 100,
+    delta: float = 0.01,
     picture: Path | None = None,
 ) -> dict[str, Any]:
     """Predict the test rows of a run one after another, and reveal each label after its prediction.
@@ -45,6 +47,8 @@ def stream(
         Conformal gate that replaces that of the run.
     window
         Number of consecutive rows over which the lowest coverage is reported.
+    delta
+        Probability of any false alarm on a stream that is exchangeable with the calibration rows.
     picture
         PNG file to draw.
 
@@ -53,7 +57,7 @@ def stream(
     dict
         ``target``; ``rows``; ``window``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if
         rows are weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective
-        number.
+        number. If the run has the variant ``trust``, ``trust``: the figures of `Watched`.
 
     Raises
     ------
@@ -63,16 +67,19 @@ def stream(
     """
     if picture is not None:
         require_matplotlib()
+    watched = None
     with opened(folder, gate=gate) as (setup, evaluator):
         drifts = drifting(setup, drift)
         course = Course.drifting(ordered(setup, order), len(drifts))
-        calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
-        tests = [clean, *(evaluator.collect("test", one.parts) for one in drifts)]
+        alpha, names = setup.config.conformal.alpha, ["clean", *(one.name for one in drifts)]
+        parts, variant = fitted_trust(setup, evaluator)
+        calibration, clean = parts.collect("calibration"), parts.collect("test")
+        tests = [clean, *(parts.collect("test", one.parts) for one in drifts)]
+        if variant is not None:
+            known, *others = (observe(parts, variant, rows) for rows in (calibration, *tests))
+            watched = watch(course, known, others, names, alpha=alpha, delta=delta)
+    ratios = None if drifts else density_ratios(_side_by_side(calibration), _side_by_side(clean)[course.rows])
     rows = along(course, tests)
-    ratios = None
-    if not drifts:
-        ratios = density_ratios(_side_by_side(calibration), _side_by_side(clean)[course.rows])
-    alpha = setup.config.conformal.alpha
     followed = {head: follow(calibration, rows, head, alpha=alpha, ratios=ratios) for head in rows.probabilities}
     heads = {head: {name: one.figures(window) for name, one in by.items()} for head, by in followed.items()}
     results = {"target": 1 - alpha, "rows": len(course.rows), "window": window, "heads": heads}
@@ -81,11 +88,10 @@ def stream(
             "calibration": len(ratios[0]),
             "effective": float(ratios[0].sum() ** 2 / np.square(ratios[0]).sum()),
         }
+    if watched is not None:
+        results["trust"] = watched.figures(window)
     if picture is not None:
-        panel = Panel(
-            "stream", f"Coverage of the last {window} rows, fused", _drawn(followed[FUSED], 1 - alpha, window)
-        )
-        write(picture, panel.render("light"))
+        write(picture, drawn(followed[FUSED], watched, target=1 - alpha, window=window))
     return results
 
 
@@ -95,24 +101,5 @@ def drifting(setup: Setup, texts: Sequence[str]) -> list[Condition]:
     return [one for text in texts for one in conditions(text, dataset.modalities, dataset=dataset)]
 
 
-def along(course: Course, tests: Sequence[Predictions]) -> Predictions:
-    """Return the labels and probabilities of each step, from the predictions for all rows by condition."""
-    probabilities = course.each([one.probabilities for one in tests])
-    return Predictions(tests[0].labels[course.rows], probabilities)
-
-
 def _side_by_side(predictions: Predictions) -> NDArray[np.float64]:
     return np.concatenate(list(predictions.features.values()), -1).astype(np.float64)
-
-
-def _drawn(followed: dict[str, Followed], target: float, window: int) -> Any:
-    def draw(axes: Any) -> None:
-        for place, (name, one) in enumerate(followed.items()):
-            axes.plot(rolling_coverage(one.hits, window=window), color=COLOURS[place], label=name, linewidth=1.2)
-        axes.axhline(target, color="0.5", linewidth=0.8, linestyle="--")
-        axes.set_xlabel("rows seen")
-        axes.set_ylabel("coverage")
-        axes.set_ylim(0, 1.02)
-        axes.legend(fontsize=7, loc="lower right")
-
-    return draw

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cpsc_rsc import ConformalTrust, HeldOutCopy, Taps
@@ -65,6 +67,12 @@ class Trust(Inference):
         trust = self._trust.trust(self._trust.distances(depths))
         logits = self.trained.logits(self._trust.scale(features, weights), present)
         return logits, {m: only_present(g, present.get(m)) for m, g in trust.items()}
+
+    def novelty(self, depths: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, NDArray[np.float64]]:
+        """Return by modality the novelty (N,) of activations (N, d_k), in nats; at most 0 if not down-weighted."""
+        with torch.no_grad():
+            novelty = self._trust.novelty({m: self._tensors(values) for m, values in depths.items()})
+        return {m: values.double().cpu().numpy() for m, values in novelty.items()}
 
     def _build(self, widths: dict[str, list[int]]) -> None:
         self._widths = widths

@@ -98,11 +98,40 @@ def test_the_command_tells_and_draws(cpsc, finished, tmp_path):
     assert "weighted: 40 calibration rows count as" in clean.out
 
 
+def test_a_sensor_that_fades_raises_an_alarm(cpsc, quick, tmp_path):
+    run, out, picture = tmp_path / "run", tmp_path / "a.json", tmp_path / "a.png"
+    assert cpsc("train", "--out", run, *quick, "--set", "inference=['trust:alpha=0.2']").code == 0
+    options = [
+        "--order",
+        "random",
+        "--drift",
+        "fou:gaussian@3,5",
+        "--delta",
+        "0.05",
+        "--picture",
+        picture,
+        "--out",
+        out,
+    ]
+    outcome = cpsc("stream", run, *options)
+    assert outcome.code == 0, outcome.err
+    assert "P(any false alarm) ≤ 0.05" in outcome.out
+    assert int.from_bytes(picture.read_bytes()[20:24], "big") == 1104
+    results = json.loads(out.read_text())
+    fou, pix = (results["trust"]["modalities"][m] for m in ("fou", "pix"))
+    assert results["rows"] // 2 < fou["alarm"] <= results["rows"]
+    assert fou["max"] >= np.log10(2 / 0.05) > pix["max"]
+    assert list(fou["trust"]) == ["clean", "fou:gaussian@3", "fou:gaussian@5"]
+    assert fou["trust"]["clean"] > fou["trust"]["fou:gaussian@5"]
+    assert set(results["trust"]["fused"]) == {"split", "window", "aci", "dtaci", "saocp"}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--order", "group"], "has no groups to order the rows by: use --order data or random"),
         (["--window", "0"], "--window must be at least 1, got 0"),
+        (["--delta", "1"], "--delta must lie in (0, 1), got 1.0"),
         (["--drift", "fou:gaussian"], "noise must read MODALITY:KIND@1-5"),
         (["--out", "/nowhere/at/all.json"], "/nowhere/at/all.json: cannot be written"),
     ],

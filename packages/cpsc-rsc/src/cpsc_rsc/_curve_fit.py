@@ -1,4 +1,4 @@
-"""Fit of the scales and curves of all modalities by the fused cross-entropy, kept only if cross-validation agrees."""
+"""Fit of the curves of all modalities by the fused cross-entropy, kept only if cross-validation agrees."""
 
 from __future__ import annotations
 
@@ -16,23 +16,17 @@ Classify = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 
 FOLDS = 4
 CLEAN = 4.0  # weight of the clean copies together; that of a corrupted copy is 1
-RIDGE = (1.0, 0.1, 0.1)  # of a, b and c
+RIDGE = 0.1
 STEPS = 30  # of L-BFGS
 START = -1.0  # softplus(START) is the first slope
 
 
 def fit_curves(copies: Sequence[HeldOutCopy], classify: Classify, modalities: Sequence[str], ridge: float) -> Tensor:
-    """Return a, b and c of each modality, (3, M) in float64; see `ConformalTrust.fit_curve`."""
+    """Return b and c of each modality, (2, M) in float64; see `ConformalTrust.fit_curve`."""
     problem = _Problem(classify, tuple(modalities), ridge, _groups(copies), len(copies[0].labels))
-    fit: Fit = _Problem.identity
-    if problem.count < 2 * FOLDS:
-        return fit(problem).cpu()
-    if not all(copy.clean for copy in copies):
-        gain, _ = problem.gains(_Problem.curves, fit)
-        fit = _Problem.curves if _is_clear(gain) else fit
-    gain, clean = problem.gains(_Problem.scales_and_curves, fit)
-    fit = _Problem.scales_and_curves if _is_clear(clean) and gain.mean() > 0 else fit
-    return fit(problem).cpu()
+    if problem.count < 2 * FOLDS or all(copy.clean for copy in copies) or not _is_gain(problem.gains()):
+        return identity(len(modalities))
+    return problem.fit().cpu()
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,6 @@ class _Rows:
     labels: Tensor
     sample: Tensor  # index of the held-out row
     weight: Tensor
-    clean: Tensor
 
     def where(self, keep: Tensor) -> _Rows:
         return _Rows(
@@ -55,13 +48,12 @@ class _Rows:
             labels=self.labels[keep],
             sample=self.sample[keep],
             weight=self.weight[keep],
-            clean=self.clean[keep],
         )
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """The fit of all modalities, with a factor exp(t) of the logits, so that scales measure relative worth only."""
+    """The fit of all modalities. A common factor exp(t) of the logits is fitted, too, and not used afterwards."""
 
     classify: Classify
     modalities: tuple[str, ...]
@@ -69,46 +61,34 @@ class _Problem:
     groups: list[_Rows]
     count: int  # held-out rows
 
-    def gains(self, fit: Fit, other: Fit) -> tuple[Tensor, Tensor]:
-        """Return how far the cross-validated loss of each held-out row is below that of another fit, (count,).
-
-        The first is over all copies, the second over clean ones.
-        """
-        gain, clean = (self.groups[0].weight.new_zeros(self.count) for _ in range(2))
+    def gains(self) -> Tensor:
+        """Return how far curves lower the cross-validated loss of each held-out row over all copies, (count,)."""
+        gain = self.groups[0].weight.new_zeros(self.count)
         fold_of = torch.randperm(self.count, generator=torch.Generator().manual_seed(0)).to(gain.device) % FOLDS
         for fold in range(FOLDS):
             training = self._of([rows.where(fold_of[rows.sample] != fold) for rows in self.groups])
             test = self._of([rows.where(fold_of[rows.sample] == fold) for rows in self.groups])
-            for sign, values in ((1, other(training)), (-1, fit(training))):
+            for sign, values in ((1, training.identity()), (-1, training.fit())):
                 test.add_losses(gain, values, training.factor(values), sign)
-                test.only_clean().add_losses(clean, values, training.only_clean().factor(values), sign)
-        return gain, clean
+        return gain
 
     def identity(self) -> Tensor:
-        """Return the values at which every weight is 1, (3, M)."""
+        """Return the values at which every weight is 1, (2, M)."""
         return identity(len(self.modalities)).to(self.groups[0].weight.device)
 
-    def curves(self) -> Tensor:
-        """Return the values of least loss with a = 0, (3, M)."""
-        return self._fit(scales=False)
-
-    def scales_and_curves(self) -> Tensor:
-        """Return the values of least loss, (3, M)."""
-        return self._fit(scales=True)
-
-    def _fit(self, *, scales: bool) -> Tensor:
+    def fit(self) -> Tensor:
+        """Return the values of least loss, (2, M)."""
         start = self.identity()
-        free = start.new_tensor([float(scales), 1.0])[:, None]
-        penalties = self.ridge / max(1, self.count) * start.new_tensor(RIDGE)[:, None]
+        penalty = self.ridge * RIDGE / max(1, self.count)
         moves, t = torch.zeros_like(start, requires_grad=True), start.new_zeros((), requires_grad=True)
 
         def values() -> Tensor:
-            return torch.cat([start[:2] + free * moves[:2], softplus(START + moves[2:])])
+            return torch.cat([start[:1] + moves[:1], softplus(START + moves[1:])])
 
         def loss() -> Tensor:
             now = values()
             logits = [t.exp() * self.logits(now, rows) for rows in self.groups]
-            return self._mean_loss(logits) + (penalties * (now - start).square()).sum()
+            return self._mean_loss(logits) + penalty * (now - start).square().sum()
 
         _minimise([moves, t], loss)
         return values().detach()
@@ -131,14 +111,11 @@ class _Problem:
     def logits(self, values: Tensor, rows: _Rows) -> Tensor:
         """Return the logits (R, C) of the weighted features."""
         scaled = {}
-        for m, (a, b, slope) in zip(self.modalities, values.T, strict=True):
+        for m, (b, slope) in zip(self.modalities, values.T, strict=True):
             if m in rows.features:
-                weight = (a + log_trust(rows.distances[m], b, slope)).exp()
+                weight = log_trust(rows.distances[m], b, slope).exp()
                 scaled[m] = rows.features[m] * weight[:, None].to(rows.features[m].dtype)
         return self.classify(scaled, rows.present).double()
-
-    def only_clean(self) -> _Problem:
-        return self._of([rows.where(rows.clean) for rows in self.groups if rows.clean.any()])
 
     def _mean_loss(self, logits: list[Tensor]) -> Tensor:
         weight = torch.cat([rows.weight for rows in self.groups])
@@ -171,7 +148,6 @@ def _join(modalities: Sequence[str], copies: Sequence[HeldOutCopy], clean: float
         labels=torch.cat([c.labels for c in copies]).long(),
         sample=torch.arange(rows, device=device).repeat(len(copies)),
         weight=weights.repeat_interleave(rows),
-        clean=torch.tensor([c.clean for c in copies], device=device).repeat_interleave(rows),
     )
 
 
@@ -189,9 +165,6 @@ def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _is_clear(gain: Tensor) -> bool:
-    """Whether the mean gain is more than two standard errors above 0."""
-    return bool(gain.mean() > 2 * gain.std() / math.sqrt(len(gain)))
-
-
-Fit = Callable[[_Problem], Tensor]
+def _is_gain(gain: Tensor) -> bool:
+    """Whether the mean gain is more than a standard error above 0."""
+    return bool(gain.mean() > gain.std() / math.sqrt(len(gain)))

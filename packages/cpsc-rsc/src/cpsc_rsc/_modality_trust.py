@@ -25,7 +25,6 @@ class ModalityTrust(nn.Module):
     """Fitted values of one modality; its distances are 0 before they are set."""
 
     log_qhats: Tensor
-    log_scale: Tensor
     offset: Tensor
     slope: Tensor
 
@@ -38,7 +37,6 @@ class ModalityTrust(nn.Module):
             self.register_buffer(f"centre_{k}", torch.zeros(width))
             self.register_buffer(f"whitening_{k}", torch.eye(width))
         self.register_buffer("log_qhats", torch.full((len(self.widths),), torch.inf))
-        self.register_buffer("log_scale", torch.tensor(0.0))
         self.register_buffer("offset", torch.tensor(OFFSET))
         self.register_buffer("slope", torch.tensor(0.0))
 

@@ -74,5 +74,5 @@ def log_trust(distance: Tensor, offset: Tensor, slope: Tensor) -> Tensor:
 
 
 def identity(modalities: int) -> Tensor:
-    """Return a = 0, b = OFFSET, c = 0 of each modality, (3, M) in float64: every weight is 1."""
-    return torch.tensor([0.0, OFFSET, 0.0], dtype=torch.float64)[:, None].repeat(1, modalities)
+    """Return b = OFFSET and c = 0 of each modality, (2, M) in float64: every weight is 1."""
+    return torch.tensor([OFFSET, 0.0], dtype=torch.float64)[:, None].repeat(1, modalities)

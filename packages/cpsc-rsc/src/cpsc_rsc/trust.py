@@ -25,8 +25,8 @@ class ConformalTrust(nn.Module):
 
     A modality has activations at K depths of its encoder. s_k is the squared Mahalanobis distance of those at depth k
     to the training rows, and q̂_k the conformal quantile of s_k at level α / K on held-out rows. The distance of a row
-    is D = max over k of max(0, log(s_k / q̂_k)), and its weight is exp(a) · g(D). The trust g(D) = σ(b − c·D) / σ(b) is
-    1 at D = 0 and falls with D. `fit_curve` fits a, b and c ≥ 0 on held-out rows; before, every weight is 1.
+    is D = max over k of max(0, log(s_k / q̂_k)). The trust g(D) = σ(b − c·D) / σ(b) is 1 at D = 0 and falls with D.
+    `fit_curve` fits b and c ≥ 0 on held-out rows; before, every weight is 1.
 
     Shapes: B samples, N training or held-out samples, K_m depths of modality m, d_k activations at depth k, C classes.
 
@@ -84,11 +84,6 @@ class ConformalTrust(nn.Module):
     def calibrated(self) -> bool:
         """Whether `calibrate` was called, or the state of a calibrated module was loaded."""
         return self._calibrated
-
-    @property
-    def scales(self) -> dict[str, Tensor]:
-        """The factor exp(a) of each modality, 0-d: what it is worth where nothing is unusual."""
-        return {m: cast("ModalityTrust", of).log_scale.exp() for m, of in self._of.items()}
 
     def update(self, depths: Depths, *, check: bool | None = None) -> None:
         """Add training rows to the distances, which change at the next `calibrate`.
@@ -163,12 +158,11 @@ class ConformalTrust(nn.Module):
         return self._novelty(depths)
 
     def fit_curve(self, copies: Sequence[HeldOutCopy], classify: Classify, *, ridge: float = 1.0) -> None:
-        """Fit a, b and c of every modality to held-out rows, clean and with generic corruptions.
+        """Fit b and c of every modality to held-out rows, clean and with generic corruptions.
 
         The loss is the cross-entropy of `classify` on the weighted features, the clean copies counting four times as
-        much as a corrupted one. Curves are fitted if there are corrupted copies and the loss falls in cross-validation
-        by more than two standard errors; scales too if they lower the loss on the clean rows as clearly. Else they keep
-        weights of 1.
+        much as a corrupted one. If there is no corrupted copy, or the loss does not fall in cross-validation by more
+        than a standard error, every weight stays 1.
 
         Parameters
         ----------
@@ -186,14 +180,13 @@ class ConformalTrust(nn.Module):
 
         Notes
         -----
-        The result is deterministic. The logits are multiplied by a common factor during the fit, so the scales measure
-        the worth of modalities relative to each other. Costs about 300 evaluations of `classify` on all copies.
+        The result is deterministic. The logits are multiplied by a common factor during the fit, so the curves measure
+        the worth of modalities relative to each other. Costs about 200 evaluations of `classify` on all copies.
         """
         check_copies(copies, list(self._of))
         values = fit_curves(copies, classify, list(self._of), check_nonnegative("ridge", ridge))
-        for of, (a, b, slope) in zip(self._of.values(), values.T, strict=True):
+        for of, (b, slope) in zip(self._of.values(), values.T, strict=True):
             modality = cast("ModalityTrust", of)
-            modality.log_scale.copy_(a)
             modality.offset.copy_(b)
             modality.slope.copy_(slope)
 
@@ -230,7 +223,7 @@ class ConformalTrust(nn.Module):
     def weights_at(
         self, distances: Mapping[str, Tensor], *, present: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Return the weights exp(a) · g(D) ≥ 0, (B,), at distances (B,).
+        """Return the weights in [0, 1], (B,), at distances (B,): the trust g(D).
 
         If every modality of a row has a trust below 1, all are divided by the largest: the row is classified by the
         most trusted evidence, not by the biases of the heads. Modalities without an entry in `present`, (B,) booleans,
@@ -242,11 +235,10 @@ class ConformalTrust(nn.Module):
             If a modality is unknown or there is none, or a mask has the wrong type or shape.
         """
         check_present("distances", distances, self._of)
-        of = {m: cast("ModalityTrust", self._of[m]) for m in distances}
-        logs = {m: of[m].log_trust(distance) for m, distance in distances.items()}
+        logs = {m: cast("ModalityTrust", self._of[m]).log_trust(distance) for m, distance in distances.items()}
         largest = torch.stack(list(_where_present(logs, present or {}).values())).amax(0)
         largest = largest.clamp_min(torch.finfo(largest.dtype).min)  # −∞ if there is none
-        return {m: (of[m].log_scale + log - largest).exp() for m, log in logs.items()}
+        return {m: (log - largest).exp() for m, log in logs.items()}
 
     def forward(self, features: Mapping[str, Tensor], depths: Depths) -> dict[str, Tensor]:
         """Return the features (B, d) of the modalities times their `weights` at `depths`; see `scale`."""

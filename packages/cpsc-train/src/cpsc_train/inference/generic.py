@@ -21,7 +21,7 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
         Its modalities, and what it stores of them, decide what noise they can have.
     texts
         Conditions such as ``image:blur@1,3,5``. If empty, each modality alone with the first of `KINDS` that it can
-        have, at `LEVELS`, and all those modalities together, each at its middle level.
+        have, at `LEVELS`, and all those modalities together, each at its middle level and at its highest.
 
     Returns
     -------
@@ -37,7 +37,8 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
     if texts:
         return [condition.parts for text in texts for condition in levelled(text, source)]
     alone = [noises for m in dataset.modalities if (noises := _generic(m, source))]
-    together = [tuple(noises[len(noises) // 2] for noises in alone)] if len(alone) > 1 else []
+    middle, last = tuple(noises[len(noises) // 2] for noises in alone), tuple(noises[-1] for noises in alone)
+    together = list(dict.fromkeys([middle, last])) if len(alone) > 1 else []
     return [(noise,) for noises in alone for noise in noises] + together
 
 

@@ -63,8 +63,8 @@ class Trust(Inference):
 
     def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Return the logits of the weighted features, and the trust; 0 for rows that lack a modality."""
-        weights = self._trust.weights(depths)
-        trust = self._trust.trust(self._trust.distances(depths))
+        distances = self._trust.distances(depths)
+        weights, trust = self._trust.weights_at(distances, present=present), self._trust.trust(distances)
         logits = self.trained.logits(self._trust.scale(features, weights), present)
         return logits, {m: only_present(g, present.get(m)) for m, g in trust.items()}
 

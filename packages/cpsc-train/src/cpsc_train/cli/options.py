@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -157,13 +158,15 @@ def option_table(prefix: str, kind: type[Any], columns: Mapping[str, Mapping[str
 
 
 def variants(text: str | None) -> list[str] | None:
-    """Return the inference variants named by an option; None if it is not given.
+    """Return the inference variants named by an option; None if it is not given. Commas in a value are part of it.
 
     Examples
     --------
     >>> variants("trust,read:steps=2"), variants("none"), variants(None)
     (['trust', 'read:steps=2'], [], None)
+    >>> variants('trust:corruptions=["image:blur@1,3"],dasp')
+    ['trust:corruptions=["image:blur@1,3"]', 'dasp']
     """
     if text is None:
         return None
-    return [] if text == "none" else text.split(",")
+    return [] if text == "none" else re.split(r",(?=[a-z][\w-]*(?:[:,]|$))", text)

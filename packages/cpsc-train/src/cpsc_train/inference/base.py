@@ -5,6 +5,7 @@ Shapes: N rows of a part, d feature width, C classes.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class InferenceConfig(Choice, plugins="cpsc_train.inference"):
 
 
 def parse_inference(text: str) -> InferenceConfig:
-    """Read ``NAME`` or ``NAME:option=value:option=value``.
+    """Read ``NAME`` or ``NAME:option=value:option=value``; a colon that no option follows is part of a value.
 
     Raises UserError for an unknown name or option, and a value that does not fit.
 
@@ -147,8 +148,11 @@ def parse_inference(text: str) -> InferenceConfig:
     --------
     >>> parse_inference("read:steps=2").steps
     2
+    >>> parse_inference('trust:corruptions=["image:blur@1,3"]:depths=3').corruptions
+    ('image:blur@1,3',)
     """
-    name, *settings = text.split(":")
+    name, colon, options = text.partition(":")
+    settings = re.split(r":(?=\w+=)", options) if colon else []
     try:
         return apply_settings(InferenceConfig.named(name)(), settings)
     except UserError as error:

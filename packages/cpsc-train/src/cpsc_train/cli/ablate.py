@@ -23,8 +23,7 @@ Writes one table and one plot. An interrupted ablation resumes.
   cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
 Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer (both and neither, compared within
-each optimizer), components, top-k, alpha, heads, judge (the conformal rank, or the probability of a
-Bayesian approximation), inference.
+each optimizer), components, top-k, alpha, heads, inference.
 """
 
     axes: Annotated[str, value("A,B")] = "parts"

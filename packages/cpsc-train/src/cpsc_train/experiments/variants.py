@@ -50,12 +50,6 @@ def _warmup(config: RunConfig) -> dict[str, Values]:
     return {f"warm-up {n}": {"method.warmup": n} for n in epochs}
 
 
-def _judges(config: RunConfig) -> dict[str, Values]:
-    shared = {f"method.{key}": value for key, value in config.to_plain()["method"].items() if key != "name"}
-    names = ("temperature", "mc-dropout", "ensemble")
-    return {f"judge {name}": {"method.name": f"cpsc-{name}", **shared} for name in names}
-
-
 OPTIMIZERS: dict[str, Values] = {
     "SGD": {"optimizer.kind": "sgd", "optimizer.lr": 0.02},
     "Adam": {"optimizer.kind": "adam", "optimizer.lr": 0.001},
@@ -88,7 +82,6 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
     "top-k": _each("method.top_k", [1, 5, 10]),
     "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
     "heads": _each("method.heads_learn_on", ["recomposed", "features"]),
-    "judge": _judges,
     "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
 """By name, the variants along one axis for the configuration that is ablated."""

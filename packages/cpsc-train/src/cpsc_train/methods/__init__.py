@@ -4,14 +4,7 @@ from cpsc_train.methods.agm import AGMConfig
 from cpsc_train.methods.arl import ARLConfig
 from cpsc_train.methods.base import Method, PartFeatures, StepLosses, head_cross_entropy
 from cpsc_train.methods.conformal_training import ConformalTrainingConfig
-from cpsc_train.methods.cpsc import (
-    CPSCConfig,
-    EnsembleConfig,
-    LiteralConfig,
-    MCDropoutConfig,
-    ReleasedConfig,
-    TemperatureConfig,
-)
+from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig, ReleasedConfig
 from cpsc_train.methods.dbf import DBFConfig
 from cpsc_train.methods.dgl import DGLConfig
 from cpsc_train.methods.di_mml import DIMMLConfig
@@ -42,9 +35,6 @@ MethodConfig.register(
     CPSCConfig,
     LiteralConfig,
     ReleasedConfig,
-    TemperatureConfig,
-    MCDropoutConfig,
-    EnsembleConfig,
     DBFConfig,
     DGLConfig,
     DIMMLConfig,

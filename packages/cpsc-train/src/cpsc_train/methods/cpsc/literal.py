@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpsc_rsc import MultimodalSelfCalibration
 from cpsc_train.methods.base import Heads, StepLosses
-from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, mean_present
 
 
@@ -31,7 +31,7 @@ class LiteralCPSC(CPSC):
         names = ("match_magnitude", "mixing", "decomposition", "divergence")
         return super().build_rsc(dim, **{name: getattr(self.config, name) for name in names}, **options)
 
-    def raters(self, model: MultimodalClassifier) -> Raters:
+    def raters(self, model: MultimodalClassifier) -> nn.ModuleDict:
         """Return the frozen heads if there are any, else those of the model."""
         return model.heads if self.frozen_heads is None else self.frozen_heads
 

@@ -5,7 +5,6 @@ Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,8 +19,6 @@ from cpsc_train.methods.cpsc.trust import RowTrust
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, fill_absent, only_present
-
-Raters = Mapping[str, Callable[[Tensor], Tensor]] | nn.ModuleDict
 
 
 class CPSC(Method):
@@ -52,21 +49,9 @@ class CPSC(Method):
             **options,
         )
 
-    def raters(self, model: MultimodalClassifier) -> Raters:
-        """Return by modality the function from features to logits that rates reliability."""
+    def raters(self, model: MultimodalClassifier) -> nn.ModuleDict:
+        """Return by modality the head that rates reliability."""
         return model.heads
-
-    def head_inputs(self, features: Heads) -> Heads:
-        """Return the inputs of heads and fusion in training; the features themselves."""
-        return features
-
-    def rater_losses(self, features: Heads, labels: Tensor, present: Present = COMPLETE) -> Heads:
-        """Return loss terms of the raters; none, as heads have their cross-entropies."""
-        return {}
-
-    def thresholds(self, features: Heads, qhat: Heads | None) -> Heads | None:
-        """Return the quantiles that reliability needs, or None during warm-up."""
-        return qhat
 
     def gradient_weights(self, reliability: Heads, present: Present = COMPLETE) -> Heads:
         """Return the weights w = aρ + b (B,) of the unimodal losses."""
@@ -99,22 +84,20 @@ class CPSC(Method):
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
-        qhat = self.thresholds(features, qhat)
         if qhat is None:
-            plain = joint_losses(model, self.head_inputs(features), labels, present, unimodal=True)
-            return plain | StepLosses(self.rater_losses(features, labels, present), {})
+            return joint_losses(model, features, labels, present, unimodal=True)
         raters = self.raters(model)
         calibrated: dict[str, RSCOutput] = {}
         if self.rsc is not None:
             thresholds = {m: qhat[m] for m in features}
             calibrated = self.rsc(features, labels, heads=raters, qhat=thresholds, present=present, check=False)
         represented = features | {m: out.recomposed for m, out in calibrated.items()}
-        logits = model.classify(self.head_inputs(represented), present)
+        logits = model.classify(represented, present)
         unimodal = {m: logits[m] for m in features}
         rated = unimodal if raters is model.heads else {m: raters[m](h) for m, h in represented.items()}
         reliability = collaborative_reliability(rated, logits[FUSED], qhat=qhat, kind=self.reliability, check=False)
         if self.config.heads_learn_on == "features":
-            unimodal = model.unimodal(self.head_inputs(features), present)
+            unimodal = model.unimodal(features, present)
         weights, diagnostics = self.gradient_weights(reliability, present), {}
         if self.trust is None:
             fused = cross_entropy(logits[FUSED], labels)
@@ -125,7 +108,6 @@ class CPSC(Method):
             diagnostics["left_out"] = (trust[FUSED] == 0).double().mean()
         terms = {"ce_fused": fused} | {f"div_{m}": out.divergence for m, out in calibrated.items()}
         terms["gsc"] = weighted_cross_entropy(unimodal, labels, weights, present=present, check=False)
-        terms |= self.rater_losses(represented, labels, present)
         distributions = {"reliability": reliability}
         if calibrated:
             distributions["component_reliability"] = {m: out.reliability for m, out in calibrated.items()}
@@ -138,7 +120,6 @@ class CPSC(Method):
     ) -> Heads:
         """Classify the representation chosen by ``inference``; the features during warm-up and without RSC."""
         logits = model.classify(features, present)
-        qhat = self.thresholds(features, qhat)
         if qhat is None or self.rsc is None or self.config.inference == "features":
             return logits
         represented = represent(
@@ -179,7 +160,7 @@ class CPSCConfig(MethodConfig, name="cpsc"):
         "residual": Rule("must lie in (0, 1]", lambda value: 0 < value <= 1),
     } | dict.fromkeys(("consistency", "diversity", "a", "b"), NOT_NEGATIVE)
     shares = {"warmup": 5 / 40}
-    # The only two of nine options that change accuracy by more than the seed does: docs/beyond/knobs.md.
+    # The weights a, b, λ1 and λ2, α and n have no measurable effect: docs/beyond/index.md.
     search = {"residual": Range(0.05, 0.9), "heads_learn_on": ("recomposed", "features")}
 
     warmup: int = 5

@@ -16,7 +16,7 @@ from cpsc_rsc import MultimodalSelfCalibration, component_reliability, divergenc
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, StepLosses, head_cross_entropy
 from cpsc_train.methods.cpsc.literal import GradientScale
-from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Raters, without_absent
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, without_absent
 from cpsc_train.methods.lfm import disagreement
 from cpsc_train.methods.options import NOT_NEGATIVE
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, only_present, stacked
@@ -54,7 +54,7 @@ class ReleasedCPSC(CPSC):
             rsc[m].decomposition.net = nn.Sequential(*wide)
         return rsc
 
-    def raters(self, model: MultimodalClassifier) -> Raters:
+    def raters(self, model: MultimodalClassifier) -> nn.ModuleDict:
         """Return the frozen heads."""
         return self.frozen_heads
 

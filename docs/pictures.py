@@ -206,26 +206,6 @@ def shift(axes: Axes) -> None:
     axes.legend(frameon=False, loc="lower right")
 
 
-def knobs(axes: Axes) -> None:
-    """Fraction of the variance of accuracy explained by each option, by data set."""
-    names = [name for name in _measured("knobs-pix-fou")[0] if " " not in name]
-    for shift, data, colour in ((-0.2, "pix-fou", BLUE), (0.2, "av-digits", GREEN)):
-        rows = _measured(f"knobs-{data}")
-        accuracy = np.array([float(row["test all"]) for row in rows])
-        total = ((accuracy - accuracy.mean()) ** 2).sum()
-        shares = []
-        for name in names:
-            levels = np.array([row[name] for row in rows])
-            means = np.array([accuracy[levels == level].mean() for level in set(levels.tolist())])
-            shares.append(100 * len(rows) / 3 * ((means - accuracy.mean()) ** 2).sum() / total)
-        axes.bar(
-            np.arange(len(names)) + shift, shares, 0.38, color=colour, label=data.replace("pix-fou", "handwritten")
-        )
-    axes.set_xticks(range(len(names)), names)
-    axes.set(ylabel="fraction of variance, %")
-    axes.legend(frameon=False)
-
-
 def corruptions(axes: Axes) -> None:
     """One digit under each kind of noise at five levels, below the digit."""
     dataset = HandwrittenConfig().load()
@@ -260,7 +240,6 @@ PICTURES = {
     "gate": gate,
     "bad-rows": bad_rows,
     "shift": shift,
-    "knobs": knobs,
     "corruptions": corruptions,
 }
 

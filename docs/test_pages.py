@@ -38,12 +38,12 @@ def lines(shifts, units=10, spread=0.002):
             for condition, (modality, kind, level) in CONDITIONS.items():
                 used = int(kind == "gaussian" and "augmented" in row)
                 accuracy = 0.8 + shift + noise - 0.1 * (kind != "clean")
-                inference = "gate" if "gate" in row else "plain"
+                inference = "trust" if "trust" in row else "plain"
                 start = ("handwritten", row, row, inference, unit, 0.25, unit, condition, modality, kind, level, used)
                 yield dict(zip(COLUMNS, map(str, (*start, accuracy, 0.8, 0.1, 0.9, 1.5, 2.0)), strict=True))
 
 
-SHIFTS = {"joint-unimodal": 0.0, "cpsc": 0.0, "tmc": -0.05, "joint-unimodal, augmented": 0.05, "cpsc + gate": 0.01}
+SHIFTS = {"joint-unimodal": 0.0, "cpsc": 0.0, "tmc": -0.05, "joint-unimodal, augmented": 0.05, "cpsc + trust": 0.01}
 
 
 def test_claims_are_those_that_intervals_support(tmp_path, monkeypatch):

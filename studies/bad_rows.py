@@ -50,14 +50,15 @@ def conditions(first: str, severity: float) -> dict[str, list[str]]:
 
 
 PLAIN = ["method.parts=neither"]
+BOTH = ["method.parts=both"]
 VARIANTS: dict[str, list[str]] = {
     "neither": PLAIN,
     "GSC": ["method.parts=gsc"],
     "RSC": ["method.parts=rsc"],
-    "CPSC": [],
-    "CPSC, heads on features": ["method.heads_learn_on=features"],
+    "CPSC": BOTH,
+    "CPSC, heads on features": [*BOTH, "method.heads_learn_on=features"],
     "neither, label": [*PLAIN, "method.trust=label"],
-    "CPSC, label": ["method.trust=label"],
+    "CPSC, label": [*BOTH, "method.trust=label"],
 }
 
 

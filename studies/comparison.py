@@ -97,10 +97,11 @@ DATA = {
 }
 """The data sets. Features need the stored corruptions that ``cpsc data features`` extracts."""
 EXTRA = {
+    "cpsc, RSC and GSC": "method.name=cpsc method.parts=both",
     "cpsc, RSC only": "method.name=cpsc method.parts=rsc",
     "cpsc, GSC only": "method.name=cpsc method.parts=gsc",
     "joint-unimodal, augmented": "method.name=joint-unimodal {augment}",
-    "cpsc, augmented": "method.name=cpsc {augment}",
+    "cpsc, RSC and GSC, augmented": "method.name=cpsc method.parts=both {augment}",
 }
 """Rows besides the methods, tuned like them."""
 ALL_ROWS = {
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--methods", default="all")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seeds", default="0..9", help="each has a division of its own")
-    parser.add_argument("--inference", default="gate,read:lr=0.003,dasp")
+    parser.add_argument("--inference", default="trust,read:lr=0.003,dasp")
     parser.add_argument("--missing", action="store_true", help="also train and test on rows that lack modalities")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))

@@ -80,7 +80,7 @@ def workload(text: str, epochs: int) -> tuple[str, RunConfig]:
         base = override(base, {"data.root": root})
         noise = [Noise(modality=m, kind="gaussian", severity=s) for m in base.data.modalities for s in (1.0, 2.0)]
         base = replace(base, noise=tuple(noise))
-    return name, replace(base, leave_out=False)
+    return name, replace(override(base, {"method.parts": "both"}), leave_out=False, inference=())
 
 
 def of_accuracy(measure: str) -> Callable[[dict[str, Any]], float]:

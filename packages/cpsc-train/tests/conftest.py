@@ -15,12 +15,15 @@ import torch
 from hypothesis import settings
 
 from cpsc_train.cli import main
+from cpsc_train.config import apply_settings
 from cpsc_train.recipes import recipe
 from cpsc_train.training import RunConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import damage`
 settings.register_profile("train", deadline=None)
 settings.load_profile("train")
+PAPER = {"inference": "[]", "method.parts": "both", "method.warmup": 2}
+"""Options with which a run has every stage of training, and the plain inference alone."""
 
 
 @dataclass
@@ -59,8 +62,8 @@ def small_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def quick(small_file) -> list[str]:
-    """Options of `cpsc train` for a run of seconds."""
-    settings = {"data.file": small_file, "method.warmup": 2, "splits.calibration": 0.2}
+    """Options of `cpsc train` for a run of seconds; those of the method are the last four."""
+    settings = {"data.file": small_file, "splits.calibration": 0.2} | PAPER
     return ["--epochs", "4", *(part for item in settings.items() for part in ("--set", "{}={}".format(*item)))]
 
 
@@ -77,9 +80,10 @@ def finished(tmp_path_factory, quick) -> Path:
 def small_config(small_file) -> RunConfig:
     table = recipe("handwritten").to_plain()
     table["data"]["file"] = str(small_file)
-    table["method"]["warmup"] = 2
     table["splits"]["calibration"] = 0.2
-    return RunConfig.from_plain(table | {"epochs": 4})
+    return apply_settings(
+        RunConfig.from_plain(table | {"epochs": 4}), [f"{key}={value}" for key, value in PAPER.items()]
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")

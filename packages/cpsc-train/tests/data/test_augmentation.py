@@ -144,7 +144,7 @@ def test_a_resumed_run_is_the_whole_one(small_config, tmp_path, capsys):
 
 def test_options_of_the_command_line(cpsc, quick, tmp_path):
     options = ["--augment", "pix:gaussian:0.5", "--augment", "fou:dropout:0.2,0.4-of-0.1", "--method", "joint"]
-    outcome = cpsc("train", "--out", tmp_path / "run", *options, *quick[:4], *quick[6:])
+    outcome = cpsc("train", "--out", tmp_path / "run", *options, *quick[:-4])
     assert outcome.code == 0, outcome.err
     config = RunConfig.from_plain(tomllib.loads((tmp_path / "run" / "config.toml").read_text()))
     assert [noise.name for noise in config.augment] == [

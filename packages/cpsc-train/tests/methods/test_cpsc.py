@@ -113,17 +113,39 @@ def test_terms_and_gradients_are_those_of_the_equations(batch, options):
 
 def test_without_rsc_and_gsc_it_is_joint_unimodal_training(batch):
     inputs, labels = batch
-    model, off = build(CPSCConfig(parts="neither"))
+    model, off = build(CPSCConfig())
     _, plain = build(JointUnimodalConfig())
     features = model.encode(inputs)
-    got = sum(off.losses(model, features, labels, QHAT).terms.values())
-    torch.testing.assert_close(got, sum(plain.losses(model, features, labels, None).terms.values()))
+    got, expected = (method.losses(model, features, labels, None).terms for method in (off, plain))
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[name], expected[name]) for name in got)
     assert not list(off.parameters())
+    assert (off.conformal, off.warmup) == (plain.conformal, plain.warmup)
+
+
+@pytest.mark.parametrize("parts", ["rsc", "gsc", "both"])
+def test_with_parts_there_are_a_conformal_predictor_and_a_warm_up(parts):
+    _, method = build(CPSCConfig(parts=parts, warmup=3))
+    assert (method.conformal, method.warmup) == (True, 3)
+    assert set(method.config.searched) == {"residual", "heads_learn_on"}
+
+
+def test_options_of_the_parts_have_no_effect_without_them(batch):
+    """Neither on the losses nor on a search."""
+    inputs, labels = batch
+    options = {"warmup": 3, "components": 4, "top_k": 2, "a": 2.0, "b": 0.1, "heads_learn_on": "features"}
+    model, changed = build(CPSCConfig(**options))
+    _, default = build(CPSCConfig())
+    features = model.encode(inputs)
+    got, expected = (method.losses(model, features, labels, None).terms for method in (changed, default))
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    assert changed.warmup == default.warmup == 0
+    assert not changed.config.searched
 
 
 def test_warm_up_is_cross_entropy_of_the_features(batch):
     inputs, labels = batch
-    model, method = build(CPSCConfig())
+    model, method = build(CPSCConfig(parts="both"))
     features = model.encode(inputs)
     logits = model.classify(features)
     got = method.losses(model, features, labels, None)
@@ -165,7 +187,7 @@ def test_heads_may_learn_on_the_features(batch):
 
 def test_inference_modes(batch):
     inputs, _ = batch
-    model, method = build(CPSCConfig(inference="mean"))
+    model, method = build(CPSCConfig(parts="both", inference="mean"))
     features = model.encode(inputs)
     plain = model.classify(features)
     means = {m: method.rsc[m].components(h).mean(1) for m, h in features.items()}
@@ -173,7 +195,7 @@ def test_inference_modes(batch):
         torch.testing.assert_close(z, model.classify(means)[head])
     torch.testing.assert_close(method.predict(model, features, None)[FUSED], plain[FUSED])
 
-    model, method = build(CPSCConfig(inference="collaborative"))
+    model, method = build(CPSCConfig(parts="both", inference="collaborative"))
     got = method.predict(model, features, QHAT)
     for m in MODALITIES:  # a label that confirms itself says nothing of a modality
         torch.testing.assert_close(got[m], plain[m])
@@ -181,14 +203,14 @@ def test_inference_modes(batch):
     wanted = sum(model.heads[m](chosen[m].recomposed) for m in MODALITIES) / 2
     torch.testing.assert_close(got[FUSED], wanted)
 
-    model, method = build(CPSCConfig(inference="features"))
+    model, method = build(CPSCConfig(parts="both", inference="features"))
     assert all(torch.equal(z, plain[head]) for head, z in method.predict(model, features, QHAT).items())
 
 
 @pytest.mark.parametrize("qhat", [None, QHAT])
 def test_features_are_calibrated_on(batch, qhat):
     inputs, labels = batch
-    model, method = build(CPSCConfig())
+    model, method = build(CPSCConfig(parts="both"))
     features = model.encode(inputs)
     got = method.calibration_logits(model, features, labels, qhat)
     for head, logits in model.classify(features).items():

@@ -1,6 +1,7 @@
 """The defaults of cpsc-rsc and cpsc-gsc are the options that the recipes train with."""
 
 import inspect
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ def default(function, name):
 @pytest.mark.parametrize("name", [None, *RECIPES])
 def test_recipes_use_the_defaults_of_the_rsc_module(name, model):
     config = CPSCConfig() if name is None else recipe(name).method
-    built = config.build(model, MODALITIES).rsc
+    built = replace(config, parts="both").build(model, MODALITIES).rsc
     assert repr(built) == repr(MultimodalSelfCalibration(dict.fromkeys(MODALITIES, model.dim)))
 
 

@@ -18,7 +18,9 @@ from cpsc_train.models import FUSED
 MODALITIES = ("a", "b")
 MANY, ROWS = 50_000, 12
 BUILDS = {name: (name, {}) for name in sorted(MethodConfig.members)}
-BUILDS |= {f"cpsc {trust}": ("cpsc", {"trust": trust}) for trust in ("input", "label", "reliability", "all")}
+BUILDS |= {
+    f"cpsc {trust}": ("cpsc", {"trust": trust, "parts": "both"}) for trust in ("input", "label", "reliability", "all")
+}
 
 
 class LargestMade(TorchDispatchMode):

@@ -98,7 +98,7 @@ def test_all_rows_count_alike_where_none_can_be_believed(knowing):
 
 @pytest.mark.parametrize(("trust", "parts"), [("label", True), ("all", False)])
 def test_features_are_needed_after_warm_up_if_rows_are_weighted(model, trust, parts):
-    method = CPSCConfig(trust=trust, warmup=3).build(model, MODALITIES)
+    method = CPSCConfig(trust=trust, parts="gsc", warmup=3).build(model, MODALITIES)
     method.on_fit_start(ROWS)
     assert method.features_needed(2) == ()
     assert method.features_needed(3) == (("train", "calibration") if parts else ())
@@ -112,8 +112,9 @@ def losses(method, model, batch, rows=None):
     return method.losses(model, model.encode(inputs), labels, qhat)
 
 
-def test_a_row_that_is_left_out_has_no_part_in_any_cross_entropy(model, batch):
-    method = CPSCConfig(trust="label", parts="gsc").build(model, MODALITIES)
+@pytest.mark.parametrize("parts", ["gsc", "neither"])
+def test_a_row_that_is_left_out_has_no_part_in_any_cross_entropy(model, batch, parts):
+    method = CPSCConfig(trust="label", parts=parts).build(model, MODALITIES)
     method.on_fit_start(ROWS)
     keeps = torch.ones(ROWS)
     keeps[:3] = 0
@@ -121,7 +122,7 @@ def test_a_row_that_is_left_out_has_no_part_in_any_cross_entropy(model, batch):
     out = losses(method, model, batch)
     inputs, labels = batch
     fewer = ({m: x[3:] for m, x in inputs.items()}, labels[3:])
-    plain = CPSCConfig(parts="gsc").build(model, MODALITIES)
+    plain = CPSCConfig(parts=parts).build(model, MODALITIES)
     wanted = losses(plain, model, fewer)
     for name, term in wanted.terms.items():
         torch.testing.assert_close(out.terms[name], term * 9 / 12)
@@ -141,10 +142,10 @@ def test_weights_belong_to_rows_and_not_to_places_in_a_batch(model, batch):
 
 
 def test_weights_are_saved_with_the_method(model):
-    method = CPSCConfig(trust="label").build(model, MODALITIES)
+    method = CPSCConfig(trust="label", parts="both").build(model, MODALITIES)
     method.on_fit_start(ROWS)
     method.trust.of_rows.values.copy_(torch.rand(1, ROWS))
-    again = CPSCConfig(trust="label").build(model, MODALITIES)
+    again = CPSCConfig(trust="label", parts="both").build(model, MODALITIES)
     again.on_fit_start(ROWS)
     again.load_state_dict(method.state_dict())
     torch.testing.assert_close(again.trust.of_rows.values, method.trust.of_rows.values)

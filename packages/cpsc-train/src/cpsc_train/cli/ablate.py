@@ -14,7 +14,8 @@ class Ablate(RunOptions):
     """Change one option at a time, over several seeds."""
 
     examples: ClassVar[str] = """\
-Writes one table and one plot. An interrupted ablation resumes.
+Writes one table and one plot. An interrupted ablation resumes. The row full is the configuration, with
+both parts if it has neither.
 
   cpsc ablate                                     parts of CPSC, embedded data, seeds 0..4
   cpsc ablate --axes parts,refresh,alpha --jobs 2
@@ -43,6 +44,7 @@ each optimizer), components, top-k, alpha, heads, inference.
         from cpsc_train.experiments import (
             AXES,
             Grid,
+            ablated,
             console_table,
             parse_seeds,
             parse_variants,
@@ -55,7 +57,7 @@ each optimizer), components, top-k, alpha, heads, inference.
         from cpsc_train.output import Output
 
         axes = {"all": list(AXES), "none": []}.get(self.axes, self.axes.split(","))
-        base = self.configuration()
+        base = ablated(self.configuration(inference=[]))
         configs = variants(base, axes, parse_variants(self.variant))
         compared = references(base, axes, configs)
         console = Output()

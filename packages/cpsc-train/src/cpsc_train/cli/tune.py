@@ -53,7 +53,7 @@ search resumes, and --trials may be increased later.
         from cpsc_train.experiments.tune import TUNED, Tuning, of_kinds, table
         from cpsc_train.output import Output
 
-        base = self.configuration(seed=self.seed)
+        base = self.configuration(seed=self.seed, inference=[])
         if self.kinds is not None:
             base = of_kinds(base, self.kinds.split(","))
         methods = [] if self.methods == "none" else self.methods.split(",")

@@ -2,11 +2,12 @@
 
 from cpsc_train.experiments.grid import Grid, parse_divisions, parse_seeds
 from cpsc_train.experiments.summary import console_table, summarise, write_tables
-from cpsc_train.experiments.variants import AXES, contenders, parse_variants, references, variants
+from cpsc_train.experiments.variants import AXES, ablated, contenders, parse_variants, references, variants
 
 __all__ = [
     "AXES",
     "Grid",
+    "ablated",
     "console_table",
     "contenders",
     "parse_divisions",

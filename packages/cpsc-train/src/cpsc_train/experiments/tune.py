@@ -140,7 +140,7 @@ class Tuning:
         study.set_user_attr("asked", asked)
         _queue_killed(study)
         if not study.trials:
-            defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.search}
+            defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.searched}
             kind = {"optimizer.kind": config.optimizer.kind} if self._optimizers else {}
             study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
         return study
@@ -259,7 +259,7 @@ def _values(config: RunConfig, trial: Trial, optimizers: tuple[str, ...] = ()) -
         kind = values["optimizer.kind"] = trial.suggest_categorical("optimizer.kind", optimizers)
         lr *= RATES[kind] / RATES[config.optimizer.kind]
     values["optimizer.lr"] = trial.suggest_float("optimizer.lr", lr / LR_FACTOR, lr * LR_FACTOR, log=True)
-    for option, space in config.method.search.items():
+    for option, space in config.method.searched.items():
         key = f"method.{option}"
         if isinstance(space, tuple):
             values[key] = trial.suggest_categorical(key, space)

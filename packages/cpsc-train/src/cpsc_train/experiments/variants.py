@@ -89,6 +89,12 @@ REFERENCES: dict[str, dict[str, str]] = {"optimizer": {name: f"{name}, neither" 
 """By axis, the variant that another one of the axis is compared with, where that is not the first."""
 
 
+def ablated(config: RunConfig) -> RunConfig:
+    """Return the configuration that an ablation starts from: with both parts of ``cpsc`` if it has neither."""
+    neither = config.to_plain()["method"].get("parts") == "neither"
+    return override(config, {"method.parts": "both"}) if neither else config
+
+
 def variants(base: RunConfig, axes: Sequence[str], more: Settings = NONE) -> dict[str, RunConfig]:
     """Return the configurations to run, ``full`` (which is `base`) first; one that changes nothing is left out.
 

@@ -38,6 +38,10 @@ class Range:
         return Range(low, high, self.log)
 
 
+Space = Mapping[str, Range | tuple[str | bool, ...]]
+"""Options of a search, with their ranges or values."""
+
+
 class MethodConfig(Choice, plugins="cpsc_train.methods"):
     """Options of a method."""
 
@@ -48,8 +52,13 @@ class MethodConfig(Choice, plugins="cpsc_train.methods"):
     """Source of the equations."""
     shares: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Options that count epochs, as a fraction of the epochs of a run."""
-    search: ClassVar[Mapping[str, Range | tuple[str | bool, ...]]] = MappingProxyType({})
+    search: ClassVar[Space] = MappingProxyType({})
     """Options searched by ``cpsc tune``, with their ranges or values."""
+
+    @property
+    def searched(self) -> Space:
+        """Those of `search` that have an effect with these options."""
+        return self.search
 
     @classmethod
     def for_epochs(cls, epochs: int) -> Self:

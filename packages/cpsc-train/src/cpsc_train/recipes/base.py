@@ -89,6 +89,8 @@ CONFORMAL: dict[Mode, ConformalConfig] = {
     "released": ConformalConfig(alpha=0.2, refresh="epoch", quantile="released"),
 }
 """The conformal predictor by mode."""
+INFERENCE: dict[Mode, tuple[str, ...]] = {"ours": ("trust",), "paper": (), "released": ()}
+"""Inference variants by mode."""
 MODES: dict[Mode, dict[str, Source]] = {
     "ours": {},
     "paper": _sources(
@@ -135,6 +137,7 @@ def assemble(
         encoders=dict(encoders),
         method=READINGS[mode](**options),
         conformal=CONFORMAL[mode],
+        inference=INFERENCE[mode],
         splits=SplitConfig(calibration=RELEASED_CALIBRATION.get(data.name, 16) if mode == "released" else 0.1),
     )
     return Recipe(replace(config, **values), marks)

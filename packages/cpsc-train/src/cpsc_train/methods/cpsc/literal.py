@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cpsc_rsc import MultimodalSelfCalibration
 from cpsc_train.methods.base import Heads, StepLosses
-from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Parts
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, mean_present
 
 
@@ -73,6 +73,8 @@ class LiteralConfig(CPSCConfig, name="cpsc-literal"):
     method = LiteralCPSC
     search = {}
 
+    parts: Parts = "both"
+    """Parts of the paper that are on."""
     residual: float = 1.0
     """Fraction γ of the component in the mix with the feature; 1 in the paper, .05 in most of the released code."""
     inference: Literal["features", "mean", "collaborative"] = "features"

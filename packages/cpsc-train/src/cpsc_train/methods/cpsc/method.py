@@ -5,7 +5,7 @@ Source: *Multimodal Learning on Low-Quality Data with Conformal Predictive Self-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -16,13 +16,19 @@ from cpsc_rsc import MultimodalSelfCalibration, RSCOutput, represent
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
 from cpsc_train.methods.cpsc.trust import RowTrust
-from cpsc_train.methods.joint import joint_losses
-from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
+from cpsc_train.methods.joint import NO_WEIGHTS, joint_losses
+from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule, Space
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, fill_absent, only_present
+
+Parts = Literal["both", "rsc", "gsc", "neither"]
 
 
 class CPSC(Method):
-    """Per modality: decompose, rate components, recompose the reliable ones; weight its loss by its reliability."""
+    """Joint and unimodal cross-entropies; with ``parts``, calibrated by reliability.
+
+    RSC decomposes the feature of each modality, rates the components and recomposes the reliable ones; GSC weights the
+    loss of each modality by its reliability. Without either, training has no conformal predictor and no warm-up.
+    """
 
     config: CPSCConfig
     conformal = True
@@ -31,7 +37,9 @@ class CPSC(Method):
 
     def __init__(self, config: CPSCConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__(config, model, modalities)
-        self.warmup = config.warmup
+        self._plain = config.parts == "neither"
+        self.warmup = 0 if self._plain and config.trust == "all" else config.warmup
+        self.conformal = type(self).conformal and not self._plain
         self._a, self._b = (config.a, config.b) if config.parts in ("both", "gsc") else (0.0, 1.0)
         self.rsc = self.build_rsc(model.dim) if config.parts in ("both", "rsc") else None
         self.trust: RowTrust | None = None
@@ -83,9 +91,9 @@ class CPSC(Method):
         qhat: Heads | None,
         present: Present = COMPLETE,
     ) -> StepLosses:
-        """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone during warm-up."""
-        if qhat is None:
-            return joint_losses(model, features, labels, present, unimodal=True)
+        """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone in warm-up and without parts."""
+        if qhat is None or self._plain:
+            return self._cross_entropies(model, features, labels, present)
         raters = self.raters(model)
         calibrated: dict[str, RSCOutput] = {}
         if self.rsc is not None:
@@ -114,6 +122,15 @@ class CPSC(Method):
         if present:
             distributions = {kind: without_absent(values, present) for kind, values in distributions.items()}
         return StepLosses(terms, logits, diagnostics, distributions)
+
+    def _cross_entropies(
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, present: Present
+    ) -> StepLosses:
+        """Return ``ce_<head>``, with the weights of the training rows if there are no parts."""
+        trust = self.trust.weights(self.rows) if self.trust is not None and self._plain else NO_WEIGHTS
+        plain = joint_losses(model, features, labels, present, unimodal=True, weights=trust)
+        diagnostics = {"left_out": (trust[FUSED] == 0).double().mean()} if trust else {}
+        return replace(plain, diagnostics=diagnostics)
 
     def predict(
         self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
@@ -150,7 +167,10 @@ class CPSC(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class CPSCConfig(MethodConfig, name="cpsc"):
-    """Conformal predictive self-calibration."""
+    """Joint and unimodal cross-entropies; with `parts`, conformal predictive self-calibration of the paper.
+
+    Without `parts`, all other options but `trust` have no effect.
+    """
 
     source = "Multimodal Learning on Low-Quality Data with Conformal Predictive Self-Calibration, CVPR 2026"
     method: ClassVar[type[Method]] = CPSC
@@ -165,8 +185,9 @@ class CPSCConfig(MethodConfig, name="cpsc"):
 
     warmup: int = 5
     """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""
-    parts: Literal["both", "rsc", "gsc", "neither"] = "both"
-    """Parts that are on. Without RSC the heads see the features; without GSC every gradient weight is one."""
+    parts: Parts = "neither"
+    """Parts of the paper that are on. Without RSC the heads see the features; without GSC every gradient weight is one;
+    with neither, training is that of ``joint-unimodal``. ``neither`` is as accurate as the others or better."""
     components: int = 10
     """Components n a feature is decomposed into."""
     top_k: int = 3
@@ -189,6 +210,11 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     inference: Literal["features", "mean", "collaborative"] = "collaborative"
     """With RSC, representation of a modality without a label: its feature, the mean of its components, or the
     components that agree with the fused decision (which changes the fused decision alone)."""
+
+    @property
+    def searched(self) -> Space:
+        """Options searched by ``cpsc tune``: none without parts, where they have no effect."""
+        return {} if self.parts == "neither" else self.search
 
     def __post_init__(self) -> None:
         super().__post_init__()

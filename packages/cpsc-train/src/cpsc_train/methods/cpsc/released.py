@@ -16,7 +16,7 @@ from cpsc_rsc import MultimodalSelfCalibration, component_reliability, divergenc
 from cpsc_train.errors import UserError
 from cpsc_train.methods.base import Heads, StepLosses, head_cross_entropy
 from cpsc_train.methods.cpsc.literal import GradientScale
-from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, without_absent
+from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Parts, without_absent
 from cpsc_train.methods.lfm import disagreement
 from cpsc_train.methods.options import NOT_NEGATIVE
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, only_present, stacked
@@ -148,6 +148,8 @@ class ReleasedConfig(CPSCConfig, name="cpsc-released"):
     search = {}
     rules = CPSCConfig.rules | dict.fromkeys(("fused", "unimodal", "alignment", "bottleneck"), NOT_NEGATIVE)
 
+    parts: Parts = "both"
+    """Parts of the paper that are on."""
     residual: float = 0.05
     """Weight γ of the component in the mix with the feature, at the feature's length."""
     mixing: Literal["convex", "additive"] = "convex"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cpsc_train.cli.train import Train
 from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import contenders, parse_variants, variants
+from cpsc_train.experiments import ablated, contenders, parse_variants, variants
 from cpsc_train.methods import MethodConfig
 from cpsc_train.recipes import recipe
 
@@ -69,3 +71,10 @@ def test_methods_are_built_for_the_length_of_the_run():
 def test_bad_contenders(methods, variants, said):
     with pytest.raises(UserError, match=said):
         contenders(recipe("handwritten"), methods, parse_variants(variants))
+
+
+def test_an_ablation_starts_from_both_parts():
+    base = recipe("handwritten")
+    assert ablated(base).method == replace(base.method, parts="both")
+    for kept in (replace(base, method=replace(base.method, parts="rsc")), variants(base, ["parts"])["joint"]):
+        assert ablated(kept) == kept

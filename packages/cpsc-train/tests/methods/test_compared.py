@@ -68,7 +68,7 @@ def test_probabilities_of_nought_and_one(name, model, batch, step, alone):
 @pytest.mark.parametrize("name", COMPARED)
 def test_it_trains_on_handwritten(name, tmp_path):
     changes = [f"method.name={name}", "epochs=6", "noise=[]"]
-    config = apply_settings(recipe("handwritten"), changes)
+    config = apply_settings(recipe("handwritten", inference=()), changes)
     results = train(config, tmp_path / "run")
     assert results["test"]["clean"]["accuracy"][FUSED] > 0.85
     assert set(results["test"]) == {"clean", "without-pix", "without-fou"}
@@ -98,7 +98,7 @@ REMEMBERING = {
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_what_it_remembers_survives_a_pause(name):
     changes = [f"method.name={name}", "epochs=6", "noise=[]", *REMEMBERING[name]]
-    config = apply_settings(recipe("handwritten"), changes)
+    config = apply_settings(recipe("handwritten", inference=()), changes)
     whole = Trainer(Setup.build(config))
     whole.train_epoch(Observer())
     state = deepcopy(whole.state_dict())

@@ -18,9 +18,14 @@ BAD = CorruptionConfig(label_share=0.3)
 
 
 def test_most_excluded_rows_have_wrong_labels(tmp_path):
-    base = recipe("handwritten")
+    base = recipe("handwritten", inference=())
     config = replace(
-        base, epochs=9, corruption=BAD, method=replace(base.method, trust="label"), noise=(), leave_out=False
+        base,
+        epochs=9,
+        corruption=BAD,
+        method=replace(base.method, trust="label", parts="both"),
+        noise=(),
+        leave_out=False,
     )
     results = train(config, tmp_path / "run")
     setup = Setup.build(config)

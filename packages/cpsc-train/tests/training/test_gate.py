@@ -13,7 +13,7 @@ from cpsc_train.recipes import recipe
 
 
 def config(**changes):
-    return replace(recipe("handwritten"), epochs=8, **changes)
+    return replace(recipe("handwritten", inference=()), epochs=8, **changes)
 
 
 @pytest.fixture(scope="module")

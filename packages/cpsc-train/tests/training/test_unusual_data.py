@@ -100,7 +100,12 @@ class Poisoned(nn.Module):
 
 def config(*settings: str) -> RunConfig:
     """Return a run of seconds on data with a defect."""
-    table = recipe("handwritten").to_plain() | {"epochs": 4, "noise": [], "feature_dim": 16, "batch_size": 32}
+    table = recipe("handwritten", inference=()).to_plain() | {
+        "epochs": 4,
+        "noise": [],
+        "feature_dim": 16,
+        "batch_size": 32,
+    }
     table["data"] = {"name": "defect", "modalities": ["left", "right"]}
     table["encoders"] = {name: {"name": "mlp", "hidden": 16} for name in ("left", "right")}
     common = ["optimizer.lr=0.01", "method.warmup=1", "splits.calibration=0.2", "compute.threads=1"]

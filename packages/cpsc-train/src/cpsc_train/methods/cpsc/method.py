@@ -39,7 +39,7 @@ class CPSC(Method):
         super().__init__(config, model, modalities)
         self._plain = config.parts == "neither"
         self.warmup = 0 if self._plain and config.trust == "all" else config.warmup
-        self.conformal = type(self).conformal and not self._plain
+        self.conformal = not self._plain
         self._a, self._b = (config.a, config.b) if config.parts in ("both", "gsc") else (0.0, 1.0)
         self.rsc = self.build_rsc(model.dim) if config.parts in ("both", "rsc") else None
         self.trust: RowTrust | None = None

@@ -139,7 +139,7 @@ def trials_in(place: Path) -> list[Trial]:
         Trial("data prepare --shards", [*prepare, 0, "--shards"], contents),
         Trial("data prepare --extract", [*prepare, 0, "--extract"], contents),
         Trial("report", ["report", run, "--out"], contents),
-        Trial("evaluate --gate", ["evaluate", run, "--gate", "classes", "--out"], contents),
+        Trial("evaluate", ["evaluate", run, "--inference", "trust,dasp", "--out"], contents),
     ]
 
 

@@ -148,35 +148,6 @@ def broken(axes: Axes) -> None:
     )
 
 
-def gate(axes: Axes) -> None:
-    """Accuracy on av-digits by condition, without and with the gate."""
-    rows = _measured("gate-av-digits-joint-unimodal")
-    names = {
-        "clean": "clean",
-        "audio-gaussian-0.3": "audio\nσ .3",
-        "audio-gaussian-1": "audio\nσ 1",
-        "image-gaussian-0.3": "image\nσ .3",
-        "image-gaussian-1": "image\nσ 1",
-        "image-salt-and-pepper-0.1": "image\ns&p",
-        "audio-dropout-1": "audio\ndead",
-        "image-dropout-1": "image\ndead",
-        "strict:GS@5": "both\nmild",
-        "strict:GS@10": "both\nstrong",
-        "qmf:GS@10": "each\nhalf",
-    }
-    for place, condition in enumerate(names):
-        of = [row for row in rows if row["condition"] == condition]
-        for shift, column, colour in ((-0.2, "plain", RED), (0.2, "gated", BLUE)):
-            values = np.array([float(row[column]) for row in of])
-            label = {"plain": "mean fusion", "gated": "with the gate"}[column] if not place else None
-            axes.bar(
-                place + shift, values.mean(), 0.38, yerr=values.std(ddof=1), color=colour, ecolor="0.5", label=label
-            )
-    axes.set_xticks(range(len(names)), list(names.values()), fontsize=7)
-    axes.set(ylabel="accuracy, %", ylim=(0, 119))
-    axes.legend(frameon=False, ncols=2, loc="upper center")
-
-
 def bad_rows(axes: Axes) -> None:
     """Test accuracy by epoch with 40 % wrong labels."""
     rows = _measured("bad-rows-handwritten-course")
@@ -237,7 +208,6 @@ PICTURES = {
     "one-problem": one_problem,
     "staleness": staleness,
     "broken": broken,
-    "gate": gate,
     "bad-rows": bad_rows,
     "shift": shift,
     "corruptions": corruptions,

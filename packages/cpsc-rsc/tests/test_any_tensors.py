@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
 
 import conformal_core
 import cpsc_rsc
@@ -162,44 +163,28 @@ def a_representation(draw: Any) -> Case:
     return Case("features mode", lambda: cpsc_rsc.represent(rsc, {name: h.array}, mode=mode)["a"], want, 0)
 
 
-def a_gate(draw: Any) -> Case:
-    """Weigh by the inverse of the distance and of the deviation of the length; what is not a number has no weight."""
-    b, width, name = (
-        draw(st.sampled_from([1, 2, 5])),
-        draw(st.sampled_from([2, 2, 2, 3])),
-        draw(st.sampled_from("aaab")),
-    )
+def a_trust(draw: Any) -> Case:
+    """Trust activations by their distance at one depth; what is not a number has none."""
+    b, width = draw(st.sampled_from([1, 2, 5])), draw(st.sampled_from([2, 2, 2, 3]))
+    name, slope = draw(st.sampled_from("aaab")), 1.5
     h = d.numbers(draw, "torch", (b, width))
-    gate = cpsc_rsc.ConformalGate({"a": 2}, classes=1, alpha=0.25, distance="all")
-    training, calibration = (torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in (50, 9))
-    gate.fit({"a": training}, torch.zeros(50, dtype=torch.long), {"a": calibration})
-
-    def call() -> Any:
-        weights, scaled = gate.weights({name: h.array})["a"], gate({name: h.array})["a"]
-        assert scaled.isfinite().all(), "gave features that are not finite"
-        return weights
-
+    trust = cpsc_rsc.ConformalTrust({"a": (2,)}, alpha=0.25)
+    training, held_out = (torch.randn(n, 2, generator=torch.Generator().manual_seed(n)) for n in (50, 9))
+    trust.update({"a": (training,)})
+    trust.calibrate({"a": (held_out,)})
+    trust._of["a"].slope.fill_(slope)
+    trust._of["a"].offset.fill_(0.5)
+    call = lambda: trust.trust(trust.distances({name: (h.array,)}))["a"]  # noqa: E731
     if not h.floating or width != 2 or name != "a":
-        return Case("features", call, None, 0)
-    rows = training.double().numpy()
-    covariance = np.cov(rows.T, bias=True)
-    inverse = np.linalg.inv(covariance + 1e-3 * np.trace(covariance) / 2 * np.eye(2))
-
-    def distance(x: np.ndarray) -> np.ndarray:
-        return np.einsum("nd,de,ne->n", x - rows.mean(0), inverse, x - rows.mean(0))
-
-    def logs(x: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(np.sqrt((x**2).sum(-1)), np.finfo(np.float32).tiny))
-
-    def length_score(x: np.ndarray) -> np.ndarray:
-        return (logs(x) - logs(rows).mean()) ** 2 / logs(rows).var()
-
-    want = np.ones(b)
+        return Case("depths", call, None, 0)
+    fitted = LedoitWolf().fit(training.double().numpy())
+    q = reference.quantile(fitted.mahalanobis(held_out.double().numpy()).tolist(), 0.25)
     with np.errstate(all="ignore"):
-        for score in (distance, length_score):
-            q = reference.quantile(score(calibration.double().numpy()).tolist(), 0.125)
-            want = np.minimum(want, np.nan_to_num(q / score(h.values), nan=0.0, posinf=1.0))
-    return Case("features", call, want, 1e-3)
+        x = h.values - fitted.location_
+        far = np.maximum(np.log(np.einsum("nd,de,ne->n", x, fitted.precision_, x) / q), 0)
+        far = np.where(np.isfinite(h.values).all(1), far, np.inf)
+        want = (1 + np.exp(-0.5)) / (1 + np.exp(slope * far - 0.5))
+    return Case("depths", call, want, 1e-3)
 
 
 TARGETS = {
@@ -210,7 +195,7 @@ TARGETS = {
     "recompose": a_recomposition,
     "module": a_module,
     "represent": a_representation,
-    "ConformalGate": a_gate,
+    "ConformalTrust": a_trust,
 }
 
 

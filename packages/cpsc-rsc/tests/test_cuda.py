@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conformal_core import CQR, LAC, AbsoluteResidual
-from cpsc_rsc import ConformalGate, RepresentationSelfCalibration, Taps
+from cpsc_rsc import ConformalTrust, RepresentationSelfCalibration, Taps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -46,20 +46,23 @@ def test_a_step_has_the_gradients_of_the_host(score, columns):
         torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("distance", ["classes", "all"])
-def test_the_gate_has_the_weights_of_the_host(distance):
+def test_the_trust_has_the_distances_of_the_host():
     torch.manual_seed(0)
-    here = ConformalGate({"audio": D}, classes=C, distance=distance)
+    here = ConformalTrust({"audio": (4, D)}, alpha=0.1)
     there = copy.deepcopy(here).cuda()
-    training, calibration, new = (torch.randn(n, D) for n in (400, 200, B))
-    labels = torch.arange(400) % C
-    here.fit({"audio": training}, labels, {"audio": calibration})
-    there.fit({"audio": training.cuda()}, labels.cuda(), {"audio": calibration.cuda()})
-    new[0] = torch.nan
-    moved = {"audio": (3 * new).cuda()}
+    training, held_out, new = ((torch.randn(n, 4), torch.randn(n, D)) for n in (400, 200, B))
+    for trust in (here, there):
+        device = "cuda" if trust is there else "cpu"
+        trust.update({"audio": tuple(h.to(device) for h in training)})
+        trust.calibrate({"audio": tuple(h.to(device) for h in held_out)})
+        trust._of["audio"].slope.fill_(1.5)
+    new[0][0] = torch.nan
+    asked, moved = tuple(3 * h for h in new), tuple(3 * h.cuda() for h in new)
     with waits_forbidden():
-        features = there(moved)["audio"]
-    torch.testing.assert_close(features.cpu(), here({"audio": 3 * new})["audio"], rtol=1e-4, atol=1e-5)
+        distances, features = there.distances({"audio": moved}), there({"audio": moved[1]}, {"audio": moved})
+    expected = here.distances({"audio": asked})["audio"]
+    torch.testing.assert_close(distances["audio"].cpu(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features["audio"].cpu(), here({"audio": asked[1]}, {"audio": asked})["audio"])
 
 
 def test_activations_are_those_of_the_host():

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from cpsc_rsc import ConformalGate, MultimodalSelfCalibration, RepresentationSelfCalibration
+from cpsc_rsc import ConformalTrust, MultimodalSelfCalibration, RepresentationSelfCalibration
 
 MADE = {
     "linear": lambda: RepresentationSelfCalibration(4, components=3, top_k=2),
     "mlp": lambda: RepresentationSelfCalibration(4, components=3, top_k=2, decomposition="mlp"),
     "modalities": lambda: MultimodalSelfCalibration({"audio": 4, "video": 4}, components=3, top_k=2),
-    "gate": lambda: ConformalGate({"audio": 4}, classes=2, alpha=0.2),
+    "trust": lambda: ConformalTrust({"audio": (4,)}, alpha=0.2),
 }
 
 
@@ -20,6 +20,6 @@ def test_a_state_of_a_newer_version_is_refused(tmp_path, name):
         metadata["version"] = 2
     torch.save(state, tmp_path / "newer.pt")
     with pytest.raises(
-        RuntimeError, match=r"(Decomposition|ConformalGate) must have version 1 or less, got 2: .* install that one"
+        RuntimeError, match=r"(Decomposition|ConformalTrust) must have version 1 or less, got 2: .* install that one"
     ):
         MADE[name]().load_state_dict(torch.load(tmp_path / "newer.pt", weights_only=True))

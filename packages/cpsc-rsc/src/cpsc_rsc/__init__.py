@@ -5,7 +5,6 @@ from cpsc_rsc.curve import HeldOutCopy
 from cpsc_rsc.decomposition import Decomposition, mix_residual
 from cpsc_rsc.diagnostics import Diagnostics, diagnose
 from cpsc_rsc.divergence import divergence_loss
-from cpsc_rsc.gate import ConformalGate
 from cpsc_rsc.inference import represent
 from cpsc_rsc.module import MultimodalSelfCalibration, RepresentationSelfCalibration, RSCOutput
 from cpsc_rsc.selection import component_reliability, recompose, top_k
@@ -13,7 +12,6 @@ from cpsc_rsc.taps import TappedEncoder, Taps
 from cpsc_rsc.trust import ConformalTrust
 
 __all__ = [
-    "ConformalGate",
     "ConformalTrust",
     "Decomposition",
     "Diagnostics",

@@ -42,15 +42,15 @@ def value(config, key):
         ("optimizer.clip_norm=+.5E+1", 5.0),
         ("encoders.video.depth=34", 34),
         ('data.modalities=["video", "audio"]', ("video", "audio")),
-        ("gate.distance=all", "all"),
-        ("gate={distance = 'all'}", "all"),
+        ("conformal.quantile=released", "released"),
+        ("conformal={quantile = 'released'}", "released"),
         ("encoders.audio.weights=7", "7"),
     ],
 )
 def test_a_setting_is_read_by_the_type_of_its_field(setting, expected):
     key = setting.partition("=")[0]
     changed = apply_settings(CREMA, [setting])
-    assert value(changed, "gate.distance" if key == "gate" else key) == expected
+    assert value(changed, "conformal.quantile" if key == "conformal" else key) == expected
 
 
 @pytest.mark.parametrize(

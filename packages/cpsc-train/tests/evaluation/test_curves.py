@@ -79,9 +79,9 @@ def test_a_condition_is_held_out_if_none_of_its_corruptions_was_used():
     unseen = held_out(MEASURED)
     assert [name for name, is_unseen in unseen.items() if not is_unseen] == ["both@2", "both@4"]
     assert "qmf:GS@0" not in unseen
-    fitted = MEASURED | {"inference": {"read": {"seen": ["pix:blur"]}, "gate": {}}}
+    fitted = MEASURED | {"inference": {"read": {"seen": ["pix:blur"]}, "dasp": {}}}
     assert not held_out(fitted, "read")["uneven"]
-    assert held_out(fitted, "gate") == unseen
+    assert held_out(fitted, "dasp") == unseen
 
 
 def test_means_are_separate_for_corruptions_that_were_used():
@@ -94,5 +94,5 @@ def test_means_are_separate_for_corruptions_that_were_used():
 
 def test_curves_of_a_variant_at_inference():
     figures = {name: {"accuracy": {"fused": 0.5}} for name in MEASURED["test"]}
-    found = curves(MEASURED | {"inference": {"gate": {"test": figures}}}, variant="gate")
+    found = curves(MEASURED | {"inference": {"dasp": {"test": figures}}}, variant="dasp")
     assert found["pix:blur"]["area"] == {"fused": 0.5}

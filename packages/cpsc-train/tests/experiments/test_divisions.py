@@ -23,8 +23,8 @@ cpu_seconds
 toy,joint,joint,plain,2,0.25,1,clean,,clean,,0,0.9,0.8,0.1,0.95,1.5,3
 toy,joint,joint,plain,2,0.25,1,a-blur-2,a,blur,2,0,0.5,0.8,0.1,0.95,1.5,3
 toy,joint,joint,plain,2,0.25,1,without-b,b,absent,,0,0.4,0.8,0.1,0.95,1.5,3
-toy,joint + gate,joint,gate,2,0.25,1,clean,,clean,,0,0.8,0.8,0.1,0.95,1.5,3
-toy,joint + gate,joint,gate,2,0.25,1,a-blur-2,a,blur,2,1,0.7,0.8,0.1,0.95,1.5,3
+toy,joint + trust,joint,trust,2,0.25,1,clean,,clean,,0,0.8,0.8,0.1,0.95,1.5,3
+toy,joint + trust,joint,trust,2,0.25,1,a-blur-2,a,blur,2,1,0.7,0.8,0.1,0.95,1.5,3
 """
 
 
@@ -38,7 +38,7 @@ def figures(accuracy):
 
 def run(**changes):
     part = {"clean": figures(0.9), "a-blur-2": figures(0.5), "without-b": figures(0.4)}
-    gated = {"clean": figures(0.8), "a-blur-2": figures(0.7)}
+    trusted = {"clean": figures(0.8), "a-blur-2": figures(0.7)}
     return {
         "data": {"name": "toy", "modalities": ["a", "b"]},
         "method": "joint",
@@ -50,7 +50,7 @@ def run(**changes):
         "test": part,
         "validation": part,
         "coverage": {"calibration": {}},
-        "inference": {"gate": {"test": gated, "validation": gated, "seen": ["a:blur"]}},
+        "inference": {"trust": {"test": trusted, "validation": trusted, "seen": ["a:blur"]}},
     } | changes
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from cpsc_train import evaluate, train
 from cpsc_train.errors import UserError
-from cpsc_train.models import GateConfig
 from cpsc_train.recipes import recipe
+from cpsc_train.training import RunConfig
 
-NAMES = ("gate", "read:lr=0.01", "dasp")
+NAMES = ("trust", "read:lr=0.01", "dasp")
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +31,14 @@ def test_plain_results_do_not_depend_on_variants(runs):
 def test_each_variant_has_the_figures_of_the_plain_evaluation(runs):
     folder, _, varied = runs
     assert list(varied["inference"]) == list(NAMES)
-    for figures in varied["inference"].values():
-        assert figures["seen"] == []
+    for name, figures in varied["inference"].items():
+        assert figures["seen"] == (["pix:gaussian", "fou:gaussian"] if name == "trust" else [])
         for part in ("validation", "test"):
             assert list(figures[part]) == list(varied[part])
             for condition, of in figures[part].items():
-                assert set(of) - {"gate"} == set(varied[part][condition])
+                assert set(of) - {"trust"} == set(varied[part][condition])
                 assert set(of["accuracy"]) == set(varied[part][condition]["accuracy"])
     assert json.loads((folder / "varied/results.json").read_text())["inference"] == varied["inference"]
-
-
-def test_gate_is_that_of_the_configuration(runs):
-    folder, _, varied = runs
-    assert (
-        varied["inference"]["gate"]["test"] == evaluate(folder / "plain", gate=GateConfig(distance="classes"))["test"]
-    )
 
 
 def test_evaluation_of_a_finished_run(runs):
@@ -58,20 +51,25 @@ def test_evaluation_of_a_finished_run(runs):
 
 def test_command_line(cpsc, runs, tmp_path):
     folder, _, varied = runs
-    outcome = cpsc("evaluate", folder / "plain", "--inference", "gate,dasp", "--out", tmp_path / "out.json")
+    outcome = cpsc("evaluate", folder / "plain", "--inference", "trust,dasp", "--out", tmp_path / "out.json")
     assert outcome.code == 0, outcome.err
     assert "Fused test accuracy by inference" in outcome.out
+    assert "Down-weighted by trust, % of the test rows (mean weight)" in outcome.out
     assert json.loads((tmp_path / "out.json").read_text())["inference"]["dasp"] == varied["inference"]["dasp"]
     assert "identical to results.json" in cpsc("evaluate", folder / "varied").out
-    assert cpsc("evaluate", folder / "plain", "--inference", "gat").code == 2
+    assert cpsc("evaluate", folder / "plain", "--inference", "trus").code == 2
 
 
-def test_mistakes_are_told_before_training(quick, cpsc, tmp_path):
-    with pytest.raises(UserError, match="inference must name different variants, got gate, gate"):
-        replace(recipe("handwritten"), inference=("gate", "gate"))
-    outcome = cpsc("train", "--out", tmp_path / "run", "--inference", "gate", *quick)
-    assert outcome.code == 2
-    assert "too few for alpha of inference gate = 0.04" in outcome.err
+def test_variants_must_differ():
+    with pytest.raises(UserError, match="inference must name different variants, got trust, trust"):
+        replace(recipe("handwritten"), inference=("trust", "trust"))
+
+
+def test_configurations_with_the_former_gate():
+    table = recipe("handwritten").to_plain()
+    assert RunConfig.from_plain(table | {"gate": {"distance": "off", "alpha": 0.04}}).to_plain() == table
+    with pytest.raises(UserError, match=r'gate was removed: .* set inference = \["trust"\]'):
+        RunConfig.from_plain(table | {"gate": {"distance": "classes", "alpha": 0.04}})
 
 
 def test_report_has_a_table(cpsc, runs, tmp_path):
@@ -79,7 +77,7 @@ def test_report_has_a_table(cpsc, runs, tmp_path):
     folder, _, varied = runs
     assert cpsc("report", folder / "varied", "--out", tmp_path).code == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<th>plain</th><th>gate</th><th>read:lr=0.01</th><th>dasp</th>" in page.replace('<th scope="col">', "<th>")
+    assert "<th>plain</th><th>trust</th><th>read:lr=0.01</th><th>dasp</th>" in page.replace('<th scope="col">', "<th>")
     assert "Reliability over training" in page
     silhouette = varied["separation"]["pix"]["silhouette"]
     assert f"silhouette {silhouette:.2f}" in page

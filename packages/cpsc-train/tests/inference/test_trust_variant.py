@@ -1,5 +1,6 @@
 """Calibrated trust as an inference variant: rows it uses, its state, missing modalities, and its prediction sets."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED, MultimodalClassifier
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.recipes import recipe
+from cpsc_train.training.export import export
 
 SHAPES = {"image": (3, 8, 8), "vector": (5,), "text": (7,)}
 
@@ -55,11 +57,24 @@ def test_results_and_state(run, monkeypatch):
     folder, results = run
     figures = results["inference"]["trust"]
     assert figures["seen"] == ["pix:gaussian", "fou:gaussian"]
-    gate = figures["test"]["clean"]["gate"]
-    assert all(0 <= one["down_weighted"] <= 0.05 + 0.05 and 0 <= one["weight"] <= 1 for one in gate.values())
+    trust = figures["test"]["clean"]["trust"]
+    assert all(0 <= one["down_weighted"] <= 0.05 + 0.05 and 0 <= one["mean"] <= 1 for one in trust.values())
     monkeypatch.setattr(ConformalTrust, "fit_curve", lambda *_, **__: pytest.fail("must not be fitted again"))
     again = evaluate(folder)
     assert {key: results[key] for key in again} == again
+
+
+def test_it_is_exported(run, tmp_path):
+    safetensors = pytest.importorskip("safetensors", reason="an extra")
+    folder, _ = run
+    with safetensors.safe_open(export(folder, tmp_path / "model.safetensors"), "pt") as file:
+        widths, names = json.loads(file.metadata()["widths"]), list(file.keys())
+        tensors = {name.removeprefix("trust."): file.get_tensor(name) for name in names if name.startswith("trust.")}
+    loaded = ConformalTrust(widths)
+    loaded.load_state_dict(tensors)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["inference"]["trust"]["trust"]
+    assert loaded.calibrated
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
 
 
 def test_every_missing_pattern_is_covered(run):

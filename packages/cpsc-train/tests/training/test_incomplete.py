@@ -21,7 +21,6 @@ from cpsc_train.reporting import Observer
 from cpsc_train.reporting.report import report
 from cpsc_train.training import RunConfig
 from cpsc_train.training.loop import Trainer
-from cpsc_train.training.results import build_gate, fit_run_gate
 from cpsc_train.training.setup import Setup
 
 MISSING = MissingConfig(share={"pix": 0.5, "fou": 0.3})
@@ -132,20 +131,6 @@ def test_without_a_modality_the_fused_figures_are_over_rows_with_another(incompl
     assert sum(size["count"] for size in sizes) == results["data"]["present"]["test"]["fou"]
 
 
-def test_the_gate_gives_a_missing_modality_no_weight_and_does_not_count_it(incomplete):
-    config = override(incomplete, BRIEF | {"gate.distance": "classes", "gate.alpha": 0.5})
-    setup = Setup.build(config)
-    trainer = Trainer(setup)
-    evaluator = trainer.evaluator()
-    gate = build_gate(setup, None)
-    fit_run_gate(gate, evaluator)
-    setup.objective.model.gate = gate
-    predictions = evaluator.collect("test")
-    for m, weights in predictions.weights.items():
-        assert (weights[~predictions.present[m]] == 0).all()
-        assert (weights[predictions.present[m]] > 0).all()
-
-
 @pytest.mark.parametrize("name", ["cpsc", "qmf", "pmr", "mla"])
 def test_a_run_resumes(name, incomplete, tmp_path):
     config = override(brief(incomplete, name), {"checkpoints.every_steps": 1, "conformal.refresh": "rolling"})
@@ -167,8 +152,7 @@ def test_a_run_resumes(name, incomplete, tmp_path):
 
 def test_it_is_evaluated_and_reported_from_its_folder(incomplete, tmp_path):
     folder = tmp_path / "run"
-    config = override(brief(incomplete, "cpsc"), {"gate.distance": "classes", "gate.alpha": 0.5})
-    results = train(replace(config, inference=("read", "dasp")), folder)
+    results = train(replace(brief(incomplete, "cpsc"), inference=("trust:alpha=0.5", "read", "dasp")), folder)
     again = evaluate(folder)
     assert {key: results[key] for key in again} == again
     assert "pix missing in train" in report(folder).read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ All methods use the same data, encoders, epochs, seeds and selection rule.
   cpsc benchmark --variant "K = 1: method.top_k=1"
   cpsc benchmark --tuned runs/tune                        options found by `cpsc tune`
   cpsc benchmark --seeds 0..9 --divisions each            a separate division of the data for each seed
-  cpsc benchmark --inference gate,read                    adds rows METHOD + gate and METHOD + read
+  cpsc benchmark --inference trust,read                   adds rows METHOD + trust and METHOD + read
 
 Suites use the same runs: imbalance (accuracy and contribution of each modality) and noise (accuracy in every
 noisy condition, the mean and the worst). Each writes a table as .md and .csv, and mean ranks as .png. runs.csv has
@@ -44,7 +44,7 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
     divisions: Annotated[str | None, value("A..B")] = None
     """Divisions of the data, as 0..4; each: a separate one for every seed."""
     inference: Inferences = None
-    """Inference variants, each in an additional row: gate, read, dasp."""
+    """Inference variants, each in an additional row: trust, read, dasp."""
     keep_going: Annotated[bool, flag] = False
     """Leave out rows with a failed run."""
     jobs: Annotated[int, value("N")] = 1

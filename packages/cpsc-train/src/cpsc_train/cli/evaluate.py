@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, Gate, Inferences, value, variants
+from cpsc_train.cli.options import Command, File, Inferences, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,6 @@ Only the run folder is needed. Results are compared with its results.json.
   cpsc evaluate runs/A --noise pix:all@1-5                 every kind that applies, at five levels
   cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3     both modalities at once
   cpsc evaluate runs/A --noise strict:GS@0,5,10
-  cpsc evaluate runs/A --gate classes                with a conformal gate
   cpsc evaluate runs/A --inference trust,read,dasp   also with three inference variants
 """
 
@@ -33,9 +32,6 @@ Only the run folder is needed. Results are compared with its results.json.
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
     """Noise instead of that of the run: severities as MODALITY:KIND:A,B, levels as
     MODALITY:KIND@1-5, or a named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
-    gate: Gate = None
-    """Gate instead of that of the run: down-weights a modality whose features are
-    far from the training features, of the nearest class or of all rows."""
     inference: Inferences = None
     """Inference variants instead of those of the run: trust, read, dasp; none for none."""
     out: File = None
@@ -43,7 +39,6 @@ Only the run folder is needed. Results are compared with its results.json.
 
     def run(self) -> int:
         from cpsc_train.data import Noise
-        from cpsc_train.models import GateConfig
         from cpsc_train.output import Output
         from cpsc_train.reporting.console import print_results
         from cpsc_train.runs import RunFolder
@@ -55,15 +50,14 @@ Only the run folder is needed. Results are compared with its results.json.
         folder = RunFolder(self.run_folder)
         protocols = [text for text in self.noise if set("@+") & set(text)]
         sweep = [one for text in self.noise if text not in protocols for one in Noise.sweep(text)]
-        gate = None if self.gate is None else GateConfig(distance=self.gate)
         inference = variants(self.inference)
         noise = sweep if self.noise else None
-        results = evaluate(folder, noise=noise, protocols=protocols, gate=gate, inference=inference)
+        results = evaluate(folder, noise=noise, protocols=protocols, inference=inference)
         console = Output()
         print_results(results, console)
         if self.out is not None:
             write(self.out, json.dumps(results, indent=1) + "\n")
-        if self.noise or self.gate is not None or self.inference is not None:
+        if self.noise or self.inference is not None:
             return 0
         recorded = folder.read_results()
         if recorded is None:

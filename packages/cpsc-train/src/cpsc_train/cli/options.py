@@ -29,7 +29,6 @@ def _hint(default: str) -> str:
 
 flag = tyro.conf.arg(help_behavior_hint="")
 Mode = Annotated[Literal["ours", "paper", "released"], value("MODE")]
-Gate = Annotated[Literal["off", "classes", "all"] | None, value("{off,classes,all}")]
 Inferences = Annotated[str | None, value("A,B")]
 File = Annotated[Path | None, value("FILE")]
 Folder = Annotated[Path | None, value("DIR")]

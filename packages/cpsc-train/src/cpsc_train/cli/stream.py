@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, Gate, value
+from cpsc_train.cli.options import Command, File, value
 
 if TYPE_CHECKING:
     from cpsc_train.experiments.table import Table
@@ -39,8 +39,6 @@ from each label after they have predicted it.
     """Order of the rows: data (as listed), group (such as by speaker), random."""
     drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
     """Noise of the second half, as MODALITY:KIND@1-5 or MODALITY:KIND:SEVERITY; several levels follow one another."""
-    gate: Gate = None
-    """Conformal gate in place of that of the run."""
     window: Annotated[int, value("N")] = 100
     """Consecutive rows over which the lowest coverage is reported."""
     delta: Annotated[float, value("D")] = 0.01
@@ -53,7 +51,6 @@ from each label after they have predicted it.
     def run(self) -> int:
         from cpsc_train.errors import UserError
         from cpsc_train.experiments.stream import stream
-        from cpsc_train.models import GateConfig
         from cpsc_train.writing import check_writable, write
 
         if self.window < 1:
@@ -67,7 +64,6 @@ from each label after they have predicted it.
             self.run_folder,
             order=self.order,
             drift=self.drift,
-            gate=None if self.gate is None else GateConfig(distance=self.gate),
             window=self.window,
             delta=self.delta,
             picture=self.picture,

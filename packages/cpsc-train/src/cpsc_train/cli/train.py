@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import File, Folder, Gate, Inferences, Quiet, RunOptions, flag, value, variants
+from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, flag, value, variants
 from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ The best epoch is selected on validation rows.
     """Training method; see `cpsc methods list`."""
     refresh: Annotated[str | None, value("POLICY")] = None
     """Refresh of calibration scores: exact, rolling, epoch, interval:K."""
-    gate: Gate = None
-    """Gate at inference: down-weights modalities with unusual features."""
     inference: Inferences = None
     """Inference variants to evaluate as well: trust, read, dasp; none for none."""
     seed: Annotated[int | None, value("N")] = None
@@ -81,11 +79,7 @@ The best epoch is selected on validation rows.
 
     def configured(self) -> RunConfig:
         """Return the configuration of a new run."""
-        values: dict[str, Any] = {
-            "method.name": self.method,
-            "conformal.refresh": self.refresh,
-            "gate.distance": self.gate,
-        }
+        values: dict[str, Any] = {"method.name": self.method, "conformal.refresh": self.refresh}
         if self.inference is not None:
             values["inference"] = variants(self.inference)
         return self.configuration(seed=self.seed, epochs=self.epochs, **values)

@@ -22,7 +22,7 @@ class Predictions:
     probabilities
         By head (each modality present, and ``fused``), (N, C) float64.
     weights
-        By modality, (N,) weights of the gate or of an inference variant in [0, 1]; empty without one.
+        By modality, (N,) weights of an inference variant in [0, 1]; empty if it has none, and without a variant.
     features
         By modality, (N, d) features.
     present

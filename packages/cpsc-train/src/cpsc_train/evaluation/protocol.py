@@ -54,15 +54,16 @@ NONE: Mapping[str, Variant] = MappingProxyType({})
 def describe(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]:
     """Return all figures of one condition.
 
-    These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and with a gate, ``gate``:
-    by modality the fraction of samples that it down-weighted, and the mean weight, both of the samples that have it.
+    These are `METRICS` by head; ``average_accuracy``, the mean over all heads; ``coverage``; and for inference
+    variants with weights, ``trust``: by modality the fraction of samples with a weight below 1 (``down_weighted``), and
+    the ``mean`` weight, both of the samples that have it.
     """
     figures: dict[str, Any] = {name: predictions.each(metric) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
     if predictions.weights:
         rows = {m: w[predictions.present[m]] if m in predictions.present else w for m, w in predictions.weights.items()}
-        figures["gate"] = {
-            m: {"down_weighted": float((w < 1).mean()), "weight": float(w.mean())} for m, w in rows.items()
+        figures["trust"] = {
+            m: {"down_weighted": float((w < 1).mean()), "mean": float(w.mean())} for m, w in rows.items()
         }
     return figures | {"coverage": coverage(thresholds, predictions)}
 

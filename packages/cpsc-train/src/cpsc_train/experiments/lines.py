@@ -25,9 +25,9 @@ def expanded(results: Results) -> Results:
 
     Examples
     --------
-    >>> run = {"test": 1, "inference": {"gate": {"test": 2, "validation": 3, "seen": []}}}
+    >>> run = {"test": 1, "inference": {"trust": {"test": 2, "validation": 3, "seen": []}}}
     >>> {name: runs[0]["test"] for name, runs in expanded({"joint": [run]}).items()}
-    {'joint': 1, 'joint + gate': 2}
+    {'joint': 1, 'joint + trust': 2}
     """
     rows: Results = {}
     for name, runs in results.items():

@@ -15,7 +15,7 @@ from cpsc_train.experiments.course import Course, Order, ordered
 from cpsc_train.experiments.predictors import density_ratios, follow
 from cpsc_train.experiments.stream_picture import picture as drawn
 from cpsc_train.experiments.trusted import along, fitted_trust, observe, watch
-from cpsc_train.models import FUSED, GateConfig
+from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import require_matplotlib
 from cpsc_train.training.run import opened
 from cpsc_train.training.setup import Setup
@@ -27,7 +27,6 @@ def stream(
     *,
     order: Order = "data",
     drift: Sequence[str] = (),
-    gate: GateConfig | None = None,
     window: int = 100,
     delta: float = 0.01,
     picture: Path | None = None,
@@ -43,8 +42,6 @@ def stream(
     drift
         Noise of the second half of the stream, as ``MODALITY:KIND@1-5`` or ``MODALITY:KIND:SEVERITY``; the first half
         is clean. Several levels follow one another in equal parts.
-    gate
-        Conformal gate that replaces that of the run.
     window
         Number of consecutive rows over which the lowest coverage is reported.
     delta
@@ -68,7 +65,7 @@ def stream(
     if picture is not None:
         require_matplotlib()
     watched = None
-    with opened(folder, gate=gate) as (setup, evaluator):
+    with opened(folder) as (setup, evaluator):
         drifts = drifting(setup, drift)
         course = Course.drifting(ordered(setup, order), len(drifts))
         alpha, names = setup.config.conformal.alpha, ["clean", *(one.name for one in drifts)]

@@ -2,10 +2,9 @@
 
 from cpsc_train.inference.base import Inference, InferenceConfig, Source, Trained, parse_inference
 from cpsc_train.inference.dasp import DASPConfig
-from cpsc_train.inference.gate import GateInferenceConfig, fit_gate
 from cpsc_train.inference.read import READConfig
 from cpsc_train.inference.trust import TrustConfig
 
-InferenceConfig.register(TrustConfig, GateInferenceConfig, READConfig, DASPConfig)
+InferenceConfig.register(TrustConfig, READConfig, DASPConfig)
 
-__all__ = ["GateInferenceConfig", "Inference", "InferenceConfig", "Source", "Trained", "fit_gate", "parse_inference"]
+__all__ = ["Inference", "InferenceConfig", "Source", "Trained", "parse_inference"]

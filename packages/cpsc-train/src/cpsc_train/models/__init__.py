@@ -4,7 +4,6 @@ import cpsc_train.models.encoders  # noqa: F401  # registers the encoders
 from cpsc_train.models.depths import depth_widths, model_taps
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig
-from cpsc_train.models.gate import GateConfig
 from cpsc_train.models.multimodal import MultimodalClassifier
 from cpsc_train.models.presence import (
     COMPLETE,
@@ -23,7 +22,6 @@ __all__ = [
     "FUSED",
     "EncoderConfig",
     "FusionConfig",
-    "GateConfig",
     "LateConfig",
     "MultimodalClassifier",
     "Present",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from cpsc_rsc import ConformalGate, Taps
+from cpsc_rsc import Taps
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
@@ -55,8 +55,6 @@ class MultimodalClassifier(nn.Module):
         self.encoders = nn.ModuleDict({m: _encoder(encoders[m], modality, dim) for m, modality in modalities.items()})
         self.heads = nn.ModuleDict({m: nn.Linear(dim, classes) for m in modalities})
         self.fusion = fusion.build(tuple(modalities), dim, classes)
-        self.gate: ConformalGate | None = None
-        """Scales the features at inference; None during training and where the configuration has no gate."""
 
     def standardise(self, scales: Mapping[str, Scale]) -> None:
         """Set the statistics of spectrograms that the model computes, and of pixels that an encoder restores."""
@@ -111,18 +109,6 @@ class MultimodalClassifier(nn.Module):
         features = {m: h for m, (h, _) in encoded.items()}
         return features, {m: depths for m, (_, depths) in encoded.items() if m in taps}
 
-    def gated(
-        self, features: Mapping[str, Tensor], present: Present = COMPLETE
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the features used at inference, and the gate's weights {m: (B,)}; without a gate, no weights.
-
-        The weight of a modality is 0 for samples that lack it.
-        """
-        if self.gate is None:
-            return dict(features), {}
-        weights = {m: only_present(w, present.get(m)) for m, w in self.gate.weights(features).items()}
-        return self.gate.scale(features, weights), weights
-
     def unimodal(self, features: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
         """Map features {m: (B, d)} to the logits {m: (B, C)} of each modality's head."""
         return {m: only_present(head(features[m]), present.get(m)) for m, head in self.heads.items() if m in features}
@@ -140,8 +126,8 @@ class MultimodalClassifier(nn.Module):
         return logits | {FUSED: fuse(self.fusion, features, logits, present)}
 
     def forward(self, inputs: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
-        """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, as at inference."""
-        return self.classify(self.gated(self.encode(inputs, present), present)[0], present)
+        """Map {m: (B, ...)} to logits {m: (B, C), "fused": (B, C)}, without an inference variant."""
+        return self.classify(self.encode(inputs, present), present)
 
     def _check(self, modalities: Iterable[str]) -> None:
         names = list(modalities)

@@ -125,14 +125,10 @@ def print_results(results: dict[str, Any], console: Output) -> None:
     if "inference" in results:
         for table in _inference(results):
             console.print(table)
-    if "gate" in test["clean"]:
-        title = "Down-weighted by the gate, % of the test rows (mean weight)"
-        gate = {name: condition["gate"] for name, condition in test.items()}
-        console.print(_table(title, "condition", heads[:-1], gate, down_weighted))
 
 
 def _inference(results: dict[str, Any]) -> list[Table]:
-    """Return fused test accuracy, and coverage, by condition, a column per inference variant."""
+    """Return fused test accuracy and coverage by condition, and the rows that each variant down-weights."""
     variants = {"plain": results["test"]} | {name: of["test"] for name, of in results["inference"].items()}
 
     def table(title: str, figure: str, text: Callable[[Any], str]) -> Table:
@@ -142,10 +138,16 @@ def _inference(results: dict[str, Any]) -> list[Table]:
         }
         return _table(title, "condition", list(variants), cells, text)
 
-    return [
+    tables = [
         table("Fused test accuracy by inference, %", "accuracy", percent),
         table("Coverage of the fused prediction sets by inference (mean set size)", "coverage", coverage_and_size),
     ]
+    for name, test in variants.items():
+        if "trust" in test["clean"]:
+            trust = {condition: figures["trust"] for condition, figures in test.items()}
+            title = f"Down-weighted by {name}, % of the test rows (mean weight)"
+            tables.append(_table(title, "condition", results["data"]["modalities"], trust, down_weighted))
+    return tables
 
 
 def _table(

@@ -30,15 +30,15 @@ def coverage_and_size(sets: Mapping[str, float] | None) -> str:
     return ABSENT if sets is None else f"{sets['coverage']:.3f} ({sets['mean_size']:.2f})"
 
 
-def down_weighted(gate: Mapping[str, float] | None) -> str:
-    """Return the fraction of rows that a gate down-weights in %, with the mean weight in brackets.
+def down_weighted(trust: Mapping[str, float] | None) -> str:
+    """Return the fraction of rows in which a modality is down-weighted in %, with the mean weight in brackets.
 
     Examples
     --------
-    >>> down_weighted({"down_weighted": 0.25, "weight": 0.8})
+    >>> down_weighted({"down_weighted": 0.25, "mean": 0.8})
     '25.0 (0.80)'
     """
-    return ABSENT if gate is None else f"{100 * gate['down_weighted']:.1f} ({gate['weight']:.2f})"
+    return ABSENT if trust is None else f"{100 * trust['down_weighted']:.1f} ({trust['mean']:.2f})"
 
 
 def lacking(data: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from cpsc_train.data import CorruptionConfig, DataConfig, MissingConfig, Noise, 
 from cpsc_train.errors import UserError
 from cpsc_train.inference import InferenceConfig, parse_inference
 from cpsc_train.methods import MethodConfig
-from cpsc_train.models import EncoderConfig, FusionConfig, GateConfig, LateConfig
+from cpsc_train.models import EncoderConfig, FusionConfig, LateConfig
 from cpsc_train.training.compute import ComputeConfig
 from cpsc_train.training.optimizer import ConstantConfig, OptimizerConfig, ScheduleConfig
 
@@ -111,8 +111,6 @@ class RunConfig(Options):
     """The learning-rate schedule."""
     conformal: ConformalConfig = field(default_factory=ConformalConfig)
     """The conformal predictor."""
-    gate: GateConfig = field(default_factory=GateConfig)
-    """The conformal gate at inference."""
     inference: tuple[str, ...] = ()
     """Inference variants to evaluate besides the plain model: ``trust``, ``read``, ``dasp``, with options such as
     ``read:lr=0.001:steps=2``."""
@@ -187,7 +185,17 @@ class RunConfig(Options):
         """
         if isinstance(table.get("missing"), bool):  # the name of leave_out up to version 0.1
             table = {("leave_out" if name == "missing" else name): value for name, value in table.items()}
-        return from_plain(cls, table)
+        return from_plain(cls, _without_gate(table))
+
+
+def _without_gate(table: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the section ``gate`` of earlier configurations if the gate was off."""
+    gate = table.get("gate")
+    if not isinstance(gate, dict):
+        return table
+    if gate.get("distance", "off") != "off":
+        raise UserError('the conformal gate was removed: delete the section [gate], and set inference = ["trust"]')
+    return {name: value for name, value in table.items() if name != "gate"}
 
 
 def with_method(base: RunConfig, method: MethodConfig) -> RunConfig:

@@ -16,8 +16,7 @@ from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
-from cpsc_train.methods.base import Heads
-from cpsc_train.models import FUSED, Present
+from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training.objective import Objective, evaluating
 from cpsc_train.training.refresh import label_scores
@@ -88,7 +87,7 @@ class Evaluator:
         depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
         with evaluating(self.objective), compute.autocast(device):
             if inference is None:
-                logits, weights = self._plain(features, present)
+                logits, weights = self.trained().logits(features, present), {}
             else:
                 logits, weights = inference.predict(features, present, depths)
         return Predictions(
@@ -120,11 +119,6 @@ class Evaluator:
             head: float((hits[torch.from_numpy(present[head])] if head in present else hits).double().mean())
             for head, hits in covered.items()
         }
-
-    def _plain(self, features: Mapping[str, Tensor], present: Present) -> tuple[Heads, Heads]:
-        """Return the logits of the model, and the weights of its gate."""
-        gated, weights = self.objective.model.gated(features, present)
-        return self.trained().logits(gated, present), weights
 
     def _counted(self, rows: PartFeatures) -> dict[str, NDArray[np.bool_]]:
         """Return which rows the figures of a head are over; of the fused one, those with a modality left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,9 @@ from cpsc_train.writing import write
 
 
 def export(folder: Path | str, out: Path | None = None) -> Path:
-    """Write the tensors ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*``, and ``gate.*`` of a gate.
+    """Write the tensors ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*``, and ``trust.*``.
+
+    ``trust.*`` is the state of the `cpsc_rsc.ConformalTrust` of the inference variant ``trust``, if the run has it.
 
     Parameters
     ----------
@@ -27,7 +30,8 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     Returns
     -------
     Path
-        The file. Its metadata contain the configuration as JSON (``config``), without credentials, and the ``epoch``.
+        The file. Its metadata contain the configuration as JSON (``config``), without credentials, the ``epoch``, and
+        the widths of the activations by modality, as JSON (``widths``), with which the `ConformalTrust` is built.
 
     Raises
     ------
@@ -41,8 +45,16 @@ def export(folder: Path | str, out: Path | None = None) -> Path:
     state = checkpoint.load_best(run_folder.checkpoint, torch.device("cpu"))
     tensors = {f"{part}.{name}": value for part in ("model", "method") for name, value in state[part].items()}
     tensors |= {f"qhat.{head}": value for head, value in (state["qhat"] or {}).items()}
-    tensors |= {f"gate.{name}": value for name, value in state.get("gate", {}).items()}
+    trust = _trust(state)
+    tensors |= {f"trust.{name}": value for name, value in trust["trust"].items()}
     path = out or run_folder.path / "model.safetensors"
     metadata = {"config": without_credentials(json.dumps(config)), "epoch": str(state["epoch"])}
+    metadata["widths"] = json.dumps(trust["widths"])
     write(path, save({name: value.contiguous().clone() for name, value in tensors.items()}, metadata))
     return path
+
+
+def _trust(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the widths and the state of the first variant ``trust`` in a checkpoint; empty if there is none."""
+    fitted = (one for name, one in state.get("inference", {}).items() if name.partition(":")[0] == "trust")
+    return next(fitted, {"widths": {}, "trust": {}})

@@ -1,4 +1,4 @@
-"""Results of a run: its gate, the evaluation in ``results.json``, and the arrays in ``predictions.npz``."""
+"""Results of a run: the evaluation in ``results.json``, and the arrays in ``predictions.npz``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_rsc import ConformalGate
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Variant, curves, measure
 from cpsc_train.evaluation.separation import separations
-from cpsc_train.inference import Inference, fit_gate, parse_inference
+from cpsc_train.inference import Inference, parse_inference
 from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training import checkpoint
@@ -27,26 +26,6 @@ from cpsc_train.training.setup import Setup
 
 MOST_FEATURES = 2000
 """Most test rows whose features are saved, for pictures."""
-
-
-def build_gate(setup: Setup, state: dict[str, Any] | None) -> ConformalGate | None:
-    """Return the gate of the configuration, with its saved state if there is one; None if the gate is off."""
-    model = setup.objective.model
-    gate = setup.config.gate.build(tuple(setup.dataset.modalities), model.dim, model.classes)
-    if gate is not None and state is not None:
-        gate.load_state_dict(state)
-    return gate
-
-
-def fit_run_gate(gate: ConformalGate, evaluator: Evaluator) -> None:
-    """Fit a gate to the training and calibration rows, encoded by the model of `evaluator`."""
-    fit_gate(gate, evaluator.encode("train"), evaluator.encode("calibration"))
-
-
-def save_gate(path: Path, gate: ConformalGate) -> None:
-    """Add the state of a fitted gate to the checkpoint at `path`, so the run folder alone predicts the same."""
-    state = checkpoint.load(path, torch.device("cpu"))
-    checkpoint.save(path, state | {"gate": gate.state_dict()})
 
 
 def evaluation(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cpsc_train.data import Noise
 from cpsc_train.errors import UserError
-from cpsc_train.models import FUSED, GateConfig
+from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
@@ -24,14 +24,11 @@ from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.results import (
-    build_gate,
     class_separation,
     clean_predictions,
     evaluation,
-    fit_run_gate,
     fitted_variants,
     reliability_course,
-    save_gate,
     save_variants,
 )
 from cpsc_train.training.selection import Selection
@@ -104,7 +101,6 @@ def evaluate(
     *,
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
-    gate: GateConfig | None = None,
     inference: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best epoch of a run, from its folder alone.
@@ -117,17 +113,15 @@ def evaluate(
         Noise conditions that replace those of the run.
     protocols
         Named protocols, such as ``qmf:GS@5,10``, that replace those of the run if `noise` is given.
-    gate
-        Conformal gate that replaces that of the run; it is fitted to the training and calibration rows of the run.
     inference
-        Inference variants that replace those of the run, such as ``gate`` or ``read:lr=0.001``.
+        Inference variants that replace those of the run, such as ``trust`` or ``read:lr=0.001``.
 
     Returns
     -------
     dict
         Content of ``results.json`` except what only training knows (``selected``, ``seconds``).
     """
-    with opened(folder, noise=noise, protocols=protocols, gate=gate, inference=inference) as (setup, evaluator):
+    with opened(folder, noise=noise, protocols=protocols, inference=inference) as (setup, evaluator):
         parts, variants = fitted_variants(setup.config.inference, evaluator)
         return evaluation(setup, parts, variants)
 
@@ -138,7 +132,6 @@ def opened(
     *,
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
-    gate: GateConfig | None = None,
     inference: Sequence[str] | None = None,
 ) -> Iterator[tuple[Setup, Evaluator]]:
     """Load the data and the best model of a run; the arguments are those of `evaluate`."""
@@ -146,14 +139,11 @@ def opened(
     config = RunConfig.from_plain(run_folder.read_config())
     if noise is not None:
         config = replace(config, noise=tuple(noise), protocols=tuple(protocols))
-    refit = gate is not None and gate != config.gate
-    if gate is not None:
-        config = replace(config, gate=gate)
     if inference is not None:
         config = replace(config, inference=tuple(inference))
     with joined(config.compute.device), config.compute.applied():
         setup = Setup.build(config, run_folder.read_splits)
-        yield setup, _load_best(run_folder, setup, refit_gate=refit)
+        yield setup, _load_best(run_folder, setup)
 
 
 def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, resumed: bool) -> dict[str, Any]:
@@ -190,8 +180,6 @@ def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, resumed: b
 def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, Any]:
     """Evaluate the best model and write the results."""
     evaluator = _load_best(folder, setup)
-    if setup.process.first and setup.objective.model.gate is not None:
-        save_gate(folder.checkpoint, setup.objective.model.gate)
     parts, variants = fitted_variants(setup.config.inference, evaluator)
     if setup.process.first:
         save_variants(folder.checkpoint, variants)
@@ -212,8 +200,8 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     return results
 
 
-def _load_best(folder: RunFolder, setup: Setup, *, refit_gate: bool = False) -> Evaluator:
-    """Load the parameters of the best epoch, with the gate; fit the gate if `refit_gate` or if none was saved."""
+def _load_best(folder: RunFolder, setup: Setup) -> Evaluator:
+    """Load the parameters of the best epoch, and the states of inference variants."""
     state = checkpoint.load_best(folder.checkpoint, setup.device)
     model, method = setup.objective.model, setup.objective.method
     with fitting():
@@ -221,9 +209,4 @@ def _load_best(folder: RunFolder, setup: Setup, *, refit_gate: bool = False) -> 
             raise ValueError(f"it has no quantile of {min(missing)}")
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
-        gate = build_gate(setup, None if refit_gate else state.get("gate"))
-    evaluator = Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}))
-    if gate is not None and not gate.fitted:
-        fit_run_gate(gate, evaluator)
-    model.gate = None if gate is None else gate.to(setup.device)
-    return evaluator
+    return Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.missing import check_presence, numbers
 from cpsc_train.errors import UserError
-from cpsc_train.inference import GateInferenceConfig
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.training.config import RunConfig
@@ -222,18 +220,13 @@ def _method(config: RunConfig, model: MultimodalClassifier, modalities: tuple[st
 
 
 def _check_calibration(config: RunConfig, size: int, having: Mapping[str, int]) -> None:
-    """Refuse an alpha too small for `size` calibration scores, or for those `having` a modality.
-
-    A gate divides its alpha between two scores.
-    """
-    alphas = [("conformal.alpha", config.conformal.alpha, 1)] * (config.conformal.quantile == "exact")
-    alphas += [("gate.alpha", config.gate.alpha, 2)] * (config.gate.distance != "off")
-    gates = [(name, one) for name, one in config.variants.items() if isinstance(one, GateInferenceConfig)]
-    alphas += [(f"alpha of inference {name}", one.alpha, 2) for name, one in gates]
-    sizes = {"": size} | {f" with {modality}": number for modality, number in having.items()}
-    for (name, alpha, parts), (which, number) in product(alphas, sizes.items()):
-        if quantile_rank(number, alpha / parts) is None:
+    """Refuse an alpha too small for `size` calibration scores, or for those `having` a modality."""
+    alpha = config.conformal.alpha
+    if config.conformal.quantile != "exact":
+        return
+    for which, number in {"": size, **{f" with {modality}": number for modality, number in having.items()}}.items():
+        if quantile_rank(number, alpha) is None:
             raise UserError(
-                f"{number} calibration samples{which} are too few for {name} = {alpha}: the smallest usable alpha is "
-                f"{parts / (number + 1):.4g}; raise splits.calibration or {name}"
+                f"{number} calibration samples{which} are too few for conformal.alpha = {alpha}: the smallest usable "
+                f"alpha is {1 / (number + 1):.4g}; raise splits.calibration or conformal.alpha"
             )

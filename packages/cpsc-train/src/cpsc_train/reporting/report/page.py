@@ -8,7 +8,7 @@ from html import escape as escape_html
 
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
-from cpsc_train.reporting.figures import coverage_and_size, down_weighted, lacking, percent
+from cpsc_train.reporting.figures import coverage_and_size, lacking, percent
 from cpsc_train.reporting.report.panel import Panel, Section
 from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
 
@@ -56,7 +56,6 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
     tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs)}
     tables |= {"Inference": _inference(runs)} if any("inference" in (run.results or {}) for run in runs) else {}
-    tables |= {"Gate": _gate(runs)} if any(map(_has_gate, runs)) else {}
     tables |= {"Runs": _runs(runs)}
     parts = [f"<h1>{escape(title)}</h1>", *_warnings(runs)]
     names = [*tables, *(section.title for section in sections)]
@@ -128,23 +127,6 @@ def _inference(runs: Sequence[Run]) -> str:
             parts.append(_table(["run and condition", "plain", *variants], rows))
     note = "Fused test accuracy in % of the same trained model, with each inference variant."
     return f'<p class="soft">{note}</p>{"".join(parts)}'
-
-
-def _gate(runs: Sequence[Run]) -> str:
-    rows = []
-    for run in runs:
-        test = (run.results or {}).get("test", {})
-        for condition, of in test.items():
-            cells = [f"{modality} {down_weighted(entry)}" for modality, entry in of.get("gate", {}).items()]
-            rows += [[f"{run.name}, {condition}", " / ".join(cells)]] if cells else []
-    bounds = ", ".join(f"{100 * run.config['gate']['alpha']:g} in {run.name}" for run in runs if _has_gate(run))
-    note = "Test rows in which a modality is down-weighted, in %, and its mean weight. "
-    note += f"Guaranteed on clean rows: at most {bounds}."
-    return f'<p class="soft">{escape(note)}</p>{_table(["run and condition", "down-weighted (weight)"], rows)}'
-
-
-def _has_gate(run: Run) -> bool:
-    return "gate" in (run.results or {}).get("test", {}).get("clean", {})
 
 
 def _seen(run: Run) -> list[str]:

@@ -148,6 +148,8 @@ def test_result_file_lists_the_thresholds():
     report = coverage(thresholds(noises=[("a",)], weighted=True), world(300, 1, weighted=True, noisy=("a",)))["fused"]
     assert report["rule"] == "trust"
     assert sum(entry["rows"] for entry in report["thresholds"]) == 300
+    covered = sum(entry["rows"] * entry["coverage"] for entry in report["thresholds"])
+    assert covered / 300 == pytest.approx(report["coverage"])
     assert {entry["least_trusted"] for entry in report["thresholds"]} == {"a"}
     trusts = [entry["trust"] for entry in report["thresholds"]]
     assert trusts == sorted(trusts)

@@ -158,10 +158,10 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
     -------
     dict
         By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
-        (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows, ``rule``, what
-        they depend on (``split``: nothing, ``pattern`` of missing modalities, ``trust``, or ``pattern and trust``),
-        ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of classes in the set, the
-        number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
+        (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows and coverage,
+        ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``trust``, or
+        ``pattern and trust``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
+        classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
     """
     return {head: _of_head(thresholds, other, head) for head in other.probabilities}
 
@@ -169,9 +169,12 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
 def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str, Any]:
     groups = thresholds.groups(other, head)
     inside = np.zeros(other.probabilities[head].shape, np.bool_)
+    entries = []
     for group in groups:
         scores = LAC()(other.probabilities[head][group.rows])
         inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.lowered)
+        covered = float(inside[group.rows, other.labels[group.rows]].mean())
+        entries.append(group.describe() | {"coverage": covered})
     probabilities, labels = other.of(head)
     sets = inside[other.rows(head)]
     sizes = set_size(sets)
@@ -182,7 +185,7 @@ def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str,
         "mean_size": float(sizes.mean()),
         "qhat": max(groups, key=lambda group: len(group.rows)).qhat,
         "rule": _rule(groups),
-        "thresholds": [group.describe() for group in groups],
+        "thresholds": entries,
         "class_coverage": [None if np.isnan(rate) else float(rate) for rate in class_coverage(sets, labels).coverage],
         "sizes": {
             str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}

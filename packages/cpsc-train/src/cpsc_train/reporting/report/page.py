@@ -55,7 +55,6 @@ def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -
     """
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
     tables = {"Accuracy on test rows": _accuracy(runs), "Prediction sets": _sets(runs)}
-    tables |= {"Inference": _inference(runs)} if any("inference" in (run.results or {}) for run in runs) else {}
     tables |= {"Runs": _runs(runs)}
     parts = [f"<h1>{escape(title)}</h1>", *_warnings(runs)]
     names = [*tables, *(section.title for section in sections)]
@@ -113,22 +112,6 @@ def _sets(runs: Sequence[Run]) -> str:
     return f'<p class="soft">{escape(note)}</p>{_table(["run and rows", "target", "coverage (size)"], rows)}'
 
 
-def _inference(runs: Sequence[Run]) -> str:
-    parts = []
-    for run in runs:
-        results = run.results or {}
-        variants = results.get("inference", {})
-        ways = [results.get("test", {}), *(of["test"] for of in variants.values())]
-        rows = [
-            [f"{run.name}, {condition}", *(percent(way[condition]["accuracy"][FUSED]) for way in ways)]
-            for condition in (ways[0] if variants else {})
-        ]
-        if rows:
-            parts.append(_table(["run and condition", "plain", *variants], rows))
-    note = "Fused test accuracy in % of the same trained model, with each inference variant."
-    return f'<p class="soft">{note}</p>{"".join(parts)}'
-
-
 def _seen(run: Run) -> list[str]:
     return list((run.results or {}).get("seen", {}).get("training", []))
 
@@ -160,9 +143,10 @@ def _lacking(runs: Sequence[Run]) -> list[list[str]]:
 def _section(section: Section, pictures: Pictures, place: int) -> str:
     figures = "".join(_figure(panel, pictures) for panel in section.panels)
     absent = "".join(f'<p class="soft">Not shown: {escape(text)}</p>' for text in section.absent)
+    tables = "".join(f'<p class="soft">{escape(one.title)}</p>{_table(one.header, one.rows)}' for one in section.tables)
     return (
         f'<h2 id="s{place}">{escape(section.title)}</h2><p class="soft">{escape(section.caption)}</p>'
-        f'<div class="pictures">{figures}</div>{absent}'
+        f'<div class="pictures">{figures}</div>{absent}{tables}'
     )
 
 
@@ -171,7 +155,8 @@ def _figure(panel: Panel, pictures: Pictures) -> str:
     light, dark = (_data(pictures[panel, theme]) for theme in ("light", "dark"))
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(panel.title)}" width="720" height="520"></picture></figure>'
+        f'<img src="{light}" alt="{escape(panel.title)}" width="720" height="{160 * panel.height:.0f}">'
+        "</picture></figure>"
     )
 
 

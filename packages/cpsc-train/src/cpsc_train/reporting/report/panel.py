@@ -42,31 +42,37 @@ class Panel:
         Function that draws into axes.
     height
         Height in inches.
+    size
+        Font size in points; 8 are 9 pixels of the page.
     """
 
     name: str
     title: str
     draw: Callable[[Axes], None]
     height: float = 3.25
+    size: float = 8
 
     def render(self, theme: str) -> bytes:
         """Return a PNG of 720 pixels width, and 520 height by default."""
 
         def draw(figure: Figure) -> None:
             axes = figure.add_subplot()
-            axes.set_title(self.title, fontsize=9, loc="left")
+            axes.set_title(self.title, loc="left")
             self.draw(axes)
 
-        return render(draw, theme, height=self.height)
+        return render(draw, theme, height=self.height, size=self.size)
 
 
-def render(draw: Callable[[Figure], None], theme: str, *, height: float) -> bytes:
-    """Return a PNG of 720 pixels width of a figure that `draw` fills; `height` is in inches of 160 pixels."""
+def render(draw: Callable[[Figure], None], theme: str, *, height: float, size: float = 8) -> bytes:
+    """Return a PNG of 720 pixels width of a figure that `draw` fills.
+
+    The `height` is in inches of 160 pixels, the font size in points.
+    """
     from matplotlib import rc_context  # noqa: PLC0415  # an extra, and slow to import
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with rc_context(_settings(**THEMES[theme])):
+    with rc_context(_settings(**THEMES[theme], size=size)):
         figure = Figure(figsize=(4.5, height), dpi=160)
         FigureCanvasAgg(figure)
         draw(figure)
@@ -77,13 +83,23 @@ def render(draw: Callable[[Figure], None], theme: str, *, height: float) -> byte
 
 
 @dataclass(frozen=True)
+class Table:
+    """A title, column heads, and rows of as many cells."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A title, a caption, pictures, and the reasons why others are absent."""
+    """A title, a caption, pictures, the reasons why others are absent, and tables."""
 
     title: str
     caption: str
     panels: list[Panel] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
 
 def colour(place: int) -> str:
@@ -159,14 +175,15 @@ def sides(axes: Axes, *, x: str, y: str) -> Iterator[None]:
         axes.spines[side].set_visible(False)
 
 
-def _settings(ground: str, ink: str, grid: str) -> Any:
+def _settings(ground: str, ink: str, grid: str, size: float) -> Any:
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")
     return {
         **dict.fromkeys(inked, ink),
         "figure.facecolor": ground,
         "axes.facecolor": ground,
         "grid.color": grid,
-        "font.size": 8,
+        "font.size": size,
+        "axes.titlesize": size + 1,
         "lines.linewidth": 1.3,
         "text.parse_math": False,  # names may contain $
     }

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cpsc_train.reporting.console import ConsoleObserver
+from cpsc_train.reporting.console import ConsoleObserver, print_results
 from cpsc_train.training import RunConfig
 from cpsc_train.training.setup import Setup
 
@@ -30,3 +30,26 @@ def test_the_number_of_optimizer_steps_is_told_before_the_start(small_config, tm
     observer.close()
     assert said in text.getvalue()
     assert ("optimizer.accumulate or batch_size" in text.getvalue()) == (accumulate > 1)
+
+
+def figures(accuracy):
+    heads = ("pix", "fou", "fused")
+    sets = {head: {"target": 0.9, "coverage": accuracy, "mean_size": 1.0} for head in heads}
+    return {"accuracy": dict.fromkeys(heads, accuracy), "coverage": sets}
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_after_training_sets_and_variants_are_shown_clean_and_under_the_worst_condition(brief):
+    test = {"clean": figures(0.99), "mild": figures(0.95), "strong": figures(0.5), "without-fou": figures(0.8)}
+    results = {
+        "data": {"modalities": ["pix", "fou"]},
+        "test": test,
+        "coverage": {"test": test["clean"]["coverage"]},
+        "inference": {"trust": {"test": {name: figures(0.9) for name in test}}},
+    }
+    text = io.StringIO()
+    print_results(results, Console(file=text, width=120), brief=brief)
+    printed = text.getvalue()
+    assert printed.count("strong") == 4  # accuracy, sets, and accuracy and sets of the variant
+    assert printed.count("worst: strong") == (3 if brief else 0)
+    assert printed.count("mild") == printed.count("without-fou") == (1 if brief else 4)

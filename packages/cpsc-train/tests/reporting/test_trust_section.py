@@ -28,11 +28,11 @@ def threshold(rows, coverage, *, absent=(), trust=None, qhat=0.5):
 
 def figures(accuracy, coverage, size, thresholds, weights=None):
     sets = {"target": 0.9, "coverage": coverage, "mean_size": size, "thresholds": thresholds}
-    return {"accuracy": {"fused": accuracy}, "coverage": {"fused": sets}} | ({"gate": weights} if weights else {})
+    return {"accuracy": {"fused": accuracy}, "coverage": {"fused": sets}} | ({"trust": weights} if weights else {})
 
 
 def weight(down_weighted, mean):
-    return {"down_weighted": down_weighted, "weight": mean}
+    return {"down_weighted": down_weighted, "mean": mean}
 
 
 PLAIN = {
@@ -91,7 +91,7 @@ def test_cells_hold_the_weights_of_each_modality():
     down, mean = (drawn(panels[f"{name}-trust-r"]) for name in ("down-weighted", "mean"))
     assert [text.get_text() for text in down.texts] == ["4", "5", "100", "0", "–", "5"]
     assert [text.get_text() for text in mean.texts] == ["0.99", "1.00", "0.25", "1.00", "–", "1.00"]
-    assert mean.get_images()[0].get_array()[1] == pytest.approx([0.75, 0])  # dark where trust is low
+    assert mean.get_images()[0].get_array()[1].tolist() == pytest.approx([0.75, 0])  # dark where trust is low
 
 
 def test_thresholds_are_pooled_over_the_conditions():

@@ -101,7 +101,7 @@ The best epoch is selected on validation rows.
         finally:
             observer.close()
         if self.quiet:
-            print_results(results, console)
+            print_results(results, console, brief=True)
         console.print(f"{results['seconds']:.1f} s; everything is in {folder.path}", soft_wrap=True)
         return 0
 

@@ -90,15 +90,26 @@ class ConsoleObserver(Observer):
     def finish(self, results: dict[str, Any]) -> None:
         """Stop the bar and print the tables."""
         self.close()
-        print_results(results, self._console)
+        print_results(results, self._console, brief=True)
 
     def close(self) -> None:
         """Stop the bar."""
         self._progress.stop()
 
 
-def print_results(results: dict[str, Any], console: Output) -> None:
-    """Print the selected epoch, accuracy by condition and head, and coverage by part and head."""
+def print_results(results: dict[str, Any], console: Output, *, brief: bool = False) -> None:
+    """Print the selected epoch, accuracy by condition and head, and coverage by part and head.
+
+    Parameters
+    ----------
+    results
+        Content of ``results.json``.
+    console
+        Output of the command.
+    brief
+        Whether to print coverage and inference variants only under ``clean`` and the worst other condition, that with
+        the lowest fused accuracy.
+    """
     heads = [*results["data"]["modalities"], FUSED]
     if "selected" in results:
         selected = results["selected"]
@@ -119,22 +130,30 @@ def print_results(results: dict[str, Any], console: Output) -> None:
         )
     (target,) = {entry["target"] for part in results["coverage"].values() for entry in part.values()}
     sets = {f"{part} (clean)": of for part, of in results["coverage"].items()}
-    sets |= {f"test ({name})": condition["coverage"] for name, condition in test.items() if name != "clean"}
+    shown = _clean_and_worst(test) if brief else {name: name for name in test}
+    sets |= {f"test ({title})": test[name]["coverage"] for name, title in shown.items() if name != "clean"}
     title = f"Coverage of the prediction sets, target {target:.2f} (mean set size)"
     console.print(_table(title, "rows", heads, sets, coverage_and_size))
     if "inference" in results:
-        for table in _inference(results):
+        for table in _inference(results, shown):
             console.print(table)
 
 
-def _inference(results: dict[str, Any]) -> list[Table]:
-    """Return fused test accuracy and coverage by condition, and the rows that each variant down-weights."""
+def _clean_and_worst(test: dict[str, Any]) -> dict[str, str]:
+    """Return ``clean`` and the condition with the lowest fused accuracy, with their titles."""
+    others = [name for name in test if name != "clean"]
+    worst = min(others, key=lambda name: float(test[name]["accuracy"][FUSED]), default="")
+    return {"clean": "clean"} | ({worst: f"worst: {worst}"} if others else {})
+
+
+def _inference(results: dict[str, Any], shown: dict[str, str]) -> list[Table]:
+    """Return fused test accuracy and coverage by condition with its title, and the rows that variants down-weight."""
     variants = {"plain": results["test"]} | {name: of["test"] for name, of in results["inference"].items()}
 
     def table(title: str, figure: str, text: Callable[[Any], str]) -> Table:
         cells = {
-            condition: {name: test[condition][figure][FUSED] for name, test in variants.items()}
-            for condition in results["test"]
+            title: {name: test[condition][figure][FUSED] for name, test in variants.items()}
+            for condition, title in shown.items()
         }
         return _table(title, "condition", list(variants), cells, text)
 
@@ -144,7 +163,7 @@ def _inference(results: dict[str, Any]) -> list[Table]:
     ]
     for name, test in variants.items():
         if "trust" in test["clean"]:
-            trust = {condition: figures["trust"] for condition, figures in test.items()}
+            trust = {title: test[condition]["trust"] for condition, title in shown.items()}
             title = f"Down-weighted by {name}, % of the test rows (mean weight)"
             tables.append(_table(title, "condition", results["data"]["modalities"], trust, down_weighted))
     return tables

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 """Name of the prediction without a variant."""
-WEIGHTS = "gate"
+WEIGHTS = "trust"
 """Key of the weights of a condition: by modality, the fraction of down-weighted rows, and the mean."""
 SIZE = 10.5
 """Font size in points: 12 pixels of the page."""
@@ -127,7 +127,7 @@ def _fraction(entry: dict[str, float]) -> tuple[str, float]:
 
 def _mean(entry: dict[str, float]) -> tuple[str, float]:
     """Return the mean weight, and its shade, dark if it is low."""
-    return f"{entry['weight']:.2f}", 1 - entry["weight"]
+    return f"{entry['mean']:.2f}", 1 - entry["mean"]
 
 
 def _conditions(axes: Axes, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cpsc_train.errors import UserError, reason
-from cpsc_train.reporting.report import outcome, training, trust
+from cpsc_train.reporting.report import outcome, training
 from cpsc_train.reporting.report.page import page
 from cpsc_train.reporting.report.panel import THEMES, Panel, require_matplotlib
 from cpsc_train.reporting.report.source import Run, read_runs
@@ -51,7 +51,7 @@ def report(
     folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in read])) / "report"
     pictures = {}
     with _written_by_a_run(read):
-        sections = [section(read) for section in (*outcome.SECTIONS, trust.inference, *training.SECTIONS)]
+        sections = [section(read) for section in (*outcome.SECTIONS, *training.SECTIONS)]
         panels = [panel for section in sections for panel in section.panels]
         for done, panel in enumerate(panels, 1):
             for theme in THEMES:

@@ -23,6 +23,7 @@ from cpsc_train.reporting.report.panel import (
 )
 from cpsc_train.reporting.report.severity import severity_panels
 from cpsc_train.reporting.report.source import Run
+from cpsc_train.reporting.report.trust import inference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -238,4 +239,4 @@ def _bare(runs: Sequence[Run]) -> list[str]:
     return [f"{run.name}: has no predictions.npz ({run.status})" for run in runs if not run.predictions]
 
 
-SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (noise, confusion, sets, confidence, features)
+SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (noise, inference, confusion, sets, confidence, features)

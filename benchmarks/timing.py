@@ -10,12 +10,11 @@ def medians(
     rounds: int,
     *,
     before: Callable[[], object] = lambda: None,
-    after: Callable[[], object] = lambda: None,
     warmup: int = 1,
 ) -> dict[str, float]:
     """Return the median seconds of each job over rounds in which each runs once, after `warmup` rounds.
 
-    `before` a call is not timed, `after` it is: a job that waits for a device waits in both.
+    `before` a call is not timed.
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds + warmup):
@@ -23,6 +22,5 @@ def medians(
             before()
             start = time.perf_counter()
             job()
-            after()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds[warmup:]) for name, seconds in times.items()}

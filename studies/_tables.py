@@ -1,6 +1,7 @@
 """Helpers of all studies: differences with their interval, and CSV files."""
 
 import csv
+import gzip
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,3 +25,24 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object
     """Write a table; its folder must exist."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+
+
+def pack(runs: Path, packed: Path) -> float:
+    """Compress the table of the runs of a benchmark, and return its processor time in seconds."""
+    text = runs.read_bytes()
+    packed.write_bytes(gzip.compress(text, mtime=0))
+    lines = csv.DictReader(text.decode().splitlines())
+    return sum(
+        float(line["cpu_seconds"]) for line in lines if (line["condition"], line["inference"]) == ("clean", "plain")
+    )
+
+
+def record_cost(table: Path, data: str, step: str, seconds: float, command: str) -> None:
+    """Write the processor time and the command of a step into a table, in place of an earlier entry."""
+    costs = {}
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as file:
+            costs = {(row["data"], row["step"]): row for row in csv.DictReader(file)}
+    costs[data, step] = {"data": data, "step": step, "cpu_seconds": f"{seconds:.0f}", "command": command}
+    columns = ["data", "step", "cpu_seconds", "command"]
+    write_csv(table, columns, ([row[column] for column in columns] for row in costs.values()))

@@ -1,0 +1,141 @@
+"""The page on trust at inference, from the CSV files of ``trust.py`` and of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from _runs import ABSENT, Runs, Values
+from _tables import header
+
+from cpsc_train.experiments.statistics import Difference, paired_difference
+from cpsc_train.experiments.table import interval, markdown_text, mean_sd
+
+BASE = "joint-unimodal"
+TRUSTED = f"{BASE} + trust"
+COLUMNS = ("clean", "seen", "held out", "all", "worst")
+
+
+def sections(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> Iterator[str]:
+    """Yield the summary of all data sets, and the tables of each."""
+    yield "## All data sets\n"
+    yield _summary(sets, titles)
+    yield "## Prediction sets\n"
+    yield _coverage(sets, titles)
+    for name, runs in sets.items():
+        yield f"## {titles[name]}\n"
+        yield _rows(runs)
+        yield _conditions(runs)
+        yield _missing(runs)
+
+
+def apart(runs: Runs, first: str, second: str, conditions: list[str], measure: str = "accuracy") -> Difference:
+    """Return the paired difference of the mean of a measure over conditions, in points."""
+    values = (100 * runs.mean(row, conditions, measure) for row in (first, second))
+    return paired_difference(*values, divisions=runs.divisions, overlap=runs.overlap)
+
+
+def _summary(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> str:
+    lines = []
+    for name, runs in sets.items():
+        figures = {row: float(runs.figures(row)["all"].mean()) for row in runs.rows}
+        rivals = {row: value for row, value in figures.items() if row != TRUSTED}
+        best = max(rivals, key=lambda row: rivals[row])
+        condition, lowest = _costliest(runs)
+        lines.append(
+            [
+                titles[name],
+                f"{figures[BASE]:.1f}",
+                f"{figures[TRUSTED]:.1f}",
+                interval(*runs.difference(TRUSTED, BASE, "all")[:3]),
+                interval(*runs.difference(TRUSTED, BASE, "clean")[:3]),
+                f"{markdown_text(best)} {rivals[best]:.1f}",
+                interval(*runs.difference(TRUSTED, best, "all")[:3]),
+                f"{interval(*lowest[:3])} (`{condition}`)",
+            ]
+        )
+    columns = ("data", BASE, "+ trust", "difference", "difference, clean", "best other row", "trust − best other")
+    return _table([*columns, "condition with the largest loss"], lines)
+
+
+def _costliest(runs: Runs) -> tuple[str, Difference]:
+    """Return the condition in which trust changes accuracy the least favourably, and the difference."""
+    found = {line["condition"]: apart(runs, TRUSTED, BASE, [line["condition"]]) for line in runs.conditions}
+    condition = min(found, key=lambda one: found[one].mean)
+    return condition, found[condition]
+
+
+def _coverage(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> str:
+    lines = []
+    for name, runs in sets.items():
+        names = [line["condition"] for line in runs.conditions]
+        parts = {
+            "clean": ["clean"],
+            "seen": [one for one in names if one in runs.seen],
+            "held out": [one for one in names if one not in runs.seen and one != "clean"],
+            "missing": _absent(runs),
+        }
+        for row in (BASE, TRUSTED):
+            cells = [_lowest(runs, row, conditions) for conditions in parts.values()]
+            sizes = [f"{runs.mean(row, one, 'size').mean():.2f}" if one else "–" for one in parts.values()]
+            lines.append([titles[name], row, *(cell for pair in zip(cells, sizes, strict=True) for cell in pair)])
+    columns = [f"{part}, {what}" for part in ("clean", "seen", "held out", "missing") for what in ("lowest", "size")]
+    return _table(["data", "row", *columns], lines)
+
+
+def _lowest(runs: Runs, row: str, conditions: list[str]) -> str:
+    """Return the lowest coverage over conditions in %, mean over runs, with its interval."""
+    if not conditions:
+        return "–"
+    found = {one: 100 * runs.mean(row, [one], "coverage") for one in conditions}
+    condition = min(found, key=lambda one: found[one].mean())
+    return _interval_of(found[condition])
+
+
+def _interval_of(values: Values) -> str:
+    mean, low, high, _ = paired_difference(values, np.zeros(len(values)))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _rows(runs: Runs) -> str:
+    lines = []
+    for row in sorted(runs.rows, key=lambda row: -float(runs.figures(row)["all"].mean())):
+        figures = runs.figures(row)
+        cells = [mean_sd(figures[column]) for column in (*COLUMNS, "coverage")]
+        difference = "–" if row == BASE else interval(*runs.difference(row, BASE, "all")[:3])
+        lines.append([markdown_text(row), *cells, f"{figures['size'].mean():.2f}", difference])
+    return _table(["row", *COLUMNS, "coverage, clean", "size, clean", f"− {BASE}, all"], lines)
+
+
+def _conditions(runs: Runs) -> str:
+    lines = []
+    for line in runs.conditions:
+        condition = line["condition"]
+        group = "clean" if condition == "clean" else "seen" if condition in runs.seen else "held out"
+        cells = [f"{100 * runs.mean(row, [condition]).mean():.1f}" for row in (BASE, TRUSTED)]
+        sets = [
+            f"{100 * runs.mean(row, [condition], 'coverage').mean():.1f}, {runs.mean(row, [condition], 'size').mean():.2f}"
+            for row in (BASE, TRUSTED)
+        ]
+        lines.append([f"`{condition}`", group, *cells, interval(*apart(runs, TRUSTED, BASE, [condition])[:3]), *sets])
+    columns = ["condition", "kind", BASE, "+ trust", "difference", "coverage, size", "coverage, size + trust"]
+    return "Accuracy, and coverage (target 90 %) with mean size of the sets:\n\n" + _table(columns, lines)
+
+
+def _missing(runs: Runs) -> str:
+    lines = []
+    for condition in _absent(runs):
+        for row in (BASE, TRUSTED):
+            accuracy = mean_sd(100 * runs.mean(row, [condition]))
+            coverage = _interval_of(100 * runs.mean(row, [condition], "coverage"))
+            lines.append([condition, row, accuracy, coverage, f"{runs.mean(row, [condition], 'size').mean():.2f}"])
+    return "Missing modalities:\n\n" + _table(["condition", "row", "accuracy", "coverage", "size"], lines)
+
+
+def _absent(runs: Runs) -> list[str]:
+    first = next(iter(runs.rows[BASE].values()))
+    return [condition for condition, line in first.items() if line["kind"] == ABSENT]
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    return "\n".join([header(*columns), *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

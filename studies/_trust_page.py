@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
-from _runs import ABSENT, Runs, Values
+from _runs import ABSENT, Runs, Values, read
 from _tables import header
 
 from cpsc_train.experiments.statistics import Difference, paired_difference
@@ -13,17 +14,38 @@ from cpsc_train.experiments.table import interval, markdown_text, mean_sd
 
 BASE = "joint-unimodal"
 TRUSTED = f"{BASE} + trust"
+TITLES = {
+    "handwritten": "Handwritten digits, `fou` and `zer`",
+    "handwritten-pix-fou": "Handwritten digits, `pix` and `fou`",
+    "mvsa-single": "MVSA-Single, image and text, features",
+    "nyu-depth-v2": "NYU Depth V2, colour and depth, features",
+    "scene15": "Scene-15, three views",
+    "utd-mhad": "UTD-MHAD, depth, skeleton and inertial",
+    "avletters": "AVLetters, sound and lips, by repetition",
+    "avletters-speaker": "AVLetters, by speaker",
+    "av-digits": "av-digits, sound and image",
+    "av-digits-speaker": "av-digits, by speaker",
+    "nyu-fine-tuned": "NYU Depth V2, fine-tuned encoders",
+    "mvsa-fine-tuned": "MVSA-Single, fine-tuned encoders",
+}
+"""Data sets of the study of trust."""
 COLUMNS = ("clean", "seen", "held out", "all", "worst")
 
 
-def sections(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> Iterator[str]:
+def trusted(results: Path) -> dict[str, Runs]:
+    """Return the runs of the study by data set, in the order of `TITLES`."""
+    paths = {name: results / f"trust-{name}.csv.gz" for name in TITLES}
+    return {name: Runs(read(path)) for name, path in paths.items() if path.exists()}
+
+
+def sections(sets: Mapping[str, Runs]) -> Iterator[str]:
     """Yield the summary of all data sets, and the tables of each."""
     yield "## All data sets\n"
-    yield _summary(sets, titles)
+    yield _summary(sets)
     yield "## Prediction sets\n"
-    yield _coverage(sets, titles)
+    yield _coverage(sets)
     for name, runs in sets.items():
-        yield f"## {titles[name]}\n"
+        yield f"## {TITLES[name]}\n"
         yield _rows(runs)
         yield _conditions(runs)
         yield _missing(runs)
@@ -35,27 +57,28 @@ def apart(runs: Runs, first: str, second: str, conditions: list[str], measure: s
     return paired_difference(*values, divisions=runs.divisions, overlap=runs.overlap)
 
 
-def _summary(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> str:
+def _summary(sets: Mapping[str, Runs]) -> str:
     lines = []
     for name, runs in sets.items():
         figures = {row: float(runs.figures(row)["all"].mean()) for row in runs.rows}
-        rivals = {row: value for row, value in figures.items() if row != TRUSTED}
-        best = max(rivals, key=lambda row: rivals[row])
+        rivals = {row: value for row, value in figures.items() if not row.endswith(" + trust")}
+        best, first = max(rivals, key=lambda row: rivals[row]), max(figures, key=lambda row: figures[row])
         condition, lowest = _costliest(runs)
         lines.append(
             [
-                titles[name],
+                TITLES[name],
                 f"{figures[BASE]:.1f}",
                 f"{figures[TRUSTED]:.1f}",
                 interval(*runs.difference(TRUSTED, BASE, "all")[:3]),
                 interval(*runs.difference(TRUSTED, BASE, "clean")[:3]),
                 f"{markdown_text(best)} {rivals[best]:.1f}",
                 interval(*runs.difference(TRUSTED, best, "all")[:3]),
+                f"{markdown_text(first)} {figures[first]:.1f}",
                 f"{interval(*lowest[:3])} (`{condition}`)",
             ]
         )
-    columns = ("data", BASE, "+ trust", "difference", "difference, clean", "best other row", "trust − best other")
-    return _table([*columns, "condition with the largest loss"], lines)
+    columns = ("data", BASE, "+ trust", "difference", "difference, clean", "best row without trust", "difference to it")
+    return _table([*columns, "best of all rows", "condition with the largest loss"], lines)
 
 
 def _costliest(runs: Runs) -> tuple[str, Difference]:
@@ -65,7 +88,7 @@ def _costliest(runs: Runs) -> tuple[str, Difference]:
     return condition, found[condition]
 
 
-def _coverage(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> str:
+def _coverage(sets: Mapping[str, Runs]) -> str:
     lines = []
     for name, runs in sets.items():
         names = [line["condition"] for line in runs.conditions]
@@ -78,7 +101,7 @@ def _coverage(sets: Mapping[str, Runs], titles: Mapping[str, str]) -> str:
         for row in (BASE, TRUSTED):
             cells = [_lowest(runs, row, conditions) for conditions in parts.values()]
             sizes = [f"{runs.mean(row, one, 'size').mean():.2f}" if one else "–" for one in parts.values()]
-            lines.append([titles[name], row, *(cell for pair in zip(cells, sizes, strict=True) for cell in pair)])
+            lines.append([TITLES[name], row, *(cell for pair in zip(cells, sizes, strict=True) for cell in pair)])
     columns = [f"{part}, {what}" for part in ("clean", "seen", "held out", "missing") for what in ("lowest", "size")]
     return _table(["data", "row", *columns], lines)
 
@@ -112,11 +135,11 @@ def _conditions(runs: Runs) -> str:
     for line in runs.conditions:
         condition = line["condition"]
         group = "clean" if condition == "clean" else "seen" if condition in runs.seen else "held out"
-        cells = [f"{100 * runs.mean(row, [condition]).mean():.1f}" for row in (BASE, TRUSTED)]
-        sets = [
-            f"{100 * runs.mean(row, [condition], 'coverage').mean():.1f}, {runs.mean(row, [condition], 'size').mean():.2f}"
-            for row in (BASE, TRUSTED)
-        ]
+        rows = (BASE, TRUSTED)
+        cells = [f"{100 * runs.mean(row, [condition]).mean():.1f}" for row in rows]
+        coverages = [f"{100 * runs.mean(row, [condition], 'coverage').mean():.1f}" for row in rows]
+        sizes = [f"{runs.mean(row, [condition], 'size').mean():.2f}" for row in rows]
+        sets = [", ".join(pair) for pair in zip(coverages, sizes, strict=True)]
         lines.append([f"`{condition}`", group, *cells, interval(*apart(runs, TRUSTED, BASE, [condition])[:3]), *sets])
     columns = ["condition", "kind", BASE, "+ trust", "difference", "coverage, size", "coverage, size + trust"]
     return "Accuracy, and coverage (target 90 %) with mean size of the sets:\n\n" + _table(columns, lines)

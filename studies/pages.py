@@ -3,6 +3,7 @@
     python studies/pages.py comparison      # docs/comparison.md
     python studies/pages.py results         # docs/results.md
     python studies/pages.py reproduces      # docs/reproduces.md
+    python studies/pages.py trust           # docs/trust-results.md
     python studies/pages.py reliability     # docs/beyond/reliability.md
     python studies/pages.py readme          # the part of README.md between its two marks
     python studies/pages.py all
@@ -22,6 +23,7 @@ import numpy as np
 from _reliability import tables
 from _runs import Line, Runs, Values, read
 from _tables import header
+from _trust_page import sections, trusted
 
 from cpsc_train.config import read_toml
 from cpsc_train.experiments.statistics import Difference
@@ -55,9 +57,9 @@ def data_sets() -> dict[str, Runs]:
     return {name: Runs(read(path)) for name, path in paths.items() if path.exists()}
 
 
-def costs() -> list[Line]:
+def costs(study: str = "comparison") -> list[Line]:
     """Return the processor time of each step."""
-    path = RESULTS / "comparison-costs.csv"
+    path = RESULTS / f"{study}-costs.csv"
     return read(path) if path.exists() else []
 
 
@@ -275,10 +277,10 @@ def _reproduced() -> str:
     return table(["finding", "comparisons", "reproduced", "opposite", "not shown"], rows)
 
 
-def _cost_table() -> str:
+def _cost_table(study: str = "comparison") -> str:
     rows = [
         [line["data"], line["step"], f"{float(line['cpu_seconds']) / 60:.0f}", f"`{line['command']}`"]
-        for line in costs()
+        for line in costs(study)
     ]
     return table(["data", "step", "CPU minutes", "command"], rows) if rows else "No runs yet.\n"
 
@@ -307,6 +309,13 @@ def reliability() -> str:
     """Return docs/beyond/reliability.md."""
     text = (ROOT / "studies/text/reliability.md").read_text(encoding="utf-8").strip() + "\n"
     return "\n".join(["# Reliability of training rows\n", NOTE.format("reliability"), text, tables(RESULTS)])
+
+
+def trust() -> str:
+    """Return docs/trust-results.md."""
+    text = (ROOT / "studies/text/trust.md").read_text(encoding="utf-8").strip() + "\n"
+    parts = ["# Results of trust at inference\n", NOTE.format("trust"), text, *sections(trusted(RESULTS))]
+    return "\n".join([*parts, "## Commands and cost\n", _cost_table("trust")])
 
 
 def readme() -> str:
@@ -342,6 +351,7 @@ PAGES: dict[str, tuple[Path, Callable[[], str]]] = {
     "results": (ROOT / "docs/results.md", results),
     "reproduces": (ROOT / "docs/reproduces.md", reproduces),
     "reliability": (ROOT / "docs/beyond/reliability.md", reliability),
+    "trust": (ROOT / "docs/trust-results.md", trust),
     "readme": (ROOT / "README.md", readme),
 }
 """By name, the file and the function that returns its text."""

@@ -1,7 +1,7 @@
 """Figures of the documentation, drawn when it is built: `python docs/pictures.py FOLDER`.
 
-Each function draws one figure into axes. The data is computed with conformal-core on the embedded digits or on seeded
-random numbers, or read from `studies/results`. Every figure is drawn for light and dark pages.
+Each function draws one figure into axes. The data is computed on the embedded digits or on seeded random numbers, or
+read from `studies/results`. Every figure is drawn for light and dark pages.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from fading_stream import watched
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,6 +22,7 @@ from scipy.stats import beta
 from conformal_core import (
     ACI,
     LAC,
+    ExchangeabilityTest,
     OnlineClassifier,
     SplitClassifier,
     Window,
@@ -177,6 +179,27 @@ def shift(axes: Axes) -> None:
     axes.legend(frameon=False, loc="lower right")
 
 
+def fading(axes: Axes) -> None:
+    """Trust in two views over a stream in which one fades, with the row of the alarm."""
+    views = ("fou", "zer")
+    inputs, labels = {view: _data(view)[0] for view in views}, _data("fou")[1]
+    known, novelty, trust = watched(inputs, labels, {view: _weights(view)[-1] for view in views}, fades="fou")
+    rows, window = len(trust["fou"]), 50
+    for (view, values), colour in zip(trust.items(), (RED, BLUE), strict=True):
+        means = np.convolve(values, np.full(window, 1 / window), "valid")
+        label = f"{view} (noise from row {rows // 2})" if view == "fou" else view
+        axes.plot(np.arange(window, rows + 1), means, color=colour, label=label)
+        test = ExchangeabilityTest(delta=0.01 / len(views))
+        test.calibrate(known[view])
+        alarm = next((row for row, score in enumerate(novelty[view].tolist(), 1) if test.update(score)), None)
+        if alarm is not None:
+            axes.plot([alarm], [1.06], "v", color=colour, clip_on=False)
+            axes.text(alarm + 8, 1.06, f"alarm: {view}, row {alarm}", color=colour, va="center")
+    axes.axvline(rows / 2, color="0.5", linewidth=1, linestyle=":")
+    axes.legend(frameon=False, loc="lower left")
+    axes.set(xlabel="row of the stream", ylabel=f"trust, mean of {window} rows", xlim=(0, None), ylim=(0, 1.12))
+
+
 def corruptions(axes: Axes) -> None:
     """One digit under each kind of noise at five levels, below the digit."""
     dataset = HandwrittenConfig().load()
@@ -210,6 +233,7 @@ PICTURES = {
     "broken": broken,
     "bad-rows": bad_rows,
     "shift": shift,
+    "fading": fading,
     "corruptions": corruptions,
 }
 

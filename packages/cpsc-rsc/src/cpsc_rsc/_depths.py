@@ -100,7 +100,9 @@ def _blocks(module: nn.Module) -> list[str]:
     repeated = [name for name, kind in kinds.items() if number[kind] > 1]
     outer = [name for name in repeated if not any(name.startswith(f"{other}.") for other in repeated)]
     number = Counter(kinds[name] for name in outer)
-    kind = max(number, key=lambda kind: number[kind], default=None)
+    if not number:
+        return []
+    kind = max(number, key=lambda kind: number[kind])
     return [name for name in outer if kinds[name] is kind] if number[kind] > 1 else []
 
 

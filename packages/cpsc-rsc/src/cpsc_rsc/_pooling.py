@@ -36,7 +36,7 @@ def pooled(name: str, h: Tensor, batch: int, mask: Tensor | None, *, channels_fi
     else:
         tokens = mask.sum(1, keepdim=True).clamp(min=1)  # zeros where all tokens are padding
         h = h.masked_fill(~mask[..., None], 0).sum(1, dtype=dtype) / tokens
-    return h if h.shape[0] == batch else h.unflatten(0, (batch, -1)).mean(1)
+    return h if h.shape[0] == batch else h.reshape(batch, -1, *h.shape[1:]).mean(1)
 
 
 def _tensors(output: object) -> Iterator[Tensor]:

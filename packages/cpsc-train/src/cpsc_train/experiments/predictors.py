@@ -23,7 +23,7 @@ from conformal_core import (
     set_size,
     weighted_conformal_quantile,
 )
-from cpsc_train.evaluation.protocol import Predictions
+from cpsc_train.evaluation import Predictions
 
 Floats = NDArray[np.float64]
 

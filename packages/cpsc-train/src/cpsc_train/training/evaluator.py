@@ -86,8 +86,9 @@ class Evaluator:
         present = {m: torch.from_numpy(mask).to(device) for m, mask in rows.present.items() if m in features}
         depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
         with evaluating(self.objective), compute.autocast(device):
+            weights: dict[str, Tensor] = {}
             if inference is None:
-                logits, weights = self.trained().logits(features, present), {}
+                logits = self.trained().logits(features, present)
             else:
                 logits, weights = inference.predict(features, present, depths)
         return Predictions(

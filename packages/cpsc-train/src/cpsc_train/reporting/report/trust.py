@@ -107,7 +107,7 @@ def _cells(
         if len(run.modalities) <= CELLS:
             for row, cells in enumerate(texts):
                 for column, (text, shade) in enumerate(cells):
-                    ink = {"color": "white"} if shade > 0.85 else {}
+                    ink: dict[str, Any] = {"color": "white"} if shade > 0.85 else {}
                     axes.text(column, row, text, ha="center", va="center", **ink)
         _conditions(axes, list(conditions))
         narrow = max(map(len, run.modalities)) * len(run.modalities) > 24
@@ -138,8 +138,8 @@ def _legend_above(axes: Axes, entries: int) -> None:
     """Put the legend between the title and the plot, three entries a line."""
     lines = -(-entries // 3)
     axes.set_title(axes.get_title(loc="left"), loc="left", pad=8 + 15 * lines)
-    above = {"loc": "lower left", "bbox_to_anchor": (-0.03, 1), "borderaxespad": 0.2}
-    axes.legend(ncols=3, frameon=False, handletextpad=0.2, columnspacing=1, labelspacing=0.2, **above)
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.03, 1), "borderaxespad": 0.2}
+    axes.legend(ncols=3, frameon=False, handletextpad=0.2, columnspacing=1, labelspacing=0.2, **place)
 
 
 def _figures(run: Run) -> Table:

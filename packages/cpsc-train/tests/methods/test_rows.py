@@ -83,7 +83,7 @@ def test_qmf_ranks_by_the_extremes_of_all_rows(model, batch, step, alone):
 
 
 def test_an_average_of_a_method_holds_the_weights_of_the_rows_as_they_are(model):
-    method = MethodConfig.named("cpsc")(trust="label").build(model, MODALITIES)
+    method = MethodConfig.named("cpsc")(parts="both", trust="label").build(model, MODALITIES)
     method.on_fit_start(4)
     average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     average.update_parameters(method)

@@ -82,6 +82,8 @@ class Inference(ABC):
     """Depths at which the variant needs activations, by modality."""
     seen: Sequence[str] = ()
     """Corruptions that `fit` uses, as ``MODALITY:KIND``; listed in the results as seen kinds."""
+    notes: Sequence[str] = ()
+    """Sentences on what `fit` could not do, printed with the results."""
     copies: Sequence[tuple[Noise, ...]] = ()
     """Corruptions of the calibration rows, on which the prediction sets of down-weighted rows are calibrated."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,18 +48,22 @@ class Trust(Inference):
         training, held_out = source.part("train"), source.part("validation")
         self._build({m: [h.shape[1] for h in depths] for m, depths in training.depths.items()})
         self._trust.update({m: self._tensors(training.depths_of(m)) for m in training.depths})
-        self._trust.calibrate({m: self._tensors(held_out.depths_of(m)) for m in held_out.depths})
+        with warnings.catch_warnings(record=True) as caught:  # that rows are too few is no fault of the program
+            warnings.simplefilter("always")
+            self._trust.calibrate({m: self._tensors(held_out.depths_of(m)) for m in held_out.depths})
+        self.notes = [str(one.message) for one in caught]
         copies = [self._copy(source.part("validation", noise), clean=not noise) for noise in [(), *self.copies]]
         with torch.enable_grad():
             self._trust.fit_curve(copies, self._fused)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the widths of the depths, and the state of the `ConformalTrust`."""
-        return {"widths": self._widths, "trust": self._trust.state_dict()}
+        """Return the widths of the depths, the notes, and the state of the `ConformalTrust`."""
+        return {"widths": self._widths, "notes": list(self.notes), "trust": self._trust.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._build(state["widths"])
+        self.notes = state["notes"]
         self._trust.load_state_dict(state["trust"])
 
     def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:

@@ -135,6 +135,9 @@ def print_results(results: dict[str, Any], console: Output, *, brief: bool = Fal
     title = f"Coverage of the prediction sets, target {target:.2f} (mean set size)"
     console.print(_table(title, "rows", heads, sets, coverage_and_size))
     if "inference" in results:
+        for name, variant in results["inference"].items():
+            for note in variant["notes"]:
+                console.print(f"{name}: {note}", style="yellow", markup=False, highlight=False)
         for table in _inference(results, shown):
             console.print(table)
 

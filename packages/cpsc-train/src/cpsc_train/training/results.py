@@ -47,7 +47,7 @@ def evaluation(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inferen
         variants={name: Variant(partial(parts.vary, one), one.copies) for name, one in variants.items()},
     )
     for name, variant in variants.items():
-        figures["inference"][name]["seen"] = list(variant.seen)
+        figures["inference"][name] |= {"seen": list(variant.seen), "notes": list(variant.notes)}
     conditions = {condition.name: condition.describe(setup.dataset) for condition in setup.conditions}
     report = setup.describe() | figures | {"corrupted": corrupted, "conditions": conditions}
     for name in variants:

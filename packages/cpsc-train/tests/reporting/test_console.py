@@ -45,11 +45,12 @@ def test_after_training_sets_and_variants_are_shown_clean_and_under_the_worst_co
         "data": {"modalities": ["pix", "fou"]},
         "test": test,
         "coverage": {"test": test["clean"]["coverage"]},
-        "inference": {"trust": {"test": {name: figures(0.9) for name in test}}},
+        "inference": {"trust": {"test": {name: figures(0.9) for name in test}, "notes": ["12 rows are too few"]}},
     }
     text = io.StringIO()
     print_results(results, Console(file=text, width=120), brief=brief)
     printed = text.getvalue()
+    assert "trust: 12 rows are too few" in printed
     assert printed.count("strong") == 4  # accuracy, sets, and accuracy and sets of the variant
     assert printed.count("worst: strong") == (3 if brief else 0)
     assert printed.count("mild") == printed.count("without-fou") == (1 if brief else 4)

@@ -59,7 +59,7 @@ class SimpleJumper(Saved, Resettable):
         self._slopes = _ONE_SIDED if one_sided else _SLOPES
         self._keep, self._spread = 1.0 - self._jump, self._jump / len(self._slopes)
         self._stakes = [1.0 / len(self._slopes)] * len(self._slopes)
-        self.log_value = 0.0
+        self.log_value: float = 0.0
 
     def update(self, p_value: float) -> None:
         """Bet on the next p-value, in [0, 1]."""
@@ -77,4 +77,5 @@ class SimpleJumper(Saved, Resettable):
         stakes = read_floats(state, "stakes", length=len(self._slopes), least=0.0).tolist()
         if abs(sum(stakes) - 1.0) > 1e-9:
             raise ValueError(f"state of SimpleJumper must hold stakes that sum to 1, got a sum of {sum(stakes)}")
-        self._stakes, self.log_value = stakes, read_number(state, "log_value")
+        self._stakes = stakes
+        self.log_value = read_number(state, "log_value")

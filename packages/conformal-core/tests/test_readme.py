@@ -45,13 +45,20 @@ def test_the_stream_prints_what_the_comment_says():
     assert len(names["hits"]) == 3500
 
 
+def test_the_alarm_comes_after_the_shift():
+    _, out = run(0, 3)
+    noticed, row = out.split()[-2:]
+    assert noticed == "False"
+    assert 10 < int(row) < 80
+
+
 def test_tensors():
     needs("torch")
-    names, _ = run(0, 3)
+    names, _ = run(0, 4)
     assert names["sets"].shape == (64, 10)
     assert bool((names["trust"] <= 1).all())
 
 
 def test_no_block_is_left_out():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     assert np.isfinite(run(0)[0]["probs"]).all()

@@ -59,7 +59,7 @@ class NoveltyGate(Saved):
     >>> gate = NoveltyGate(score, alpha=0.02)
     >>> gate.calibrate(rng.normal(size=(200, 4)))
     >>> gate.weights(np.asarray([[0.1, 0.2, -0.3, 0.0], [9.0, 9.0, 9.0, 9.0]])).round(2)
-    array([1.  , 0.04])
+    array([1.  , 0.03])
     >>> gate.p_values(np.asarray([[9.0, 9.0, 9.0, 9.0]])).round(3)
     array([0.005])
     """

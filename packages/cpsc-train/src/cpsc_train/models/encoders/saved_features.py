@@ -7,23 +7,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from cpsc_train.config.rules import COUNT, DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
-from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.encoders.mlp import MLPConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SavedFeaturesConfig(EncoderConfig, name="saved-features"):
+class SavedFeaturesConfig(MLPConfig, name="saved-features"):
     """An MLP of the last of several saved depths; the others are only visible to hooks."""
-
-    rules = {"hidden": COUNT, "dropout": DECAY}
-
-    hidden: int = 128
-    """Width of the hidden layer."""
-    dropout: float = 0.0
-    """Fraction of the hidden units that are dropped in training, in [0, 1)."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return the module for vectors (B, d_1 + … + d_K) with known widths d_k."""
@@ -33,7 +24,7 @@ class SavedFeaturesConfig(EncoderConfig, name="saved-features"):
                 "the features with cpsc data features --depths"
             )
         last = replace(modality, shape=modality.depths[-1:], depths=())
-        return SavedFeatures(modality.depths, MLPConfig(hidden=self.hidden, dropout=self.dropout).build(last, dim))
+        return SavedFeatures(modality.depths, super().build(last, dim))
 
 
 class SavedFeatures(nn.Module):

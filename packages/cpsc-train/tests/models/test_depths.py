@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cpsc_train import packaged
 from cpsc_train.data import Modality
 from cpsc_train.data.dataset import Spectrum
 from cpsc_train.errors import UserError
@@ -97,6 +98,8 @@ DEFAULTS = {
 @pytest.mark.parametrize("encoder", DEFAULTS)
 def test_the_default_depths_of_every_encoder(encoder):
     config, modality, name, width = DEFAULTS[encoder]
+    if isinstance(config, EfficientNetLite0Config) and packaged.find_spec("efficientnet_lite_pytorch") is None:
+        pytest.skip("needs the package efficientnet-lite-pytorch")
     model = MultimodalClassifier({"m": modality}, {"m": config}, dim=8, classes=3)
     taps = model_taps(model)
     assert taps["m"].names == (name, "")

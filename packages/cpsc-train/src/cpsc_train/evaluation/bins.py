@@ -1,4 +1,4 @@
-"""Thresholds of prediction sets for rows in which a modality is down-weighted, by bins of the trust.
+"""Thresholds of prediction sets for rows in which a modality is unusual, by bins of its typicality.
 
 Shapes: n rows, R copies of calibration rows, M modalities.
 """
@@ -14,21 +14,21 @@ from conformal_core import conformal_quantile, quantile_rank, weighted_conformal
 
 Floats = NDArray[np.float64]
 MOST_BINS = 3
-"""Most bins for each modality that is trusted least."""
+"""Most bins for each modality that is least typical."""
 FEWEST_ROWS = 30
 """Fewest calibration rows in a bin."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows in which one modality is trusted least, with a mean trust in a range that ends at `high`.
+    """Rows in which one modality is the least typical, with a mean typicality in a range that ends at `high`.
 
     Parameters
     ----------
     least
-        Place of the modality with the smallest trust.
+        Place of the least typical modality.
     high
-        Largest mean trust.
+        Largest mean typicality.
     qhat
         Threshold.
     calibration
@@ -42,12 +42,12 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class TrustBins:
-    """Thresholds of the rows in which a modality is down-weighted, fitted by `fit`.
+class TypicalityBins:
+    """Thresholds of the rows in which a modality is unusual, fitted by `fit`.
 
     Notes
     -----
-    A bin is a category of a Mondrian predictor: rows with one least trusted modality, and a range of the mean trust.
+    A bin is a category of a Mondrian predictor: rows with one least typical modality, and a range of the mean.
     Its threshold is calibrated on clean and corrupted copies of the calibration rows. Copies of one row are dependent,
     so a new row counts as many times as any of them: the threshold is the smallest s with #{copies in the bin ≤ s} ≥
     (1 − α)(R + K), where R copies are in the bin, and K is the largest number of copies of one row (groups of
@@ -63,26 +63,28 @@ class TrustBins:
     """Threshold of the rows outside all bins."""
 
     @classmethod
-    def fit(cls, trust: Floats, scores: Floats, rows: NDArray[np.int64], full: float, *, alpha: float) -> TrustBins:
-        """Return the thresholds for trust (R, M) and scores (R,) of copies of the calibration `rows` (R,).
+    def fit(
+        cls, typicality: Floats, scores: Floats, rows: NDArray[np.int64], full: float, *, alpha: float
+    ) -> TypicalityBins:
+        """Return the thresholds for typicality (R, M) and scores (R,) of copies of the calibration `rows` (R,).
 
-        Rows outside all bins get the largest threshold, at least `full`, that of rows without a down-weighted modality;
+        Rows outside all bins get the largest threshold, at least `full`, that of rows without an unusual modality;
         without any bin, at least that of all copies together.
         """
-        least, mean = trust.argmin(1), trust.mean(1)
-        lowered = (trust < 1).any(1)
+        least, mean = typicality.argmin(1), typicality.mean(1)
+        unusual = (typicality < 1).any(1)
         bins = []
-        for place in range(trust.shape[1]):
-            mine = np.flatnonzero(lowered & (least == place))
+        for place in range(typicality.shape[1]):
+            mine = np.flatnonzero(unusual & (least == place))
             for high, members in _divided(mean, mine, rows):
                 bins.append(Bin(place, high, _quantile_of_copies(scores[members], rows[members], alpha), len(members)))
         qhats = [one.qhat for one in bins] or [_quantile_of_copies(scores, rows, alpha)]
         return cls(tuple(bins), max([full, *qhats]))
 
-    def of(self, trust: Floats) -> NDArray[np.int64]:
-        """Return the place in `bins` for each row of trust (n, M), −1 for rows outside all of them, (n,)."""
-        least, mean = trust.argmin(1), trust.mean(1)
-        places = np.full(len(trust), -1)
+    def of(self, typicality: Floats) -> NDArray[np.int64]:
+        """Return the place in `bins` for each row of typicality (n, M), −1 for rows outside all of them, (n,)."""
+        least, mean = typicality.argmin(1), typicality.mean(1)
+        places = np.full(len(typicality), -1)
         for place in reversed(range(len(self.bins))):
             one = self.bins[place]
             last = place + 1 == len(self.bins) or self.bins[place + 1].least != one.least
@@ -110,7 +112,7 @@ def _quantile_of_copies(scores: Floats, rows: NDArray[np.int64], alpha: float) -
 
 
 def _divided(mean: Floats, places: NDArray[np.int64], rows: NDArray[np.int64]) -> list[tuple[float, NDArray[np.int64]]]:
-    """Divide copies into up to `MOST_BINS` parts of about equal numbers by their mean trust, with its largest."""
+    """Divide copies into up to `MOST_BINS` parts of about equal numbers by their mean typicality, with its largest."""
     count = min(MOST_BINS, len(np.unique(rows[places])) // FEWEST_ROWS)
     edges = np.unique(np.quantile(mean[places], np.arange(1, count + 1) / count)) if count else np.zeros(0)
     part = np.searchsorted(edges, mean[places])

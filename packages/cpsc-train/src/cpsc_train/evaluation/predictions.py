@@ -23,6 +23,9 @@ class Predictions:
         By head (each modality present, and ``fused``), (N, C) float64.
     weights
         By modality, (N,) weights of an inference variant in [0, 1]; empty if it has none, and without a variant.
+    typicality
+        By modality, (N,) in [0, 1], 1 if nothing is unusual: what the thresholds of prediction sets depend on. Empty
+        if the variant has none.
     features
         By modality, (N, d) features.
     present
@@ -37,6 +40,7 @@ class Predictions:
     labels: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float64]]
     weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    typicality: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     depths: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)

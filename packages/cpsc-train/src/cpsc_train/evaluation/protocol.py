@@ -39,7 +39,7 @@ class Variant:
     predict
         Maps plain predictions, with their features, to its own.
     copies
-        Corruptions of the calibration rows, for thresholds by trust.
+        Corruptions of the calibration rows, for thresholds by typicality.
     """
 
     predict: Callable[[Predictions], Predictions]

@@ -1,4 +1,4 @@
-"""Prediction sets with a threshold for each pattern of missing modalities, and for ranges of trust."""
+"""Prediction sets with a threshold for each pattern of missing modalities, and for ranges of typicality."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core import LAC, class_coverage, prediction_set, set_size
-from cpsc_train.evaluation.bins import TrustBins, quantile
+from cpsc_train.evaluation.bins import TypicalityBins, quantile
 from cpsc_train.evaluation.predictions import Predictions
 
 Calibrate = Callable[[tuple[str, ...]], Sequence[Predictions]]
@@ -33,27 +33,27 @@ class Group:
         Number of rows, or copies of rows, that it is calibrated on.
     absent
         Modalities that the rows lack.
-    lowered
-        Whether a modality is down-weighted in the rows; their sets have at least one class.
+    unusual
+        Whether a modality of the rows is unusual; their sets have at least one class.
     bin
-        Least trusted modality, and largest mean trust, if the rows are in a bin of trust.
+        Least typical modality, and largest mean typicality, if the rows are in a bin.
     """
 
     rows: NDArray[np.int64]
     qhat: float
     calibration: int
     absent: tuple[str, ...] = ()
-    lowered: bool = False
+    unusual: bool = False
     bin: tuple[str, float] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the entry in result files."""
-        least, trust = self.bin or (None, None)
+        least, typicality = self.bin or (None, None)
         return {
             "absent": list(self.absent),
-            "down_weighted": self.lowered,
-            "least_trusted": least,
-            "trust": trust,
+            "unusual": self.unusual,
+            "least_typical": least,
+            "typicality": typicality,
             "qhat": self.qhat,
             "rows": len(self.rows),
             "calibration": self.calibration,
@@ -61,7 +61,7 @@ class Group:
 
 
 class Thresholds:
-    """Thresholds of prediction sets (score LAC) by what a row has and how much it is trusted.
+    """Thresholds of prediction sets (score LAC) by what a row has and how typical that is.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ class Thresholds:
     Dieuleveut, Josse and Romano, *Conformal prediction with missing values*, 2023). Too few such rows make full sets.
     The head of a single modality uses the calibration rows that have it.
 
-    With weights, rows in which no modality is down-weighted have a threshold of their own, from the clean calibration
-    rows in which none is: a category of a Mondrian predictor, with the same guarantee for clean rows. That of the
-    other rows holds for a mixture of the kinds of corruption of the copies; see `TrustBins`. Their sets have at least
-    the most probable class.
+    With a variant that measures typicality, rows in which it is 1 for every modality have a threshold of their own,
+    from the clean calibration rows of this kind: a category of a Mondrian predictor, with the same guarantee for clean
+    rows. That of the other, unusual rows holds for a mixture of the kinds of corruption of the copies; see
+    `TypicalityBins`. Their sets have at least the most probable class.
     """
 
     def __init__(self, calibrate: Calibrate, *, alpha: float) -> None:
@@ -97,8 +97,8 @@ class Thresholds:
             if pattern.bins is None:
                 found.append(Group(rows, pattern.full, pattern.calibration, absent))
             else:
-                names, trust = _trust(predictions, head, absent)
-                found += _divided(rows, trust[rows], names, pattern.bins, pattern)
+                names, typicality = _typicality(predictions, head, absent)
+                found += _divided(rows, typicality[rows], names, pattern.bins, pattern)
         return found
 
     def _fit(self, absent: tuple[str, ...], head: str) -> _Pattern:
@@ -107,13 +107,13 @@ class Thresholds:
         complete = [clean.rows(m) for m in ([head] if head in clean.features else clean.features)]
         rows = np.flatnonzero(np.logical_and.reduce([clean.rows(head), *complete]))
         scores = [LAC()(copy.probabilities[head][rows], copy.labels[rows]) for copy in copies]
-        if not clean.weights:
+        if not clean.typicality:
             return _Pattern(absent, quantile(scores[0], self.alpha), len(rows))
-        trusts = [_trust(copy, head, absent)[1][rows] for copy in copies]
-        full = scores[0][(trusts[0] == 1).all(1)]
+        typicality = [_typicality(copy, head, absent)[1][rows] for copy in copies]
+        full = scores[0][(typicality[0] == 1).all(1)]
         qhat = quantile(full, self.alpha)
         of = np.tile(np.arange(len(rows)), len(copies))
-        bins = TrustBins.fit(np.concatenate(trusts), np.concatenate(scores), of, qhat, alpha=self.alpha)
+        bins = TypicalityBins.fit(np.concatenate(typicality), np.concatenate(scores), of, qhat, alpha=self.alpha)
         return _Pattern(absent, qhat, len(full), bins)
 
 
@@ -123,18 +123,22 @@ class _Pattern:
 
     absent: tuple[str, ...]
     full: float
-    """Threshold of rows in which no modality is down-weighted."""
+    """Threshold of rows in which no modality is unusual."""
     calibration: int
-    bins: TrustBins | None = None
+    bins: TypicalityBins | None = None
 
 
 def _divided(
-    rows: NDArray[np.int64], trust: NDArray[np.float64], names: Sequence[str], bins: TrustBins, pattern: _Pattern
+    rows: NDArray[np.int64],
+    typicality: NDArray[np.float64],
+    names: Sequence[str],
+    bins: TypicalityBins,
+    pattern: _Pattern,
 ) -> list[Group]:
-    """Return rows of one pattern by threshold, from the trust (n, M) in the modalities that they have."""
+    """Return rows of one pattern by threshold, from the typicality (n, M) of the modalities that they have."""
     absent = pattern.absent
-    full = (trust == 1).all(1)
-    places = np.where(full, -2, bins.of(trust))
+    full = (typicality == 1).all(1)
+    places = np.where(full, -2, bins.of(typicality))
     found = [Group(rows[full], pattern.full, pattern.calibration, absent)]
     found += [
         Group(rows[places == place], one.qhat, one.calibration, absent, True, (names[one.least], one.high))
@@ -159,8 +163,8 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
     dict
         By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
         (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows and coverage,
-        ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``trust``, or
-        ``pattern and trust``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
+        ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``typicality``,
+        or ``pattern and typicality``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
         classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
     """
     return {head: _of_head(thresholds, other, head) for head in other.probabilities}
@@ -172,7 +176,7 @@ def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str,
     entries = []
     for group in groups:
         scores = LAC()(other.probabilities[head][group.rows])
-        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.lowered)
+        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.unusual)
         covered = float(inside[group.rows, other.labels[group.rows]].mean())
         entries.append(group.describe() | {"coverage": covered})
     probabilities, labels = other.of(head)
@@ -195,11 +199,12 @@ def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str,
 
 
 def _rule(groups: Sequence[Group]) -> str:
-    names = ["pattern"] * any(group.absent for group in groups) + ["trust"] * any(group.lowered for group in groups)
+    names = ["pattern"] * any(group.absent for group in groups) + ["typicality"] * any(group.unusual for group in groups)
     return " and ".join(names) or "split"
 
 
-def _trust(predictions: Predictions, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the modalities that a head uses in rows that lack some, and the trust in them, (N, M)."""
-    names = [head] if head in predictions.weights else [m for m in predictions.weights if m not in absent]
-    return names, np.stack([predictions.weights[m] for m in names], 1)
+def _typicality(predictions: Predictions, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the modalities that a head uses in rows that lack some, and how typical they are, (N, M)."""
+    of = predictions.typicality
+    names = [head] if head in of else [m for m in of if m not in absent]
+    return names, np.stack([of[m] for m in names], 1)

@@ -85,7 +85,7 @@ class Inference(ABC):
     notes: Sequence[str] = ()
     """Sentences on what `fit` could not do, printed with the results."""
     copies: Sequence[tuple[Noise, ...]] = ()
-    """Corruptions of the calibration rows, on which the prediction sets of down-weighted rows are calibrated."""
+    """Corruptions of the calibration rows, on which the prediction sets of unusual rows are calibrated."""
 
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config
@@ -125,6 +125,14 @@ class Inference(ABC):
         tuple
             Logits (N, C) by head, and weights (N,) in [0, 1] by modality, empty if the variant has none.
         """
+
+
+    def typicality(self, depths: Depths) -> Heads:  # noqa: ARG002  # a variant may have none
+        """Return by modality how typical its activations (N, d_k) are, (N,) in [0, 1], 1 if nothing is unusual.
+
+        Prediction sets of rows with a value below 1 have thresholds of their own. Empty: they go by the weights.
+        """
+        return {}
 
 
 class InferenceConfig(Choice, plugins="cpsc_train.inference"):

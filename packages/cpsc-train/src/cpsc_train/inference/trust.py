@@ -73,6 +73,10 @@ class Trust(Inference):
         logits = self.trained.logits(self._trust.scale(features, weights), present)
         return logits, {m: only_present(g, present.get(m)) for m, g in trust.items()}
 
+    def typicality(self, depths: Depths) -> Heads:
+        """Return exp(−D): prediction sets depend on the distance even where the curve keeps every weight at 1."""
+        return {m: (-distance).exp() for m, distance in self._trust.distances(depths).items()}
+
     def novelty(self, depths: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, NDArray[np.float64]]:
         """Return by modality the novelty (N,) of activations (N, d_k), in nats; at most 0 if not down-weighted."""
         with torch.no_grad():

@@ -87,14 +87,16 @@ class Evaluator:
         depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
         with evaluating(self.objective), compute.autocast(device):
             weights: dict[str, Tensor] = {}
+            typicality: dict[str, Tensor] = {}
             if inference is None:
                 logits = self.trained().logits(features, present)
             else:
                 logits, weights = inference.predict(features, present, depths)
+                typicality = inference.typicality(depths) or weights
         return Predictions(
             rows.labels,
             {head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
-            {m: w.double().cpu().numpy() for m, w in weights.items()},
+            *({m: w.double().cpu().numpy() for m, w in values.items()} for values in (weights, typicality)),
             rows.features,
             self._counted(rows),
             rows.depths,

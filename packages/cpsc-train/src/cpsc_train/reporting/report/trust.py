@@ -163,22 +163,22 @@ def _figures(run: Run) -> Table:
 
 def _thresholds(run: Run) -> Table:
     """Return the thresholds of the fused sets, with their coverage on the test rows of all conditions together."""
-    header = ["inference", "missing", "mean trust", "test rows", "calibration rows", "q̂", "coverage"]
+    header = ["inference", "missing", "mean typicality", "test rows", "calibration rows", "q̂", "coverage"]
     rows = []
     for name, conditions in _ways(run).items():
         together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for of in conditions.values():
             for entry in _sets(of)["thresholds"]:
-                key = (", ".join(entry["absent"]) or "none", _trust(entry), entry["calibration"], entry["qhat"])
+                key = (", ".join(entry["absent"]) or "none", _typicality(entry), entry["calibration"], entry["qhat"])
                 together.setdefault(key, []).append(entry)
-        for (missing, trust, calibration, qhat), entries in sorted(together.items(), key=lambda item: item[0][:2]):
+        for (missing, typicality, calibration, qhat), entries in sorted(together.items(), key=lambda item: item[0][:2]):
             count = sum(entry["rows"] for entry in entries)
             covered = sum(entry["rows"] * entry["coverage"] for entry in entries) / count
-            rows.append([name, missing, trust, f"{count:,}", f"{calibration:,}", _number(qhat), f"{covered:.3f}"])
+            rows.append([name, missing, typicality, f"{count:,}", f"{calibration:,}", _number(qhat), f"{covered:.3f}"])
     title = (
-        f"{run.name}: thresholds of the fused prediction sets, with their coverage under all conditions together. Down-"
-        "weighted rows have thresholds by least trusted modality and mean trust, from clean and corrupted copies of "
-        "the calibration rows."
+        f"{run.name}: thresholds of the fused prediction sets, with their coverage under all conditions together. "
+        "Unusual rows have thresholds by least typical modality and mean typicality, from clean and corrupted copies "
+        "of the calibration rows."
     )
     return Table(title, header, rows)
 
@@ -187,11 +187,11 @@ def _number(qhat: float) -> str:
     return f"{qhat:.3f}" if np.isfinite(qhat) else "∞ (full sets)"
 
 
-def _trust(entry: dict[str, Any]) -> str:
-    """Return the range of trust of a threshold."""
-    if not entry["down_weighted"]:
+def _typicality(entry: dict[str, Any]) -> str:
+    """Return the range of typicality of a threshold."""
+    if not entry["unusual"]:
         return "–"
-    return "other" if entry["trust"] is None else f"{entry['least_trusted']} least, to {entry['trust']:.3f}"
+    return "other" if entry["typicality"] is None else f"{entry['least_typical']} least, to {entry['typicality']:.3f}"
 
 
 def _ways(run: Run) -> dict[str, Conditions]:

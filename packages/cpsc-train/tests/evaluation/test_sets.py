@@ -1,4 +1,4 @@
-"""Thresholds by what a row has, and by trust, on exchangeable rows whose distribution is known."""
+"""Thresholds by what a row has, and by its typicality, on exchangeable rows whose distribution is known."""
 
 from dataclasses import replace
 
@@ -36,8 +36,8 @@ def world(rows, seed, *, missing=0.0, noisy=(), without=(), weighted=False, seve
     if "b" in without and present:
         counted["fused"] = present["a"]
     features = {m: np.zeros((rows, 1), np.float32) for m in logits}
-    weights = {m: np.where(present[m], w, 0) if m in present else w for m, w in trust.items()} if weighted else {}
-    return Predictions(labels, heads, weights, features, counted, absent=tuple(without))
+    typicality = {m: np.where(present[m], w, 0) if m in present else w for m, w in trust.items()} if weighted else {}
+    return Predictions(labels, heads, {}, typicality, features, counted, absent=tuple(without))
 
 
 def limits(calibration, test, alpha=ALPHA, level=1e-4):
@@ -98,8 +98,8 @@ def test_few_rows_of_a_pattern_make_full_sets():
 def test_clean_rows_are_covered_exactly_under_trust():
     calibrated = thresholds(noises=[("a",), ("b",)], weighted=True)
     test = world(8000, 1, weighted=True)
-    group = next(group for group in calibrated.groups(test, "fused") if not group.lowered)
-    full = np.logical_and.reduce([w == 1 for w in test.weights.values()])
+    group = next(group for group in calibrated.groups(test, "fused") if not group.unusual)
+    full = np.logical_and.reduce([w == 1 for w in test.typicality.values()])
     assert (group.rows == np.flatnonzero(full)).all()
     low, high = limits(group.calibration, len(group.rows))
     scores = 1 - test.probabilities["fused"][group.rows, test.labels[group.rows]]
@@ -120,36 +120,36 @@ def test_mixture_of_the_seen_kinds_is_covered(without):
     assert 1 - ALPHA - 0.02 <= np.mean(means) <= 0.96
 
 
-def test_one_threshold_does_not_cover_down_weighted_rows():
-    plain = Thresholds(lambda absent: [replace(world(400, 0, weighted=True), weights={})], alpha=ALPHA)
-    noisy = replace(world(2000, 1, noisy=("a", "b"), weighted=True), weights={})
+def test_one_threshold_does_not_cover_unusual_rows():
+    plain = Thresholds(lambda absent: [replace(world(400, 0, weighted=True), typicality={})], alpha=ALPHA)
+    noisy = replace(world(2000, 1, noisy=("a", "b"), weighted=True), typicality={})
     assert coverage(plain, noisy)["fused"]["coverage"] < 0.6
 
 
-def test_sets_of_down_weighted_rows_are_never_empty():
+def test_sets_of_unusual_rows_are_never_empty():
     """Every calibration row is certain and right, so q̂ is near 0, and no class of an uncertain row reaches it."""
     calibration = world(400, 0, weighted=True)
     certain = {head: np.eye(4)[calibration.labels] for head in calibration.probabilities}
     calibrated = Thresholds(lambda absent: [replace(calibration, probabilities=certain)], alpha=0.5)
     test = world(50, 1, noisy=("a",), weighted=True)
     assert list(coverage(calibrated, test)["fused"]["sizes"]) == ["1"]
-    assert "0" in coverage(calibrated, replace(test, weights={m: np.ones(50) for m in NAMES}))["fused"]["sizes"]
+    assert "0" in coverage(calibrated, replace(test, typicality={m: np.ones(50) for m in NAMES}))["fused"]["sizes"]
 
 
-def test_without_copies_down_weighted_rows_get_the_largest_threshold():
+def test_without_copies_unusual_rows_get_the_largest_threshold():
     calibrated = thresholds(100, noises=(), weighted=True)
     test = world(50, 1, noisy=("a",), weighted=True)
     groups = calibrated.groups(test, "fused")
-    full = next(g.qhat for g in calibrated.groups(world(500, 2, weighted=True), "fused") if not g.lowered)
-    assert all(group.lowered and group.qhat >= full for group in groups)
+    full = next(g.qhat for g in calibrated.groups(world(500, 2, weighted=True), "fused") if not g.unusual)
+    assert all(group.unusual and group.qhat >= full for group in groups)
 
 
 def test_result_file_lists_the_thresholds():
     report = coverage(thresholds(noises=[("a",)], weighted=True), world(300, 1, weighted=True, noisy=("a",)))["fused"]
-    assert report["rule"] == "trust"
+    assert report["rule"] == "typicality"
     assert sum(entry["rows"] for entry in report["thresholds"]) == 300
     covered = sum(entry["rows"] * entry["coverage"] for entry in report["thresholds"])
     assert covered / 300 == pytest.approx(report["coverage"])
-    assert {entry["least_trusted"] for entry in report["thresholds"]} == {"a"}
-    trusts = [entry["trust"] for entry in report["thresholds"]]
-    assert trusts == sorted(trusts)
+    assert {entry["least_typical"] for entry in report["thresholds"]} == {"a"}
+    typicality = [entry["typicality"] for entry in report["thresholds"]]
+    assert typicality == sorted(typicality)

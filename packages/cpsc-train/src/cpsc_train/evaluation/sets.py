@@ -163,9 +163,10 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
     dict
         By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
         (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows and coverage,
-        ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``typicality``,
-        or ``pattern and typicality``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by number of
-        classes in the set, the number of rows (``count``) and the accuracy of the most probable class (``accuracy``).
+        ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``typicality``, or
+        ``pattern and typicality``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by
+        number of classes in the set, the number of rows (``count``) and the accuracy of the most probable class
+        (``accuracy``).
     """
     return {head: _of_head(thresholds, other, head) for head in other.probabilities}
 
@@ -199,7 +200,9 @@ def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str,
 
 
 def _rule(groups: Sequence[Group]) -> str:
-    names = ["pattern"] * any(group.absent for group in groups) + ["typicality"] * any(group.unusual for group in groups)
+    names = ["pattern"] * any(group.absent for group in groups) + ["typicality"] * any(
+        group.unusual for group in groups
+    )
     return " and ".join(names) or "split"
 
 

@@ -126,8 +126,7 @@ class Inference(ABC):
             Logits (N, C) by head, and weights (N,) in [0, 1] by modality, empty if the variant has none.
         """
 
-
-    def typicality(self, depths: Depths) -> Heads:  # noqa: ARG002  # a variant may have none
+    def typicality(self, depths: Depths) -> Heads:  # a variant may have none
         """Return by modality how typical its activations (N, d_k) are, (N,) in [0, 1], 1 if nothing is unusual.
 
         Prediction sets of rows with a value below 1 have thresholds of their own. Empty: they go by the weights.

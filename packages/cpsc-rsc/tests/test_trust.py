@@ -43,12 +43,34 @@ def test_distances_are_the_largest_excess_over_the_thresholds_of_the_depths():
     trust.calibrate(held_out)
     for m, got in trust.distances(asked).items():
         wanted, depths = np.zeros(50), len(WIDTHS[m])
+        rank = math.ceil(100 * (1 - 0.1 / (depths + 1)) - 1e-9)
         for k in range(depths):
-            rank = math.ceil(100 * (1 - 0.1 / depths) - 1e-9)
-            qhat = np.sort(squared(training[m][k], held_out[m][k]))[rank - 1]
-            wanted = np.maximum(wanted, np.log(squared(training[m][k], asked[m][k]) / qhat))
+            known, new = np.sort(squared(training[m][k], held_out[m][k])), squared(training[m][k], asked[m][k])
+            wanted = np.maximum(wanted, np.log(new / known[rank - 1]))
+            if k == 0:
+                wanted = np.maximum(wanted, np.log(known[99 - rank] / new))
         np.testing.assert_allclose(got.numpy(), wanted, atol=1e-3)
     assert (trust.distances(asked)["audio"] > 0).double().mean() > 0.5
+
+
+def test_rows_that_vary_too_little_are_unusual(trust):
+    """Rows near the mean of the training rows, as those of a blank input; only the first depth counts."""
+    blank, typical = rows(20, 3, audio=0.01), rows(20, 4)
+    distances = trust.distances(blank)["audio"]
+    assert (distances > 1).all()
+    torch.testing.assert_close(trust.distances({"audio": (blank["audio"][0], typical["audio"][1])})["audio"], distances)
+    assert (trust.distances({"audio": (typical["audio"][0], blank["audio"][1])})["audio"] == 0).double().mean() > 0.8
+    assert (trust.novelty(blank)["audio"] < 0).all()
+
+
+def test_the_lower_threshold_needs_rows_for_one_more_test():
+    """At α = .1 and one depth, 10 rows allow one test, and 19 rows two."""
+    trust, near = ConformalTrust({"a": (3,)}, alpha=0.1), {"a": (torch.full((1, 3), 50.0),)}
+    trust.update(rows(100, widths={"a": (3,)}))
+    trust.calibrate(rows(18, 1, widths={"a": (3,)}))
+    assert trust.distances(near)["a"].item() == 0
+    trust.calibrate(rows(19, 1, widths={"a": (3,)}))
+    assert trust.distances(near)["a"].item() > 0
 
 
 @pytest.mark.parametrize(("held_out", "depths", "alpha"), [(19, 1, 0.05), (39, 2, 0.05), (60, 4, 0.1), (200, 3, 0.1)])

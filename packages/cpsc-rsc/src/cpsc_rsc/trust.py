@@ -24,8 +24,10 @@ class ConformalTrust(nn.Module):
     """Weigh the features of each modality by how much they can be trusted, w·h.
 
     A modality has activations at K depths of its encoder. s_k is the squared Mahalanobis distance of those at depth k
-    to the training rows, and q̂_k the conformal quantile of s_k at level α / K on held-out rows. The distance of a row
-    is D = max over k of max(0, log(s_k / q̂_k)). The trust g(D) = σ(b − c·D) / σ(b) is 1 at D = 0 and falls with D.
+    to the training rows, q̂_k its upper conformal quantile on held-out rows, and q̌ the lower one of s_1, each at level
+    α / (K + 1): activations can be unusual because they are far from those of clean rows, as under noise, or because
+    they vary too little, as in a dark or blank input. The distance of a row is D = max(0, log(s_1 / q̂_1), …,
+    log(s_K / q̂_K), log(q̌ / s_1)). The trust g(D) = σ(b − c·D) / σ(b) is 1 at D = 0 and falls with D.
     `fit_curve` fits b and c ≥ 0 on held-out rows; before, every weight is 1.
 
     Shapes: B samples, N training or held-out samples, K_m depths of modality m, d_k activations at depth k, C classes.
@@ -45,8 +47,9 @@ class ConformalTrust(nn.Module):
     Notes
     -----
     On samples exchangeable with the held-out ones P(D > 0) ≤ alpha for each modality, on average over held-out sets:
-    P(s_k > q̂_k) ≤ α / K at every depth. Thresholds are raised by .01 %, so rounding gives no sample at a threshold a
-    distance above 0. If the held-out rows are too few for α / K, the last depths are left out, with a warning.
+    P(s_k > q̂_k) ≤ α / (K + 1) at every depth, and so is P(s_1 < q̌). Thresholds are moved by .01 %, so rounding gives
+    no sample at a threshold a distance above 0. If the held-out rows are too few, the level is α / K without the lower
+    threshold; if they are too few for that, the last depths are left out, with a warning.
     Covariances are shrunk as in Ledoit and Wolf (2004). The fitted values are buffers: they are saved, moved and
     exported with a model. The sums over training rows are not saved, so `update` of a loaded module starts from no
     rows. A forward pass costs O(B Σ d_k²) a modality, without a host sync.
@@ -150,12 +153,13 @@ class ConformalTrust(nn.Module):
         self._calibrated = True
 
     def novelty(self, depths: Depths) -> dict[str, Tensor]:
-        """Return max over k of log(s_k / q̂_k), (B,): `distances` before they are cut off at 0.
+        """Return max over k of log(s_k / q̂_k), (B,), also where it is negative; +∞ for values that are not finite.
 
-        On a stream, its ranks among clean rows show lasting changes that no single row shows; +∞ for values that are
-        not finite. Argument and errors are those of `distances`.
+        On a stream, its ranks among clean rows show lasting changes that no single row shows. Argument and errors are
+        those of `distances`.
         """
-        return self._novelty(depths)
+        self._check_new(depths)
+        return {m: cast("ModalityTrust", self._of[m]).novelty(activations) for m, activations in depths.items()}
 
     def fit_curve(self, copies: Sequence[HeldOutCopy], classify: Classify, *, ridge: float = 1.0) -> None:
         """Fit b and c of every modality to held-out rows, clean and with generic corruptions.
@@ -203,7 +207,8 @@ class ConformalTrust(nn.Module):
         TypeError, ValueError
             If a modality is unknown, or an entry has the wrong type or shape.
         """
-        return {m: novelty.relu() for m, novelty in self._novelty(depths).items()}
+        self._check_new(depths)
+        return {m: cast("ModalityTrust", self._of[m]).distance(activations) for m, activations in depths.items()}
 
     def trust(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return g(D) in [0, 1] for distances (B,): 1 where nothing is unusual, 0 where D = +∞.
@@ -268,11 +273,10 @@ class ConformalTrust(nn.Module):
                 if is_checked(h, check) and not bool(h.isfinite().all()):
                     raise ValueError(f"depths[{m!r}][{k}] must be finite, got NaN or infinity: leave such rows out")
 
-    def _novelty(self, depths: Depths) -> dict[str, Tensor]:
+    def _check_new(self, depths: Depths) -> None:
         self._check(depths, check=False)
         if not torch.compiler.is_compiling():
             self._warn_unless_calibrated()
-        return {m: cast("ModalityTrust", self._of[m]).novelty(activations) for m, activations in depths.items()}
 
     def _warn_unless_calibrated(self) -> None:
         if not self._calibrated and not self._warned:

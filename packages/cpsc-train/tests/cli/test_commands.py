@@ -66,7 +66,7 @@ def test_what_a_person_sees(cpsc, tmp_path, quick):
     assert (
         f"epoch 4/4  self-calibration  loss {sum(last['loss'].values()):.3f}  "
         f"accuracy {100 * last['validation']['accuracy']['fused']:.1f}%  coverage {sets['coverage']:.3f}  "
-        f"set size {sets['mean_size']:.2f}  in-loop q̂ {last['qhat']['qhat_fused']:.3f}\n"
+        f"set size {sets['mean_size']:.2f}  in-loop quantile {last['in_loop_quantile']['fused']:.3f}\n"
     ) in outcome.out
     assert "Test accuracy, %" in outcome.out
     assert "Coverage of the prediction sets, target 0.90" in outcome.out

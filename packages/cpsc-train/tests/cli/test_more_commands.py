@@ -137,13 +137,15 @@ def test_a_log_file_and_tensorboard(cpsc, quick, tmp_path):
     shown = [event.value for event in events.Scalars("validation accuracy/fused")]
     assert shown == pytest.approx([record["validation"]["accuracy"]["fused"] for record in records])
     for place, record in enumerate(records):  # one name is one number, wherever it is shown
-        qhat = record["qhat"].get("qhat_fused")
-        if qhat is not None:
-            assert f"in-loop q̂ {qhat:.3f}" in outcome.out
-            assert f"epoch {place + 1} in-loop q̂: qhat_pix {record['qhat']['qhat_pix']:.3f}" in outcome.out
-            assert re.search(rf"in-loop qhat_pix=\S+ .*qhat_fused={qhat:.4f} staleness", lines[place + 1])
-    shown = {event.step: event.value for event in events.Scalars("in-loop qhat/qhat_fused")}
-    assert shown == pytest.approx({n: records[n - 1]["qhat"]["qhat_fused"] for n in (3, 4)})
+        quantile = record["in_loop_quantile"]
+        if quantile:
+            assert f"in-loop quantile {quantile['fused']:.3f}" in outcome.out
+            assert f"epoch {place + 1} in-loop quantile: pix {quantile['pix']:.3f}" in outcome.out
+            assert re.search(rf"in-loop quantile: pix=\S+ .*fused={quantile['fused']:.4f} staleness", lines[place + 1])
+        sets = record["validation"]["coverage"]["fused"]
+        assert events.Scalars("validation threshold/fused")[place].value == pytest.approx(sets["threshold"])
+    shown = {event.step: event.value for event in events.Scalars("in-loop quantile/fused")}
+    assert shown == pytest.approx({n: records[n - 1]["in_loop_quantile"]["fused"] for n in (3, 4)})
 
 
 def test_what_is_resumed_is_not_configured_anew(cpsc, finished, tmp_path):

@@ -109,13 +109,13 @@ def test_two_processes_are_one(tmp_path, quick):
     for line, other in zip(lines, others, strict=True):
         assert line["train"] == pytest.approx(other["train"], rel=1e-5)
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
-        assert line["qhat"] == pytest.approx(other["qhat"], abs=1e-5)
+        assert line["in_loop_quantile"] == pytest.approx(other["in_loop_quantile"], abs=1e-5)
         assert line["validation"]["accuracy"] == other["validation"]["accuracy"]
     for name, seen in first["test"].items():
         assert seen["accuracy"] == second["test"][name]["accuracy"]
         for head, sets in seen["coverage"].items():
             assert sets["coverage"] == second["test"][name]["coverage"][head]["coverage"]
-            assert sets["qhat"] == pytest.approx(second["test"][name]["coverage"][head]["qhat"], abs=1e-5)
+            assert sets["threshold"] == pytest.approx(second["test"][name]["coverage"][head]["threshold"], abs=1e-5)
 
 
 @pytest.mark.slow

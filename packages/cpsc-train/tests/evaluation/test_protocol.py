@@ -23,7 +23,7 @@ def test_coverage_by_hand():
     other = predictions([0, 0, 1, 1], {"fused": [[0.9, 0.1], [0.15, 0.85], [0.5, 0.5], [0.95, 0.05]]})
     report = coverage(thresholds(calibration, 0.2), other)["fused"]
     assert report["target"] == 0.8
-    assert report["qhat"] == pytest.approx(0.8)
+    assert report["threshold"] == pytest.approx(0.8)
     # sets hold the classes with probability ≥ .2: {0}, {1}, {0, 1}, {0}; labels 0, 0, 1, 1
     assert report["coverage"] == pytest.approx(2 / 4)
     assert report["mean_size"] == pytest.approx((1 + 1 + 2 + 1) / 4)
@@ -60,7 +60,7 @@ def test_all_conditions_are_evaluated_and_calibrated_on_clean_rows():
     assert clean["negative_log_likelihood"]["a"] == pytest.approx(-np.log(0.8))
     assert clean["expected_calibration_error"]["a"] == pytest.approx(0.2)
     assert noisy["accuracy"]["fused"] == noisy["average_accuracy"] == 0.0
-    assert without["coverage"]["fused"]["qhat"] == pytest.approx(0.4)  # of calibration rows without b, too
+    assert without["coverage"]["fused"]["threshold"] == pytest.approx(0.4)  # of calibration rows without b, too
     assert without["coverage"]["fused"]["coverage"] == 1.0
     assert (clean["coverage"]["fused"]["rule"], without["coverage"]["fused"]["rule"]) == ("split", "pattern")
     assert set(without["accuracy"]) == set(without["coverage"]) == {"a", "fused"}

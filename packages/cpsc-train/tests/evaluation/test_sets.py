@@ -92,7 +92,7 @@ def test_heads_of_one_modality_are_calibrated_on_the_rows_that_have_it():
 def test_few_rows_of_a_pattern_make_full_sets():
     few = Thresholds(lambda absent: [world(400 if not absent else 5, 0, without=absent)], alpha=ALPHA)
     report = coverage(few, world(100, 1, without=("a",)))["fused"]
-    assert (report["mean_size"], report["qhat"], report["coverage"]) == (4, np.inf, 1)
+    assert (report["mean_size"], report["threshold"], report["coverage"]) == (4, np.inf, 1)
 
 
 def test_clean_rows_are_covered_exactly_under_trust():

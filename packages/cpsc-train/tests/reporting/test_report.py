@@ -78,7 +78,8 @@ def test_every_question_is_answered(written):
     page = Page(written.read_text(encoding="utf-8"))
     names = {file.stem for file in (written.parent / "figures").glob("*.png")}
     for wanted in (
-        *("accuracy-pix", "accuracy-fused", "losses-calibrated", "qhat-fou", "coverage-fused", "set-size-pix"),
+        *("accuracy-pix", "accuracy-fused", "losses-calibrated", "in-loop-quantile-fou", "coverage-fused"),
+        "set-size-pix",
         *("reliability-calibrated-fou", "component-reliability-calibrated-pix", "confusion-plain", "seconds"),
         *("noise-pix-gaussian", "missing", "confidence-fused", "features-plain-pix", "class-coverage"),
     ):

@@ -13,13 +13,13 @@ from cpsc_train.reporting.report.trust import inference
 figure = pytest.importorskip("matplotlib.figure", reason="reports are drawn by matplotlib")
 
 
-def threshold(rows, coverage, *, absent=(), trust=None, qhat=0.5):
+def threshold(rows, coverage, *, absent=(), typicality=None, value=0.5):
     return {
         "absent": list(absent),
-        "down_weighted": trust is not None,
-        "least_trusted": None if trust is None else "a",
-        "trust": trust,
-        "qhat": qhat,
+        "unusual": typicality is not None,
+        "least_typical": None if typicality is None else "a",
+        "typicality": typicality,
+        "threshold": value,
         "rows": rows,
         "calibration": 100,
         "coverage": coverage,
@@ -38,7 +38,7 @@ def weight(down_weighted, mean):
 PLAIN = {
     "clean": figures(0.88, 0.9, 1.0, [threshold(400, 0.9)]),
     "a:gaussian@3": figures(0.6, 0.5, 1.1, [threshold(400, 0.5)]),
-    "without-a": figures(0.8, 0.91, 1.2, [threshold(400, 0.91, absent=["a"], qhat=float("inf"))]),
+    "without-a": figures(0.8, 0.91, 1.2, [threshold(400, 0.91, absent=["a"], value=float("inf"))]),
 }
 TRUST = {
     "clean": figures(0.87, 0.92, 1.3, [threshold(400, 0.92)], {"a": weight(0.04, 0.99), "b": weight(0.05, 1.0)}),
@@ -46,7 +46,7 @@ TRUST = {
         0.82,
         0.875,
         1.4,
-        [threshold(100, 0.8), threshold(300, 0.9, trust=0.25)],
+        [threshold(100, 0.8), threshold(300, 0.9, typicality=0.25)],
         {"a": weight(1, 0.25), "b": weight(0, 1)},
     ),
     "without-a": figures(0.8, 0.91, 1.2, [threshold(400, 0.91, absent=["a"])], {"b": weight(0.05, 1.0)}),

@@ -157,7 +157,7 @@ def test_every_policy_runs(small_config, policy):
     trainer = Trainer(Setup.build(changed(small_config, conformal__refresh=policy)))
     for _ in range(3):
         record = trainer.train_epoch(Observer())
-    assert all(0 <= value <= 1 for value in record["qhat"].values())
+    assert all(0 <= value <= 1 for value in record["in_loop_quantile"].values())
     assert record["staleness"] == {"rolling": 2, "interval:3": 2, "epoch": 2}[policy]
 
 
@@ -174,7 +174,7 @@ def test_a_baseline_has_no_predictor_in_the_loop_and_the_same_report(small_confi
     config = changed(small_config, method={"name": method}, epochs=2)
     results = train(config, RunFolder(tmp_path / "run"))
     line = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
-    assert line["qhat"] == {}
+    assert line["in_loop_quantile"] == {}
     assert line["phase"] == "training"
     assert set(results["coverage"]) == {"calibration", "validation", "test"}
     assert results["coverage"]["calibration"][FUSED]["coverage"] >= 0.9

@@ -295,4 +295,4 @@ def test_a_million_calibration_rows(tmp_path):
     settings = [f"data.rows={n + 8000}", f"splits.calibration={n}", "batch_size=512", "epochs=2"]
     train(config(*settings), tmp_path / "run")
     last = json.loads((tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    assert finite(last["qhat"])
+    assert finite(last["in_loop_quantile"])

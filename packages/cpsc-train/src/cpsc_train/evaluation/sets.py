@@ -54,7 +54,7 @@ class Group:
             "unusual": self.unusual,
             "least_typical": least,
             "typicality": typicality,
-            "qhat": self.qhat,
+            "threshold": self.qhat,
             "rows": len(self.rows),
             "calibration": self.calibration,
         }
@@ -162,7 +162,7 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
     -------
     dict
         By head of `other`: ``target`` (1 − alpha), ``coverage`` (fraction of sets with the true class), ``mean_size``
-        (classes), ``qhat``, the threshold of most rows, ``thresholds``, all of them with their rows and coverage,
+        (classes), ``threshold``, that of most rows, ``thresholds``, all of them with their rows and coverage,
         ``rule``, what they depend on (``split``: nothing, ``pattern`` of missing modalities, ``typicality``, or
         ``pattern and typicality``), ``class_coverage`` (by class; None for a class without rows) and ``sizes``: by
         number of classes in the set, the number of rows (``count``) and the accuracy of the most probable class
@@ -188,7 +188,7 @@ def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str,
         "target": 1 - thresholds.alpha,
         "coverage": float(sets[np.arange(len(labels)), labels].mean()),
         "mean_size": float(sizes.mean()),
-        "qhat": max(groups, key=lambda group: len(group.rows)).qhat,
+        "threshold": max(groups, key=lambda group: len(group.rows)).qhat,
         "rule": _rule(groups),
         "thresholds": entries,
         "class_coverage": [None if np.isnan(rate) else float(rate) for rate in class_coverage(sets, labels).coverage],

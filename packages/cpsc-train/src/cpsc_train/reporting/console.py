@@ -74,9 +74,9 @@ class ConsoleObserver(Observer):
         figures = _figures(record)
         self._progress.update(self._task, advance=1, phase=record["phase"], figures=figures)
         if self._verbose:
-            for name in ("loss", "train", "qhat", "time"):
+            for name in ("loss", "train", "in_loop_quantile", "time"):
                 figures_of = "  ".join(f"{key} {value:.3f}" for key, value in record[name].items())
-                title = "in-loop q̂" if name == "qhat" else name
+                title = name.replace("in_loop_", "in-loop ")
                 self._console.print(f"epoch {record['epoch']} {title}: {figures_of}", soft_wrap=True)
             if reliability := spread_text(record):
                 self._console.print(f"epoch {record['epoch']} reliability: {reliability}", soft_wrap=True)
@@ -206,12 +206,13 @@ def _steps(steps: dict[str, int]) -> str:
 def _figures(record: dict[str, Any]) -> str:
     """Summarise an epoch: loss on training rows; accuracy, coverage and set size of the fused head on validation rows.
 
-    The sets are from a predictor calibrated after the epoch; q̂ is that of the training loop, if it has one.
+    The sets have the threshold of a predictor calibrated after the epoch; the in-loop quantile is that of the predictor
+    in the training loop, if it has one.
     """
     accuracy, sets = record["validation"]["accuracy"][FUSED], record["validation"]["coverage"][FUSED]
-    qhat = record["qhat"].get(f"qhat_{FUSED}")
+    quantile = record["in_loop_quantile"].get(FUSED)
     return (
         f"loss {sum(record['loss'].values()):.3f}  accuracy {percent(accuracy)}%  "
         f"coverage {sets['coverage']:.3f}  set size {sets['mean_size']:.2f}"
-        + ("" if qhat is None else f"  in-loop q̂ {qhat:.3f}")
+        + ("" if quantile is None else f"  in-loop quantile {quantile:.3f}")
     )

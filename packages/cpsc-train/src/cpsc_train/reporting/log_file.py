@@ -51,15 +51,15 @@ class LogFile(Observer):
         self._write(f"left out {len(rows)} rows of the lists: {', '.join(rows)}")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Write loss terms, accuracy, quantiles and times."""
+        """Write loss terms, accuracy, in-loop quantiles and times."""
         loss = " ".join(f"{name}={value:.4f}" for name, value in record["loss"].items())
         accuracy = " ".join(f"{head}={value:.4f}" for head, value in record["validation"]["accuracy"].items())
-        qhat = " ".join(f"{name}={value:.4f}" for name, value in record["qhat"].items())
+        quantile = " ".join(f"{head}={value:.4f}" for head, value in record["in_loop_quantile"].items())
         times = " ".join(f"{name}={seconds:.2f}s" for name, seconds in record["time"].items())
         reliability = spread_text(record)
         self._write(
             f"epoch {record['epoch']} {record['phase']} lr={record['lr']:.3g} loss: {loss} validation: {accuracy} "
-            f"in-loop {qhat or '–'} staleness={record['staleness']:.0f} time: {times}"
+            f"in-loop quantile: {quantile or '–'} staleness={record['staleness']:.0f} time: {times}"
             + (f" reliability: {reliability}" if reliability else "")
         )
         if warning := self._constant(record):

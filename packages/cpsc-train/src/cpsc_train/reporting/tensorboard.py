@@ -46,9 +46,10 @@ def _flat(record: dict[str, Any]) -> list[tuple[str, float]]:
     groups = {
         "loss": record["loss"],
         "train": record["train"],
-        "in-loop qhat": record["qhat"],
+        "in-loop quantile": record["in_loop_quantile"],
         "validation accuracy": record["validation"]["accuracy"],
         "validation coverage": {head: sets["coverage"] for head, sets in record["validation"]["coverage"].items()},
+        "validation threshold": {head: sets["threshold"] for head, sets in record["validation"]["coverage"].items()},
         "validation set size": {head: sets["mean_size"] for head, sets in record["validation"]["coverage"].items()},
         "in-loop coverage": record["validation"].get("in_loop_coverage", {}),
         "seconds": record["time"],

@@ -18,6 +18,7 @@ from cpsc_train.writing import write
 def export(folder: Path | str, out: Path | None = None) -> Path:
     """Write the tensors ``model.*`` (encoders, heads, fusion), ``method.*``, ``qhat.*``, and ``trust.*``.
 
+    ``qhat.*`` are the in-loop quantiles by head, if the method uses them.
     ``trust.*`` is the state of the `cpsc_rsc.ConformalTrust` of the inference variant ``trust``, if the run has it.
 
     Parameters

@@ -93,7 +93,7 @@ class Trainer:
         """Return accuracy, negative log-likelihood and coverage on the validation rows, and step the schedule.
 
         ``coverage`` is that of a predictor calibrated on the current predictions; ``in_loop_coverage`` is that of the
-        predictor in the loop with its current q̂, on the logits it is calibrated on.
+        predictor in the loop with its current quantile, on the logits it is calibrated on.
         """
         evaluator = self.evaluator()
         parts = EncodedParts(evaluator)
@@ -106,7 +106,7 @@ class Trainer:
             "accuracy": accuracy,
             "nll": validation.each(metrics.negative_log_likelihood),
             "coverage": {
-                head: {key: figures[key] for key in ("target", "coverage", "mean_size", "qhat")}
+                head: {key: figures[key] for key in ("target", "coverage", "mean_size", "threshold")}
                 for head, figures in coverage(thresholds, validation).items()
             },
         }
@@ -216,7 +216,7 @@ class Trainer:
             "step": self.steps,
             "phase": "self-calibration" if calibrating else plain,
             "lr": self.stepper.optimizer.param_groups[0]["lr"],
-            "qhat": {f"qhat_{head}": value for head, value in to_floats(self.refresh.qhat or {}).items()},
+            "in_loop_quantile": to_floats(self.refresh.qhat or {}),
             "staleness": self.refresh.staleness,
         }
         self.epoch, self._position, self._record = self.epoch + 1, 0, EpochRecord()

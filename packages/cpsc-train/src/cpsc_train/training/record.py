@@ -115,7 +115,7 @@ class Distribution(_Accumulator):
 
 
 class EpochRecord:
-    """Mean losses and figures, distributions such as that of reliability, and the course of q̂ in an epoch."""
+    """Mean losses and figures, distributions such as that of reliability, and the in-loop quantiles of an epoch."""
 
     def __init__(self) -> None:
         self._losses = Meter()
@@ -137,7 +137,7 @@ class EpochRecord:
                 self._distributions.setdefault((kind, modality), Distribution()).add(values)
 
     def trace(self, step: int, qhat: dict[str, Tensor]) -> None:
-        """Add the quantiles after a step."""
+        """Add the in-loop quantiles after a step."""
         self._trace.append((step, {head: value.clone() for head, value in qhat.items()}))
 
     def read(self, process: Process) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class EpochRecord:
             heads = list(self._trace[0][1])
             values = torch.stack([torch.stack([qhat[head] for _, qhat in self._trace]) for head in heads]).tolist()
             steps = [step for step, _ in self._trace]
-            record["trace"] = {"step": steps, "qhat": dict(zip(heads, values, strict=True))}
+            record["trace"] = {"step": steps, "in_loop_quantile": dict(zip(heads, values, strict=True))}
         return record
 
     def state_dict(self) -> dict[str, Any]:

@@ -70,16 +70,18 @@ def losses(runs: Sequence[Run]) -> Section:
 
 def quantiles(runs: Sequence[Run]) -> Section:
     """Draw the conformal quantile by step, a panel per head."""
+    name = "in_loop_quantile"
     shown = [run for run in runs if any("trace" in record for record in run.records)]
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
-        traces = [record["trace"] for record in run.records if head in record.get("trace", {}).get("qhat", {})]
+        traces = [record["trace"] for record in run.records if head in record.get("trace", {}).get(name, {})]
         steps = [step for trace in traces for step in trace["step"]]
-        values = [value for trace in traces for value in trace["qhat"][head]]
+        values = [value for trace in traces for value in trace[name][head]]
         curve(axes, steps, values, place, run.name, linewidth=0.9)
         axes.set_ylim(-0.02, 1.02)
 
-    panels = by_head(runs if shown else [], "qhat", "In-loop q̂ of", lines, x="step", y="in-loop q̂")
+    title = "In-loop quantile"
+    panels = by_head(runs if shown else [], "in-loop-quantile", f"{title} of", lines, x="step", y=title.lower())
     caption = (
         "The 1 − α quantile of the calibration scores, as used in the training loop. It is low if the head is "
         "confident and right. Near 0, sets contain one class and reliability no longer distinguishes samples."

@@ -163,18 +163,18 @@ def _figures(run: Run) -> Table:
 
 def _thresholds(run: Run) -> Table:
     """Return the thresholds of the fused sets, with their coverage on the test rows of all conditions together."""
-    header = ["inference", "missing", "mean typicality", "test rows", "calibration rows", "q̂", "coverage"]
+    header = ["inference", "missing", "mean typicality", "test rows", "calibration rows", "threshold", "coverage"]
     rows = []
     for name, conditions in _ways(run).items():
         together: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for of in conditions.values():
             for entry in _sets(of)["thresholds"]:
-                key = (", ".join(entry["absent"]) or "none", _typicality(entry), entry["calibration"], entry["qhat"])
-                together.setdefault(key, []).append(entry)
-        for (missing, typicality, calibration, qhat), entries in sorted(together.items(), key=lambda item: item[0][:2]):
+                kind = (", ".join(entry["absent"]) or "none", _typicality(entry))
+                together.setdefault((*kind, entry["calibration"], entry["threshold"]), []).append(entry)
+        for (*kind, calibration, value), entries in sorted(together.items(), key=lambda item: item[0][:2]):
             count = sum(entry["rows"] for entry in entries)
             covered = sum(entry["rows"] * entry["coverage"] for entry in entries) / count
-            rows.append([name, missing, typicality, f"{count:,}", f"{calibration:,}", _number(qhat), f"{covered:.3f}"])
+            rows.append([name, *kind, f"{count:,}", f"{calibration:,}", _number(value), f"{covered:.3f}"])
     title = (
         f"{run.name}: thresholds of the fused prediction sets, with their coverage under all conditions together. "
         "Unusual rows have thresholds by least typical modality and mean typicality, from clean and corrupted copies "
@@ -183,8 +183,8 @@ def _thresholds(run: Run) -> Table:
     return Table(title, header, rows)
 
 
-def _number(qhat: float) -> str:
-    return f"{qhat:.3f}" if np.isfinite(qhat) else "∞ (full sets)"
+def _number(threshold: float) -> str:
+    return f"{threshold:.3f}" if np.isfinite(threshold) else "∞ (full sets)"
 
 
 def _typicality(entry: dict[str, Any]) -> str:

@@ -18,13 +18,13 @@ Writes one table and one plot. An interrupted ablation resumes. The row full is 
 both parts if it has neither.
 
   cpsc ablate                                     parts of CPSC, embedded data, seeds 0..4
-  cpsc ablate --axes parts,refresh,alpha --jobs 2
+  cpsc ablate --axes parts,refresh --jobs 2
   cpsc ablate --axes all --out runs/ablation
   cpsc ablate --axes parts --variant "literal: method.name=cpsc-literal"
   cpsc ablate --axes none --modalities fou,zer --variant "less: method.residual=0.1"
 
-Axes: parts (neither, RSC, GSC, both), refresh, warm-up, optimizer (both and neither, compared within
-each optimizer), components, top-k, alpha, heads, inference.
+Axes: parts (neither, RSC, GSC, both), refresh, warm-up, and optimizer (both and neither, compared within
+each optimizer). --variant changes any other option.
 """
 
     axes: Annotated[str, value("A,B")] = "parts"

@@ -40,9 +40,9 @@ def parse_variants(texts: Iterable[str]) -> dict[str, list[str]]:
     return result
 
 
-def _each(key: str, values: Iterable[Any]) -> Callable[[RunConfig], dict[str, Values]]:
-    label = key.rpartition(".")[2]
-    return lambda _: {f"{label} {value}": {key: value} for value in values}
+def _refresh(_: RunConfig) -> dict[str, Values]:
+    policies = ("exact", "rolling", "interval:5", "interval:20", "epoch")
+    return {f"refresh {policy}": {"conformal.refresh": policy} for policy in policies}
 
 
 def _warmup(config: RunConfig) -> dict[str, Values]:
@@ -75,14 +75,9 @@ AXES: dict[str, Callable[[RunConfig], dict[str, Values]]] = {
         "GSC only": {"method.parts": "gsc"},
         "RSC only": {"method.parts": "rsc"},
     },
-    "refresh": _each("conformal.refresh", ["exact", "rolling", "interval:5", "interval:20", "epoch"]),
+    "refresh": _refresh,
     "warm-up": _warmup,
     "optimizer": _optimizers,
-    "components": _each("method.components", [5, 20]),
-    "top-k": _each("method.top_k", [1, 5, 10]),
-    "alpha": _each("conformal.alpha", [0.02, 0.05, 0.2, 0.3]),
-    "heads": _each("method.heads_learn_on", ["recomposed", "features"]),
-    "inference": _each("method.inference", ["features", "mean", "collaborative"]),
 }
 """By name, the variants along one axis for the configuration that is ablated."""
 REFERENCES: dict[str, dict[str, str]] = {"optimizer": {name: f"{name}, neither" for name in OPTIMIZERS}}

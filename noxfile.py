@@ -22,7 +22,9 @@ EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
 LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3"]
+TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
+PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-mathjax-offline>=0.0.2"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
@@ -88,7 +90,8 @@ def tests(session: nox.Session, member: str) -> None:
     """Test a member; conformal-core first where there is no torch, then once more beside it."""
     names = ["core", "torch"] if member == "conformal-core" else ["torch"]
     for name in names:
-        session.run(environment(session, name), "-m", "pytest", f"packages/{member}", *session.posargs, external=True)
+        command = ["-m", "pytest", *PARALLEL, f"packages/{member}", *session.posargs]
+        session.run(environment(session, name), *command, env=ONE_THREAD, external=True)
 
 
 @nox.session(python=False, default=False)

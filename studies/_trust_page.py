@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from _runs import ABSENT, Runs, Values, read
-from _tables import header
+from _runs import ABSENT, Line, Runs, Values, read
+from _tables import difference, header
 
 from cpsc_train.experiments.statistics import Difference, paired_difference
 from cpsc_train.experiments.table import interval, markdown_text, mean_sd
@@ -38,12 +39,21 @@ def trusted(results: Path) -> dict[str, Runs]:
     return {name: Runs(read(path)) for name, path in paths.items() if path.exists()}
 
 
-def sections(sets: Mapping[str, Runs]) -> Iterator[str]:
-    """Yield the summary of all data sets, and the tables of each."""
+def sections(results: Path) -> Iterator[str]:
+    """Yield the summary of all data sets, the checks of it, and the tables of each."""
+    sets, fresh = trusted(results), trusted(results / "fresh")
     yield "## All data sets\n"
     yield _summary(sets)
     yield "## Prediction sets\n"
     yield _coverage(sets)
+    if fresh:
+        yield "## Fresh seeds\n"
+        yield "Seeds and divisions that played no part in any choice, of the plain model and of augmentation.\n"
+        yield _summary(fresh)
+        yield _coverage(fresh)
+    if (path := results / "trust-control.csv").exists():
+        yield "## Permuted distances\n"
+        yield _control(read(path))
     for name, runs in sets.items():
         yield f"## {TITLES[name]}\n"
         yield _rows(runs)
@@ -79,6 +89,23 @@ def _summary(sets: Mapping[str, Runs]) -> str:
         )
     columns = ("data", BASE, "+ trust", "difference", "difference, clean", "best row without trust", "difference to it")
     return _table([*columns, "best of all rows", "condition with the largest loss"], lines)
+
+
+def _control(lines: list[Line]) -> str:
+    ways = [column for column in lines[0] if column not in {"data", "run"}]
+    rows = []
+    for name, runs in groupby(lines, key=lambda line: line["data"]):
+        table = list(runs)
+        columns = {way: [float(line[way]) for line in table] for way in ways}
+        cells = [f"{np.mean(values):.1f}" for values in columns.values()]
+        cells += [difference(columns["trust"], values) for way, values in columns.items() if way != "trust"]
+        rows.append([TITLES[name], str(len(table)), *cells])
+    text = (
+        "Accuracy in % of joint-unimodal, each test row under one condition drawn at random, with weights at its own "
+        "distances (*trust*), at those of another row, and at those of another modality of the same row:\n\n"
+    )
+    columns = ["data", "runs", *ways, *(f"trust − {way}" for way in ways if way != "trust")]
+    return text + _table(columns, rows)
 
 
 def _costliest(runs: Runs) -> tuple[str, Difference]:

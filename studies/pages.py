@@ -23,7 +23,7 @@ import numpy as np
 from _reliability import tables
 from _runs import Line, Runs, Values, read
 from _tables import header
-from _trust_page import sections, trusted
+from _trust_page import sections
 
 from cpsc_train.config import read_toml
 from cpsc_train.experiments.statistics import Difference
@@ -314,7 +314,7 @@ def reliability() -> str:
 def trust() -> str:
     """Return docs/trust-results.md."""
     text = (ROOT / "studies/text/trust.md").read_text(encoding="utf-8").strip() + "\n"
-    parts = ["# Results of trust at inference\n", NOTE.format("trust"), text, *sections(trusted(RESULTS))]
+    parts = ["# Results of trust at inference\n", NOTE.format("trust"), text, *sections(RESULTS)]
     return "\n".join([*parts, "## Commands and cost\n", _cost_table("trust")])
 
 

@@ -28,7 +28,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-mathjax-offline>=0.0.2"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
-    "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.5"],
+    "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
     "tools": ["import-linter>=2.3", "pytest>=8.3", "ruff>=0.9"],
 }
 SIZES = {

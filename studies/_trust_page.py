@@ -104,8 +104,8 @@ def _control(lines: list[Line]) -> str:
         "Accuracy in % of joint-unimodal, each test row under one condition drawn at random, with weights at its own "
         "distances (*trust*), at those of another row, and at those of another modality of the same row:\n\n"
     )
-    columns = ["data", "runs", *ways, *(f"trust − {way}" for way in ways if way != "trust")]
-    return text + _table(columns, rows)
+    heads = ["data", "runs", *ways, *(f"trust − {way}" for way in ways if way != "trust")]
+    return text + _table(heads, rows)
 
 
 def _costliest(runs: Runs) -> tuple[str, Difference]:

@@ -61,7 +61,7 @@ def others_labels(features: Mapping[str, Tensor], heads: Any) -> dict[str, Tenso
 def selections(rsc: MultimodalSelfCalibration, trainer: Trainer, part: str) -> dict[str, float]:
     """Return by comparison the fraction of rows and modalities, in %, whose selected components differ."""
     model, qhat = trainer.objective.model, trainer.refresh.qhat or {}
-    rows = trainer.evaluator().part_features(part)
+    rows = trainer.evaluator().encode(part)
     features = {m: torch.from_numpy(h) for m, h in rows.features.items()}
     labels = {
         "given": dict.fromkeys(features, torch.from_numpy(rows.labels)),

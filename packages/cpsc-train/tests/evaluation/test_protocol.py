@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cpsc_train.data import Condition, Noise
-from cpsc_train.evaluation import Predictions, Thresholds, coverage, measure
+from cpsc_train.evaluation import Predictions, Thresholds, calibrated, coverage, measure
 
 
 def predictions(labels, probabilities):
@@ -51,7 +51,12 @@ def test_all_conditions_are_evaluated_and_calibrated_on_clean_rows():
             predictions(labels, {head: p for head in ("a", "b", "fused") if head not in without}), absent=tuple(without)
         )
 
-    report = measure(collect, alpha=0.1, noise=[Condition(noise.name, (noise,))], missing=[("b",)])
+    report = measure(
+        collect,
+        thresholds=calibrated(collect, alpha=0.1),
+        noise=[Condition(noise.name, (noise,))],
+        missing=[("b",)],
+    )
     conditions = [((), ()), ((noise,), ()), ((), ("b",))]
     assert asked == [(part, *condition) for part in ("validation", "test") for condition in conditions]
     clean, noisy, without = (report["test"][name] for name in ("clean", noise.name, "without-b"))

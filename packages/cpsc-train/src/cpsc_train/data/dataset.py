@@ -15,6 +15,7 @@ from torch import nn
 
 from cpsc_train.config import Choice, unknown
 from cpsc_train.data.faults import read_skip_list
+from cpsc_train.data.readers.base import Reader
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -242,6 +243,13 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
             If something is missing without which nothing can be read.
         """
         raise NotImplementedError
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return the readers of samples that need not belong to the data set, such as those to predict.
+
+        By default, they accept the model's input as an array. `modalities` are those of the data set that was loaded.
+        """
+        return {name: Reader(modality) for name, modality in modalities.items()}
 
     def open(self) -> Dataset:
         """Load the data set, without the samples and faults in the skip list.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,19 @@ class Preprocessing:
     def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
         """Standardise (n, *shape) `values`; texts, and waveforms whose spectrum the model computes, are unchanged."""
         return values if modality in self._later else self.scales[modality](values)
+
+
+def scales_state(scales: Mapping[str, Scale]) -> dict[str, list[Values] | None]:
+    """Return mean and standard deviation by modality, None for one without a scale, as `scales_of` reads them."""
+    return {
+        m: None if isinstance(one, Unscaled) else [np.array(one.mean), np.array(one.deviation)]
+        for m, one in scales.items()
+    }
+
+
+def scales_of(state: Mapping[str, Sequence[Values] | None]) -> dict[str, Scale]:
+    """Return the scales that `scales_state` was called on."""
+    return {m: Unscaled() if one is None else Scale(*one) for m, one in state.items()}
 
 
 class Unscaled(Scale):

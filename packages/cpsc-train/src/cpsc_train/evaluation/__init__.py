@@ -3,8 +3,8 @@
 from cpsc_train.evaluation import metrics
 from cpsc_train.evaluation.curves import area, curves, held_out, means_by_use
 from cpsc_train.evaluation.predictions import Predictions
-from cpsc_train.evaluation.protocol import METRICS, Variant, describe, measure
-from cpsc_train.evaluation.sets import Thresholds, coverage
+from cpsc_train.evaluation.protocol import METRICS, Variant, calibrated, describe, measure
+from cpsc_train.evaluation.sets import Thresholds, coverage, prediction_sets
 
 __all__ = [
     "METRICS",
@@ -12,6 +12,7 @@ __all__ = [
     "Thresholds",
     "Variant",
     "area",
+    "calibrated",
     "coverage",
     "curves",
     "describe",
@@ -19,4 +20,5 @@ __all__ = [
     "means_by_use",
     "measure",
     "metrics",
+    "prediction_sets",
 ]

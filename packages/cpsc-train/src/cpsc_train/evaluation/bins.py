@@ -5,7 +5,8 @@ Shapes: n rows, R copies of calibration rows, M modalities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,15 @@ class TypicalityBins:
                 bins.append(Bin(place, high, _quantile_of_copies(scores[members], rows[members], alpha), len(members)))
         qhats = [one.qhat for one in bins] or [_quantile_of_copies(scores, rows, alpha)]
         return cls(tuple(bins), max([full, *qhats]))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> TypicalityBins:
+        """Return what `state_dict` was called on."""
+        return cls(tuple(Bin(**one) for one in state["bins"]), state["other"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the thresholds as lists and numbers."""
+        return {"bins": [asdict(one) for one in self.bins], "other": self.other}
 
     def of(self, typicality: Floats) -> NDArray[np.int64]:
         """Return the place in `bins` for each row of typicality (n, M), −1 for rows outside all of them, (n,)."""

@@ -18,7 +18,7 @@ class Predictions:
     Parameters
     ----------
     labels
-        (N,) true classes.
+        (N,) true classes, −1 if unknown.
     probabilities
         By head (each modality present, and ``fused``), (N, C) float64.
     weights

@@ -68,10 +68,20 @@ def describe(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]
     return figures | {"coverage": coverage(thresholds, predictions)}
 
 
+def calibrated(collect: Collect, *, alpha: float, variants: Mapping[str, Variant] = NONE) -> dict[str, Thresholds]:
+    """Return the thresholds of the prediction sets of each variant by name, and those of the model itself as ``plain``.
+
+    Those of a variant are calibrated on its own predictions. `collect` and `variants` are those of `measure`, and
+    `alpha` is the miscoverage.
+    """
+    every = {"plain": PLAIN, **variants}
+    return {name: Thresholds(partial(_calibration, collect, one), alpha=alpha) for name, one in every.items()}
+
+
 def measure(
     collect: Collect,
     *,
-    alpha: float,
+    thresholds: Mapping[str, Thresholds],
     noise: Iterable[Condition] = (),
     missing: Sequence[Sequence[str]] = (),
     variants: Mapping[str, Variant] = NONE,
@@ -82,8 +92,8 @@ def measure(
     ----------
     collect
         Returns the predictions of the model: ``collect(part, noise=..., without=...)``.
-    alpha
-        Miscoverage.
+    thresholds
+        Those of `calibrated`.
     noise
         Conditions of the validation and test rows, besides ``clean``.
     missing
@@ -97,13 +107,8 @@ def measure(
     dict
         ``validation`` and ``test``: by condition, the figures of `describe`. ``coverage``: by part and head, on clean
         rows. Coverage on the calibration rows themselves is close to its target by construction. With variants,
-        ``inference``: by variant, its own ``validation`` and ``test``; its prediction sets are calibrated on its own
-        predictions.
+        ``inference``: by variant, its own ``validation`` and ``test``.
     """
-    plain_thresholds = Thresholds(partial(_calibration, collect, PLAIN), alpha=alpha)
-    thresholds = {
-        name: Thresholds(partial(_calibration, collect, variant), alpha=alpha) for name, variant in variants.items()
-    }
     conditions: dict[str, dict[str, Any]] = {"clean": {}}
     conditions |= {one.name: {"noise": one.parts} for one in noise}
     conditions |= {f"without-{'+'.join(absent)}": {"without": absent} for absent in missing}
@@ -112,11 +117,11 @@ def measure(
     for part, figures in report.items():
         for name, condition in conditions.items():
             plain = collect(part, **condition)
-            figures[name] = describe(plain, plain_thresholds)
+            figures[name] = describe(plain, thresholds["plain"])
             for variant, one in variants.items():
                 others[variant][part][name] = describe(one.predict(plain), thresholds[variant])
     clean = {part: figures["clean"]["coverage"] for part, figures in report.items()}
-    report |= {"coverage": {"calibration": coverage(plain_thresholds, collect("calibration"))} | clean}
+    report |= {"coverage": {"calibration": coverage(thresholds["plain"], collect("calibration"))} | clean}
     return report | ({"inference": others} if variants else {})
 
 

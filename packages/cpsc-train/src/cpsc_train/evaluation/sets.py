@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -89,6 +89,18 @@ class Thresholds:
         self._calibrate = cache(calibrate)
         self._fitted = cache(self._fit)
 
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Thresholds:
+        """Return the thresholds of a head that `state_dict` returned; rows of any other pattern get full sets."""
+        patterns = {frozenset(one["absent"]): _Pattern.from_state(one) for one in state["patterns"]}
+        thresholds = cls(_no_calibration_rows, alpha=state["alpha"])
+        thresholds._fitted = lambda absent, _head: patterns.get(frozenset(absent), _Pattern(absent, float("inf"), 0))
+        return thresholds
+
+    def state_dict(self, head: str, patterns: Iterable[tuple[str, ...]]) -> dict[str, Any]:
+        """Return the thresholds of a head for patterns of missing modalities, as lists, texts and numbers."""
+        return {"alpha": self.alpha, "patterns": [self._fitted(absent, head).state_dict() for absent in patterns]}
+
     def groups(self, predictions: Predictions, head: str) -> list[Group]:
         """Return the rows of a head by threshold; each of its rows is in one group."""
         found = []
@@ -126,6 +138,19 @@ class _Pattern:
     """Threshold of rows in which no modality is unusual."""
     calibration: int
     bins: TypicalityBins | None = None
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> _Pattern:
+        bins = None if state["bins"] is None else TypicalityBins.from_state(state["bins"])
+        return cls(tuple(state["absent"]), state["full"], state["calibration"], bins)
+
+    def state_dict(self) -> dict[str, Any]:
+        bins = None if self.bins is None else self.bins.state_dict()
+        return {"absent": list(self.absent), "full": self.full, "calibration": self.calibration, "bins": bins}
+
+
+def _no_calibration_rows(absent: tuple[str, ...]) -> Sequence[Predictions]:
+    raise RuntimeError(f"thresholds that were saved have no calibration rows (without {absent})")
 
 
 def _divided(
@@ -171,15 +196,25 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
     return {head: _of_head(thresholds, other, head) for head in other.probabilities}
 
 
+def prediction_sets(thresholds: Thresholds, predictions: Predictions, head: str) -> NDArray[np.bool_]:
+    """Return which classes are in the prediction set of each row of a head, (N, C)."""
+    return _inside(thresholds.groups(predictions, head), predictions.probabilities[head])
+
+
+def _inside(groups: Sequence[Group], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    inside = np.zeros(probabilities.shape, np.bool_)
+    for group in groups:
+        scores = LAC()(probabilities[group.rows])
+        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.unusual)
+    return inside
+
+
 def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str, Any]:
     groups = thresholds.groups(other, head)
-    inside = np.zeros(other.probabilities[head].shape, np.bool_)
-    entries = []
-    for group in groups:
-        scores = LAC()(other.probabilities[head][group.rows])
-        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.unusual)
-        covered = float(inside[group.rows, other.labels[group.rows]].mean())
-        entries.append(group.describe() | {"coverage": covered})
+    inside = _inside(groups, other.probabilities[head])
+    entries = [
+        group.describe() | {"coverage": float(inside[group.rows, other.labels[group.rows]].mean())} for group in groups
+    ]
     probabilities, labels = other.of(head)
     sets = inside[other.rows(head)]
     sizes = set_size(sets)

@@ -87,12 +87,15 @@ class Inference(ABC):
     copies: Sequence[tuple[Noise, ...]] = ()
     """Corruptions of the calibration rows, on which the prediction sets of unusual rows are calibrated."""
 
+    by_row: ClassVar[bool] = False
+    """Whether the prediction for a row does not depend on the other rows, so that a saved run can predict with it."""
+
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config
         self.trained = trained
 
     def prepare(self, source: Source) -> None:  # noqa: B027  # a variant may depend on no data
-        """Set `seen` and `copies`; called once, before `fit` or `load_state_dict`."""
+        """Set `seen` and `copies`; called once, before `fit` or `load_state_dict`; not where a run predicts."""
 
     def fit(self, source: Source) -> None:  # noqa: B027  # a variant may need no fit
         """Fit the variant to encoded rows, once after training; no test row may be used."""

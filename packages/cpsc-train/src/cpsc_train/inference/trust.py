@@ -31,6 +31,7 @@ class Trust(Inference):
     """
 
     config: TrustConfig
+    by_row = True
 
     def __init__(self, config: TrustConfig, trained: Trained) -> None:
         super().__init__(config, trained)

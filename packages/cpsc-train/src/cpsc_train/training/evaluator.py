@@ -16,9 +16,9 @@ from cpsc_train.data import Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
-from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
-from cpsc_train.training.objective import Objective, evaluating
+from cpsc_train.training.objective import Objective
+from cpsc_train.training.predictor import Predictor, as_array
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
 
@@ -35,12 +35,17 @@ class Evaluator:
         objective: Objective,
         qhat: dict[str, Tensor] | None,
         fitted: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+        *,
+        complete: bool = False,
     ) -> None:
         self.objective = objective
         self.qhat = qhat
         self.setup = setup
         self.fitted = fitted
         """States of inference variants that were fitted to this model, by name."""
+        self.complete = complete
+        """Whether the model was saved with what predictions need."""
+        self._predictor = Predictor(setup.config, objective, qhat, tuple(setup.dataset.modalities))
 
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
         """Return the predictions for all rows of a part, with `noise`, or `without` some modalities.
@@ -70,44 +75,19 @@ class Evaluator:
             for m, values in activations.items():
                 depths.setdefault(m, []).append(values)
         return PartFeatures(
-            {m: _array(h) for m, h in self._gather(features, part).items()},
+            {m: as_array(h) for m, h in self._gather(features, part).items()},
             self.setup.dataset.labels[getattr(self.setup.splits, part)],
             self.setup.present(part),
             {m: self._depths(values, part) for m, values in depths.items()},
         )
 
     def predict(self, rows: PartFeatures, inference: Inference | None = None) -> Predictions:
-        """Return the predictions for encoded rows: those of the model itself, or of an inference variant.
-
-        Modalities that `rows` lacks are left out.
-        """
-        device, compute = self.setup.device, self.setup.config.compute
-        features = {m: torch.from_numpy(h).to(device) for m, h in rows.features.items()}
-        present = {m: torch.from_numpy(mask).to(device) for m, mask in rows.present.items() if m in features}
-        depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
-        with evaluating(self.objective), compute.autocast(device):
-            weights: dict[str, Tensor] = {}
-            typicality: dict[str, Tensor] = {}
-            if inference is None:
-                logits = self.trained().logits(features, present)
-            else:
-                logits, weights = inference.predict(features, present, depths)
-                typicality = inference.typicality(depths) or weights
-        return Predictions(
-            rows.labels,
-            {head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
-            *({m: w.double().cpu().numpy() for m, w in values.items()} for values in (weights, typicality)),
-            rows.features,
-            self._counted(rows),
-            rows.depths,
-            tuple(m for m in self.setup.dataset.modalities if m not in rows.features),
-        )
+        """Return the predictions for encoded rows, as `Predictor.predict` does."""
+        return self._predictor.predict(rows, inference)
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""
-        config = self.setup.config
-        objective = self.objective
-        return Trained(objective.model, objective.method, self.qhat, batch_size=config.batch_size, seed=config.seed)
+        return self._predictor.trained()
 
     def in_loop_coverage(self, part: str, qhat: dict[str, Tensor]) -> dict[str, float]:
         """Return the fraction of the scores of a part that are at most the quantile of their head."""
@@ -123,24 +103,12 @@ class Evaluator:
             for head, hits in covered.items()
         }
 
-    def _counted(self, rows: PartFeatures) -> dict[str, NDArray[np.bool_]]:
-        """Return which rows the figures of a head are over; of the fused one, those with a modality left."""
-        left, present = list(rows.features), dict(rows.present)
-        if len(left) < len(self.setup.dataset.modalities) and all(m in present for m in left):
-            present[FUSED] = np.any([present[m] for m in left], axis=0)
-        return present
-
     def _depths(self, batches: list[tuple[Tensor, ...]], part: str) -> tuple[NDArray[np.float32], ...]:
         """Return the activations of one modality at each depth, of the rows of all processes."""
         by_depth = {str(k): list(values) for k, values in enumerate(zip(*batches, strict=True))}
-        return tuple(_array(h) for h in self._gather(by_depth, part).values())
+        return tuple(as_array(h) for h in self._gather(by_depth, part).values())
 
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
         """Return the rows of all processes in order."""
         rows = len(getattr(self.setup.splits, part))
         return {name: self.setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.float().cpu().numpy()
-    return array

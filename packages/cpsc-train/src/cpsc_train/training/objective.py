@@ -31,7 +31,8 @@ class Objective(nn.Module):
         self.encoded: tuple[str, ...] | None = None
         """Modalities encoded in the current step; None for all."""
         self._compute = compute
-        self._device = device
+        self.device = device
+        """Device of both parts."""
         if compute.channels_last:
             model.to(memory_format=torch.channels_last)
 
@@ -41,7 +42,7 @@ class Objective(nn.Module):
         """Return the fields of `StepLosses`, as containers that `DistributedDataParallel` can handle."""
         if self.encoded is not None:
             inputs = {m: inputs[m] for m in self.encoded}
-        with self._compute.autocast(self._device):
+        with self._compute.autocast(self.device):
             features = self.model.encode(self._in_format(inputs), present)
             out = self.method.losses(self.model, features, labels, qhat, present)
         return out.terms, out.logits, out.diagnostics, out.distributions
@@ -50,12 +51,12 @@ class Objective(nn.Module):
         self, batch: Batch, taps: Mapping[str, Taps] = NO_TAPS
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, ...]]]:
         """Return features (B, d) of the modalities of a batch, and activations at `taps`, in evaluation mode."""
-        with evaluating(self), self._compute.autocast(self._device):
+        with evaluating(self), self._compute.autocast(self.device):
             return self.model.encode_depths(self._in_format(batch.inputs), batch.present, taps)
 
     def calibration_logits(self, batch: Batch, qhat: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the logits that the conformal predictor in the loop scores, by head."""
-        with evaluating(self), self._compute.autocast(self._device):
+        with evaluating(self), self._compute.autocast(self.device):
             features = self.model.encode(self._in_format(batch.inputs), batch.present)
             return self.method.calibration_logits(self.model, features, batch.labels, qhat, batch.present)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation import Variant, curves, measure
+from cpsc_train.evaluation import Thresholds, Variant, calibrated, curves, measure
 from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, parse_inference
 from cpsc_train.models import FUSED
@@ -28,7 +28,14 @@ MOST_FEATURES = 2000
 """Most test rows whose features are saved, for pictures."""
 
 
-def evaluation(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Any]:
+def thresholds_of(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Thresholds]:
+    """Return the thresholds of the prediction sets of the model (``plain``) and of fitted variants, by name."""
+    return calibrated(parts.collect, alpha=setup.config.conformal.alpha, variants=_evaluated(parts, variants))
+
+
+def evaluation(
+    setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
+) -> dict[str, Any]:
     """Return the description of a run and the evaluation of its model, and of fitted variants, in all conditions."""
     config = setup.config
     missing = _absent(tuple(setup.dataset.modalities)) if config.leave_out else []
@@ -41,10 +48,10 @@ def evaluation(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inferen
     }
     figures = measure(
         parts.collect,
-        alpha=config.conformal.alpha,
+        thresholds=thresholds,
         noise=setup.conditions,
         missing=missing,
-        variants={name: Variant(partial(parts.vary, one), one.copies) for name, one in variants.items()},
+        variants=_evaluated(parts, variants),
     )
     for name, variant in variants.items():
         figures["inference"][name] |= {"seen": list(variant.seen), "notes": list(variant.notes)}
@@ -77,11 +84,11 @@ def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> tuple[Encoded
     return parts, variants
 
 
-def save_variants(path: Path, variants: Mapping[str, Inference]) -> None:
-    """Add the states of fitted variants to the checkpoint at `path`, so that they need not be fitted again."""
-    if states := {name: state for name, variant in variants.items() if (state := variant.state_dict())}:
-        saved = checkpoint.load(path, torch.device("cpu"))
-        checkpoint.save(path, saved | {"inference": states})
+def complete(path: Path, variants: Mapping[str, Inference], prediction: Mapping[str, Any]) -> None:
+    """Add to the checkpoint at `path` the states of fitted variants, and what `prediction_state` returned."""
+    states = {name: state for name, variant in variants.items() if (state := variant.state_dict())}
+    saved = checkpoint.load(path, torch.device("cpu"))
+    checkpoint.save(path, saved | ({"inference": states} if states else {}) | {"prediction": dict(prediction)})
 
 
 def clean_predictions(setup: Setup, parts: EncodedParts) -> dict[str, NDArray[Any]]:
@@ -117,6 +124,10 @@ def reliability_course(records: Sequence[dict[str, Any]]) -> dict[str, dict[str,
             for name, value in {"epoch": record["epoch"], **spread}.items():
                 of.setdefault(name, []).append(value)
     return course
+
+
+def _evaluated(parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Variant]:
+    return {name: Variant(partial(parts.vary, one), one.copies) for name, one in variants.items()}
 
 
 def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -23,13 +23,15 @@ from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
+from cpsc_train.training.prediction_state import prediction_state
 from cpsc_train.training.results import (
     class_separation,
     clean_predictions,
+    complete,
     evaluation,
     fitted_variants,
     reliability_course,
-    save_variants,
+    thresholds_of,
 )
 from cpsc_train.training.selection import Selection
 from cpsc_train.training.settled import settled
@@ -105,6 +107,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the best epoch of a run, from its folder alone.
 
+    If the run was finished by a version that did not save what predictions need, it is added to ``checkpoint.pt`` where
+    the folder can be written to and `inference` is None.
+
     Parameters
     ----------
     folder
@@ -121,9 +126,17 @@ def evaluate(
     dict
         Content of ``results.json`` except what only training knows (``selected``, ``seconds``).
     """
-    with opened(folder, noise=noise, protocols=protocols, inference=inference) as (setup, evaluator):
+    run_folder = RunFolder(folder)
+    with opened(run_folder, noise=noise, protocols=protocols, inference=inference) as (setup, evaluator):
         parts, variants = fitted_variants(setup.config.inference, evaluator)
-        return evaluation(setup, parts, variants)
+        thresholds = thresholds_of(setup, parts, variants)
+        results = evaluation(setup, parts, variants, thresholds)
+        if inference is None and not evaluator.complete and run_folder.read_results() is not None:
+            state = prediction_state(setup, variants, thresholds)
+            if setup.process.first and os.access(run_folder.path, os.W_OK):
+                with run_folder.locked():
+                    complete(run_folder.checkpoint, variants, state)
+        return results
 
 
 @contextmanager
@@ -181,9 +194,9 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     """Evaluate the best model and write the results."""
     evaluator = _load_best(folder, setup)
     parts, variants = fitted_variants(setup.config.inference, evaluator)
-    if setup.process.first:
-        save_variants(folder.checkpoint, variants)
-    results = evaluation(setup, parts, variants)
+    thresholds = thresholds_of(setup, parts, variants)
+    results = evaluation(setup, parts, variants, thresholds)
+    prediction = prediction_state(setup, variants, thresholds)
     results |= {"selected": selection.selected, "seconds": selection.seconds}
     predictions = clean_predictions(setup, parts)
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
@@ -196,6 +209,7 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
         if weights:
             folder.write_row_weights(setup.dataset, setup.splits.train, weights)
         folder.write_predictions(predictions)
+        complete(folder.checkpoint, variants, prediction)
         folder.write_results(results)
     return results
 
@@ -209,4 +223,4 @@ def _load_best(folder: RunFolder, setup: Setup) -> Evaluator:
             raise ValueError(f"it has no quantile of {min(missing)}")
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
-    return Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}))
+    return Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}), complete="prediction" in state)

@@ -15,7 +15,9 @@ from cpsc_train.data.dataset import DataConfig, Modality, check_names
 from cpsc_train.data.families.arrays import Arrays, View, check_finite, stored_noise
 from cpsc_train.data.families.detection import absent_rows, labels_of, named_shapes, parts_of, usable, view
 from cpsc_train.data.families.joined import Joined, Names, Source, join, read_lists, read_source
+from cpsc_train.data.media.tokens import HashedWords
 from cpsc_train.data.noise import KINDS
+from cpsc_train.data.readers import Reader, TextReader
 from cpsc_train.data.storage.tables import SEPARATORS, TABLES
 from cpsc_train.errors import DataError, UserError
 
@@ -64,6 +66,13 @@ class ArraysConfig(DataConfig, name="arrays"):
         named_shapes(self.images)
         if self.tokens < 1:
             raise UserError(f"data.tokens must be at least 1, got {self.tokens}")
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of texts, and of arrays in the form of the file."""
+        return {
+            name: TextReader(modality, HashedWords(self.tokens)) if modality.kind == "text" else Reader(modality)
+            for name, modality in modalities.items()
+        }
 
     def load(self) -> Arrays:
         """Read all files.

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from cpsc_train.data.dataset import DataConfig, Dataset, Modality, check_modalit
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.audio import log_spectrogram
 from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.readers import Reader
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.files import Place, check_root, read_bytes
 from cpsc_train.data.storage.untrusted import DEFLATE
@@ -56,9 +57,48 @@ class AVDigitsConfig(DataConfig, name="av-digits"):
         if self.test_speaker == self.validation_speaker:
             raise UserError(f"data.test_speaker and data.validation_speaker must differ, got {self.test_speaker!r}")
 
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of recordings at 8 kHz, and of images in their shape."""
+        kinds = {"audio": DigitReader, "image": Reader}
+        return {name: kinds[name](modality) for name, modality in modalities.items()}
+
     def load(self) -> AVDigits:
         """Read all files."""
         return AVDigits(self)
+
+
+class DigitReader(Reader):
+    """Reader of sound files and waveforms at 8 kHz, cut or padded with zeros to one second."""
+
+    values_shape = (RATE,)
+
+    @property
+    def accepts(self) -> str:
+        """What `read` accepts."""
+        return f"a sound file or a waveform of shape (samples,), both at {RATE:,} Hz"
+
+    def decode(self, file: Place) -> NDArray[np.float32]:
+        """Return the waveform of a file."""
+        samples, rate = read_sound(file)
+        if rate != RATE:
+            raise DataError(f"{file}: must have {RATE} samples a second, got {rate}", "wrong rate")
+        return samples
+
+    def present(self, content: NDArray[Any]) -> NDArray[np.float32]:
+        """Return one second of a waveform."""
+        if content.ndim != 1 or not len(content):
+            raise DataError(f"must be {self.accepts}, got shape {content.shape}", "wrong size")
+        second = np.zeros(RATE, np.float32)
+        second[: len(content)] = content[:RATE]
+        return second
+
+    def inputs(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return (n, 1, 32, 32): 64 bands of 62.5 Hz by 64 frames of 1/64 s, averaged two by two."""
+        fine: NDArray[np.float32] = log_spectrogram(values, n_fft=128, hop=125)[:, :64, :64]
+        return np.asarray(fine.reshape(-1, 1, 32, 2, 32, 2).mean((3, 5)), dtype=np.float32)
+
+
+SOUND = DigitReader(MODALITIES["audio"])
 
 
 class AVDigits(Dataset):
@@ -95,7 +135,7 @@ class AVDigits(Dataset):
 
     def inputs(self, modality: str, values: NDArray[np.float32], /) -> NDArray[np.float32]:
         """Return spectrograms of recordings."""
-        return _spectrograms(values) if modality == "audio" else values
+        return SOUND.inputs(values) if modality == "audio" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the recording; all images are in one file."""
@@ -128,18 +168,8 @@ def _read(file: Place) -> _Recording:
     match = re.fullmatch(r"(\d)_([A-Za-z0-9-]+)_(\d+)", file.stem)
     if match is None:
         raise DataError(f"{file}: must be named digit_speaker_index.wav", "bad name")
-    samples, rate = read_sound(file)
-    if rate != RATE:
-        raise DataError(f"{file}: must have {RATE} samples a second, got {rate}", "wrong rate")
-    second = np.zeros(RATE, np.float32)
-    second[: len(samples)] = samples[:RATE]
+    second = SOUND.present(SOUND.decode(file))
     return _Recording(file, int(match[1]), match[2], int(match[3]), second)
-
-
-def _spectrograms(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, 1, 32, 32): 64 bands of 62.5 Hz by 64 frames of 1/64 s, averaged two by two."""
-    fine: NDArray[np.float32] = log_spectrogram(samples, n_fft=128, hop=125)[:, :64, :64]
-    return np.asarray(fine.reshape(-1, 1, 32, 2, 32, 2).mean((3, 5)), dtype=np.float32)
 
 
 def _read_idx(file: Place, dimensions: int) -> NDArray[np.uint8]:

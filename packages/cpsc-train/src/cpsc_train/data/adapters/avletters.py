@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -12,6 +13,7 @@ import numpy as np
 from cpsc_train.data.dataset import DataConfig, Modality, check_modalities
 from cpsc_train.data.families.arrays import Arrays, View
 from cpsc_train.data.families.series import column, resampled
+from cpsc_train.data.readers import Reader, SeriesReader
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 
@@ -53,6 +55,11 @@ class AVLettersConfig(DataConfig, name="avletters"):
         chosen = set(self.test_speakers)
         if not chosen < set(range(SPEAKERS)) or not chosen:
             raise UserError(f"data.test_speakers must be some of 0…{SPEAKERS - 1}, got {self.test_speakers}")
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of utterances of any length: MFCC (steps, 26), lips (frames, 30, 40)."""
+        shapes = {"audio": (COEFFICIENTS,), "lips": PIXELS}
+        return {name: SeriesReader(modality, shapes[name]) for name, modality in modalities.items()}
 
     def load(self) -> Arrays:
         """Read the file, and resample the utterances."""

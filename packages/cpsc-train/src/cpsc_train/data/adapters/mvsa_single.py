@@ -14,8 +14,9 @@ from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Modality, check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.media.images import Cropping, read_image
+from cpsc_train.data.media.images import Cropping
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
+from cpsc_train.data.readers import ImageReader, Reader, TextReader
 from cpsc_train.data.storage.files import Place, check_root, fields, read_bytes, read_list
 from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import DataError, UserError
@@ -92,6 +93,12 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
             faults.add(name, DataError(f"{post.place}: {post.image} is missing", "missing"))
         return MVSASingle(self, [post for post in posts if post.name not in missing], faults)
 
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of images and texts."""
+        image, text = _readers(self)
+        known: dict[str, Reader] = {"image": image, "text": text}
+        return {name: known[name] for name in modalities}
+
 
 class MVSASingle(Stored):
     """Images (3, size, size) in [0, 255] and texts, which become token numbers (tokens,)."""
@@ -100,16 +107,8 @@ class MVSASingle(Stored):
 
     def __init__(self, config: MVSASingleConfig, posts: list[Post], faults: Faults) -> None:
         self._posts = posts
-        self._tokenize: Tokenizer = (
-            HashedWords(config.tokens) if config.tokenizer is None else Pretrained(config.tokenizer, config.tokens)
-        )
-        self._cropping = Cropping(round(config.size * 256 / 224), config.size)
-        known = {
-            "image": Modality(
-                kind="image", shape=(3, config.size, config.size), bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION
-            ),
-            "text": Modality(kind="text", shape=(config.tokens,), vocabulary=self._tokenize.vocabulary),
-        }
+        self._image, self._text = _readers(config)
+        known = {"image": self._image.modality, "text": self._text.modality}
         super().__init__(config, posts, known, faults)
         if any(post.both != (-1, -1) for post in posts):
             both = np.array([post.both for post in posts], dtype=np.int64)
@@ -117,7 +116,7 @@ class MVSASingle(Stored):
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the image (h, w, 3)."""
-        return np.asarray(read_image(self._posts[row].image))
+        return self._image.decode(self._posts[row].image)
 
     def decoders(self, modality: str, /) -> Sequence[str]:
         """Return the package that decodes images."""
@@ -127,16 +126,26 @@ class MVSASingle(Stored):
         """Return the text, or the centre of the image, or a random square of it."""
         if modality == "text":
             return np.array(self._posts[row].text, dtype=object)
-        return self._cropping.crop(self.fetch(modality, row), generator)
+        return self._image.present(self.fetch(modality, row), generator)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return token numbers of texts."""
-        return np.stack([self._tokenize(text) for text in values]) if modality == "text" else values
+        return self._text.inputs(values) if modality == "text" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the image."""
         image = self._posts[row].image
         return {f"image{image.suffix}": image}
+
+
+def _readers(config: MVSASingleConfig) -> tuple[ImageReader, TextReader]:
+    tokenize: Tokenizer = (
+        HashedWords(config.tokens) if config.tokenizer is None else Pretrained(config.tokenizer, config.tokens)
+    )
+    size = config.size
+    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION)
+    text = Modality(kind="text", shape=(config.tokens,), vocabulary=tokenize.vocabulary)
+    return ImageReader(image, Cropping(round(size * 256 / 224), size)), TextReader(text, tokenize)
 
 
 def _derived(root: Place, file: Place, part: str, faults: Faults) -> list[Post]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived
+from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived, millimetres, scene_readers
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import Form, convert
+from cpsc_train.data.readers import Reader
 from cpsc_train.data.storage.files import Place, check_root
 from cpsc_train.data.storage.matlab import load, open_hdf5
 from cpsc_train.data.storage.untrusted import LONGEST_NAME, MOST_PIXELS, stored_array
@@ -39,6 +41,11 @@ class NYUDepthV2Config(SceneConfig, name="nyu-depth-v2"):
 
     root: str = "data/nyud2_trainvaltest"
     """Folder of the data set."""
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of colour and depth; depth images of 16 bits are in millimetres."""
+        known = scene_readers(self, millimetres)
+        return {name: known[name] for name in modalities}
 
     def load(self) -> Dataset:
         """List the scenes; images are read on demand."""

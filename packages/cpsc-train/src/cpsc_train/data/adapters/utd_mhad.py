@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import DataConfig, Modality, check_modalities
 from cpsc_train.data.families.arrays import Arrays, View
 from cpsc_train.data.families.series import column, resampled
+from cpsc_train.data.readers import Reader, SeriesReader
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import DataError, UserError
 
@@ -82,6 +84,15 @@ class UTDMHADConfig(DataConfig, name="utd-mhad"):
         if not chosen < set(range(1, SUBJECTS + 1)) or not chosen:
             raise UserError(f"data.test_subjects must be some of 1…{SUBJECTS}, got {self.test_subjects}")
 
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of videos in their shape, and of skeletons (steps, 20, 3) and sensors (steps, 6)."""
+        kinds: dict[str, Callable[[Modality], Reader]] = {
+            "depth": Reader,
+            "skeleton": lambda modality: SeriesReader(modality, (JOINTS, 3), _centred),
+            "inertial": lambda modality: SeriesReader(modality, (6,)),
+        }
+        return {name: kinds[name](modality) for name, modality in modalities.items()}
+
     def load(self) -> Arrays:
         """Read both files, and resample the recordings."""
         file = Path(self.root) / SERIES
@@ -96,7 +107,7 @@ class UTDMHADConfig(DataConfig, name="utd-mhad"):
                 views[name] = _depth(Path(self.root) / DEPTH, rows)
             elif name == "skeleton":
                 steps = resampled(arrays, name, file, rows=rows, shape=(JOINTS, 3), length=self.skeleton_steps)
-                centred = (steps - steps[:, :1, HIP : HIP + 1]).reshape(rows, self.skeleton_steps, JOINTS * 3)
+                centred = _centred(steps)
                 views[name] = View(_series(centred), centred, f"{file}: {name}")
             else:
                 steps = resampled(arrays, name, file, rows=rows, shape=(6,), length=self.inertial_steps)
@@ -110,6 +121,11 @@ class UTDMHADConfig(DataConfig, name="utd-mhad"):
             parts={"train": np.flatnonzero(~tested), "test": np.flatnonzero(tested)},
             groups=[f"subject {number}" for number in subject],
         )
+
+
+def _centred(steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the joints (n, T, 20, 3) relative to the hip in the first step, (n, T, 60)."""
+    return (steps - steps[:, :1, HIP : HIP + 1]).reshape(*steps.shape[:2], JOINTS * 3)
 
 
 def _series(values: NDArray[np.float32]) -> Modality:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Modality, Spectrum, check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.audio import log_spectrogram, resample, tile
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
-from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
+from cpsc_train.data.readers import FramesReader, Reader, SoundReader
 from cpsc_train.data.storage.files import Place, read_list
 from cpsc_train.data.storage.untrusted import CONTAINERS, inside
 from cpsc_train.errors import DataError, UserError
@@ -58,6 +57,11 @@ class ClipConfig(StoredConfig):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UserError(f"data.{name} must be positive, got {getattr(self, name)}")
 
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of sound and of frames."""
+        known: dict[str, Reader] = {"audio": _sound_reader(self), "video": _frames_reader(self)}
+        return {name: known[name] for name in modalities}
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -93,18 +97,8 @@ class Clips(Stored):
         groups: Sequence[str] | None = None,
     ) -> None:
         self._config, self.clips, self.classes, self.groups = config, clips, classes, groups
-        self._samples = round(config.seconds * RATE)
-        spectrum = Spectrum(N_FFT, HOP) if config.spectrogram == "model" else None
-        image = (3, config.size, config.size)
-        shape = image if config.frames == 1 else (config.frames, *image)
-        known = {
-            "audio": Modality(
-                kind="sound", shape=(1, N_FFT // 2 + 1, 1 + self._samples // HOP), spectrum=spectrum, rate=RATE
-            ),
-            "video": Modality(
-                kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
-            ),
-        }
+        self._sound, self._frames = _sound_reader(config), _frames_reader(config)
+        known = {"audio": self._sound.modality, "video": self._frames.modality}
         super().__init__(config, clips, known, faults)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
@@ -115,12 +109,7 @@ class Clips(Stored):
             if len({picture.shape for picture in pictures}) > 1:
                 raise DataError(f"{clip.name}: its frames are not all of one size", "wrong size")
             return np.stack(pictures)
-        samples, rate = read_sound(clip.sound)
-        used = samples[int(clip.start * rate) : None if clip.end is None else int(np.ceil(clip.end * rate))]
-        if not len(used):
-            got = f"has {len(samples) / rate:.1f} s of sound, and what counts begins at {clip.start:.1f} s"
-            raise DataError(f"{clip.sound}: {got}", "wrong time")
-        return tile(np.clip(resample(used, rate, RATE), -1, 1), self._samples)
+        return self._sound.decode(clip.sound, clip.start, clip.end)
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
         """Return what `decode` depends on."""
@@ -140,18 +129,13 @@ class Clips(Stored):
         """Return the waveform, or frames: fixed and uncropped in evaluation, random with one crop in training."""
         if modality == "audio":
             return np.asarray(self.fetch(modality, row))
-        count = self._config.frames
-        places = np.full(count, 0.5) if generator is None else generator.random(count)
-        pictures = self._chosen(row, places)
+        pictures = self._chosen(row, self._frames.places(generator))
         view = WHOLE if generator is None else random_area(*pictures[0].size, generator)
-        frames = np.stack([view.of(picture, self._config.size) for picture in pictures])
-        return frames[0] if count == 1 else frames
+        return self._frames.viewed(pictures, view)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return spectrograms of waveforms, unless the model computes them."""
-        if modality == "video" or self._config.spectrogram == "model":
-            return values
-        return log_spectrogram(values, n_fft=N_FFT, hop=HOP)[:, None]
+        return self._sound.inputs(values) if modality == "audio" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the sound, and the video or its frames."""
@@ -166,21 +150,28 @@ class Clips(Stored):
     def _chosen(self, row: int, places: NDArray[np.float64]) -> list[Image]:
         """Return one frame of each of the equal intervals, at `places` in [0, 1) of it."""
         clip = self.clips[row]
-
-        def choose(count: int) -> list[int]:
-            fractions = (np.arange(len(places)) + places) / len(places)
-            at = fractions * count
-            if clip.end is not None:
-                rate = self._config.fps if isinstance(clip.frames, Video) else count / clip.length
-                at = (clip.start + fractions * (clip.end - clip.start)) * rate
-            return [min(int(place), count - 1) for place in at]
-
+        length = None if isinstance(clip.frames, Video) else clip.length
+        choose = self._frames.choose(places, clip.start, clip.end, length)
         if not self.cached:
             return clip.frames.at(choose)
         from PIL import Image  # noqa: PLC0415  # an extra
 
         frames = self.fetch("video", row)
         return [Image.fromarray(np.asarray(frames[k])) for k in choose(len(frames))]
+
+
+def _sound_reader(config: ClipConfig) -> SoundReader:
+    samples, spectrum = round(config.seconds * RATE), Spectrum(N_FFT, HOP)
+    later = spectrum if config.spectrogram == "model" else None
+    shape = (1, N_FFT // 2 + 1, 1 + samples // HOP)
+    return SoundReader(Modality(kind="sound", shape=shape, spectrum=later, rate=RATE), samples, spectrum)
+
+
+def _frames_reader(config: ClipConfig) -> FramesReader:
+    image = (3, config.size, config.size)
+    shape = image if config.frames == 1 else (config.frames, *image)
+    statistics = {"mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION}
+    return FramesReader(Modality(kind="image", shape=shape, bounds=(0.0, 255.0), **statistics), config.fps)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from cpsc_train.data.dataset import Modality, Rows
 from cpsc_train.data.families.arrays import View
 from cpsc_train.data.families.joined import PART_OF, PARTS
 from cpsc_train.data.media.tokens import HashedWords
+from cpsc_train.data.readers import TextReader
 from cpsc_train.errors import DataError, UserError
 
 Array = NDArray[Any]
@@ -54,8 +54,8 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
         If the array does not fit these rules.
     """
     if array.dtype.kind == "U":
-        return View(Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary), array, place, {},
-                    partial(_tokenized, HashedWords(tokens), tokens))  # fmt: skip
+        modality = Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary)
+        return View(modality, array, place, {}, TextReader(modality, HashedWords(tokens)).inputs)
     if array.dtype.kind not in "biuf":
         raise UserError(f"{place} must hold numbers or strings, got {array.dtype}")
     row = array.shape[1:]
@@ -90,10 +90,6 @@ def _image(row: tuple[int, ...], shape: str | None, place: str) -> tuple[int, ..
 
 def _channels_first(values: Array) -> Array:
     return np.moveaxis(values, -1, -3)
-
-
-def _tokenized(tokenize: HashedWords, tokens: int, texts: Array) -> Array:
-    return np.array([tokenize(str(text)) for text in texts], dtype=np.int64).reshape(len(texts), tokens)
 
 
 def _bounds(array: Array) -> tuple[float, float] | None:

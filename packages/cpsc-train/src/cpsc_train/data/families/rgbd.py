@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Modality, check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.depth import FARTHEST, Camera, Form, Metres, convert
-from cpsc_train.data.media.images import Cropping, read_deep, read_image
+from cpsc_train.data.media.depth import FARTHEST, Camera, Form, Metres
+from cpsc_train.data.media.images import Cropping, read_image
 from cpsc_train.data.media.video import listed
+from cpsc_train.data.readers import DepthReader, ImageReader, Reader
+from cpsc_train.data.readers.images import decode_depth, refuse_form
 from cpsc_train.data.storage.files import Place
 from cpsc_train.errors import DataError, UserError
 
@@ -43,6 +45,11 @@ class SceneConfig(StoredConfig):
         check_modalities(self.modalities, MODALITIES)
         if not 1 <= self.size <= self.resized:
             raise UserError(f"data.size must lie in 1…resized = {self.resized}, got {self.size}")
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return readers of colour and depth; the unit of depth of 16 bits depends on the layout, so it is refused."""
+        known = scene_readers(self, None)
+        return {name: known[name] for name in modalities}
 
 
 class Pair(Protocol):
@@ -78,7 +85,7 @@ class SideBySide:
 
     def depth(self, form: Form) -> NDArray[Any]:
         """Return the right half."""
-        _refuse(form, self.path)
+        refuse_form(form, self.path)
         return self._halves()[1]
 
     def _halves(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -111,14 +118,7 @@ class Separate:
 
     def depth(self, form: Form) -> NDArray[Any]:
         """Return depth."""
-        try:
-            bits = read_deep(self.deep)
-        except DataError as error:
-            if error.kind != "wrong form":
-                raise
-            _refuse(form, self.deep)
-            return np.asarray(read_image(self.deep))
-        return convert(self.metres(bits), form, self.camera() if form == "hha" else (1.0, 1.0, 0.0, 0.0))
+        return decode_depth(self.deep, form, self.metres, self.camera)
 
     def files(self) -> Mapping[str, Place]:
         """Return both files by ending."""
@@ -130,16 +130,8 @@ class Scenes(Stored):
 
     def __init__(self, config: SceneConfig, scenes: Sequence[Scene], classes: Sequence[str], faults: Faults) -> None:
         self._scenes, self.classes, self._form = scenes, classes, config.depth
-        self._cropping = Cropping(config.resized, config.size)
-        shape = (3, config.size, config.size)
-        image = Modality(kind="image", shape=shape, bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION)
-        forms = {
-            "repeat": image,
-            "metres": Modality(kind="image", shape=(1, *shape[1:]), bounds=(0.0, FARTHEST)),
-            "hha": Modality(kind="image", shape=shape, bounds=(0.0, 255.0)),
-        }
-        known = {"rgb": image, "depth": forms[config.depth]}
-        super().__init__(config, scenes, known, faults)
+        self._readers = scene_readers(config, None)
+        super().__init__(config, scenes, {name: one.modality for name, one in self._readers.items()}, faults)
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the full colour image, (h, w, 3) uint8, or depth, also (h, w) or (h, w, 3) float32."""
@@ -156,7 +148,7 @@ class Scenes(Stored):
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
         """Return the centre, or a random square, the same of colour and depth."""
-        return self._cropping.crop(self.fetch(modality, row), generator)
+        return self._readers[modality].present(self.fetch(modality, row), generator)
 
     def examine(self, row: int, /) -> Iterator[DataError]:
         """Compare the sizes of colour and depth."""
@@ -168,6 +160,19 @@ class Scenes(Stored):
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a scene."""
         return self._scenes[row].files
+
+
+def scene_readers(config: SceneConfig, metres: Callable[[NDArray[np.uint16]], Metres] | None) -> dict[str, ImageReader]:
+    """Return readers of colour and depth; `metres` converts images of 16 bits, which are refused if it is None."""
+    cropping, size = Cropping(config.resized, config.size), config.size
+    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION)
+    forms = {
+        "repeat": image,
+        "metres": Modality(kind="image", shape=(1, size, size), bounds=(0.0, FARTHEST)),
+        "hha": Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0)),
+    }
+    depth = DepthReader(forms[config.depth], cropping, config.depth, metres)
+    return {"rgb": ImageReader(image, cropping), "depth": depth}
 
 
 def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple[list[Scene], Sequence[str]]:
@@ -228,11 +233,6 @@ def millimetres(bits: NDArray[np.uint16]) -> Metres:
 def no_camera() -> Camera:
     """Refuse HHA for a copy without the camera's intrinsics."""
     raise UserError("data.depth = hha needs the camera's intrinsics, which this copy lacks: take repeat or metres")
-
-
-def _refuse(form: Form, path: Place) -> None:
-    if form != "repeat":
-        raise UserError(f"{path}: holds depth as a picture of 8 bits: data.depth must be repeat, got {form}")
 
 
 def _folders(folder: Place) -> list[Place]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.data.readers.series import interpolated
 from cpsc_train.errors import DataError
 
 Array = NDArray[Any]
@@ -61,16 +62,8 @@ def resampled(
         recording = values[edges[row] : edges[row + 1]].astype(np.float32)
         if not np.isfinite(recording).all():
             raise DataError(f"{file}: {name} of row {row} holds values that are not finite", "not finite")
-        made[row] = _interpolated(recording, length)
+        made[row] = interpolated(recording, length)
     return made
-
-
-def _interpolated(recording: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    times = np.linspace(0, len(recording) - 1, length)
-    before = np.minimum(times.astype(np.int64), len(recording) - 1)
-    after = np.minimum(before + 1, len(recording) - 1)
-    weight = (times - before).astype(np.float32).reshape(-1, *[1] * (recording.ndim - 1))
-    return np.asarray(recording[before] * (1 - weight) + recording[after] * weight, dtype=np.float32)
 
 
 def _array(arrays: Mapping[str, Array], name: str, file: Path) -> Array:

@@ -1,0 +1,90 @@
+"""What predictions need besides the trained parameters: classes, inputs, scales, and thresholds of prediction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import msgspec
+import torch
+
+from cpsc_train.data import Modality
+from cpsc_train.data.preprocessing import Scale, scales_of, scales_state
+from cpsc_train.evaluation import Thresholds
+from cpsc_train.inference import Inference
+from cpsc_train.models import FUSED
+from cpsc_train.training.setup import Setup
+
+FEW = 4
+"""Most modalities for which every pattern of missing ones has a threshold; of more, those that lack at most two."""
+
+
+@dataclass(frozen=True)
+class PredictionState:
+    """What a checkpoint holds for predictions besides parameters, quantiles and the states of inference variants.
+
+    Parameters
+    ----------
+    classes
+        C class names.
+    modalities, scales
+        By modality, in order, the properties of its inputs, and their standardisation.
+    thresholds
+        Thresholds of the prediction sets of the fused decision: of the ``plain`` model, and of each inference variant
+        that predicts row by row.
+    """
+
+    classes: tuple[str, ...]
+    modalities: dict[str, Modality]
+    scales: dict[str, Scale]
+    thresholds: dict[str, Thresholds]
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> PredictionState:
+        """Return what `prediction_state` returned."""
+        scales = {m: None if one is None else [x.cpu().numpy() for x in one] for m, one in state["scales"].items()}
+        return cls(
+            tuple(state["classes"]),
+            {m: msgspec.convert(one, Modality) for m, one in state["modalities"].items()},
+            scales_of(scales),
+            {name: Thresholds.from_state(one) for name, one in state["thresholds"].items()},
+        )
+
+
+def prediction_state(
+    setup: Setup, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
+) -> dict[str, Any]:
+    """Return the state of a `PredictionState` as tensors, texts and numbers; the same on every process.
+
+    Parameters
+    ----------
+    setup
+        The data of the run.
+    variants
+        Fitted inference variants by name.
+    thresholds
+        Those of `cpsc_train.evaluation.calibrated`. They are calibrated for the patterns of missing modalities.
+    """
+    modalities = setup.dataset.modalities
+    scales = scales_state(setup.preprocessing.scales)
+    patterns = list(_patterns(tuple(modalities)))
+    names = ["plain", *(name for name, variant in variants.items() if predicts_alone(variant))]
+    return {
+        "classes": [str(name) for name in setup.dataset.classes],
+        "modalities": {m: asdict(one) for m, one in modalities.items()},
+        "scales": {m: None if one is None else [torch.from_numpy(x) for x in one] for m, one in scales.items()},
+        "thresholds": {name: thresholds[name].state_dict(FUSED, patterns) for name in names},
+    }
+
+
+def predicts_alone(variant: Inference) -> bool:
+    """Return whether a variant predicts each row by itself, from a state that is saved or not needed."""
+    return variant.by_row and (type(variant).fit is Inference.fit or bool(variant.state_dict()))
+
+
+def _patterns(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the patterns of missing modalities that have thresholds."""
+    for size in range(len(modalities) if len(modalities) <= FEW else 3):
+        yield from combinations(modalities, size)

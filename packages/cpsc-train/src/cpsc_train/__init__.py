@@ -12,16 +12,21 @@ from cpsc_train.__about__ import __version__
 
 if TYPE_CHECKING:
     from cpsc_train.errors import UserError
+    from cpsc_train.prediction import Model, Prediction, PredictionBatch, load
     from cpsc_train.recipes import recipe
     from cpsc_train.reporting.report import report
     from cpsc_train.training import RunConfig, evaluate, resume, train
     from cpsc_train.training.export import export
 
 _HOMES = {
+    "Model": "prediction",
+    "Prediction": "prediction",
+    "PredictionBatch": "prediction",
     "RunConfig": "training",
     "UserError": "errors",
     "evaluate": "training",
     "export": "training.export",
+    "load": "prediction",
     "recipe": "recipes",
     "report": "reporting.report",
     "resume": "training",
@@ -39,4 +44,18 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-__all__ = ["RunConfig", "UserError", "__version__", "evaluate", "export", "recipe", "report", "resume", "train"]
+__all__ = [
+    "Model",
+    "Prediction",
+    "PredictionBatch",
+    "RunConfig",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "export",
+    "load",
+    "recipe",
+    "report",
+    "resume",
+    "train",
+]

@@ -50,7 +50,7 @@ class Preprocessing:
             name: _known(modality) or _fit(modality, _inputs(dataset, name, _some(having[name], modality)))
             for name, modality in dataset.modalities.items()
         }
-        self._later = {name for name, modality in dataset.modalities.items() if modality.spectrum is not None}
+        self._modalities = dataset.modalities
         blank = {
             name: self(name, dataset.inputs(name, dataset.read(name, having[name][:1]))) for name in dataset.presence
         }
@@ -61,7 +61,12 @@ class Preprocessing:
 
     def __call__(self, modality: str, values: NDArray[Any]) -> NDArray[Any]:
         """Standardise (n, *shape) `values`; texts, and waveforms whose spectrum the model computes, are unchanged."""
-        return values if modality in self._later else self.scales[modality](values)
+        return standardised(values, self._modalities[modality], self.scales[modality])
+
+
+def standardised(values: NDArray[Any], modality: Modality, scale: Scale) -> NDArray[Any]:
+    """Return standardised inputs (n, *shape); texts, and waveforms whose spectrum the model computes, are unchanged."""
+    return values if modality.spectrum is not None else scale(values)
 
 
 def scales_state(scales: Mapping[str, Scale]) -> dict[str, list[Values] | None]:

@@ -87,7 +87,7 @@ class Thresholds:
     def __init__(self, calibrate: Calibrate, *, alpha: float) -> None:
         self.alpha = alpha
         self._calibrate = cache(calibrate)
-        self._fitted = cache(self._fit)
+        self._fitted: Callable[[tuple[str, ...], str], _Pattern] = cache(self._fit)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Thresholds:

@@ -63,7 +63,8 @@ class Predictor:
         return Predictions(
             rows.labels,
             {head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
-            *({m: w.double().cpu().numpy() for m, w in values.items()} for values in (weights, typicality)),
+            _double(weights),
+            _double(typicality),
             rows.features,
             self._counted(rows),
             rows.depths,
@@ -76,6 +77,10 @@ class Predictor:
         if len(left) < len(self.modalities) and all(m in present for m in left):
             present[FUSED] = np.any([present[m] for m in left], axis=0)
         return present
+
+
+def _double(values: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    return {m: value.double().cpu().numpy() for m, value in values.items()}
 
 
 def as_array(tensor: Tensor) -> NDArray[np.float32]:

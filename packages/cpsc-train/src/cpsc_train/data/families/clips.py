@@ -170,8 +170,10 @@ def _sound_reader(config: ClipConfig) -> SoundReader:
 def _frames_reader(config: ClipConfig) -> FramesReader:
     image = (3, config.size, config.size)
     shape = image if config.frames == 1 else (config.frames, *image)
-    statistics = {"mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION}
-    return FramesReader(Modality(kind="image", shape=shape, bounds=(0.0, 255.0), **statistics), config.fps)
+    modality = Modality(
+        kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
+    )
+    return FramesReader(modality, config.fps)
 
 
 @dataclass(frozen=True)

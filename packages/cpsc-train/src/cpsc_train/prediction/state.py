@@ -1,0 +1,107 @@
+"""The trained model of a run, restored from its folder without the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from cpsc_train.config import unknown
+from cpsc_train.errors import UserError
+from cpsc_train.inference import Inference, parse_inference
+from cpsc_train.methods import Method
+from cpsc_train.models import MultimodalClassifier
+from cpsc_train.runs import RunFolder
+from cpsc_train.training import RunConfig, checkpoint
+from cpsc_train.training.objective import Objective
+from cpsc_train.training.prediction_state import PredictionState
+from cpsc_train.training.predictor import Predictor
+
+PLAIN = "plain"
+"""Name of the prediction without an inference variant."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The model of a run, and what it was saved with.
+
+    Parameters
+    ----------
+    predictor
+        Model and method in their configuration.
+    state
+        Classes, inputs, scales and thresholds.
+    name, inference
+        The inference variant, ``plain`` and None without one.
+    """
+
+    predictor: Predictor
+    state: PredictionState
+    name: str
+    inference: Inference | None
+
+
+def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> Restored:
+    """Restore the best model of a run; the arguments are those of `cpsc_train.load`."""
+    config = RunConfig.from_plain(folder.read_config())
+    if device is not None:
+        config = replace(config, compute=replace(config.compute, device=device))
+    where = config.compute.open_device()
+    if folder.read_results() is None:
+        raise UserError(f"{folder.path}: the run is not finished: continue it with cpsc train --resume {folder.path}")
+    saved = checkpoint.load_best(folder.checkpoint, where)
+    if "prediction" not in saved:
+        raise UserError(
+            f"{folder.path}: was trained before runs kept what predictions need: cpsc evaluate {folder.path} adds it, "
+            "where its data are"
+        )
+    with checkpoint.fitting():
+        state = PredictionState.from_state(saved["prediction"])
+        name = _chosen(inference, list(state.thresholds), config.inference)
+        predictor = _predictor(config, state, saved, where)
+        variant = None if name == PLAIN else parse_inference(name).build(predictor.trained())
+        if variant is not None and name in saved.get("inference", {}):
+            variant.load_state_dict(saved["inference"][name])
+    return Restored(predictor, state, name, variant)
+
+
+def _predictor(config: RunConfig, state: PredictionState, saved: Mapping[str, Any], device: torch.device) -> Predictor:
+    with torch.random.fork_rng(devices=[]):  # parameters are drawn before they are loaded
+        model = MultimodalClassifier(
+            state.modalities,
+            config.encoders,
+            fusion=config.fusion,
+            dim=config.feature_dim,
+            classes=len(state.classes),
+        )
+        method = config.method.build(model, tuple(state.modalities))
+    model.standardise(state.scales)
+    model.load_state_dict(saved["model"])
+    _load_method(method, saved["method"])
+    objective = Objective(model.to(device), method.to(device), config.compute, device)
+    return Predictor(config, objective, saved["qhat"], tuple(state.modalities))
+
+
+def _load_method(method: Method, state: Mapping[str, Any]) -> None:
+    """Load the state of a method except that of the training rows, which are not known here."""
+    own = {name for name in method.state_dict() if not name.endswith("_extra_state")}
+    if lacking := own - state.keys():
+        raise ValueError(f"it has no {min(lacking)} of the method")
+    method.load_state_dict({name: state[name] for name in own}, strict=False)
+
+
+def _chosen(name: str | None, known: list[str], of_run: tuple[str, ...]) -> str:
+    """Return the variant of a name, which may lack the options; by default ``trust``, or else ``plain``."""
+    if name is None:
+        return next((one for one in known if one.partition(":")[0] == "trust"), PLAIN)
+    matching = [one for one in known if name in {one, one.partition(":")[0]}]
+    if not matching and name in {part for one in of_run for part in (one, one.partition(":")[0])}:
+        raise UserError(
+            f"inference variant {name!r} predicts a sample from the others with it, so a run cannot predict with it: "
+            f"take {' or '.join(known)}"
+        )
+    if not matching:
+        raise UserError(unknown("inference variant of the run", name, known))
+    return matching[0]

@@ -26,12 +26,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.references: list[str] = []
+        self.alternatives: list[str] = []
         self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.references += [value for name, value in attrs if name in {"src", "srcset", "href"}]
+        self.alternatives += [value for name, value in attrs if name == "alt"]
 
     def handle_data(self, data):
         self.text += data
@@ -72,29 +74,34 @@ def test_the_page_needs_nothing_else(written):
         assert base64.b64decode(picture.partition(",")[2]).startswith(b"\x89PNG")
     files = sorted((written.parent / "figures").glob("*.png"))
     assert len(pictures) == 2 * len(files) == 2 * page.tags.count("figure")
+    assert len(files) == page.tags.count("img") == len([text for text in page.alternatives if ": " in text])
 
 
 def test_every_question_is_answered(written):
     page = Page(written.read_text(encoding="utf-8"))
     names = {file.stem for file in (written.parent / "figures").glob("*.png")}
     for wanted in (
-        *("accuracy-pix", "accuracy-fused", "losses-calibrated", "in-loop-quantile-fou", "coverage-fused"),
-        "set-size-pix",
-        *("reliability-calibrated-fou", "component-reliability-calibrated-pix", "confusion-plain", "seconds"),
-        *("noise-pix-gaussian", "missing", "confidence-fused", "features-plain-pix", "class-coverage"),
+        *("accuracy", "coverage", "set-size", "noise-pix-gaussian", "set-accuracy-plain", "class-coverage"),
+        *("epochs-accuracy-pix", "epochs-coverage-fused", "epochs-set-size-pix"),
+        *("losses-calibrated", "in-loop-quantile-fou", "reliability-fou", "component-reliability-pix"),
     ):
         assert wanted in names
-    assert "plain: its method has none (joint)" in page.text
-    assert "plain: no conformal predictor takes part in its training" in page.text
+    for wanted in ("Confusion", "Settings", "A set is empty if no class reaches the threshold"):
+        assert wanted in page.text
 
 
-def test_the_figures_are_those_of_the_results(written, two):
+def test_the_main_figures_come_first(written, two):
     page = Page(written.read_text(encoding="utf-8"))
+    top = page.text[: page.text.index("Fused decision on the test rows")]
     for name in ("calibrated", "plain"):
         results = json.loads((two / name / "seed-0" / "results.json").read_text(encoding="utf-8"))
-        accuracy = results["test"]["clean"]["accuracy"]
-        row = name + "".join(f"{100 * accuracy[head]:.1f}" for head in ("pix", "fou", "fused"))
-        assert row + f"{100 * results['test']['clean']['average_accuracy']:.1f}" in page.text
+        clean = results["test"]["clean"]
+        sets = clean["coverage"]["fused"]
+        figures = f"{100 * clean['accuracy']['fused']:.1f}{sets['coverage']:.3f} (target 0.90){sets['mean_size']:.2f}"
+        assert name + figures in top
+        started = json.loads((two / name / "seed-0" / "environment.json").read_text(encoding="utf-8"))["started"]
+        assert started[:16].replace("T", " ") in top
+    assert "handwrittenjoint100 train, 40 calibration, 20 validation, 40 test0" in top
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -122,11 +129,13 @@ def test_what_is_not_there_yet_is_said(finished, tmp_path):
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     (run / "environment.json").write_text(json.dumps(environment | {"status": "interrupted"}), encoding="utf-8")
     text = Page(report(run).read_text(encoding="utf-8")).text
-    assert "copy is not done (interrupted)." in text
-    assert "copy: has no predictions.npz (interrupted)" in text
-    assert (run / "report" / "figures" / "accuracy-fused.png").is_file()
+    assert "copy (interrupted) has no results, predictions.npz; what they contain is not shown." in text
+    assert "Confusion" not in text
+    assert (run / "report" / "figures" / "epochs-accuracy-fused.png").is_file()
     (run / "metrics.jsonl").unlink()
-    assert "copy: no epoch is done (interrupted)" in Page(report(run).read_text(encoding="utf-8")).text
+    text = Page(report(run).read_text(encoding="utf-8")).text
+    assert "no results, predictions.npz, a completed epoch; what" in text
+    assert "Settings" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -176,9 +185,9 @@ def test_of_many_runs_the_first_get_pictures_of_their_own(finished, tmp_path):
         shutil.copytree(finished, tmp_path / f"run-{number}")
     page = report(tmp_path)
     names = {file.stem for file in (page.parent / "figures").glob("*.png")}
-    assert {"confusion-run-7", "losses-run-7", "accuracy-fused"} <= names
-    assert "confusion-run-8" not in names
-    assert "the 2 runs after run-7: report fewer at a time" in Page(page.read_text(encoding="utf-8")).text
+    assert {"set-accuracy-run-7", "losses-run-7", "epochs-accuracy-fused"} <= names
+    assert "losses-run-8" not in names
+    assert "The 2 runs after run-7 appear only where runs are compared" in Page(page.read_text(encoding="utf-8")).text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -64,5 +64,6 @@ def _name_rows(axes: Axes, names: list[str]) -> None:
 
 def _drawn(title: str, draw: Callable[[Axes], None], rows: int, path: Path) -> Path:
     require_matplotlib()
-    write(path, Panel(path.stem, visible(title, line=True), draw, height=max(3.25, 1 + 0.14 * rows)).render("light"))
+    panel = Panel(path.stem, visible(title, line=True), draw, height=max(3.25, 1 + 0.14 * rows), size=8)
+    write(path, panel.render("light"))
     return path

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class RunFolder:
     ==================== ==========================================================================
     ``config.toml``      the complete configuration
     ``splits.json``      sample ids of each part
-    ``environment.json`` versions, platform and command; status: running, done, interrupted or failed
+    ``environment.json`` versions, platform, command, time of the start; status: running, done, interrupted or failed
     ``metrics.jsonl``    one line an epoch
     ``checkpoint.pt``    the parameters of the best epoch
     ``checkpoints/``     the newest states, from which the run can be resumed
@@ -107,7 +108,8 @@ class RunFolder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record the status of the run in ``environment.json``, however it ends."""
-        self._write_environment("running")
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._write_environment("running", started)
         status = "failed"
         try:
             yield
@@ -116,7 +118,7 @@ class RunFolder:
             status = "interrupted"
             raise
         finally:
-            self._write_environment(status)
+            self._write_environment(status, started)
 
     def forget_after(self, epoch: int) -> None:
         """Remove the lines of ``metrics.jsonl`` after `epoch`, and files that a killed process left incomplete."""
@@ -182,11 +184,12 @@ class RunFolder:
         """Return the splits of the run."""
         return Splits.load(self.path / "splits.json", dataset)
 
-    def _write_environment(self, status: str) -> None:
+    def _write_environment(self, status: str, started: str) -> None:
         self._write_json(
             "environment.json",
             {
                 "status": status,
+                "started": started,
                 "command": [without_credentials(argument) for argument in sys.argv],
                 "python": platform.python_version(),
                 "platform": platform.platform(),

@@ -10,11 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cpsc_train.errors import UserError, reason
-from cpsc_train.reporting.report import outcome, training
+from cpsc_train.reporting.report import training
+from cpsc_train.reporting.report.conditions import by_condition
+from cpsc_train.reporting.report.confusion import confusion
 from cpsc_train.reporting.report.page import page
-from cpsc_train.reporting.report.panel import THEMES, Panel, require_matplotlib
+from cpsc_train.reporting.report.panel import THEMES, Panel, Section, require_matplotlib
+from cpsc_train.reporting.report.sets import sets
+from cpsc_train.reporting.report.severity import noise
 from cpsc_train.reporting.report.source import Run, read_runs
+from cpsc_train.reporting.report.trust import trust
 from cpsc_train.writing import make_folder, write
+
+SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (
+    by_condition,
+    noise,
+    sets,
+    trust,
+    confusion,
+    training.accuracy,
+    training.losses,
+    training.sets,
+    training.quantiles,
+    training.reliability,
+)
+"""Sections of a report, in their order."""
 
 
 def report(
@@ -51,7 +70,7 @@ def report(
     folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in read])) / "report"
     pictures = {}
     with _written_by_a_run(read):
-        sections = [section(read) for section in (*outcome.SECTIONS, *training.SECTIONS)]
+        sections = [section(read) for section in SECTIONS]
         panels = [panel for section in sections for panel in section.panels]
         for done, panel in enumerate(panels, 1):
             for theme in THEMES:

@@ -1,4 +1,4 @@
-"""Pictures of a report and their common style, for light and dark pages."""
+"""Pictures and tables of a report and their common style, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cpsc_train.errors import needs
 
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#b8a800")
 """Palette of Okabe and Ito, safe for colour-blind readers; yellow is darkened and black replaced by grey."""
 APART = 8
-"""Most runs with individual pictures; the others appear only in the pictures that compare runs."""
+"""Most runs with individual pictures and tables; the others appear only in those that compare runs."""
 LINES = ("-", "--", ":", "-.")
+NAMED = 12
+"""Most entries of a legend; the table of results shows the colours of all runs."""
+SIZE = 11
+"""Font size in points: at least 12 pixels of the page, on which a picture of 720 pixels is at least 352 wide."""
+LEGEND = 0.215
+"""Height in inches of a line of a legend."""
+ROW = 0.25
+"""Height in inches of a line of text on an axis."""
 THEMES = {
     "light": {"ground": "#ffffff", "ink": "#1f2328", "grid": "#d8dee4"},
     "dark": {"ground": "#161b22", "ink": "#e6edf3", "grid": "#30363d"},
@@ -37,20 +47,23 @@ class Panel:
     name
         Name of its file, without the suffix; signs that file names cannot have are replaced.
     title
-        Title, and alternative text.
+        Title.
     draw
         Function that draws into axes.
+    alt
+        Alternative text after the title: what is drawn, and where its values are.
     height
         Height in inches.
     size
-        Font size in points; 8 are 9 pixels of the page.
+        Font size in points.
     """
 
     name: str
     title: str
     draw: Callable[[Axes], None]
+    alt: str = ""
     height: float = 3.25
-    size: float = 8
+    size: float = SIZE
 
     def render(self, theme: str) -> bytes:
         """Return a PNG of 720 pixels width, and 520 height by default."""
@@ -84,54 +97,84 @@ def render(draw: Callable[[Figure], None], theme: str, *, height: float, size: f
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column heads, and rows of as many cells."""
+    """A title, column heads, and rows of as many cells.
+
+    `shades` holds a number in [0, 1] for each cell after the first of its row, which colours the cell; empty for none.
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    shades: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A title, a caption, pictures, the reasons why others are absent, and tables."""
+    """A title, a caption, pictures and tables; without both, it does not appear."""
 
     title: str
     caption: str
-    panels: list[Panel] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    panels: Sequence[Panel] = field(default_factory=list)
+    tables: Sequence[Table] = field(default_factory=list)
 
 
 def colour(place: int) -> str:
-    """Return the colour of the run, or class, at `place`."""
+    """Return the colour of the run at `place`."""
     return COLOURS[place % len(COLOURS)]
 
 
-def _line(place: int) -> str:
+def line(place: int) -> str:
     """Return the line style of the run at `place`; with the colour it distinguishes 32 runs."""
     return LINES[place // len(COLOURS) % len(LINES)]
 
 
 def curve(axes: Axes, x: ArrayLike, y: ArrayLike, place: int, name: str, **style: Any) -> None:
-    """Draw the line of the run at `place`."""
-    axes.plot(x, y, **{"color": colour(place), "linestyle": _line(place), "label": name, **style})
+    """Draw the line of the run at `place`, if it has any point."""
+    if np.size(x):
+        axes.plot(x, y, **{"color": colour(place), "linestyle": line(place), "label": name, **style})
 
 
-def legend(axes: Axes, names: Sequence[str], *, place: Literal["best", "lower right"] = "best") -> None:
-    """Add a legend for 2 to 12 runs."""
-    if 1 < len(names) <= 12:
-        axes.legend(fontsize=6, framealpha=0.8, edgecolor="none", loc=place)
+def legend(axes: Axes) -> None:
+    """Put a legend of 2 to 12 entries between the title and the plot, and make the picture higher by its lines."""
+    from matplotlib.transforms import blended_transform_factory  # noqa: PLC0415  # an extra, and slow to import
+
+    handles, names = axes.get_legend_handles_labels()
+    figure: Any = axes.figure
+    if not 1 < len(names) <= NAMED:
+        return
+    columns = 3 if max(map(len, names)) <= 10 else 2
+    lines = -(-len(names) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND * lines)
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=9 + 72 * LEGEND * lines)
+    box = axes.legend(
+        handles,
+        [shortened(name, 20) for name in names],
+        ncols=columns,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        bbox_transform=blended_transform_factory(figure.transFigure, axes.transAxes),
+        borderaxespad=0.3,
+        frameon=False,
+        handlelength=1.8,
+        columnspacing=1,
+        labelspacing=0.2,
+    )
+    box.set_in_layout(False)  # its place does not depend on that of the axes
 
 
-def individual(runs: Sequence[Run]) -> tuple[Sequence[Run], list[str]]:
-    """Return the runs with individual pictures, and a note on the others."""
-    more = len(runs) - APART
-    return runs[:APART], [f"the {more} runs after {runs[APART - 1].name}: report fewer at a time"] if more > 0 else []
+def individual(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs with individual pictures and tables."""
+    return runs[:APART]
 
 
-def shortened(name: str) -> str:
+def of(run: Run, runs: Sequence[Run]) -> str:
+    """Return what the title of a picture or table of one of several runs ends with."""
+    return f", {shortened(run.name)}" if len(runs) > 1 else ""
+
+
+def shortened(name: str, length: int = 24) -> str:
     """Return a name, or the end of it if it is too long for an axis."""
-    return name if len(name) <= 24 else f"…{name[-23:]}"
+    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def require_matplotlib() -> None:
@@ -156,9 +199,9 @@ def by_head(
             with sides(axes, x=x, y=y):
                 for place, run in enumerate(runs):
                     lines(axes, head, place, run)
-            legend(axes, [run.name for run in runs])
+            legend(axes)
 
-        return Panel(f"{name}-{head}", f"{title} {head}", draw)
+        return Panel(f"{name}-{head}", f"{title} {head}", draw, f"{y} by {x}, a line for each run")
 
     return [panel(head) for head in dict.fromkeys(head for run in runs for head in run.heads)]
 

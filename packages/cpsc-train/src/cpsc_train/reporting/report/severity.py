@@ -1,98 +1,100 @@
-"""Panels of accuracy by severity, one for each kind of noise on each modality."""
+"""Section on accuracy by severity, a panel for each kind of noise on each modality."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpsc_train.config import from_plain
-from cpsc_train.data import Noise
 from cpsc_train.data.noise import KINDS
 from cpsc_train.evaluation.curves import kinds
 from cpsc_train.models import FUSED
-from cpsc_train.reporting.report.panel import Panel, curve, legend, sides
+from cpsc_train.reporting.report.panel import Panel, Section, legend, sides
+from cpsc_train.reporting.report.series import Series, series
 from cpsc_train.reporting.report.source import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True)
-class Point:
-    """Fused accuracy in % under one condition, at a level or a severity; None if it has none."""
-
-    level: int | None
-    severity: float | None
-    accuracy: float
+Course = list[tuple[float, float]]
+"""Severity, or level, and accuracy in %, in ascending order."""
 
 
-def severity_panels(runs: Sequence[Run]) -> list[Panel]:
-    """Return a panel by kind of noise on one or more modalities, with a curve per run.
+def noise(runs: Sequence[Run]) -> Section:
+    """Draw fused accuracy by severity, a panel for each kind of noise on one or more modalities.
 
-    The axis counts levels if all conditions of the kind have one, and severities in the unit of the kind otherwise.
+    The horizontal axis counts levels if all conditions of the kind have one, and severities in the unit of the kind
+    otherwise. All panels have the same vertical axis.
     """
-    by_run = [_points(run) for run in runs]
-    panels = []
-    for kind in dict.fromkeys(kind for points in by_run for kind in points):
-        measured = [points.get(kind, []) for points in by_run]
-        levels = all(point.level is not None for points in measured for point in points)
+    shown = series(runs)
+    parts = [_by_kind(one.run) for one in shown]
+    drawn = {}
+    for kind in dict.fromkeys(kind for by_kind in parts for kind in by_kind):
+        of_kind = [by_kind.get(kind, {}) for by_kind in parts]
+        levels = all(_level(corrupted) for conditions in of_kind for corrupted in conditions.values())
         if levels or "+" not in kind:
-            panels.append(_panel(runs, measured, kind, levels=levels))
-    return panels
+            axis = "level" if levels else "severity"
+            drawn[kind, axis] = [_course(one, kind, by, axis) for one, by in zip(shown, of_kind, strict=True)]
+    accuracies = [accuracy for courses in drawn.values() for course in courses for _, accuracy in course]
+    panels = [_panel(shown, kind, axis, courses, accuracies) for (kind, axis), courses in drawn.items()]
+    caption = (
+        "Fused accuracy on test rows if modalities are noisy in every row; level or severity 0 is clean. A dotted line "
+        "is the accuracy without the noisy modality: below it, the decision relies too much on that modality."
+    )
+    return Section("Accuracy by severity of noise", caption, panels)
 
 
-def _panel(runs: Sequence[Run], measured: Sequence[Sequence[Point]], kind: str, *, levels: bool) -> Panel:
+def _panel(
+    shown: Sequence[Series],
+    kind: str,
+    axis: str,
+    courses: Sequence[Course],
+    accuracies: Sequence[float],
+) -> Panel:
     title = " and ".join(f"{name} noise on {modality}" for modality, name in _split(kind))
+    without = f"without-{'+'.join(modality for modality, _ in _split(kind))}"
 
     def draw(axes: Axes) -> None:
-        with sides(axes, x=f"{'level' if levels else 'severity'} of {title}", y="fused accuracy, %"):
-            for place, (run, points) in enumerate(zip(runs, measured, strict=True)):
-                values = [(point.level if levels else point.severity, point.accuracy) for point in points]
-                if levels or _grows(kind):
-                    values.append((0, _accuracy(run, "clean")))
+        with sides(axes, x=axis, y="accuracy, %"):
+            for one, points in zip(shown, courses, strict=True):
                 if points:
-                    x, y = zip(*sorted(values), strict=True)
-                    curve(axes, x, y, place, run.name, marker="o", markersize=3)
-        legend(axes, [run.name for run in runs])
+                    x, y = zip(*points, strict=True)
+                    axes.plot(x, y, linestyle=one.line, markersize=5, **one.style)
+                if one.hollow and without in one.test:
+                    axes.axhline(_accuracy(one, without), color=one.colour, linestyle=":", linewidth=1)
+        axes.set_ylim(max(0, min(accuracies) - 4), min(102, max(accuracies) + 4))
+        legend(axes)
 
-    return Panel(f"noise-{kind.replace(':', '-')}", title, draw)
+    return Panel(
+        f"noise-{kind.replace(':', '-')}", title, draw, "accuracy by severity; the values are in the table above"
+    )
 
 
-def _points(run: Run) -> dict[str, list[Point]]:
-    """Return the measured conditions that corrupt every row, by kind."""
-    by_kind: dict[str, list[Point]] = {}
-    for name, parts in _conditions(run).items():
-        if not parts or any(part["share"] < 1 for part in parts):
-            continue
-        levels = {part["level"] for part in parts}
-        point = Point(
-            level=levels.pop() if len(levels) == 1 else None,
-            severity=parts[0]["severity"] if len(parts) == 1 else None,
-            accuracy=_accuracy(run, name),
-        )
-        by_kind.setdefault("+".join(kinds(parts)), []).append(point)
+def _course(one: Series, kind: str, conditions: Mapping[str, Sequence[Mapping[str, Any]]], axis: str) -> Course:
+    points = [(float(parts[0][axis]), _accuracy(one, name)) for name, parts in conditions.items()]
+    if points and (axis == "level" or _grows(kind)):
+        points.append((0.0, _accuracy(one, "clean")))
+    return sorted(points)
+
+
+def _by_kind(run: Run) -> dict[str, dict[str, Sequence[Mapping[str, Any]]]]:
+    """Return the corruptions of the measured conditions that corrupt every row, by kind and condition."""
+    by_kind: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
+    results = run.results or {}
+    for name, parts in results.get("conditions", {}).items():
+        if name in results["test"] and parts and all(part["share"] == 1 for part in parts):
+            by_kind.setdefault("+".join(kinds(parts)), {})[name] = parts
     return by_kind
 
 
-def _conditions(run: Run) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the measured conditions; of a run that does not list them, those of its configuration."""
-    results = run.results or {}
-    listed = results.get("conditions")
-    if listed is None:
-        noise = [from_plain(Noise, one) for one in run.config.get("noise", [])]
-        listed = {
-            one.name: [
-                {"modality": one.modality, "kind": one.kind, "severity": one.severity, "share": 1, "level": None}
-            ]
-            for one in noise
-            if one.share == 1
-        }
-    return {name: parts for name, parts in listed.items() if name in results.get("test", {})}
+def _level(parts: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the level of all corruptions of a condition, if they have the same."""
+    levels = {part["level"] for part in parts}
+    return levels.pop() if len(levels) == 1 else None
 
 
-def _accuracy(run: Run, condition: str) -> float:
-    return 100 * float((run.results or {})["test"][condition]["accuracy"][FUSED])
+def _accuracy(one: Series, condition: str) -> float:
+    return one.figure(condition, lambda figures: 100 * figures["accuracy"][FUSED])
 
 
 def _split(kind: str) -> list[tuple[str, str]]:

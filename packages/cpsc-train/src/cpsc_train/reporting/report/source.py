@@ -17,6 +17,8 @@ from cpsc_train.models import FUSED
 from cpsc_train.reading import read_file
 from cpsc_train.runs.folder import RunFolder
 
+PLAIN = "plain"
+"""Name of the prediction without an inference variant."""
 DEPTH = 3
 """Levels of folders that are searched for runs."""
 PROTOCOL = ("data", "splits", "missing", "noise", "protocols", "leave_out")
@@ -62,6 +64,13 @@ class Run:
     def heads(self) -> list[str]:
         """Modalities, then ``fused``."""
         return [*self.modalities, FUSED]
+
+    @property
+    def tests(self) -> dict[str, dict[str, Any]]:
+        """Figures of the test rows by inference variant, `PLAIN` first, and condition; empty if the run is not done."""
+        results = self.results or {}
+        variants = {name: variant["test"] for name, variant in results.get("inference", {}).items()}
+        return {PLAIN: results["test"]} | variants if results else {}
 
     @property
     def status(self) -> str:

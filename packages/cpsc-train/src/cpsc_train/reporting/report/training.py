@@ -1,23 +1,14 @@
-"""Sections on training: accuracy, loss terms, quantiles, coverage, set sizes, reliability and time by epoch."""
+"""Sections on training: accuracy, loss terms, prediction sets, in-loop quantiles and reliability by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from conformal_core import quantile_rank
-from cpsc_train.reporting.report.panel import (
-    Panel,
-    Section,
-    by_head,
-    colour,
-    curve,
-    individual,
-    shortened,
-    sides,
-)
+from cpsc_train.reporting.report.panel import Panel, Section, by_head, colour, curve, individual, legend, of, sides
 from cpsc_train.reporting.report.source import Run
 
 if TYPE_CHECKING:
@@ -25,201 +16,136 @@ if TYPE_CHECKING:
 
 
 def accuracy(runs: Sequence[Run]) -> Section:
-    """Draw accuracy by epoch, a panel per head."""
+    """Draw accuracy by epoch, a panel for each head."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
         epochs, values = run.of_epochs("validation", "accuracy", head)
-        curve(axes, epochs, _percent(values), place, run.name)
+        curve(axes, epochs, 100 * np.array(values), place, run.name)
         epochs, values = run.of_epochs("train", f"accuracy_{head}")
-        axes.plot(epochs, _percent(values), color=colour(place), linewidth=0.6, alpha=0.6)
+        axes.plot(epochs, 100 * np.array(values), color=colour(place), linewidth=0.6, alpha=0.6)
         _marks(axes, run, head, place)
 
-    panels = by_head(runs, "accuracy", "Accuracy of", lines, y="accuracy, %")
+    panels = by_head(_started(runs), "epochs-accuracy", "Accuracy of", lines, y="accuracy, %")
     caption = (
         "Thick: validation rows. Thin: training rows, measured during the epoch. A dot marks the best epoch, by fused "
         "accuracy on validation rows; a vertical line marks the end of warm-up. A modality that stays low while the "
         "fused decision is good is used too little in training."
     )
-    return Section("Accuracy", caption, panels, _without_records(runs))
+    return Section("Training: accuracy", caption, panels)
 
 
 def losses(runs: Sequence[Run]) -> Section:
-    """Draw every loss term by epoch, a panel per run."""
+    """Draw every loss term by epoch, a panel for each run."""
 
     def panel(run: Run) -> Panel:
         def draw(axes: Axes) -> None:
-            terms = list(dict.fromkeys(term for record in run.records for term in record["loss"]))
-            with sides(axes, x="epoch", y="mean over the training rows"):
-                for place, term in enumerate(terms):
-                    epochs, values = run.of_epochs("loss", term)
-                    axes.plot(epochs, values, color=colour(place), label=term)
+            with sides(axes, x="epoch", y="mean"):
+                for place, term in enumerate(dict.fromkeys(term for record in run.records for term in record["loss"])):
+                    curve(axes, *run.of_epochs("loss", term), place, term)
             axes.set_yscale("symlog", linthresh=1e-3)
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.legend(fontsize=6, frameon=False)
+            legend(axes)
 
-        return Panel(f"losses-{run.name}", f"Loss terms of {run.name}", draw)
+        return Panel(f"losses-{run.name}", f"Loss terms{of(run, runs)}", draw, "mean over the training rows by epoch")
 
     caption = (
-        "The sum of the terms is minimised. Divergence terms are absent during warm-up, and may be negative, since the "
-        "diversity of the components is subtracted."
+        "Means over the training rows. The sum of the terms is minimised. Divergence terms are absent during warm-up, "
+        "and may be negative, since the diversity of the components is subtracted."
     )
-    shown, more = individual(runs)
-    panels = [panel(run) for run in shown if run.records]
-    return Section("Loss terms", caption, panels, [*_without_records(runs), *more])
+    return Section("Training: loss", caption, [panel(run) for run in individual(runs) if run.records])
 
 
-def quantiles(runs: Sequence[Run]) -> Section:
-    """Draw the conformal quantile by step, a panel per head."""
-    name = "in_loop_quantile"
-    shown = [run for run in runs if any("trace" in record for record in run.records)]
+def sets(runs: Sequence[Run]) -> Section:
+    """Draw coverage of validation rows with the band expected for it, and mean set size, by epoch and head."""
 
-    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
-        traces = [record["trace"] for record in run.records if head in record.get("trace", {}).get(name, {})]
-        steps = [step for trace in traces for step in trace["step"]]
-        values = [value for trace in traces for value in trace[name][head]]
-        curve(axes, steps, values, place, run.name, linewidth=0.9)
-        axes.set_ylim(-0.02, 1.02)
-
-    title = "In-loop quantile"
-    panels = by_head(runs if shown else [], "in-loop-quantile", f"{title} of", lines, x="step", y=title.lower())
-    caption = (
-        "The 1 − α quantile of the calibration scores, as used in the training loop. It is low if the head is "
-        "confident and right. Near 0, sets contain one class and reliability no longer distinguishes samples."
-    )
-    absent = [f"{run.name}: no conformal predictor takes part in its training" for run in runs if run not in shown]
-    return Section("In-loop quantile", caption, panels, absent)
-
-
-def coverage(runs: Sequence[Run]) -> Section:
-    """Draw coverage of validation rows by epoch, with the band expected for it, a panel per head."""
-
-    def lines(axes: Axes, head: str, place: int, run: Run) -> None:
+    def coverage(axes: Axes, head: str, place: int, run: Run) -> None:
         if place == 0:
             _band(axes, runs)
         epochs, values = run.of_epochs("validation", "coverage", head, "coverage")
         curve(axes, epochs, values, place, run.name)
         epochs, values = run.of_epochs("validation", "in_loop_coverage", head)
-        axes.plot(epochs, values, color=colour(place), linewidth=0.7, linestyle=":")
+        axes.plot(epochs, values, color=colour(place), linewidth=0.9, linestyle=":")
+
+    def sizes(axes: Axes, head: str, place: int, run: Run) -> None:
+        curve(axes, *run.of_epochs("validation", "coverage", head, "mean_size"), place, run.name)
 
     caption = (
-        "Fraction of validation rows whose prediction set contains the true class. Line: a predictor calibrated after "
-        "the epoch. Dotted: the one of the training loop, whose scores are some steps old. The band contains 95 % of "
-        "the coverages expected with these numbers of rows; a curve that stays outside means that the two parts are "
-        "not exchangeable, or that the scores are too old."
+        "Coverage and mean size of the prediction sets of validation rows. Line: threshold calibrated after the epoch. "
+        "Dotted: in-loop quantile, whose scores are some steps old. The band contains 95 % of the coverages expected "
+        "with these numbers of rows; a curve that stays outside means that the two parts are not exchangeable, or "
+        "that the scores are too old. At equal coverage, smaller sets are more informative."
     )
-    panels = by_head(runs, "coverage", "Coverage of validation rows,", lines, y="coverage")
-    return Section("Coverage", caption, panels, _without_records(runs))
+    shown = _started(runs)
+    panels = by_head(shown, "epochs-coverage", "Coverage,", coverage, y="coverage")
+    panels += by_head(shown, "epochs-set-size", "Mean set size,", sizes, y="classes")
+    return Section("Training: prediction sets", caption, panels)
 
 
-def set_sizes(runs: Sequence[Run]) -> Section:
-    """Draw the mean size of prediction sets by epoch, a panel per head."""
+def quantiles(runs: Sequence[Run]) -> Section:
+    """Draw the in-loop quantile by step, a panel for each head, if training uses a conformal predictor."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
-        epochs, values = run.of_epochs("validation", "coverage", head, "mean_size")
-        curve(axes, epochs, values, place, run.name)
+        _, traces = run.of_epochs("trace")
+        steps = [step for trace in traces for step in trace["step"]]
+        values = [value for trace in traces for value in trace["in_loop_quantile"][head]]
+        curve(axes, steps, values, place, run.name, linewidth=0.9)
+        axes.set_ylim(-0.02, 1.02)
 
-    panels = by_head(runs, "set-size", "Mean set size,", lines, y="classes")
-    caption = "Classes in the prediction set of a validation row. At equal coverage, smaller sets are more informative."
-    return Section("Size of the prediction sets", caption, panels, _without_records(runs))
+    shown = any(run.of_epochs("trace")[0] for run in runs)
+    panels = by_head(
+        runs if shown else [], "in-loop-quantile", "In-loop quantile,", lines, x="step", y="in-loop quantile"
+    )
+    caption = (
+        "The 1 − α quantile of calibration scores that training uses. It is low if the head is confident and right. "
+        "Near 0, sets contain one class and reliability no longer distinguishes samples."
+    )
+    return Section("Training: in-loop quantile", caption, panels)
 
 
 def reliability(runs: Sequence[Run]) -> Section:
-    """Draw the distribution of reliability by epoch, a panel per run and modality."""
-    return _histograms(
-        runs,
-        "reliability",
-        "Reliability of modalities (GSC)",
-        "Reliability of each modality on training rows, which weights its gradient. Darker: more rows. If all rows are "
-        "at the top, all weights are equal.",
-    )
+    """Draw mean, standard deviation and fraction at 1 of reliability by epoch, a panel for each modality."""
 
-
-def reliability_course(runs: Sequence[Run]) -> Section:
-    """Draw the mean, the standard deviation and the fraction at 1 of reliability by epoch, a panel per modality."""
-    shown = [run for run in runs if any("reliability" in record.get("spread", {}) for record in run.records)]
-
-    def panel(modality: str) -> Panel:
+    def panel(kind: str, modality: str) -> Panel:
         def draw(axes: Axes) -> None:
             with sides(axes, x="epoch", y="reliability"):
-                for place, run in enumerate(shown):
-                    epochs, spreads = run.of_epochs("spread", "reliability", modality)
-                    mean, sd, at_one = (np.array([of[name] for of in spreads]) for name in ("mean", "sd", "at_one"))
+                for place, run in enumerate(runs):
+                    epochs, spreads = run.of_epochs("spread", kind, modality)
+                    mean, sd, at_one = (np.array([one[name] for one in spreads]) for name in ("mean", "sd", "at_one"))
                     curve(axes, epochs, mean, place, run.name)
                     axes.fill_between(epochs, mean - sd, mean + sd, color=colour(place), alpha=0.15, linewidth=0)
-                    axes.plot(epochs, at_one, color=colour(place), linewidth=0.8, linestyle=":")
+                    axes.plot(epochs, at_one, color=colour(place), linewidth=0.9, linestyle=":")
             axes.set_ylim(-0.02, 1.02)
+            legend(axes)
 
-        return Panel(f"reliability-course-{modality}", modality, draw)
+        title = f"{modality} (GSC)" if kind == "reliability" else f"components of {modality} (RSC)"
+        return Panel(
+            f"{kind.replace('_', '-')}-{modality}", title, draw, "mean reliability by epoch, a line for each run"
+        )
 
-    panels = [panel(modality) for modality in dict.fromkeys(m for run in shown for m in run.modalities)]
+    kinds = {
+        (kind, modality): panel(kind, modality)
+        for kind in ("reliability", "component_reliability")
+        for run in runs
+        for modality in run.modalities
+        if run.of_epochs("spread", kind, modality)[0]
+    }
     caption = (
-        "Reliability of the training rows after warm-up. Line: mean; band: one standard deviation; dotted: fraction of "
-        "rows with reliability 1. Where it is close to 1, GSC gives nearly all rows the same weight."
+        "Reliability of the training rows after warm-up: of a modality, which weights its gradient (GSC), and of its "
+        "components given the label, of which the most reliable are recomposed (RSC). Line: mean; band: one standard "
+        "deviation; dotted: fraction at 1. Where that is close to 1, GSC gives nearly all rows the same weight."
     )
-    absent = [f"{run.name}: its method has none ({run.config['method']['name']})" for run in runs if run not in shown]
-    return Section("Reliability over training", caption, panels, absent)
+    return Section("Training: reliability", caption, list(kinds.values()))
 
 
-def component_reliability(runs: Sequence[Run]) -> Section:
-    """Draw the distribution of the reliability of components by epoch, a panel per run and modality."""
-    return _histograms(
-        runs,
-        "component_reliability",
-        "Reliability of components (RSC)",
-        "Reliability of each component of each training row, given its label; the most reliable ones are recomposed. "
-        "A component whose set does not contain the true class has reliability 0.",
-    )
-
-
-def seconds(runs: Sequence[Run]) -> Section:
-    """Draw the time of the parts of an epoch."""
-    shown = [run for run in runs if run.records]
-
-    def draw(axes: Axes) -> None:
-        parts = list(dict.fromkeys(part for run in shown for record in run.records for part in record["time"]))
-        left = np.zeros(len(shown))
-        with sides(axes, x="seconds, median of all epochs after warm-up", y=""):
-            for place, part in enumerate(parts):
-                width = np.array([_median(run, part) for run in shown])
-                axes.barh(np.arange(len(shown)), width, left=left, color=colour(place), label=part)
-                left += width
-        axes.set_yticks(np.arange(len(shown)), [shortened(run.name) for run in shown])
-        axes.invert_yaxis()
-        axes.legend(fontsize=6, frameon=False)
-
-    caption = "Waiting for data; forward, backward and the optimizer; re-scoring calibration rows; validation."
-    panels = [Panel("seconds", "Seconds per epoch", draw)] if shown else []
-    return Section("Time", caption, panels, _without_records(runs))
-
-
-def _histograms(runs: Sequence[Run], kind: str, title: str, caption: str) -> Section:
-    def panel(run: Run, modality: str) -> Panel:
-        def draw(axes: Axes) -> None:
-            epochs, counts = run.of_epochs(kind, modality)
-            table = np.array(counts, dtype=float).T
-            table /= np.maximum(table.sum(0), 1)
-            extent = (epochs[0] - 0.5, epochs[-1] + 0.5, 0, 1)
-            axes.imshow(table**0.5, aspect="auto", origin="lower", extent=extent, cmap="Blues", vmin=0, vmax=1)
-            axes.set_xlabel("epoch")
-            axes.set_ylabel("reliability")
-
-        name = f"{kind.replace('_', '-')}-{run.name}-{modality}"
-        return Panel(name, f"{run.name}, {modality}" if len(runs) > 1 else modality, draw)
-
-    panels: list[Panel] = []
-    shown, absent = individual(runs)
-    for run in shown:
-        modalities = [modality for modality in run.modalities if run.of_epochs(kind, modality)[0]]
-        panels += [panel(run, modality) for modality in modalities]
-        if not modalities:
-            absent.append(f"{run.name}: its method has none ({run.config['method']['name']})")
-    return Section(title, caption, panels, absent)
+def _started(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs, all of them so that each has its colour; none if no epoch is done."""
+    return runs if any(run.records for run in runs) else []
 
 
 def _marks(axes: Axes, run: Run, head: str, place: int) -> None:
     selected = (run.results or {}).get("selected", {})
-    if selected:
-        value = 100 * selected["validation_accuracy"][head] if head in selected["validation_accuracy"] else np.nan
+    if head in selected.get("validation_accuracy", {}):
+        value = 100 * selected["validation_accuracy"][head]
         axes.plot([selected["epoch"]], [value], "o", color=colour(place), markersize=4)
     warm = [record["epoch"] for record in run.records if record["phase"] == "warm-up"]
     if warm:
@@ -244,29 +170,3 @@ def _band(axes: Axes, runs: Sequence[Run]) -> None:
         if rank is not None:
             low, high = (betabinom.ppf(tail, m, rank, n + 1 - rank) / m for tail in (0.025, 0.975))
             axes.axhspan(low, high, color="0.5", alpha=0.15 / len(known), linewidth=0)
-
-
-def _median(run: Run, part: str) -> float:
-    after = [record for record in run.records if record["phase"] != "warm-up"] or run.records
-    return float(np.median([record["time"].get(part, 0.0) for record in after]))
-
-
-def _percent(values: Sequence[Any]) -> list[float]:
-    return [100 * float(value) for value in values]
-
-
-def _without_records(runs: Sequence[Run]) -> list[str]:
-    return [f"{run.name}: no epoch is done ({run.status})" for run in runs if not run.records]
-
-
-SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (
-    accuracy,
-    losses,
-    quantiles,
-    coverage,
-    set_sizes,
-    reliability,
-    reliability_course,
-    component_reliability,
-    seconds,
-)

@@ -123,7 +123,7 @@ def test_a_log_file_and_tensorboard(cpsc, quick, tmp_path):
         "tensorboard.backend.event_processing.event_accumulator", reason="an extra", exc_type=ImportError
     )
     log = tmp_path / "log.txt"
-    outcome = cpsc("train", "--out", tmp_path / "run", "--log-file", log, "--tensorboard", "-v", *quick)
+    outcome = cpsc("train", "--out", tmp_path / "run", "--log-file", log, "--track", "tensorboard", "-v", *quick)
     assert outcome.code == 0, outcome.err
     lines = log.read_text(encoding="utf-8").splitlines()
     assert [re.sub(r"^\S+ ", "", line).split(" ", 2)[:2] for line in lines] == [

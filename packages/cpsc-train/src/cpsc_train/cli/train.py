@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, flag, value, variants
+from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, value, variants
 from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ The best epoch is selected on validation rows.
     """Continue a run that was killed or interrupted."""
     log_file: File = None
     """Also write a line for each epoch to this file."""
-    tensorboard: Annotated[bool, flag] = False
-    """Also write curves to the run folder (extra: tensorboard)."""
+    track: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, value("TOOL")] = ()
+    """Also log to tensorboard, wandb, mlflow or trackio, each an extra. (repeatable)"""
     quiet: Quiet = False
     """Print only the final tables."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"], help_behavior_hint="")] = False
@@ -119,19 +119,19 @@ The best epoch is selected on validation rows.
         from cpsc_train.reporting import Observers
         from cpsc_train.reporting.console import ConsoleObserver
         from cpsc_train.reporting.log_file import LogFile
-        from cpsc_train.reporting.tensorboard import TensorBoard
+        from cpsc_train.reporting.trackers import tracker
 
         observers: list[Observer] = [] if self.quiet else [ConsoleObserver(console, verbose=self.verbose)]
         if self.log_file is not None and not console.quiet:
             observers.append(LogFile(self.log_file))
-        if self.tensorboard and not console.quiet:
-            observers.append(TensorBoard())
+        if not console.quiet:
+            observers += [tracker(name) for name in dict.fromkeys(self.track)]
         return Observers(observers)
 
     def _refuse_beside_resume(self) -> None:
         from cpsc_train.errors import UserError
 
-        allowed = {"resume", "log_file", "tensorboard", "quiet", "verbose"}
+        allowed = {"resume", "log_file", "track", "quiet", "verbose"}
         changed = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
         refused = next((name for name in changed if name not in allowed), None)
         if refused is not None:

@@ -58,7 +58,7 @@ def test_commands_that_configure_runs_share_their_options():
     for name in ("train", "ablate", "benchmark", "tune"):
         assert issubclass(COMMANDS[name], RunOptions)
     names = {field.name for field in fields(RunOptions)}
-    assert names == {"augment", "recipe", "config", "missing", "mode", "root", "modalities", "set"}
+    assert names == {"augment", "modules", "recipe", "config", "missing", "mode", "root", "modalities", "set"}
     assert {"root", "set"} <= {field.name for field in fields(COMMANDS["data"])}
 
 

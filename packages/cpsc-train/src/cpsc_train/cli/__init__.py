@@ -70,7 +70,7 @@ def _run(arguments: list[str]) -> int:
         if arguments == ["--version"]:
             Output().print(f"cpsc-train {__version__}")
             return 0
-        return _command(arguments).run()
+        return _command(arguments).execute()
     except (BrokenPipeError, OutputClosed):
         raise
     except KeyboardInterrupt as stop:

@@ -80,7 +80,7 @@ class Data(Command):
     parts: Annotated[str | None, value("A,B")] = None
     """features: official parts to extract under noise. Default: all."""
     depths: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="K|M:NAME,…")] = ()
-    """features: extract K depths of each encoder, or named submodules of the encoder of modality M."""
+    """features: K depths of each encoder, or named submodules of one."""
 
     def run(self) -> int:
         from rich.table import Table

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, Inferences, value, variants
+from cpsc_train.cli.options import Command, File, Inferences, Root, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ Only the run folder is needed. Results are compared with its results.json.
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
     """Run folder."""
+    root: Root = None
+    """Folder or address of the data set, if it has moved."""
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
     """Noise instead of that of the run: severities as MODALITY:KIND:A,B, levels as
     MODALITY:KIND@1-5, or a named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
@@ -52,7 +54,7 @@ Only the run folder is needed. Results are compared with its results.json.
         sweep = [one for text in self.noise if text not in protocols for one in Noise.sweep(text)]
         inference = variants(self.inference)
         noise = sweep if self.noise else None
-        results = evaluate(folder, noise=noise, protocols=protocols, inference=inference)
+        results = evaluate(folder, noise=noise, protocols=protocols, inference=inference, root=self.root)
         console = Output()
         print_results(results, console)
         if self.out is not None:

@@ -36,6 +36,7 @@ Root = Annotated[str | None, value("DIR")]
 Settings = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")]
 Augment = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")]
 Missing = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="A=.3")]
+Modules = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="import", metavar="FILE")]
 Name = Annotated[str | None, tyro.conf.Positional, value("[NAME]")]
 Variants = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:KEY=VALUE")]
 Quiet = Annotated[bool, tyro.conf.arg(aliases=["-q"], help_behavior_hint="")]
@@ -47,6 +48,16 @@ class Command:
 
     examples: ClassVar[str] = ""
     """What ``--help`` shows below that line."""
+
+    modules: Modules = ()
+    """Python file, or module, to import first."""
+
+    def execute(self) -> int:
+        """Import the modules that the command names, run it, and return the exit code."""
+        from cpsc_train.config import import_modules
+
+        import_modules(self.modules)
+        return self.run()
 
     def run(self) -> int:
         """Run the command and return the exit code."""
@@ -89,10 +100,11 @@ class RunOptions(Command):
         recipe starts with its defaults for the epochs of the run. Raises UserError if a name is unknown, or a value
         does not fit.
         """
+        from cpsc_train.config import located
         from cpsc_train.data.corruption import augmentation
         from cpsc_train.data.missing import parse_missing
-        from cpsc_train.errors import UserError
         from cpsc_train.training import reconfigured
+        from cpsc_train.training.config import with_root
         from cpsc_train.training.settled import settled
 
         base = self._base()
@@ -100,9 +112,11 @@ class RunOptions(Command):
             base = replace(base, augment=tuple(noise for text in self.augment for noise in augmentation(text)))
         if self.missing:
             base = replace(base, missing=replace(base.missing, share=parse_missing(self.missing)))
-        if self.root is not None and not hasattr(base.data, "root"):
-            raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
-        values = {key: item for key, item in {"data.root": self.root, **changes}.items() if item is not None}
+        if self.root is not None:
+            base = with_root(base, self.root)
+        if self.modules:
+            base = replace(base, imports=located([*base.imports, *self.modules]))
+        values = {key: item for key, item in changes.items() if item is not None}
         return settled(reconfigured(base, self.set, values))
 
     def _base(self) -> RunConfig:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from cpsc_train.cli.options import Command, File, value
+from cpsc_train.cli.options import Command, File, Root, value
 
 if TYPE_CHECKING:
     from cpsc_train.experiments.table import Table
@@ -35,6 +35,8 @@ from each label after they have predicted it.
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
     """Run folder."""
+    root: Root = None
+    """Folder or address of the data set, if it has moved."""
     order: Annotated[Literal["data", "group", "random"], value("ORDER")] = "data"
     """Order of the rows: data (as listed), group (such as by speaker), random."""
     drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
@@ -67,6 +69,7 @@ from each label after they have predicted it.
             window=self.window,
             delta=self.delta,
             picture=self.picture,
+            root=self.root,
         )
         if self.out is not None:
             write(self.out, json.dumps(results, indent=1) + "\n")

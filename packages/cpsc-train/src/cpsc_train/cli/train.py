@@ -90,7 +90,7 @@ The best epoch is selected on validation rows.
 
         observer = self._observer(console)
         try:
-            results = resume(folder, observer) if config is None else train(config, folder, observer)
+            results = resume(folder, observer, root=self.root) if config is None else train(config, folder, observer)
         except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; to continue: cpsc train --resume {folder.path}; to evaluate it: "
@@ -131,7 +131,7 @@ The best epoch is selected on validation rows.
     def _refuse_beside_resume(self) -> None:
         from cpsc_train.errors import UserError
 
-        allowed = {"resume", "log_file", "track", "quiet", "verbose"}
+        allowed = {"resume", "root", "modules", "log_file", "track", "quiet", "verbose"}
         changed = (f.name for f in fields(self) if getattr(self, f.name) != f.default)
         refused = next((name for name in changed if name not in allowed), None)
         if refused is not None:

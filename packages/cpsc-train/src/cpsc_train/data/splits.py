@@ -157,9 +157,11 @@ class Splits:
         row_of = {sample: row for row, sample in enumerate(dataset.ids)}
         part_of: dict[str, str] = {}
         for part, ids in parts.items():
+            absent = [sample for sample in ids if not isinstance(sample, str) or sample not in row_of]
+            if absent:
+                count = f" (of {len(ids):,} ids, {len(absent):,} are not)" if len(absent) > 1 else ""
+                raise UserError(f"{path}: id {absent[0]!r} of {part} is not in the data set{count}")
             for sample in ids:
-                if not isinstance(sample, str) or sample not in row_of:
-                    raise UserError(f"{path}: id {sample!r} of {part} is not in the data set")
                 if sample in part_of:
                     raise UserError(f"{path}: id {sample!r} is in both {part_of[sample]} and {part}")
                 part_of[sample] = part

@@ -30,6 +30,7 @@ def stream(
     window: int = 100,
     delta: float = 0.01,
     picture: Path | None = None,
+    root: str | None = None,
 ) -> dict[str, Any]:
     """Predict the test rows of a run one after another, and reveal each label after its prediction.
 
@@ -48,6 +49,8 @@ def stream(
         Probability of any false alarm on a stream that is exchangeable with the calibration rows.
     picture
         PNG file to draw.
+    root
+        Folder of the data set, if it has moved since the run.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def stream(
     if picture is not None:
         require_matplotlib()
     watched = None
-    with opened(folder) as (setup, evaluator):
+    with opened(folder, root=root) as (setup, evaluator):
         drifts = drifting(setup, drift)
         course = Course.drifting(ordered(setup, order), len(drifts))
         alpha, names = setup.config.conformal.alpha, ["clean", *(one.name for one in drifts)]

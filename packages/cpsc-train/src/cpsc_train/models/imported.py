@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cpsc_train.config import load_module
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig
@@ -24,12 +24,7 @@ def build_imported(path: str, options: Mapping[str, Any], kind: str, **arguments
     module, colon, attribute = path.partition(":")
     if not colon or not module or not attribute:
         raise UserError(f"{kind}.path must read package.module:attribute, got {path!r}")
-    try:
-        imported = importlib.import_module(module)
-    except Exception as error:  # a user's module can fail in any way while it is imported
-        if out_of_memory(error):
-            raise
-        raise UserError(f"{kind}.path {path!r} cannot be imported: {reason(error)}") from None
+    imported = load_module(module, f"{kind}.path {path!r}")
     if not hasattr(imported, attribute):
         raise UserError(f"{kind}.path {path!r}: {module} has no {attribute!r}")
     try:

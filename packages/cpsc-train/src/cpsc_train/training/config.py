@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from cpsc_train.config import apply_settings, from_plain, override, to_plain, unknown
+from cpsc_train.config import apply_settings, from_plain, import_modules, override, to_plain, unknown
 from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, MissingConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
@@ -71,6 +71,9 @@ class RunConfig(Options):
         "seed": Rule("must lie in [0, 2^63)", lambda value: 0 <= value < 2**63),
     }
 
+    imports: tuple[str, ...] = ()
+    """Modules, or paths of files, that register data sets, methods and the like; imported before names are looked up.
+    A configuration that names any runs their code."""
     recipe: str
     """Name of the recipe the configuration was built from."""
     mode: Mode = "ours"
@@ -179,12 +182,16 @@ class RunConfig(Options):
 
     @classmethod
     def from_plain(cls, table: dict[str, Any]) -> RunConfig:
-        """Build a configuration from the content of a TOML file.
+        """Build a configuration from the content of a TOML file, after importing the modules that it names.
 
-        Raises UserError for an unknown key, a missing key, or a value that is not allowed.
+        Raises UserError for an unknown key, a missing key, a value that is not allowed, or a module that cannot be
+        imported.
         """
         if isinstance(table.get("missing"), bool):  # the name of leave_out up to version 0.1
             table = {("leave_out" if name == "missing" else name): value for name, value in table.items()}
+        imports = table.get("imports", ())
+        if isinstance(imports, (list, tuple)) and all(isinstance(name, str) for name in imports):
+            import_modules(imports)
         return from_plain(cls, _without_gate(table))
 
 
@@ -202,6 +209,13 @@ def with_method(base: RunConfig, method: MethodConfig) -> RunConfig:
     """Return a copy of a configuration with another method, and refresh ``epoch`` if the method needs a full one."""
     full = method.needs_full_refresh and base.conformal.refresh in {"exact", "rolling"}
     return replace(base, method=method, conformal=replace(base.conformal, refresh="epoch") if full else base.conformal)
+
+
+def with_root(base: RunConfig, root: str) -> RunConfig:
+    """Return a copy of a configuration with its data set at `root`; raise UserError if it has no folder."""
+    if not hasattr(base.data, "root"):
+        raise UserError(f"--root: the data set {base.data.name} is not read from a folder")
+    return override(base, {"data.root": root})
 
 
 def reconfigured(

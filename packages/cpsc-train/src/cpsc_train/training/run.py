@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cpsc_train.data import Noise
+from cpsc_train.data import Dataset, Noise, Splits
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
 from cpsc_train.training.checkpoint import fitting
-from cpsc_train.training.config import RunConfig
+from cpsc_train.training.config import RunConfig, with_root
 from cpsc_train.training.distributed import joined
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.failures import explained
@@ -68,7 +68,7 @@ def train(config: RunConfig, folder: Folder, observer: Observer | None = None) -
     return _run(settled(config), RunFolder(folder), observer or Observer(), resumed=False)
 
 
-def resume(folder: Folder, observer: Observer | None = None) -> dict[str, Any]:
+def resume(folder: Folder, observer: Observer | None = None, *, root: str | None = None) -> dict[str, Any]:
     """Resume a run that was killed or interrupted, from its folder alone.
 
     On a CPU, with the same number of threads and processes, the results are those of an uninterrupted run, to the last
@@ -80,6 +80,8 @@ def resume(folder: Folder, observer: Observer | None = None) -> dict[str, Any]:
         Run folder.
     observer
         Receives progress events. Default: none.
+    root
+        Folder of the data set, if it has moved since.
 
     Returns
     -------
@@ -89,13 +91,14 @@ def resume(folder: Folder, observer: Observer | None = None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If this is not a run folder, the run is done, or its newest checkpoint cannot be read.
+        If this is not a run folder, the run is done, its newest checkpoint cannot be read, or `root` lacks samples of
+        the run.
     """
     run_folder = RunFolder(folder)
-    config = RunConfig.from_plain(run_folder.read_config())
+    config = _recorded(run_folder, root)
     if run_folder.read_results() is not None:
         raise UserError(f"{run_folder.path}: the run is done; there is nothing to resume")
-    return _run(config, run_folder, observer or Observer(), resumed=True)
+    return _run(config, run_folder, observer or Observer(), resumed=True, root=root)
 
 
 def evaluate(
@@ -104,6 +107,7 @@ def evaluate(
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
     inference: Sequence[str] | None = None,
+    root: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best epoch of a run, from its folder alone.
 
@@ -120,14 +124,21 @@ def evaluate(
         Named protocols, such as ``qmf:GS@5,10``, that replace those of the run if `noise` is given.
     inference
         Inference variants that replace those of the run, such as ``trust`` or ``read:lr=0.001``.
+    root
+        Folder of the data set, if it has moved since. It may hold further samples, which are not used.
 
     Returns
     -------
     dict
         Content of ``results.json`` except what only training knows (``selected``, ``seconds``).
+
+    Raises
+    ------
+    UserError
+        If this is not a run folder, its checkpoint or data cannot be read, or `root` lacks samples of the run.
     """
     run_folder = RunFolder(folder)
-    with opened(run_folder, noise=noise, protocols=protocols, inference=inference) as (setup, evaluator):
+    with opened(run_folder, noise=noise, protocols=protocols, inference=inference, root=root) as (setup, evaluator):
         parts, variants = fitted_variants(setup.config.inference, evaluator)
         thresholds = thresholds_of(setup, parts, variants)
         results = evaluation(setup, parts, variants, thresholds)
@@ -146,26 +157,47 @@ def opened(
     noise: Sequence[Noise] | None = None,
     protocols: Sequence[str] = (),
     inference: Sequence[str] | None = None,
+    root: str | None = None,
 ) -> Iterator[tuple[Setup, Evaluator]]:
     """Load the data and the best model of a run; the arguments are those of `evaluate`."""
     run_folder = RunFolder(folder)
-    config = RunConfig.from_plain(run_folder.read_config())
+    config = _recorded(run_folder, root)
     if noise is not None:
         config = replace(config, noise=tuple(noise), protocols=tuple(protocols))
     if inference is not None:
         config = replace(config, inference=tuple(inference))
     with joined(config.compute.device), config.compute.applied():
-        setup = Setup.build(config, run_folder.read_splits)
+        setup = Setup.build(config, _recorded_splits(run_folder, root))
         yield setup, _load_best(run_folder, setup)
 
 
-def _run(config: RunConfig, folder: RunFolder, observer: Observer, *, resumed: bool) -> dict[str, Any]:
+def _recorded(folder: RunFolder, root: str | None) -> RunConfig:
+    """Return the configuration of a run, with its data at `root` if given."""
+    config = RunConfig.from_plain(folder.read_config())
+    return config if root is None else with_root(config, root)
+
+
+def _recorded_splits(folder: RunFolder, root: str | None) -> Callable[[Dataset], Splits]:
+    """Return the function that reads the splits of a run; its error names the data at `root`, if given."""
+
+    def read(dataset: Dataset) -> Splits:
+        try:
+            return folder.read_splits(dataset)
+        except UserError as error:
+            raise UserError(f"--root {root}: is not the data of the run: {error}") from None
+
+    return folder.read_splits if root is None else read
+
+
+def _run(
+    config: RunConfig, folder: RunFolder, observer: Observer, *, resumed: bool, root: str | None = None
+) -> dict[str, Any]:
     began = time.perf_counter()
     with ExitStack() as stack:
         process = stack.enter_context(joined(config.compute.device))
         stack.enter_context(config.compute.applied())
         stack.enter_context(explained(config))
-        setup = Setup.build(config, folder.read_splits if resumed else None)
+        setup = Setup.build(config, _recorded_splits(folder, root) if resumed else None)
         trainer = Trainer(setup)
         selection = Selection(trainer, folder, began)
         if process.first:

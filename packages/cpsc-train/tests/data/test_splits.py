@@ -150,3 +150,28 @@ def test_a_damaged_list_is_refused(tmp_path, small_file, change, message):
     path.write_text(json.dumps(named))
     with pytest.raises(UserError, match=message):
         Splits.load(path, dataset)
+
+
+def test_groups_are_divided_whole_and_classes_in_proportion():
+    generator = np.random.default_rng(0)
+    groups = np.sort(generator.integers(0, 60, 600))
+    labels = generator.integers(0, 3, 600)
+    splits = Splits.draw(labels, SplitConfig(), groups=[f"speaker {group}" for group in groups])
+    parts = vars(splits)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(600))
+    assert sum(len(set(groups[rows])) for rows in parts.values()) == len(set(groups))
+    for rows, wanted in zip(parts.values(), (0.6, 0.1, 0.1, 0.2), strict=True):
+        np.testing.assert_allclose(np.bincount(labels[rows]) / np.bincount(labels), wanted, atol=0.05)
+    test = np.flatnonzero(groups < 10)
+    drawn = Splits.draw(labels, SplitConfig(calibration=100), {"test": test}, groups=list(map(str, groups)))
+    np.testing.assert_array_equal(drawn.test, test)
+    assert abs(len(drawn.calibration) - 100) <= 12
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [("a" * 60 + "b" * 60, "too few groups to divide: of 2, "), ("a" * 120, "too few groups to divide: of 1, ")],
+)
+def test_too_few_groups_are_refused(groups, message):
+    with pytest.raises(UserError, match=message):
+        Splits.draw(np.arange(120) % 2, SplitConfig(), groups=list(groups))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from cpsc_train.config import Choice, unknown
-from cpsc_train.data.faults import read_skip_list
+from cpsc_train.data.faults import first_faults, read_skip_list
 from cpsc_train.data.readers.base import Reader
 from cpsc_train.errors import DataError, UserError
 
@@ -107,6 +107,10 @@ class Dataset(ABC):
     """Rows of ``train``, ``test`` and optionally ``validation`` in the official division, if there is one."""
     groups: Sequence[str] | None = None
     """Group of each sample, such as its speaker, if known."""
+    indivisible: bool = False
+    """Whether all samples of a group belong in one part of a division that is drawn."""
+    pretrained: bool = False
+    """Whether encoders that are not named are those of the extra ``pretrained``, where there is one for the kind."""
     labels_by_modality: Mapping[str, NDArray[np.int64]] = MappingProxyType({})
     """Labels (N,) given for a single modality, −1 if there is none; for studies, not for training."""
     presence: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
@@ -188,6 +192,7 @@ class Kept(Dataset):
         self.labels = dataset.labels[rows]
         self.dropped = (*dataset.dropped, *dropped)
         self.groups = None if dataset.groups is None else [dataset.groups[row] for row in rows]
+        self.indivisible, self.pretrained = dataset.indivisible, dataset.pretrained
         self.presence = {name: mask[rows] for name, mask in dataset.presence.items()}
         self.labels_by_modality = {name: labels[rows] for name, labels in dataset.labels_by_modality.items()}
         if dataset.parts is not None:
@@ -251,6 +256,10 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         """
         return {name: Reader(modality) for name, modality in modalities.items()}
 
+    def settled(self, dataset: Dataset) -> Self:
+        """Return these options with what was detected when `dataset` was opened; by default its modalities."""
+        return replace(self, modalities=tuple(dataset.modalities))
+
     def open(self) -> Dataset:
         """Load the data set, without the samples and faults in the skip list.
 
@@ -271,12 +280,11 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
                 raise UserError(
                     f"{self.skip}: {place!r} is neither a sample nor a fault of {self.name}: check the data again"
                 )
-        left = [str(error) for place, error in dataset.faults.items() if place not in skip]
+        left = [error for place, error in dataset.faults.items() if place not in skip]
         if left:
-            more = f", the first of {len(left)} faults" if len(left) > 1 else ""
             where = f" --root {self.root}" if hasattr(self, "root") else ""
             raise UserError(
-                f"{left[0]}{more}; all of them, and a list to leave them out: cpsc data check {self.name}{where}"
+                f"{first_faults(left)}; all of them, and a list to leave them out: cpsc data check {self.name}{where}"
             )
         if not skip:
             return dataset

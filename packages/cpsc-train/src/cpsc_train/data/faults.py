@@ -13,6 +13,8 @@ from cpsc_train.writing import write
 
 T = TypeVar("T", bound=Any)
 
+NAMED = 10
+"""Largest number of missing files that an error names."""
 HEADER = "# sample or line\twhat is wrong with it"
 
 
@@ -51,6 +53,14 @@ def first_of_each(rows: Sequence[T], faults: Faults, key: Callable[[str], str] =
             error = DataError(f"{row.place}: {name!r} is listed twice, before at {before.place}", kind)
             faults.add(row.place, error)
     return list(first.values())
+
+
+def first_faults(faults: Sequence[DataError]) -> str:
+    """Return the first of some faults with their number; of missing files, the first `NAMED`."""
+    if len(faults) == 1:
+        return str(faults[0])
+    missing = [str(fault) for fault in faults[1:] if fault.kind == "missing"] if faults[0].kind == "missing" else []
+    return "; ".join([f"{faults[0]}, the first of {len(faults)} faults", *missing[: NAMED - 1]])
 
 
 def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.grouped import draw_groups
 from cpsc_train.errors import UserError
 from cpsc_train.reading import read_file
 from cpsc_train.writing import write
@@ -77,10 +78,19 @@ class Splits:
         """
         if config.file is not None:
             return cls.load(Path(config.file), dataset)
-        return cls.draw(dataset.labels, config, dataset.parts)
+        groups = dataset.groups if dataset.indivisible else None
+        return cls.draw(dataset.labels, config, dataset.parts, groups=groups, classes=dataset.classes)
 
     @classmethod
-    def draw(cls, labels: NDArray[np.int64], config: SplitConfig, parts: Mapping[str, Rows] | None = None) -> Splits:
+    def draw(
+        cls,
+        labels: NDArray[np.int64],
+        config: SplitConfig,
+        parts: Mapping[str, Rows] | None = None,
+        *,
+        groups: Sequence[str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> Splits:
         """Divide rows at random so that every part holds each class in the same proportion, to within one row.
 
         Parameters
@@ -91,6 +101,10 @@ class Splits:
             Fractions and seed.
         parts
             The official division; missing parts are drawn from its training rows, or from the rows in no part.
+        groups
+            (N,) group of each row. All rows of a group are then in one part, as `draw_groups` divides them.
+        classes
+            Class names, for error messages.
 
         Raises
         ------
@@ -110,19 +124,26 @@ class Splits:
             raise UserError("there are no samples to train on")
         drawn = [name for name in ("calibration", "validation", "test") if name not in fixed]
         generator = np.random.default_rng(config.seed)
-        by_class = [generator.permutation(rows[labels[rows] == label]) for label in np.unique(labels[rows])]
+        if groups is not None and drawn:
+            fractions = {name: getattr(config, name) for name in drawn}
+            divided = draw_groups(np.array(groups)[rows], labels[rows], fractions, generator)
+            return cls(**fixed, **{part: rows[places] for part, places in divided.items()})
+        numbers = np.unique(labels[rows])
+        by_class = [generator.permutation(rows[labels[rows] == number]) for number in numbers]
         taken: dict[str, list[Rows]] = {name: [] for name in drawn}
         if "calibration" in drawn and config.calibration >= 1:
             drawn.remove("calibration")
             by_class, counted = _take(by_class, int(config.calibration))
             taken["calibration"].append(counted)
         left: list[Rows] = []
-        for members in by_class:
+        for number, members in zip(numbers, by_class, strict=True):
             edges = np.rint(np.cumsum([getattr(config, name) for name in drawn]) * len(members)).astype(int)
             pieces = np.split(members, edges)
             if min(len(piece) for piece in pieces) == 0:
-                wanted = ", ".join(["train", *drawn[:-1]]) + f" and {drawn[-1]}"
-                raise UserError(f"class {labels[members[0]]} has {len(members)} rows: too few for {wanted}")
+                *others, last = taken
+                wanted = ", ".join(["train", *others]) + f" and {last}"
+                name, count = classes[number] if classes else number, int((labels[rows] == number).sum())
+                raise UserError(f"class {name} has {count} rows: too few for {wanted}")
             for name, piece in zip(drawn, pieces, strict=False):
                 taken[name].append(piece)
             left.append(pieces[-1])

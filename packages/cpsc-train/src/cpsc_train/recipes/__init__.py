@@ -19,6 +19,7 @@ from cpsc_train.recipes.mvsa_single import mvsa_single
 from cpsc_train.recipes.recordings import avletters, utd_mhad
 from cpsc_train.recipes.rgbd import nyu_depth_v2, sun_rgbd
 from cpsc_train.recipes.small import mvsa_single_small, nyu_depth_v2_small
+from cpsc_train.recipes.table import table, table_pretrained
 from cpsc_train.training import Mode, RunConfig
 
 RECIPES: dict[str, Build] = {
@@ -36,6 +37,8 @@ RECIPES: dict[str, Build] = {
     "nyu-depth-v2-features": nyu_depth_v2_features,
     "nyu-depth-v2-small": nyu_depth_v2_small,
     "sun-rgbd": sun_rgbd,
+    "table": table,
+    "table-pretrained": table_pretrained,
     "utd-mhad": utd_mhad,
 }
 """The recipes of this package, by name."""

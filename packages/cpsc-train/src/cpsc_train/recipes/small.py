@@ -12,16 +12,13 @@ from cpsc_train.data import DataConfig, Noise
 from cpsc_train.data.adapters.mvsa_single import MVSASingleConfig
 from cpsc_train.data.adapters.nyu_depth_v2 import NYUDepthV2Config
 from cpsc_train.models import EncoderConfig
-from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
-from cpsc_train.models.encoders.transformer import TransformerConfig
+from cpsc_train.models.encoders.by_kind import PHOTOGRAPH, SENTENCE
 from cpsc_train.packaged import MINILM
 from cpsc_train.recipes.base import SHARED, Recipe, Source, assemble, choose, noise
 from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig
 from cpsc_train.training.optimizer import CosineConfig
 
 SIZE = 128
-PHOTOGRAPH = EfficientNetLite0Config(train="last:4", dropout=0.3)
-SENTENCE = TransformerConfig(folder=MINILM, pooling="mean", train="last:2", dropout=0.3)
 METHOD: dict[str, Source] = {
     key: source
     for key, source in SHARED.items()

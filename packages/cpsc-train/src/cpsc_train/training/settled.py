@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cpsc_train.config import from_plain
 from cpsc_train.data import Dataset, Modality, Noise
@@ -30,11 +30,13 @@ def settled(config: RunConfig) -> RunConfig:
     if not config.unsettled:
         return config
     dataset = config.data.open()
-    data: Any = config.data
-    encoders = {name: config.encoders.get(name) or encoder_of(of) for name, of in dataset.modalities.items()}
+    encoders = {
+        name: config.encoders.get(name) or encoder_of(of, pretrained=dataset.pretrained)
+        for name, of in dataset.modalities.items()
+    }
     return replace(
         config,
-        data=replace(data, modalities=tuple(dataset.modalities)),
+        data=config.data.settled(dataset),
         encoders=encoders,
         noise=config.noise if config.noise or config.protocols else tuple(_noise(dataset)),
     )

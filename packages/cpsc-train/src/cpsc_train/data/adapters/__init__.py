@@ -10,6 +10,7 @@ from cpsc_train.data.adapters.kinetics_sounds import KineticsSoundsConfig
 from cpsc_train.data.adapters.mvsa_single import MVSASingleConfig
 from cpsc_train.data.adapters.nyu_depth_v2 import NYUDepthV2Config
 from cpsc_train.data.adapters.sun_rgbd import SUNRGBDConfig
+from cpsc_train.data.adapters.table import TableConfig
 from cpsc_train.data.adapters.utd_mhad import UTDMHADConfig
 from cpsc_train.data.dataset import DataConfig
 
@@ -24,5 +25,6 @@ DataConfig.register(
     MVSASingleConfig,
     NYUDepthV2Config,
     SUNRGBDConfig,
+    TableConfig,
     UTDMHADConfig,
 )

@@ -59,7 +59,7 @@ class Stored(Dataset):
     """
 
     decoded: Sequence[str]
-    """The modalities that are decoded from files."""
+    """The modalities that are decoded from files: neither text nor vectors."""
     partly: Sequence[str] = ()
     """Those of them for which `present` reads a part of the file if nothing is cached."""
     _cache: Cache | None = None
@@ -70,7 +70,7 @@ class Stored(Dataset):
         self.ids = [sample.name for sample in samples]
         self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
         self.modalities = {name: known[name] for name in config.modalities}
-        self.decoded = [name for name in config.modalities if known[name].kind != "text"]
+        self.decoded = [name for name in config.modalities if known[name].kind not in {"text", "vector"}]
         self.faults, self.notes, self.dropped = faults.errors, faults.notes, tuple(faults.dropped)
         parts = [sample.part for sample in samples]
         self.parts = rows_by_part(parts) if any(parts) else None

@@ -59,6 +59,24 @@ def tile(samples: Samples, length: int) -> Samples:
     return np.tile(samples, -(-length // len(samples)))[:length]
 
 
+def pooled_spectrogram(samples: NDArray[Any], *, bands: int, intervals: int, n_fft: int = 512) -> Samples:
+    """Return the log spectrogram of samples (..., n), averaged to (..., bands, intervals) for any n of enough samples.
+
+    `bands` divides ``n_fft // 2``, and `intervals` is at most n. The highest frequency is left out.
+
+    Examples
+    --------
+    >>> pooled_spectrogram(np.zeros((2, 48_000), np.float32), bands=64, intervals=64).shape
+    (2, 64, 64)
+    """
+    count = samples.shape[-1]
+    each = -(-count // (intervals * n_fft // 2))  # spectra per interval, so that windows overlap by half
+    hop = count // (intervals * each)
+    spectra = log_spectrogram(samples, n_fft=n_fft, hop=hop)[..., : n_fft // 2, : intervals * each]
+    pooled = spectra.reshape(*samples.shape[:-1], bands, -1, intervals, each).mean((-3, -1))
+    return np.asarray(pooled, dtype=np.float32)
+
+
 def log_spectrogram(samples: NDArray[Any], *, n_fft: int, hop: int) -> Samples:
     """Return log(|STFT| + 1e−7) of samples (..., n), shape (..., n_fft // 2 + 1, 1 + n // hop).
 

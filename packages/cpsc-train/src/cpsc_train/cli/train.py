@@ -26,6 +26,7 @@ class Train(RunOptions):
 The best epoch is selected on validation rows.
 
   cpsc train                            CPSC, embedded data
+  cpsc train --data table --root A.csv  your own images, sound, videos, texts
   cpsc train --method joint --seed 1    the plain baseline
   cpsc train --seeds 0..4               five seeds, mean ± sd
   cpsc train --modalities fou,zer,mor   other views

@@ -43,11 +43,11 @@ def test_generic_copies():
     copies = corrupted_copies(Kinds("image", "text"))
     assert kinds_of(copies) == ["image:gaussian", "text:words"]
     modalities = [[noise.modality for noise in copy] for copy in copies]
-    assert modalities == [["image"]] * 3 + [["text"]] * 3 + [["image", "text"]] * 2
-    severities = [copy[0].severity for copy in copies[:3]]
-    assert severities == sorted(severities)
-    assert [noise.severity for noise in copies[-2]] == [copies[1][0].severity, copies[4][0].severity]
-    assert [noise.severity for noise in copies[-1]] == [copies[2][0].severity, copies[5][0].severity]
+    assert modalities == [["image"]] * 4 + [["text"]] * 3 + [["image", "text"]] * 2
+    severities = [copy[0].severity for copy in copies[:4]]
+    assert severities == [0.5, 1.5, 3, 6]
+    assert [noise.severity for noise in copies[-2]] == [copies[1][0].severity, copies[5][0].severity]
+    assert [noise.severity for noise in copies[-1]] == [copies[2][0].severity, copies[6][0].severity]
     named = corrupted_copies(Kinds("image", "vector"), ("image:dropout@2,4",))
     assert kinds_of(named) == ["image:dropout"]
     assert len(named) == 2

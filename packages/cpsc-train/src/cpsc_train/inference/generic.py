@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from cpsc_train.errors import UserError
 KINDS = ("gaussian", "words", "snr")
 """Kinds in order of preference: of inputs as numbers, of texts, of waveforms."""
 LEVELS = (1, 3, 5)
+BEYOND = 2
+"""Factor of the highest severity at which Gaussian noise is taken, too: noise can be stronger than at level 5."""
 
 
 def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[Noise, ...]]:
@@ -24,8 +27,8 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
         Its modalities, and what it stores of them, decide what noise they can have.
     texts
         Conditions such as ``image:blur@1,3,5``. If empty, each modality alone with the first of `KINDS` that it can
-        have, at `LEVELS`, if all rows can have it, and all those modalities together, each at its middle level and at
-        its highest.
+        have, at `LEVELS`, if all rows can have it, and Gaussian noise that is not stored at `BEYOND` times the highest
+        severity, too; and all those modalities together, each at its middle level and at its highest.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
     alone = [noises for m in dataset.modalities if (noises := _generic(m, source, dataset))]
     middle, last = tuple(noises[len(noises) // 2] for noises in alone), tuple(noises[-1] for noises in alone)
     together = list(dict.fromkeys([middle, last])) if len(alone) > 1 else []
-    return [(noise,) for noises in alone for noise in noises] + together
+    return [(noise,) for noises in alone for noise in [*noises, *_beyond(noises[-1], dataset)]] + together
 
 
 def kinds_of(copies: Sequence[tuple[Noise, ...]]) -> list[str]:
@@ -57,6 +60,13 @@ def _generic(modality: str, source: Source, dataset: Dataset) -> list[Noise]:
         return []
     noises = [source.at(modality, kind, level) for level in source.levels(modality, kind) if level in LEVELS]
     return [noise for noise in noises if _of_all_rows(noise, dataset)]
+
+
+def _beyond(noise: Noise, dataset: Dataset) -> list[Noise]:
+    """Return noise that is stronger than at any level; none if it cannot be computed."""
+    if noise.kind != "gaussian" or dataset.stored(noise.modality):
+        return []
+    return [replace(noise, severity=BEYOND * noise.severity)]
 
 
 def _of_all_rows(noise: Noise, dataset: Dataset) -> bool:

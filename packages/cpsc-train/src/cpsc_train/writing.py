@@ -118,6 +118,20 @@ def appending(path: Path, *, below: Path | None = None) -> IO[str]:
         return os.fdopen(number, "a", encoding="utf-8", errors="backslashreplace")
 
 
+def cut(path: Path, size: int) -> None:
+    """Cut a file after `size` bytes, not through a link.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written, or is a link.
+    """
+    with saying(path):
+        refuse_link(path)
+        with os.fdopen(os.open(path, _WRITE), "wb") as file:
+            file.truncate(size)
+
+
 def make_folder(path: Path, *, below: Path | None = None) -> None:
     """Create a folder and its parents; with `below`, no part of the path below that folder may be a link.
 

@@ -21,6 +21,7 @@ from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
 from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.options import Command
+from cpsc_train.cli.predict import Predict
 from cpsc_train.cli.recipe import Recipe
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
@@ -40,6 +41,7 @@ Train and evaluate multimodal classifiers. COMMAND --help shows examples.
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
+    "predict": Predict,
     "stream": Stream,
     "report": Report,
     "recipe": Recipe,

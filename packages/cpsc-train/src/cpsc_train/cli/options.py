@@ -137,7 +137,7 @@ class RunOptions(Command):
 
 
 @contextmanager
-def progress(console: Output, what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(console: Output, what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar on a terminal; yields the function that receives what is done, of how much."""
     from rich.progress import Progress
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpsc_train.config import unknown
-from cpsc_train.data import Batch, Modality
+from cpsc_train.data import Batch, DataConfig, Modality
 from cpsc_train.data.preprocessing import standardised
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.evaluation import prediction_sets
@@ -84,6 +84,11 @@ class Model:
         return self._thresholds.alpha
 
     @property
+    def data(self) -> DataConfig:
+        """Options of the data set that the run was trained on."""
+        return self._config.data
+
+    @property
     def device(self) -> torch.device:
         """Device of the parameters."""
         return self._predictor.objective.device
@@ -151,6 +156,29 @@ class Model:
             raise DataError(f"the sample has no modality of {', '.join(self._readers)}", "missing")
         return inputs
 
+    def check(self, inputs: Inputs, *, like: tuple[int, ...] | None = None) -> None:
+        """Refuse model inputs of a wrong shape.
+
+        Parameters
+        ----------
+        inputs
+            Model inputs of a sample.
+        like
+            Expected shape of waveforms, whose length the model does not determine. If None, any.
+
+        Raises
+        ------
+        DataError
+            If a modality is unknown, or an input has another shape; names the modality.
+        """
+        for m, values in inputs.items():
+            if m not in self._readers:
+                raise DataError(unknown("modality", m, list(self._readers)))
+            modality = self._state.modalities[m]
+            expected = modality.shape if modality.spectrum is None else like or values.shape
+            if values.shape != expected:
+                raise DataError(f"{m}: the model's input must have shape {expected}, got {values.shape}", "wrong size")
+
     def predict_inputs(self, samples: Sequence[Inputs]) -> PredictionBatch:
         """Predict samples from their model inputs, as `read` returns them, in one batch.
 
@@ -193,10 +221,8 @@ class Model:
         """Return the standardised inputs of one modality; zeros for samples that lack it."""
         modality, scale = self._state.modalities[m], self._state.scales[m]
         first = next(sample[m] for sample in samples if m in sample)
-        expected = first.shape if modality.spectrum is not None else modality.shape
         for sample in samples:
-            if m in sample and sample[m].shape != expected:
-                raise DataError(f"{m}: the model's input must have shape {expected}, got {sample[m].shape}")
+            self.check({m: sample[m]} if m in sample else {}, like=first.shape)
         places = [place for place, sample in enumerate(samples) if m in sample]
         values = standardised(np.stack([samples[place][m] for place in places]), modality, scale)
         stacked = np.zeros((len(samples), *values.shape[1:]), values.dtype)

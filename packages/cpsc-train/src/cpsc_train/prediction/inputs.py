@@ -108,8 +108,8 @@ def _folder(model: Model, root: str) -> Samples:
     config = model.data
     if not hasattr(config, "root"):
         raise UserError(f"{root}: the data set {config.name} is not read from a folder: take arrays (.npz) or a table")
-    changes = {name: None for name in ("cache", "skip") if hasattr(config, name)}
-    dataset = replace(config, root=root, **changes).load()
+    changes: dict[str, Any] = {"root": root} | {name: None for name in ("cache", "skip") if hasattr(config, name)}
+    dataset = replace(config, **changes).load()
     faults = [Sample(place, partial(_raise, error)) for place, error in dataset.faults.items()]
     rows = (Sample(name, partial(_of_dataset, dataset, row)) for row, name in enumerate(dataset.ids))
     return Samples((one for some in (rows, faults) for one in some), len(dataset.ids) + len(faults))

@@ -156,7 +156,8 @@ def _table(model: Model, path: Path) -> Samples:
         reader = csv.reader(file, delimiter=SEPARATORS[path.suffix], strict=True)
         header = [name.strip() for name in next(reader, [])]
         count = sum(1 for row in reader if row)
-    columns = {m: names for m, names in modality_columns(header).items() if m in model.modalities}
+    known = modality_columns(header) | {name: [name] for name in header}
+    columns = {m: known[m] for m in model.modalities if m in known}
     if not columns:
         raise UserError(f"{path}: {_no_modality(model, header)}")
     if len(set(header)) < len(header):

@@ -8,6 +8,7 @@ import wave
 import numpy as np
 import pytest
 
+from cpsc_train import load
 from cpsc_train.config import apply_settings
 from cpsc_train.data import SplitConfig, Splits
 from cpsc_train.data.adapters.table import TableConfig
@@ -229,7 +230,9 @@ def test_from_a_table_to_a_report(cpsc, folder):
     pytest.importorskip("transformers", reason="needs the extra text")
     pytest.importorskip("matplotlib", reason="needs the extra report")
     rows = digits(folder / "more", 300)
-    path = write_table(folder / "more" / "digits.csv", rows, image=cells(rows, "image", row_8="", row_9=""))
+    for row in rows[::20]:
+        row["image"] = ""
+    path = write_table(folder / "more" / "digits.csv", rows)
     run = folder / "run"
     options = ("--epochs", 6, "--set", "compute.workers=0", "--set", "noise=[]", "--inference", "none")
     outcome = cpsc("train", "--data", "table", "--root", path, "--out", run, *options)
@@ -237,6 +240,28 @@ def test_from_a_table_to_a_report(cpsc, folder):
     assert "image: image of 3×16×16" in outcome.out
     results = json.loads((run / "results.json").read_text())
     assert results["test"]["clean"]["accuracy"]["fused"] > 0.7
+    predictions = np.load(run / "predictions.npz")
+    test = [rows[int(number)] for number in predictions["ids"]]
+    given = {name: [row[name] or None for row in test] for name in ("note", "image", "shape")}
+    given["image"] = [name and folder / "more" / name for name in given["image"]]
+    given["shape"] = [[float(value) for value in numbers.split()] for numbers in given["shape"]]
+    batch = load(run).predict(given)
+    assert list(batch.classes) == sorted({row["label"] for row in rows})
+    np.testing.assert_allclose(batch.probabilities, predictions["probabilities/fused"], atol=1e-6)
     moved = path.parent.rename(folder / "elsewhere") / path.name
     assert "identical to results.json" in cpsc("evaluate", run, "--root", moved).out
     assert cpsc("report", run).code == 0
+
+
+def test_frames_are_taken_from_videos_and_their_sound_on_request(saved, folder, recordings):
+    for row in range(ROWS):
+        frames = [np.full((32, 32, 3), 3 * k + row, np.uint8) for k in range(20)]
+        recordings.record(folder / f"{row}.mp4", frames, fps=10, seconds=2.0)
+    columns = {"clip": [f"{row}.mp4" for row in range(ROWS)], "voice": [f"{row}.mp4" for row in range(ROWS)]}
+    config = apply_settings(recipe("table"), [f"data.root={saved(**columns).root}", "data.kinds.voice=sound"]).data
+    dataset = config.open()
+    assert {name: dataset.modalities[name].shape for name in columns} == {"clip": (4, 3, 16, 16), "voice": (1, 64, 64)}
+    clips = dataset.read("clip", np.array([0, 9]))
+    middles = np.array([2.5, 7.5, 12.5, 17.5])  # of the 20 frames
+    np.testing.assert_allclose(clips.mean((2, 3, 4)), 3 * middles + [[0], [9]], atol=6)
+    assert np.abs(dataset.read("voice", np.array([3]))).max() > 0.3

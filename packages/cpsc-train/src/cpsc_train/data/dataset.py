@@ -256,6 +256,11 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         """
         return {name: Reader(modality) for name, modality in modalities.items()}
 
+    @property
+    def complete(self) -> bool:
+        """Whether `settled` would return the same options."""
+        return bool(self.modalities)
+
     def settled(self, dataset: Dataset) -> Self:
         """Return these options with what was detected when `dataset` was opened; by default its modalities."""
         return replace(self, modalities=tuple(dataset.modalities))

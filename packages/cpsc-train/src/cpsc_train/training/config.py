@@ -152,9 +152,9 @@ class RunConfig(Options):
 
     @property
     def unsettled(self) -> bool:
-        """Whether modalities or encoders are left to the data; `cpsc_train.training.settled` completes them."""
-        used = self.data.modalities
-        return self.data.detects and (not used or any(modality not in self.encoders for modality in used))
+        """Whether options of the data or encoders are left to it; `cpsc_train.training.settled` completes them."""
+        absent = any(modality not in self.encoders for modality in self.data.modalities)
+        return self.data.detects and (absent or not self.data.complete)
 
     def _check_modalities(self) -> None:
         noises = (*self.noise, *self.corruption.noise, *self.augment)

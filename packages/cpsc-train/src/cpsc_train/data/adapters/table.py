@@ -19,11 +19,10 @@ from cpsc_train.data.families.kinds import some
 from cpsc_train.data.families.samples import FILES, Roles, Sample, Table, TableReader
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_faults
-from cpsc_train.data.media.audio import pooled_spectrogram, resample, tile
-from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, read_image
+from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, read_image
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
-from cpsc_train.data.media.video import Video
+from cpsc_train.data.readers import FramesReader, Reader, SoundReader, TextReader
 from cpsc_train.data.storage.cells import Kind
 from cpsc_train.data.storage.files import Place
 from cpsc_train.data.storage.untrusted import CONTAINERS
@@ -96,6 +95,39 @@ class TableConfig(StoredConfig, name="table"):
             if value is not None and value < least:
                 raise UserError(f"data.{name} must be at least {least}, got {value}")
 
+    @property
+    def complete(self) -> bool:
+        """Whether modalities, kinds, classes, size and length are all set."""
+        found = self.modalities and self.classes and self.size is not None and self.seconds is not None
+        return bool(found) and set(self.kinds) >= set(self.modalities)
+
+    def settled(self, dataset: Dataset) -> Self:
+        """Return these options with the modalities, kinds, classes, size and length that were found."""
+        table = cast("TableDataset", unfiltered(dataset))
+        base = super().settled(dataset)
+        return replace(base, kinds=table.kinds, classes=table.classes, size=table.size, seconds=table.seconds)
+
+    def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return the readers of files, texts and vectors."""
+        texts = any(modality.kind == "text" for modality in modalities.values())
+        return self.readers_with(self.load_tokenizer() if texts else None, modalities)
+
+    def readers_with(self, tokenize: Tokenizer | None, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
+        """Return the readers, of which those of texts use this tokenizer."""
+        return {name: self._reader(modality, tokenize) for name, modality in modalities.items()}
+
+    def _reader(self, modality: Modality, tokenize: Tokenizer | None) -> Reader:
+        if modality.kind == "text" and tokenize is not None:
+            return TextReader(modality, tokenize)
+        if modality.kind == "sound":
+            return SoundReader(modality, round((self.seconds or LONGEST) * RATE), None)
+        return FramesReader(modality, FPS) if modality.kind == "image" else Reader(modality)
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of texts."""
+        folder = self.tokenizer or (MINILM if self.pretrained else None)
+        return HashedWords(self.tokens) if folder is None else Pretrained(folder, self.tokens)
+
     def load(self) -> TableDataset:
         """Read the table; images, sound and videos are read on demand."""
         faults = Faults()
@@ -106,25 +138,23 @@ class TableConfig(StoredConfig, name="table"):
             faults.note(f"{self.root}: column {name!r} is not used", "not used")
         return TableDataset(self, table, faults)
 
-    def settled(self, dataset: Dataset) -> Self:
-        """Return these options with the modalities, kinds, classes, size and length that were found."""
-        base = super().settled(dataset)
-        table = cast("TableDataset", unfiltered(dataset))
-        return replace(base, kinds=table.kinds, classes=tuple(table.classes), size=table.size, seconds=table.seconds)
-
 
 class TableDataset(Stored):
     """Images (3, size, size), frames (frames, 3, size, size), spectrograms (1, 64, 64), tokens (tokens,), vectors."""
 
+    classes: tuple[str, ...]
+
     def __init__(self, config: TableConfig, table: Table, faults: Faults) -> None:
         if not table.samples:
             raise UserError(first_faults(list(faults.errors.values())))
-        self._config, self._samples = config, table.samples
+        self._samples, self._root = table.samples, Path(config.root)
         self.kinds, self.classes, self.pretrained = table.kinds, table.classes, config.pretrained
         self.size = config.size or self._longest_side()
         self.seconds = config.seconds or self._longest_sound()
-        self._tokenize = self._tokenizer() if "text" in table.kinds.values() else None
-        known = {name: self._modality(name, kind) for name, kind in table.kinds.items()}
+        self._frames = config.frames
+        tokenize = config.load_tokenizer() if "text" in table.kinds.values() else None
+        known = {name: self._modality(name, kind, config, tokenize) for name, kind in table.kinds.items()}
+        self._readers = replace(config, seconds=self.seconds).readers_with(tokenize, known)
         super().__init__(replace(config, modalities=tuple(known)), table.samples, known, faults)
         if any(sample.group for sample in table.samples):
             self.groups, self.indivisible = [sample.group or sample.name for sample in table.samples], True
@@ -132,84 +162,66 @@ class TableDataset(Stored):
         self.presence = {name: mask for name, mask in having.items() if not mask.all()}
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
-        """Return an image (h, w, 3), frames (frames, h, w, 3), or a waveform (samples,)."""
-        file, kind = cast("Place", self._samples[row].cells[modality]), self.kinds[modality]
-        if kind == "image":
-            return np.asarray(read_image(file))
-        if kind == "video":
-            return np.stack([np.asarray(frame) for frame in Video(file, FPS).at(self._middles)])
-        samples, rate = read_sound(file)
-        return tile(np.clip(resample(samples, rate, RATE), -1, 1), round(self.seconds * RATE))
+        """Return the frames (n, h, w, 3) of an image or a video, or a waveform (samples,)."""
+        return self._readers[modality].decode(cast("Place", self._samples[row].cells[modality]))
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
         """Return what `decode` depends on."""
-        kind, folder = self.kinds[modality], Path(self._config.root).parent
-        files = {sample.name: os.path.relpath(str(sample.cells[modality]), folder) for sample in self._having(modality)}
+        kind = self.kinds[modality]
+        files = {
+            sample.name: os.path.relpath(str(sample.cells[modality]), self._root.parent)
+            for sample in self._having(modality)
+        }
         options: dict[str, Any] = {"kind": kind, "files": zlib.crc32(json.dumps(files).encode())}
         if kind == "sound":
             return options | {"rate": RATE, "seconds": self.seconds}
-        return options | ({"fps": FPS, "frames": self._config.frames} if kind == "video" else {})
+        return options | ({"fps": FPS, "frames": self._frames} if kind == "video" else {})
 
     def decoders(self, modality: str, /) -> Sequence[str]:
         """Return the packages that decode the files of a modality."""
-        if self.kinds[modality] == "image":
-            return ("pillow",)
-        if self.kinds[modality] == "video":
-            return ("av",)
-        suffixes = {Path(str(sample.cells[modality])).suffix for sample in self._having(modality)}
-        return sorted({"av" if suffix.lower() in CONTAINERS else "soundfile" for suffix in suffixes} | {"scipy"})
+        suffixes = {Path(str(sample.cells[modality])).suffix.lower() for sample in self._having(modality)}
+        other = {"scipy", "soundfile"} if self.kinds[modality] == "sound" else {"pillow"}
+        return sorted(other | ({"av"} if suffixes & set(CONTAINERS) else set()))
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
-        """Return the text, the vector, the waveform, or whole pictures scaled to a square; nothing is random."""
+        """Return the text, the vector, the waveform, or pictures scaled to a square; nothing is random."""
         kind = self.kinds[modality]
         if kind == "text":
-            return np.array(self._samples[row].cells[modality], dtype=object)
+            return self._readers[modality].read(self._samples[row].cells[modality])
         if kind == "vector":
             return self._samples[row].vector(modality)
-        values = self.fetch(modality, row)
-        if kind == "image":
-            return WHOLE.of_array(values, self.size)
-        return np.stack([WHOLE.of_array(v, self.size) for v in values]) if kind == "video" else np.asarray(values)
+        return self._readers[modality].present(self.fetch(modality, row))
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return token numbers of texts, and spectrograms of waveforms."""
-        if self._tokenize is not None and self.kinds[modality] == "text":
-            return np.stack([self._tokenize(text) for text in values])
-        if self.kinds[modality] == "sound":
-            return pooled_spectrogram(values, bands=SPECTROGRAM[1], intervals=SPECTROGRAM[2])[:, None]
-        return values
+        return self._readers[modality].inputs(values)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
         """Return the files of a sample."""
         cells = {name: cell for name, cell in self._samples[row].cells.items() if self.kinds[name] in FILES}
         return {f"{name}{Path(str(cell)).suffix}": cast("Place", cell) for name, cell in cells.items()}
 
-    def _middles(self, count: int) -> list[int]:
-        """Return the middle of each of equal intervals of so many frames."""
-        return [int((k + 0.5) * count / self._config.frames) for k in range(self._config.frames)]
-
-    def _modality(self, name: str, kind: Kind) -> Modality:
-        if kind == "text" and self._tokenize is not None:
-            return Modality(kind="text", shape=(self._config.tokens,), vocabulary=self._tokenize.vocabulary)
+    def _modality(self, name: str, kind: Kind, config: TableConfig, tokenize: Tokenizer | None) -> Modality:
+        if kind == "text" and tokenize is not None:
+            return Modality(kind="text", shape=(config.tokens,), vocabulary=tokenize.vocabulary)
         if kind == "vector":
             return Modality(kind="vector", shape=self._having(name)[0].vector(name).shape)
         if kind == "sound":
             return Modality(kind="sound", shape=SPECTROGRAM, rate=RATE)
-        frames = (self._config.frames,) if kind == "video" else ()
-        shape = (*frames, 3, self.size, self.size)
+        shape = (
+            (3, self.size, self.size)
+            if kind == "image" or config.frames == 1
+            else (config.frames, 3, self.size, self.size)
+        )
         return Modality(
             kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
         )
-
-    def _tokenizer(self) -> Tokenizer:
-        folder = self._config.tokenizer or (MINILM if self.pretrained else None)
-        return HashedWords(self._config.tokens) if folder is None else Pretrained(folder, self._config.tokens)
 
     def _having(self, name: str) -> list[Sample]:
         """Return the samples that have a modality."""
         having = [sample for sample in self._samples if name in sample.cells]
         if not having:
-            raise UserError(f"{self._config.root}: no row has {name!r}: leave it out with --modalities")
+            raise UserError(f"{self._root}: no row has {name!r}: leave it out with --modalities")
         return having
 
     def _longest_side(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.audio import log_spectrogram, resample, tile
+from cpsc_train.data.media.audio import log_spectrogram, pooled_spectrogram, resample, tile
 from cpsc_train.data.media.images import WHOLE, View
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Choose, Frames, Pictures, Video, listed
@@ -35,10 +35,10 @@ class SoundReader(Reader):
     samples
         Length of a waveform.
     spectrum
-        The log spectrogram.
+        The log spectrogram. If None, one that is averaged to the shape of the modality, for any number of samples.
     """
 
-    def __init__(self, modality: Modality, samples: int, spectrum: Spectrum) -> None:
+    def __init__(self, modality: Modality, samples: int, spectrum: Spectrum | None) -> None:
         super().__init__(modality)
         self._samples, self._spectrum = samples, spectrum
         if modality.rate is None:
@@ -83,6 +83,9 @@ class SoundReader(Reader):
         """Return spectrograms of waveforms, unless the model computes them."""
         if self.modality.spectrum is not None:
             return values
+        if self._spectrum is None:
+            _, bands, intervals = self.modality.shape
+            return pooled_spectrogram(values, bands=bands, intervals=intervals)[:, None]
         return log_spectrogram(values, n_fft=self._spectrum.n_fft, hop=self._spectrum.hop)[:, None]
 
     def _fitted(self, waveform: NDArray[Any], rate: int) -> NDArray[np.float32]:

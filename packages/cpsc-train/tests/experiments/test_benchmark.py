@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import shutil
 
 import numpy as np
@@ -183,7 +184,10 @@ def test_a_benchmark_is_gone_on_with(tmp_path, capsys):
     before = (tmp_path / "imbalance.md").read_text(encoding="utf-8")
     kept = (tmp_path / "joint" / "seed-0" / "results.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "cpsc" / "seed-1")
-    assert main(command) == 0
+    assert main(command[:-1]) == 0
+    out = capsys.readouterr().out
+    assert f"next: cpsc report {tmp_path / 'cpsc'}\n" in out
+    assert f"next: cpsc tune {shlex.join(SMALL[:-1])} --methods cpsc,joint\n" in out
     assert (tmp_path / "joint" / "seed-0" / "results.json").stat().st_mtime_ns == kept
 
     def figures(text):  # all but time and memory

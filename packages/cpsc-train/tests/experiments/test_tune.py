@@ -46,7 +46,9 @@ def test_a_search_is_gone_on_with(tmp_path, capsys):
     command = ["tune", "--methods", "qmf", "--out", str(out), "--set", "epochs=2", "--set", "noise=[]", "-q"]
     assert main([*command, "--trials", "1"]) == 0
     first = (out / "qmf" / "trial-0" / "seed-0" / "results.json").stat().st_mtime_ns
-    assert main([*command, "--trials", "2"]) == 0
+    assert main([*command[:-1], "--trials", "2"]) == 0
+    following = f"cpsc benchmark --set epochs=2 --set 'noise=[]' --methods qmf --tuned {out}"
+    assert f"next: {following}\n" in capsys.readouterr().out
     assert (out / "qmf" / "trial-0" / "seed-0" / "results.json").stat().st_mtime_ns == first
     assert not (out / "qmf" / "trial-2").exists()
     runs = [json.loads((out / "qmf" / f"trial-{n}" / "seed-0" / "results.json").read_text()) for n in (0, 1)]

@@ -175,7 +175,7 @@ def test_all_of_it_on_the_command_line(cpsc, quick, tmp_path):
     out = cpsc("train", "--out", tmp_path / "run", *quick, "--missing", "pix=.5", "--missing", "fou=.3")
     assert out.code == 0, out.err
     assert "pix missing in train" in out.out
-    assert cpsc("evaluate", tmp_path / "run").out.endswith("identical to results.json, to the last digit\n")
+    assert "identical to results.json, to the last digit\n" in cpsc("evaluate", tmp_path / "run").out
     few = ["--axes", "none", "--variant", "more: missing.share.pix=0.6", "--seeds", "0"]
     out = cpsc("ablate", "--out", tmp_path / "ablation", *quick[2:], "--set", "epochs=3", "--missing", "fou=.3", *few)
     assert out.code == 0, out.err

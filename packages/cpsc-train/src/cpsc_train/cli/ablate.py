@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from cpsc_train.cli.hints import print_next
 from cpsc_train.cli.options import Quiet, RunOptions, Variants, value
 
 
@@ -70,4 +71,6 @@ each optimizer). --variant changes any other option.
         ]
         console.print(console_table(results, compared))
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+        if not self.quiet:
+            print_next(console, ["cpsc", "report", self.out])
         return 0

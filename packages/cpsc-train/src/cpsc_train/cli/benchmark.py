@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from cpsc_train.cli.options import Folder, Inferences, Quiet, RunOptions, Variants, flag, value, variants
+from cpsc_train.cli.hints import print_next, shared
+from cpsc_train.cli.options import CONFIGURING, Folder, Inferences, Quiet, RunOptions, Variants, flag, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,4 +96,8 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
             written += [*board.write(results, name, self.out), plot_ranks(board, self.out / f"{name}.png")]
             console.print(board.console())
         console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+        if not self.quiet:
+            print_next(console, ["cpsc", "report", grid.path(reference, 0).parent])
+            if self.tuned is None:
+                print_next(console, ["cpsc", "tune", *shared(self, [*CONFIGURING, "methods", "variant"])])
         return 0

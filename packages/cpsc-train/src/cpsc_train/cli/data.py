@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from cpsc_train.cli.hints import print_next, shared
 from cpsc_train.cli.options import (
     Command,
     File,
@@ -203,7 +204,19 @@ class Data(Command):
                 f"data.skip={self.skip_list}",
                 soft_wrap=True,
             )
+        self.suggest(console, config.name, faulty=bool(checked.faults))
         return 2 if checked.faults else 0
+
+    def suggest(self, console: Output, name: str, *, faulty: bool) -> None:
+        """Print how to list the faults of a data set, or how to train on it if a recipe has its name."""
+        from cpsc_train.recipes import RECIPES
+
+        options = shared(self, ["modules", "root", "set"])
+        if faulty and self.skip_list is None:
+            print_next(console, ["cpsc", "data", "check", name, *options, "--skip-list", f"{name}-faults.tsv"])
+        elif name in RECIPES:
+            skip = ["--set", f"data.skip={self.skip_list}"] if faulty else []
+            print_next(console, ["cpsc", "train", "--recipe", name, *options, *skip])
 
     def _prepare(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
         from cpsc_train.data import preparation

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from cpsc_train.cli.hints import print_next, shared
 from cpsc_train.cli.options import Command, File, Inferences, Root, value, variants
+
+if TYPE_CHECKING:
+    from cpsc_train.output import Output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,15 @@ Only the run folder is needed. Results are compared with its results.json.
         print_results(results, console)
         if self.out is not None:
             write(self.out, json.dumps(results, indent=1) + "\n")
-        if self.noise or self.inference is not None:
-            return 0
         recorded = folder.read_results()
+        if not self.noise and self.inference is None:
+            self._compare(results, recorded, console)
+        unfinished = ["train", *shared(self, ["modules", "root"]), "--resume"]
+        print_next(console, ["cpsc", *(["report"] if recorded else unfinished), folder.path])
+        return 0
+
+    @staticmethod
+    def _compare(results: dict[str, Any], recorded: dict[str, Any] | None, console: Output) -> None:
         if recorded is None:
             console.print("the run was not finished: there is no results.json to compare with")
         elif {key: recorded.get(key) for key in results} == results:
@@ -69,4 +79,3 @@ Only the run folder is needed. Results are compared with its results.json.
         else:
             differing = [key for key in results if recorded.get(key) != results[key]]
             console.print(f"differs from results.json in: {', '.join(differing)}")
-        return 0

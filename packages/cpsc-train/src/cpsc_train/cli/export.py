@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
+from cpsc_train.cli.hints import print_next
 from cpsc_train.cli.options import Command, File, value
 
 
@@ -30,5 +32,8 @@ class Export(Command):
         from cpsc_train.training.export import export
 
         path = export(self.run_folder, self.out)
-        Output().print(f"written: {path}", soft_wrap=True)
+        console = Output()
+        console.print(f"written: {path}", soft_wrap=True)
+        code = f"from safetensors.torch import load_file; print(*load_file({json.dumps(str(path))}))"
+        print_next(console, ["python", "-c", code])
         return 0

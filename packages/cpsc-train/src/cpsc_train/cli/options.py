@@ -136,6 +136,10 @@ class RunOptions(Command):
         return RunConfig.from_plain(read_toml(self.config))
 
 
+CONFIGURING = tuple(option.name for option in fields(RunOptions))
+"""Names of the options that configure runs."""
+
+
 @contextmanager
 def progress(console: Output, what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Show a progress bar on a terminal; yields the function that receives what is done, of how much."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from cpsc_train.cli.hints import print_next
 from cpsc_train.cli.options import Command, Folder, progress, value
 
 
@@ -31,6 +32,8 @@ Its figures are written as PNG files, too.
     def run(self) -> int:
         from cpsc_train.output import Output
         from cpsc_train.reporting.report import report
+        from cpsc_train.reporting.report.source import run_folders
+        from cpsc_train.runs import RunFolder
         from cpsc_train.writing import check_writable
 
         if self.out is not None:
@@ -39,4 +42,7 @@ Its figures are written as PNG files, too.
         with progress(console, "drawing") as advance:
             path = report(self.runs, self.out, advance=advance)
         console.print(f"written: {path}", soft_wrap=True)
+        first = run_folders(self.runs)[0]
+        noise = f"{RunFolder(first).read_config()['data']['modalities'][0]}:all@1-5"
+        print_next(console, ["cpsc", "evaluate", first, "--noise", noise])
         return 0

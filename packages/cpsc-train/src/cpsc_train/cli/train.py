@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from cpsc_train.cli.hints import print_next, shared
 from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, value, variants
 from cpsc_train.launch import is_main_process
 
@@ -104,6 +105,14 @@ The best epoch is selected on validation rows.
         if self.quiet:
             print_results(results, console, brief=True)
         console.print(f"{results['seconds']:.1f} s; everything is in {folder.path}", soft_wrap=True)
+        if not self.quiet:
+            moved = shared(self, ["root"]) if self.resume is not None else []
+            noise = f"{results['data']['modalities'][0]}:all@1-5"
+            print_next(
+                console,
+                ["cpsc", "report", folder.path],
+                ["cpsc", "evaluate", folder.path, *moved, "--noise", noise],
+            )
         return 0
 
     def _sweep(self, config: RunConfig, seeds: str, console: Output) -> int:
@@ -113,7 +122,9 @@ The best epoch is selected on validation rows.
         grid = Grid(out, {"default": config}, parse_seeds(seeds))
         results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
         console.print(console_table(results))
-        console.print(f"everything is in {out}")
+        console.print(f"everything is in {out}", soft_wrap=True)
+        if not self.quiet:
+            print_next(console, ["cpsc", "report", out])
         return 0
 
     def _observer(self, console: Output) -> Observer:

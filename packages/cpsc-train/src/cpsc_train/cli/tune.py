@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from cpsc_train.cli.options import Quiet, RunOptions, Variants, value
+from cpsc_train.cli.hints import print_next, shared
+from cpsc_train.cli.options import CONFIGURING, Quiet, RunOptions, Variants, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +65,7 @@ search resumes, and --trials may be increased later.
         outcomes = tuning.run(jobs=self.jobs, console=console, quiet=self.quiet)
         console.print(table(outcomes).console())
         console.print(f"written: {self.out / TUNED}", soft_wrap=True)
+        if not self.quiet and methods:
+            options = shared(self, [*CONFIGURING, "methods", "variant"])
+            print_next(console, ["cpsc", "benchmark", *options, "--tuned", self.out])
         return 0

@@ -97,12 +97,17 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     UserError
         If one is neither, is given twice, or holds a file that cannot be read.
     """
-    folders = [folder for path in paths for folder in _runs_in(path)]
+    folders = run_folders(paths)
     if not folders:
         raise UserError("a report needs at least one run folder")
     if len(set(folders)) < len(folders):
         raise UserError(f"{next(f for f in folders if folders.count(f) > 1)}: is given twice")
     return [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the run folders among `paths`, and those in the others; raise UserError if one has none."""
+    return [folder for path in paths for folder in _runs_in(path)]
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:

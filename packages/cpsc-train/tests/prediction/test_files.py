@@ -11,6 +11,7 @@ import pytest
 import cpsc_train
 from cpsc_train.config import override
 from cpsc_train.recipes import recipe
+from own_table import digits, write_table
 
 SMALL = {"name": "small-cnn"}
 DIVISION = {"splits.calibration": 0.3, "splits.validation": 0.3, "conformal.alpha": 0.3}
@@ -134,3 +135,18 @@ def test_sound_and_frames(layouts, cpsc, tmp_path, spectrogram):
         {"audio": [root.parent / one for one in sounds]}
     )
     assert {one.missing for one in alone} == {("video",)}
+
+
+def test_a_table_like_that_of_the_training(cpsc, tmp_path):
+    pytest.importorskip("PIL", reason="Pillow reads images")
+    pytest.importorskip("transformers", reason="transformers encodes texts")
+    rows = digits(tmp_path, 120)
+    expected = trained("table", write_table(tmp_path / "mine.csv", rows), tmp_path / "run")
+    new = [{name: cell for name, cell in row.items() if name != "label"} for row in rows]
+    new[0] |= {"image": "", "note": ""}
+    names = {name: int(name) for name in expected}
+    outcome = cpsc("predict", tmp_path / "run", write_table(tmp_path / "new.csv", new), "--inference", "plain")
+    assert outcome.code == 0, outcome.err
+    found = rows_of(outcome)
+    assert found["0"]["missing"] == ["image", "note"]
+    check({name: found[str(row)] for name, row in names.items()}, {n: p for n, p in expected.items() if names[n]})

@@ -151,6 +151,12 @@ def test_a_run_needs_neither_its_data_nor_its_splits(digits, model, tmp_path):
     np.testing.assert_array_equal(cpsc_train.load(run).predict(given).sets, model.predict(given).sets)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_predicts_as_the_processor_does(digits, model):
+    batch = cpsc_train.load(digits.run, device="cuda").predict(digits.given())
+    np.testing.assert_allclose(batch.probabilities, model.predict(digits.given()).probabilities, atol=1e-4)
+
+
 def test_loading_does_not_advance_the_random_state(digits):
     torch.manual_seed(0)
     expected = torch.rand(1)

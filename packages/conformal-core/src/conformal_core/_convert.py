@@ -4,6 +4,7 @@
 """
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,11 @@ def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
     """Return an array of real floating-point numbers, see :func:`as_array`; integers become double precision."""
     if type(value) is np.ndarray and value.dtype.char in "fd":
         return value
+    if type(value) in {float, np.float64} and (like is None or type(like) is np.ndarray):
+        return np.asarray(value)
     array = as_array(name, value, like)
+    if is_torch(array) and _is_floating_tensor(array):
+        return array
     xp = array_namespace(**{name: array})
     # One-byte floats of torch support only matrix products.
     if xp.isdtype(array.dtype, "real floating") and not (is_torch(array) and array.dtype.itemsize < 2):
@@ -29,6 +34,12 @@ def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
     text = isinstance(array, np.ndarray) and array.dtype.kind in "OSTU"
     hint = f": convert it, for example by numpy.asarray({name}, dtype=float)" if text else ""
     raise TypeError(f"{name} must hold real floating-point numbers, got {array.dtype}{hint}")
+
+
+def _is_floating_tensor(array: Array) -> bool:
+    """Whether a tensor is dense and of a floating dtype with arithmetic, which one-byte floats lack."""
+    dense = array.layout is sys.modules["torch"].strided and not array.is_nested
+    return dense and array.dtype.is_floating_point and array.dtype.itemsize > 1
 
 
 def as_rows(name: str, value: Any) -> Array:
@@ -114,6 +125,9 @@ def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, ch
 
 def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
     """Return draws in [0, 1] as an array like ``like``, broadcast to ``shape``."""
+    same = type(u) is type(like) is np.ndarray and u.dtype == like.dtype and u.shape == shape
+    if same and (check is False or bool(np.all((u >= 0.0) & (u <= 1.0)))):
+        return u
     xp = array_namespace(like=like)
     if isinstance(u, (int, float)):
         u = xp.asarray(float(u), dtype=like.dtype, device=device(like))

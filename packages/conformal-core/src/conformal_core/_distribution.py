@@ -41,15 +41,12 @@ def is_distribution(probs: Array, *, normalized: bool) -> bool:
     return bool(xp.all(right)) and bool(xp.min(probs) >= 0.0)
 
 
-def is_plain_row(probs: Array, *, normalized: bool, check: bool | None) -> bool:
-    """Whether ``probs`` is one numpy row of probabilities, the fast case of a stream."""
-    if type(probs) is not np.ndarray or probs.ndim != 1 or not probs.size or probs.dtype.char not in "fd":
-        return False
-    if check is False:
-        return True
-    total = float(probs.dot(_ones(probs.size, probs.dtype.char)))
-    right = abs(total - 1.0) <= _TOLERANCE[probs.dtype.char] if normalized else math.isfinite(total)
-    return right and bool(probs[probs.argmin()] >= 0.0)  # argmin is faster than min
+def is_distribution_row(row: np.ndarray[Any, Any], *, normalized: bool) -> bool:
+    """Whether one row (K,) in float32 or float64 holds probabilities; see :func:`is_distribution`."""
+    kind = row.dtype.char
+    total = float(row.dot(_ones(row.size, kind)))
+    right = abs(total - 1.0) <= _TOLERANCE[kind] if normalized else math.isfinite(total)
+    return right and bool(row[row.argmin()] >= 0.0)  # argmin is faster than min
 
 
 @lru_cache(maxsize=8)

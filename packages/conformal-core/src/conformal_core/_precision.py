@@ -15,11 +15,16 @@ from conformal_core._arrays import array_namespace, device, is_torch
 
 Array = Any
 
+_LARGEST_SINGLE, _INFINITY = float(np.finfo(np.float32).max), np.float32(np.inf)
+
 
 def narrow(qhat: float, like: Array) -> float:
     """Round a threshold of the host up to a number that the dtype of ``like`` holds."""
     if type(like) is np.ndarray and like.dtype.char == "d":
         return qhat
+    if type(like) is np.ndarray and like.dtype.char == "f" and abs(qhat) <= _LARGEST_SINGLE:
+        single = np.float32(qhat)
+        return float(single if float(single) >= qhat else np.nextafter(single, _INFINITY))
     info = array_namespace(like=like).finfo(like.dtype)
     if info.bits >= 64 or not math.isfinite(qhat):
         return qhat
@@ -33,6 +38,8 @@ def narrow(qhat: float, like: Array) -> float:
 
 def comparable(qhat: Array | float, like: Array) -> Array:
     """Return the largest number of ``like``'s dtype that a threshold admits, as an array."""
+    if type(like) is np.ndarray and type(qhat) is float:
+        return np.asarray(narrow(qhat, like), dtype=like.dtype)
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float)):
         return xp.asarray(narrow(float(qhat), like), dtype=like.dtype, device=device(like))
@@ -71,6 +78,8 @@ def below(scores: Array) -> Array:
 
 def _next(values: Array, towards: float, xp: Any) -> Array:
     with quietly(values):
+        if type(values) is np.ndarray:
+            return np.asarray(np.nextafter(values, values.dtype.type(towards)))
         return _array(xp.nextafter(values, xp.full_like(values, towards)))
 
 

@@ -137,6 +137,8 @@ def check_finite(name: str, array: Array, xp: Any, *, check: bool | None = True)
     """Raise ValueError for NaN and infinity, with the first bad index, if values are checked."""
     if check is False or (check is None and not is_checked(array, check)):
         return
+    if type(array) is np.ndarray and array.size == 1 and math.isfinite(array.item()):
+        return
     # One reduction detects every NaN and infinity. Finite values may overflow it, which the slow path sorts out.
     with np.errstate(over="ignore", invalid="ignore"):
         if bool(xp.isfinite(xp.sum(array))):  # not a float, which torch warns of where there is a gradient

@@ -44,6 +44,10 @@ class Constant(Saved, QuantileLevel):
         """The miscoverage α."""
         return self.alpha
 
+    def threshold(self, memory: Memory, /) -> float:
+        """Quantile of the memory at α."""
+        return float(memory.quantile(self.alpha))
+
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Do nothing."""
 
@@ -97,7 +101,7 @@ class ACI(Saved, QuantileLevel):
     def __init__(self, *, alpha: Alpha, gamma: Alpha = 0.005) -> None:
         self.alpha: Fraction = miscoverage(alpha)
         self.gamma: Fraction = as_positive("gamma", gamma)
-        # α_t = (first + steps · up − misses · down) / whole, all integers.
+        # α_t = now / whole and now = first + steps · up − misses · down, all integers.
         self._whole = self.alpha.denominator * self.gamma.denominator
         self._down = self.gamma.numerator * self.alpha.denominator
         self._up = self.gamma.numerator * self.alpha.numerator

@@ -13,6 +13,7 @@ from conformal_core.checks import check_count
 from conformal_core.level.aci import ACI
 from conformal_core.level.base import QuantileLevel, Threshold
 from conformal_core.memory.base import Memory
+from conformal_core.memory.ordered import SortedMemory
 
 _STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
@@ -75,21 +76,36 @@ class DtACI(Saved, QuantileLevel):
         self._window = window
         self._experts = [ACI(alpha=alpha, gamma=gamma) for gamma in gammas]
         self._given_gammas = tuple(expert.gamma for expert in self._experts)
+        whole = [expert._whole for expert in self._experts]
+        self._common = math.lcm(*whole)
+        self._multiples = [self._common // one for one in whole]
         self._weights = np.full(len(gammas), 1.0 / len(gammas))
-        a, k = float(self.alpha), len(gammas)
+        self._alpha = a = float(self.alpha)
+        k = len(gammas)
         self._eta = math.sqrt(3 / window * (math.log(k * window) + 2)) / (a * (1 - a))
         self._sigma = 1 / (2 * window)
 
     @property
     def current(self) -> Fraction:
         """The miscoverage α_t of the next set, the weighted mean of the experts' levels."""
-        pairs = zip(self._weights.tolist(), self._experts, strict=True)
-        return sum((Fraction(weight) * expert.current for weight, expert in pairs), start=Fraction(0))
+        return Fraction(*self._mean())
+
+    def _mean(self) -> tuple[int, int]:
+        """Return the numerator and the denominator of α_t."""
+        ratios = [weight.as_integer_ratio() for weight in self._weights.tolist()]
+        binary = max(denominator for _, denominator in ratios)  # all are powers of two
+        total = sum(
+            numerator * (binary // denominator) * expert._now * multiple
+            for (numerator, denominator), expert, multiple in zip(ratios, self._experts, self._multiples, strict=True)
+        )
+        return total, binary * self._common
 
     def threshold(self, memory: Memory, /) -> float:
         """Quantile of the memory at α_t: +∞ for α_t ≤ 0, −∞ for α_t ≥ 1; its parts are the experts' α and quantiles."""
-        parts = [(float(expert.current), expert.threshold(memory)) for expert in self._experts]
-        return Threshold(float(memory.quantile(self.current)), parts)
+        ratios = [(expert._now, expert._whole) for expert in self._experts]
+        *quantiles, threshold = _quantiles(memory, [*ratios, self._mean()])
+        levels = [now / whole for now, whole in ratios]
+        return Threshold(threshold, zip(levels, quantiles, strict=True))
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Update the weights by the losses, then each expert; TypeError for a threshold of another level."""
@@ -98,10 +114,11 @@ class DtACI(Saved, QuantileLevel):
             raise TypeError(f"threshold must be one that DtACI.threshold returned, got {threshold!r}")
         p = float(memory.p_values(np.asarray([score]))[0])
         levels = np.asarray([level for level, _ in parts])
-        loss = float(self.alpha) * (p - levels) - np.minimum(0.0, p - levels)
-        weights = self._weights * np.exp(-self._eta * (loss - loss.min()))
-        weights = (1 - self._sigma) * weights / weights.sum() + self._sigma / len(weights)
-        self._weights = weights / weights.sum()
+        above = p - levels
+        loss = self._alpha * above - np.minimum(0.0, above)
+        weights = self._weights * np.exp(-self._eta * (loss - np.minimum.reduce(loss)))
+        weights = (1 - self._sigma) * weights / np.add.reduce(weights) + self._sigma / len(weights)
+        self._weights = weights / np.add.reduce(weights)
         for expert, (_, own) in zip(self._experts, parts, strict=True):
             expert.update(score, own, memory)
 
@@ -120,3 +137,10 @@ class DtACI(Saved, QuantileLevel):
         for expert, one in zip(experts, saved, strict=True):
             expert.load_state_dict(one)
         self._experts, self._weights = experts, weights
+
+
+def _quantiles(memory: Memory, ratios: Sequence[tuple[int, int]]) -> list[float]:
+    """Quantiles of the memory at levels given as numerator and denominator."""
+    if isinstance(memory, SortedMemory):
+        return [memory.quantile_at(*ratio) for ratio in ratios]
+    return [float(memory.quantile(Fraction(*ratio))) for ratio in ratios]

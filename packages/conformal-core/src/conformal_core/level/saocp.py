@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, read_count, read_floats
@@ -12,6 +14,9 @@ from conformal_core.checks import check_count
 from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
 from conformal_core.level.base import Threshold, as_positive
 from conformal_core.memory.base import Memory
+
+Numbers = NDArray[np.float64]
+Number = TypeVar("Number", float, Numbers)
 
 
 class SAOCP(UnitLevel):
@@ -62,52 +67,48 @@ class SAOCP(UnitLevel):
     """
 
     _kind, _saved = "SAOCP", ("alpha", "scale", "lifetime")
+    _latest: tuple[tuple[float, float], ...] | None  # parts of the last threshold, None after an update
 
     def __init__(self, *, alpha: Alpha, scale: float | None = None, lifetime: int = 8) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
+        self._alpha = float(self.alpha)
         self._given_scale = None if scale is None else float(as_positive("scale", scale))
         self._scale = self._given_scale
         self._lifetime = check_count("lifetime", lifetime)
-        # One row a living learner: born, threshold, Σ gradient², Σ gain, Σ weight · gain.
-        self._learners = np.empty((0, 5))
-        if self._scale is not None:
-            self._spawn(self._scale)
+        self._start()
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
         self._known("scale", self._scale)
-        return Threshold(self._combined(), self._learners[:, :2].tolist())
+        threshold = Threshold(self._combined(), self._learners[:, :2].tolist())
+        self._latest = threshold.parts
+        return threshold
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Update the learners and their bets and replace expired ones; TypeError for a threshold of another level."""
         scale = self._known("scale", self._scale)
         if not isinstance(threshold, Threshold):
             raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")
-        alpha = float(self.alpha)
-        born, own, squares, gains, bets = self._learners.T
-        then = dict(threshold.parts)  # a learner added since is compared at the threshold it would have started from
-        issued = np.asarray([then.get(birthday, float(threshold)) for birthday in born.tolist()])
-        weights = self._weights()
-        relief = _pinball(score - float(threshold), alpha) - _pinball(score - issued, alpha)
-        relief = np.clip(relief / scale, -1.0, 1.0)
+        alpha = self._alpha
+        _, own, squares, gains, bets = self._learners.T
+        issued, weights = self._thresholds_of(threshold), self._derived[:, 2]
+        relief = (_pinball(score - float(threshold), alpha) - _pinball(score - issued, alpha)) / scale
+        relief = np.minimum(np.maximum(relief, -1.0), 1.0)
         gain = np.where(weights > 0, relief, np.maximum(relief, 0.0))
         gains += gain
         bets += weights * gain
-        gradient = np.where(score > issued, alpha - 1.0, alpha)
+        gradient = alpha - (score > issued)
         squares += gradient**2
         own -= scale / math.sqrt(3) * gradient / np.sqrt(squares)
         self._steps += 1
-        alive = self._steps + 1 - born < [self._life(int(b)) for b in born]
-        self._learners = self._learners[alive]
-        self._spawn(self._combined() if len(self._learners) else scale)
+        self._latest = None
+        self._replace_expired(scale)
 
     def take_units(self, scores: Sequence[float], /) -> None:
         """Set D to the largest absolute score, and start there."""
         self._scale = given_or(self._given_scale, max(map(abs, scores)) or None)
-        self._learners = np.empty((0, 5))
-        if self._scale is not None:
-            self._spawn(self._scale)
+        self._start()
 
     def _learned(self) -> State:
         return {"largest": self._scale, "learners": self._learners.copy(), "steps": self._steps}
@@ -122,32 +123,68 @@ class SAOCP(UnitLevel):
             wrong = not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any()
         if wrong:
             raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
-        self._steps, self._scale, self._learners = steps, scale, learners
+        self._steps, self._scale = steps, scale
+        self._keep(learners)
 
-    def _combined(self) -> float:
-        return float(self._shares() @ self._learners[:, 1])
+    def _start(self) -> None:
+        self._keep(np.empty((0, 5)))
+        if self._scale is not None:
+            self._spawn(self._scale)
 
-    def _life(self, born: int) -> int:
-        return self._lifetime * (born & -born)
+    def _keep(self, learners: Numbers) -> None:
+        """Set the living learners, a row each: born, threshold, Σ gradient², Σ gain, Σ weight · gain."""
+        self._learners = learners
+        self._latest = None
+        # What follows from them: the number of updates after which a learner has expired, its prior, and its weight.
+        born, _, _, gains, bets = learners.T
+        age = self._steps + 1 - born
+        weights = np.where(age > 0, gains * (1.0 + bets) / np.maximum(age, 1), 0.0)  # coin betting
+        fixed = [(self._last(int(b)), _prior(int(b))) for b in born.tolist()]
+        self._derived = np.column_stack([np.asarray(fixed, dtype=np.float64).reshape(-1, 2), weights])
+
+    def _replace_expired(self, scale: float) -> None:
+        alive = self._steps < self._derived[:, 0]
+        if np.count_nonzero(alive) < len(alive):
+            self._learners, self._derived = self._learners[alive], self._derived[alive]
+        born, _, _, gains, bets = self._learners.T
+        self._derived[:, 2] = gains * (1.0 + bets) / (self._steps + 1 - born)
+        self._spawn(self._combined() if len(self._learners) else scale)
 
     def _spawn(self, start: float) -> None:
         """Add the learner of the next step, which starts at the threshold of the ensemble."""
-        self._learners = np.vstack([self._learners, [self._steps + 1, start, 0.0, 0.0, 0.0]])
+        born = self._steps + 1
+        self._learners = np.concatenate([self._learners, [[born, start, 0.0, 0.0, 0.0]]])
+        self._derived = np.concatenate([self._derived, [[self._last(born), _prior(born), 0.0]]])
 
-    def _weights(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Coin betting: (Σ gain) (1 + Σ weight · gain) over the age."""
-        born, _, _, gains, bets = self._learners.T
-        age = self._steps + 1 - born
-        return np.asarray(np.where(age > 0, gains * (1.0 + bets) / np.maximum(age, 1), 0.0))
+    def _thresholds_of(self, issued: Threshold) -> Numbers:
+        """Return the thresholds of the learners when a set was issued.
 
-    def _shares(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        born = self._learners[:, 0]
-        prior = 1.0 / (born**2 * (1.0 + np.floor(np.log2(born))))
-        bets = prior * np.maximum(self._weights(), 0.0)
-        shares = bets if bets.sum() > 0 else prior
-        return np.asarray(shares / shares.sum())
+        A learner added since is compared at the threshold it would have started from.
+        """
+        if issued.parts is self._latest:
+            return self._learners[:, 1].copy()
+        then = dict(issued.parts)
+        return np.asarray([then.get(birthday, float(issued)) for birthday in self._learners[:, 0].tolist()])
+
+    def _last(self, born: int) -> int:
+        return born - 1 + self._lifetime * (born & -born)
+
+    def _combined(self) -> float:
+        """Return the mean of the thresholds, weighted by prior and weight, or by the prior if no weight is positive."""
+        shares = self._derived[:, 1] * np.maximum(self._derived[:, 2], 0.0)
+        total = np.add.reduce(shares)
+        if not total > 0:
+            shares = self._derived[:, 1].copy()
+            total = np.add.reduce(shares)
+        return float(shares / total @ self._learners[:, 1])
 
 
-def _pinball(residual: np.ndarray | float, alpha: float) -> np.ndarray:
+def _prior(born: int) -> float:
+    """Prior weight of a learner: 1/(born² (1 + ⌊log₂ born⌋))."""
+    return 1.0 / (float(born) ** 2 * born.bit_length())
+
+
+def _pinball(residual: Number, alpha: float) -> Number:
     """Pinball loss of the (1 − α)-quantile, for the residual score − threshold."""
-    return np.maximum((1 - alpha) * np.asarray(residual), -alpha * np.asarray(residual))
+    over, under = (1 - alpha) * residual, -alpha * residual
+    return max(over, under) if isinstance(residual, float) else np.maximum(over, under)

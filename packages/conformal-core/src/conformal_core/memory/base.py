@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, device, to_host
+from conformal_core._arrays import array_namespace, device, is_torch, to_host
 from conformal_core._convert import as_floating
 from conformal_core._precision import below
 from conformal_core._settings import Resettable, Saved
@@ -80,9 +80,13 @@ class StreamMemory(Saved, Resettable, ABC):
     def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
         """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
         scores = as_floating("scores", scores)
+        above, whole, own = self._weights_above()
+        if u is None and type(scores) is np.ndarray:
+            values = below(scores).reshape(-1)
+            at_least = np.asarray(above(values), dtype=np.float64).reshape(scores.shape)
+            return (at_least + own) / (whole + 1.0 - 1.0 + own)
         xp = array_namespace(scores=scores)
         where = {"dtype": xp.float64, "device": device(scores)}
-        above, whole, own = self._weights_above()
 
         def weight(values: Array) -> Array:
             flat = xp.reshape(values, (-1,))
@@ -101,8 +105,12 @@ class StreamMemory(Saved, Resettable, ABC):
 
 def finite_floats(scores: Array, check: bool | None) -> list[float]:
     """Check scores of any shape and return them as floats, in row-major order."""
-    if type(scores) is np.ndarray and scores.ndim == 0 and scores.dtype.kind == "f":
-        score = float(scores)
+    if type(scores) is np.ndarray:
+        single = scores.size == 1 and scores.dtype.char in "fd"
+    else:
+        single = is_torch(scores) and scores.numel() == 1 and scores.dtype.is_floating_point
+    if single:
+        score = float(scores.item())
         if check is False or math.isfinite(score):
             return [score]
     scores = as_floating("scores", scores)

@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
-from conformal_core._rank import rank
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite_number
+from conformal_core.memory._copy import SortedCopy
 from conformal_core.memory.base import StreamMemory
+
+Array = Any
+
+_MANY = 32  # values for which a search in a numpy array is faster than one in a list each
 
 
 class SortedMemory(StreamMemory):
@@ -21,14 +25,19 @@ class SortedMemory(StreamMemory):
 
     def __init__(self) -> None:
         self._sorted: SortedList = SortedList()
+        self._copy: SortedCopy | None = None
 
     def __len__(self) -> int:
         return len(self._sorted)
 
     def quantile(self, alpha: Fraction, /) -> float:
         """Threshold at miscoverage ``alpha``; +∞ if there are too few scores for it, −∞ for ``alpha`` ≥ 1."""
+        return self.quantile_at(alpha.numerator, alpha.denominator)
+
+    def quantile_at(self, numerator: int, denominator: int) -> float:
+        """Threshold at the miscoverage numerator/denominator, which need not be reduced."""
         n = len(self._sorted)
-        k = rank(n, alpha)
+        k = n + 1 - (n + 1) * numerator // denominator  # see `rank`
         if 1 <= k <= n:
             return self._sorted[k - 1]  # type: ignore[no-any-return]  # the list is untyped
         return math.inf if k > n else -math.inf
@@ -37,6 +46,30 @@ class SortedMemory(StreamMemory):
         """Return the numbers of scores above ``score`` and equal to it."""
         end = self._sorted.bisect_right(score)
         return len(self._sorted) - end, end - self._sorted.bisect_left(score)
+
+    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+        """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
+        if u is not None or type(scores) is not np.ndarray or scores.dtype.char != "d" or 1 < scores.size < _MANY:
+            return super().p_values(scores, u)
+        n = len(self._sorted)
+        if scores.size == 1:
+            below = math.nextafter(scores.item(), -math.inf)
+            return np.full(scores.shape, (n - self._sorted.bisect_right(below) + 1.0) / (n + 1.0))[()]
+        if self._copy is None:
+            self._copy = SortedCopy(self._sorted)
+        return (self._copy.at_least(scores) + 1.0) / (n + 1.0)
+
+    def _insert(self, score: float) -> None:
+        """Add a score to the sorted list."""
+        self._sorted.add(score)
+        if self._copy is not None:
+            self._copy.change(score, added=True)
+
+    def _remove(self, score: float) -> None:
+        """Remove a score from the sorted list."""
+        self._sorted.remove(score)
+        if self._copy is not None:
+            self._copy.change(score, added=False)
 
     def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
         n, place = len(self._sorted), self._sorted.bisect_right
@@ -68,7 +101,7 @@ class History(SortedMemory):
     def add(self, score: float) -> None:
         """Add a score."""
         check_finite_number("score", score)
-        self._sorted.add(score)
+        self._insert(score)
 
     def merge(self, *others: "History") -> None:
         """Add the scores of other memories, such as those of processes with disjoint parts of the data."""
@@ -79,12 +112,13 @@ class History(SortedMemory):
                 raise ValueError("others must be other memories, got this one: its scores would count twice")
         for other in others:
             self._sorted.update(other._sorted)
+            self._copy = None
 
     def _learned(self) -> State:
         return {"scores": np.asarray(self._sorted, dtype=np.float64)}
 
     def _restore(self, state: State) -> None:
-        self._sorted = SortedList(read_floats(state, "scores").tolist())
+        self._sorted, self._copy = SortedList(read_floats(state, "scores").tolist()), None
 
 
 class Window(SortedMemory):
@@ -123,9 +157,9 @@ class Window(SortedMemory):
         """Add a score, and remove the oldest if the window is full."""
         check_finite_number("score", score)
         if len(self._order) == self._size:
-            self._sorted.remove(self._order.popleft())
+            self._remove(self._order.popleft())
         self._order.append(score)
-        self._sorted.add(score)
+        self._insert(score)
 
     def _learned(self) -> State:
         return {"scores": np.asarray(self._order, dtype=np.float64)}
@@ -135,7 +169,7 @@ class Window(SortedMemory):
         if len(scores) > self._size:
             raise ValueError(f"state of Window must hold at most {self._size} scores, got {len(scores)}")
         self._order = deque(scores.tolist())
-        self._sorted = SortedList(self._order)
+        self._sorted, self._copy = SortedList(self._order), None
 
 
 class Reservoir(SortedMemory):
@@ -181,13 +215,13 @@ class Reservoir(SortedMemory):
         self._seen += 1
         if len(self._places) < self._size:
             self._places.append(score)
-            self._sorted.add(score)
+            self._insert(score)
             return
         place = _hash(self._seed, self._seen) % self._seen
         if place < self._size:
-            self._sorted.remove(self._places[place])
+            self._remove(self._places[place])
             self._places[place] = score
-            self._sorted.add(score)
+            self._insert(score)
 
     def _learned(self) -> State:
         return {"seen": self._seen, "scores": np.asarray(self._places, dtype=np.float64)}
@@ -195,7 +229,7 @@ class Reservoir(SortedMemory):
     def _restore(self, state: State) -> None:
         seen = read_count(state, "seen")
         self._places = read_floats(state, "scores", length=min(seen, self._size)).tolist()
-        self._sorted = SortedList(self._places)
+        self._sorted, self._copy = SortedList(self._places), None
         self._seen = seen
 
 

@@ -1,6 +1,7 @@
 """Base of the online predictors."""
 
 import math
+from abc import abstractmethod
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,11 @@ class OnlinePredictor(Saved):
 
     _saved = ("score",)
     _asks: str  # method that the score must have
+
+    @property
+    @abstractmethod
+    def _axes(self) -> int:
+        """Number of axes of one row."""
 
     def __init__(
         self,
@@ -87,14 +93,17 @@ class OnlinePredictor(Saved):
                 warn_too_few(len(self.memory), alpha)
         return qhat
 
-    def _keys(self, rows: Array, axes: int, ids: Ids | None, *, known: bool = False) -> list[bytes]:
-        """Return a key for each row of ``axes`` axes, none for a constant level; ``known`` rows must be waiting."""
-        count = math.prod(rows.shape[: rows.ndim - axes])
-        named = None if ids is None else keys_of_ids(ids, count)
-        if isinstance(self.level, Constant):
+    def _keys(self, rows: Array, ids: Ids | None, *, known: bool = False) -> list[bytes]:
+        """Return a key for each row, none for a constant level; ``known`` rows must be waiting."""
+        constant = isinstance(self.level, Constant)
+        if ids is None and constant:
             return []
-        if named is None:
+        axes = self._axes
+        if ids is None:
             return keys_of_rows(rows, axes)
+        named = keys_of_ids(ids, math.prod(rows.shape[: rows.ndim - axes]))
+        if constant:
+            return []
         seen: set[bytes] = set()
         for place, key in enumerate(named if known else ()):
             if key in seen or key not in self._issued:
@@ -106,10 +115,13 @@ class OnlinePredictor(Saved):
 
     def _learn(self, scores: list[float], rows: Array, issued: list[Row | None]) -> None:
         """Update level and memory with the scores of rows and the threshold issued for each."""
-        for score, row in zip(scores, issued or [None] * len(scores), strict=True):
-            if not isinstance(self.level, Constant):
-                qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
-                self.level.update(score, qhat, self.memory)
+        if isinstance(self.level, Constant):
+            for score in scores:
+                self.memory.add(score)
+            return
+        for score, row in zip(scores, issued, strict=True):
+            qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
+            self.level.update(score, qhat, self.memory)
             self.memory.add(score)
 
     def _learned(self) -> State:
@@ -134,5 +146,4 @@ def _in_precision_of(rows: Array, qhat: float) -> float:
     """Return the threshold, rounded to the precision in which it is compared with the scores of the rows."""
     if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
         return qhat
-    rounded = partial(narrow, like=rows)
-    return qhat.mapped(rounded) if isinstance(qhat, Threshold) else rounded(qhat)
+    return qhat.mapped(partial(narrow, like=rows)) if isinstance(qhat, Threshold) else narrow(qhat, rows)

@@ -79,6 +79,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
 
     _kind = "OnlineClassifier"
     _asks = "sets"
+    _axes = 1
 
     def calibrate(self, probs: Array, labels: Array | int, *, check: bool | None = None) -> None:
         """Start a stream from labelled rows: probs (N, K) with labels (N,), or one row.
@@ -113,10 +114,11 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         """
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
-        keys, qhat = self._keys(probs, 1, ids), self._threshold_of(probs)
+        keys, qhat = self._keys(probs, ids), self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
             sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
-            self._issued.put(keys, qhat)
+            if keys:
+                self._issued.put(keys, qhat)
             return sets
         draws = self.score.draw(probs, None, check)
         sets = self.score.sets(probs, float(qhat), u=draws, nonempty=nonempty, check=check)
@@ -144,8 +146,8 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        values, keys = finite_floats(scores, check), self._keys(probs, 1, ids, known=True)
-        issued = self._issued.take_all(keys)
+        values, keys = finite_floats(scores, check), self._keys(probs, ids, known=True)
+        issued = self._issued.take_all(keys) if keys else []
         if issued and getattr(self.score, "randomized", False):  # the same scores as those of the sets
             draws = self.score.draw(probs, None, check)
             drawn = [
@@ -215,17 +217,18 @@ class OnlineRegressor(OnlinePredictor):
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
         predictions = as_floating("predictions", predictions)
-        keys, qhat = self._keys(predictions, self._axes, ids), self._threshold_of(predictions)
+        keys, qhat = self._keys(predictions, ids), self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
-        self._issued.put(keys, qhat)
+        if keys:
+            self._issued.put(keys, qhat)
         return intervals
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, with one target each, as :meth:`OnlineClassifier.update`."""
         predictions = as_floating("predictions", predictions)
         scores = as_row_scores("targets", self.score(predictions, targets, check=check))
-        values, keys = finite_floats(scores, check), self._keys(predictions, self._axes, ids, known=True)
-        self._learn(values, predictions, self._issued.take_all(keys))
+        values, keys = finite_floats(scores, check), self._keys(predictions, ids, known=True)
+        self._learn(values, predictions, self._issued.take_all(keys) if keys else [])
 
     @property
     def _axes(self) -> int:

@@ -1,22 +1,26 @@
 """Base of the classification scores: input checks, scores of one or all labels, prediction sets."""
 
 import math
+import random
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, host_view, is_torch
+from conformal_core._arrays import array_namespace, device, host_view, is_torch, to_host
 from conformal_core._chunks import map_rows
 from conformal_core._convert import as_draws, as_labels, as_rows, as_threshold
-from conformal_core._distribution import distribution_error, is_distribution, is_plain_row
+from conformal_core._distribution import distribution_error, is_distribution, is_distribution_row
 from conformal_core._precision import narrow
+from conformal_core._single import in_form_of, single_label, single_row
 from conformal_core.checks import check_floating, check_labels, check_shape, is_checked
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 from conformal_core.sets import prediction_set, rank_reliability, take_label
 
 Array = Any
+
+_SYSTEM = random.SystemRandom()
 
 
 class _NotProbabilitiesError(Exception):
@@ -94,12 +98,14 @@ class Score(NonconformityScore):
             If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
             not randomized.
         """
-        row = getattr(probs, "ndim", 0) == 1 and not self.randomized and u is None
-        if row and is_plain_row(probs, normalized=self.normalized, check=check):
-            if labels is None:
-                return self.compute(probs, None, None)
-            if type(labels) is int and 0 <= labels < probs.size:
-                return np.asarray(self.compute(probs, labels, None))
+        several = getattr(probs, "ndim", 0) > 1 and probs.shape[0] > 1
+        row = None if several or (u is not None and not self.randomized) else single_row(probs)
+        if row is not None and check is not False and not is_distribution_row(row, normalized=self.normalized):
+            row = None  # the general way finds the error
+        label = None if labels is None or row is None else single_label(labels, probs)
+        if row is not None and (labels is None or label is not None):
+            values = self.compute(row, label, self._draw_of_row(probs, u, check) if self.randomized else None)
+            return np.asarray(values) if row is probs else in_form_of(probs, values)
         probs = as_rows("probs", probs)
         if labels is not None:
             labels = as_labels(labels, probs, check=check)
@@ -118,9 +124,13 @@ class Score(NonconformityScore):
 
         The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
         """
-        plain = not self.randomized and u is None and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
-        if plain and is_plain_row(probs, normalized=self.normalized, check=check):
-            return self.compute_sets(probs, narrow(qhat, probs), None)
+        plain = (u is None or self.randomized) and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
+        several = getattr(probs, "ndim", 0) > 1 and probs.shape[0] > 1
+        row = single_row(probs) if plain and not several else None
+        if row is not None and (check is False or is_distribution_row(row, normalized=self.normalized)):
+            draw = self._draw_of_row(probs, u, check) if self.randomized else None
+            inside = self.compute_sets(row, narrow(qhat, row), draw)
+            return inside if row is probs else in_form_of(probs, inside)
         probs = as_rows("probs", probs)
         if nonempty or not isinstance(qhat, (int, float)) or math.isnan(qhat):
             qhat = as_threshold(qhat, tuple(probs.shape[:-1]), probs, check=check)
@@ -207,6 +217,10 @@ class Score(NonconformityScore):
         except _NotProbabilitiesError:
             raise distribution_error("probs", probs) from None
 
+    def _draw_of_row(self, probs: Array, u: Array | float | None, check: bool | None) -> Any:
+        """Return the draw of one row as a number in its precision."""
+        return to_host(self.draw(probs, u, check)).reshape(-1)[0]
+
     def draw(self, probs: Array, u: Array | float | None, check: bool | None) -> Array | None:
         """Uniform draws of shape (...) for a randomized score, None for another."""
         if not self.randomized:
@@ -215,6 +229,7 @@ class Score(NonconformityScore):
             return None
         xp = array_namespace(probs=probs)
         rows = tuple(probs.shape[:-1])
-        if u is None:
-            return xp.asarray(np.random.default_rng().random(rows), dtype=probs.dtype, device=device(probs))
+        if u is None:  # seeding a generator takes longer than one draw of the operating system
+            draws = _SYSTEM.random() if math.prod(rows) == 1 else np.random.default_rng().random(rows)
+            return xp.reshape(xp.asarray(draws, dtype=probs.dtype, device=device(probs)), rows)
         return xp.astype(as_draws(u, rows, probs, check=check), probs.dtype, copy=False)

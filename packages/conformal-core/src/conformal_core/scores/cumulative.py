@@ -18,14 +18,12 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core._chunks import scratch
 from conformal_core.checks import check_nonnegative
+from conformal_core.scores._cumulative_row import NO_MASS, row_scores, row_set
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
-from conformal_core.sets import prediction_set, take_label
+from conformal_core.sets import take_label
 
 Array = Any
-
-# Above every fraction of mass: a class without mass comes last.
-_NO_MASS = 2.0
 
 
 class _Cumulative(Score):
@@ -41,6 +39,8 @@ class _Cumulative(Score):
 
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Fraction of the row's mass down to the label, plus the penalty of its rank."""
+        if type(probs) is np.ndarray and probs.ndim == 1:
+            return row_scores(probs, labels, u, self.penalty, self.free_ranks)
         if labels is None:
             return self._all_labels(probs, None if u is None else u[..., None])
         xp = array_namespace(probs=probs)
@@ -58,7 +58,9 @@ class _Cumulative(Score):
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Return the sets of all classes more probable than the first that does not fit."""
         if u is not None:
-            return prediction_set(self.compute(probs, None, u), qhat, check=False)
+            return super().compute_sets(probs, qhat, u)
+        if type(probs) is np.ndarray and probs.ndim == 1:
+            return row_set(probs, float(qhat), self.penalty, self.free_ranks)
         xp = array_namespace(probs=probs)
         qhat = xp.asarray(qhat, dtype=probs.dtype, device=device(probs))
         blocks = _blocks(probs, xp)
@@ -76,7 +78,7 @@ class _Cumulative(Score):
         fit = xp.sum(xp.astype(scores <= qhat, xp.int64), axis=0)
         last = xp.take_along_axis(block, xp.where(fit < width, fit, xp.full_like(fit, width - 1))[None, ...], axis=0)
         bound = xp.where(fit < width, last[0, ...], xp.zeros_like(total))
-        no_mass = self._penalized(xp.full_like(total, _NO_MASS), ranks[probs.shape[-1] - 1, ...], xp)
+        no_mass = self._penalized(xp.full_like(total, NO_MASS), ranks[probs.shape[-1] - 1, ...], xp)
         return probs > xp.where(qhat >= no_mass, -xp.ones_like(bound), bound)[..., None]
 
     def _all_labels(self, probs: Array, u: Array | None) -> Array:
@@ -105,7 +107,7 @@ class _Cumulative(Score):
             part = before + u * (through - before)
             # Rounding must not raise the randomized score above the deterministic one.
             through = xp.where(part < through, part, through)
-        fraction = xp.where(own > 0, through / total, xp.full_like(own, _NO_MASS))
+        fraction = xp.where(own > 0, through / total, xp.full_like(own, NO_MASS))
         return self._penalized(fraction, rank, xp)
 
     def _penalized(self, fraction: Array, rank: Array, xp: Any) -> Array:

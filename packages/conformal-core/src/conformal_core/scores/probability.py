@@ -1,11 +1,13 @@
 """Scores of the probability or the rank of the label: LAC, Margin and SAPS."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
+from conformal_core._single import places
 from conformal_core.checks import check_nonnegative
 from conformal_core.scores._order import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
@@ -68,6 +70,8 @@ class Margin(Score):
 
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Largest other probability minus the own."""
+        if type(probs) is np.ndarray and probs.ndim == 1:
+            return _margins_of_row(probs, probs if labels is None else probs[labels])
         xp = array_namespace(probs=probs)
         top = xp.max(probs, axis=-1, keepdims=True)
         at_top = probs == top
@@ -123,6 +127,8 @@ class SAPS(Score):
 
     def compute(self, probs: Array, labels: Array | int | None, u: Array | None) -> Array:
         """Largest probability plus a step for each rank."""
+        if type(probs) is np.ndarray and probs.ndim == 1:
+            return self._of_row(probs, labels, u)
         xp = array_namespace(probs=probs)
         top = xp.max(probs, axis=-1, keepdims=True)
         u = xp.ones_like(top) if u is None else u[..., None]
@@ -136,3 +142,41 @@ class SAPS(Score):
         deep = top + (xp.astype(better - 1, probs.dtype) + u) * self.weight
         scores = xp.where(better == 0, u * top, deep)
         return scores if labels is None else scores[..., 0]
+
+    def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
+        """Return the sets of all classes less deep than the first rank that does not fit."""
+        if type(probs) is not np.ndarray or probs.ndim > 1:
+            return super().compute_sets(probs, qhat, u)
+        ascending = np.sort(probs)
+        scores = self._at(places(probs.size, probs.dtype) - 1.0, ascending[-1], u)
+        scores[0] = _part(ascending[-1], u)
+        fit = np.count_nonzero(scores <= qhat)  # scores never fall from one rank to the next
+        return probs >= (ascending[-fit] if fit else math.inf)
+
+    def _of_row(self, probs: Array, label: Array | int | None, u: Array | None) -> Array:
+        """Scores of all labels (K,), or of one, for a row (K,)."""
+        top = probs[probs.argmax()]
+        if label is not None:
+            better = np.count_nonzero(probs > probs[label])
+            return self._at(probs.dtype.type(better - 1), top, u) if better else _part(top, u)
+        below_first = probs.size - 1 - np.sort(probs).searchsorted(probs, "right")
+        deep = self._at(below_first.astype(probs.dtype), top, u)
+        return np.where(below_first < 0, _part(top, u), deep)
+
+    def _at(self, ranks: Array, top: Array, u: Array | None) -> Array:
+        """Scores at ranks below the first, of which the highest is 0."""
+        return top + (ranks + (top.dtype.type(1.0) if u is None else u)) * self.weight
+
+
+def _part(top: Array, u: Array | None) -> Array:
+    """Score of the top label."""
+    return top if u is None else u * top
+
+
+def _margins_of_row(probs: Array, own: Array) -> Array:
+    """Margins of labels with the probabilities ``own`` in a row (K,)."""
+    first = probs.argmax()
+    top, others = probs[first], probs.copy()
+    others[first] = 0.0
+    runner_up = others[others.argmax()]  # the top itself if two tie
+    return np.where(own == top, runner_up, top) - own

@@ -31,9 +31,11 @@ class AbsoluteResidual(ResidualScore):
            [4.5, 5.5]])
     """
 
+    takes_floats = True
+
     def compute(self, predictions: Array, targets: Array) -> Array:
         """Absolute difference of target and prediction."""
-        return array_namespace(targets=targets).abs(targets - predictions)
+        return abs(targets - predictions)
 
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Prediction ± q̂."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating, as_threshold
+from conformal_core._single import filled, single_float
 from conformal_core.checks import check_finite, check_floating, check_shape, is_checked
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 
@@ -23,11 +24,14 @@ class ResidualScore(NonconformityScore):
     ----------
     columns : int
         Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
+    takes_floats : bool
+        Whether ``compute`` and ``bounds`` also accept floats of Python, so that single rows of a stream need no arrays.
     """
 
     reliability_kinds: ClassVar[tuple[ReliabilityKind, ...]] = ("normalized",)
     default_loss: ClassVar[str | None] = None
     columns: int = 1
+    takes_floats: ClassVar[bool] = False
 
     @abstractmethod
     def compute(self, predictions: Array, targets: Array) -> Array:
@@ -68,13 +72,19 @@ class ResidualScore(NonconformityScore):
         ValueError
             If shapes do not fit or a value is not finite.
         """
+        if self.takes_floats:
+            prediction = single_float(predictions)
+            target = None if prediction is None else single_float(targets, predictions)
+            score = math.inf if prediction is None or target is None else self.compute(prediction, target)
+            if math.isfinite(score):  # only if both numbers are
+                return filled(predictions, score)
         predictions = self._checked(predictions, check)
         targets = as_floating("targets", targets, predictions)
         xp = array_namespace(predictions=predictions, targets=targets)
         check_finite("targets", targets, xp, check=check)
         rows = self._rows(predictions)
         try:
-            targets = xp.broadcast_to(targets, rows)
+            targets = targets if targets.shape == rows else xp.broadcast_to(targets, rows)
         except (ValueError, RuntimeError):
             same = math.prod(rows) == math.prod(targets.shape)
             cure = ": reshape(-1) drops an axis of length 1" if same else ""
@@ -104,6 +114,9 @@ class ResidualScore(NonconformityScore):
         TypeError, ValueError
             As for a call, and if ``qhat`` is NaN or does not broadcast.
         """
+        prediction = single_float(predictions) if self.takes_floats and type(qhat) is float else None
+        if prediction is not None and math.isfinite(prediction) and not math.isnan(qhat):
+            return filled(predictions, *self.bounds(prediction, qhat))
         predictions = self._checked(predictions, check)
         xp = array_namespace(predictions=predictions)
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)

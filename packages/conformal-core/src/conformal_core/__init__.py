@@ -35,6 +35,7 @@ from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
+from conformal_core.risk import control_risk, false_negative_losses, learn_then_test, risk_p_values
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.nonconformity import NonconformityScore
@@ -89,13 +90,17 @@ __all__ = [
     "__version__",
     "class_coverage",
     "conformal_quantile",
+    "control_risk",
     "coverage",
+    "false_negative_losses",
     "flatten_state",
     "group_coverage",
+    "learn_then_test",
     "p_values",
     "prediction_set",
     "quantile_rank",
     "rank_reliability",
+    "risk_p_values",
     "rolling_coverage",
     "set_size",
     "size_coverage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import wave
 
@@ -12,6 +13,7 @@ from cpsc_train import load
 from cpsc_train.config import apply_settings
 from cpsc_train.data import SplitConfig, Splits
 from cpsc_train.data.adapters.table import TableConfig
+from cpsc_train.data.storage.memory import MemoryCache
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
 from cpsc_train.training.settled import settled
@@ -265,3 +267,16 @@ def test_frames_are_taken_from_videos_and_their_sound_on_request(saved, folder, 
     middles = np.array([2.5, 7.5, 12.5, 17.5])  # of the 20 frames
     np.testing.assert_allclose(clips.mean((2, 3, 4)), 3 * middles + [[0], [9]], atol=6)
     assert np.abs(dataset.read("voice", np.array([3]))).max() > 0.3
+
+
+def test_what_fits_into_memory_is_decoded_once():
+    cache, made = MemoryCache(limit=100), []
+
+    def get(cache, key, size):
+        return cache.get(key, lambda: made.append(key) or np.zeros(size, np.uint8))
+
+    for key, size in (("a", 60), ("b", 60), ("c", 40), ("a", 60), ("b", 60), ("c", 40)):
+        assert len(get(cache, key, size)) == size
+    assert made == ["a", "b", "c", "b"]
+    get(copy.copy(cache), "a", 60)
+    assert made[-1] == "a"

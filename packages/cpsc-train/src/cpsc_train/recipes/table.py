@@ -21,7 +21,7 @@ def table(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         b=0.6,
         epochs=20,
         conformal=replace(CONFORMAL[mode], alpha=0.1),
-        compute=ComputeConfig(threads=1),
+        compute=ComputeConfig(threads=1, workers=0),  # decoded samples stay in memory
     )
 
 
@@ -44,5 +44,5 @@ def table_pretrained(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         conformal=replace(CONFORMAL[mode], alpha=0.1),
         optimizer=OptimizerConfig(kind="adamw", lr=1e-3, encoder_lr_factor=0.1, weight_decay=1e-2),
         schedule=CosineConfig(),
-        compute=ComputeConfig(channels_last=True),
+        compute=ComputeConfig(channels_last=True, workers=0),
     )

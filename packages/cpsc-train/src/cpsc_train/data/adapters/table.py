@@ -25,6 +25,7 @@ from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
 from cpsc_train.data.readers import FramesReader, Reader, SoundReader, TextReader
 from cpsc_train.data.storage.cells import Kind
 from cpsc_train.data.storage.files import Place
+from cpsc_train.data.storage.memory import MemoryCache
 from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.packaged import MINILM
@@ -41,6 +42,8 @@ SMALLEST, LARGEST, PHOTOGRAPH = 8, 64, 128
 """Pixels of the side of an image: limits of the default, and the default with pretrained encoders."""
 SHORTEST, LONGEST = 0.1, 10.0
 """Smallest number of seconds of sound, and the largest default."""
+MEMORY = 2**29
+"""Bytes of pictures and waveforms, as they enter the model, that each process keeps."""
 MEASURED = 20
 """Files from which the default size of images and the default length of sound are found."""
 
@@ -151,7 +154,7 @@ class TableDataset(Stored):
         self.kinds, self.classes, self.pretrained = table.kinds, table.classes, config.pretrained
         self.size = config.size or self._longest_side()
         self.seconds = config.seconds or self._longest_sound()
-        self._frames = config.frames
+        self._frames, self._memory = config.frames, MemoryCache(MEMORY)
         tokenize = config.load_tokenizer() if "text" in table.kinds.values() else None
         known = {name: self._modality(name, kind, config, tokenize) for name, kind in table.kinds.items()}
         self._readers = replace(config, seconds=self.seconds).readers_with(tokenize, known)
@@ -190,7 +193,7 @@ class TableDataset(Stored):
             return self._readers[modality].read(self._samples[row].cells[modality])
         if kind == "vector":
             return self._samples[row].vector(modality)
-        return self._readers[modality].present(self.fetch(modality, row))
+        return self._memory.get((modality, row), lambda: self._readers[modality].present(self.fetch(modality, row)))
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         """Return token numbers of texts, and spectrograms of waveforms."""

@@ -44,9 +44,11 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = s
         As `DataConfig.open`; if its samples are not files, or are packed already; or if the disk is too small, or `out`
         cannot be written or holds other samples.
     """
-    root = check_root(config.root) if hasattr(config, "root") else None
-    if root is None:
+    if not hasattr(config, "root"):
         raise UserError(f"{config.name} is embedded: there is nothing to pack")
+    if Path(config.root).is_file():
+        raise UserError(f"{config.root}: only a folder can be packed: use cpsc data prepare --cache")
+    root = check_root(config.root)
     if isinstance(root, Packed):
         raise UserError(f"{root} is packed already")
     with recorded() as files:

@@ -2,6 +2,7 @@
 
 import bisect
 from fractions import Fraction
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -122,8 +123,9 @@ def test_a_stream_is_the_same_in_every_form(level):
         "numbers": (predictions.tolist(), targets.tolist()),
         "numpy": (predictions, targets),
         "slices": (predictions[:, None], targets[:, None]),
-        "tensors": (tensor(predictions), tensor(targets)),
     }
+    if find_spec("torch"):
+        forms["tensors"] = tensor(predictions), tensor(targets)
     states, intervals = [], []
     for p, y in forms.values():
         options = {"level": level(alpha=0.2)} if level else {"alpha": 0.2}

@@ -79,12 +79,12 @@ def _predictor(config: RunConfig, state: PredictionState, saved: Mapping[str, An
         method = config.method.build(model, tuple(state.modalities))
     model.standardise(state.scales)
     model.load_state_dict(saved["model"])
-    _load_method(method, saved["method"])
+    load_method(method, saved["method"])
     objective = Objective(model.to(device), method.to(device), config.compute, device)
     return Predictor(config, objective, saved["qhat"], tuple(state.modalities))
 
 
-def _load_method(method: Method, state: Mapping[str, Any]) -> None:
+def load_method(method: Method, state: Mapping[str, Any]) -> None:
     """Load the state of a method except that of the training rows, which are not known here."""
     own = {name for name in method.state_dict() if not name.endswith("_extra_state")}
     if lacking := own - state.keys():

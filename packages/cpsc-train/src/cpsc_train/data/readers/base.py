@@ -92,7 +92,7 @@ class Reader:
         return content.reshape(shape) if content.size == np.prod(shape) else content
 
     def inputs(self, values: Array) -> Array:
-        """Return the model's input (n, *shape) of samples (n, ...) that `read` returned."""
+        """Return the model's input ``(n, *shape)`` of samples (n, ...) that `read` returned."""
         return values
 
     def _checked(self, values: Array) -> Array:

@@ -297,6 +297,6 @@ def _where_present(logs: Mapping[str, Tensor], present: Mapping[str, Tensor]) ->
     """Return log-trusts (B,) that are −∞ for rows without the modality."""
     masked = dict(logs)
     for m in logs.keys() & present.keys():
-        check_mask(f"present[{m!r}]", present[m], len(logs[m]))
+        check_mask(f"present[{m!r}]", present[m], logs[m].shape[0])
         masked[m] = logs[m].masked_fill(~present[m], -torch.inf)
     return masked

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpsc_rsc import Taps
 from cpsc_train.config import Choice, apply_settings
@@ -37,13 +37,15 @@ class Trained:
     method: Method
     qhat: Heads | None
     """Quantiles of the in-loop conformal predictor, by head."""
-    batch_size: int
-    """Rows in a batch of the plain evaluation."""
+    batch_size: int | None
+    """Rows in a batch of the plain evaluation. None: all rows at once."""
     seed: int
     """Seed of the run."""
 
     def logits(self, features: Heads, present: Present = COMPLETE) -> Heads:
         """Return the logits (N, C) by head, computed in the batches of the plain evaluation."""
+        if self.batch_size is None:
+            return self.method.predict(self.model, features, self.qhat, present)
         rows = len(next(iter(features.values())))
         batches = [
             self.method.predict(self.model, of_rows(features, part), self.qhat, of_rows(present, part))
@@ -106,6 +108,21 @@ class Inference(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # a variant may have no state
         """Restore what `state_dict` returned, in place of `fit`."""
+
+    def build_module(self, widths: Mapping[str, Sequence[int]]) -> nn.Module | None:
+        """Create and return the module that holds the fitted tensors, before they are known.
+
+        Parameters
+        ----------
+        widths
+            By modality, the widths d_k of its activations.
+
+        Returns
+        -------
+        nn.Module or None
+            The module, which `predict` uses. None if the variant has none; with a state it cannot be exported then.
+        """
+        return None
 
     @abstractmethod
     def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:

@@ -47,7 +47,7 @@ class Trust(Inference):
     def fit(self, source: Source) -> None:
         """Fit distances to the training rows; thresholds and curves to the validation rows."""
         training, held_out = source.part("train"), source.part("validation")
-        self._build({m: [h.shape[1] for h in depths] for m, depths in training.depths.items()})
+        self.build_module({m: [h.shape[1] for h in depths] for m, depths in training.depths.items()})
         self._trust.update({m: self._tensors(training.depths_of(m)) for m in training.depths})
         with warnings.catch_warnings(record=True) as caught:  # that rows are too few is no fault of the program
             warnings.simplefilter("always")
@@ -63,9 +63,15 @@ class Trust(Inference):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._build(state["widths"])
+        self.build_module(state["widths"])
         self.notes = state["notes"]
         self._trust.load_state_dict(state["trust"])
+
+    def build_module(self, widths: Mapping[str, Sequence[int]]) -> ConformalTrust:
+        """Create and return the `ConformalTrust`."""
+        self._widths = {m: list(of) for m, of in widths.items()}
+        self._trust = ConformalTrust(widths, alpha=self.config.alpha).to(self._device)
+        return self._trust
 
     def predict(self, features: Heads, present: Present = COMPLETE, depths: Depths = NO_DEPTHS) -> tuple[Heads, Heads]:
         """Return the logits of the weighted features, and the trust; 0 for rows that lack a modality."""
@@ -83,10 +89,6 @@ class Trust(Inference):
         with torch.no_grad():
             novelty = self._trust.novelty({m: self._tensors(values) for m, values in depths.items()})
         return {m: values.double().cpu().numpy() for m, values in novelty.items()}
-
-    def _build(self, widths: dict[str, list[int]]) -> None:
-        self._widths = widths
-        self._trust = ConformalTrust(widths, alpha=self.config.alpha).to(self._device)
 
     def _copy(self, rows: PartFeatures, *, clean: bool) -> HeldOutCopy:
         depths = {m: self._tensors(values) for m, values in rows.depths.items()}

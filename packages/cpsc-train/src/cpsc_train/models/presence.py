@@ -46,7 +46,7 @@ def stacked(modalities: Iterable[str], present: Present, like: Tensor) -> Tensor
     names = list(modalities)
     if not any(name in present for name in names):
         return None
-    everywhere = torch.ones(len(like), dtype=torch.bool, device=like.device)
+    everywhere = torch.ones(like.shape[0], dtype=torch.bool, device=like.device)
     return torch.stack([present.get(name, everywhere) for name in names])
 
 

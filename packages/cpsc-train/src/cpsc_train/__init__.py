@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cpsc_train.__about__ import __version__
 
 if TYPE_CHECKING:
+    from cpsc_train.deployment import export
     from cpsc_train.errors import UserError
     from cpsc_train.prediction import Model, Prediction, PredictionBatch, load
     from cpsc_train.recipes import recipe
     from cpsc_train.reporting.report import report
     from cpsc_train.training import RunConfig, evaluate, resume, train
-    from cpsc_train.training.export import export
 
 _HOMES = {
     "Model": "prediction",
@@ -25,7 +25,7 @@ _HOMES = {
     "RunConfig": "training",
     "UserError": "errors",
     "evaluate": "training",
-    "export": "training.export",
+    "export": "deployment",
     "load": "prediction",
     "recipe": "recipes",
     "report": "reporting.report",

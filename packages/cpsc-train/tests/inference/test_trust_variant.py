@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from cpsc_rsc import ConformalTrust
-from cpsc_train import evaluate, train
+from cpsc_train import evaluate, export, train
 from cpsc_train.data import Modality
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.inference import Trained, parse_inference
@@ -19,7 +19,6 @@ from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED, MultimodalClassifier
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.recipes import recipe
-from cpsc_train.training.export import export
 
 SHAPES = {"image": (3, 8, 8), "vector": (5,), "text": (7,)}
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from cpsc_train.config import unknown
+from cpsc_train.data import Modality
+from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 from cpsc_train.inference import Inference, parse_inference
 from cpsc_train.methods import Method
@@ -35,12 +37,15 @@ class Restored:
         Classes, inputs, scales and thresholds.
     name, inference
         The inference variant, ``plain`` and None without one.
+    epoch
+        The best epoch, from 1.
     """
 
     predictor: Predictor
     state: PredictionState
     name: str
     inference: Inference | None
+    epoch: int
 
 
 def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> Restored:
@@ -64,24 +69,28 @@ def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> 
         variant = None if name == PLAIN else parse_inference(name).build(predictor.trained())
         if variant is not None and name in saved.get("inference", {}):
             variant.load_state_dict(saved["inference"][name])
-    return Restored(predictor, state, name, variant)
+    return Restored(predictor, state, name, variant, saved["epoch"])
 
 
 def _predictor(config: RunConfig, state: PredictionState, saved: Mapping[str, Any], device: torch.device) -> Predictor:
-    with torch.random.fork_rng(devices=[]):  # parameters are drawn before they are loaded
-        model = MultimodalClassifier(
-            state.modalities,
-            config.encoders,
-            fusion=config.fusion,
-            dim=config.feature_dim,
-            classes=len(state.classes),
-        )
-        method = config.method.build(model, tuple(state.modalities))
-    model.standardise(state.scales)
+    model, method = untrained(config, state.modalities, state.scales, classes=len(state.classes))
     model.load_state_dict(saved["model"])
     load_method(method, saved["method"])
     objective = Objective(model.to(device), method.to(device), config.compute, device)
     return Predictor(config, objective, saved["qhat"], tuple(state.modalities))
+
+
+def untrained(
+    config: RunConfig, modalities: Mapping[str, Modality], scales: Mapping[str, Scale], *, classes: int
+) -> tuple[MultimodalClassifier, Method]:
+    """Return the model and the method of a run before their states are loaded; the random state does not advance."""
+    with torch.random.fork_rng(devices=[]):  # parameters are drawn before they are loaded
+        model = MultimodalClassifier(
+            modalities, config.encoders, fusion=config.fusion, dim=config.feature_dim, classes=classes
+        )
+        method = config.method.build(model, tuple(modalities))
+    model.standardise(scales)
+    return model, method
 
 
 def load_method(method: Method, state: Mapping[str, Any]) -> None:

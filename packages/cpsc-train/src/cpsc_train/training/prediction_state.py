@@ -69,13 +69,13 @@ def prediction_state(
     """
     modalities = setup.dataset.modalities
     scales = scales_state(setup.preprocessing.scales)
-    patterns = list(_patterns(tuple(modalities)))
+    absent = list(patterns(tuple(modalities)))
     names = ["plain", *(name for name, variant in variants.items() if predicts_alone(variant))]
     return {
         "classes": [str(name) for name in setup.dataset.classes],
         "modalities": {m: asdict(one) for m, one in modalities.items()},
         "scales": {m: None if one is None else [torch.from_numpy(x) for x in one] for m, one in scales.items()},
-        "thresholds": {name: thresholds[name].state_dict(FUSED, patterns) for name in names},
+        "thresholds": {name: thresholds[name].state_dict(FUSED, absent) for name in names},
     }
 
 
@@ -84,7 +84,7 @@ def predicts_alone(variant: Inference) -> bool:
     return variant.by_row and (type(variant).fit is Inference.fit or bool(variant.state_dict()))
 
 
-def _patterns(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the patterns of missing modalities that have thresholds."""
+def patterns(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the patterns of missing modalities that have thresholds, as tuples of their names."""
     for size in range(len(modalities) if len(modalities) <= FEW else 3):
         yield from combinations(modalities, size)

@@ -30,6 +30,8 @@ CLASSES = tuple("0123456789")
 class HandwrittenConfig(DataConfig, name="handwritten"):
     """Handwritten digits of the UCI Multiple Features data set (CC BY 4.0)."""
 
+    licence = "CC BY 4.0"
+
     modalities: tuple[str, ...] = ("pix", "fou")
     """Two to six of pix (16×15 image), fou, kar, fac, zer, mor (vectors)."""
     file: str | None = None

@@ -1,0 +1,139 @@
+"""Model card of an exported model: what it is for, how it was trained, its test scores and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cpsc_train.data import DataConfig
+from cpsc_train.deployment.description import modalities_of
+from cpsc_train.models import FUSED
+from cpsc_train.prediction.state import PLAIN
+from cpsc_train.printable import printable
+
+LIMITS = """\
+- A fraction of at least {level} of the prediction sets contain the true class, on average over samples that are
+  exchangeable with the calibration rows. There is no such promise for single classes, other data sources, or a shift.
+- The model knows no other classes than those listed, and always names one of them.
+- Probabilities are not calibrated beyond what the calibration error on the test rows shows."""
+TRUSTED = """\
+- Trust measures how unusual the activations of a modality are. It does not detect a corruption that leaves them usual,
+  a modality that belongs to another sample, or inputs made to deceive it; it does not tell what is wrong.
+- For unusual samples, {level} holds on average over the mixture of corruptions that their sets were calibrated on;
+  there is no promise for a single kind of corruption, or for another kind."""
+
+
+def model_card(
+    description: Mapping[str, Any],
+    results: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the model card in Markdown, with the metadata of the Hugging Face Hub.
+
+    Parameters
+    ----------
+    description
+        That of a `DeployedModel`.
+    results, environment
+        Contents of ``results.json`` and ``environment.json`` of the run. Without them, the card has no test scores, and
+        no versions of the training.
+    """
+    config = description["config"]
+    name = printable(f"{config['recipe'] or config['data']['name']} by {config['method']['name']}", line=True)
+    sections = {
+        f"# {name}": _summary(description),
+        "## Inputs": _inputs(description),
+        "## Training": _training(description, results or {}),
+        "## Scores on test rows": [] if results is None else _scores(description, results),
+        "## Limits": [_limits(description)],
+        "## Versions": _versions(description, environment or {}),
+    }
+    metadata = "---\nlibrary_name: cpsc-train\ntags:\n- multimodal\n- conformal-prediction\n---"
+    blocks = [f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
+    return "\n\n".join([metadata, *blocks]) + "\n"
+
+
+def _summary(description: Mapping[str, Any]) -> list[str]:
+    modalities, classes = description["modalities"], description["classes"]
+    variant = description["inference"]
+    inference = "" if variant == PLAIN else f" with the inference variant `{printable(variant, line=True)}`"
+    listed = ", ".join(printable(name, line=True) for name in classes[:20]) + (", …" if len(classes) > 20 else "")
+    names = " and ".join(one["name"] for one in modalities)
+    return [
+        f"A classifier of {names}{inference}, exported from a run of cpsc-train.",
+        "A sample may lack modalities, but not all of them.",
+        "",
+        f"{len(classes)} classes: {listed}.",
+    ]
+
+
+def _inputs(description: Mapping[str, Any]) -> list[str]:
+    rows = [(m, one.summary) for m, one in modalities_of(description).items()]
+    return list(_table(["modality", "input"], rows))
+
+
+def _training(description: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    config, data = description["config"], results.get("data", {})
+    licence = DataConfig.named(config["data"]["name"]).licence
+    sizes = ", ".join(f"{data[part]} {part}" for part in ("train", "calibration", "validation", "test") if part in data)
+    lines = {
+        "Data set": config["data"]["name"],
+        "Licence of the data": licence or "not recorded: see the source of the data set",
+        "Rows": sizes,
+        "Recipe": config["recipe"],
+        "Method": config["method"]["name"],
+        "Epochs": f"{config['epochs']}, of which epoch {description['epoch']} was best on the validation rows",
+        "Seed": str(config["seed"]),
+    }
+    return [f"- {key}: {printable(value, line=True)}" for key, value in lines.items() if value]
+
+
+def _scores(description: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """Return the scores of the fused decision, clean and under the condition with the lowest accuracy."""
+    variant = description["inference"]
+    test = results["test"] if variant == PLAIN else results.get("inference", {}).get(variant, {}).get("test", {})
+    if not test:
+        return []
+    worst = min(test, key=lambda condition: float(test[condition]["accuracy"][FUSED]))
+    rows = []
+    for condition in dict.fromkeys(["clean", worst]):
+        figures = test[condition]
+        sets = figures["coverage"][FUSED]
+        rows.append(
+            (
+                "clean" if condition == "clean" else f"worst: {condition}",
+                f"{100 * figures['accuracy'][FUSED]:.1f} %",
+                f"{100 * figures['macro_f1'][FUSED]:.1f} %",
+                f"{figures['expected_calibration_error'][FUSED]:.3f}",
+                f"{100 * sets['coverage']:.1f} % (target {100 * sets['target']:.1f} %)",
+                f"{sets['mean_size']:.2f} classes",
+            )
+        )
+    return list(
+        _table(["condition", "accuracy", "macro F1", "calibration error", "coverage of sets", "mean set size"], rows)
+    )
+
+
+def _limits(description: Mapping[str, Any]) -> str:
+    level = f"1 − α = {1 - description['thresholds']['alpha']:g}"
+    text = LIMITS if description["inference"] == PLAIN else f"{LIMITS}\n{TRUSTED}"
+    return text.format(level=level)
+
+
+def _versions(description: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    versions = environment.get("versions", {})
+    lines = {
+        "Exported": f"{datetime.now(UTC).date().isoformat()} by cpsc-train {description['version']}",
+        "Trained": str(environment.get("started", ""))[:10],
+        "Training environment": ", ".join(f"{package} {version}" for package, version in versions.items()),
+    }
+    return [f"- {key}: {printable(value, line=True)}" for key, value in lines.items() if value]
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    header = list(header)
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
+    for row in rows:
+        yield f"| {' | '.join(printable(cell, line=True) for cell in row)} |"

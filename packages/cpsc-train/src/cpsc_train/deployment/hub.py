@@ -1,0 +1,47 @@
+"""Models in the form of the Hugging Face Hub; needs huggingface_hub (extra ``hub``)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+
+from cpsc_train.deployment.card import model_card
+from cpsc_train.deployment.model import DeployedModel
+from cpsc_train.prediction.state import restore
+from cpsc_train.runs import RunFolder
+
+
+class HubModel(DeployedModel, PyTorchModelHubMixin, library_name="cpsc-train"):
+    """A `DeployedModel` with `save_pretrained`, `from_pretrained` and `push_to_hub`.
+
+    A folder holds ``config.json``, ``model.safetensors`` and the model card ``README.md``. Loading runs no code in it,
+    but imports the modules that its configuration names, such as those of encoders of your own.
+
+    Examples
+    --------
+    ::
+
+        HubModel.from_run("runs/A").save_pretrained("model")
+        model = HubModel.from_pretrained("model")
+    """
+
+    _card: str | None = None
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str], *, inference: str | None = None) -> Self:
+        """Return the best model of a run; arguments and errors are those of `cpsc_train.load`."""
+        folder = RunFolder(run)
+        model = cls.from_restored(restore(folder, device="cpu", inference=inference))
+        model._card = model_card(model.description, folder.read_results(), folder.read_environment())
+        return model
+
+    def generate_model_card(self, *_args: Any, **_kwargs: Any) -> ModelCard:
+        """Return the model card; the scores are those of the run, so only `from_run` knows them."""
+        return ModelCard(self._card or model_card(self.description))
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **options: Any) -> Any:
+        """Refuse a file that lacks a tensor, other than the mixin by default."""
+        return super()._from_pretrained(strict=strict, **options)

@@ -1,0 +1,34 @@
+"""Model cards."""
+
+import json
+
+from cpsc_train.deployment.card import model_card
+from cpsc_train.deployment.model import DeployedModel
+from cpsc_train.prediction.state import restore
+from cpsc_train.runs import RunFolder
+
+
+def described(run, inference):
+    return DeployedModel.from_restored(restore(RunFolder(run), device="cpu", inference=inference)).description
+
+
+def test_it_has_the_scores_of_the_exported_variant(digits):
+    results = json.loads((digits.run / "results.json").read_text())
+    environment = json.loads((digits.run / "environment.json").read_text())
+    for inference, test in (("plain", results["test"]), ("trust", results["inference"]["trust"]["test"])):
+        card = model_card(described(digits.run, inference), results, environment)
+        worst = min(test, key=lambda name: test[name]["accuracy"]["fused"])
+        for title, condition in (("clean", "clean"), (f"worst: {worst}", worst)):
+            (row,) = [line for line in card.splitlines() if line.startswith(f"| {title} |")]
+            assert f"| {100 * test[condition]['accuracy']['fused']:.1f} % |" in row
+            assert f"{100 * test[condition]['coverage']['fused']['coverage']:.1f} % (target 90.0 %)" in row
+        assert ("Trust measures" in card) == (inference == "trust")
+        assert f"torch {environment['versions']['torch']}" in card
+        assert "CC BY 4.0" in card
+
+
+def test_a_card_without_results_has_no_scores_and_hides_control_characters(digits):
+    description = described(digits.run, "plain") | {"classes": ["a\x1b[31m", "b\n# c"]}
+    card = model_card(description)
+    assert "Scores" not in card
+    assert "a\\x1b[31m, b\\n# c" in card

@@ -14,6 +14,7 @@ from cpsc_train.inference.trust import Trust
 from cpsc_train.methods import MethodConfig
 from cpsc_train.prediction.state import restore
 from cpsc_train.runs import RunFolder
+from cpsc_train.training.config import RunConfig, with_method
 
 
 def deployed(run, inference="trust"):
@@ -63,7 +64,8 @@ def test_a_variant_without_a_module_is_refused(digits, monkeypatch):
 @pytest.mark.parametrize("method", sorted(MethodConfig.members))
 def test_the_forward_pass_of_every_method_is_exported(finished, method):
     description = copy.deepcopy(deployed(finished, "plain").description)
-    description["config"]["method"] = {"name": method}
+    config = RunConfig.from_plain(description["config"])
+    description["config"] = with_method(config, MethodConfig.named(method)()).to_plain()
     module = DeployedModel(description)
     arguments = examples(module)
     batch = torch.export.Dim("batch", min=1)

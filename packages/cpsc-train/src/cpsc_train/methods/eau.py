@@ -106,7 +106,7 @@ class EAU(Method):
     def _fused(self, each: dict[str, Normal], present: Present) -> Normal:
         """Return the fused distribution; features of a modality that is absent are zeros in the gate."""
         first = next(iter(each.values()))
-        here = torch.ones(len(first.mean), dtype=torch.bool, device=first.mean.device)
+        here = torch.ones(first.mean.shape[0], dtype=torch.bool, device=first.mean.device)
         given = torch.stack([present.get(m, here) for m in each])
         weighted = dict(zip(each, by_uncertainty(list(each.values()), given), strict=True))
         absent = torch.zeros_like(first.mean)

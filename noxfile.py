@@ -19,7 +19,8 @@ nox.needs_version = ">=2025.10"
 ROOT = Path(__file__).parent
 MEMBERS = ["conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train"]  # in the order of their dependencies
 EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
-EVERYTHING = [*EDITABLE[:-1], f"{EDITABLE[-1]}[all]"]
+EXTRAS = {"cpsc-rsc": "[lightning,transformers]", "cpsc-train": "[all]"}
+EVERYTHING = [part for member in MEMBERS for part in ("-e", f"packages/{member}{EXTRAS.get(member, '')}")]
 LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]

@@ -1,19 +1,19 @@
 """Text and images with the Hugging Face Trainer: a small BERT built from a config, and a small CNN."""
 
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
 from ordinary import CLASSES, LateFusion, draw_labels, draw_signal, draw_tokens
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
-from transformers import BertConfig, BertModel, EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import DataLoader, Dataset
+from transformers import BertConfig, BertModel, EvalPrediction, Trainer, TrainingArguments
 
-from conformal_core import LAC, conformal_quantile
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration
+from cpsc_rsc.callbacks import HeadOutputs, HeadQuantiles
+from cpsc_rsc.callbacks.transformers import QuantileCallback
 
 DIMS = {"text": 32, "image": 48}
 
@@ -39,7 +39,7 @@ class TextEncoder(nn.Module):
 
 
 class TextAndImage(nn.Module):
-    """Late-fusion model whose training loss includes RSC and GSC once q̂ is set."""
+    """Late-fusion model whose training loss includes RSC and GSC once its quantiles are computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,37 +48,24 @@ class TextAndImage(nn.Module):
         )
         self.model = LateFusion({"text": TextEncoder(), "image": image}, DIMS)
         self.rsc = MultimodalSelfCalibration(DIMS)
-        self.qhat: dict[str, Tensor] = {}
+        self.qhat = HeadQuantiles(DIMS, alpha=0.1)
+
+    def head_outputs(self, batch: dict[str, Tensor]) -> HeadOutputs:
+        """Return the outputs of the heads for a batch of the calibration set; `QuantileCallback` calls this."""
+        return HeadOutputs(self.model.classify(self.model.features(batch))[0], batch["labels"])
 
     def forward(self, text: Tensor, image: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the loss and the fused logits, as the Trainer expects."""
         features = self.model.features({"text": text, "image": image})
-        if not (self.training and self.qhat):
+        if not (self.training and self.qhat.calibrated):
             logits, fused = self.model.classify(features)
             loss = cross_entropy(fused, labels) + sum(cross_entropy(z, labels) for z in logits.values())
             return {"loss": loss, "logits": fused}
-        out = self.rsc(features, labels, heads=self.model.heads, qhat=self.qhat)
+        qhat = self.qhat()
+        out = self.rsc(features, labels, heads=self.model.heads, qhat=qhat)
         logits, fused = self.model.classify({m: o.recomposed for m, o in out.items()})
         loss = cross_entropy(fused, labels) + sum(o.divergence for o in out.values())
-        return {"loss": loss + gsc_loss(logits, labels, fused_logits=fused, qhat=self.qhat), "logits": fused}
-
-
-class Calibrate(TrainerCallback):
-    """Compute q̂ of each head, in eval mode, at the start of every epoch after the warm-up."""
-
-    def __init__(self, samples: "Samples", warmup: int) -> None:
-        self.samples, self.warmup = samples, warmup
-
-    @torch.no_grad()
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, model: TextAndImage, **_: Any) -> None:
-        """Set the q̂ of the model after the warm-up."""
-        if state.epoch < self.warmup:
-            return
-        model.eval()
-        text, image, labels = (x.to(args.device) for x in (self.samples.text, self.samples.image, self.samples.labels))
-        logits, _ = model.model.classify(model.model.features({"text": text, "image": image}))
-        model.qhat = {m: conformal_quantile(LAC()(z.softmax(-1), labels), alpha=0.1) for m, z in logits.items()}
-        model.train()
+        return {"loss": loss + gsc_loss(logits, labels, fused_logits=fused, qhat=qhat), "logits": fused}
 
 
 class Samples(Dataset):
@@ -104,6 +91,8 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 def main(epochs: int = 4, warmup: int = 2) -> dict[str, float]:
     """Train; return the accuracy on a test set."""
     torch.manual_seed(0)
+    steps = 256 // 32  # in an epoch
+    calibration = DataLoader(Samples(100, seed=10), batch_size=100)
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -124,7 +113,7 @@ def main(epochs: int = 4, warmup: int = 2) -> dict[str, float]:
             train_dataset=Samples(256, seed=0),
             eval_dataset=Samples(200, seed=20),
             compute_metrics=accuracy,
-            callbacks=[Calibrate(Samples(100, seed=10), warmup)],
+            callbacks=[QuantileCallback(calibration, every_n_steps=steps, warmup_steps=warmup * steps)],
         )
         trainer.train()
         return {"accuracy": trainer.evaluate()["eval_accuracy"]}

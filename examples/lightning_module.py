@@ -1,4 +1,4 @@
-"""RSC and GSC in the loss of a LightningModule, calibrated at the start of each epoch."""
+"""RSC and GSC in the loss of a LightningModule, with quantiles that a callback computes."""
 
 import lightning
 import torch
@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from conformal_core import LAC, conformal_quantile
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration
+from cpsc_rsc.callbacks import HeadOutputs, HeadQuantiles
+from cpsc_rsc.callbacks.lightning import QuantileCallback
 
 DIMS = {"audio": 32, "image": 48}
 
@@ -22,9 +23,9 @@ def data(count: int, seed: int) -> TensorDataset:
 
 
 class SelfCalibrated(lightning.LightningModule):
-    """Late-fusion model, trained with RSC and GSC after the warm-up."""
+    """Late-fusion model, trained with RSC and GSC once its quantiles are computed."""
 
-    def __init__(self, calibration: TensorDataset, warmup: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         encoders = {
             "audio": nn.Sequential(nn.Linear(20, DIMS["audio"]), nn.ReLU()),
@@ -32,33 +33,29 @@ class SelfCalibrated(lightning.LightningModule):
         }
         self.model = LateFusion(encoders, DIMS)
         self.rsc = MultimodalSelfCalibration(DIMS)
-        self.calibration, self.warmup = calibration, warmup
-        self.qhat: dict[str, Tensor] = {}
+        self.qhat = HeadQuantiles(DIMS, alpha=0.1)
 
     def forward(self, audio: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Return the features (B, d_m) of each modality."""
         return self.model.features({"audio": audio, "image": image})
 
-    @torch.no_grad()
-    def on_train_epoch_start(self) -> None:
-        """Compute q̂ of each head on the calibration set, in eval mode."""
-        self.eval()
-        *inputs, labels = (x.to(self.device) for x in self.calibration.tensors)
-        logits, _ = self.model.classify(self(*inputs))
-        self.qhat = {m: conformal_quantile(LAC()(z.softmax(-1), labels), alpha=0.1) for m, z in logits.items()}
-        self.train()
+    def head_outputs(self, batch: list[Tensor]) -> HeadOutputs:
+        """Return the outputs of the heads for a batch of the calibration set; `QuantileCallback` calls this."""
+        *inputs, labels = batch
+        return HeadOutputs(self.model.classify(self(*inputs))[0], labels)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Return the loss of one batch."""
         *inputs, labels = batch
         features = self(*inputs)
-        if self.current_epoch < self.warmup:
+        if not self.qhat.calibrated:
             logits, fused = self.model.classify(features)
             return cross_entropy(fused, labels) + sum(cross_entropy(z, labels) for z in logits.values())
-        out = self.rsc(features, labels, heads=self.model.heads, qhat=self.qhat)
+        qhat = self.qhat()
+        out = self.rsc(features, labels, heads=self.model.heads, qhat=qhat)
         logits, fused = self.model.classify({m: o.recomposed for m, o in out.items()})
         loss = cross_entropy(fused, labels) + sum(o.divergence for o in out.values())
-        return loss + gsc_loss(logits, labels, fused_logits=fused, qhat=self.qhat)
+        return loss + gsc_loss(logits, labels, fused_logits=fused, qhat=qhat)
 
     def test_step(self, batch: list[Tensor]) -> None:
         """Log the accuracy."""
@@ -74,15 +71,17 @@ class SelfCalibrated(lightning.LightningModule):
 def main(epochs: int = 8, warmup: int = 3) -> dict[str, float]:
     """Train; return the accuracy on a test set."""
     lightning.seed_everything(0, verbose=False)
-    module = SelfCalibrated(data(200, seed=10), warmup)
+    module, loader = SelfCalibrated(), DataLoader(data(400, seed=0), batch_size=50, shuffle=True)
+    steps, calibration = len(loader), DataLoader(data(200, seed=10), batch_size=200)
+    calibrate = QuantileCallback(calibration, every_n_steps=steps, warmup_steps=warmup * steps)
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
-    trainer.fit(module, DataLoader(data(400, seed=0), batch_size=50, shuffle=True))
+    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[calibrate], **quiet)
+    trainer.fit(module, loader)
     return dict(trainer.test(module, DataLoader(data(400, seed=20), batch_size=400), verbose=False)[0])
 
 

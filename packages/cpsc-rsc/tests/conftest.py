@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-# for `import fuzzing` and `import reference`
-sys.path.insert(0, str(Path(__file__).parents[2] / "conformal-core/tests"))
+# for `import fuzzing`, `import reference` and `import frameworks`
+sys.path[:0] = [str(Path(__file__).parents[2] / "conformal-core/tests"), str(Path(__file__).parent)]
 
 settings.register_profile("rsc", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("rsc")

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpsc_rsc import MultimodalSelfCalibration, RepresentationSelfCalibration, diagnose, represent
+from cpsc_rsc.callbacks import HeadOutputs, HeadQuantiles
 
 D, C = 12, 4
 OPTIONS = [
@@ -81,6 +82,13 @@ def test_the_watch_on_a_fake_accelerator_sees_a_wait(wait):
         x = torch.randn(4)
         with pytest.raises((AssertionError, RuntimeError, TypeError)), Watch():
             wait(x)
+
+
+def test_quantiles_of_heads_are_read_without_a_wait():
+    qhat = HeadQuantiles(["audio"])
+    qhat.calibrate([HeadOutputs({"audio": torch.randn(20, C)}, torch.randint(0, C, (20,)))])
+    with Watch():
+        assert qhat()["audio"].ndim == 0
 
 
 def test_the_values_are_read_by_default_on_the_host():

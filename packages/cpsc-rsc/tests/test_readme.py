@@ -19,7 +19,7 @@ def names():
 
 
 def test_every_block_runs(names):
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert all(p.isfinite().all() for p in (*names["model"].parameters(), *names["rsc"].parameters()))
     assert set(names["by_decision"]) == {"audio", "image"}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_rsc._depths import INPUT, channels_first, default_names, find, unwrapped
+from cpsc_rsc._evaluating import evaluating
 from cpsc_rsc._pooling import first_tensor, pooled
 
 if TYPE_CHECKING:
@@ -137,14 +138,8 @@ class Taps:
         TypeError, ValueError
             As for a call.
         """
-        modes = [(submodule, submodule.training) for submodule in module.modules()]
-        module.eval()
-        try:
-            with torch.no_grad():
-                _, depths = self(module, example)
-        finally:
-            for submodule, mode in modes:
-                submodule.training = mode
+        with evaluating(module):
+            _, depths = self(module, example)
         return tuple(depth.shape[1] for depth in depths)
 
     def __repr__(self) -> str:

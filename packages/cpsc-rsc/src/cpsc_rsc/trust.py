@@ -118,8 +118,8 @@ class ConformalTrust(nn.Module):
             If another has other modalities or widths, or is this one.
         """
         for other in others:
-            if other is self or other._widths != self._widths:
-                raise ValueError(f"merge takes others with the depths {self._widths}, got {other._widths}")
+            if other is self or other.widths != self.widths:
+                raise ValueError(f"merge takes others with the depths {self.widths}, got {other.widths}")
         for other in others:
             for m in self._of:
                 if other._trained[m]:
@@ -256,10 +256,11 @@ class ConformalTrust(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the options for `repr`."""
-        return f"{self._widths}, alpha={self.alpha}"
+        return f"{self.widths}, alpha={self.alpha}"
 
     @property
-    def _widths(self) -> dict[str, tuple[int, ...]]:
+    def widths(self) -> dict[str, tuple[int, ...]]:
+        """Widths of the activations of each modality, from the first depth to the last."""
         return {m: cast("ModalityTrust", of).widths for m, of in self._of.items()}
 
     def _check(self, depths: Depths, check: bool | None) -> None:

@@ -97,8 +97,8 @@ class DeployedModel(nn.Module):
         Parameters
         ----------
         inputs
-            By modality, all of them, (B, *shape): not standardised, as `cpsc_train.Model.read` returns them. Rows of
-            samples that lack the modality may hold any values.
+            By modality, all of them, ``(B, *shape)``: not standardised, as `cpsc_train.Model.read` returns them. Rows
+            of samples that lack the modality may hold any values.
         present
             By modality, true for samples that have it, (B,) bool. A sample has at least one.
 

@@ -86,13 +86,25 @@ def stream(
     if ratios is not None:
         results |= {
             "calibration": len(ratios[0]),
-            "effective": float(ratios[0].sum() ** 2 / np.square(ratios[0]).sum()),
+            "effective": effective_number(ratios[0]),
         }
     if watched is not None:
         results["trust"] = watched.figures(window)
     if picture is not None:
         write(picture, drawn(followed[FUSED], watched, target=1 - alpha, window=window))
     return results
+
+
+def effective_number(weights: NDArray[np.float64]) -> float:
+    """Return the number of equally weighted rows that weights (N,) ≥ 0 are worth.
+
+    Examples
+    --------
+    >>> effective_number(np.array([1.0, 1.0, 0.0])), effective_number(np.zeros(3))
+    (2.0, 0.0)
+    """
+    squares = np.square(weights).sum()
+    return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0
 
 
 def drifting(setup: Setup, texts: Sequence[str]) -> list[Condition]:

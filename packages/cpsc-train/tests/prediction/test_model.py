@@ -1,6 +1,8 @@
 """Predictions of a run for arrays: the same as those of its evaluation."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import cpsc_train
 from cpsc_train.errors import UserError
 from cpsc_train.training import checkpoint
+from cpsc_train.training.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,23 @@ def test_a_run_needs_neither_its_data_nor_its_splits(digits, model, tmp_path):
 def test_a_gpu_predicts_as_the_processor_does(digits, model):
     batch = cpsc_train.load(digits.run, device="cuda").predict(digits.given())
     np.testing.assert_allclose(batch.probabilities, model.predict(digits.given()).probabilities, atol=1e-4)
+
+
+def test_threads_take_turns(digits, model, monkeypatch):
+    active, most, predict = [], [], Predictor.predict
+
+    def slow(self, *arguments):
+        active.append(None)
+        time.sleep(0.01)
+        most.append(len(active))
+        active.pop()
+        return predict(self, *arguments)
+
+    monkeypatch.setattr(Predictor, "predict", slow)
+    samples = [model.read({m: x[row] for m, x in digits.given().items()}) for row in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda sample: model.predict_inputs([sample]), samples))
+    assert most == [1] * 16
 
 
 def test_loading_does_not_advance_the_random_state(digits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Model:
         self._predictor, self._inference = restored.predictor, restored.inference
         self._config, self._state = restored.predictor.config, restored.state
         self._thresholds = restored.state.thresholds[restored.name]
+        self._lock = threading.Lock()
         self._readers = self._config.data.readers(restored.state.modalities)
         self.inference = restored.name
         """Inference variant, ``plain`` if there is none."""
@@ -180,7 +182,7 @@ class Model:
                 raise DataError(f"{m}: the model's input must have shape {expected}, got {values.shape}", "wrong size")
 
     def predict_inputs(self, samples: Sequence[Inputs]) -> PredictionBatch:
-        """Predict samples from their model inputs, as `read` returns them, in one batch.
+        """Predict samples from their model inputs, as `read` returns them, in one batch. Threads take turns.
 
         Raises
         ------
@@ -193,7 +195,7 @@ class Model:
             return PredictionBatch(self.classes, self.alpha, nothing, nothing > 0, present, {})
         if not np.logical_or.reduce(list(present.values())).all():
             raise DataError(f"a sample has no modality of {', '.join(self._readers)}", "missing")
-        with self._config.compute.applied():
+        with self._lock, self._config.compute.applied():
             rows = self._encoded(samples, present)
             predictions = self._predictor.predict(rows, self._inference)
         lacking = np.full(len(samples), np.nan)

@@ -61,6 +61,38 @@ def sections(results: Path) -> Iterator[str]:
         yield _missing(runs)
 
 
+def short(results: Path) -> str:
+    """Return the table of README.md: accuracy and lowest coverage by data set, without and with trust."""
+    lines = []
+    for name, runs in trusted(results).items():
+        figures = {row: float(runs.figures(row)["all"].mean()) for row in runs.rows if not row.endswith(" + trust")}
+        best = max(figures, key=lambda row: figures[row])
+        noisy = [line["condition"] for line in runs.conditions if line["condition"] != "clean"]
+        coverage = {
+            row: min(100 * runs.mean(row, [one], "coverage").mean() for one in noisy) for row in (BASE, TRUSTED)
+        }
+        lines.append(
+            [
+                TITLES[name],
+                *(f"{float(runs.figures(row)['all'].mean()):.1f}" for row in (BASE, TRUSTED)),
+                interval(*runs.difference(TRUSTED, BASE, "all")[:3]),
+                interval(*runs.difference(TRUSTED, BASE, "clean")[:3]),
+                f"{markdown_text(best)} {figures[best]:.1f}",
+                f"{coverage[BASE]:.0f} → {coverage[TRUSTED]:.0f}",
+            ]
+        )
+    columns = (
+        "data",
+        "plain",
+        "with trust",
+        "difference",
+        "on clean rows",
+        "best other row",
+        "lowest coverage, target 90",
+    )
+    return _table(list(columns), lines)
+
+
 def apart(runs: Runs, first: str, second: str, conditions: list[str], measure: str = "accuracy") -> Difference:
     """Return the paired difference of the mean of a measure over conditions, in points."""
     values = (100 * runs.mean(row, conditions, measure) for row in (first, second))

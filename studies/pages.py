@@ -23,7 +23,7 @@ import numpy as np
 from _reliability import tables
 from _runs import Line, Runs, Values, read
 from _tables import header
-from _trust_page import sections
+from _trust_page import sections, short
 
 from cpsc_train.config import read_toml
 from cpsc_train.experiments.statistics import Difference
@@ -48,7 +48,6 @@ FIGURES = (
 )
 BOTH = "cpsc, RSC and GSC"
 """CPSC with both parts of the paper; `cpsc` itself trains as the reference does."""
-README_ROWS = ("joint", REFERENCE, BOTH, "cpsc + trust", "tmc")
 
 
 def data_sets() -> dict[str, Runs]:
@@ -327,22 +326,15 @@ def readme() -> str:
 
 
 def _summary() -> str:
-    parts = []
-    for name, runs in data_sets().items():
-        chosen = [row for row in README_ROWS if row in runs.rows]
-        columns = ("clean", "seen", "held out", "coverage")
-        apart = {row: runs.difference(row, REFERENCE, "held out") for row in chosen if row != REFERENCE}
-        rows = [
-            [row, *(mean_sd(runs.figures(row)[c]) for c in columns), signed(apart[row]) if row in apart else "–"]
-            for row in chosen
+    told = [f"**{TITLES[name]}.** {_design(runs)}\n{bullets(_told_apart(runs))}" for name, runs in data_sets().items()]
+    return "\n".join(
+        [
+            (ROOT / "studies/text/readme.md").read_text(encoding="utf-8"),
+            short(RESULTS),
+            "Training methods, without trust:\n",
+            *(told or ["No runs yet.\n"]),
+            "Further pages: [comparison of all methods](docs/comparison.md), [what reproduces](docs/reproduces.md).\n",
         ]
-        title = f"{TITLES[name]}: {_design(runs)}"
-        parts.append(title + "\n" + table(["row", *columns, "difference, held out"], rows))
-        parts.append(bullets(_told_apart(runs)))
-    text = "\n".join(parts) if parts else "No runs yet.\n"
-    return (
-        text
-        + "\nFurther pages: [comparison of all methods](docs/comparison.md), [what reproduces](docs/reproduces.md).\n"
     )
 
 

@@ -43,8 +43,8 @@ def test_no_call_runs_what_it_reads():
 
 
 def test_nothing_is_downloaded():
-    """Only fsspec reaches a network, for an address that is given as a data set; pretrained models are local."""
-    bad = [found for found in imported() if found[1] in NETWORK]
+    """fsspec reaches a network for an address that is given as a data set; huggingface_hub in a module of its own."""
+    bad = [found for found in imported() if found[1] in NETWORK and not found[0].startswith("deployment/hub.py:")]
     for where, call in nodes(ast.Call):
         name, given = ast.unparse(call.func), {key.arg: ast.unparse(key.value) for key in call.keywords}
         wrong = name.endswith(".from_pretrained") and given.get("local_files_only") != "True"

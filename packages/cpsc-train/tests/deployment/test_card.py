@@ -27,8 +27,8 @@ def test_it_has_the_scores_of_the_exported_variant(digits):
         assert "CC BY 4.0" in card
 
 
-def test_a_card_without_results_has_no_scores_and_hides_control_characters(digits):
-    description = described(digits.run, "plain") | {"classes": ["a\x1b[31m", "b\n# c"]}
+def test_a_card_without_results_has_no_scores_and_shows_names_as_they_are(digits):
+    description = described(digits.run, "plain") | {"classes": ["a\x1b", "b\n# <i>*c*|"]}
     card = model_card(description)
     assert "Scores" not in card
-    assert "a\\x1b[31m, b\\n# c" in card
+    assert r"a\\x1b, b\\n# &lt;i&gt;\*c\*\|." in card

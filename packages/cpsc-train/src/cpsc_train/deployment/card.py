@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cpsc_train.data import DataConfig
 from cpsc_train.deployment.description import modalities_of
+from cpsc_train.experiments.table import Table, markdown_text
 from cpsc_train.models import FUSED
 from cpsc_train.prediction.state import PLAIN
-from cpsc_train.printable import printable
+from cpsc_train.printable import visible
 
 LIMITS = """\
 - A fraction of at least {level} of the prediction sets contain the true class, on average over samples that are
@@ -40,7 +41,7 @@ def model_card(
         no versions of the training.
     """
     config = description["config"]
-    name = printable(f"{config['recipe'] or config['data']['name']} by {config['method']['name']}", line=True)
+    name = markdown_text(f"{config['recipe'] or config['data']['name']} by {config['method']['name']}")
     sections = {
         f"# {name}": _summary(description),
         "## Inputs": _inputs(description),
@@ -57,9 +58,9 @@ def model_card(
 def _summary(description: Mapping[str, Any]) -> list[str]:
     modalities, classes = description["modalities"], description["classes"]
     variant = description["inference"]
-    inference = "" if variant == PLAIN else f" with the inference variant `{printable(variant, line=True)}`"
-    listed = ", ".join(printable(name, line=True) for name in classes[:20]) + (", …" if len(classes) > 20 else "")
-    names = " and ".join(one["name"] for one in modalities)
+    inference = "" if variant == PLAIN else f" with the inference variant `{visible(variant, line=True)}`"
+    listed = ", ".join(markdown_text(name) for name in classes[:20]) + (", …" if len(classes) > 20 else "")
+    names = " and ".join(markdown_text(one["name"]) for one in modalities)
     return [
         f"A classifier of {names}{inference}, exported from a run of cpsc-train.",
         "A sample may lack modalities, but not all of them.",
@@ -70,7 +71,7 @@ def _summary(description: Mapping[str, Any]) -> list[str]:
 
 def _inputs(description: Mapping[str, Any]) -> list[str]:
     rows = [(m, one.summary) for m, one in modalities_of(description).items()]
-    return list(_table(["modality", "input"], rows))
+    return [Table("", ["modality", "input"], rows).markdown().rstrip()]
 
 
 def _training(description: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
@@ -86,7 +87,7 @@ def _training(description: Mapping[str, Any], results: Mapping[str, Any]) -> lis
         "Epochs": f"{config['epochs']}, of which epoch {description['epoch']} was best on the validation rows",
         "Seed": str(config["seed"]),
     }
-    return [f"- {key}: {printable(value, line=True)}" for key, value in lines.items() if value]
+    return [f"- {key}: {markdown_text(value)}" for key, value in lines.items() if value]
 
 
 def _scores(description: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
@@ -110,9 +111,8 @@ def _scores(description: Mapping[str, Any], results: Mapping[str, Any]) -> list[
                 f"{sets['mean_size']:.2f} classes",
             )
         )
-    return list(
-        _table(["condition", "accuracy", "macro F1", "calibration error", "coverage of sets", "mean set size"], rows)
-    )
+    header = ["condition", "accuracy", "macro F1", "calibration error", "coverage of sets", "mean set size"]
+    return [Table("", header, rows).markdown().rstrip()]
 
 
 def _limits(description: Mapping[str, Any]) -> str:
@@ -128,12 +128,4 @@ def _versions(description: Mapping[str, Any], environment: Mapping[str, Any]) ->
         "Trained": str(environment.get("started", ""))[:10],
         "Training environment": ", ".join(f"{package} {version}" for package, version in versions.items()),
     }
-    return [f"- {key}: {printable(value, line=True)}" for key, value in lines.items() if value]
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    header = list(header)
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'---|' * len(header)}"
-    for row in rows:
-        yield f"| {' | '.join(printable(cell, line=True) for cell in row)} |"
+    return [f"- {key}: {markdown_text(value)}" for key, value in lines.items() if value]

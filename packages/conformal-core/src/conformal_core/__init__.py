@@ -4,6 +4,7 @@ from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
 from conformal_core.exchangeability.ville import ExchangeabilityTest
 from conformal_core.files import flatten_state, unflatten_state
+from conformal_core.interval_metrics import interval_coverage, interval_score
 from conformal_core.level.aci import ACI, Constant
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.decaying import DecayingStep
@@ -95,6 +96,8 @@ __all__ = [
     "false_negative_losses",
     "flatten_state",
     "group_coverage",
+    "interval_coverage",
+    "interval_score",
     "learn_then_test",
     "p_values",
     "prediction_set",

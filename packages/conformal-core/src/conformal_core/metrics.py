@@ -75,7 +75,7 @@ def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Cove
     (0.667, 3)
     """
     _, _, hits = _hits(sets, labels)
-    return Coverage(*(part[0] for part in _by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
+    return Coverage(*(part[0] for part in coverage_by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
 
 
 def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -88,7 +88,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
     array([0.5, 1. ])
     """
     sets, ids, hits = _hits(sets, labels)
-    return _by_group(hits, ids, sets.shape[-1], confidence)
+    return coverage_by_group(hits, ids, sets.shape[-1], confidence)
 
 
 def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -104,7 +104,7 @@ def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) ->
     array([0, 2, 1])
     """
     sets, _, hits = _hits(sets, labels)
-    return _by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
+    return coverage_by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
 
 
 def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: float = 0.95) -> Coverage:
@@ -128,7 +128,7 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
         raise ValueError(f"groups must be at least 0, got {ids.min()}")
     if len(ids) and ids.max() >= _MOST_GROUPS:
         raise ValueError(f"groups must be numbered 0..G-1 with G at most {_MOST_GROUPS}, got {ids.max()}")
-    return _by_group(hits, ids, int(ids.max()) + 1 if len(ids) else 0, confidence)
+    return coverage_by_group(hits, ids, int(ids.max()) + 1 if len(ids) else 0, confidence)
 
 
 def size_distribution(sets: Array, /) -> NDArray[np.int64]:
@@ -197,7 +197,8 @@ def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray
     return sets, to_host(own), to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
 
 
-def _by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:
+def coverage_by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:
+    """Return the coverage of each of `count` groups, for hits (N,) and their groups (N,)."""
     check_interval("confidence", confidence, "(0, 1)")
     rows = np.bincount(ids, minlength=count)
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -26,7 +26,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
-DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-mathjax-offline>=0.0.2"]
+DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-mathjax-offline>=0.0.2"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
@@ -56,8 +56,10 @@ def environment(session: nox.Session, name: str, *more: str, light: bool = False
     if not installed:
         shutil.rmtree(home, ignore_errors=True)
         session.run(sys.executable, "-m", "venv", str(home), external=True)
-    loud = [] if name == "torch" else ["--quiet"]  # minutes without output look like a hang
-    session.run(python, "-m", "pip", "install", *loud, *requirements, external=True)
+    quiet = name != "torch"  # minutes without output look like a hang
+    if not quiet:
+        session.log("pip names each package before it downloads it; torch is by far the largest")
+    session.run(python, "-m", "pip", "install", *(["--quiet"] if quiet else []), *requirements, external=True)
     satisfied = [requirements, LIGHT] if name == "torch" else [requirements]
     stamp.write_text("\n".join([*installed, *map(_stamp, satisfied)]), encoding="utf-8")
     return python
@@ -82,7 +84,9 @@ def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str 
 @nox.session(python=False, default=False)
 def demo(session: nox.Session) -> None:
     """Train CPSC on the embedded data; arguments after -- go to `cpsc train`."""
-    session.run(environment(session, "torch", light=True), "-m", "cpsc_train", "train", *session.posargs, external=True)
+    python = environment(session, "torch", light=True)
+    session.log("training with python -m cpsc_train train, by default on the embedded 2,000 handwritten digits")
+    session.run(python, "-m", "cpsc_train", "train", *session.posargs, external=True)
 
 
 @nox.session(python=False)

@@ -11,6 +11,7 @@ copyright = "the CPSC developers"  # the name that Sphinx expects
 extensions = [
     "myst_parser",
     "sphinx-mathjax-offline",
+    "sphinx_copybutton",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -25,7 +26,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the text gives shapes and ranges, which are more precise than `Tensor`
+autodoc_typehints = "signature"  # beside the text, which gives shapes and ranges
 autodoc_class_signature = "separated"
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
@@ -37,8 +38,14 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", r"(?!conformal_core|cpsc_).*")]
 
 
+def plain_type(app, env, node, contnode):
+    """Show a type of a signature that is not in the reference as text; what a page refers to must exist."""
+    return None if "refexplicit" in node else contnode
+
+
 def setup(app):
     """Draw the figures before Sphinx reads the pages."""
     import pictures  # noqa: PLC0415  # needs packages that only a build has
 
     app.connect("builder-inited", lambda _: pictures.draw(HERE / "_pictures"))
+    app.connect("missing-reference", plain_type)

@@ -19,7 +19,7 @@ JUNK = [0, -1, 10**30, 0.5, float("nan"), float("inf"), True, "", "x", "<b>", []
 COMMANDS = {
     "report": ["config.toml", "results.json", "metrics.jsonl", "environment.json", "predictions.npz"],
     "evaluate": ["config.toml", "splits.json", "results.json", "checkpoint.pt"],
-    "export": ["config.toml", "checkpoint.pt"],
+    "export": ["config.toml", "checkpoint.pt", "results.json", "environment.json"],
     "train -q --resume": ["config.toml", "splits.json", "metrics.jsonl"],
     "train -q --config": ["config.toml"],
 }

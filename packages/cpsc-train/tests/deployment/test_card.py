@@ -4,19 +4,13 @@ import json
 
 from cpsc_train.deployment.card import model_card
 from cpsc_train.deployment.model import DeployedModel
-from cpsc_train.prediction.state import restore
-from cpsc_train.runs import RunFolder
-
-
-def described(run, inference):
-    return DeployedModel.from_restored(restore(RunFolder(run), device="cpu", inference=inference)).description
 
 
 def test_it_has_the_scores_of_the_exported_variant(digits):
     results = json.loads((digits.run / "results.json").read_text())
     environment = json.loads((digits.run / "environment.json").read_text())
     for inference, test in (("plain", results["test"]), ("trust", results["inference"]["trust"]["test"])):
-        card = model_card(described(digits.run, inference), results, environment)
+        card = model_card(DeployedModel.from_run(digits.run, inference=inference).description, results, environment)
         worst = min(test, key=lambda name: test[name]["accuracy"]["fused"])
         for title, condition in (("clean", "clean"), (f"worst: {worst}", worst)):
             (row,) = [line for line in card.splitlines() if line.startswith(f"| {title} |")]
@@ -28,7 +22,9 @@ def test_it_has_the_scores_of_the_exported_variant(digits):
 
 
 def test_a_card_without_results_has_no_scores_and_shows_names_as_they_are(digits):
-    description = described(digits.run, "plain") | {"classes": ["a\x1b", "b\n# <i>*c*|"]}
+    description = DeployedModel.from_run(digits.run, inference="plain").description | {
+        "classes": ["a\x1b", "b\n# <i>*c*|"]
+    }
     card = model_card(description)
     assert "Scores" not in card
     assert r"a\\x1b, b\\n# &lt;i&gt;\*c\*\|." in card

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.deployment import DeployedModel, export, files
+from cpsc_train.deployment import DeployedModel, export
 from cpsc_train.errors import UserError
 
 
@@ -65,7 +65,7 @@ def test_a_step_that_cannot_be_exported_is_named(digits, tmp_path, monkeypatch):
 
 
 def test_the_place_is_checked_first(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "restore", lambda *_, **__: pytest.fail("must not be loaded"))
+    monkeypatch.setattr(DeployedModel, "from_run", lambda *_, **__: pytest.fail("must not be loaded"))
     with pytest.raises(UserError, match=r"absent/model\.safetensors: cannot be written"):
         export(digits.run, tmp_path / "absent/model.safetensors")
     with pytest.raises(UserError, match=r"the model card .*model\.md would replace the model"):

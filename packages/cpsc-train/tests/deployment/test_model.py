@@ -18,7 +18,7 @@ from cpsc_train.training.config import RunConfig, with_method
 
 
 def deployed(run, inference="trust"):
-    return DeployedModel.from_restored(restore(RunFolder(run), device="cpu", inference=inference))
+    return DeployedModel.from_run(run, inference=inference)
 
 
 @pytest.mark.parametrize("inference", ["plain", "trust"])

@@ -12,6 +12,7 @@ from cpsc_train.experiments.table import Table, markdown_text
 from cpsc_train.models import FUSED
 from cpsc_train.prediction.state import PLAIN
 from cpsc_train.printable import visible
+from cpsc_train.runs import RunFolder, written_by_a_run
 
 LIMITS = """\
 - A fraction of at least {level} of the prediction sets contain the true class, on average over samples that are
@@ -53,6 +54,12 @@ def model_card(
     metadata = "---\nlibrary_name: cpsc-train\ntags:\n- multimodal\n- conformal-prediction\n---"
     blocks = [f"{title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join([metadata, *blocks]) + "\n"
+
+
+def card_of_run(description: Mapping[str, Any], folder: RunFolder) -> str:
+    """Return the model card with the scores of a run; UserError if its files do not hold them."""
+    with written_by_a_run([folder.path]):
+        return model_card(description, folder.read_results(), folder.read_environment())
 
 
 def _summary(description: Mapping[str, Any]) -> list[str]:

@@ -13,11 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cpsc_train.deployment.card import model_card
+from cpsc_train.deployment.card import card_of_run
 from cpsc_train.deployment.description import as_texts
 from cpsc_train.deployment.model import DeployedModel
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
-from cpsc_train.prediction.state import restore
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig
 from cpsc_train.writing import check_writable, write
@@ -68,10 +67,10 @@ def export(
         raise UserError(f"the model card {card} would replace the model: choose a name with another suffix")
     for file in (path, card):
         check_writable(file)
-    module = DeployedModel.from_restored(restore(folder, device="cpu", inference=inference))
-    content = content_of(module)
-    write(path, content)
-    write(card, model_card(module.description, folder.read_results(), folder.read_environment()))
+    module = DeployedModel.from_run(folder, inference=inference)
+    text = card_of_run(module.description, folder)
+    write(path, content_of(module))
+    write(card, text)
     return path
 
 

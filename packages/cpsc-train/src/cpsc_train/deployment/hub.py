@@ -7,9 +7,8 @@ from typing import Any, Self
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
-from cpsc_train.deployment.card import model_card
+from cpsc_train.deployment.card import card_of_run, model_card
 from cpsc_train.deployment.model import DeployedModel
-from cpsc_train.prediction.state import restore
 from cpsc_train.runs import RunFolder
 
 
@@ -32,9 +31,8 @@ class HubModel(DeployedModel, PyTorchModelHubMixin, library_name="cpsc-train"):
     @classmethod
     def from_run(cls, run: str | os.PathLike[str], *, inference: str | None = None) -> Self:
         """Return the best model of a run; arguments and errors are those of `cpsc_train.load`."""
-        folder = RunFolder(run)
-        model = cls.from_restored(restore(folder, device="cpu", inference=inference))
-        model._card = model_card(model.description, folder.read_results(), folder.read_environment())
+        model = super().from_run(run, inference=inference)
+        model._card = card_of_run(model.description, RunFolder(run))
         return model
 
     def generate_model_card(self, *_args: Any, **_kwargs: Any) -> ModelCard:

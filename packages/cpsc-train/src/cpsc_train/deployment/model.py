@@ -5,6 +5,7 @@ Shapes: B samples, C classes, M modalities.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -19,7 +20,8 @@ from cpsc_train.errors import UserError
 from cpsc_train.inference import Trained, parse_inference
 from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
-from cpsc_train.prediction.state import PLAIN, Restored, untrained
+from cpsc_train.prediction.state import PLAIN, Restored, restore, untrained
+from cpsc_train.runs import RunFolder, written_by_a_run
 from cpsc_train.training import RunConfig
 
 ROWS = "_extra_state"
@@ -69,6 +71,27 @@ class DeployedModel(nn.Module):
         self.requires_grad_(False).eval()
         self.register_state_dict_post_hook(_without_rows)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_without_missing_rows)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike[str], *, inference: str | None = None) -> Self:
+        """Return the best model of a run, on the CPU.
+
+        Parameters
+        ----------
+        run
+            Run folder.
+        inference
+            Inference variant, as for `cpsc_train.load`.
+
+        Raises
+        ------
+        UserError
+            As `cpsc_train.load`, and if the variant has a state that is not a module.
+        """
+        folder = RunFolder(run)
+        restored = restore(folder, device="cpu", inference=inference)
+        with written_by_a_run([folder.path]):
+            return cls.from_restored(restored)
 
     @classmethod
     def from_restored(cls, restored: Restored) -> Self:

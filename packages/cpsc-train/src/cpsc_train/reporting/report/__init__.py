@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cpsc_train.errors import UserError, reason
 from cpsc_train.reporting.report import training
 from cpsc_train.reporting.report.conditions import by_condition
 from cpsc_train.reporting.report.confusion import confusion
@@ -19,6 +17,7 @@ from cpsc_train.reporting.report.sets import sets
 from cpsc_train.reporting.report.severity import noise
 from cpsc_train.reporting.report.source import Run, read_runs
 from cpsc_train.reporting.report.trust import trust
+from cpsc_train.runs import written_by_a_run
 from cpsc_train.writing import make_folder, write
 
 SECTIONS: tuple[Callable[[Sequence[Run]], Section], ...] = (
@@ -69,7 +68,7 @@ def report(
     read = read_runs([Path(runs)] if isinstance(runs, (str, Path)) else [Path(run) for run in runs])
     folder = Path(out) if out is not None else Path(os.path.commonpath([run.path for run in read])) / "report"
     pictures = {}
-    with _written_by_a_run(read):
+    with written_by_a_run(run.path for run in read):
         sections = [section(read) for section in SECTIONS]
         panels = [panel for section in sections for panel in section.panels]
         for done, panel in enumerate(panels, 1):
@@ -95,20 +94,6 @@ def _file_names(panels: Sequence[Panel]) -> list[str]:
         count[stem] += 1
         names.append(f"{stem}.png" if count[stem] == 1 else f"{stem}-{count[stem]}.png")
     return names
-
-
-@contextmanager
-def _written_by_a_run(runs: Sequence[Run]) -> Iterator[None]:
-    """Turn errors from unexpected content of the files of a run into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        where = ", ".join(str(run.path) for run in runs)
-        raise UserError(
-            f"{where}: a file does not hold what a run writes ({reason(error)}): restore it, or evaluate the run again"
-        ) from error
 
 
 __all__ = ["report"]

@@ -103,14 +103,15 @@ def tests(session: nox.Session, member: str) -> None:
 def nightly(session: nox.Session) -> None:
     """Run the slow tests of packages and tools, which every other session leaves out."""
     paths = [*(f"packages/{member}" for member in MEMBERS), "tools"]
-    session.run(environment(session, "torch"), "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
+    python = environment(session, "torch", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3")
+    session.run(python, "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
 
 
 @nox.session(python=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries that they use."""
     python = environment(session, "torch", *(ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split())
-    session.run(python, "-m", "pytest", "examples", *session.posargs, external=True)
+    session.run(python, "-m", "pytest", "-m", "slow or not slow", "examples", *session.posargs, external=True)
 
 
 @nox.session(python=False)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
 for package in ("fastapi", "uvicorn"):
     pytest.importorskip(package, reason="in examples/requirements.txt")
 
@@ -66,6 +65,7 @@ def test_a_batch(address, model):
     assert ask(address, "/predict/batch", {"samples": samples}) == (200, plain(model.predict(columns)))
 
 
+@pytest.mark.slow
 def test_hundreds_of_requests_at_once(address, model):
     rng = np.random.default_rng(0)
     samples = [{"pix": rng.uniform(0, 6, 240).tolist(), "fou": rng.uniform(0, 1, 76).tolist()} for _ in range(300)]

@@ -64,6 +64,11 @@ def test_a_step_that_cannot_be_exported_is_named(digits, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_unknown_format_is_named(digits):
+    with pytest.raises(UserError, match=r"unknown format 'onx'; did you mean 'onnx'"):
+        export(digits.run, format="onx")
+
+
 def test_the_place_is_checked_first(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(DeployedModel, "from_run", lambda *_, **__: pytest.fail("must not be loaded"))
     with pytest.raises(UserError, match=r"absent/model\.safetensors: cannot be written"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cpsc_train.config import unknown
 from cpsc_train.deployment.card import card_of_run
 from cpsc_train.deployment.description import as_texts
 from cpsc_train.deployment.model import DeployedModel
@@ -55,9 +56,11 @@ def export(
     Raises
     ------
     UserError
-        If the run cannot be loaded, a package is not installed, a step of the model cannot be exported, or a file
-        cannot be written.
+        If the format is unknown, the run cannot be loaded, a package is not installed, a step of the model cannot be
+        exported, or a file cannot be written.
     """
+    if format not in FORMATS:
+        raise UserError(unknown("format", format, list(FORMATS)))
     suffix, content_of = FORMATS[format]
     folder = RunFolder(run)
     path = folder.path / f"model{suffix}" if out is None else Path(out)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
-
 from cpsc_train.deployment.card import card_of_run, model_card
 from cpsc_train.deployment.model import DeployedModel
+from cpsc_train.errors import needs
 from cpsc_train.runs import RunFolder
+
+with needs("huggingface_hub", extra="hub"):
+    from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
 
 class HubModel(DeployedModel, PyTorchModelHubMixin, library_name="cpsc-train"):

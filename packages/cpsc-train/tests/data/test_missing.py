@@ -8,8 +8,9 @@ import torch
 
 from cpsc_train.config import apply_settings
 from cpsc_train.data import Dataset, InOrder, Loader, MissingConfig, Modality, Noise, Preprocessing, Shuffled, Splits
-from cpsc_train.data.dataset import Kept, Spectrum
+from cpsc_train.data.dataset import Kept
 from cpsc_train.data.missing import check_presence, numbers, parse_missing, probabilities, remaining
+from cpsc_train.data.modality import Spectrum
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
 from cpsc_train.training import RunConfig

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpsc_train.data import Modality, Noise
-from cpsc_train.data.dataset import Spectrum
+from cpsc_train.data.modality import Spectrum
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 

@@ -5,7 +5,7 @@ import torch
 
 from cpsc_train import packaged
 from cpsc_train.data import Modality
-from cpsc_train.data.dataset import Spectrum
+from cpsc_train.data.modality import Spectrum
 from cpsc_train.errors import UserError
 from cpsc_train.models import MultimodalClassifier, depth_widths, model_taps
 from cpsc_train.models.encoders import (

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.media.audio import log_spectrogram
+from cpsc_train.data.modality import Modality
 
 Values = NDArray[np.float32]
 MOST = 2**26

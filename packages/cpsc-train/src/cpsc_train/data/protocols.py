@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise import Condition, Noise
 from cpsc_train.data.noise.levels import FORMS, Source, levelled
 from cpsc_train.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.data.dataset import Spectrum
+from cpsc_train.data.modality import Spectrum
 
 
 class LogSpectrogram(nn.Module):

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from cpsc_train.data.dataset import DataConfig, Modality, check_modalities
+from cpsc_train.data.dataset import DataConfig, check_modalities
 from cpsc_train.data.families.arrays import Arrays, View
 from cpsc_train.data.families.series import column, resampled
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import Reader, SeriesReader
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import DataConfig, Modality, check_modalities
+from cpsc_train.data.dataset import DataConfig, check_modalities
 from cpsc_train.data.families.arrays import Arrays, View
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 

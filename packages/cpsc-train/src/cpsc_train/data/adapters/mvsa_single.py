@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
-from cpsc_train.data.dataset import Modality, check_modalities
+from cpsc_train.data.dataset import check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_of_each
 from cpsc_train.data.media.images import Cropping
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import ImageReader, Reader, TextReader
 from cpsc_train.data.storage.files import Place, check_root, fields, read_bytes, read_list
 from cpsc_train.data.storage.untrusted import inside

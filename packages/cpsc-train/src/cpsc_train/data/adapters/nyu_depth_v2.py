@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived, millimetres, scene_readers
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import Form, convert
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import Reader
 from cpsc_train.data.storage.files import Place, check_root
 from cpsc_train.data.storage.matlab import load, open_hdf5

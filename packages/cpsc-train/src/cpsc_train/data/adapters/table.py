@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Dataset, Modality, check_names, unfiltered
+from cpsc_train.data.dataset import Dataset, check_names, unfiltered
 from cpsc_train.data.families.kinds import some
 from cpsc_train.data.families.samples import FILES, Roles, Sample, Table, TableReader
 from cpsc_train.data.families.stored import Stored, StoredConfig
@@ -22,6 +22,7 @@ from cpsc_train.data.faults import Faults, first_faults
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, read_image
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import FramesReader, Reader, SoundReader, TextReader
 from cpsc_train.data.storage.cells import Kind
 from cpsc_train.data.storage.files import Place

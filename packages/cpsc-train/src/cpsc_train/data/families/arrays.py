@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Dataset, Modality, Rows
+from cpsc_train.data.dataset import Dataset, Rows
+from cpsc_train.data.modality import Modality
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Modality, Spectrum, check_modalities
+from cpsc_train.data.dataset import check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
+from cpsc_train.data.modality import Modality, Spectrum
 from cpsc_train.data.readers import FramesReader, Reader, SoundReader
 from cpsc_train.data.storage.files import Place, read_list
 from cpsc_train.data.storage.untrusted import CONTAINERS, inside

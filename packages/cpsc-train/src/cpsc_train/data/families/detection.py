@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Modality, Rows
+from cpsc_train.data.dataset import Rows
 from cpsc_train.data.families.arrays import View
 from cpsc_train.data.families.joined import PART_OF, PARTS
 from cpsc_train.data.media.tokens import HashedWords
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import TextReader
 from cpsc_train.errors import DataError, UserError
 

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Modality, check_modalities
+from cpsc_train.data.dataset import check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.depth import FARTHEST, Camera, Form, Metres
 from cpsc_train.data.media.images import Cropping, read_image
 from cpsc_train.data.media.video import listed
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import DepthReader, ImageReader, Reader
 from cpsc_train.data.readers.images import decode_depth, refuse_form
 from cpsc_train.data.storage.files import Place

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import DataConfig, Dataset, Modality, Rows
+from cpsc_train.data.dataset import DataConfig, Dataset, Rows
 from cpsc_train.data.faults import Faults
 from cpsc_train.data.media.decoders import DECODERS, versions
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.cache import FORMAT, Cache
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 

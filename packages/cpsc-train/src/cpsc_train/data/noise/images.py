@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import Corruption
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpsc_train.config import unknown
-from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import KINDS, LEVELS, fitting
 from cpsc_train.data.noise.noise import Condition, Noise
 from cpsc_train.errors import UserError

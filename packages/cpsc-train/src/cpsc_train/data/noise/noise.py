@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import from_plain, unknown
-from cpsc_train.data.dataset import Dataset, Modality
+from cpsc_train.data.dataset import Dataset
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import KINDS, LEVELS, Corruption
 from cpsc_train.data.preprocessing import Scale, Unscaled
 from cpsc_train.errors import UserError

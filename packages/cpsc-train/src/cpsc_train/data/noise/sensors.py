@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import Corruption
 from cpsc_train.data.preprocessing import Scale
 

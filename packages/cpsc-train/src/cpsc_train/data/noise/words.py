@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cpsc_train.data.dataset import Modality
+from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import Corruption
 from cpsc_train.data.preprocessing import Scale
 

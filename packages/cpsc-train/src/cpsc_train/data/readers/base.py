@@ -15,7 +15,7 @@ from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError
 
 if TYPE_CHECKING:
-    from cpsc_train.data.dataset import Modality
+    from cpsc_train.data.modality import Modality
 
 Array = NDArray[Any]
 

@@ -19,7 +19,7 @@ from cpsc_train.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from cpsc_train.data.dataset import Modality, Spectrum
+    from cpsc_train.data.modality import Modality, Spectrum
 
 
 class SoundReader(Reader):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.readers.base import Reader
 
 if TYPE_CHECKING:
-    from cpsc_train.data.dataset import Modality
+    from cpsc_train.data.modality import Modality
 
 
 class SeriesReader(Reader):

@@ -15,7 +15,7 @@ from cpsc_train.data.storage.packed import Packed
 from cpsc_train.errors import DataError
 
 if TYPE_CHECKING:
-    from cpsc_train.data.dataset import Modality
+    from cpsc_train.data.modality import Modality
 
 
 class TextReader(Reader):

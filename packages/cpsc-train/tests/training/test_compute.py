@@ -25,7 +25,9 @@ def test_processes_of_a_job_share_the_cores(monkeypatch):
 
 
 def test_no_recipe_asks_for_a_number():
-    assert {name: recipe(name).compute.workers for name in RECIPES} == dict.fromkeys(RECIPES)
+    """Except those of tables, which keep decoded samples in the memory of one process."""
+    names = [name for name in RECIPES if not name.startswith("table")]
+    assert {name: recipe(name).compute.workers for name in names} == dict.fromkeys(names)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores of a process are not known here")

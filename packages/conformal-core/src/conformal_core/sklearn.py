@@ -3,9 +3,10 @@
 Importing this module needs scikit-learn: ``pip install "conformal-core[sklearn]"``.
 """
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conformal_core._rank import Alpha
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
@@ -13,24 +14,42 @@ from conformal_core.scores.probability import LAC
 from conformal_core.scores.regression import AbsoluteResidual
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
+    from sklearn.base import clone
     from sklearn.frozen import FrozenEstimator
     from sklearn.model_selection import train_test_split
     from sklearn.utils import check_array, column_or_1d, get_tags
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_consistent_length, check_is_fitted
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "conformal_core.sklearn needs scikit-learn 1.6 or newer: pip install 'conformal-core[sklearn]'"
-    ) from error
+    ) from _error
+
+if TYPE_CHECKING:  # scikit-learn has no types
+
+    class BaseEstimator:
+        """Base of estimators."""
+
+        def __sklearn_tags__(self) -> Any: ...
+
+    class ClassifierMixin:
+        """Methods of classifiers."""
+
+    class MetaEstimatorMixin:
+        """Mark of estimators that hold another."""
+
+    class RegressorMixin:
+        """Methods of regressors."""
+else:
+    from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin
 
 __all__ = ["ConformalClassifier", "ConformalRegressor"]
 
 Array = Any
 
 
-class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     """Base of the estimators: fit on some rows, keep the others for calibration."""
 
     def __init__(
@@ -57,7 +76,7 @@ class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):  # type: ignore[mi
         """Fit a copy of the estimator on some rows, and return the others; all rows if it is frozen."""
         check_consistent_length(X, y)
         if isinstance(self.estimator, FrozenEstimator):
-            self.estimator_ = self.estimator
+            self.estimator_: Any = self.estimator
         else:
             X_fit, X, y_fit, y = train_test_split(  # noqa: N806
                 X, y, test_size=self.calibration_size, random_state=self.random_state
@@ -76,7 +95,7 @@ def _has_probabilities(model: "ConformalClassifier") -> bool:
     return True
 
 
-class ConformalClassifier(ClassifierMixin, _ConformalEstimator):  # type: ignore[misc]
+class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
     """A classifier with prediction sets, by split conformal prediction.
 
     ``fit`` draws a calibration set at random from the rows, fits a copy of the estimator on the others, and calibrates.
@@ -148,7 +167,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):  # type: ignore
         known = self.estimator_.classes_
         if not np.isin(y_calibration, known).any():
             raise ValueError(f"y must hold classes of the estimator, such as {known[0]}, got {y_calibration[0]}")
-        self.classes_ = np.union1d(known, y)
+        self.classes_: NDArray[Any] = np.union1d(known, y)
         predictor.calibrate(self._probabilities(X), np.searchsorted(self.classes_, y_calibration))
         self.predictor_ = predictor
         return self
@@ -181,7 +200,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):  # type: ignore
         return table
 
 
-class ConformalRegressor(RegressorMixin, _ConformalEstimator):  # type: ignore[misc]
+class ConformalRegressor(RegressorMixin, _ConformalEstimator):
     """A regressor with prediction intervals, by split conformal prediction.
 
     Parameters

@@ -51,15 +51,15 @@ def interval_coverage(intervals: Array, targets: Array, /, *, confidence: float 
 def interval_score(intervals: Array, targets: Array, /, *, alpha: Alpha) -> NDArray[np.float64]:
     """Return the interval score of each row, (upper − lower) + 2/α · distance of the target from the interval.
 
-    It weighs width against misses: of two methods, the one with the lower mean is better, whatever their coverage. It
-    has the unit of the targets.
+    It penalises both width and misses: of two methods, the one with the lower mean is better. It has the unit of the
+    targets.
 
     Parameters
     ----------
     intervals, targets
         As for :func:`interval_coverage`.
     alpha
-        Miscoverage for which the intervals were made, in (0, 1).
+        Miscoverage of the intervals, in (0, 1).
 
     Returns
     -------

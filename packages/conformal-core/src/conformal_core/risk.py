@@ -46,7 +46,8 @@ def control_risk(losses: Array, /, *, alpha: Alpha, delta: Alpha | None = None, 
 
     Notes
     -----
-    Both guarantees need calibration rows that are exchangeable with the new one, the second independent rows.
+    Without ``delta``, the calibration rows and the new row must be exchangeable; with it, independent and identically
+    distributed.
     Angelopoulos, Bates, Fisch, Lei and Schuster, *Conformal risk control* (2024): the first column from which on
     (Σ loss + bound)/(N + 1) ≤ alpha · bound. With the loss 1 for a label outside the set, that is the threshold of
     split conformal prediction. Bates, Angelopoulos, Lei, Malik and Jordan, *Distribution-free, risk-controlling
@@ -105,8 +106,8 @@ def learn_then_test(losses: Array, /, *, alpha: Alpha, delta: Alpha, bound: floa
 
     Notes
     -----
-    Angelopoulos, Bates, Candès, Jordan and Lei, *Learn then test* (2021), with the correction of Bonferroni: p-values
-    of :func:`risk_p_values` of at most delta/L. Rows must be independent.
+    Angelopoulos, Bates, Candès, Jordan and Lei, *Learn then test* (2021), with Bonferroni correction: the p-value of
+    :func:`risk_p_values` is at most delta/L. Rows must be independent and identically distributed.
 
     Examples
     --------
@@ -140,8 +141,8 @@ def risk_p_values(losses: Array, /, *, alpha: Alpha, bound: float = 1.0) -> NDAr
     Notes
     -----
     The smaller of the p-values of Hoeffding and Bentkus: with the mean loss r,
-    min(exp(−N h(min(r, α), α)), e · P(Binomial(N, α) ≤ ⌈N r⌉)), where h is the relative entropy of two coins. Valid for
-    independent rows.
+    min(exp(−N h(min(r, α), α)), e · P(Binomial(N, α) ≤ ⌈N r⌉)), where h is the relative entropy between
+    Bernoulli distributions. Valid for independent and identically distributed rows.
 
     Examples
     --------
@@ -188,8 +189,12 @@ def false_negative_losses(scores: Array, relevant: Array, thresholds: Array, /) 
         raise ValueError(f"scores and relevant must have one shape (N, K), got {table.shape} and {marks.shape}")
     if marks.dtype != np.bool_:
         raise TypeError(f"relevant must hold booleans, got {marks.dtype}")
-    if levels.ndim != 1 or not bool(np.all(np.diff(levels) >= 0)):
-        raise ValueError(f"thresholds must ascend and have shape (L,), got shape {levels.shape} or a lower one after")
+    if levels.ndim != 1:
+        raise ValueError(f"thresholds must have shape (L,), got {levels.shape}")
+    descents = np.flatnonzero(~(np.diff(levels) >= 0))
+    if len(descents):
+        first = int(descents[0])
+        raise ValueError(f"thresholds must ascend, got {levels[first + 1]} after {levels[first]}")
     count = marks.sum(axis=1)
     missed = np.stack([(marks & (table > level)).sum(axis=1) for level in levels], axis=1)
     return np.asarray(missed / np.maximum(count, 1)[:, None])

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn that add prediction sets and intervals to another estimator.
+"""scikit-learn estimators that add prediction sets and intervals to another estimator.
 
 Importing this module needs scikit-learn: ``pip install "conformal-core[sklearn]"``.
 """
@@ -99,7 +99,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
     """A classifier with prediction sets, by split conformal prediction.
 
     ``fit`` draws a calibration set at random from the rows, fits a copy of the estimator on the others, and calibrates.
-    All rows calibrate if the estimator is a ``FrozenEstimator``, whose model must not have been trained on them.
+    If the estimator is a ``FrozenEstimator``, all rows calibrate; its model must not have been trained on them.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
     calibration_size
         Fraction of the rows, in (0, 1), or their number: the ``test_size`` of ``train_test_split``.
     random_state
-        Seed of the choice of the calibration rows, as in scikit-learn.
+        Seed of the random choice of calibration rows, as in scikit-learn.
 
     Raises
     ------
@@ -134,7 +134,8 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
 
     Notes
     -----
-    Guarantee: if the rows and the new one are exchangeable, 1 − α ≤ P(y ∈ C).
+    Guarantee: if the calibration rows and the new row are exchangeable, the set contains the true class with
+    probability at least 1 − α.
 
     Examples
     --------
@@ -226,8 +227,8 @@ class ConformalRegressor(RegressorMixin, _ConformalEstimator):
 
     Notes
     -----
-    Guarantee: if the rows and the new one are exchangeable, the interval contains the target with probability at least
-    1 − α.
+    Guarantee: if the calibration rows and the new row are exchangeable, the interval contains the target with
+    probability at least 1 − α.
 
     Examples
     --------

@@ -40,8 +40,8 @@ def test_a_file_may_be_named_by_a_number():
     ("kind", "value", "message"),
     [
         ("vector", "1 two", "must hold numbers separated by spaces, got '1 two'"),
-        ("image", "a\0b", "can be the name of no file"),
-        ("image", "n" * 300, "can be the name of no file"),
+        ("image", "a\0b", "is not a valid file name"),
+        ("image", "n" * 300, "is not a valid file name"),
         ("vector", [1, "2"], "must hold text, a number or a list of numbers"),
         ("vector", True, "must hold text, a number or a list of numbers"),
         ("text", 3, "must hold text, got '3'"),

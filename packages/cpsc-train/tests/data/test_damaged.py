@@ -29,7 +29,7 @@ DEEP = "[" * 100_000
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\ud800", "../x", "/x"])
 def test_names_that_are_no_file_of_the_folder(tmp_path, name):
-    with pytest.raises(UserError, match=r"list:3: .* (leads out of|can be the name of no file)"):
+    with pytest.raises(UserError, match=r"list:3: .* (leads out of|is not a valid file name)"):
         inside(tmp_path, name, "list:3")
 
 

@@ -141,7 +141,7 @@ def test_what_counts_is_cut_out_by_seconds_of_the_recording(recordings, tmp_path
     np.testing.assert_array_equal(of[0], of[1])
     np.testing.assert_allclose(of[0][:-2000], of[2][:-2000], atol=1e-3)
     late = Clips(config, [Clip("a", 0, "", path, Video(path, 10.0), 3.5, 4.0, 4.0)], ["x"], Faults())
-    with pytest.raises(UserError, match=r"2\.mp4: has 3\.2 s of sound, and what counts begins at 3\.5 s"):
+    with pytest.raises(UserError, match=r"2\.mp4: has 3\.2 s of sound, but the sample begins at 3\.5 s"):
         late.read("audio", np.array([0]))
 
 

@@ -148,7 +148,7 @@ def test_an_interrupted_prediction_is_continued(digits, cpsc, tmp_path):
     assert "continue it with --resume" in refused.err
     other = cpsc("predict", digits.run, path, "--out", out, "--resume", "--inference", "plain")
     assert other.code == 2
-    assert "is of other inputs or of another model" in other.err
+    assert "belongs to other inputs or another model" in other.err
     outcome = cpsc("predict", digits.run, path, "--out", out, "--resume")
     assert outcome.code == 0, outcome.err
     assert f"({len(digits.rows)} samples, 20 of them before)" in outcome.out

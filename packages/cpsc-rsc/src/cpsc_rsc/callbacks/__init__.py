@@ -1,7 +1,7 @@
-"""Calibration during training, for any loop; `lightning` and `transformers` hold the callbacks of these frameworks.
+"""Calibration in any training loop; `lightning` and `transformers` contain the callbacks for these frameworks.
 
-A model that is trained with RSC or GSC holds the quantile q̂ of each head in a submodule, a `HeadQuantiles`, which is
-saved and moved with it. A model with trust holds a `ConformalTrust`, which `fit_trust` fits to batches after training.
+A model that is trained with RSC or GSC has the quantile q̂ of each head in a submodule, a `HeadQuantiles`, which is
+saved and moved with it. A model with trust has a `ConformalTrust`, which `fit_trust` fits to batches after training.
 Importing this module imports no framework.
 """
 

@@ -1,4 +1,4 @@
-"""Callbacks of Lightning: quantiles of the heads during training, and trust at its end.
+"""Callbacks for Lightning: quantiles of the heads during training, and trust at its end.
 
 Importing this module needs Lightning: ``pip install "cpsc-rsc[lightning]"``.
 """
@@ -62,7 +62,7 @@ class QuantileCallback(Callback):  # type: ignore[misc]  # Lightning is optional
 class TrustCallback(Callback):  # type: ignore[misc]
     """Fit the trust of the module, a `TrustedModel`, at the end of training.
 
-    It belongs to the last weights. After loading others, such as those of the best checkpoint, call `fit_trust`.
+    It is fitted to the last weights. After loading others, such as those of the best checkpoint, call `fit_trust`.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class HeadQuantiles(nn.Module):
     alpha : float
         Miscoverage in (0, 1).
     score : conformal_core.Score or conformal_core.ResidualScore
-        The score that the quantiles are of.
+        Nonconformity score.
 
     Raises
     ------
@@ -72,9 +72,9 @@ class HeadQuantiles(nn.Module):
 
     Notes
     -----
-    In training with several processes, each gives all calibration batches to `calibrate`. The processes exchange
-    nothing, so this works with any sharding of the training data, and DDP keeps the quantiles equal, as it does all
-    buffers. Do not pass a loader with a ``DistributedSampler``: each process would know a part of the scores only.
+    In training with several processes, each passes all calibration batches to `calibrate`. The processes do not
+    communicate, so this works with any sharding of the training data, and DDP keeps the quantiles equal, as it does all
+    buffers. Do not pass a loader with a ``DistributedSampler``: each process would use only part of the scores.
 
     Examples
     --------
@@ -112,7 +112,7 @@ class HeadQuantiles(nn.Module):
     def calibrated(self) -> bool:
         """Whether `calibrate` was called, or the state of a calibrated module was loaded.
 
-        The first reading after loading waits for the device, later ones do not.
+        The first access after loading synchronises with the device, later ones do not.
         """
         if self._calibrated is None:
             self._calibrated = not any(bool(q.isnan()) for q in self._buffers_of_heads().values())
@@ -196,7 +196,7 @@ def calibrate_heads(model: nn.Module, batches: Iterable[Any]) -> None:
     Raises
     ------
     TypeError
-        If the attribute ``qhat`` of the model is no `HeadQuantiles`.
+        If the attribute ``qhat`` of the model is not a `HeadQuantiles`.
     TypeError, ValueError
         As for `HeadQuantiles.calibrate`.
 

@@ -1,4 +1,4 @@
-"""When the quantiles of a model are computed anew during training."""
+"""Schedule on which the quantiles of a model are computed during training."""
 
 from __future__ import annotations
 

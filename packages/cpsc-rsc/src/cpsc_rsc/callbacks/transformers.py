@@ -1,4 +1,4 @@
-"""Callbacks of the Hugging Face Trainer: quantiles of the heads during training, and trust at its end.
+"""Callbacks for the Hugging Face Trainer: quantiles of the heads during training, and trust at its end.
 
 Importing this module needs transformers with accelerate: ``pip install "cpsc-rsc[transformers]"``.
 """
@@ -69,8 +69,8 @@ class QuantileCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
 class TrustCallback(TrainerCallback):  # type: ignore[misc]
     """Fit the trust of the model, a `TrustedModel`, at the end of training.
 
-    With ``load_best_model_at_end``, it belongs to the best weights, otherwise to the last ones. Checkpoints that were
-    saved during training do not have it: save the model after training.
+    With ``load_best_model_at_end``, it is fitted to the best weights, otherwise to the last ones. Checkpoints that were
+    saved during training do not contain it: save the model after training.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ Corrupt = Callable[[Any, str, int], Any]
 
 
 class TrustInputs(NamedTuple):
-    """What a trust is fitted to, for a batch.
+    """Features, activations and labels of a batch, to which trust is fitted.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class TrustInputs(NamedTuple):
         Activations of every modality, as from `Taps`.
     labels : integer Tensor, shape (B,)
     present : Mapping[str, Tensor], each of shape (B,), booleans
-        Samples that have a modality. Modalities without an entry are in all samples. What the others hold in their
-        place must be finite, and has no effect.
+        Samples that have a modality. Modalities without an entry are in all samples. Features and activations of the
+        other samples must be finite and have no effect.
     """
 
     features: Mapping[str, Tensor]
@@ -82,13 +82,13 @@ def fit_trust(
     Raises
     ------
     TypeError, ValueError
-        If the attribute ``trust`` of the model is no `ConformalTrust`, there are no batches, or an entry has the wrong
-        type or shape or is not finite; the trust does not change then.
+        If the attribute ``trust`` of the model is not a `ConformalTrust`, there are no batches, or an entry has the
+        wrong type or shape or is not finite; the trust does not change then.
 
     Notes
     -----
     Costs a forward pass of the training samples, and 3 M + 4 of the held-out ones for M modalities, beside the fit of
-    the curve. In training with several processes, each gives all batches; see `HeadQuantiles`.
+    the curve. In training with several processes, each passes all batches; see `HeadQuantiles`.
     """
     if not isinstance(trust := getattr(model, "trust", None), ConformalTrust):
         raise TypeError(f"the attribute trust of the model must be a ConformalTrust, got {type(trust).__name__}")

@@ -1,4 +1,4 @@
-"""Model card of an exported model: what it is for, how it was trained, its test scores and its limits."""
+"""Model card of an exported model: inputs, training, test scores and limits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cpsc_train.printable import visible
 from cpsc_train.runs import RunFolder, written_by_a_run
 
 LIMITS = """\
-- A fraction of at least {level} of the prediction sets contain the true class, on average over samples that are
-  exchangeable with the calibration rows. There is no such promise for single classes, other data sources, or a shift.
-- The model knows no other classes than those listed, and always names one of them.
-- Probabilities are not calibrated beyond what the calibration error on the test rows shows."""
+- For a sample that is exchangeable with the calibration rows, the prediction set contains the true class with
+  probability at least {level}. There is no such guarantee for single classes, or for data from another distribution.
+- The model always predicts one of the listed classes, also for inputs of other classes.
+- Probabilities are only as well calibrated as the calibration error on the test rows indicates."""
 TRUSTED = """\
-- Trust measures how unusual the activations of a modality are. It does not detect a corruption that leaves them usual,
-  a modality that belongs to another sample, or inputs made to deceive it; it does not tell what is wrong.
-- For unusual samples, {level} holds on average over the mixture of corruptions that their sets were calibrated on;
-  there is no promise for a single kind of corruption, or for another kind."""
+- Trust measures how unusual the activations of a modality are. It does not detect a corruption that hardly changes
+  them, a modality that belongs to another sample, or adversarial inputs, and it does not identify the cause.
+- For unusual samples, {level} holds approximately, on average over the corruptions on which their thresholds were
+  calibrated; there is no guarantee for a single kind of corruption, or for another kind."""
 
 
 def model_card(

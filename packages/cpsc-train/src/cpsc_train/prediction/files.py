@@ -20,21 +20,21 @@ from cpsc_train.runs import RunFolder
 from cpsc_train.writing import check_writable, saying
 
 Progress = Callable[[int, int | None], None]
-"""Receives the number of samples that are done, and of all samples; None if it is unknown."""
+"""Receives the number of completed samples and the total, which is None if unknown."""
 
 
 @dataclass
 class Written:
-    """Numbers of samples.
+    """Numbers of samples in a file of predictions.
 
     Parameters
     ----------
     samples
-        All that have a row.
+        Samples with a row.
     unreadable
-        Those of them that could not be read, and have no prediction.
+        Samples among them that could not be read and have no prediction.
     resumed
-        Those that had a row before.
+        Samples among them whose row was written before the interruption.
     """
 
     samples: int = 0
@@ -58,7 +58,7 @@ def predict_files(
     resume: bool = False,
     advance: Progress = lambda _done, _all: None,
 ) -> Written:
-    """Predict the samples in files, and write a row for each, also for those that cannot be read.
+    """Predict the samples in files and write a row for each, with an error for those that cannot be read.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def predict_files(
     device, inference
         As for `cpsc_train.load`.
     batch_size
-        Samples predicted at once. If None, that of the run.
+        Samples per batch. If None, that of the run.
     resume
         Whether to continue after the rows in ``OUT.unfinished``, with the same inputs.
     advance
@@ -124,7 +124,7 @@ def predict_files(
 
 
 def predicted(model: Model, samples: Iterator[Sample], batch_size: int) -> Iterator[list[Row]]:
-    """Yield the rows of each batch of samples, in order; one that cannot be read has an ``error`` and no prediction."""
+    """Yield the rows of each batch, in order; a sample that cannot be read has an ``error`` and no prediction."""
     while batch := list(islice(samples, batch_size)):
         read = [_read(model, sample) for sample in batch]
         inputs = [one for one in read if not isinstance(one, str)]

@@ -13,18 +13,18 @@ from cpsc_train.prediction.model import Model
 from cpsc_train.writing import as_csv, replacing
 
 Row = dict[str, Any]
-"""Of a sample: ``id``, ``class``, ``set``, ``missing``, ``trust``, ``probabilities`` and ``error``."""
+"""Row of a sample: ``id``, ``class``, ``set``, ``missing``, ``trust``, ``probabilities`` and ``error``."""
 CHUNK = 8192
 """Rows converted at once."""
 
 
 def check_format(out: Path) -> None:
-    """Refuse a file of predictions with another suffix than those of `FORMATS`, or without the package that writes it.
+    """Check that the suffix of a file is among `FORMATS`, and that the package that writes it is installed.
 
     Raises
     ------
     UserError
-        If it is refused.
+        If the suffix is another, or the package is missing.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out must end in {', '.join(FORMATS)}, got {out.name!r}")

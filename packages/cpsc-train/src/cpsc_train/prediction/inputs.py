@@ -1,4 +1,4 @@
-"""Samples to predict out of files: a table, JSON lines, arrays, or a folder in the layout of the data set of a run."""
+"""Samples to predict from files: a table, JSON lines, arrays, or a folder in the layout of the data set of a run."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Sample:
     Parameters
     ----------
     id
-        Its name.
+        Name.
     read
-        Returns its model inputs; raises UserError if it cannot be read.
+        Returns the model inputs; raises UserError if the sample cannot be read.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples in order, read one after another, and their number; None if it is unknown."""
+    """Samples in order, read one at a time, and their number, which is None if unknown."""
 
     rows: Iterable[Sample]
     count: int | None
@@ -64,8 +64,8 @@ def open_samples(model: Model, paths: Sequence[str]) -> Samples:
     model
         Reads the samples.
     paths
-        Of each, a table (``.csv``, ``.tsv``) or JSON lines (``.jsonl``), whose paths are relative to it; arrays
-        (``.npz``); a folder or an address with the layout of the run's data set; or ``-``, JSON lines of the standard
+        Each is a table (``.csv``, ``.tsv``) or JSON lines (``.jsonl``), whose paths are relative to it; arrays
+        (``.npz``); a folder or an address with the layout of the run's data set; or ``-``, JSON lines from the standard
         input.
 
     Raises

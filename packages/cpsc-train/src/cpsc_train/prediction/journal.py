@@ -1,4 +1,4 @@
-"""Rows of a prediction that is not complete, so that it can be continued after an interruption."""
+"""Finished rows of a prediction, from which it is resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cpsc_train.writing import appending, cut, write
 
 
 class Journal:
-    """Rows of a prediction that is not complete, as JSON lines in ``OUT.unfinished``.
+    """Finished rows of a prediction, as JSON lines in ``OUT.unfinished``.
 
     Parameters
     ----------
     out
         File of predictions that the rows are for.
     of
-        What the rows depend on; a journal of something else is not continued.
+        What the rows depend on: model, variant and inputs. A journal of others is refused.
     """
 
     def __init__(self, out: Path, of: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class Journal:
         write(self.path, json.dumps(self._of) + "\n")
 
     def resume(self) -> Iterator[Row]:
-        """Yield the rows that are there, then remove an incomplete last one; start if there is no file.
+        """Yield the rows in the file, then remove an incomplete last one; start the file if there is none.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Journal:
                 yield content
             elif content != self._of:
                 raise UserError(
-                    f"{self.path}: is of other inputs or of another model: remove it, or choose another --out"
+                    f"{self.path}: belongs to other inputs or another model: remove it, or choose another --out"
                 )
             size += len(line)
         if size:

@@ -52,8 +52,8 @@ def load(run: str | os.PathLike[str], *, device: str | None = None, inference: s
     Raises
     ------
     UserError
-        If the run is not finished or was trained before runs kept what predictions need, a file is damaged, or the
-        device or the variant is unknown.
+        If the run is not finished, its checkpoint lacks what predictions need, a file is damaged, or the device or the
+        variant is unknown.
     """
     return Model(restore(RunFolder(run), device=device, inference=inference))
 

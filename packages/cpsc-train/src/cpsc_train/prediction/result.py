@@ -26,7 +26,7 @@ class Prediction:
     prediction_set
         Names of the classes in the prediction set, the most probable first.
     trust
-        By modality of the sample, its weight in [0, 1]; empty if the model has none.
+        Weight in [0, 1] of each modality that the sample has; empty without trust.
     missing
         Modalities that the sample lacks.
     """
@@ -47,8 +47,8 @@ class PredictionBatch(Sequence[Prediction]):
     classes
         C names.
     alpha
-        Miscoverage of the prediction sets: for samples that are exchangeable with the calibration rows of the run, a
-        fraction 1 − alpha of the sets contain the true class.
+        Miscoverage of the prediction sets: for a sample that is exchangeable with the calibration rows of the run, the
+        set contains the true class with probability at least 1 − alpha.
     probabilities
         (N, C) float64.
     sets
@@ -56,7 +56,7 @@ class PredictionBatch(Sequence[Prediction]):
     present
         By modality of the model, true for samples that have it, (N,).
     trust
-        By modality, its weights (N,) in [0, 1], NaN for samples that lack it; empty if the model has none.
+        Weights of each modality, (N,) in [0, 1], NaN for samples that lack it; empty without trust.
     """
 
     classes: tuple[str, ...]

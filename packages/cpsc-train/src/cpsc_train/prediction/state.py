@@ -27,7 +27,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Restored:
-    """The model of a run, and what it was saved with.
+    """A restored model, with what its predictions need.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> 
     saved = checkpoint.load_best(folder.checkpoint, where)
     if "prediction" not in saved:
         raise UserError(
-            f"{folder.path}: was trained before runs kept what predictions need: cpsc evaluate {folder.path} adds it, "
-            "where its data are"
+            f"{folder.path}: its checkpoint lacks class names, scales and thresholds: add them with "
+            f"cpsc evaluate {folder.path}, which needs the data"
         )
     with checkpoint.fitting():
         state = PredictionState.from_state(saved["prediction"])
@@ -94,7 +94,7 @@ def untrained(
 
 
 def load_method(method: Method, state: Mapping[str, Any]) -> None:
-    """Load the state of a method except that of the training rows, which are not known here."""
+    """Load the state of a method, without its state per training row."""
     own = {name for name in method.state_dict() if not name.endswith("_extra_state")}
     if lacking := own - state.keys():
         raise ValueError(f"it has no {min(lacking)} of the method")
@@ -108,8 +108,8 @@ def _chosen(name: str | None, known: list[str], of_run: tuple[str, ...]) -> str:
     matching = [one for one in known if name in {one, one.partition(":")[0]}]
     if not matching and name in {part for one in of_run for part in (one, one.partition(":")[0])}:
         raise UserError(
-            f"inference variant {name!r} predicts a sample from the others with it, so a run cannot predict with it: "
-            f"take {' or '.join(known)}"
+            f"inference variant {name!r} cannot predict new samples, because its prediction for one depends on others: "
+            f"choose {' or '.join(known)}"
         )
     if not matching:
         raise UserError(unknown("inference variant of the run", name, known))

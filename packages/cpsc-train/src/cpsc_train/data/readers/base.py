@@ -23,9 +23,9 @@ Array = NDArray[Any]
 class Reader:
     """Reader of one modality of a sample that need not belong to a data set.
 
-    A data set uses the same `decode`, `present` and `inputs` for its own samples, so that a prediction has the inputs
-    of an evaluation. This base accepts values in the shape of the modality, or with as many values; a subclass accepts
-    files, too.
+    A data set uses the same `decode`, `present` and `inputs` for its own samples, so predictions and evaluations have
+    the same inputs. This base accepts arrays in the shape of the modality, or with as many values; subclasses also
+    accept files.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Reader:
 
 
 class Content(Packed):
-    """The content of a file in memory, in the place of its path."""
+    """Content of a file in memory, accepted in place of a path."""
 
     def __init__(self, content: bytes) -> None:
         kind = container_of(content)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ImageReader(Reader):
-    """Reader of image files and of images (height, width, 3), of which the centre enters the model.
+    """Reader of image files and of images (height, width, 3), cropped to their centre.
 
     Parameters
     ----------

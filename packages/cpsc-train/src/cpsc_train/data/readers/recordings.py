@@ -69,7 +69,7 @@ class SoundReader(Reader):
         samples, rate = read_sound(file)
         used = samples[int(start * rate) : None if end is None else int(np.ceil(end * rate))]
         if not len(used):
-            got = f"has {len(samples) / rate:.1f} s of sound, and what counts begins at {start:.1f} s"
+            got = f"has {len(samples) / rate:.1f} s of sound, but the sample begins at {start:.1f} s"
             raise DataError(f"{file}: {got}", "wrong time")
         return self._fitted(used, rate)
 
@@ -135,7 +135,7 @@ class FramesReader(Reader):
         return np.stack(pictures)
 
     def present(self, content: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the middle frames of all of those given."""
+        """Return the middle frames of a video or of an array of frames."""
         frames = content[None] if content.ndim == 3 else content
         if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
             raise DataError(f"must be {self.accepts}, got shape {content.shape}", "wrong size")

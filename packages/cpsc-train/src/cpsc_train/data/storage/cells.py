@@ -125,5 +125,5 @@ def _place(text: str, folder: Place) -> Place:
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold
         valid = False
     if not valid:
-        raise DataError(f"{text[:80]!r} can be the name of no file", "bad path")
+        raise DataError(f"{text[:80]!r} is not a valid file name", "bad path")
     return folder / text

@@ -80,7 +80,7 @@ def inside(root: P, name: str, where: str) -> P:
     if path.anchor or ".." in path.parts:
         raise DataError(f"{where}: {name!r} leads out of {root}", "bad path")
     if not all(map(_is_name, path.parts)):
-        raise DataError(f"{where}: {name[:80]!r} can be the name of no file", "bad path")
+        raise DataError(f"{where}: {name[:80]!r} is not a valid file name", "bad path")
     joined: P = root / name
     return joined
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EMPTY = "A set is empty if no class reaches the threshold; it counts as a set without the true class."
-"""What an empty set means."""
+"""Note on empty sets."""
 
 
 def by_condition(runs: Sequence[Run]) -> Section:

@@ -1,4 +1,4 @@
-"""What a report opens and closes with: warnings, the main figures, what was run, and the settings that differ."""
+"""First and last parts of a report: warnings, the main figures, what was run, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BORDERS = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"}
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Return what the report does not show, and whether the runs can be compared."""
+    """Return notes on runs that cannot be compared and on what the report does not show."""
     texts = []
     if different := protocol_differences(runs):
         texts.append(

@@ -168,7 +168,7 @@ def individual(runs: Sequence[Run]) -> Sequence[Run]:
 
 
 def of(run: Run, runs: Sequence[Run]) -> str:
-    """Return what the title of a picture or table of one of several runs ends with."""
+    """Return the end of a title that names one of several runs; empty for a single run."""
     return f", {shortened(run.name)}" if len(runs) > 1 else ""
 
 

@@ -52,8 +52,8 @@ def sets(runs: Sequence[Run]) -> Section:
         )
     caption = (
         "Fused decision on clean test rows, without inference variants. Rows with a set of one class should be right "
-        f"far more often than the others. {EMPTY} Coverage is guaranteed over all classes together, not for each. "
-        "Thresholds follow the missing modalities and, with variants that measure typicality, the least typical "
+        f"far more often than the others. {EMPTY} Coverage is guaranteed on average over the classes, not for each. "
+        "Thresholds depend on the missing modalities and, with variants that measure typicality, the least typical "
         "modality and the mean typicality of a row; those of rows that are not typical (–: typical) are calibrated on "
         "clean and corrupted copies."
     )

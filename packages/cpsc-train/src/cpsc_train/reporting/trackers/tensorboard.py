@@ -1,4 +1,4 @@
-"""TensorBoard event files in the run folder."""
+"""Tracker for TensorBoard: event files in the run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trackio, which stores runs on this machine unless TRACKIO_SPACE_ID names a space."""
+"""Tracker for Trackio, which stores runs on this machine unless TRACKIO_SPACE_ID names a space."""
 
 from __future__ import annotations
 

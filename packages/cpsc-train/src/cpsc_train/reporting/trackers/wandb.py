@@ -1,4 +1,4 @@
-"""Weights & Biases; WANDB_PROJECT, WANDB_MODE and the other variables of the tool choose where runs go."""
+"""Tracker for Weights & Biases; WANDB_PROJECT, WANDB_MODE and its other variables set the destination."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_invalid_labels_and_thresholds_are_refused():
         false_negative_losses(scores, np.zeros((2, 3), dtype=np.int64), np.zeros(1))
     with pytest.raises(ValueError, match=r"one shape \(N, K\), got \(2, 3\) and \(2, 2\)"):
         false_negative_losses(scores, np.zeros((2, 2), dtype=bool), np.zeros(1))
-    with pytest.raises(ValueError, match="thresholds must ascend, got 0.1 after 0.5"):
+    with pytest.raises(ValueError, match=r"thresholds must ascend, got 0\.1 after 0\.5"):
         false_negative_losses(scores, np.zeros((2, 3), dtype=bool), np.asarray([0.5, 0.1]))
 
 

@@ -131,10 +131,12 @@ def test_a_run_of_an_earlier_version_is_completed_by_its_evaluation(digits, mode
     shutil.copytree(digits.run, run)
     saved = checkpoint.load(run / "checkpoint.pt", torch.device("cpu"))
     checkpoint.save(run / "checkpoint.pt", {name: of for name, of in saved.items() if name != "prediction"})
-    with pytest.raises(UserError, match=r"was trained before .* cpsc evaluate .*run adds it, where its data are"):
+    with pytest.raises(
+        UserError, match=r"checkpoint lacks .*: add them with cpsc evaluate .*run, which needs the data"
+    ):
         cpsc_train.load(run)
     cpsc_train.evaluate(run, inference=())
-    with pytest.raises(UserError, match="was trained before"):
+    with pytest.raises(UserError, match="checkpoint lacks class names"):
         cpsc_train.load(run)
     cpsc_train.evaluate(run)
     given = digits.given()

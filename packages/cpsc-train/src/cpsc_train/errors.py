@@ -38,17 +38,19 @@ class JobError(UserError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of an error of a library in one line that is never empty.
+    """Return the message of an error of a library in one line that is never empty, without addresses of objects.
 
     Examples
     --------
+    >>> reason(ValueError("cannot identify image file <_io.BytesIO object at 0x7ff45e7b6e30>"))
+    'cannot identify image file'
     >>> reason(OSError(28, "No space left on device")), reason(KeyError("w")), reason(MemoryError())
     ('No space left on device', "KeyError: 'w'", 'MemoryError')
     """
     message = getattr(error, "strerror", None)
     if isinstance(message, str) and message:
         return message
-    text = next(iter(str(error).splitlines()), "")
+    text = re.sub(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>", "", next(iter(str(error).splitlines()), ""))
     if isinstance(error, (RuntimeError, ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -107,54 +107,32 @@ def a_group(draw: Any) -> Case:
 def a_novelty(draw: Any) -> Case:
     """Distances are those of the definition, in double precision and for numbers of common size."""
     lib, n, width = d.library(draw), draw(d.SIZES), draw(st.integers(1, 4))
-    kind = draw(st.sampled_from(["classes", "all", "neighbours", "norm"]))
+    classes = draw(st.sampled_from([2, None]))
     rows, new = d.numbers(draw, lib, (n, width)), d.numbers(draw, lib, (3, width))
     labels = d.labels(draw, lib, (n,), 2)
 
     def call() -> Any:
-        score = {
-            "classes": cc.Mahalanobis(classes=2, shrinkage=1e-3),
-            "all": cc.Mahalanobis(shrinkage=1e-3),
-            "neighbours": cc.NearestNeighbours(k=2),
-            "norm": cc.FeatureNorm(),
-        }
-        score[kind].update(rows.array, labels.array)
-        return score[kind](new.array)
+        score = cc.Mahalanobis(classes=classes, shrinkage=1e-3)
+        score.update(rows.array, labels.array)
+        return score(new.array)
 
-    ok = n > 0 and rows.numeric and new.numeric and (kind != "classes" or valid_labels(labels, 2))
+    ok = n > 0 and rows.numeric and new.numeric and (classes is None or valid_labels(labels, 2))
     want, off = None, np.inf
     if ok:
         plain = all(x.dtype == "float64" and (np.abs(x.values) < 1e3).all() for x in (rows, new))
-        spread = _logs(rows.values).std() if kind == "norm" else rows.values.std(0).min()
-        off = -1e-6 if plain and spread > 1e-3 else np.inf
-        want = _distances(kind, rows.values, labels.values, new.values)
-    return Case("features labels Mahalanobis NearestNeighbours FeatureNorm", call, want, off)
+        off = -1e-6 if plain and rows.values.std(0).min() > 1e-3 else np.inf
+        want = _distances(rows.values, np.zeros(n) if classes is None else labels.values, new.values)
+    return Case("features labels Mahalanobis", call, want, off)
 
 
-def _logs(rows: np.ndarray) -> np.ndarray:
-    norms = np.sqrt((rows**2).sum(-1))
-    return np.log(norms[norms > 0]) if norms.any() else np.zeros(1)
-
-
-def _distances(kind: str, rows: np.ndarray, labels: np.ndarray, new_groups: np.ndarray) -> np.ndarray:
-    if kind == "neighbours":
-        unit = np.where(rows.std(0) > 0, rows.std(0), 1)
-        apart = ((new_groups[:, None] - rows) / unit) ** 2
-        return np.sort(apart.sum(-1), -1)[:, min(2, len(rows)) - 1]
-    if kind == "norm":
-        known = _logs(rows)
-        norms = np.sqrt((new_groups**2).sum(-1))
-        return np.where(
-            norms > 0, (np.log(np.where(norms > 0, norms, 1)) - known.mean()) ** 2 / (known.var() + 1e-12), np.inf
-        )
-    groups = labels if kind == "classes" else np.zeros(len(rows))
+def _distances(rows: np.ndarray, groups: np.ndarray, new: np.ndarray) -> np.ndarray:
     means = {group: rows[groups == group].mean(0) for group in np.unique(groups)}
     apart = rows - np.stack([means[group] for group in groups])
     covariance = apart.T @ apart / len(rows)
     level = np.trace(covariance) / len(covariance)
     covariance = 0.999 * covariance + (1e-3 * level + 1e-150) * np.eye(len(covariance))
     inverse = np.linalg.inv(covariance)
-    return np.min([np.einsum("nd,de,ne->n", new_groups - m, inverse, new_groups - m) for m in means.values()], 0)
+    return np.min([np.einsum("nd,de,ne->n", new - m, inverse, new - m) for m in means.values()], 0)
 
 
 def a_weight(draw: Any) -> Case:
@@ -183,7 +161,7 @@ TARGETS = {
     **{f"{name}.extend, quantile": a_memory(name) for name in MEMORIES},
     "Split-, OnlineClassifier": a_split,
     "MondrianClassifier": a_group,
-    "novelty scores": a_novelty,
+    "Mahalanobis": a_novelty,
     "NoveltyGate": a_weight,
 }
 

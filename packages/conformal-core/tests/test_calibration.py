@@ -19,9 +19,9 @@ from conformal_core import (
     DecayingStep,
     DtACI,
     Exponential,
-    FeatureNorm,
     Fixed,
     History,
+    Mahalanobis,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
@@ -69,8 +69,8 @@ ONLINE = {
 PREDICTORS = OFFLINE | ONLINE
 
 
-def learned() -> FeatureNorm:
-    score = FeatureNorm()
+def learned() -> Mahalanobis:
+    score = Mahalanobis()
     score.update(np.random.default_rng(0).normal(size=(50, 3)))
     return score
 
@@ -185,7 +185,7 @@ def test_the_threshold_is_an_array_of_the_library_of_the_rows(name, lib):
     predictor = PREDICTORS[name]()
     assert type(predictor.qhat) is np.ndarray
     if name == "gate":
-        predictor.score.load_state_dict(FeatureNorm().state_dict())
+        predictor.score.load_state_dict(Mahalanobis().state_dict())
         predictor.score.update(lib(np.random.default_rng(0).normal(size=(50, 3))))
     for count in (2, 60):
         arguments = rows(predictor, count, seed=1, lib=lib)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformal_core import FeatureNorm, Mahalanobis
+from conformal_core import LAC, Mahalanobis
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -121,7 +121,7 @@ def test_a_merge_that_is_refused_changes_nothing():
     for others, kind, text in (
         ((good, wide), ValueError, "others must have learned features of width 3, got 4"),
         ((good, one), ValueError, "others must be other scores, got this one: its rows would count twice"),
-        ((good, FeatureNorm()), TypeError, "others must be of kind Mahalanobis, got FeatureNorm"),
+        ((good, LAC()), TypeError, "others must be of kind Mahalanobis, got LAC"),
         ((good, Mahalanobis(classes=2)), ValueError, r"settings of Mahalanobis\(\), got Mahalanobis\(classes=2\)"),
     ):
         with pytest.raises(kind, match=text):

@@ -19,12 +19,10 @@ from conformal_core import (
     DtACI,
     ExchangeabilityTest,
     Exponential,
-    FeatureNorm,
     Fixed,
     History,
     Mahalanobis,
     MondrianClassifier,
-    NearestNeighbours,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -100,10 +98,8 @@ MADE = {
     "Sketch": lambda: filled(Sketch(4)),
     "CalibrationBuffer": buffer,
     "Mahalanobis": lambda: learned(Mahalanobis(classes=3), LABELS),
-    "NearestNeighbours": lambda: learned(NearestNeighbours()),
     "ExchangeabilityTest": stream,
-    "FeatureNorm": lambda: learned(FeatureNorm()),
-    "NoveltyGate": lambda: NoveltyGate(learned(FeatureNorm()), alpha=0.1),
+    "NoveltyGate": lambda: NoveltyGate(learned(Mahalanobis()), alpha=0.1),
 }
 
 

@@ -17,13 +17,11 @@ from conformal_core import (
     CalibrationBuffer,
     ClusteredClassifier,
     Exponential,
-    FeatureNorm,
     Fixed,
     History,
     Mahalanobis,
     Margin,
     MondrianClassifier,
-    NearestNeighbours,
     NormalizedResidual,
     NoveltyGate,
     OnlineClassifier,
@@ -186,7 +184,7 @@ def test_metrics_take_lists_tables_and_one_row():
     assert rolling_coverage([True, False], window=np.int64(1)).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("score", [Mahalanobis, NearestNeighbours, FeatureNorm, lambda: Mahalanobis(classes=2)])
+@pytest.mark.parametrize("score", [Mahalanobis, lambda: Mahalanobis(classes=2)])
 def test_novelty_takes_lists_tables_and_one_row(lib, score):
     listed, array = score(), score()
     listed.update([[1, 2], [3, 4], [2, 2]], [0, 1, 1])

@@ -9,7 +9,7 @@ from conformal_core import (
     LAC,
     AbsoluteResidual,
     ClusteredClassifier,
-    FeatureNorm,
+    Mahalanobis,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
@@ -107,7 +107,7 @@ def test_a_score_of_the_other_kind_is_refused():
         with pytest.raises(TypeError, match=message):
             kind(score, alpha=0.1)
     with pytest.raises(TypeError, match="memory must have the methods of Memory, got list"):
-        NoveltyGate(FeatureNorm(), memory=[])
+        NoveltyGate(Mahalanobis(), memory=[])
 
 
 @pytest.mark.parametrize("kind", [SplitClassifier, MondrianClassifier, ClusteredClassifier])
@@ -164,7 +164,7 @@ def test_no_rows_take_no_labels():
 
 
 def test_a_gate_warns_once_for_a_memory_that_is_too_short():
-    gate = NoveltyGate(FeatureNorm(), alpha=0.02)
+    gate = NoveltyGate(Mahalanobis(), alpha=0.02)
     gate.score.update(np.random.default_rng(0).normal(size=(50, 2)))
     gate.calibrate(np.ones((3, 2)))
     with pytest.warns(UserWarning, match="3 calibration scores are too few .* no input is down-weighted"):

@@ -26,7 +26,6 @@ from conformal_core import (
     DtACI,
     ExchangeabilityTest,
     Exponential,
-    FeatureNorm,
     Fixed,
     History,
     Level,
@@ -34,11 +33,9 @@ from conformal_core import (
     Margin,
     Memory,
     MondrianClassifier,
-    NearestNeighbours,
     NonconformityScore,
     NormalizedResidual,
     NoveltyGate,
-    NoveltyScore,
     OnlineClassifier,
     OnlineRegressor,
     QuantileLevel,
@@ -106,10 +103,8 @@ SHOWN = {
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),
     "ExchangeabilityTest(delta=0.05, one_sided=False)": ExchangeabilityTest(delta=0.05, one_sided=False),
-    "NearestNeighbours(k=3)": NearestNeighbours(k=3),
-    "FeatureNorm()": FeatureNorm(),
-    "NoveltyGate(FeatureNorm(), alpha=0.05, memory=Window(3))": NoveltyGate(
-        FeatureNorm(), alpha=0.05, memory=Window(3)
+    "NoveltyGate(Mahalanobis(), alpha=0.05, memory=Window(3))": NoveltyGate(
+        Mahalanobis(), alpha=0.05, memory=Window(3)
     ),
 }
 NAMES = {**vars(conformal_core), "numpy": np, "array": np.array, "nan": math.nan, "forecast": forecast}
@@ -121,7 +116,7 @@ def rebuilt(text):
 
 def test_every_public_class_is_shown_here():
     public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
-    bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel, NoveltyScore}
+    bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel}
     values = {Coverage, Threshold}  # what functions and methods return
     assert public - bases - values == {type(value) for value in SHOWN.values()}
 
@@ -149,9 +144,9 @@ def test_what_was_learned_is_neither_shown_nor_cloned():
     split = SplitClassifier(LAC(), alpha=0.5)
     split.calibrate([[0.5, 0.5]] * 3, [0, 1, 1])
     np.testing.assert_equal(split.__sklearn_clone__().state_dict(), SplitClassifier(LAC(), alpha=0.5).state_dict())
-    gate = NoveltyGate(FeatureNorm())
+    gate = NoveltyGate(Mahalanobis())
     gate.score.update([[1.0, 2.0]])
-    with pytest.raises(ValueError, match="FeatureNorm must learn from training features"):
+    with pytest.raises(ValueError, match="Mahalanobis must learn from training features"):
         gate.__sklearn_clone__().weights([1.0, 2.0])
 
 

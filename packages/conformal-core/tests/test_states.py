@@ -20,12 +20,10 @@ from conformal_core import (
     DtACI,
     ExchangeabilityTest,
     Exponential,
-    FeatureNorm,
     Fixed,
     History,
     Mahalanobis,
     MondrianClassifier,
-    NearestNeighbours,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -71,9 +69,7 @@ BUFFERS = {"CalibrationBuffer": lambda: CalibrationBuffer(20)}
 FEATURES = np.random.default_rng(4).normal(size=(80, 3))
 NOVELTY = {
     "Mahalanobis": Mahalanobis,
-    "NearestNeighbours": lambda: NearestNeighbours(k=3),
-    "FeatureNorm": FeatureNorm,
-    "NoveltyGate": lambda: NoveltyGate(NearestNeighbours(k=3), alpha=0.1),
+    "NoveltyGate": lambda: NoveltyGate(Mahalanobis(), alpha=0.1),
 }
 TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1)}
 MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | TESTS
@@ -138,7 +134,7 @@ def thresholds(level, scores):
 
 def test_every_class_with_a_state_is_here():
     stateful = {name for name in conformal_core.__all__ if hasattr(getattr(conformal_core, name), "state_dict")}
-    assert stateful - {"Memory", "Level", "QuantileLevel", "ThresholdLevel", "NoveltyScore"} == set(MADE)
+    assert stateful - {"Memory", "Level", "QuantileLevel", "ThresholdLevel"} == set(MADE)
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -26,10 +26,7 @@ from conformal_core.metrics import (
     size_coverage,
     size_distribution,
 )
-from conformal_core.novelty.base import NoveltyScore
 from conformal_core.novelty.mahalanobis import Mahalanobis
-from conformal_core.novelty.neighbours import NearestNeighbours
-from conformal_core.novelty.norm import FeatureNorm
 from conformal_core.predictors.clustered import ClusteredClassifier
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
@@ -63,7 +60,6 @@ __all__ = [
     "DtACI",
     "ExchangeabilityTest",
     "Exponential",
-    "FeatureNorm",
     "Fixed",
     "History",
     "Level",
@@ -71,11 +67,9 @@ __all__ = [
     "Margin",
     "Memory",
     "MondrianClassifier",
-    "NearestNeighbours",
     "NonconformityScore",
     "NormalizedResidual",
     "NoveltyGate",
-    "NoveltyScore",
     "OnlineClassifier",
     "OnlineRegressor",
     "QuantileLevel",

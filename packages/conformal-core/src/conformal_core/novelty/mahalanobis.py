@@ -4,12 +4,12 @@ import math
 from typing import Any, Literal
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._convert import as_labels
+from conformal_core._convert import as_floating, as_labels
 from conformal_core._precision import quietly
+from conformal_core._settings import Saved
 from conformal_core._state import State
-from conformal_core.checks import check_choice, check_count, check_interval
+from conformal_core.checks import check_choice, check_count, check_finite, check_interval
 from conformal_core.novelty._moments import Moments, covariance, merged, moments
-from conformal_core.novelty.base import FeatureScore, slices, squared_distances
 
 Array = Any
 LedoitWolf = Literal["ledoit-wolf"]
@@ -18,7 +18,7 @@ _ONE_HOT = 1 << 22  # elements of rows by classes at a time
 _LEAST = 1e-150  # variance if all rows are equal, so any other row is extremely far
 
 
-class Mahalanobis(FeatureScore):
+class Mahalanobis(Saved):
     """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
 
     Without ``classes`` it is the distance to the mean of all rows with their covariance, and needs no labels. The
@@ -67,9 +67,39 @@ class Mahalanobis(FeatureScore):
         self._moments: Moments | None = None
         self._ready: tuple[Array, Array, Array] | None = None
 
-    @property
-    def _sample(self) -> Array | None:
-        return None if self._moments is None else self._moments.means
+    def update(self, features: Array, labels: Array | None = None, *, check: bool | None = None) -> None:
+        """Add training features (..., d), and their labels (...) in 0..K − 1 if there are ``classes``.
+
+        Raises
+        ------
+        TypeError
+            If labels are missing, or an array has another kind or library.
+        ValueError
+            If shapes do not fit, a value is not finite, or a label is out of range.
+        """
+        features, xp = self._checked(features, check)
+        groups = self._groups(features, labels, xp, check)
+        rows = xp.reshape(features, (math.prod(features.shape[:-1]), features.shape[-1]))
+        if self._moments is not None:
+            array_namespace(learned=self._moments.means, features=features)
+        rows = xp.astype(rows, xp.float64, copy=False)  # as sums over many rows need
+        count, estimated = self._classes or 1, self._shrinkage == "ledoit-wolf"
+        step = max(1, _ONE_HOT // count)
+        for start in range(0, rows.shape[0], step):
+            part = slice(start, min(start + step, rows.shape[0]))
+            sums = moments(rows[part, :], groups[part], count, fourth=estimated)
+            self._moments = sums if self._moments is None else merged(self._moments, sums)
+            self._ready = None
+
+    def __call__(self, features: Array, *, check: bool | None = None) -> Array:
+        """Return the scores (...) of features (..., d), in single precision or better; ValueError before any update."""
+        features, xp = self._checked(features, check)
+        wide = xp.isdtype(features.dtype, (xp.float32, xp.float64))
+        features = features if wide else xp.astype(features, xp.float32)
+        centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
+        with quietly(features):
+            distances = _squared_distances((features - centre) @ xp.matrix_transpose(whitening), points, xp)
+            return xp.asarray(xp.min(distances, axis=-1))
 
     def merge(self, *others: "Mahalanobis") -> None:
         """Add what other scores learned, such as those of processes with disjoint parts of the training rows.
@@ -98,20 +128,6 @@ class Mahalanobis(FeatureScore):
                 total = other._moments if total is None else total
         self._moments, self._ready = total, None
 
-    def _learn(self, rows: Array, groups: Array, xp: Any) -> None:
-        count, estimated = self._classes or 1, self._shrinkage == "ledoit-wolf"
-        for part in slices(rows.shape[0], max(1, _ONE_HOT // count)):
-            sums = moments(rows[part, :], groups[part], count, fourth=estimated)
-            self._moments = sums if self._moments is None else merged(self._moments, sums)
-        self._ready = None
-
-    def _score(self, features: Array, xp: Any) -> Array:
-        centre, whitening, points = (xp.astype(x, features.dtype, copy=False) for x in self.whitened())
-        with quietly(features):
-            return xp.asarray(
-                xp.min(squared_distances((features - centre) @ xp.matrix_transpose(whitening), points), axis=-1)
-            )
-
     def whitened(self) -> tuple[Array, Array, Array]:
         """Return c (d,), W (d, d) and points (K, d) in float64: the distance is min over k of ‖W (h − c) − points_k‖².
 
@@ -139,6 +155,17 @@ class Mahalanobis(FeatureScore):
         sums = Moments(*(state[name] for name in Moments._fields))
         self._moments, self._ready = None if sums.means is None else sums, None
 
+    def _checked(self, features: Array, check: bool | None) -> tuple[Array, Any]:
+        """Return features (..., d) of the training width, and their namespace."""
+        means = None if self._moments is None else self._moments.means
+        features, width = as_floating("features", features, means), None if means is None else int(means.shape[1])
+        xp = array_namespace(features=features)
+        if features.ndim == 0 or features.shape[-1] == 0 or width not in {None, features.shape[-1]}:
+            wanted = "d" if width is None else width
+            raise ValueError(f"features must have shape (..., {wanted}), got {tuple(features.shape)}")
+        check_finite("features", features, xp, check=check)
+        return features, xp
+
     def _groups(self, features: Array, labels: Array | None, xp: Any, check: bool | None) -> Array:
         where = device(features)
         if self._classes is None:
@@ -147,3 +174,14 @@ class Mahalanobis(FeatureScore):
             raise TypeError("labels must be given to a score that was made for classes, got none")
         of_classes = xp.empty((*features.shape[:-1], self._classes), dtype=features.dtype, device=where)
         return xp.reshape(as_labels(labels, of_classes, check=check), (-1,))
+
+
+def _squared_distances(rows: Array, points: Array, xp: Any) -> Array:
+    """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices.
+
+    Rows that are not finite, or too far away for their dtype, have infinite distances.
+    """
+    both = rows @ xp.matrix_transpose(points)
+    distances = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
+    distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
+    return xp.where(xp.isnan(distances), xp.full_like(distances, xp.inf), distances)

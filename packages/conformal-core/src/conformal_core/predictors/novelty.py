@@ -29,7 +29,9 @@ class NoveltyGate(Saved):
     Parameters
     ----------
     score
-        Novelty score fitted to training features, such as ``Mahalanobis(classes=K)``.
+        Fitted novelty score, such as ``Mahalanobis(classes=K)``: any callable that maps features (..., d) to scores
+        (...), larger for unusual rows. Weights need squared distances. A ``check`` that is not None is passed on. A
+        score with ``state_dict`` and ``load_state_dict`` is saved and restored with the gate.
     alpha
         Fraction of inputs like those of calibration with a weight below 1, in (0, 1).
     memory
@@ -88,13 +90,13 @@ class NoveltyGate(Saved):
 
     def calibrate(self, features: Array, *, check: bool | None = None) -> None:
         """Replace the calibration features by these, (..., d)."""
-        scores = self.score(features, check=check)
+        scores = self._scores(features, check)
         self.memory.reset()
         self.memory.extend(scores, check=False)
 
     def update(self, features: Array, *, check: bool | None = None) -> None:
         """Add calibration features (..., d) to those there."""
-        self.memory.extend(self.score(features, check=check), check=False)
+        self.memory.extend(self._scores(features, check), check=False)
 
     def weights(self, features: Array, *, check: bool | None = None) -> Array:
         """Weights (...) in [0, 1] of features (..., d); 0 where a score is infinite."""
@@ -108,15 +110,22 @@ class NoveltyGate(Saved):
         """p-value of every row, (...), small for unusual inputs; see :func:`conformal_core.p_values`."""
         return self.memory.p_values(self._lowered_scores(features, check), u)
 
+    def _scores(self, features: Array, check: bool | None) -> Array:
+        return self.score(features) if check is None else self.score(features, check=check)
+
     def _lowered_scores(self, features: Array, check: bool | None) -> Array:
         """Scores less possible rounding errors: matrix products differ in the last places between batches."""
-        scores = as_floating("scores", self.score(features, check=check))
+        scores = as_floating("scores", self._scores(features, check))
         xp = array_namespace(scores=scores)
         return xp.asarray(scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores)))
 
     def _learned(self) -> State:
-        return {"memory": self.memory.state_dict(), "score": self.score.state_dict()}
+        score = self.score.state_dict() if hasattr(self.score, "state_dict") else None
+        return {"memory": self.memory.state_dict(), "score": score}
 
     def _restore(self, state: State) -> None:
-        self.score.load_state_dict(state["score"])
+        if (state["score"] is not None) != hasattr(self.score, "load_state_dict"):
+            raise ValueError("state of NoveltyGate must be of a score of the same kind as here")
+        if state["score"] is not None:
+            self.score.load_state_dict(state["score"])
         self.memory.load_state_dict(state["memory"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_train.cli import COMMANDS, parse
+from cpsc_train.cli.hints import FLAGS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/**/README.md")]
@@ -33,4 +34,5 @@ def test_a_command_in_a_sentence_is_there(words):
     name, *options = words.split()
     assert name in COMMANDS
     known = {f"--{field.name.replace('_', '-')}" for field in fields(COMMANDS[name])}
+    known |= {f"--{name}" for name in FLAGS.values()}
     assert {option for option in options if option.startswith("--")} <= known

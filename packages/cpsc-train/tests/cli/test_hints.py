@@ -11,6 +11,8 @@ import pytest
 
 from cpsc_train.cli import parse
 from cpsc_train.cli.data import Data
+from cpsc_train.cli.hints import new_samples
+from cpsc_train.data import DataConfig
 from cpsc_train.output import Output
 
 
@@ -25,12 +27,13 @@ def following(outcome):
     return commands
 
 
-def test_a_run_is_reported_and_evaluated_under_noise(cpsc, tmp_path, quick):
+def test_a_run_is_reported_evaluated_under_noise_and_used(cpsc, tmp_path, quick):
     run = tmp_path / "a run"
     report = ["cpsc", "report", str(run)]
     assert following(cpsc("train", "--out", run, *quick)) == [
         report,
         ["cpsc", "evaluate", str(run), "--noise", "pix:all@1-5"],
+        ["cpsc", "predict", str(run), "new.npz", "--out", "predictions.csv"],
     ]
     assert following(cpsc("evaluate", run)) == [report]
     (run / "results.json").unlink()
@@ -41,14 +44,27 @@ def test_a_run_is_reported_and_evaluated_under_noise(cpsc, tmp_path, quick):
 def test_checked_data_is_trained_on(cpsc):
     options = ["--set", 'data.modalities=["pix", "zer"]']
     checked = cpsc("data", "check", "handwritten", "--workers", 0, *options)
-    assert following(checked) == [["cpsc", "train", "--recipe", "handwritten", *options]]
+    assert following(checked) == [["cpsc", "train", "--data", "handwritten", *options]]
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "new"),
+    [
+        ("table", "mine.tsv", "new.tsv"),
+        ("arrays", "mine.npz", "new.npz"),
+        ("arrays", "folder", "new.npz"),
+        ("mvsa-single", "s3://bucket/mvsa.v1", "new.csv"),
+    ],
+)
+def test_new_samples_have_the_format_of_the_training_data(name, root, new):
+    assert new_samples(DataConfig.named(name)(root=root)) == new
 
 
 @pytest.mark.parametrize(
     ("skip_list", "wanted"),
     [
         (None, "cpsc data check crema-d --root 'my data' --skip-list crema-d-faults.tsv"),
-        (Path("bad.tsv"), "cpsc train --recipe crema-d --root 'my data' --set data.skip=bad.tsv"),
+        (Path("bad.tsv"), "cpsc train --data crema-d --root 'my data' --set data.skip=bad.tsv"),
     ],
 )
 def test_faults_are_listed_and_then_left_out(skip_list, wanted):

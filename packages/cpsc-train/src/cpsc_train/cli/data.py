@@ -173,7 +173,7 @@ class Data(Command):
             if names:
                 console.print(f"{title}: {', '.join(names)}", soft_wrap=True)
         console.print(
-            f"{extracted.rows:,} samples are in {self.out}; to train on them: --recipe arrays --root {self.out}",
+            f"{extracted.rows:,} samples are in {self.out}; to train on them: --data arrays --root {self.out}",
             soft_wrap=True,
         )
         return 0
@@ -216,7 +216,7 @@ class Data(Command):
             print_next(console, ["cpsc", "data", "check", name, *options, "--skip-list", f"{name}-faults.tsv"])
         elif name in RECIPES:
             skip = ["--set", f"data.skip={self.skip_list}"] if faulty else []
-            print_next(console, ["cpsc", "train", "--recipe", name, *options, *skip])
+            print_next(console, ["cpsc", "train", "--data", name, *options, *skip])
 
     def _prepare(self, config: DataConfig, splits: SplitConfig, console: Output) -> int:
         from cpsc_train.data import preparation

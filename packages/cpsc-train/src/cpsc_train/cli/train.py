@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from cpsc_train.cli.hints import print_next, shared
+from cpsc_train.cli.hints import new_samples, print_next, shared
 from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, value, variants
 from cpsc_train.launch import is_main_process
 
@@ -88,7 +88,7 @@ The best epoch is selected on validation rows.
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
         from cpsc_train.reporting.console import print_results
-        from cpsc_train.training import resume, train
+        from cpsc_train.training import RunConfig, resume, train
 
         observer = self._observer(console)
         try:
@@ -108,10 +108,12 @@ The best epoch is selected on validation rows.
         if not self.quiet:
             moved = shared(self, ["root"]) if self.resume is not None else []
             noise = f"{results['data']['modalities'][0]}:all@1-5"
+            data = RunConfig.from_plain(folder.read_config()).data
             print_next(
                 console,
                 ["cpsc", "report", folder.path],
                 ["cpsc", "evaluate", folder.path, *moved, "--noise", noise],
+                ["cpsc", "predict", folder.path, new_samples(data), "--out", "predictions.csv"],
             )
         return 0
 

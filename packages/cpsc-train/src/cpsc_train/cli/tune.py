@@ -18,7 +18,7 @@ class Tune(RunOptions):
 Every method has the same number of trials. Requires the extra tune.
 
   cpsc tune --methods cpsc,qmf --trials 20
-  cpsc tune --recipe av-digits --root data/av-digits --methods all --trials 10 --jobs 2
+  cpsc tune --data av-digits --root data/av-digits --methods all --trials 10 --jobs 2
   cpsc benchmark --methods cpsc,qmf --tuned runs/tune
   cpsc tune --trials 8 --kinds gaussian --variant "cpsc, RSC only: method.parts=rsc"
 

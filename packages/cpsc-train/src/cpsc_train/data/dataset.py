@@ -179,7 +179,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
     detects: ClassVar[bool] = False
     """Whether ``modalities`` may be empty, which means all that the files hold."""
     licence: ClassVar[str] = ""
-    """Licence of the data, if their authors state one."""
+    """Licence of the data, as their authors state it; empty if unknown."""
 
     modalities: tuple[str, ...]
     skip: str | None = None

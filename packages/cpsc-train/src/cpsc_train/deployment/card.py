@@ -87,7 +87,7 @@ def _training(description: Mapping[str, Any], results: Mapping[str, Any]) -> lis
     sizes = ", ".join(f"{data[part]} {part}" for part in ("train", "calibration", "validation", "test") if part in data)
     lines = {
         "Data set": config["data"]["name"],
-        "Licence of the data": licence or "not recorded: see the source of the data set",
+        "Licence of the data": licence or "unknown to us: see the source of the data",
         "Rows": sizes,
         "Recipe": config["recipe"],
         "Method": config["method"]["name"],

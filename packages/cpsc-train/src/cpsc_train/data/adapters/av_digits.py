@@ -39,6 +39,8 @@ LABELS = "t10k-labels-idx1-ubyte.gz"
 class AVDigitsConfig(DataConfig, name="av-digits"):
     """Digits as recordings and as images; a log spectrogram of 32 bands × 32 frames, and 28×28 pixels."""
 
+    licence = "recordings CC BY-SA 4.0 (Free Spoken Digit Dataset), images CC BY-SA 3.0 (MNIST)"
+
     modalities: tuple[str, ...] = ("audio", "image")
     """Both of audio, image."""
     root: str = "data/av-digits"

@@ -24,6 +24,7 @@ class CremaDConfig(ClipConfig, name="crema-d"):
     """
 
     DERIVED: ClassVar = ("AudioWAV", FRAMES[0])
+    licence = "ODbL 1.0, its contents DbCL 1.0"
 
     root: str = "data/crema-d"
     """Folder of the data set."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cpsc_train.models import FUSED
-from cpsc_train.printable import visible
 
 
 def of_epoch(record: dict[str, Any]) -> dict[str, float]:
@@ -24,7 +24,7 @@ def of_epoch(record: dict[str, Any]) -> dict[str, float]:
     }
     figures = {f"{group}/{name}": float(value) for group, named in groups.items() for name, value in named.items()}
     figures |= {"lr": float(record["lr"]), "staleness": float(record["staleness"])}
-    return {visible(name, line=True): value for name, value in figures.items()}
+    return _named(figures)
 
 
 def of_results(results: dict[str, Any]) -> dict[str, float]:
@@ -35,4 +35,9 @@ def of_results(results: dict[str, Any]) -> dict[str, float]:
         figures[f"test accuracy/{condition}"] = float(of["accuracy"][FUSED])
         figures[f"test coverage/{condition}"] = float(sets["coverage"])
         figures[f"test set size/{condition}"] = float(sets["mean_size"])
-    return {visible(name, line=True): value for name, value in figures.items()}
+    return _named(figures)
+
+
+def _named(figures: dict[str, float]) -> dict[str, float]:
+    """Return figures by names that every tool accepts, where a hyphen replaces any other character."""
+    return {re.sub(r"[^\w\-. /]", "-", name): value for name, value in figures.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,13 @@ class MLflow(Observer):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Log every figure of the epoch."""
-        self._log(of_epoch(record), step=record["epoch"])
+        self._mlflow.log_metrics(of_epoch(record), step=record["epoch"], run_id=self._run)
 
     def finish(self, results: dict[str, Any]) -> None:
         """Log the results on the test rows."""
-        self._log(of_results(results), step=None)
+        self._mlflow.log_metrics(of_results(results), run_id=self._run)
 
     def close(self) -> None:
         """Close the run."""
         if self._run:
             self._mlflow.end_run()
-
-    def _log(self, figures: dict[str, float], step: int | None) -> None:
-        allowed = {
-            re.sub(r"[^\w\-. /]", "-", name): value for name, value in figures.items()
-        }  # the tool refuses others
-        self._mlflow.log_metrics(allowed, step=step, run_id=self._run)

@@ -12,6 +12,7 @@ from conformal_core import (
     LAC,
     SAOCP,
     AbsoluteResidual,
+    AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
     ConformalPID,
@@ -38,6 +39,9 @@ from conformal_core import (
 OFFLINE = {
     "split": lambda: SplitClassifier(LAC(), alpha=0.1),
     "split, regression": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
+    "asymmetric": lambda: AsymmetricRegressor(
+        *(SplitRegressor(AbsoluteResidual(side), alpha=0.1) for side in ("lower", "upper"))
+    ),
     "mondrian, classes": lambda: MondrianClassifier(LAC(), alpha=0.1),
     "mondrian, groups": lambda: MondrianClassifier(LAC(), alpha=0.1, groups=2),
     "clustered": lambda: ClusteredClassifier(LAC(), alpha=0.1),
@@ -80,7 +84,7 @@ def rows(predictor, count: int, seed: int, lib=np.asarray) -> tuple:
     rng = np.random.default_rng(seed)
     if isinstance(predictor, NoveltyGate):
         return (lib(rng.normal(size=(count, 3))),)
-    if isinstance(predictor, (SplitRegressor, OnlineRegressor)):
+    if isinstance(predictor, (SplitRegressor, OnlineRegressor, AsymmetricRegressor)):
         return lib(rng.normal(size=count)), lib(rng.normal(size=count))
     arguments = lib(rng.dirichlet(np.ones(3), size=count)), lib(rng.integers(0, 3, count))
     return (*arguments, lib(rng.integers(0, 2, count))) if "groups=2" in repr(predictor) else arguments
@@ -191,9 +195,12 @@ def test_the_threshold_is_an_array_of_the_library_of_the_rows(name, lib):
         arguments = rows(predictor, count, seed=1, lib=lib)
         predictor.calibrate(*arguments)
         assert type(predictor.qhat) is type(lib(np.zeros(1)))
-        assert predictor.qhat.shape == {"mondrian, classes": (3,), "mondrian, groups": (2,), "clustered": (3,)}.get(
-            name, ()
-        )
+        assert predictor.qhat.shape == {
+            "asymmetric": (2,),
+            "mondrian, classes": (3,),
+            "mondrian, groups": (2,),
+            "clustered": (3,),
+        }.get(name, ())
 
 
 def test_levels_say_in_their_type_whether_they_look_at_the_memory():

@@ -11,6 +11,7 @@ from conformal_core import (
     LAC,
     SAOCP,
     AbsoluteResidual,
+    AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
     ConformalPID,
@@ -87,6 +88,12 @@ MADE = {
     "ClusteredClassifier": lambda: calibrated(ClusteredClassifier(LAC(), alpha=0.3)),
     "SplitRegressor": lambda: regression(SplitRegressor(AbsoluteResidual(), alpha=0.1)),
     "OnlineRegressor": lambda: regression(OnlineRegressor(AbsoluteResidual(), alpha=0.1)),
+    "AsymmetricRegressor": lambda: regression(
+        AsymmetricRegressor(
+            SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
+            OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
+        )
+    ),
     "Constant": lambda: Constant(0.1),
     "ACI": lambda: streamed(ACI(alpha=0.1), Window(9)),
     "DtACI": lambda: streamed(DtACI(alpha=0.1), Reservoir(9)),

@@ -17,6 +17,7 @@ from conformal_core import (
     SAOCP,
     SAPS,
     AbsoluteResidual,
+    AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
     ConformalPID,
@@ -67,6 +68,7 @@ SHOWN = {
     "AbsoluteResidual()": AbsoluteResidual(),
     "NormalizedResidual()": NormalizedResidual(),
     "CQR()": CQR(),
+    "CQR(side='upper')": CQR(side="upper"),
     "History()": History(),
     "Fixed()": Fixed(),
     "Window(9)": Window(np.int64(9)),
@@ -99,6 +101,9 @@ SHOWN = {
     "OnlineClassifier(LAC(normalized=True), alpha=0.1, memory=History())": OnlineClassifier(LAC(), alpha=0.1),
     "OnlineRegressor(CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5)": OnlineRegressor(
         CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5
+    ),
+    "AsymmetricRegressor(SplitRegressor(CQR(side='lower'), alpha=0.1), SplitRegressor(CQR(side='upper'), alpha=0.2))": (
+        AsymmetricRegressor(SplitRegressor(CQR("lower"), alpha=0.1), SplitRegressor(CQR("upper"), alpha=0.2))
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),

@@ -12,6 +12,7 @@ from conformal_core import (
     LAC,
     SAOCP,
     AbsoluteResidual,
+    AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
     ConformalPID,
@@ -62,6 +63,10 @@ CLASSIFIERS = {
     "SplitClassifier": lambda: SplitClassifier(LAC(), alpha=0.1),
 }
 REGRESSORS = {
+    "AsymmetricRegressor": lambda: AsymmetricRegressor(
+        SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
+        OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
+    ),
     "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.95)),
     "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
 }

@@ -27,6 +27,7 @@ from conformal_core.metrics import (
     size_distribution,
 )
 from conformal_core.novelty.mahalanobis import Mahalanobis
+from conformal_core.predictors.asymmetric import AsymmetricRegressor
 from conformal_core.predictors.clustered import ClusteredClassifier
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
@@ -51,6 +52,7 @@ __all__ = [
     "SAOCP",
     "SAPS",
     "AbsoluteResidual",
+    "AsymmetricRegressor",
     "CalibrationBuffer",
     "ClusteredClassifier",
     "ConformalPID",

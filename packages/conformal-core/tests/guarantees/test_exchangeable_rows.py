@@ -13,6 +13,8 @@ then the fraction of the rows for which it holds when they are left out: a count
 | `APS`: nested deterministic and randomized sets; in [0, 1], 2 without mass | aps_scores_are_bounded_and_nested |
 | `RAPS`, `SAPS`: largest score | other_cumulative_scores_are_bounded |
 | `SplitRegressor`: 1 − α ≤ P(y ∈ C), ≤ 1 − α + 1/(N + 1) without ties | intervals_cover |
+| one-sided scores: the same | intervals_cover |
+| `AsymmetricRegressor`: P(y < lower end) ≤ α of the lower end, and the same above | asymmetric_intervals_miss |
 | `SplitRegressor.p_values`: in the interval exactly when p > α, up to rounding | targets_inside_have_a_large_p_value |
 | `MondrianClassifier`: 1 − α ≤ P(y ∈ C given the class or group); +∞ below 1/α − 1 rows | mondrian_sets_cover_each |
 | `ClusteredClassifier`: 1 − α ≤ P(y ∈ C given the cluster), but for group −1 | clustered_sets_cover_each |
@@ -36,6 +38,7 @@ from conformal_core import (
     RAPS,
     SAPS,
     AbsoluteResidual,
+    AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
     Mahalanobis,
@@ -50,6 +53,8 @@ from conformal_core import (
     weighted_conformal_quantile,
 )
 
+SYMMETRIC = [(AbsoluteResidual(), 1), (NormalizedResidual(), 2), (CQR(), 3)]
+ONE_SIDED = [(type(score)(side=side), columns) for score, columns in SYMMETRIC for side in ("lower", "upper")]
 ALPHAS = ["0.01", "0.1", "0.37", "0.5"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few:UserWarning")
 
@@ -177,7 +182,7 @@ def regressed(columns, rows, rng):
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize(("score", "columns"), [(AbsoluteResidual(), 1), (NormalizedResidual(), 2), (CQR(), 3)])
+@pytest.mark.parametrize(("score", "columns"), [*SYMMETRIC, *ONE_SIDED])
 def test_intervals_cover(score, columns, alpha):
     rng = np.random.default_rng(5)
     for rows in (7, 30):
@@ -192,8 +197,27 @@ def test_intervals_cover(score, columns, alpha):
         assert covered == least(rows, alpha) or len(np.unique(score(predictions, targets))) < rows
 
 
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize(("score", "columns"), SYMMETRIC)
+def test_asymmetric_intervals_miss_each_tail_with_its_alpha(score, columns, alpha):
+    predictions, targets = regressed(columns, 30, np.random.default_rng(13))
+    upper_alpha = Fraction(alpha) / 3
+    below = above = 0
+    for i in range(30):
+        predictor = AsymmetricRegressor(
+            SplitRegressor(type(score)(side="lower"), alpha=Fraction(alpha)),
+            SplitRegressor(type(score)(side="upper"), alpha=upper_alpha),
+        )
+        predictor.calibrate(np.delete(predictions, i, axis=0), np.delete(targets, i))
+        low, high = predictor.predict(predictions[i : i + 1])[0]
+        below, above = below + (targets[i] < low), above + (targets[i] > high)
+    assert below <= 30 - least(30, alpha)
+    assert above <= 30 - least(30, upper_alpha)
+    assert below + above > 0 or alpha == "0.01"
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("score", "columns"), [(AbsoluteResidual(), 1), (NormalizedResidual(), 2), (CQR(), 3)])
+@pytest.mark.parametrize(("score", "columns"), SYMMETRIC)
 def test_targets_inside_have_a_large_p_value(score, columns, dtype):
     """Targets a few units in the last place around both ends, calibrated in float64 and predicted in either."""
     rng = np.random.default_rng(6)

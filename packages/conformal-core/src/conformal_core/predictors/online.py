@@ -1,5 +1,6 @@
 """Online conformal prediction: a score, a memory of past scores, and a level that sets the threshold."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from conformal_core._arrays import as_array
 from conformal_core._convert import as_floating
 from conformal_core.memory.base import finite_floats
-from conformal_core.predictors._issued import Ids
+from conformal_core.predictors._base import Change
+from conformal_core.predictors._issued import Ids, Row
 from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.predictors._stream import OnlinePredictor
 
@@ -112,18 +114,22 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         TypeError, ValueError
             As the score, and if ``ids`` have another kind or number.
         """
+        sets, issue = self._plan_predict(probs, ids=ids, nonempty=nonempty, check=check)
+        issue()
+        return sets
+
+    def _plan_predict(
+        self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
+    ) -> tuple[Array, Change]:
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
         keys, qhat = self._keys(probs, ids), self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
             sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
-            if keys:
-                self._issued.put(keys, qhat)
-            return sets
+            return sets, partial(self._issued.put, keys, qhat)
         draws = self.score.draw(probs, None, check)
         sets = self.score.sets(probs, float(qhat), u=draws, nonempty=nonempty, check=check)
-        self._issued.put(keys, qhat, finite_floats(draws, check=False))
-        return sets
+        return sets, partial(self._issued.put, keys, qhat, finite_floats(draws, check=False))
 
     def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, in order.
@@ -143,20 +149,33 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         TypeError, ValueError
             As the score, and if an id is not that of a waiting row. Nothing is learned then.
         """
+        self._plan_update(probs, labels, ids=ids, check=check)()
+
+    def _plan_update(
+        self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None
+    ) -> Change:
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
         values, keys = finite_floats(scores, check), self._keys(probs, ids, known=True)
-        issued = self._issued.take_all(keys) if keys else []
-        if issued and getattr(self.score, "randomized", False):  # the same scores as those of the sets
-            draws = self.score.draw(probs, None, check)
-            drawn = [
-                new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)
-            ]
-            u = as_array("u", np.asarray(drawn).reshape(draws.shape), probs)
-            values = finite_floats(as_row_scores("labels", self.score(probs, labels, u=u, check=False)), check)
-        self._learn(values, probs, issued)
-        self._classes = classes
+
+        def change() -> None:
+            issued = self._issued.take_all(keys) if keys else []
+            self._learn(self._redrawn(values, probs, labels, issued, check), probs, issued)
+            self._classes = classes
+
+        return change
+
+    def _redrawn(
+        self, values: list[float], probs: Array, labels: Array, issued: list[Row | None], check: bool | None
+    ) -> list[float]:
+        """Return the scores with the draws of the issued sets, if the score is randomized."""
+        if not issued or not getattr(self.score, "randomized", False):
+            return values
+        draws = self.score.draw(probs, None, check)
+        drawn = [new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)]
+        u = as_array("u", np.asarray(drawn).reshape(draws.shape), probs)
+        return finite_floats(as_row_scores("labels", self.score(probs, labels, u=u, check=False)), check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every label against the memory, (..., K)."""
@@ -216,19 +235,35 @@ class OnlineRegressor(OnlinePredictor):
 
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
+        intervals, issue = self._plan_predict(predictions, ids=ids, check=check)
+        issue()
+        return intervals
+
+    def _plan_predict(
+        self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None
+    ) -> tuple[Array, Change]:
         predictions = as_floating("predictions", predictions)
         keys, qhat = self._keys(predictions, ids), self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
-        if keys:
-            self._issued.put(keys, qhat)
-        return intervals
+        return intervals, partial(self._issued.put, keys, qhat)
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, with one target each, as :meth:`OnlineClassifier.update`."""
+        self._plan_update(predictions, targets, ids=ids, check=check)()
+
+    def p_values(
+        self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
+    ) -> Array:
+        """p-value of every target against the memory, (...)."""
+        return self.memory.p_values(self.score(predictions, targets, check=check), u)
+
+    def _plan_update(
+        self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None
+    ) -> Change:
         predictions = as_floating("predictions", predictions)
         scores = as_row_scores("targets", self.score(predictions, targets, check=check))
         values, keys = finite_floats(scores, check), self._keys(predictions, ids, known=True)
-        self._learn(values, predictions, self._issued.take_all(keys) if keys else [])
+        return lambda: self._learn(values, predictions, self._issued.take_all(keys) if keys else [])
 
     @property
     def _axes(self) -> int:

@@ -1,5 +1,7 @@
 """Split conformal prediction: one calibration set, and a guarantee on exchangeable data."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,17 +9,17 @@ import numpy as np
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
 from conformal_core._rank import Alpha, miscoverage, rank
-from conformal_core._settings import Saved
 from conformal_core._state import State
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
+from conformal_core.predictors._base import Change, Predictor, unchanged
 from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
 from conformal_core.quantile import warn_too_few
 
 Array = Any
 
 
-class SplitPredictor(Saved):
+class SplitPredictor(Predictor):
     """Base of the split predictors: calibration scores and their threshold.
 
     Calibration costs O(N log N), a prediction as much as its scores.
@@ -58,6 +60,11 @@ class SplitPredictor(Saved):
     def _update(self, scores: Array) -> None:
         self._memory.extend(scores, check=False)
         self._qhat = None
+
+    predict: Callable[..., Array]
+
+    def _plan_predict(self, rows: Array, **options: Any) -> tuple[Array, Change]:
+        return self.predict(rows, **options), unchanged
 
     def _learned(self) -> State:
         return {"memory": self._memory.state_dict()}
@@ -109,10 +116,18 @@ class SplitClassifier(KnownClasses, SplitPredictor):
 
     def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Add calibration rows: probs (N, K), labels (N,), or one row."""
+        self._plan_update(probs, labels, check=check)()
+
+    def _plan_update(self, probs: Array, labels: Array, *, check: bool | None = None) -> Change:
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
-        self._update(as_row_scores("labels", self.score(probs, labels, check=check)))
-        self._classes = classes
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
+
+        def change() -> None:
+            self._update(scores)
+            self._classes = classes
+
+        return change
 
     def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
         """Prediction sets (..., K) of bool for probs (..., K)."""
@@ -164,7 +179,10 @@ class SplitRegressor(SplitPredictor):
 
     def update(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Add calibration rows; arguments as for :meth:`calibrate`."""
-        self._update(self._scores(predictions, targets, check))
+        self._plan_update(predictions, targets, check=check)()
+
+    def _plan_update(self, predictions: Array, targets: Array, *, check: bool | None = None) -> Change:
+        return partial(self._update, self._scores(predictions, targets, check))
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
         """Intervals (..., 2), both ends included; (−∞, ∞) if calibration rows are too few."""

@@ -5,19 +5,41 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformal_core._arrays import array_namespace
-from conformal_core.checks import is_checked
-from conformal_core.scores.residual import ResidualScore
+from conformal_core.checks import check_choice, is_checked
+from conformal_core.scores.residual import ResidualScore, Side
 
 Array = Any
 
 _FEW, _MOST = 20, 0.75  # fewest rows, and fraction of crossed rows, that indicate swapped columns
 
 
-@dataclass(frozen=True)
-class AbsoluteResidual(ResidualScore):
+@dataclass(frozen=True, repr=False)  # that of `Settings` leaves out defaults
+class SidedScore(ResidualScore):
+    """Base of the scores whose residual can be taken without its sign, or with the sign of one side."""
+
+    side: Side = "both"
+
+    def __post_init__(self) -> None:
+        check_choice("side", self.side, Side)
+
+    def sided(self, residuals: Array) -> Array:
+        """Return residuals y − ŷ of either sign as scores."""
+        if self.side == "both":
+            return abs(residuals)
+        return residuals if self.side == "upper" else -residuals
+
+
+@dataclass(frozen=True, repr=False)
+class AbsoluteResidual(SidedScore):
     """``|y − ŷ|``: intervals of the same width everywhere.
 
     Predictions ŷ have shape (...).
+
+    Parameters
+    ----------
+    side
+        ``"upper"`` is the signed residual y − ŷ, with intervals (−∞, ŷ + q̂]; ``"lower"`` is ŷ − y, with intervals
+        [ŷ − q̂, ∞). The threshold of one side may be negative.
 
     Notes
     -----
@@ -34,8 +56,8 @@ class AbsoluteResidual(ResidualScore):
     takes_floats = True
 
     def compute(self, predictions: Array, targets: Array) -> Array:
-        """Absolute difference of target and prediction."""
-        return abs(targets - predictions)
+        """Difference of target and prediction."""
+        return self.sided(targets - predictions)
 
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Prediction ± q̂."""
@@ -46,11 +68,16 @@ class AbsoluteResidual(ResidualScore):
         return predictions
 
 
-@dataclass(frozen=True)
-class NormalizedResidual(ResidualScore):
+@dataclass(frozen=True, repr=False)
+class NormalizedResidual(SidedScore):
     """``|y − ŷ| / σ̂``: wider intervals for larger expected errors.
 
     Predictions have shape (..., 2): ŷ, and a positive estimate σ̂ of its error.
+
+    Parameters
+    ----------
+    side
+        As for :class:`AbsoluteResidual`: ``"upper"`` is (y − ŷ)/σ̂, ``"lower"`` is (ŷ − y)/σ̂.
 
     Notes
     -----
@@ -74,7 +101,7 @@ class NormalizedResidual(ResidualScore):
 
     def compute(self, predictions: Array, targets: Array) -> Array:
         """Distance of target and prediction, in units of the expected one."""
-        return array_namespace(targets=targets).abs(targets - predictions[..., 0]) / predictions[..., 1]
+        return self.sided(targets - predictions[..., 0]) / predictions[..., 1]
 
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Prediction ± q̂ σ̂."""
@@ -85,17 +112,23 @@ class NormalizedResidual(ResidualScore):
         return predictions[..., 0]
 
 
-@dataclass(frozen=True)
-class CQR(ResidualScore):
+@dataclass(frozen=True, repr=False)
+class CQR(SidedScore):
     """max(lower − y, y − upper): conformalized quantile regression.
 
     Predictions have shape (..., 2): a lower and an upper conditional quantile, which may cross. A negative threshold
     makes intervals narrower than predicted, down to empty ones. Predictors refuse a calibration table if the
     lower exceeds the upper in more than three quarters of at least 20 rows, which means that the columns were swapped.
 
+    Parameters
+    ----------
+    side
+        ``"upper"`` is y − upper, with intervals (−∞, upper + q̂]; ``"lower"`` is lower − y.
+
     Notes
     -----
-    Romano, Patterson and Candès, *Conformalized quantile regression* (2019).
+    Romano, Patterson and Candès, *Conformalized quantile regression* (2019); both ends apart, as
+    :class:`AsymmetricRegressor` has them, are their theorem 2.
 
     Examples
     --------
@@ -128,7 +161,9 @@ class CQR(ResidualScore):
         """Signed distance from the predicted interval, negative inside."""
         xp = array_namespace(targets=targets)
         below, above = predictions[..., 0] - targets, targets - predictions[..., 1]
-        return xp.where(below > above, below, above)
+        if self.side == "both":
+            return xp.where(below > above, below, above)
+        return below if self.side == "lower" else above
 
     def bounds(self, predictions: Array, qhat: Array) -> tuple[Array, Array]:
         """Both ends moved outwards by q̂."""

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from conformal_core.checks import check_finite, check_floating, check_shape, is_
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 
 Array = Any
+Side = Literal["both", "lower", "upper"]
 
 
 class ResidualScore(NonconformityScore):
@@ -26,12 +27,15 @@ class ResidualScore(NonconformityScore):
         Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
     takes_floats : bool
         Whether ``compute`` and ``bounds`` also accept floats of Python, so that single rows of a stream need no arrays.
+    side : str
+        End of the intervals that is finite, ``"lower"`` or ``"upper"``; ``"both"`` by default.
     """
 
     reliability_kinds: ClassVar[tuple[ReliabilityKind, ...]] = ("normalized",)
     default_loss: ClassVar[str | None] = None
     columns: int = 1
     takes_floats: ClassVar[bool] = False
+    side: Side = "both"
 
     @abstractmethod
     def compute(self, predictions: Array, targets: Array) -> Array:
@@ -116,11 +120,25 @@ class ResidualScore(NonconformityScore):
         """
         prediction = single_float(predictions) if self.takes_floats and type(qhat) is float else None
         if prediction is not None and math.isfinite(prediction) and not math.isnan(qhat):
-            return filled(predictions, *self.bounds(prediction, qhat))
+            return filled(predictions, *self._ends(prediction, qhat))
         predictions = self._checked(predictions, check)
         xp = array_namespace(predictions=predictions)
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
-        return xp.stack(list(self.bounds(predictions, qhat)), axis=-1)
+        return xp.stack(list(self._ends(predictions, qhat)), axis=-1)
+
+    def _ends(self, predictions: Array, qhat: Array | float) -> tuple[Array, Array]:
+        """Return the bounds, with infinity as the end of an open side."""
+        low, high = self.bounds(predictions, qhat)
+        if self.side == "both":
+            return low, high
+        endless = math.inf if isinstance(low, float) else array_namespace(low=low).full_like(low, math.inf)
+        return (low, endless) if self.side == "lower" else (-endless, high)
+
+    def check_kind(self, kind: str, name: str = "kind") -> None:
+        """Raise ValueError for a kind of reliability that this score does not have."""
+        if self.side != "both":
+            raise ValueError(f"side must be 'both' for reliabilities: intervals must be bounded, got {self.side!r}")
+        super().check_kind(kind, name)
 
     def check_output(self, name: str, output: Array, rows: int | None = None) -> Array:
         """Return predictions (rows,) or (rows, columns); those of one column may have shape (rows, 1)."""

@@ -41,6 +41,7 @@ PREDICTORS = {
     "SplitClassifier": lambda: cc.SplitClassifier(cc.LAC(), alpha=0.1),
     "MondrianClassifier": lambda: cc.MondrianClassifier(cc.LAC(), alpha=0.1),
     "ClusteredClassifier": lambda: cc.ClusteredClassifier(cc.LAC(), alpha=0.3),
+    "Streams": lambda: cc.Streams(cc.OnlineClassifier(cc.LAC(), memory=cc.Window(9), level=cc.ACI(alpha=0.1)), 40),
 }
 JUNK: list[Any] = [None, "x", "1/0", float("nan"), 10**400, [], np.asarray([np.nan]), np.asarray(["a"])]
 JUNK += [np.zeros((1, 1, 1))]
@@ -80,9 +81,9 @@ def bent(state, path, value):
 
 def calibrated(name):
     predictor = PREDICTORS[name]()
-    online = isinstance(predictor, cc.OnlineClassifier) and name != "Fixed"
+    online = isinstance(predictor, (cc.OnlineClassifier, cc.Streams)) and name != "Fixed"
     (predictor.update if online else predictor.calibrate)(PROBS, LABELS)
-    predictor.predict(PROBS[:2])
+    predictor.predict(PROBS if name == "Streams" else PROBS[:2])
     return predictor
 
 

@@ -31,6 +31,7 @@ from conformal_core import (
     Sketch,
     SplitClassifier,
     SplitRegressor,
+    Streams,
     Window,
     flatten_state,
     unflatten_state,
@@ -82,6 +83,14 @@ def regression(predictor):
     return predictor
 
 
+def streams():
+    made = Streams(OnlineRegressor(AbsoluteResidual(), memory=Window(9), level=ACI(alpha=0.1)), 4)
+    made.calibrate(SCORES.reshape(10, 4), SCORES[::-1].reshape(10, 4))
+    made.predict(SCORES[:4])
+    made.predict(SCORES[:4], ids="monday")
+    return made
+
+
 MADE = {
     "SplitClassifier": lambda: calibrated(SplitClassifier(LAC(), alpha=0.1)),
     "MondrianClassifier": lambda: calibrated(MondrianClassifier(LAC(), alpha=0.3)),
@@ -100,6 +109,7 @@ MADE = {
     "DecayingStep": lambda: streamed(DecayingStep(alpha=0.1), Exponential(0.9)),
     "ConformalPID": lambda: streamed(ConformalPID(alpha=0.1), History()),
     "SAOCP": lambda: streamed(SAOCP(alpha=0.1), Sketch(4)),
+    "Streams": streams,
     "empty": lambda: OnlineClassifier(LAC(), level=SAOCP(alpha=0.1), memory=Fixed()),
     "Fixed": lambda: filled(Fixed()),
     "Sketch": lambda: filled(Sketch(4)),

@@ -46,6 +46,7 @@ from conformal_core import (
     Sketch,
     SplitClassifier,
     SplitRegressor,
+    Streams,
     Threshold,
     ThresholdLevel,
     Window,
@@ -104,6 +105,9 @@ SHOWN = {
     ),
     "AsymmetricRegressor(SplitRegressor(CQR(side='lower'), alpha=0.1), SplitRegressor(CQR(side='upper'), alpha=0.2))": (
         AsymmetricRegressor(SplitRegressor(CQR("lower"), alpha=0.1), SplitRegressor(CQR("upper"), alpha=0.2))
+    ),
+    "Streams(OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4)": Streams(
+        OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),

@@ -32,6 +32,7 @@ from conformal_core import (
     Sketch,
     SplitClassifier,
     SplitRegressor,
+    Streams,
     Window,
 )
 
@@ -76,8 +77,11 @@ NOVELTY = {
     "Mahalanobis": Mahalanobis,
     "NoveltyGate": lambda: NoveltyGate(Mahalanobis(), alpha=0.1),
 }
+STREAMS = {
+    "Streams": lambda: Streams(OnlineRegressor(AbsoluteResidual(), memory=Window(9), level=ACI(alpha=0.3)), 5),
+}
 TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1)}
-MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | TESTS
+MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS
 
 
 def feed(name, made):
@@ -92,6 +96,8 @@ def feed(name, made):
         made.calibrate(PROBABILITIES[:60], LABELS[:60])
     elif name in REGRESSORS:
         made.calibrate(VALUES[:60], VALUES[1:61])
+    elif name in STREAMS:
+        made.calibrate(VALUES[:60].reshape(12, 5), VALUES[1:61].reshape(12, 5))
     elif name in NOVELTY:
         score = made.score if name == "NoveltyGate" else made
         score.update(FEATURES[:30])
@@ -121,8 +127,9 @@ def answers(name, made):
     inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))
     said = [np.asarray(made.predict(inputs[:5]), dtype=float)]
     if hasattr(made, "update"):
-        for row in range(60, 80):
-            made.update(inputs[row : row + 1], labels[row : row + 1])
+        step = 5 if name in STREAMS else 1
+        for row in range(60, 80, step):
+            made.update(inputs[row : row + step], labels[row : row + step])
         said.append(np.asarray(made.predict(inputs[:5]), dtype=float))
     return np.concatenate(said).ravel().tolist()
 

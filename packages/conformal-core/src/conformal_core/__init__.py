@@ -33,6 +33,7 @@ from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
+from conformal_core.predictors.streams import Streams
 from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
 from conformal_core.risk import control_risk, false_negative_losses, learn_then_test, risk_p_values
 from conformal_core.scores.base import Score
@@ -81,6 +82,7 @@ __all__ = [
     "Sketch",
     "SplitClassifier",
     "SplitRegressor",
+    "Streams",
     "Threshold",
     "ThresholdLevel",
     "Window",

@@ -89,8 +89,8 @@ class Saved(Settings):
         settings = {name: self._argument(name) for name in self._saved}
         for name in {"alpha", "gamma"} & settings.keys():
             settings[name] = str(as_fraction(vars(self).get(f"_{name}", settings[name])))
-        if "score" in settings:
-            settings["score"] = named(settings["score"])
+        for name in {"score", "predictor"} & settings.keys():
+            settings[name] = named(settings[name])
         return settings
 
     def _learned(self) -> State:

@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from conformal_core._convert import as_floating
+from conformal_core._arrays import as_array, to_host
+from conformal_core._convert import as_floating, as_integers
 from conformal_core._state import State, read_classes
 
 Array = Any
@@ -54,3 +56,22 @@ def as_row_scores(name: str, scores: Array) -> Array:
         cure = "make one predictor for each column, or reshape rows that are exchangeable into one axis"
         raise ValueError(f"{name} must have shape (N,), one for each row, got {shape}: {cure}")
     return scores[(slice(None), *(0 for _ in shape[1:]))]
+
+
+def as_host_rows(name: str, rows: Array) -> NDArray[np.float64]:
+    """Return rows as a numpy array of float64."""
+    rows = as_floating(name, rows)
+    return np.asarray(to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows), dtype=np.float64)
+
+
+def as_host_labels(name: str, labels: Array, classes: bool) -> NDArray[Any]:
+    """Return labels of classes as a numpy array of int64, or targets as one of float64."""
+    if not classes:
+        return as_host_rows(name, labels)
+    labels = as_array(name, labels)
+    return np.asarray(to_host(as_integers(name, labels, labels)))
+
+
+def is_labelled(labels: NDArray[Any], classes: bool) -> NDArray[np.bool_]:
+    """Whether each row has a label: −1 stands for a missing class, NaN for a missing target."""
+    return np.asarray(labels != -1 if classes else ~np.isnan(labels))

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sized
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,8 @@ class OnlinePredictor(Predictor):
         Past scores.
     level
         Rule that sets the threshold.
+    max_pending
+        Largest number of rows waiting for a label.
     """
 
     _saved = ("score",)
@@ -62,8 +65,8 @@ class OnlinePredictor(Predictor):
         self.memory: Memory = History() if memory is None else memory
         self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
         self._given_alpha, self._given_level = alpha, level
-        self._given_max_pending = check_count("max_pending", max_pending)
-        self._issued = Issued(self._given_max_pending)
+        self.max_pending = check_count("max_pending", max_pending)
+        self._issued = Issued(self.max_pending)
         self._warned = False
 
     @property
@@ -76,12 +79,17 @@ class OnlinePredictor(Predictor):
         """Number of predicted rows still waiting for a label; 0 if the level is constant."""
         return len(self._issued)
 
+    def forget(self, ids: Ids) -> None:
+        """Drop waiting rows whose labels will never arrive; ValueError if an id is not that of a waiting row."""
+        rows = len(ids) if isinstance(ids, Sized) and not isinstance(ids, str) else 1
+        self._issued.take_all(self._named(ids, rows, known=True))
+
     def _calibrate(self, scores: Array, check: bool | None) -> None:
         values = finite_floats(scores, check)
         self.memory.reset()
         self.memory.extend(scores, check=False)
         self.level.calibrate(values)
-        self._issued, self._warned = Issued(self._given_max_pending), False
+        self._issued, self._warned = Issued(self.max_pending), False
 
     def _threshold_of(self, rows: Array) -> float:
         """Return the threshold of the next sets, in the precision of rows."""
@@ -95,14 +103,16 @@ class OnlinePredictor(Predictor):
 
     def _keys(self, rows: Array, ids: Ids | None, *, known: bool = False) -> list[bytes]:
         """Return a key for each row, none for a constant level; ``known`` rows must be waiting."""
-        constant = isinstance(self.level, Constant)
-        if ids is None and constant:
+        if ids is None and isinstance(self.level, Constant):
             return []
         axes = self._axes
         if ids is None:
             return keys_of_rows(rows, axes)
-        named = keys_of_ids(ids, math.prod(rows.shape[: rows.ndim - axes]))
-        if constant:
+        return self._named(ids, math.prod(rows.shape[: rows.ndim - axes]), known=known)
+
+    def _named(self, ids: Ids, rows: int, *, known: bool) -> list[bytes]:
+        named = keys_of_ids(ids, rows)
+        if isinstance(self.level, Constant):
             return []
         seen: set[bytes] = set()
         for place, key in enumerate(named if known else ()):

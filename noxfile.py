@@ -32,7 +32,15 @@ ENVIRONMENTS = {
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
     "tools": ["import-linter>=2.3", "pytest>=8.3", "ruff>=0.9"],
 }
+PEERS = {  # version, and those of its requirements that a comparison needs; torchcp runs in the environment `torch`
+    "crepes": ("0.9.1", ["pandas>=2", "scikit-learn>=1.6"]),
+    "mapie": ("1.6.0", ["cloudpickle", "scikit-learn>=1.6"]),
+}
+ENVIRONMENTS |= {
+    f"beside-{peer}": ["-e", "packages/conformal-core", "pytest>=8.3", *needed] for peer, (_, needed) in PEERS.items()
+}
 SIZES = {
+    **{f"beside-{peer}": "what the comparison with a library needs; about 300 MB" for peer in PEERS},
     "core": "conformal-core with numpy, and what tests it; about 100 MB",
     "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
     "tools": "linters; about 50 MB",
@@ -112,6 +120,19 @@ def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries that they use."""
     python = environment(session, "torch", *(ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split())
     session.run(python, "-m", "pytest", "-m", "slow or not slow", "examples", *session.posargs, external=True)
+
+
+@nox.session(python=False)
+@nox.parametrize("peer", [nox.param(peer, id=peer) for peer in PEERS])
+def differential(session: nox.Session, peer: str) -> None:
+    """Compare results with those of another library, cell by cell."""
+    python = environment(session, "torch" if peer == "torchcp" else f"beside-{peer}")
+    # Alone, since some ask for packages that have to be compiled, or for a newer Python, which nothing here needs.
+    alone = ROOT / ".nox" / f"{peer}-alone"
+    install = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(alone)]
+    session.run(python, "-m", "pip", "install", *install, f"{peer}=={PEERS[peer][0]}", external=True)
+    test = f"differential/test_{peer.replace('-', '_')}.py"
+    session.run(python, "-m", "pytest", test, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
 
 
 @nox.session(python=False)

@@ -28,15 +28,14 @@ def torchcp(score: str, alpha: float) -> Callable[..., Any]:
     return job
 
 
-def mapie(score: str, alpha: float) -> Callable[..., Any]:
-    classification = importlib.import_module("mapie.classification")
+def identity_classifier(classes: int) -> Any:
+    """Return a fitted scikit-learn classifier whose input is its probabilities."""
     base = importlib.import_module("sklearn.base")
 
     class Identity(base.ClassifierMixin, base.BaseEstimator):
-        """Classifier that returns its input as probabilities."""
+        classes_ = np.arange(classes)
 
         def fit(self, x: np.ndarray, y: np.ndarray) -> "Identity":
-            self.classes_ = np.arange(x.shape[1])
             return self
 
         def predict_proba(self, x: np.ndarray) -> np.ndarray:
@@ -45,9 +44,18 @@ def mapie(score: str, alpha: float) -> Callable[..., Any]:
         def predict(self, x: np.ndarray) -> np.ndarray:
             return x.argmax(1)
 
+    return Identity()
+
+
+def mapie(score: str, alpha: float) -> Callable[..., Any]:
+    classification = importlib.import_module("mapie.classification")
+
     def job(calibration: np.ndarray, labels: np.ndarray, test: np.ndarray) -> object:
         predictor = classification.SplitConformalClassifier(
-            Identity().fit(calibration, labels), confidence_level=1 - alpha, conformity_score=score.lower(), prefit=True
+            identity_classifier(calibration.shape[1]),
+            confidence_level=1 - alpha,
+            conformity_score=score.lower(),
+            prefit=True,
         )
         predictor.conformalize(calibration, labels)
         options = {"conformity_score_params": {"include_last_label": True}} if score == "APS" else {}

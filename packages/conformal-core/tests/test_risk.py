@@ -1,4 +1,4 @@
-"""Risk control against split conformal prediction, binomial probabilities, MAPIE and simulations."""
+"""Risk control against split conformal prediction, binomial probabilities and simulations."""
 
 import math
 import warnings
@@ -43,22 +43,6 @@ def test_p_values_are_binomial_probabilities_or_hoeffding():
         mean = min(k / n, alpha)
         entropy = (mean * math.log(mean / alpha) if k else 0) + (1 - mean) * math.log((1 - mean) / (1 - alpha))
         assert got == pytest.approx(min(bentkus, math.e, math.exp(-n * entropy)), abs=1e-12)
-
-
-def test_thresholds_and_p_values_are_those_of_mapie():
-    methods = pytest.importorskip("mapie.risk_control.methods")
-    for losses in tables():
-        places, n = np.arange(30.0), len(losses)
-        _, upper = methods.get_r_hat_plus(losses, places, "crc", None, None, None)
-        for alpha in (0.05, 0.1, 0.3):
-            theirs = methods.compute_hoeffding_bentkus_p_value(losses.mean(axis=0), n, alpha)[:, 0]
-            # A rounded mean can raise their ⌈N r⌉ by one.
-            same = np.ceil(n * losses.mean(axis=0)) == np.ceil(losses.sum(axis=0))
-            np.testing.assert_allclose(risk_p_values(losses, alpha=alpha)[same], theirs[same], atol=1e-9)
-            if (upper < alpha).any():
-                assert control_risk(losses, alpha=alpha) == methods.find_best_predict_param(
-                    places, upper, np.asarray([alpha])
-                )
 
 
 def test_stricter_guarantees_choose_more_conservative_thresholds():

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import nox
@@ -22,7 +23,7 @@ EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EXTRAS = {"cpsc-rsc": "[lightning,transformers]", "cpsc-train": "[all]"}
 EVERYTHING = [part for member in MEMBERS for part in ("-e", f"packages/{member}{EXTRAS.get(member, '')}")]
 LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.14t"]  # t: free-threaded
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
@@ -30,7 +31,8 @@ DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5",
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
-    "tools": ["import-linter>=2.3", "pytest>=8.3", "ruff>=0.9"],
+    "tools": ["import-linter>=2.3", "pytest>=8.3", "pyyaml>=6", "ruff>=0.9", "towncrier>=24.8", "zizmor>=1.5"],
+    "release": ["build>=1.2", "cyclonedx-bom>=7", "hatchling>=1.26", "pypiserver>=2.3", "twine>=6.1"],
 }
 PEERS = {  # version, and those of its requirements that a comparison needs; torchcp runs in the environment `torch`
     "crepes": ("0.9.1", ["pandas>=2", "scikit-learn>=1.6"]),
@@ -44,6 +46,7 @@ SIZES = {
     "core": "conformal-core with numpy, and what tests it; about 100 MB",
     "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
     "tools": "linters; about 50 MB",
+    "release": "what builds, checks and serves distributions; about 50 MB",
 }
 
 
@@ -137,12 +140,14 @@ def differential(session: nox.Session, peer: str) -> None:
 
 @nox.session(python=False)
 def lint(session: nox.Session) -> None:
-    """Check style, formatting, language and the length of files."""
+    """Check style, formatting, language, the length of files, and the workflows."""
     python = environment(session, "tools")
     session.run(python, "-m", "ruff", "check", ".", external=True)
     session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
     session.run(python, "tools/check_language.py", external=True)
     session.run(python, "tools/check_size.py", external=True)
+    zizmor = str(Path(python).with_name("zizmor.exe" if os.name == "nt" else "zizmor"))
+    session.run(zizmor, "--quiet", "--offline", ".github", external=True)
 
 
 @nox.session(python=False)
@@ -208,21 +213,31 @@ def lowest(session: nox.Session, part: str) -> None:
     constraints = Path(session.create_tmp()).resolve() / f"lowest-{part}.txt"
     lowest = session.run(sys.executable, "tools/lowest.py", *projects, silent=True, external=True)
     constraints.write_text(str(lowest), encoding="utf-8")
-    editable = EDITABLE[: 2 * len(members)]
-    python = fresh(session, f"oldest-{part}", *editable, *TESTING, "-c", str(constraints))
+    python = fresh(session, f"oldest-{part}", *EDITABLE[: 2 * len(members)], *TESTING, "-c", str(constraints))
+    session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+@nox.parametrize("part", [nox.param("core", id="core"), nox.param("all", id="all")])
+def newest(session: nox.Session, part: str) -> None:
+    """Test with the newest version of every dependency, pre-releases included, in an environment of its own."""
+    members, packages = (MEMBERS[:1], EDITABLE[:2]) if part == "core" else (MEMBERS, EVERYTHING)
+    python = fresh(session, f"newest-{part}", "--pre", *packages, *TESTING)
     session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
 
 
 @nox.session(python=False, default=False)
 @nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
 def python(session: nox.Session, version: str) -> None:
-    """Test conformal-core on another Python, if it is installed."""
-    interpreter = shutil.which(f"python{version}")
+    """Test conformal-core on another Python, if it is installed; in continuous integration it must be."""
+    running = sysconfig.get_python_version() + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "")
+    interpreter = sys.executable if version == running else shutil.which(f"python{version}")
     if (
         interpreter is None
         or session.run(interpreter, "--version", success_codes=range(256), silent=True, external=True) is None
     ):
-        session.skip(f"python{version} is not installed")
+        missing = session.error if os.environ.get("CI") else session.skip
+        missing(f"python{version} is not installed")
     python = fresh(session, f"on-python-{version}", *EDITABLE[:2], *TESTING, interpreter=str(interpreter))
     session.run(python, "-m", "pytest", "packages/conformal-core", *session.posargs, external=True)
 
@@ -311,7 +326,13 @@ def changed(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def bump(session: nox.Session) -> None:
     """Make a release: `nox -s bump -- conformal-core minor`; changes files, commits nothing."""
-    session.run(sys.executable, "tools/bump.py", *session.posargs, external=True)
+    session.run(environment(session, "tools"), "tools/bump.py", *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+def address(session: nox.Session) -> None:
+    """Write the address of the repository into all metadata: `nox -s address -- https://github.com/OWNER/NAME`."""
+    session.run(sys.executable, "tools/address.py", *session.posargs, external=True)
 
 
 @nox.session(python=False)
@@ -330,22 +351,46 @@ def links(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
-def wheels(session: nox.Session) -> None:
-    """Build the wheels, install only them in fresh environments, and run the tests from outside the tree."""
-    dist = Path(session.create_tmp()).resolve() / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    tools = environment(session, "tools", "build>=1.2")
-    for member in MEMBERS:
-        session.run(
-            tools, "-m", "build", "--wheel", "--outdir", str(dist), f"packages/{member}", silent=True, external=True
-        )
-    session.run(tools, "tools/check_wheels.py", str(dist), external=True)
-    for name, members in {"wheel-core": MEMBERS[:1], "wheel-all": MEMBERS}.items():
-        files = [str(next(dist.glob(f"{member.replace('-', '_')}-*.whl"))) for member in members]
-        python = fresh(session, name, *files, *TESTING)
-        with session.chdir(session.create_tmp()):
-            for member in members:
-                settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT / "packages" / member)]
-                tests_of = str(ROOT / "packages" / member / "tests")
-                session.run(python, "-m", "pytest", *settings, tests_of, external=True)
-        shutil.rmtree(ROOT / ".nox" / name)
+def site(session: nox.Session) -> None:
+    """Build the documentation of main and of released versions into docs/_build/site."""
+    session.run(environment(session, "torch", *DOCS), "tools/site_versions.py", "docs/_build/site", external=True)
+
+
+@nox.session(python=False, default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Run short benchmarks, and compare their ratios with the history in a folder: `nox -s benchmarks -- FOLDER`."""
+    if len(session.posargs) != 1:
+        session.error("give the folder of the history")
+    python, figures = environment(session, "torch"), Path(session.create_tmp()).resolve()
+    commands = {
+        "steps": ["benchmarks/core/steps.py", "--long", "0"],
+        "selfcalibration": ["benchmarks/selfcalibration/run.py", "--threads", "1", "--rounds", "20"],
+    }
+    for name, command in commands.items():  # a missed limit of steps.py is known; a change is what counts here
+        options = ["--json", str(figures / f"{name}.json")]
+        session.run(python, *command, *options, success_codes=[0, 1], env=ONE_THREAD, external=True)
+    files = [str(figures / f"{name}.json") for name in commands]
+    session.run(python, "tools/history.py", str(Path(session.posargs[0]) / "ratios.jsonl"), *files, external=True)
+
+
+@nox.session(python=False, default=False)
+def rehearsal(session: nox.Session) -> None:
+    """Rehearse a release without publishing: build, check, install from a local index, try out.
+
+    Packages with torch use that of the environment `torch`, and some of the tests run. `-- --full` installs all
+    dependencies and runs all tests; `--tag NAME-vX.Y.Z` collects the files to publish in dist/release.
+    """
+    beneath = [] if "--full" in session.posargs else ["--beneath", environment(session, "torch")]
+    folders = ["dist", str(Path(session.create_tmp()).resolve() / "rehearsal")]
+    python = environment(session, "release")
+    session.run(python, "tools/rehearse.py", *folders, *beneath, *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+def published(session: nox.Session) -> None:
+    """Compare a published release with the rehearsed files, and try it out: `-- NAME-vX.Y.Z dist/release`."""
+    if len(session.posargs) < 2:
+        session.error("give the tag and the folder of the rehearsed files, with --index ADDRESS unless it is PyPI")
+    tag, folder, *options = session.posargs
+    scratch = str(Path(session.create_tmp()).resolve() / "published")
+    session.run(environment(session, "release"), "tools/published.py", tag, folder, scratch, *options, external=True)

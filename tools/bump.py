@@ -1,11 +1,14 @@
-"""Make a release of one package: its version, the heading of its changelog, and the ranges of its dependents.
+"""Make a release of one package: its version, its changelog, and the ranges of its dependents.
 
-Usage: bump.py PACKAGE (major|minor|patch|VERSION). Nothing is committed; the next commands are printed.
+Usage: bump.py PACKAGE (major|minor|patch|VERSION). The notes in packages/PACKAGE/changes/ become a section of its
+changelog. Those of the first version are already there, below a heading with (unreleased), which gets its date. Nothing
+is committed; the next commands are printed.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PARTS = ("major", "minor", "patch")
 VERSION = r"\d+\.\d+\.\d+"
+UNRELEASED = re.compile(r"## .*\(unreleased\)")
 
 
 def main(package: str, wish: str, root: Path = ROOT) -> int:
@@ -25,24 +29,42 @@ def main(package: str, wish: str, root: Path = ROOT) -> int:
     match = re.search(rf'__version__ = "({VERSION})"', about.read_text(encoding="utf-8"))
     if match is None:
         return _complain(f"{about}: must contain a version X.Y.Z")
-    old, changelog = match[1], folder / "CHANGELOG.md"
+    old = match[1]
     if wish not in PARTS and not re.fullmatch(VERSION, wish):
         return _complain(f"version must be major, minor, patch or X.Y.Z, got {wish}")
-    text = changelog.read_text(encoding="utf-8")
-    if "(unreleased)" not in text:
-        return _complain(f"{changelog}: has no heading with (unreleased): describe the changes for users first")
+    if problem := notes_problem(folder):
+        return _complain(problem)
     new = raised(old, wish)
     if _numbers(new) < _numbers(old):
         return _complain(f"version must not be below {old}, got {new}")
-    about.write_text(about.read_text(encoding="utf-8").replace(f'"{old}"', f'"{new}"'), encoding="utf-8")
     today = datetime.now(tz=UTC).date().isoformat()
-    changelog.write_text(re.sub(r"## .*\(unreleased\)", f"## {new} ({today})", text, count=1), encoding="utf-8")
+    gather(root, folder, new, today)
+    about.write_text(about.read_text(encoding="utf-8").replace(f'"{old}"', f'"{new}"'), encoding="utf-8")
     changed = widened(root, package, new)
     print(f"{package} {old} → {new}")  # noqa: T201
     for project in changed:
         print(f"widened the range in {project.relative_to(root)}: run its tests at both ends")  # noqa: T201
-    print(f"next: python -m nox -s wheels; git commit; git tag {package}-v{new}; git push --tags")  # noqa: T201
+    print(f"next: python -m nox -s rehearsal; git commit; git tag {package}-v{new}; git push --tags")  # noqa: T201
     return 0
+
+
+def notes_problem(folder: Path) -> str | None:
+    """Return what is wrong with the notes of a package for its users, or None."""
+    notes = sorted(folder.glob("changes/*.*.md"))
+    if UNRELEASED.search((folder / "CHANGELOG.md").read_text(encoding="utf-8")):
+        return f"{notes[0]}: must be part of the section (unreleased) of CHANGELOG.md: move it there" if notes else None
+    return None if notes else f"{folder / 'changes'}: has no notes: describe the changes for users first"
+
+
+def gather(root: Path, folder: Path, version: str, date: str) -> None:
+    """Turn the notes of a package into a section of its changelog, or date the section that is there."""
+    changelog = folder / "CHANGELOG.md"
+    text, dated = UNRELEASED.subn(f"## {version} ({date})", changelog.read_text(encoding="utf-8"), count=1)
+    if dated:
+        changelog.write_text(text, encoding="utf-8")
+        return
+    options = ["--config", str(root / "pyproject.toml"), "--dir", str(folder), "--version", version, "--date", date]
+    subprocess.run([sys.executable, "-m", "towncrier", "build", "--yes", *options], check=True)  # noqa: S603
 
 
 def raised(version: str, wish: str) -> str:

@@ -1,5 +1,7 @@
 """Sphinx configuration. Build the documentation with ``python -m nox -s docs``."""
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,10 +19,16 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = "Conformal self-calibration"
 html_static_path = []
+versions = json.loads(os.environ.get("DOCS_VERSIONS", "[]"))  # of a site with several, see tools/site_versions.py
+html_context = {"versions": versions}
+if versions:
+    blocks = ("brand", "search", "scroll-start", "navigation", "scroll-end")
+    html_sidebars = {"**": [*(f"sidebar/{block}.html" for block in blocks), "versions.html"]}
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -1,6 +1,6 @@
 """One step of a stream, written the usual way, as a ratio to the same step on a sorted list with bisect.
 
-    python benchmarks/core/steps.py [--only WORD]
+    python benchmarks/core/steps.py [--only WORD] [--json FILE]
 
 Every case runs `predict(p[i]); update(p[i], y[i])` beside its floor, in turn, in one process. A figure is the fastest
 of several rounds, in CPU time, so that other processes do not count. A case whose ratio exceeds its limit is marked,
@@ -9,11 +9,13 @@ and the exit status is 1.
 
 import argparse
 import importlib.util
+import json
 import sys
 import time
 import warnings
 from bisect import insort
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,9 +223,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--long", type=int, default=1_000_000, help="scores in the long memory; 0 leaves it out")
+    parser.add_argument("--json", type=Path, help="file for the ratios")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    missed = []
+    missed, ratios = [], {}
     print("| step | µs | × floor | limit | × after 10⁶ scores | |\n|---|---|---|---|---|---|")
     for name, case in cases().items():
         if arguments.only not in name:
@@ -232,9 +235,12 @@ def main() -> int:
         steps = [case.floor(case.classes, MEMORY), *(case.make(case.classes, size) for size in sizes)]
         floor, ours, *long = fastest(steps, [1] + [case.rows] * len(sizes), arguments.rounds)
         ratio, growth = ours / floor, long[0] / ours if long else 1.0
+        ratios[name] = ratio
         verdict = "missed" if ratio > case.limit else "not flat" if growth > 2 else ""
         missed += [name] if verdict else []
         print(f"| {name} | {1e6 * ours:.1f} | {ratio:.1f} | {case.limit:g} | {growth:.2f} | {verdict} |", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(ratios), encoding="utf-8")
     print(f"\nmissed: {', '.join(missed) or 'none'}")
     return int(bool(missed))
 

@@ -7,6 +7,7 @@ Times are medians of rounds in which every variant runs once, in turn, in one pr
 
 import argparse
 import functools
+import json
 import platform
 import sys
 from pathlib import Path
@@ -99,7 +100,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--json", type=Path, help="file for the ratios to the floor")
     arguments = parser.parse_args()
+    ratios = {}
     torch.set_num_threads(arguments.threads)
     rounds = arguments.rounds
     print(f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, {rounds} rounds")
@@ -125,10 +128,13 @@ def main() -> None:
         s = medians(slow, 5, before=case.clear)
         print(f"C={classes}: floor {1e3 * t['floor']:.2f} ms")
         for name in ("ours", "ours, values checked"):
+            ratios[f"RSC + GSC, C = {classes}, {name}"] = t[name] / t["floor"]
             print(f"C={classes}: {name} {1e3 * t[name]:.2f} ms = {t[name] / t['floor']:.2f} x floor")
         for name in list(slow)[1:]:
             print(f"C={classes}: {name} {1e3 * s[name]:.0f} ms = {s[name] / s['ours']:.1f} x ours")
 
+    if arguments.json:
+        arguments.json.write_text(json.dumps(ratios), encoding="utf-8")
     print(f"\nDivergence, forward + backward, B={B}, d={D}")
     for kind in ("kl", "js"):
         t = medians({n: functools.partial(divergence, n, kind) for n in ("10", "80")}, rounds, warmup=3)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _features import reliability, separations
 from _tables import header, write_csv
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from cpsc_train.experiments.statistics import holm, paired_difference
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
+from cpsc_train.runs import RunFolder
 
 AXES = ("parts", "refresh", "warm-up", "optimizer")
 NEITHER, GSC, RSC, BOTH = "neither (joint + unimodal)", "GSC only", "RSC only", "full"
@@ -249,9 +251,11 @@ def main() -> None:
     for text in options.data:
         name, base = workload(text, options.epochs)
         configs = variants(base, AXES)
-        runs = Grid(options.out / name.replace(",", "-"), configs, parse_seeds(options.seeds)).run(
-            jobs=options.jobs, console=console
-        )
+        grid = Grid(options.out / name.replace(",", "-"), configs, parse_seeds(options.seeds))
+        runs = grid.run(jobs=options.jobs, console=console)
+        for variant, run in ((variant, run) for variant, of in runs.items() for run in of):
+            folder = RunFolder(grid.path(variant, run["seed"]))
+            run |= {"separation": separations(folder), "reliability": reliability(folder)}
         findings = Findings(name, runs, references(base, AXES, configs))
         rows += findings.rows()
         shifts += findings.shift_table()

@@ -46,14 +46,3 @@ def test_console_and_log_show_a_run(finished, tmp_path):
         assert shown.count("GSC gives them all the same weight") == 1
         assert "pix" in shown
         assert "(1 in 99.9%" in shown
-
-
-def test_results_have_the_course(finished):
-    results = RunFolder(finished).read_results()
-    for of in results["reliability"].values():
-        assert of["epoch"] == [3, 4]
-        assert {len(of[name]) for name in ("mean", "sd", "at_one", "at_zero")} == {2}
-    for of in results["separation"].values():
-        assert of["scatter"] > 0
-        assert -1 <= of["silhouette"] <= 1
-    assert list(results["separation"]) == ["pix", "fou", "fused"]

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Thresholds, Variant, calibrated, curves, measure
-from cpsc_train.evaluation.separation import separations
 from cpsc_train.inference import Inference, parse_inference
-from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training import checkpoint
 from cpsc_train.training.encoded import EncodedParts
@@ -102,28 +100,6 @@ def clean_predictions(setup: Setup, parts: EncodedParts) -> dict[str, NDArray[An
     arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in test.probabilities.items()}
     arrays |= {f"present/{m}": mask for m, mask in test.present.items()}
     return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
-
-
-def class_separation(setup: Setup, predictions: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, float | None]]:
-    """Return the separation of the classes in the saved features, by modality and for all of them together."""
-    prefix = "features/"
-    features = {name.removeprefix(prefix): h for name, h in predictions.items() if name.startswith(prefix)}
-    present = {m: rows[:MOST_FEATURES] for m, rows in setup.present("test").items()}
-    return separations(features, predictions["labels"][:MOST_FEATURES], FUSED, present)
-
-
-def reliability_course(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Return by modality ``epoch``, ``mean``, ``sd``, ``at_one`` and ``at_zero`` of its reliability on training rows.
-
-    Empty if the method has none. `records` are the lines of ``metrics.jsonl``.
-    """
-    course: dict[str, dict[str, list[float]]] = {}
-    for record in records:
-        for m, spread in record.get("spread", {}).get("reliability", {}).items():
-            of = course.setdefault(m, {})
-            for name, value in {"epoch": record["epoch"], **spread}.items():
-                of.setdefault(name, []).append(value)
-    return course
 
 
 def _evaluated(parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Variant]:

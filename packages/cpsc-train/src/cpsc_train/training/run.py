@@ -25,12 +25,10 @@ from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.prediction_state import prediction_state
 from cpsc_train.training.results import (
-    class_separation,
     clean_predictions,
     complete,
     evaluation,
     fitted_variants,
-    reliability_course,
     thresholds_of,
 )
 from cpsc_train.training.selection import Selection
@@ -234,10 +232,7 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
         results["left_out"] = int(np.all([w == 0 for w in weights.values()], axis=0).sum())
-    results["separation"] = class_separation(setup, predictions)
     if setup.process.first:
-        if course := reliability_course(folder.read_metrics()):
-            results["reliability"] = course
         if weights:
             folder.write_row_weights(setup.dataset, setup.splits.train, weights)
         folder.write_predictions(predictions)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 REPEAT = 3.0
 """Seconds within which a second signal counts as the first, because launchers and terminals often send both."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STDIN_IS_PARENT = "CPSC_STDIN_IS_PARENT"
-"""Environment variable of a command run by `call`: its input ends when the calling process ends."""
 
 _first: list[tuple[int, float]] = []
 _deferring: list[bool] = []
-_children: set[subprocess.Popen[bytes]] = set()
+_children: set[BaseProcess] = set()
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,8 +42,6 @@ def install_handlers() -> None:
     sys.unraisablehook = _unraisable
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_reset_in_child)
-    if os.environ.pop(STDIN_IS_PARENT, None):
-        end_when(lambda: os.read(0, 1))  # not sys.stdin, whose lock must be free when the process ends
 
 
 @contextmanager
@@ -99,43 +95,19 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 
 def end_with_parent() -> None:
-    """End this process of a pool when its parent ends, which may be before any work is done here."""
+    """End this process at once when its parent ends, which may be before any work is done here."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        if not parent.is_alive():
-            os._exit(128 + signal.SIGTERM)
-        end_when(parent.join)
-
-
-def end_when(returns: Callable[[], object]) -> None:
-    """End this process at once when a call returns: its parent has ended, and another may have taken over."""
 
     def watch() -> None:
-        returns()
-        os._exit(128 + signal.SIGTERM)
+        if parent is not None:
+            parent.join()
+            os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
-def call(command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]) -> int:
-    """Run a command of ``cpsc`` and return its exit code.
-
-    The command receives the signals of this process, and ends if this process is killed.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If this process has been interrupted already.
-    """
-    raise_pending()
-    environment = {**environment, STDIN_IS_PARENT: "1"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)  # noqa: S603
-    with process as child, registered(child):
-        return child.wait()
-
-
 @contextmanager
-def registered(child: subprocess.Popen[bytes]) -> Iterator[None]:
+def registered(child: BaseProcess) -> Iterator[None]:
     """Terminate a child if this process receives a signal within the block, or has received one."""
     _children.add(child)
     try:

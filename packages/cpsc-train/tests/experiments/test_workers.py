@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.experiments.workers import FORKS, Workers
+from cpsc_train.experiments.workers import run_command
 from cpsc_train.runs import RunFolder
-
-forks = pytest.mark.skipif(not FORKS, reason="each command is a process of its own here")
 
 
 def trained(folder):
@@ -24,59 +22,43 @@ def trained(folder):
         return results, records, {name: arrays[name].tobytes() for name in arrays}
 
 
-def test_runs_of_a_worker_are_those_of_processes_of_their_own(quick, tmp_path):
-    methods = ("cpsc", "joint-unimodal", "tmc")
-    words = {m: ["--method", m, *quick] for m in methods}
-    for plain in methods[1:]:  # which have other options
-        pairs = zip(words[plain][::2], words[plain][1::2], strict=True)
-        words[plain] = [word for pair in pairs if not str(pair[1]).startswith("method.") for word in pair]
-    with Workers() as workers:
-        for method in (*methods, "cpsc"):  # the last again, after others
-            out = tmp_path / (f"{method}-again" if (tmp_path / method).exists() else method)
-            log = tmp_path / "log"
-            code = workers.run(["train", "--quiet", *map(str, words[method]), "--out", str(out)], log)
-            assert code == 0, log.read_text()
-    for method in methods:
-        out = tmp_path / f"{method}-alone"
-        subprocess.run(
-            [sys.executable, "-m", "cpsc_train", "train", "--quiet", *words[method], "--out", out], check=True
-        )
-        assert trained(tmp_path / method) == trained(out)
-    assert trained(tmp_path / "cpsc-again") == trained(tmp_path / "cpsc")
+def test_a_forked_run_is_that_of_a_process_of_its_own(quick, tmp_path):
+    words = ["train", "--quiet", *map(str, quick), "--out"]
+    code = run_command([*words, str(tmp_path / "forked")], tmp_path / "log")
+    assert code == 0, (tmp_path / "log").read_text()
+    subprocess.run([sys.executable, "-m", "cpsc_train", *words, tmp_path / "alone"], check=True)
+    assert trained(tmp_path / "forked") == trained(tmp_path / "alone")
 
 
 def test_errors_have_a_code_and_a_log(tmp_path):
     log = tmp_path / "log"
-    with Workers() as workers:
-        assert workers.run(["train", "--set", "epochs=0"], log) == 2
-        assert "epochs must be" in log.read_text()
-        assert workers.run(["methods", "list"], log) == 0
+    assert run_command(["train", "--set", "epochs=0"], log) == 2
+    assert "epochs must be" in log.read_text()
+    assert run_command(["methods", "list"], log) == 0
     assert "joint-unimodal" in log.read_text()
 
 
-@forks
-@pytest.mark.parametrize("whom", ["command", "worker"])
-def test_a_crash_ends_one_command(quick, tmp_path, whom):
-    words = ["train", *map(str, quick), "--set", "epochs=100000"]
-    with Workers() as workers:
-        assert workers.run(["--version"], tmp_path / "log") == 0
-        (worker,) = workers._idle
-        codes = []
-        running = threading.Thread(
-            target=lambda: codes.append(workers.run([*words, "--out", str(tmp_path / "run")], tmp_path / "log"))
-        )
-        running.start()
-        command = wait(lambda: children(worker._process.pid))[0]
-        wait((tmp_path / "run/metrics.jsonl").exists)
-        os.kill(command if whom == "command" else worker._process.pid, signal.SIGKILL)
-        running.join(60)
-        assert codes == [-signal.SIGKILL]
-        wait(lambda: not Path(f"/proc/{command}").exists())
-        assert workers.run(["--version"], tmp_path / "log") == 0
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux")
+def test_a_crash_ends_one_command(quick, tmp_path):
+    words = ["train", *map(str, quick), "--set", "epochs=100000", "--out", str(tmp_path / "run")]
+    codes, before = [], descendants(os.getpid())
+    running = threading.Thread(target=lambda: codes.append(run_command(words, tmp_path / "log")))
+    running.start()
+    wait((tmp_path / "run/metrics.jsonl").exists)
+    # Of the new processes, the youngest is the command; the others start it.
+    command = max(descendants(os.getpid()) - before)
+    os.kill(command, signal.SIGKILL)
+    running.join(60)
+    assert codes == [-signal.SIGKILL]
+    assert run_command(["--version"], tmp_path / "log") == 0
 
 
-def children(process):
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+def descendants(process):
+    found = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found |= {child} | descendants(child)
+    return found
 
 
 def wait(condition):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from multiprocessing.context import BaseContext
+from collections.abc import Sequence
+from typing import Any
 
 
-def clean_context() -> BaseContext:
-    """Return a context that starts processes without the state of this one.
+def clean_context(loaded: Sequence[str] = ("cpsc_train.data",)) -> Any:
+    """Return a context that starts processes without the state of this one, but with some modules loaded.
 
     Decoders keep threads and locks, of which a forked process inherits the locks only; PyAV 19 then waits indefinitely.
     """
@@ -19,7 +20,7 @@ def clean_context() -> BaseContext:
     from multiprocessing import forkserver, resource_tracker  # noqa: PLC0415  # not on Windows
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cpsc_train.data"])  # imported once for all processes
+    context.set_forkserver_preload(list(loaded))  # imported once for all processes
     # Ctrl-C is handled by the parent process, and would interrupt these during an import.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

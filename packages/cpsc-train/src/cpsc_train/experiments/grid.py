@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,15 +14,16 @@ from typing import Any, NamedTuple
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
+from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError
-from cpsc_train.experiments.workers import Workers
+from cpsc_train.experiments.workers import run_command
 from cpsc_train.interrupts import end_children
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig
 from cpsc_train.training.settled import settled
-from cpsc_train.writing import make_folder, refuse_link
+from cpsc_train.writing import make_folder
 
 Results = dict[str, list[dict[str, Any]]]
 """By variant, the ``results.json`` of every run, in the order of the seeds, with ``cpu_seconds``, its processor time.
@@ -105,14 +105,15 @@ class Grid:
         jobs: int,
         console: Output,
         quiet: bool = False,
-        workers: Workers | None = None,
         keep_going: bool = False,
+        together: int | None = None,
     ) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
 
-        `jobs` is the number of parallel runs, each a process, of `workers` if given. With `keep_going`, a run that
+        `jobs` is the number of parallel runs, each a process with its part of the cores. With `keep_going`, a run that
         fails by its options or data, such as one whose loss is not finite, is printed, and its variant is left out of
-        the results. Raises UserError if a folder holds a run of another configuration, or a run fails; names its log.
+        the results. `together` is the number of runs in parallel if other grids run beside this one. Raises UserError
+        if a folder holds a run of another configuration, or a run fails; names its log.
         """
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, got {jobs}")
@@ -126,10 +127,11 @@ class Grid:
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-        processes = Workers(jobs) if workers is None else nullcontext(workers)
-        with processes as started, progress, ThreadPoolExecutor(jobs) as pool:
+        beside = together or jobs
+        threads = max(1, cores() // beside) if beside > 1 else None
+        with progress, ThreadPoolExecutor(jobs) as pool:
             task = progress.add_task("runs", total=len(self._configs))
-            waiting = {pool.submit(self._one, job, started): job for job in self._configs}
+            waiting = {pool.submit(self._one, job, threads): job for job in self._configs}
             failed: set[str] = set()
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
@@ -163,7 +165,7 @@ class Grid:
         redrawn = any(_test_rows(other) != mine for other in others)
         return {"division": job.division, "overlap": _overlap(run) if redrawn else 0.0}
 
-    def _one(self, job: Job, workers: Workers) -> None:
+    def _one(self, job: Job, threads: int | None) -> None:
         folder = self.path(*job)
         if (folder / "results.json").exists():
             return
@@ -176,9 +178,7 @@ class Grid:
             write_toml(config, self._configs[job].to_plain())
             arguments += ["--config", str(config), "--out", str(folder)]
         log = folder.with_suffix(".log")
-        refuse_link(log)
-        log.write_bytes(b"")
-        code = workers.run(arguments, log)
+        code = run_command(arguments, log, threads=threads)
         if code:
             last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
             raise UserError(f"{job} ended with code {code}: {last} (full log: {log})")

@@ -16,7 +16,6 @@ from cpsc_train.config import override, read_toml, unknown, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.experiments.table import Table, markdown_text
-from cpsc_train.experiments.workers import Workers
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.printable import without_credentials
@@ -105,18 +104,17 @@ class Tuning:
         make_folder(self._folder)
         refuse_link(self._folder / "study.db")
         outcomes = {}
-        with Workers(jobs) as workers:
-            for name, config in self._configs.items():
-                study = self._study(name, config)
-                left = self._trials - len(_completed(study))
-                if left > 0:
-                    study.optimize(partial(self._try, name, config, workers), n_trials=left, n_jobs=jobs)
-                tuned = outcomes[name] = replace(
-                    _outcome(name, _completed(study)), goal=self._goal, division=config.splits.seed
-                )
-                if not quiet:
-                    line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
-                    console.print(line, soft_wrap=True)
+        for name, config in self._configs.items():
+            study = self._study(name, config)
+            left = self._trials - len(_completed(study))
+            if left > 0:
+                study.optimize(partial(self._try, name, config, jobs), n_trials=left, n_jobs=jobs)
+            tuned = outcomes[name] = replace(
+                _outcome(name, _completed(study)), goal=self._goal, division=config.splits.seed
+            )
+            if not quiet:
+                line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
+                console.print(line, soft_wrap=True)
         write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
         return outcomes
 
@@ -145,7 +143,7 @@ class Tuning:
             study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
         return study
 
-    def _try(self, name: str, config: RunConfig, workers: Workers, trial: Trial) -> float:
+    def _try(self, name: str, config: RunConfig, jobs: int, trial: Trial) -> float:
         import optuna  # noqa: PLC0415
 
         chosen = override(config, _values(config, trial, self._optimizers))
@@ -153,7 +151,7 @@ class Tuning:
         label = f"trial-{first}"
         try:
             grid = Grid(self._folder / name, {label: chosen}, [config.seed])
-            results = grid.run(jobs=1, console=Output(), quiet=True, workers=workers)
+            results = grid.run(jobs=1, console=Output(), quiet=True, together=jobs)
         except KeyboardInterrupt:
             _queue_again(trial.study, trial.params, first)  # the interrupted trial does not count
             raise

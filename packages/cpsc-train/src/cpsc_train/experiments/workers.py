@@ -1,105 +1,52 @@
-"""Processes that run commands of ``cpsc`` one after another, without loading the libraries each time."""
+"""Commands of ``cpsc`` in processes of their own, forked from one that has loaded the libraries."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
+import runpy
+import signal
 import sys
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
-from cpsc_train.data.processes import cores
-from cpsc_train.interrupts import call, raise_pending, registered
+from cpsc_train.data.processes import clean_context
+from cpsc_train.interrupts import end_with_parent, raise_pending, registered
+from cpsc_train.writing import refuse_link
 
-FORKS = sys.platform == "linux"
-"""Whether commands are forked from a process that is ready; elsewhere each starts a process of its own."""
+LOADED = ("cpsc_train.cli", "cpsc_train.experiments", "cpsc_train.recipes", "cpsc_train.training.run", "scipy.stats")
+"""Modules that a run imports, which takes longer than a short run."""
 
 
-class Workers:
-    """At most `jobs` processes, each with its part of the cores; started when needed, and ended with the block.
+def run_command(arguments: Sequence[str], log: Path, *, threads: int | None = None) -> int:
+    """Run a command of ``cpsc``, write its output to `log`, and return its exit code.
 
-    `run` may be called by several threads. A command that crashes ends alone.
+    The command has as many `threads`, or one for each core. It ends when this process ends, and may crash alone.
 
-    Parameters
-    ----------
-    jobs
-        Number of commands that run at a time.
+    Raises
+    ------
+    KeyboardInterrupt
+        If this process has been interrupted already.
     """
-
-    def __init__(self, jobs: int = 1) -> None:
-        threads = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
-        self._environment = {**os.environ, **threads}
-        self._idle: list[_Worker] = []
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._idle:
-            worker.close()
-        self._idle.clear()
-
-    def run(self, arguments: Sequence[str], log: Path) -> int:
-        """Run a command of ``cpsc``, append its output to `log`, and return its exit code.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If this process has been interrupted already.
-        """
-        if not FORKS:
-            with log.open("ab") as output:
-                command = [sys.executable, "-m", "cpsc_train", *arguments]
-                return call(command, output=output, environment=self._environment)
-        raise_pending()
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or _Worker(self._environment)
-        code = worker.run(arguments, log)
-        if worker.alive:
-            with self._lock:
-                self._idle.append(worker)
-        return code
+    raise_pending()
+    refuse_link(log)
+    log.write_bytes(b"")
+    process = clean_context(LOADED).Process(target=_command, args=(list(arguments), str(log), threads))
+    process.start()
+    with registered(process):
+        process.join()
+    return int(process.exitcode or 0)
 
 
-class _Worker:
-    def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "cpsc_train.worker"]
-        self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        self.alive = True
+def _command(arguments: list[str], log: str, threads: int | None) -> None:
+    import torch  # noqa: PLC0415  # not in the process that starts this one
 
-    def run(self, arguments: Sequence[str], log: Path) -> int:
-        request = json.dumps({"arguments": list(arguments), "log": str(log)}) + "\n"
-        with registered(self._process):
-            commands, replies = _pipes(self._process)
-            with suppress(BrokenPipeError):
-                commands.write(request.encode())
-                commands.flush()
-            reply = replies.readline()
-            if reply:
-                return int(reply)
-            self.close()  # it has ended, and the command with it
-            return self._process.returncode
-
-    def close(self) -> None:
-        self.alive = False
-        for pipe in _pipes(self._process):
-            with suppress(BrokenPipeError):
-                pipe.close()
-        self._process.wait()
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("a worker must have pipes")
-    return process.stdin, process.stdout
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    sys.argv = ["cpsc", *arguments]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    runpy.run_module("cpsc_train", run_name="__main__")

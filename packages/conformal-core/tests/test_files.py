@@ -23,11 +23,14 @@ from conformal_core import (
     Fixed,
     History,
     Mahalanobis,
+    MixtureMartingale,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
+    PluginMartingale,
     Reservoir,
+    SimpleJumper,
     Sketch,
     SplitClassifier,
     SplitRegressor,
@@ -72,7 +75,7 @@ def buffer():
 
 
 def stream():
-    made = ExchangeabilityTest()
+    made = ExchangeabilityTest(martingale=MixtureMartingale([SimpleJumper(), PluginMartingale()]))
     made.calibrate(SCORES)
     made.update(SCORES[::-1])
     return made

@@ -32,17 +32,22 @@ from conformal_core import (
     Level,
     Mahalanobis,
     Margin,
+    Martingale,
     Memory,
+    MixtureMartingale,
     MondrianClassifier,
     NonconformityScore,
     NormalizedResidual,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
+    PluginMartingale,
+    PowerMartingale,
     QuantileLevel,
     Reservoir,
     ResidualScore,
     Score,
+    SimpleJumper,
     Sketch,
     SplitClassifier,
     SplitRegressor,
@@ -111,7 +116,17 @@ SHOWN = {
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),
-    "ExchangeabilityTest(delta=0.05, one_sided=False)": ExchangeabilityTest(delta=0.05, one_sided=False),
+    "SimpleJumper(one_sided=False)": SimpleJumper(one_sided=False),
+    "PowerMartingale(epsilon=0.25)": PowerMartingale(epsilon=0.25),
+    "PluginMartingale(stake=1.0)": PluginMartingale(stake=1),
+    "MixtureMartingale()": MixtureMartingale(),
+    "MixtureMartingale(parts=[PowerMartingale(), SimpleJumper()])": MixtureMartingale(
+        [PowerMartingale(), SimpleJumper()]
+    ),
+    "ExchangeabilityTest(delta=0.05)": ExchangeabilityTest(delta=0.05),
+    "ExchangeabilityTest(martingale=PowerMartingale(), alarm='cusum')": ExchangeabilityTest(
+        martingale=PowerMartingale(), alarm="cusum"
+    ),
     "NoveltyGate(Mahalanobis(), alpha=0.05, memory=Window(3))": NoveltyGate(
         Mahalanobis(), alpha=0.05, memory=Window(3)
     ),
@@ -125,7 +140,7 @@ def rebuilt(text):
 
 def test_every_public_class_is_shown_here():
     public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
-    bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel}
+    bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel, Martingale}
     values = {Coverage, Threshold}  # what functions and methods return
     assert public - bases - values == {type(value) for value in SHOWN.values()}
 

@@ -24,11 +24,15 @@ from conformal_core import (
     Fixed,
     History,
     Mahalanobis,
+    MixtureMartingale,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
+    PluginMartingale,
+    PowerMartingale,
     Reservoir,
+    SimpleJumper,
     Sketch,
     SplitClassifier,
     SplitRegressor,
@@ -80,8 +84,14 @@ NOVELTY = {
 STREAMS = {
     "Streams": lambda: Streams(OnlineRegressor(AbsoluteResidual(), memory=Window(9), level=ACI(alpha=0.3)), 5),
 }
-TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1)}
-MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS
+TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1, martingale=MixtureMartingale())}
+MARTINGALES = {
+    "MixtureMartingale": lambda: MixtureMartingale([PowerMartingale(), SimpleJumper(), PluginMartingale()]),
+    "PluginMartingale": PluginMartingale,
+    "PowerMartingale": PowerMartingale,
+    "SimpleJumper": SimpleJumper,
+}
+MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS | MARTINGALES
 
 
 def feed(name, made):
@@ -89,6 +99,8 @@ def feed(name, made):
         thresholds(made, SCORES[:30])
     elif name in MEMORIES:
         made.extend(SCORES[:30])
+    elif name in MARTINGALES:
+        growth(made, SCORES[:30])
     elif name in TESTS:
         made.calibrate(SCORES[:20])
         made.update(SCORES[20:30])
@@ -111,8 +123,8 @@ def feed(name, made):
 
 def answers(name, made):
     """What it says, and where it can learn, what it says after it has learned more."""
-    if name in LEVELS:
-        return thresholds(made, SCORES[30:])
+    if name in LEVELS or name in MARTINGALES:
+        return (thresholds if name in LEVELS else growth)(made, SCORES[30:])
     if name in MEMORIES:
         before = [float(made.quantile(Fraction(1, n))) for n in (3, 5)]
         made.extend(SCORES[30:])
@@ -134,6 +146,10 @@ def answers(name, made):
     return np.concatenate(said).ravel().tolist()
 
 
+def growth(martingale, p_values):
+    return [martingale.bet(p_value) for p_value in p_values.tolist()]
+
+
 def thresholds(level, scores):
     past, seen = Fixed(), []
     past.extend(SCORES)
@@ -146,7 +162,7 @@ def thresholds(level, scores):
 
 def test_every_class_with_a_state_is_here():
     stateful = {name for name in conformal_core.__all__ if hasattr(getattr(conformal_core, name), "state_dict")}
-    assert stateful - {"Memory", "Level", "QuantileLevel", "ThresholdLevel"} == set(MADE)
+    assert stateful - {"Memory", "Level", "QuantileLevel", "ThresholdLevel", "Martingale"} == set(MADE)
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -2,7 +2,12 @@
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
-from conformal_core.exchangeability.ville import ExchangeabilityTest
+from conformal_core.exchangeability.alarm import ExchangeabilityTest
+from conformal_core.exchangeability.base import Martingale
+from conformal_core.exchangeability.jumper import SimpleJumper
+from conformal_core.exchangeability.mixture import MixtureMartingale
+from conformal_core.exchangeability.plugin import PluginMartingale
+from conformal_core.exchangeability.power import PowerMartingale
 from conformal_core.files import flatten_state, unflatten_state
 from conformal_core.interval_metrics import interval_coverage, interval_score
 from conformal_core.level.aci import ACI, Constant
@@ -68,17 +73,22 @@ __all__ = [
     "Level",
     "Mahalanobis",
     "Margin",
+    "Martingale",
     "Memory",
+    "MixtureMartingale",
     "MondrianClassifier",
     "NonconformityScore",
     "NormalizedResidual",
     "NoveltyGate",
     "OnlineClassifier",
     "OnlineRegressor",
+    "PluginMartingale",
+    "PowerMartingale",
     "QuantileLevel",
     "Reservoir",
     "ResidualScore",
     "Score",
+    "SimpleJumper",
     "Sketch",
     "SplitClassifier",
     "SplitRegressor",

@@ -125,6 +125,8 @@ def named(score: object) -> str:
 
 
 def _fresh(name: str, value: Any) -> Any:
+    if type(value) in {list, tuple}:
+        return type(value)(_fresh(name, part) for part in value)
     if hasattr(value, "__sklearn_clone__"):
         return value.__sklearn_clone__()
     if hasattr(value, "state_dict"):

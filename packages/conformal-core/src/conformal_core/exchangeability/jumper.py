@@ -4,15 +4,16 @@ import math
 
 import numpy as np
 
-from conformal_core._settings import Resettable, Saved
-from conformal_core._state import State, read_floats, read_number
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_floats
 from conformal_core.checks import check_interval
+from conformal_core.exchangeability.base import Martingale, as_p_value
 
 _SLOPES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _ONE_SIDED = (-2.0, -1.0, -0.5, 0.0)
 
 
-class SimpleJumper(Saved, Resettable):
+class SimpleJumper(Saved, Martingale):
     """A mixture of bets 1 + ε (p − ½), whose capital partly moves from bet to bet at each step.
 
     Parameters
@@ -27,25 +28,19 @@ class SimpleJumper(Saved, Resettable):
     TypeError, ValueError
         If ``jump`` is not a number in (0, 1].
 
-    Attributes
-    ----------
-    log_value : float
-        Natural logarithm of the capital, which starts at 1.
-
     Notes
     -----
     Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021), algorithm 1,
     with their ε if two-sided; the steeper bet −2 finds large shifts in about half as many steps. Each bet integrates to
     1 over uniform p-values, so the capital is a martingale under exchangeability. While nothing changes, its logarithm
-    falls by about .6 · jump per step, which delays the detection of a later change. The state holds the logarithm and
-    the fraction of the capital in each bet, so nothing overflows. O(1) per step.
+    falls by about .6 · jump per step, which delays the detection of a later change. The state holds the
+    fraction of the capital in each bet, so nothing overflows. O(1) per step.
 
     Examples
     --------
     >>> import math
     >>> bets = SimpleJumper(jump=0.001)
-    >>> bets.update(0.1)
-    >>> round(math.exp(bets.log_value), 6)  # 1 + .4 (2 + 1 + ½ + 0) / 4
+    >>> round(math.exp(bets.bet(0.1)), 6)  # 1 + .4 (2 + 1 + ½ + 0) / 4
     1.35
     """
 
@@ -59,23 +54,21 @@ class SimpleJumper(Saved, Resettable):
         self._slopes = _ONE_SIDED if one_sided else _SLOPES
         self._keep, self._spread = 1.0 - self._jump, self._jump / len(self._slopes)
         self._stakes = [1.0 / len(self._slopes)] * len(self._slopes)
-        self.log_value: float = 0.0
 
-    def update(self, p_value: float) -> None:
-        """Bet on the next p-value, in [0, 1]."""
-        keep, spread, offset = self._keep, self._spread, p_value - 0.5
+    def bet(self, p_value: float, /) -> float:
+        """Return the logarithm of the growth at a p-value in (0, 1], and move the capital."""
+        keep, spread, offset = self._keep, self._spread, as_p_value(p_value) - 0.5
         bets = zip(self._stakes, self._slopes, strict=True)
         stakes = [(keep * stake + spread) * (1.0 + slope * offset) for stake, slope in bets]
         growth = sum(stakes)
         self._stakes = [stake / growth for stake in stakes]
-        self.log_value += math.log(growth)
+        return math.log(growth)
 
     def _learned(self) -> State:
-        return {"stakes": np.asarray(self._stakes), "log_value": self.log_value}
+        return {"stakes": np.asarray(self._stakes)}
 
     def _restore(self, state: State) -> None:
         stakes = read_floats(state, "stakes", length=len(self._slopes), least=0.0).tolist()
         if abs(sum(stakes) - 1.0) > 1e-9:
             raise ValueError(f"state of SimpleJumper must hold stakes that sum to 1, got a sum of {sum(stakes)}")
         self._stakes = stakes
-        self.log_value = read_number(state, "log_value")

@@ -22,6 +22,7 @@ from conformal_core import (
     Exponential,
     Fixed,
     History,
+    Horizons,
     Mahalanobis,
     MixtureMartingale,
     MondrianClassifier,
@@ -94,6 +95,15 @@ def streams():
     return made
 
 
+def horizons():
+    made = Horizons(OnlineRegressor(AbsoluteResidual(), level=SAOCP(alpha=0.1, scale=1.0)), 4)
+    made.calibrate(SCORES.reshape(10, 4), SCORES[::-1].reshape(10, 4))
+    made.predict(SCORES[:4])
+    made.update(0.5)
+    made.predict(SCORES[4:8])
+    return made
+
+
 MADE = {
     "SplitClassifier": lambda: calibrated(SplitClassifier(LAC(), alpha=0.1)),
     "MondrianClassifier": lambda: calibrated(MondrianClassifier(LAC(), alpha=0.3)),
@@ -113,6 +123,7 @@ MADE = {
     "ConformalPID": lambda: streamed(ConformalPID(alpha=0.1), History()),
     "SAOCP": lambda: streamed(SAOCP(alpha=0.1), Sketch(4)),
     "Streams": streams,
+    "Horizons": horizons,
     "empty": lambda: OnlineClassifier(LAC(), level=SAOCP(alpha=0.1), memory=Fixed()),
     "Fixed": lambda: filled(Fixed()),
     "Sketch": lambda: filled(Sketch(4)),

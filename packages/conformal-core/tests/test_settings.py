@@ -29,6 +29,7 @@ from conformal_core import (
     Exponential,
     Fixed,
     History,
+    Horizons,
     Level,
     Mahalanobis,
     Margin,
@@ -113,6 +114,9 @@ SHOWN = {
     ),
     "Streams(OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4)": Streams(
         OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4
+    ),
+    "Horizons(OnlineRegressor(CQR(), alpha=0.1, memory=History()), 3, shared=True)": Horizons(
+        OnlineRegressor(CQR(), alpha=0.1), 3, shared=True
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),

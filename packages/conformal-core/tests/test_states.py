@@ -23,6 +23,7 @@ from conformal_core import (
     Exponential,
     Fixed,
     History,
+    Horizons,
     Mahalanobis,
     MixtureMartingale,
     MondrianClassifier,
@@ -83,6 +84,7 @@ NOVELTY = {
 }
 STREAMS = {
     "Streams": lambda: Streams(OnlineRegressor(AbsoluteResidual(), memory=Window(9), level=ACI(alpha=0.3)), 5),
+    "Horizons": lambda: Horizons(OnlineRegressor(AbsoluteResidual(), memory=Window(9), level=ACI(alpha=0.3)), 5),
 }
 TESTS = {"ExchangeabilityTest": lambda: ExchangeabilityTest(delta=0.1, martingale=MixtureMartingale())}
 MARTINGALES = {
@@ -110,6 +112,7 @@ def feed(name, made):
         made.calibrate(VALUES[:60], VALUES[1:61])
     elif name in STREAMS:
         made.calibrate(VALUES[:60].reshape(12, 5), VALUES[1:61].reshape(12, 5))
+        made.predict(VALUES[:5])
     elif name in NOVELTY:
         score = made.score if name == "NoveltyGate" else made
         score.update(FEATURES[:30])
@@ -141,7 +144,8 @@ def answers(name, made):
     if hasattr(made, "update"):
         step = 5 if name in STREAMS else 1
         for row in range(60, 80, step):
-            made.update(inputs[row : row + step], labels[row : row + step])
+            arguments = (inputs[row : row + step], labels[row : row + step])
+            made.update(*arguments) if name != "Horizons" else made.update(labels[row])
         said.append(np.asarray(made.predict(inputs[:5]), dtype=float))
     return np.concatenate(said).ravel().tolist()
 

@@ -34,6 +34,7 @@ from conformal_core.metrics import (
 from conformal_core.novelty.mahalanobis import Mahalanobis
 from conformal_core.predictors.asymmetric import AsymmetricRegressor
 from conformal_core.predictors.clustered import ClusteredClassifier
+from conformal_core.predictors.horizons import Horizons
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
@@ -70,6 +71,7 @@ __all__ = [
     "Exponential",
     "Fixed",
     "History",
+    "Horizons",
     "Level",
     "Mahalanobis",
     "Margin",

@@ -1,0 +1,207 @@
+"""Forecasts of several steps ahead, whose observations arrive later."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core._settings import Saved
+from conformal_core._state import State, read_count, read_floats
+from conformal_core.checks import check_count
+from conformal_core.predictors._rows import as_host_labels, as_host_rows, is_labelled
+from conformal_core.predictors._stream import OnlinePredictor
+from conformal_core.predictors.online import OnlineClassifier
+from conformal_core.predictors.streams import Streams
+
+Array = Any
+
+
+class Horizons(Saved):
+    """Prediction sets or intervals for the next h steps, with an online predictor for each horizon.
+
+    :meth:`predict` may follow each :meth:`update`, for rolling forecasts, or every h of them, for day-ahead forecasts.
+    Every observation updates the predictors of all forecasts of its step, the earliest forecast first.
+
+    Parameters
+    ----------
+    predictor
+        Settings of the predictor of each horizon: an :class:`OnlineRegressor`, an :class:`OnlineClassifier`, or
+        :class:`Streams` for many series. It is not changed. Its ``max_pending`` limits the forecasts that may wait.
+    horizons
+        Number of horizons h, at least 1.
+    shared
+        Whether all horizons share one predictor, so that more scores set the threshold, the same for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Attributes
+    ----------
+    predictors : tuple
+        Predictor of each horizon, or the shared one.
+    time : int
+        Number of steps observed since the start or calibration.
+
+    Notes
+    -----
+    Guarantee: that of memory and level, for each horizon and not for all jointly. Errors of forecasts that overlap are
+    dependent, so that a constant level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets
+    at horizon k of rolling forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
+
+    Examples
+    --------
+    >>> from conformal_core import AbsoluteResidual, OnlineRegressor
+    >>> predictor = Horizons(OnlineRegressor(AbsoluteResidual(), alpha=0.5), 2)
+    >>> predictor.calibrate([[10.0, 10.0]] * 3, [[11.0, 12.0], [12.0, 14.0], [13.0, 16.0]])
+    >>> predictor.predict([10.0, 10.0])
+    array([[ 8., 12.],
+           [ 6., 14.]])
+    >>> predictor.update(None)  # no observation of the first step
+    >>> predictor.update(20.0)
+    >>> predictor.predict([20.0, 20.0])
+    array([[18., 22.],
+           [14., 26.]])
+    """
+
+    _kind, _saved = "Horizons", ("horizons", "shared")
+
+    def __init__(self, predictor: OnlinePredictor | Streams, horizons: int, *, shared: bool = False) -> None:
+        if not isinstance(predictor, (OnlinePredictor, Streams)):
+            got = type(predictor).__name__
+            raise TypeError(f"predictor must be an OnlineRegressor, OnlineClassifier or Streams, got {got}")
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared must be True or False, got {type(shared).__name__}")
+        self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared
+        inner = predictor.predictor if isinstance(predictor, Streams) else predictor
+        self._classifies = isinstance(inner, OnlineClassifier)
+        self._start(self._fresh())
+
+    @property
+    def qhat(self) -> NDArray[np.float64]:
+        """Threshold of the next prediction at each horizon, (h,) or (h, S); (1,) or (1, S) if it is shared."""
+        return np.stack([predictor.qhat for predictor in self.predictors])
+
+    @property
+    def pending(self) -> int:
+        """Number of forecasts, one for each horizon and call of :meth:`predict`, whose step was not observed yet."""
+        return sum(map(len, self._waiting.values()))
+
+    def calibrate(self, forecasts: Array, observations: Array) -> None:
+        """Start from N past forecasts (N, h, …) and the observations (N, h, …) of their steps.
+
+        Observations may be missing, as for :meth:`update`. This replaces everything learned before.
+        """
+        rows = as_host_rows("forecasts", forecasts)
+        labels = as_host_labels("observations", observations, self._classifies)
+        if rows.ndim < 2 or rows.shape[1] != self.horizons or labels.shape[:2] != rows.shape[:2]:
+            rule = f"forecasts and observations must have shape (N, {self.horizons}, ...)"
+            raise ValueError(f"{rule}, got {rows.shape} and {labels.shape}")
+        if self.shared:
+            rows, labels = (array.reshape(1, -1, *array.shape[2:]) for array in (rows, labels))
+        else:
+            rows, labels = (array.swapaxes(0, 1) for array in (rows, labels))
+        predictors = self._fresh()
+        for predictor, own, seen in zip(predictors, rows, labels, strict=True):
+            here = is_labelled(seen, self._classifies) if seen.ndim == 1 else slice(None)
+            predictor.calibrate(own[here], seen[here])
+        self._start(predictors)
+
+    def predict(self, forecasts: Array, *, gap: int = 0) -> NDArray[Any]:
+        """Predict the h steps that follow the last observed one, or follow it after a gap.
+
+        Parameters
+        ----------
+        forecasts : array, shape (h, …)
+            One row of the predictor for each horizon: predictions (h,), probabilities (h, K), or those of S series
+            (h, S, …). A second forecast of the same step and horizon replaces the first.
+        gap
+            Number of steps between the last observed one and the first forecast, at least 0.
+
+        Returns
+        -------
+        array, shape (h, 2), (h, K), (h, S, 2) or (h, S, K)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the predictor, and if ``gap`` or the number of rows is wrong. Nothing changes then.
+        """
+        rows = as_host_rows("forecasts", forecasts).copy()
+        if rows.ndim == 0 or len(rows) != self.horizons:
+            raise ValueError(f"forecasts must have shape ({self.horizons}, ...), got {rows.shape}")
+        waiting = next((row for step in self._waiting.values() for row in step.values()), rows[0])
+        if waiting.shape != rows.shape[1:]:
+            shape = (self.horizons, *waiting.shape)
+            raise ValueError(f"forecasts must have shape {shape}, as those that wait, got {rows.shape}")
+        first = self.time + check_count("gap", gap, least=0)
+        plans = [self._of(k)._plan_predict(row, ids=self._id(first + k, k)) for k, row in enumerate(rows)]
+        for k, (_, issue) in enumerate(plans):
+            issue()
+            self._waiting.setdefault(first + k, {})[k] = rows[k]
+        return np.stack([sets for sets, _ in plans])
+
+    def update(self, observation: Array | None) -> None:
+        """Learn from the observation of the next step, at every horizon that forecast it.
+
+        Parameters
+        ----------
+        observation
+            A target, NaN if it is missing; a label, −1 if it is missing; or those of S series, (S,). None if all are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the predictor. Nothing is learned then.
+        """
+        label = None if observation is None else as_host_labels("observation", observation, self._classifies)
+        forecasts = [(self._of(k), row, self._id(self.time, k)) for k, row in self._waiting.get(self.time, {}).items()]
+        if label is None or not is_labelled(label, self._classifies).any():
+            for predictor, _, key in forecasts:
+                predictor.forget(key)
+        else:
+            for learn in [predictor._plan_update(row, label, ids=key) for predictor, row, key in forecasts]:
+                learn()
+        self._waiting.pop(self.time, None)
+        self.time += 1
+
+    def _of(self, horizon: int) -> Any:
+        return self.predictors[0 if self.shared else horizon]
+
+    def _id(self, step: int, horizon: int) -> int:
+        return step * self.horizons + horizon
+
+    def _fresh(self) -> tuple[Any, ...]:
+        return tuple(self.predictor.__sklearn_clone__() for _ in range(1 if self.shared else self.horizons))
+
+    def _start(self, predictors: tuple[Any, ...]) -> None:
+        self.predictors, self.time = predictors, 0
+        self._waiting: dict[int, dict[int, NDArray[np.float64]]] = {}  # rows by step and horizon
+
+    def _learned(self) -> State:
+        rows = {(step, k): row for step, own in self._waiting.items() for k, row in own.items()}
+        return {
+            "predictors": [predictor.state_dict() for predictor in self.predictors],
+            "time": self.time,
+            "waiting": np.asarray(list(rows), dtype=np.float64).reshape(-1, 2),
+            "rows": np.asarray(list(rows.values()), dtype=np.float64).ravel(),
+            "shape": np.asarray(np.shape(next(iter(rows.values()), 0.0)), dtype=np.float64),
+        }
+
+    def _restore(self, state: State) -> None:
+        time, waiting = read_count(state, "time"), read_floats(state, "waiting", columns=2, least=0.0)
+        shape = tuple(read_floats(state, "shape", least=1.0).astype(np.int64).tolist())
+        rows = read_floats(state, "rows", length=len(waiting) * math.prod(shape)).reshape(len(waiting), *shape)
+        if (waiting % 1).any() or (waiting[:, 0] < time).any() or (waiting[:, 1] >= self.horizons).any():
+            raise ValueError(f"state of Horizons must hold steps from {time} on and horizons, got others")
+        states, predictors = state["predictors"], self._fresh()
+        if not isinstance(states, (list, tuple)) or len(states) != len(predictors):
+            raise ValueError(f"state of Horizons must hold {len(predictors)} predictors, got others")
+        for predictor, own in zip(predictors, states, strict=True):
+            predictor.load_state_dict(own)
+        self._start(predictors)
+        self.time = time
+        for (step, k), row in zip(waiting.astype(np.int64).tolist(), rows, strict=True):
+            self._waiting.setdefault(step, {})[k] = row

@@ -97,12 +97,10 @@ MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAM
 
 
 def feed(name, made):
-    if name in LEVELS:
-        thresholds(made, SCORES[:30])
+    if name in LEVELS or name in MARTINGALES:
+        (thresholds if name in LEVELS else growth)(made, SCORES[:30])
     elif name in MEMORIES:
         made.extend(SCORES[:30])
-    elif name in MARTINGALES:
-        growth(made, SCORES[:30])
     elif name in TESTS:
         made.calibrate(SCORES[:20])
         made.update(SCORES[20:30])

@@ -149,7 +149,7 @@ def test_an_interrupted_prediction_is_continued(digits, cpsc, tmp_path):
     other = cpsc("predict", digits.run, path, "--out", out, "--resume", "--inference", "plain")
     assert other.code == 2
     assert "belongs to other inputs or another model" in other.err
-    outcome = cpsc("predict", digits.run, path, "--out", out, "--resume")
+    outcome = cpsc("predict", digits.run, path, "--out", out, "--resume", "--workers", 1)
     assert outcome.code == 0, outcome.err
     assert f"({len(digits.rows)} samples, 20 of them before)" in outcome.out
     assert not unfinished.exists()
@@ -184,6 +184,8 @@ def test_changed_inputs_are_not_continued(digits, cpsc, tmp_path):
         (["other.csv", "--out", "out.xlsx"], "--out must end in .csv, .jsonl, .parquet, got 'out.xlsx'"),
         (["other.csv", "--resume"], "--resume needs --out"),
         (["other.csv", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["other.csv", "--workers", "-1"], "workers must be at least 0, got -1"),
+        (["-", "--workers", "1"], "workers must be 0 for the standard input"),
     ],
 )
 def test_wrong_use(digits, cpsc, tmp_path, monkeypatch, arguments, message):

@@ -66,6 +66,34 @@ def test_a_folder_in_the_layout_of_the_data_set(posts, cpsc):
     check(rows, expected)
 
 
+def test_trust_and_sets_are_those_of_the_evaluation(posts, cpsc):
+    folder, root, _ = posts
+    rows = rows_of(cpsc("predict", folder / "run", root))
+    results = json.loads((folder / "run/results.json").read_text())["inference"]["trust"]["test"]["clean"]
+    with np.load(folder / "run/predictions.npz") as saved:
+        truth = {str(name): str(saved["classes"][k]) for name, k in zip(saved["ids"], saved["labels"], strict=True)}
+    sets = {name: rows[name]["set"] for name in truth}
+    figures = results["coverage"]["fused"]
+    assert np.mean([rows[name]["class"] == label for name, label in truth.items()]) == results["accuracy"]["fused"]
+    assert np.mean([label in sets[name] for name, label in truth.items()]) == figures["coverage"]
+    assert np.mean([len(one) for one in sets.values()]) == figures["mean_size"]
+    for m in ("image", "text"):
+        mean = np.mean([rows[name]["trust"][m] for name in truth])
+        assert mean == pytest.approx(results["trust"][m]["mean"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_processes_read_the_same(posts, cpsc, tmp_path):
+    folder, root, _ = posts
+    names = [f"data/{k}.jpg" for k in range(1, 9)]
+    text = "image,text\n" + "".join(f"{name},a text\n" for name in [*names, "data/none.jpg"])
+    (root / "new.csv").write_text(text, encoding="utf-8")
+    common = ("predict", folder / "run", root / "new.csv", root, "--batch-size", 4)
+    outcomes = [cpsc(*common, "--out", tmp_path / f"{workers}.csv", "--workers", workers) for workers in (0, 2)]
+    assert [outcome.code for outcome in outcomes] == [2, 2]
+    assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
 def test_images_and_texts_of_a_table(posts, cpsc):
     folder, root, expected = posts
     listed = [json.loads(line) for line in (root / "test.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -39,6 +39,8 @@ modality. The training data are not needed.
     """cpu, cuda, cuda:1 or auto. Default: that of the run."""
     batch_size: Annotated[int | None, value("N")] = None
     """Samples predicted at once. Default: the batch size of the run."""
+    workers: Annotated[int | None, value("N")] = None
+    """Processes that read samples. Default: all cores, at most 8, for 1,000 files or more, else 0."""
     resume: Annotated[bool, flag] = False
     """Continue an interrupted prediction of the same inputs to the same file."""
     quiet: Quiet = False
@@ -60,6 +62,7 @@ modality. The training data are not needed.
                 device=self.device,
                 inference=self.inference,
                 batch_size=self.batch_size,
+                workers=self.workers,
                 resume=self.resume,
                 advance=advance,
             )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -14,18 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from cpsc_train.data.batch import Batch
 from cpsc_train.data.dataset import Dataset, unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw
+from cpsc_train.data.prefetch import Prefetched
 from cpsc_train.data.preprocessing import Preprocessing
-from cpsc_train.data.processes import clean_context
 from cpsc_train.errors import UserError
-from cpsc_train.interrupts import deferred
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class _Generators(Sequence[np.random.Generator]):
 
 
 @dataclass(frozen=True)
-class _Part(TorchDataset[Batch | UserError]):
+class _Part:
     """Rows of a data set, read one batch at a time."""
 
     dataset: Dataset
@@ -59,7 +54,8 @@ class _Part(TorchDataset[Batch | UserError]):
     augment: Sequence[Noise]
     modalities: Sequence[str]
 
-    def __getitem__(self, draw: Draw) -> Batch | UserError:
+    def read(self, draw: Draw) -> Batch | UserError:
+        """Return the batch of a draw; an error is returned, since it may cross processes."""
         rows = self.rows[draw.positions]
         ids = tuple(self.dataset.ids[row] for row in rows)
         try:
@@ -67,7 +63,7 @@ class _Part(TorchDataset[Batch | UserError]):
             present = {name: torch.from_numpy(mask[rows]) for name, mask in self.dataset.presence.items()}
             labels, positions = (torch.from_numpy(x) for x in (self.dataset.labels[rows], draw.positions))
             return Batch(ids, labels, inputs, positions, present)
-        except UserError as error:  # returned, since an exception in a worker becomes a page of text
+        except UserError as error:
             return error
         except OSError as error:
             place = error.filename or f"one of the samples {', '.join(ids)}"
@@ -165,43 +161,17 @@ class Loader:
         pin_memory: bool = False,
         modalities: Sequence[str] | None = None,
     ) -> None:
-        decodes = workers > 0 and isinstance(unfiltered(dataset), Stored)
         names = tuple(dataset.modalities if modalities is None else modalities)
-        with _more_workers_than_cores():
-            self._batches: DataLoader[Batch | UserError] = DataLoader(
-                _Part(dataset, rows, preprocessing, noise, augment, names),
-                sampler=order,
-                batch_size=None,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                # Forked processes share what lies in memory, which saves most.
-                multiprocessing_context=clean_context() if decodes else None,
-                pin_memory=pin_memory,
-                worker_init_fn=_keep_inherited,
-                # For the seeds of workers: reading data must not advance the random state of the model.
-                generator=torch.Generator(),
-            )
+        self._batches = Prefetched(
+            _Part(dataset, rows, preprocessing, noise, augment, names).read,
+            order,
+            workers=workers,
+            decodes=isinstance(unfiltered(dataset), Stored),
+            pin_memory=pin_memory,
+        )
 
     def __iter__(self) -> Iterator[Batch]:
-        with _more_workers_than_cores(), deferred():
-            batches = iter(self._batches)
-        for batch in batches:
+        for batch in self._batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
-
-
-def _keep_inherited(_worker: int) -> None:
-    """Keep the garbage collector of a worker from objects of its parent, whose threads a forked process lacks.
-
-    FFmpeg waits for such threads indefinitely when a decoder is freed.
-    """
-    gc.freeze()
-
-
-@contextmanager
-def _more_workers_than_cores() -> Iterator[None]:
-    """Suppress a warning of torch about the requested number of workers."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        yield

@@ -6,21 +6,28 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from cpsc_train.data.prefetch import Prefetched, workers_explained
+from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError, reason
 from cpsc_train.prediction.formats import FORMATS, Row, as_line, check_format
-from cpsc_train.prediction.inputs import STANDARD_INPUT, Sample, open_samples
+from cpsc_train.prediction.inputs import STANDARD_INPUT, Sample, Samples, Sources, open_samples
 from cpsc_train.prediction.journal import Journal
-from cpsc_train.prediction.model import Inputs, Model, load
+from cpsc_train.prediction.model import Model, load
+from cpsc_train.prediction.reading import Inputs
 from cpsc_train.prediction.result import Prediction
 from cpsc_train.runs import RunFolder
+from cpsc_train.training.compute import MOST_WORKERS
 from cpsc_train.writing import check_writable, saying
 
 Progress = Callable[[int, int | None], None]
 """Receives the number of completed samples and the total, which is None if unknown."""
+MANY = 1000
+"""Samples for which processes that read them are worth their start, which takes seconds."""
 
 
 @dataclass
@@ -41,10 +48,10 @@ class Written:
     unreadable: int = 0
     resumed: int = 0
 
-    def add(self, row: Row) -> None:
-        """Count a row."""
-        self.samples += 1
-        self.unreadable += row["error"] is not None
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count rows."""
+        self.samples += len(rows)
+        self.unreadable += sum(row["error"] is not None for row in rows)
 
 
 def predict_files(
@@ -55,6 +62,7 @@ def predict_files(
     device: str | None = None,
     inference: str | None = None,
     batch_size: int | None = None,
+    workers: int | None = None,
     resume: bool = False,
     advance: Progress = lambda _done, _all: None,
 ) -> Written:
@@ -73,6 +81,9 @@ def predict_files(
         As for `cpsc_train.load`.
     batch_size
         Samples per batch. If None, that of the run.
+    workers
+        Processes that read samples; 0 reads here. If None, one for each core, at most 8, if there are at least `MANY`
+        samples with files to decode, else 0. Results do not depend on it.
     resume
         Whether to continue after the rows in ``OUT.unfinished``, with the same inputs.
     advance
@@ -88,8 +99,9 @@ def predict_files(
     UserError
         If the run, the files, or an option cannot be used.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if number is not None and number < least:
+            raise UserError(f"{name} must be at least {least}, got {number}")
     if isinstance(out, Path):
         check_format(out)
         check_writable(out)
@@ -98,15 +110,16 @@ def predict_files(
     model = load(run, device=device, inference=inference)
     samples = open_samples(model, paths)
     rows, written = iter(samples.rows), Written()
-    size = batch_size or model.batch_size
+    size, processes = batch_size or model.batch_size, _processes(model, samples, workers)
 
     def write_to(file: IO[str]) -> None:
-        for batch in predicted(model, rows, size):
-            for row in batch:
-                file.write(as_line(row))
-                written.add(row)
-            file.flush()
-            advance(written.samples, samples.count)
+        sources = Sources(model.reader, samples.datasets)
+        with workers_explained("--workers"):
+            for batch in _predicted(model, sources, _batches(rows, size), processes):
+                file.writelines(map(as_line, batch))
+                file.flush()
+                written.add(batch)
+                advance(written.samples, samples.count)
 
     if not isinstance(out, Path):
         write_to(out)
@@ -123,23 +136,36 @@ def predict_files(
     return written
 
 
-def predicted(model: Model, samples: Iterator[Sample], batch_size: int) -> Iterator[list[Row]]:
+def _processes(model: Model, samples: Samples, wanted: int | None) -> int:
+    """Return the number of processes that read samples; those of the standard input are read here, as they come."""
+    if wanted and samples.count is None:
+        raise UserError("workers must be 0 for the standard input, which this process reads")
+    if wanted is not None or samples.decoded < MANY or not model.reader.decodes or cores() == 1:
+        return wanted or 0
+    return min(cores(), MOST_WORKERS)
+
+
+def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while batch := list(islice(samples, size)):
+        yield batch
+
+
+def _predicted(model: Model, sources: Sources, batches: Iterator[list[Sample]], workers: int) -> Iterator[list[Row]]:
     """Yield the rows of each batch, in order; a sample that cannot be read has an ``error`` and no prediction."""
-    while batch := list(islice(samples, batch_size)):
-        read = [_read(model, sample) for sample in batch]
-        inputs = [one for one in read if not isinstance(one, str)]
-        found = iter(model.predict_inputs(inputs))
-        yield [
-            _failed(sample.id, one) if isinstance(one, str) else _row(sample.id, next(found))
-            for sample, one in zip(batch, read, strict=True)
-        ]
+    for batch in Prefetched(partial(_read_batch, sources), batches, workers=workers, decodes=True):
+        found = iter(model.predict_inputs([one for _, one in batch if not isinstance(one, str)]))
+        yield [_failed(name, one) if isinstance(one, str) else _row(name, next(found)) for name, one in batch]
 
 
-def _read(model: Model, sample: Sample) -> Inputs | str:
-    """Return the model inputs of a sample, or why there are none."""
+def _read_batch(sources: Sources, batch: Sequence[Sample]) -> list[tuple[str, Inputs | str]]:
+    """Return the name of each sample with its model inputs, or why there are none."""
+    return [(sample.id, _read(sources, sample)) for sample in batch]
+
+
+def _read(sources: Sources, sample: Sample) -> Inputs | str:
     try:
-        inputs = sample.read()
-        model.check(inputs)
+        inputs = sample.read(sources)
+        sources.reader.check(inputs)
     except UserError as error:
         return str(error)
     except OSError as error:
@@ -173,7 +199,7 @@ def _skip(samples: Iterator[Sample], journal: Journal, written: Written) -> None
                 f"{journal.path}: its row {written.samples} is of {row['id']!r}, but the inputs have "
                 f"{'no such row' if sample is None else repr(sample.id)}: remove it to start again"
             )
-        written.add(row)
+        written.add([row])
     written.resumed = written.samples
 
 

@@ -7,22 +7,23 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
 from cpsc_train.data import Dataset
 from cpsc_train.data.families.detection import absent_rows
+from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.storage.cells import Kind, modality_columns, read_cell
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.data.storage.tables import SEPARATORS
 from cpsc_train.errors import DataError, UserError
-from cpsc_train.prediction.model import Inputs, Model
+from cpsc_train.prediction.model import Model
+from cpsc_train.prediction.reading import Inputs, SampleReader
 from cpsc_train.reading import check_file
 
 STANDARD_INPUT = "-"
@@ -30,6 +31,22 @@ IDS = ("id", "ids", "index")
 """Names of an array of ids; the first that exists is used."""
 PRESENT = "present/"
 """Start of the name of an array (N,) that is false where a sample lacks the modality, as in the data set ``arrays``."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What samples are read with; it is sent to each process that reads.
+
+    Parameters
+    ----------
+    reader
+        Reads samples that belong to no data set.
+    datasets
+        Data sets by their folder or address.
+    """
+
+    reader: SampleReader
+    datasets: dict[str, Dataset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,15 +62,29 @@ class Sample:
     """
 
     id: str
-    read: Callable[[], Inputs]
+    read: Callable[[Sources], Inputs]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples in order, read one at a time, and their number, which is None if unknown."""
+    """Samples in order.
+
+    Parameters
+    ----------
+    rows
+        The samples, read one at a time.
+    count
+        Their number; None if unknown.
+    decoded
+        Number of samples that may have files to decode.
+    datasets
+        Data sets that `rows` are read from, by their folder or address.
+    """
 
     rows: Iterable[Sample]
     count: int | None
+    decoded: int = 0
+    datasets: dict[str, Dataset] = field(default_factory=dict)
 
 
 def open_samples(model: Model, paths: Sequence[str]) -> Samples:
@@ -78,7 +109,12 @@ def open_samples(model: Model, paths: Sequence[str]) -> Samples:
     opened = [_open(model, path) for path in paths]
     counts = [one.count for one in opened]
     known = [count for count in counts if count is not None]
-    return Samples((sample for one in opened for sample in one.rows), sum(known) if len(known) == len(counts) else None)
+    return Samples(
+        (sample for one in opened for sample in one.rows),
+        sum(known) if len(known) == len(counts) else None,
+        sum(one.decoded for one in opened),
+        {root: dataset for one in opened for root, dataset in one.datasets.items()},
+    )
 
 
 def _open(model: Model, text: str) -> Samples:
@@ -99,7 +135,7 @@ def _open(model: Model, text: str) -> Samples:
     if path.suffix == ".jsonl":
         with path.open("rb") as file:
             count = sum(1 for line in file if line.strip())
-        return Samples(_lines_of(model, path), count)
+        return Samples(_lines_of(model, path), count, count)
     return _table(model, path)
 
 
@@ -111,16 +147,19 @@ def _folder(model: Model, root: str) -> Samples:
     changes: dict[str, Any] = {"root": root} | {name: None for name in ("cache", "skip") if hasattr(config, name)}
     dataset = replace(config, **changes).load()
     faults = [Sample(place, partial(_raise, error)) for place, error in dataset.faults.items()]
-    rows = (Sample(name, partial(_of_dataset, dataset, row)) for row, name in enumerate(dataset.ids))
-    return Samples((one for some in (rows, faults) for one in some), len(dataset.ids) + len(faults))
+    rows = (Sample(name, partial(_of_dataset, root, row)) for row, name in enumerate(dataset.ids))
+    count = len(dataset.ids)
+    decoded = count if isinstance(dataset, Stored) else 0
+    return Samples((one for some in (rows, faults) for one in some), count + len(faults), decoded, {root: dataset})
 
 
-def _of_dataset(dataset: Dataset, row: int) -> Inputs:
+def _of_dataset(root: str, row: int, sources: Sources) -> Inputs:
+    dataset = sources.datasets[root]
     having = [m for m in dataset.modalities if m not in dataset.presence or dataset.presence[m][row]]
     return {m: dataset.inputs(m, dataset.read(m, np.array([row])))[0] for m in having}
 
 
-def _raise(error: UserError) -> Inputs:
+def _raise(error: UserError, _sources: Sources) -> Inputs:
     raise error
 
 
@@ -138,16 +177,12 @@ def _arrays(model: Model, path: Path) -> Samples:
     absent = {m: absent_rows(array, arrays.get(PRESENT + m), f"{path}: {m}") for m, array in used.items()}
     count = next(iter(sizes.values()))
     names = map(str, range(count) if ids is None else ids)
-    return Samples(
-        (Sample(name, partial(_of_arrays, model, used, absent, row)) for row, name in enumerate(names)), count
-    )
+    given = ({m: array[row] for m, array in used.items() if not absent[m][row]} for row in range(count))
+    return Samples((Sample(name, partial(_of_values, of)) for name, of in zip(names, given, strict=True)), count)
 
 
-def _of_arrays(
-    model: Model, arrays: Mapping[str, NDArray[Any]], absent: Mapping[str, NDArray[np.bool_]], row: int
-) -> Inputs:
-    given = {m: array[row] for m, array in arrays.items() if not absent[m][row]}
-    return model.read({m: str(value) if isinstance(value, str) else value for m, value in given.items()})
+def _of_values(given: Mapping[str, object], sources: Sources) -> Inputs:
+    return sources.reader.read({m: str(value) if isinstance(value, str) else value for m, value in given.items()})
 
 
 def _table(model: Model, path: Path) -> Samples:
@@ -162,10 +197,10 @@ def _table(model: Model, path: Path) -> Samples:
         raise UserError(f"{path}: {_no_modality(model, header)}")
     if len(set(header)) < len(header):
         raise UserError(f"{path}: has two columns named {next(name for name in header if header.count(name) > 1)!r}")
-    return Samples(_rows(model, path, header, columns), count)
+    return Samples(_rows(path, header, columns), count, count)
 
 
-def _rows(model: Model, path: Path, header: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[Sample]:
+def _rows(path: Path, header: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[Sample]:
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=SEPARATORS[path.suffix], strict=True)
         next(reader)
@@ -176,7 +211,7 @@ def _rows(model: Model, path: Path, header: Sequence[str], columns: Mapping[str,
                 continue
             cells = dict(zip(header, row, strict=True))
             given = {m: _joined([cells[name] for name in names]) for m, names in columns.items()}
-            yield Sample(cells.get("id", "").strip() or str(number), partial(_of_cells, model, given, path.parent))
+            yield Sample(cells.get("id", "").strip() or str(number), partial(_of_cells, given, path.parent))
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -184,16 +219,16 @@ def _joined(cells: Sequence[str]) -> str:
     return " ".join(cell.strip() or "nan" for cell in cells) if len(cells) > 1 and any(cells) else cells[0]
 
 
-def _of_cells(model: Model, cells: Mapping[str, object], folder: Path) -> Inputs:
+def _of_cells(cells: Mapping[str, object], folder: Path, sources: Sources) -> Inputs:
     """Return the model inputs of cells, or of values of JSON."""
-    kinds: dict[str, Kind] = {m: modality.kind for m, modality in model.modalities.items()}
+    kinds: dict[str, Kind] = {m: modality.kind for m, modality in sources.reader.modalities.items()}
     given: dict[str, object] = {}
     for m, value in cells.items():
         try:
             given[m] = value if _is_nested(value) else read_cell(kinds[m], value, folder)
         except DataError as error:
             raise DataError(f"{m}: {error}", error.kind) from None
-    return model.read(given)
+    return sources.reader.read(given)
 
 
 def _is_nested(value: object) -> bool:
@@ -220,7 +255,7 @@ def _lines(model: Model, file: IO[bytes], folder: Path, where: str) -> Iterator[
         name = row.get("id")
         given = {m: row[m] for m in model.modalities if m in row}
         text = name if isinstance(name, str) else str(number) if name is None else json.dumps(name)
-        yield Sample(text, partial(_of_cells, model, given, folder))
+        yield Sample(text, partial(_of_cells, given, folder))
 
 
 @contextmanager

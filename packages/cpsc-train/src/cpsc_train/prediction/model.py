@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.config import unknown
 from cpsc_train.data import Batch, DataConfig, Modality
 from cpsc_train.data.preprocessing import standardised
 from cpsc_train.errors import DataError, UserError
@@ -21,13 +19,12 @@ from cpsc_train.evaluation import prediction_sets
 from cpsc_train.methods import PartFeatures
 from cpsc_train.models import FUSED
 from cpsc_train.models.multimodal import NO_TAPS
+from cpsc_train.prediction.reading import Inputs, SampleReader
 from cpsc_train.prediction.result import PredictionBatch
 from cpsc_train.prediction.state import Restored, restore
 from cpsc_train.runs import RunFolder
 from cpsc_train.training.predictor import as_array
 
-Inputs = Mapping[str, NDArray[Any]]
-"""Model inputs of one sample by modality that it has, (*shape), not standardised."""
 ONE = (str, bytes, bytearray, memoryview, Path, tuple)
 """Types of a value that is one sample; any other iterable holds several."""
 
@@ -66,7 +63,8 @@ class Model:
         self._config, self._state = restored.predictor.config, restored.state
         self._thresholds = restored.state.thresholds[restored.name]
         self._lock = threading.Lock()
-        self._readers = self._config.data.readers(restored.state.modalities)
+        self.reader = SampleReader(self._config.data, restored.state.modalities)
+        """Reads samples; it can be sent to other processes."""
         self.inference = restored.name
         """Inference variant, ``plain`` if there is none."""
 
@@ -148,38 +146,7 @@ class Model:
         UserError
             If a modality is unknown, an entry cannot be read, or there is none.
         """
-        inputs = {}
-        for m, given in sample.items():
-            if m not in self._readers:
-                raise UserError(unknown("modality", m, list(self._readers)))
-            if not _is_missing(given):
-                inputs[m] = self._read(m, given)
-        if not inputs:
-            raise DataError(f"the sample has no modality of {', '.join(self._readers)}", "missing")
-        return inputs
-
-    def check(self, inputs: Inputs, *, like: tuple[int, ...] | None = None) -> None:
-        """Refuse model inputs of a wrong shape.
-
-        Parameters
-        ----------
-        inputs
-            Model inputs of a sample.
-        like
-            Expected shape of waveforms, whose length the model does not determine. If None, any.
-
-        Raises
-        ------
-        DataError
-            If a modality is unknown, or an input has another shape; names the modality.
-        """
-        for m, values in inputs.items():
-            if m not in self._readers:
-                raise DataError(unknown("modality", m, list(self._readers)))
-            modality = self._state.modalities[m]
-            expected = modality.shape if modality.spectrum is None else like or values.shape
-            if values.shape != expected:
-                raise DataError(f"{m}: the model's input must have shape {expected}, got {values.shape}", "wrong size")
+        return self.reader.read(sample)
 
     def predict_inputs(self, samples: Sequence[Inputs]) -> PredictionBatch:
         """Predict samples from their model inputs, as `read` returns them, in one batch. Threads take turns.
@@ -194,7 +161,7 @@ class Model:
             nothing = np.zeros((0, len(self.classes)))
             return PredictionBatch(self.classes, self.alpha, nothing, nothing > 0, present, {})
         if not np.logical_or.reduce(list(present.values())).all():
-            raise DataError(f"a sample has no modality of {', '.join(self._readers)}", "missing")
+            raise DataError(f"a sample has no modality of {', '.join(self.modalities)}", "missing")
         with self._lock, self._config.compute.applied():
             rows = self._encoded(samples, present)
             predictions = self._predictor.predict(rows, self._inference)
@@ -224,34 +191,23 @@ class Model:
         modality, scale = self._state.modalities[m], self._state.scales[m]
         first = next(sample[m] for sample in samples if m in sample)
         for sample in samples:
-            self.check({m: sample[m]} if m in sample else {}, like=first.shape)
+            self.reader.check({m: sample[m]} if m in sample else {}, like=first.shape)
         places = [place for place, sample in enumerate(samples) if m in sample]
         values = standardised(np.stack([samples[place][m] for place in places]), modality, scale)
         stacked = np.zeros((len(samples), *values.shape[1:]), values.dtype)
         stacked[places] = values
         return stacked
 
-    def _read(self, m: str, given: object) -> NDArray[Any]:
-        reader = self._readers[m]
-        try:
-            values: NDArray[Any] = reader.inputs(reader.read(given)[None])[0]
-        except UserError as error:
-            raise DataError(f"{m}: {error}", getattr(error, "kind", "damaged")) from None
-        except OSError as error:
-            raise DataError(f"{m}: {error.filename or given}: cannot be read ({error.strerror or error})") from None
-        return values
-
     def _columns(self, samples: Mapping[str, object]) -> dict[str, Sequence[object]]:
         """Return the entries of each modality, all of one length."""
         columns: dict[str, Sequence[object]] = {}
         for m, given in samples.items():
-            if m not in self._readers:
-                raise UserError(unknown("modality", m, list(self._readers)))
+            self.reader.check_name(m)
             if given is not None:
                 columns[m] = list(_entries(given))
         sizes = {len(column) for column in columns.values()}
         if not columns:
-            raise UserError(f"samples must have at least one modality of {', '.join(self._readers)}")
+            raise UserError(f"samples must have at least one modality of {', '.join(self.modalities)}")
         if len(sizes) > 1:
             numbers = ", ".join(f"{m} {len(column)}" for m, column in columns.items())
             raise UserError(f"samples must have an entry for each sample in every modality, got {numbers}")
@@ -272,11 +228,3 @@ def _entries(given: object) -> Iterator[object]:
     if getattr(given, "ndim", 1) == 0:
         raise UserError("an array of samples must have a first dimension that counts them, got a single number")
     yield from given
-
-
-def _is_missing(given: object) -> bool:
-    """Return whether a sample lacks a modality: None, or NaN in every place."""
-    if given is None or (isinstance(given, float) and math.isnan(given)):
-        return True
-    values = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
-    return isinstance(values, np.ndarray) and values.dtype.kind == "f" and bool(np.isnan(values).all())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cpsc_train import interrupts
+from cpsc_train.data.prefetch import worker_failure
 from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.training.config import RunConfig
 from cpsc_train.training.distributed import lost_another
@@ -35,13 +35,8 @@ def explained(config: RunConfig) -> Iterator[None]:
 
 
 def _explanation(config: RunConfig, error: RuntimeError) -> BaseException:
-    text = str(error)
-    if "DataLoader worker" in text and "Terminated" in text:
-        return interrupts.Terminated()
-    if "DataLoader worker" in text:
-        return UserError(
-            f"a process that reads samples died ({text.splitlines()[0]}): if memory ran out, lower compute.workers"
-        )
+    if died := worker_failure(error, "compute.workers"):
+        return died
     if lost_another(error):
         return JobError(
             f"another process of the job ended or did not answer ({reason(error)}): see its output; resume with cpsc "

@@ -88,19 +88,19 @@ def a_group(draw: Any) -> Case:
     alpha = d.alpha(draw)
 
     def call() -> Any:
-        predictor = cc.MondrianClassifier(cc.LAC(), alpha=alpha, groups=2)
+        predictor = cc.Mondrian(cc.SplitClassifier(cc.LAC(), alpha=alpha))
         predictor.calibrate(probs.array, labels.array, groups.array)
         return predictor.predict(new.array, new_groups.array)
 
-    ok = valid_alpha(alpha) and valid_labels(labels, k) and valid_labels(groups, 2) and valid_labels(new_groups, 2)
+    ok = valid_alpha(alpha) and valid_labels(labels, k) and (groups.integral or not n) and new_groups.integral
     ok = ok and valid_rows(probs) and valid_rows(new)
     want = None
     if ok:
         own, scores = d.to_numpy(cc.LAC()(probs.array, labels.array)), d.to_numpy(cc.LAC()(new.array))
-        qhats = [reference.quantile(own[groups.values == group].tolist(), alpha) for group in (0, 1)]
+        qhats = [reference.quantile(own[groups.values == group].tolist(), alpha) for group in new_groups.values]
         # Thresholds are kept in the dtype of the calibration rows, and compared in that of the new ones.
         rounded = [_rounded(_rounded(q, probs), new) for q in qhats]
-        want = (scores <= np.asarray(rounded)[new_groups.values.astype(int)][:, None]).astype(float)
+        want = (scores <= np.asarray(rounded)[:, None]).astype(float)
     return Case("probs labels alpha groups", call, want, 0)
 
 
@@ -160,7 +160,7 @@ def a_weight(draw: Any) -> Case:
 TARGETS = {
     **{f"{name}.extend, quantile": a_memory(name) for name in MEMORIES},
     "Split-, OnlineClassifier": a_split,
-    "MondrianClassifier": a_group,
+    "Mondrian": a_group,
     "Mahalanobis": a_novelty,
     "NoveltyGate": a_weight,
 }

@@ -20,6 +20,7 @@ from conformal_core import (
     OnlineRegressor,
     SplitClassifier,
     SplitRegressor,
+    Streams,
     Window,
 )
 
@@ -172,3 +173,12 @@ def test_other_pairs_are_refused(lower, upper, kind, message):
         AsymmetricRegressor(
             SplitRegressor(AbsoluteResidual(side="lower"), alpha=0.1), SplitClassifier(LAC(), alpha=0.1)
         )
+
+
+def test_many_streams_have_two_tails_too():
+    one, many = online(), AsymmetricRegressor(*(Streams(end, 2) for end in (online().lower, online().upper)))
+    rng = np.random.default_rng(2)
+    predictions, targets = rng.normal(size=(40, 2)), rng.normal(size=(40, 2))
+    many.calibrate(predictions, targets)
+    one.calibrate(predictions[:, 0], targets[:, 0])
+    np.testing.assert_array_equal(many.predict(predictions[0])[0], one.predict(predictions[0, 0]))

@@ -23,6 +23,7 @@ from conformal_core import (
     Fixed,
     History,
     Mahalanobis,
+    Mondrian,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
@@ -43,7 +44,7 @@ OFFLINE = {
         *(SplitRegressor(AbsoluteResidual(side), alpha=0.1) for side in ("lower", "upper"))
     ),
     "mondrian, classes": lambda: MondrianClassifier(LAC(), alpha=0.1),
-    "mondrian, groups": lambda: MondrianClassifier(LAC(), alpha=0.1, groups=2),
+    "mondrian, groups": lambda: Mondrian(SplitClassifier(LAC(), alpha=0.1)),
     "clustered": lambda: ClusteredClassifier(LAC(), alpha=0.1),
     "gate": lambda: NoveltyGate(learned(), alpha=0.1),
 }
@@ -87,7 +88,7 @@ def rows(predictor, count: int, seed: int, lib=np.asarray) -> tuple:
     if isinstance(predictor, (SplitRegressor, OnlineRegressor, AsymmetricRegressor)):
         return lib(rng.normal(size=count)), lib(rng.normal(size=count))
     arguments = lib(rng.dirichlet(np.ones(3), size=count)), lib(rng.integers(0, 3, count))
-    return (*arguments, lib(rng.integers(0, 2, count))) if "groups=2" in repr(predictor) else arguments
+    return (*arguments, np.arange(count) % 2) if isinstance(predictor, Mondrian) else arguments
 
 
 def asked(predictor, arguments: tuple) -> tuple:
@@ -111,7 +112,7 @@ def quietly(function, *arguments):
 
 
 def test_every_public_predictor_is_tried():
-    names = {name for name in conformal_core.__all__ if name.endswith(("Classifier", "Regressor", "Gate"))}
+    names = {n for n in conformal_core.__all__ if n.endswith(("Classifier", "Regressor", "Gate", "Mondrian"))}
     assert names == {type(make()).__name__ for make in PREDICTORS.values()}
 
 

@@ -25,6 +25,7 @@ from conformal_core import (
     Horizons,
     Mahalanobis,
     MixtureMartingale,
+    Mondrian,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
@@ -82,8 +83,8 @@ def stream():
     return made
 
 
-def regression(predictor):
-    predictor.calibrate(SCORES, SCORES[::-1])
+def regression(predictor, *groups):
+    predictor.calibrate(SCORES, SCORES[::-1], *groups)
     return predictor
 
 
@@ -107,6 +108,7 @@ def horizons():
 MADE = {
     "SplitClassifier": lambda: calibrated(SplitClassifier(LAC(), alpha=0.1)),
     "MondrianClassifier": lambda: calibrated(MondrianClassifier(LAC(), alpha=0.3)),
+    "Mondrian": lambda: regression(Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))), "a"),
     "ClusteredClassifier": lambda: calibrated(ClusteredClassifier(LAC(), alpha=0.3)),
     "SplitRegressor": lambda: regression(SplitRegressor(AbsoluteResidual(), alpha=0.1)),
     "OnlineRegressor": lambda: regression(OnlineRegressor(AbsoluteResidual(), alpha=0.1)),

@@ -21,6 +21,7 @@ from conformal_core import (
     History,
     Mahalanobis,
     Margin,
+    Mondrian,
     MondrianClassifier,
     NormalizedResidual,
     NoveltyGate,
@@ -129,20 +130,16 @@ def test_one_row_is_a_row_of_a_classification(rows, score):
     assert np.asarray(score(probs, label, u=u)).tolist() == np.asarray(score(*wanted, u=u)).tolist()
     for threshold in (0.5, np.float32(0.5), np.asarray(0.5), 1):
         np.testing.assert_array_equal(score.sets(probs, threshold, u=u), score.sets(wanted[0], float(threshold), u=u))
-    for kind, extra in (
-        (SplitClassifier, {}),
-        (OnlineClassifier, {}),
-        (MondrianClassifier, {}),
-        (MondrianClassifier, {"groups": 1}),
-        (ClusteredClassifier, {}),
-    ):
-        predictor = kind(score, alpha=0.5, **extra)
-        groups = ((0 if wanted[0].ndim == 1 else [0]),) if extra else ()
-        predictor.calibrate(probs, label, *groups)
-        assert predictor.predict(probs, *groups).shape == wanted[0].shape
+    for kind in (SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier):
+        predictor = kind(score, alpha=0.5)
+        predictor.calibrate(probs, label)
+        assert predictor.predict(probs).shape == wanted[0].shape
         if hasattr(predictor, "update"):
             predictor.update(probs, label)
             assert predictor.p_values(probs).shape == wanted[0].shape
+            by_group = Mondrian(predictor)
+            by_group.update(probs, label, "site")
+            assert by_group.predict(probs, "site").shape == wanted[0].shape
 
 
 @FORMS
@@ -265,9 +262,9 @@ def test_lists_come_to_the_library_of_what_they_stand_beside(lib):
             r"targets must broadcast to shape \(2,\), got \(2, 1\): reshape\(-1\) drops an axis of length 1",
         ),
         (
-            lambda: MondrianClassifier(LAC(), alpha=0.5, groups=2).calibrate([[0.5, 0.5]], [0], ["site"]),
+            lambda: Mondrian(SplitClassifier(LAC(), alpha=0.5)).calibrate([[0.5, 0.5]], [0], [0.5]),
             TypeError,
-            "groups must hold integers, got names such as 'site': number them from 0",
+            "groups must be integers or strings, got float",
         ),
         (
             lambda: SplitClassifier(LAC, alpha=0.1),

@@ -18,6 +18,7 @@ from conformal_core import (
     Fixed,
     History,
     Margin,
+    Mondrian,
     MondrianClassifier,
     Reservoir,
     Sketch,
@@ -131,7 +132,7 @@ def test_thresholds_of_classes_and_groups_compare_alike(lib, first, then):
     rng = np.random.default_rng(5)
     rows, labels = rng.dirichlet(np.ones(3), size=200), rng.integers(0, 3, 200)
     calibration, test = lib(rows.astype(first)), rows.astype(first).astype(then)
-    by_class, by_group = MondrianClassifier(LAC(), alpha=0.1), MondrianClassifier(LAC(), alpha=0.1, groups=3)
+    by_class, by_group = MondrianClassifier(LAC(), alpha=0.1), Mondrian(SplitClassifier(LAC(), alpha=0.1))
     clustered = ClusteredClassifier(LAC(), alpha=0.1, clusters=1)
     for predictor in (by_class, clustered):
         predictor.calibrate(calibration, lib(labels))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import reference
 from conformal_core import (
     ACI,
-    APS,
     CQR,
     LAC,
     AbsoluteResidual,
@@ -231,31 +230,6 @@ def test_each_class_has_the_threshold_of_its_own_rows(lib, rows, alpha):
     assert lib.back(predictor.predict(lib(probs))).tolist() == (LAC()(probs) <= np.asarray(wanted)).tolist()
 
 
-def test_each_group_has_the_threshold_of_its_own_rows(lib):
-    probs, labels = sample(200)
-    groups = np.arange(200) % 3
-    predictor = MondrianClassifier(APS(), alpha=0.2, groups=3)
-    predictor.calibrate(lib(probs), lib(labels), lib(groups))
-    own = APS()(probs, labels)
-    wanted = np.asarray([reference.quantile(own[groups == g].tolist(), 0.2) for g in range(3)])
-    assert lib.back(predictor.qhat).tolist() == wanted.tolist()
-    got = lib.back(predictor.predict(lib(probs), lib(groups)))
-    np.testing.assert_array_equal(got, APS()(probs) <= wanted[groups][:, None])
-
-
-def test_thresholds_of_groups_survive_a_save(lib):
-    probs, labels = sample(200)
-    groups = np.arange(200) % 2
-    first = MondrianClassifier(LAC(), alpha=0.25, groups=2)
-    first.calibrate(lib(probs), lib(labels), lib(groups))
-    second = MondrianClassifier(LAC(), alpha=0.25, groups=2)
-    second.load_state_dict(first.state_dict())
-    got, expected = (lib.back(p.predict(lib(probs), lib(groups))) for p in (second, first))
-    np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ValueError, match="must have groups = 3 as here, got 2"):
-        MondrianClassifier(LAC(), alpha=0.25, groups=3).load_state_dict(first.state_dict())
-
-
 def test_class_conditional_coverage_where_marginal_coverage_hides_a_weak_class():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 20_000)
@@ -354,17 +328,8 @@ def test_rare_classes_share_the_threshold_of_all_rows(lib):
     assert lib.back(predictor.predict(lib(probs))).shape == (300, 4)
 
 
-def test_bad_groups_are_refused():
+def test_another_number_of_classes_is_refused_by_class():
     probs, labels = sample(10)
-    predictor = MondrianClassifier(LAC(), alpha=0.5, groups=2)
-    for groups, kind, message in (
-        (None, TypeError, "groups must be given"),
-        (np.zeros(9, dtype=int), ValueError, r"groups must have the shape \(10,\)"),
-        (np.full(10, 2), ValueError, r"groups must lie in 0\.\.1, got 2"),
-        (np.zeros(10), TypeError, "groups must hold integers"),
-    ):
-        with pytest.raises(kind, match=message):
-            predictor.calibrate(probs, labels, groups)
     by_class = MondrianClassifier(LAC(), alpha=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

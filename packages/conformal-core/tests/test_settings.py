@@ -36,6 +36,7 @@ from conformal_core import (
     Martingale,
     Memory,
     MixtureMartingale,
+    Mondrian,
     MondrianClassifier,
     NonconformityScore,
     NormalizedResidual,
@@ -101,7 +102,7 @@ SHOWN = {
     "SplitClassifier(LAC(normalized=True), alpha=0.1)": SplitClassifier(LAC(), alpha=np.float64(0.1)),
     "SplitRegressor(CQR(), alpha='1/10')": SplitRegressor(CQR(), alpha="1/10"),
     "MondrianClassifier(LAC(normalized=True), alpha=0.1)": MondrianClassifier(LAC(), alpha=0.1),
-    "MondrianClassifier(LAC(normalized=True), alpha=0.1, groups=2)": MondrianClassifier(LAC(), alpha=0.1, groups=2),
+    "Mondrian(SplitRegressor(CQR(), alpha=0.1))": Mondrian(SplitRegressor(CQR(), alpha=0.1)),
     "ClusteredClassifier(LAC(normalized=True), alpha=0.1, clusters=2, share=0.5, seed=3)": ClusteredClassifier(
         LAC(), alpha=0.1, clusters=2, share=0.5, seed=3
     ),

@@ -26,6 +26,7 @@ from conformal_core import (
     Horizons,
     Mahalanobis,
     MixtureMartingale,
+    Mondrian,
     MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
@@ -73,6 +74,7 @@ REGRESSORS = {
         SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
         OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
     ),
+    "Mondrian": lambda: Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))),
     "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.95)),
     "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
 }
@@ -96,6 +98,10 @@ MARTINGALES = {
 MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS | MARTINGALES
 
 
+def groups(name):
+    return ("one",) if name == "Mondrian" else ()
+
+
 def feed(name, made):
     if name in LEVELS or name in MARTINGALES:
         (thresholds if name in LEVELS else growth)(made, SCORES[:30])
@@ -107,7 +113,7 @@ def feed(name, made):
     elif name in CLASSIFIERS:
         made.calibrate(PROBABILITIES[:60], LABELS[:60])
     elif name in REGRESSORS:
-        made.calibrate(VALUES[:60], VALUES[1:61])
+        made.calibrate(VALUES[:60], VALUES[1:61], *groups(name))
     elif name in STREAMS:
         made.calibrate(VALUES[:60].reshape(12, 5), VALUES[1:61].reshape(12, 5))
         made.predict(VALUES[:5])
@@ -138,13 +144,13 @@ def answers(name, made):
     if name in BUFFERS:
         return [float(made.quantile(alpha=0.1)), *map(float, made.scores), *map(float, made.ages)]
     inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))
-    said = [np.asarray(made.predict(inputs[:5]), dtype=float)]
+    said = [np.asarray(made.predict(inputs[:5], *groups(name)), dtype=float)]
     if hasattr(made, "update"):
         step = 5 if name in STREAMS else 1
         for row in range(60, 80, step):
-            arguments = (inputs[row : row + step], labels[row : row + step])
+            arguments = (inputs[row : row + step], labels[row : row + step], *groups(name))
             made.update(*arguments) if name != "Horizons" else made.update(labels[row])
-        said.append(np.asarray(made.predict(inputs[:5]), dtype=float))
+        said.append(np.asarray(made.predict(inputs[:5], *groups(name)), dtype=float))
     return np.concatenate(said).ravel().tolist()
 
 

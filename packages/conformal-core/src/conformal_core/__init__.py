@@ -34,6 +34,7 @@ from conformal_core.metrics import (
 from conformal_core.novelty.mahalanobis import Mahalanobis
 from conformal_core.predictors.asymmetric import AsymmetricRegressor
 from conformal_core.predictors.clustered import ClusteredClassifier
+from conformal_core.predictors.grouped import Mondrian
 from conformal_core.predictors.horizons import Horizons
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
@@ -78,6 +79,7 @@ __all__ = [
     "Martingale",
     "Memory",
     "MixtureMartingale",
+    "Mondrian",
     "MondrianClassifier",
     "NonconformityScore",
     "NormalizedResidual",

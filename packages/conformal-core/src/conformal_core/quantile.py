@@ -202,20 +202,26 @@ def _largest(weights: Array, xp: Any) -> Array:
     return xp.max(weights) if math.prod(weights.shape) else xp.zeros((), dtype=xp.float64, device=device(weights))
 
 
-def grouped_quantiles(scores: Array, groups: Array, count: int, alpha: Fraction) -> Array:
-    """Threshold of each of ``count`` groups, (count,), +∞ for one with too few scores, with one synchronisation.
+def sorted_by_group(scores: Array, groups: Array, count: int) -> tuple[Array, list[int]]:
+    """Sort valid scores (N,) within each of ``count`` groups, with one synchronisation.
 
-    Valid scores (N,) with groups (N,) of int64 in 0..count − 1.
+    ``groups`` (N,) are int64 in 0..count − 1. Returns the scores, group after group, and the count + 1 places where
+    groups start and the last one ends.
     """
     xp = array_namespace(scores=scores, groups=groups)
     order = xp.argsort(scores, stable=False)
     order = xp.take(order, xp.argsort(xp.take(groups, order), stable=True))
     edges = xp.searchsorted(xp.take(groups, order), xp.arange(count + 1, device=device(scores)), side="left")
-    starts = [int(edge) for edge in edges]
-    endless = scores.shape[0]
+    return xp.take(scores, order), [int(edge) for edge in edges]
+
+
+def grouped_quantiles(ordered: Array, starts: Sequence[int], alpha: Fraction) -> Array:
+    """Threshold of each group of :func:`sorted_by_group`, +∞ for one with too few scores."""
+    xp = array_namespace(scores=ordered)
+    endless = ordered.shape[0]
     places = []
     for start, end in pairwise(starts):
         k = rank(end - start, alpha)
         places.append(start + k - 1 if k <= end - start else endless)
-    ordered = xp.concat([xp.take(scores, order), xp.full((1,), math.inf, dtype=scores.dtype, device=device(scores))])
-    return xp.take(ordered, xp.asarray(places, dtype=xp.int64, device=device(scores)))
+    ordered = xp.concat([ordered, xp.full((1,), math.inf, dtype=ordered.dtype, device=device(ordered))])
+    return xp.take(ordered, xp.asarray(places, dtype=xp.int64, device=device(ordered)))

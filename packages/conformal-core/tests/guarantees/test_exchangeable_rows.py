@@ -16,7 +16,7 @@ then the fraction of the rows for which it holds when they are left out: a count
 | one-sided scores: the same | intervals_cover |
 | `AsymmetricRegressor`: P(y < lower end) ≤ α of the lower end, and the same above | asymmetric_intervals_miss |
 | `SplitRegressor.p_values`: in the interval exactly when p > α, up to rounding | targets_inside_have_a_large_p_value |
-| `MondrianClassifier`: 1 − α ≤ P(y ∈ C given the class or group); +∞ below 1/α − 1 rows | mondrian_sets_cover_each |
+| `MondrianClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given class or group); +∞ below 1/α − 1 | mondrian_sets_cover_each |
 | `ClusteredClassifier`: 1 − α ≤ P(y ∈ C given the cluster), but for group −1 | clustered_sets_cover_each |
 | group −1: covered less where rare classes are harder | rare_classes_are_covered_less |
 | `weighted_conformal_quantile`: 1 − α ≤ P(new ≤ q̂) on the test distribution | weighted_quantiles_cover |
@@ -43,6 +43,7 @@ from conformal_core import (
     ClusteredClassifier,
     Mahalanobis,
     Margin,
+    Mondrian,
     MondrianClassifier,
     NormalizedResidual,
     NoveltyGate,
@@ -245,14 +246,15 @@ def test_mondrian_sets_cover_each(by_class, alpha):
         labels = ids
     covered = np.zeros(3, dtype=int)
     for i in range(45):
-        predictor = MondrianClassifier(LAC(), alpha=Fraction(alpha), groups=None if by_class else 3)
         rest = np.delete(np.arange(45), i)
         others, own = ((), ()) if by_class else ((ids[rest],), (ids[i : i + 1],))
+        by_row = Mondrian(SplitClassifier(LAC(), alpha=Fraction(alpha)))
+        predictor = MondrianClassifier(LAC(), alpha=Fraction(alpha)) if by_class else by_row
         predictor.calibrate(probs[rest], labels[rest], *others)
         inside = predictor.predict(probs[i : i + 1], *own)[0]
         covered[ids[i]] += inside[labels[i]]
         too_few = np.bincount(ids[rest], minlength=3) < 1 / Fraction(alpha) - 1
-        assert (np.isinf(predictor.qhat) == too_few).all()
+        assert (np.isinf(predictor.qhat) == too_few[list(range(3) if by_class else predictor.predictors)]).all()
         assert inside[too_few].all() if by_class else inside.all() or not too_few[ids[i]]
     assert [c >= least(n, alpha) for c, n in zip(covered, np.bincount(ids, minlength=3), strict=True)] == [True] * 3
 

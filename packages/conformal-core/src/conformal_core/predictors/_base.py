@@ -21,5 +21,6 @@ class Predictor(Saved):
     that cannot fail.
     """
 
+    calibrate: Callable[..., None]
     _plan_predict: Callable[..., tuple[Array, Change]]
     _plan_update: Callable[..., Change]

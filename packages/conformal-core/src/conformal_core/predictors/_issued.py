@@ -11,9 +11,10 @@ from conformal_core._arrays import to_host
 from conformal_core._state import State, check_state, read_floats, read_thresholds
 from conformal_core._warnings import warn
 from conformal_core.level.base import Threshold
+from conformal_core.predictors._rows import Name, as_names
 
 Array = Any
-Ids = int | str | Sequence[int | str] | Any  # or an array, tensor or column of them
+Ids = Name | Sequence[Name] | Any  # or an array, tensor or column of them
 Key = bytes
 
 _ROW, _ID = b"\0", b"\1"  # first byte of a key: made of numbers, or of an id
@@ -181,14 +182,8 @@ def keys_of_rows(rows: Array, axes: int) -> list[Key]:
 
 def keys_of_ids(ids: Ids, rows: int) -> list[Key]:
     """Return a key for each id, an integer or string; there must be one for each row."""
-    plain: Any = ids.tolist() if hasattr(ids, "tolist") else ids  # arrays, tensors and columns of tables
-    several = isinstance(plain, Sequence) and not isinstance(plain, (str, bytes))
-    named = list(plain) if several else [plain]
-    for one in named:
-        if isinstance(one, bool) or not isinstance(one, (int, np.integer, str)):
-            raise TypeError(
-                f"ids must be integers or strings, got {type(one).__name__}: str() makes one of most things"
-            )
+    names = as_names("ids", ids)
+    named = names if isinstance(names, list) else [names]
     if len(named) != rows:
         raise ValueError(f"ids must name each of the {rows} rows, got {len(named)}")
     kinds = ((b"s" if isinstance(one, str) else b"i") + str(one).encode("utf-8", "surrogatepass") for one in named)

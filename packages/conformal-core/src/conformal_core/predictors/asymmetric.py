@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from conformal_core._arrays import array_namespace
+from conformal_core._arrays import array_namespace, beside
 from conformal_core._state import State
 from conformal_core.predictors._base import Change, Predictor
 
@@ -64,15 +64,15 @@ class AsymmetricRegressor(Predictor):
     @property
     def qhat(self) -> Array:
         """Thresholds of the lower and the upper end, (2,)."""
-        low, high = self.lower.qhat, self.upper.qhat
-        return array_namespace(low=low, high=high).stack([low, high])
+        low = self.lower.qhat
+        return array_namespace(low=low).stack([low, beside(self.upper.qhat, low)])
 
-    def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
+    def calibrate(self, predictions: Array, targets: Array, **options: Any) -> None:
         """Replace the calibration rows of both ends; see :meth:`SplitRegressor.calibrate`."""
         before = self.lower.state_dict()
-        self.lower.calibrate(predictions, targets, check=check)
+        self.lower.calibrate(predictions, targets, **options)
         try:
-            self.upper.calibrate(predictions, targets, check=check)
+            self.upper.calibrate(predictions, targets, **options)
         except (TypeError, ValueError):
             self.lower.load_state_dict(before)
             raise

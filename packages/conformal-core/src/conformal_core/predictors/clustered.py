@@ -11,7 +11,7 @@ from conformal_core._state import State, read_floats, read_thresholds
 from conformal_core.checks import check_count, check_interval
 from conformal_core.predictors._rows import as_row_scores
 from conformal_core.predictors.mondrian import ThresholdPerClass
-from conformal_core.quantile import conformal_quantile, grouped_quantiles
+from conformal_core.quantile import conformal_quantile, grouped_quantiles, sorted_by_group
 
 Array = Any
 
@@ -100,7 +100,8 @@ class ClusteredClassifier(ThresholdPerClass):
         groups = self._clusters[ids[~first]]
         everyone = conformal_quantile(own[~first], alpha=self._alpha)
         known = groups != _NULL
-        thresholds = np.append(grouped_quantiles(own[~first][known], groups[known], count, self._alpha), everyone)
+        ordered, starts = sorted_by_group(own[~first][known], groups[known], count)
+        thresholds = np.append(grouped_quantiles(ordered, starts, self._alpha), everyone)
         self._qhat = xp.asarray(thresholds[self._clusters], dtype=probs.dtype, device=device(probs))
 
     def _learned(self) -> State:

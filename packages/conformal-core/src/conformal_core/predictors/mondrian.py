@@ -1,21 +1,24 @@
-"""Mondrian conformal prediction: a threshold and a guarantee for each class or group."""
+"""Class-conditional conformal prediction: a threshold and a guarantee for each class."""
 
 import math
+from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from conformal_core._arrays import array_namespace, beside, device
-from conformal_core._convert import as_floating, as_integers, as_labels
+from conformal_core._convert import as_draws, as_floating, as_labels
 from conformal_core._precision import comparable
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_classes, read_thresholds
+from conformal_core._state import State, read_floats, read_thresholds
 from conformal_core._warnings import warn
-from conformal_core.checks import check_count, check_score
+from conformal_core.checks import check_score
+from conformal_core.predictors._base import Change, Predictor, unchanged
 from conformal_core.predictors._rows import as_row_scores, check_classes
-from conformal_core.quantile import grouped_quantiles, warn_too_few
-from conformal_core.sets import prediction_set, with_top
+from conformal_core.quantile import grouped_quantiles, sorted_by_group, warn_too_few
+from conformal_core.sets import sorted_p_values, with_top
 
 Array = Any
 
@@ -34,7 +37,7 @@ class ThresholdPerClass(Saved):
 
     @property
     def qhat(self) -> Array:
-        """Threshold of each class, (K,), or group, (G,); +∞, a 0-d array, before calibration."""
+        """Threshold of each class, (K,); +∞, a 0-d array, before calibration."""
         if self._qhat is None:
             warn_too_few(0, self._alpha)
             return np.asarray(math.inf)
@@ -50,11 +53,10 @@ class ThresholdPerClass(Saved):
         return with_top(inside, scores, xp) if nonempty else inside
 
 
-class MondrianClassifier(ThresholdPerClass):
-    """Prediction sets with a guarantee within each class, or within each group of rows.
+class MondrianClassifier(ThresholdPerClass, Predictor):
+    """Prediction sets with a guarantee within each class: each label has a threshold, from the rows of that class.
 
-    Without ``groups`` each label has its own threshold, from the calibration rows of that class. With it, each row has
-    the threshold of its group, such as a site, an age band, or the available modalities.
+    For a guarantee within groups of rows, such as sites or age bands, see :class:`Mondrian`.
 
     Parameters
     ----------
@@ -62,8 +64,6 @@ class MondrianClassifier(ThresholdPerClass):
         Nonconformity score, for example ``LAC()``.
     alpha
         Miscoverage in (0, 1).
-    groups
-        Number of groups G, numbered 0..G−1. If None, the groups are the classes.
 
     Raises
     ------
@@ -72,10 +72,9 @@ class MondrianClassifier(ThresholdPerClass):
 
     Notes
     -----
-    Guarantee: 1 − α ≤ P(y ∈ C | group) for rows exchangeable within their group. A group with fewer than 1/α − 1
-    calibration rows has a threshold of +∞: such a class is in every set, and the rows of such a group have full sets.
-    Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005), section 4.5. Calibration costs
-    O(N log N).
+    Guarantee: 1 − α ≤ P(y ∈ C | y) for rows exchangeable within their class. A class with fewer than 1/α − 1
+    calibration rows has a threshold of +∞ and is in every set. Vovk, Gammerman and Shafer, *Algorithmic Learning in a
+    Random World* (2005), section 4.5. Calibration costs O(N log N).
 
     Examples
     --------
@@ -90,62 +89,88 @@ class MondrianClassifier(ThresholdPerClass):
     array([False,  True])
     """
 
-    _kind, _saved = "MondrianClassifier", ("alpha", "score", "groups")
+    _kind = "MondrianClassifier"
 
-    def __init__(self, score: Any, *, alpha: Alpha, groups: int | None = None) -> None:
+    def __init__(self, score: Any, *, alpha: Alpha) -> None:
         super().__init__(score, alpha=alpha)
-        self._given_groups = None if groups is None else check_count("groups", groups)
-        self._classes: int | None = None
+        self._scores: Array | None = None  # sorted within each class, class after class
+        self._starts: list[int] = []
 
-    def calibrate(self, probs: Array, labels: Array, groups: Array | None = None, *, check: bool | None = None) -> None:
-        """Replace the calibration rows by these: probs (N, K), labels (N,), groups (N,) of int."""
-        probs = as_floating("probs", probs)
-        scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        xp = array_namespace(probs=probs)
-        by_class = self._given_groups is None
-        ids = as_labels(labels, probs, check=check) if by_class else self._groups(groups, probs, xp)
-        count = probs.shape[-1] if self._given_groups is None else self._given_groups
-        qhat = grouped_quantiles(xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), count, self._alpha)
-        if empty := int(xp.sum(xp.astype(xp.isinf(qhat), xp.int64))):
-            kind = "classes" if by_class else "groups"
+    def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
+        """Replace the calibration rows by these: probs (N, K), labels (N,)."""
+        scores, labels, classes = self._scored(probs, labels, check, None)
+        self._hold(scores, labels, classes)
+        xp = array_namespace(qhat=self.qhat)
+        if empty := int(xp.sum(xp.astype(xp.isinf(self.qhat), xp.int64))):
             warn(
-                f"calibration scores of {empty} of {count} {kind} are too few for alpha = {float(self._alpha):.6g}, "
+                f"calibration scores of {empty} of {classes} classes are too few for alpha = {float(self._alpha):.6g}, "
                 f"fewer than {math.ceil(1 / self._alpha - 1)}: their threshold is +inf"
             )
-        self._qhat, self._classes = qhat, check_classes(probs, None)
 
-    def predict(
-        self, probs: Array, groups: Array | None = None, *, nonempty: bool = False, check: bool | None = None
-    ) -> Array:
-        """Prediction sets (..., K) of bool for probs (..., K), and groups (...) of int if the predictor has groups."""
-        if self._given_groups is None:
-            return super().predict(probs, nonempty=nonempty, check=check)
-        probs = as_floating("probs", probs, self._qhat)
-        check_classes(probs, self._classes)
+    def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
+        """Add calibration rows: probs (N, K), labels (N,), or one row."""
+        self._plan_update(probs, labels, check=check)()
+
+    def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
+        """p-value of every label against the rows of its class, (..., K): it is in the set exactly when p > alpha."""
+        probs = as_floating("probs", probs, self._scores)
         scores = self.score(probs, check=check)
+        known, starts = self._scores, self._starts
+        if known is None:
+            known, starts = scores.reshape(-1)[:0], [0] * (scores.shape[-1] + 1)
+        check_classes(probs, len(starts) - 1)
+        xp, known = array_namespace(scores=scores), beside(known, scores)
+        draws = None if u is None else as_draws(u, tuple(scores.shape), xp.astype(scores, xp.float64), check=check)
+        columns = [
+            sorted_p_values(known[start:end], scores[..., k], None if draws is None else draws[..., k], check=False)
+            for k, (start, end) in enumerate(pairwise(starts))
+        ]
+        return xp.stack(columns, axis=-1)
+
+    def _plan_predict(self, probs: Array, **options: Any) -> tuple[Array, Change]:
+        return self.predict(probs, **options), unchanged
+
+    def _plan_update(self, probs: Array, labels: Array, *, check: bool | None = None) -> Change:
+        known_classes = None if self._scores is None else len(self._starts) - 1
+        scores, labels, classes = self._scored(probs, labels, check, known_classes)
+        if self._scores is not None:
+            scores, known = beside(scores, self._scores), _labels_of(self._starts, self._scores)
+            xp = array_namespace(scores=scores)
+            scores, labels = xp.concat([self._scores, scores]), xp.concat([known, beside(labels, known)])
+        return partial(self._hold, scores, labels, classes)
+
+    def _scored(self, probs: Array, labels: Array, check: bool | None, known: int | None) -> tuple[Array, Array, int]:
+        """Return the scores (N,) and labels (N,) of rows, and the number of classes, the known one if there is one."""
+        probs = as_floating("probs", probs)
+        check_classes(probs, known)
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
         xp = array_namespace(probs=probs)
-        ids = self._groups(groups, probs, xp)
-        qhat = beside(self.qhat, probs)
-        own = xp.reshape(xp.take(qhat, xp.reshape(ids, (-1,))), ids.shape) if qhat.ndim else qhat
-        return prediction_set(scores, own, nonempty=nonempty, check=False)
+        ids = as_labels(labels, probs, check=check)
+        return xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), int(probs.shape[-1])
+
+    def _hold(self, scores: Array, labels: Array, classes: int) -> None:
+        self._scores, self._starts = sorted_by_group(scores, labels, classes)
+        self._qhat = grouped_quantiles(self._scores, self._starts, self._alpha)
 
     def _learned(self) -> State:
-        return {"qhat": self._qhat, "classes": self._classes}
+        return {"scores": self._scores, "starts": np.asarray(self._starts, dtype=np.int64)}
 
     def _restore(self, state: State) -> None:
-        qhat, classes = read_thresholds(state, "qhat", length=self._given_groups), read_classes(state)
-        self._qhat, self._classes = qhat, classes
+        scores = read_thresholds(state, "scores", infinite=False)
+        edges = read_floats(state, "starts", least=0.0)
+        if scores is None:
+            self._scores, self._starts, self._qhat = None, [], None
+            return
+        rising = len(edges) > 1 and bool((np.diff(edges) >= 0).all()) and not (edges % 1).any()
+        if not rising or edges[0] != 0 or edges[-1] != scores.shape[0]:
+            raise ValueError(
+                f"state of {self._kind} must hold the places where the scores of classes start, got others"
+            )
+        starts = edges.astype(np.int64).tolist()
+        self._hold(scores, _labels_of(starts, scores), len(starts) - 1)
 
-    def _groups(self, groups: Array | None, probs: Array, xp: Any) -> Array:
-        if groups is None:
-            raise TypeError("groups must be given to a classifier that was made for groups, got none")
-        groups = as_integers("groups", groups, probs)
-        rows = tuple(probs.shape[:-1])
-        if tuple(groups.shape) != rows:
-            raise ValueError(f"groups must have the shape {rows} of the rows, got {tuple(groups.shape)}")
-        count = self._given_groups or 0
-        if math.prod(groups.shape):
-            low, high = int(xp.min(groups)), int(xp.max(groups))
-            if low < 0 or high >= count:
-                raise ValueError(f"groups must lie in 0..{count - 1}, got {low if low < 0 else high}")
-        return xp.asarray(groups, dtype=xp.int64, device=device(probs))
+
+def _labels_of(starts: list[int], scores: Array) -> Array:
+    """Return the class of each score, which are sorted by class."""
+    labels = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return array_namespace(scores=scores).asarray(labels, device=device(scores))

@@ -41,7 +41,7 @@ from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.predictors.streams import Streams
-from conformal_core.quantile import conformal_quantile, weighted_conformal_quantile
+from conformal_core.quantile import conformal_quantile
 from conformal_core.risk import control_risk, false_negative_losses, learn_then_test, risk_p_values
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
@@ -50,6 +50,7 @@ from conformal_core.scores.probability import LAC, SAPS, Margin
 from conformal_core.scores.regression import CQR, AbsoluteResidual, NormalizedResidual
 from conformal_core.scores.residual import ResidualScore
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size
+from conformal_core.weighted import weighted_conformal_quantile, weighted_p_values
 
 __all__ = [
     "ACI",
@@ -122,4 +123,5 @@ __all__ = [
     "size_distribution",
     "unflatten_state",
     "weighted_conformal_quantile",
+    "weighted_p_values",
 ]

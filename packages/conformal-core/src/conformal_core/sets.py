@@ -232,10 +232,8 @@ def p_values(
 def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, check: bool | None) -> Array:
     """p-values against sorted calibration scores."""
     xp = array_namespace(ordered=ordered, scores=scores)
-    if ordered.dtype != scores.dtype:
-        coarser = max(ordered.dtype, scores.dtype, key=lambda dtype: float(xp.finfo(dtype).eps))
-        ordered, scores = rounded_up(ordered, coarser), rounded_down(scores, coarser)
-    n, scores = ordered.shape[0], scores.contiguous() if is_torch(scores) else scores  # for the binary search
+    ordered, scores = in_coarser_precision(ordered, scores)
+    n = ordered.shape[0]
     # A divisor on the device: some libraries turn division by a host number into a product with its rounded reciprocal,
     # and then p = 1/20 would differ from 0.05.
     total = xp.asarray(float(n + 1), dtype=xp.float64, device=device(scores))
@@ -244,6 +242,16 @@ def sorted_p_values(ordered: Array, scores: Array, u: Array | float | None, *, c
         return xp.astype(at_least + 1, xp.float64) / total
     above = xp.asarray(n - xp.searchsorted(ordered, scores, side="right"))
     return smoothed(xp.astype(above, xp.float64), xp.astype(at_least, xp.float64), u, total, check=check)
+
+
+def in_coarser_precision(known: Array, scores: Array) -> tuple[Array, Array]:
+    """Return both in the coarser precision for a binary search, calibration scores rounded up and scores down."""
+    scores = scores.contiguous() if is_torch(scores) else scores
+    if known.dtype == scores.dtype:
+        return known, scores
+    xp = array_namespace(known=known, scores=scores)
+    coarser = max(known.dtype, scores.dtype, key=lambda dtype: float(xp.finfo(dtype).eps))
+    return rounded_up(known, coarser), rounded_down(scores, coarser)
 
 
 def smoothed(above: Array, at_least: Array, u: Array | float, total: Array, *, check: bool | None) -> Array:

@@ -19,7 +19,7 @@ then the fraction of the rows for which it holds when they are left out: a count
 | `MondrianClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given class or group); +∞ below 1/α − 1 | mondrian_sets_cover_each |
 | `ClusteredClassifier`: 1 − α ≤ P(y ∈ C given the cluster), but for group −1 | clustered_sets_cover_each |
 | group −1: covered less where rare classes are harder | rare_classes_are_covered_less |
-| `weighted_conformal_quantile`: 1 − α ≤ P(new ≤ q̂) on the test distribution | weighted_quantiles_cover |
+| `weighted_conformal_quantile`, `weighted_p_values`: 1 − α ≤ P(new ≤ q̂) on test rows | weighted_quantiles_cover |
 | `NoveltyGate`: P(weight < 1) ≤ α, P(p ≤ t) ≤ t | novelty_is_rare_among_like_inputs |
 | `CalibrationBuffer`: that of split prediction; larger sets while rows are missing | buffers_cover |
 """
@@ -52,6 +52,7 @@ from conformal_core import (
     conformal_quantile,
     p_values,
     weighted_conformal_quantile,
+    weighted_p_values,
 )
 
 SYMMETRIC = [(AbsoluteResidual(), 1), (NormalizedResidual(), 2), (CQR(), 3)]
@@ -304,14 +305,15 @@ def test_rare_classes_are_covered_less():
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_weighted_quantiles_cover(alpha):
-    """The new row is row i with a probability of wᵢ / Σ w."""
+    """The new row is row i with a probability of wᵢ / Σ w; its p-value exceeds α exactly where it is covered."""
     rng = np.random.default_rng(10)
     for scores, _ in bags():
         for weights in (rng.integers(0, 5, len(scores)).astype(float), rng.gamma(0.3, size=len(scores))):
             mass = Fraction(0)
             for (rest, new), (others, own) in zip(without(scores), without(weights), strict=True):
-                if new <= weighted_conformal_quantile(rest, others, float(own), alpha=Fraction(alpha)):
-                    mass += Fraction(float(own))
+                covered = new <= weighted_conformal_quantile(rest, others, float(own), alpha=Fraction(alpha))
+                mass += Fraction(float(own)) * bool(covered)
+                assert covered == (weighted_p_values(rest, others, new, float(own)) > float(alpha)) or own == 0
             assert mass >= (1 - Fraction(alpha)) * sum(map(Fraction, weights.tolist()))
 
 

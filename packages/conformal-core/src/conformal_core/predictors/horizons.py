@@ -1,6 +1,7 @@
 """Forecasts of several steps ahead, whose observations arrive later."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count
 from conformal_core.predictors._rows import as_host_labels, as_host_rows, is_labelled
 from conformal_core.predictors._stream import OnlinePredictor
-from conformal_core.predictors.online import OnlineClassifier
 from conformal_core.predictors.streams import Streams
 
 Array = Any
@@ -21,17 +21,17 @@ class Horizons(Saved):
     """Prediction sets or intervals for the next h steps, with an online predictor for each horizon.
 
     :meth:`predict` may follow each :meth:`update`, for rolling forecasts, or every h of them, for day-ahead forecasts.
-    Every observation updates the predictors of all forecasts of its step, the earliest forecast first.
+    An observation updates the predictors of all forecasts of its step, the earliest forecast first.
 
     Parameters
     ----------
     predictor
-        Settings of the predictor of each horizon: an :class:`OnlineRegressor`, an :class:`OnlineClassifier`, or
-        :class:`Streams` for many series. It is not changed. Its ``max_pending`` limits the forecasts that may wait.
+        Settings of each predictor: an :class:`OnlineRegressor`, an :class:`OnlineClassifier`, or :class:`Streams` for
+        many series. It is not changed. Its ``max_pending`` limits the forecasts that may wait.
     horizons
         Number of horizons h, at least 1.
     shared
-        Whether all horizons share one predictor, so that more scores set the threshold, the same for all.
+        Whether one predictor serves all horizons, so that more scores set the threshold, the same for all.
 
     Raises
     ------
@@ -40,16 +40,15 @@ class Horizons(Saved):
 
     Attributes
     ----------
-    predictors : tuple
-        Predictor of each horizon, or the shared one.
+    predictors : tuple of length h
     time : int
         Number of steps observed since the start or calibration.
 
     Notes
     -----
-    Guarantee: that of memory and level, for each horizon and not for all jointly. Errors of forecasts that overlap are
-    dependent, so that a constant level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets
-    at horizon k of rolling forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
+    Guarantee: that of memory and level, at each horizon and not jointly. Errors of forecasts that overlap are
+    dependent, so a constant level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets at
+    horizon k of rolling forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
 
     Examples
     --------
@@ -67,6 +66,7 @@ class Horizons(Saved):
     """
 
     _kind, _saved = "Horizons", ("horizons", "shared")
+    _row_shape: tuple[int, ...] = ()
 
     def __init__(self, predictor: OnlinePredictor | Streams, horizons: int, *, shared: bool = False) -> None:
         if not isinstance(predictor, (OnlinePredictor, Streams)):
@@ -75,13 +75,12 @@ class Horizons(Saved):
         if not isinstance(shared, bool):
             raise TypeError(f"shared must be True or False, got {type(shared).__name__}")
         self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared
-        inner = predictor.predictor if isinstance(predictor, Streams) else predictor
-        self._classifies = isinstance(inner, OnlineClassifier)
+        self._classifies = hasattr(predictor.score, "sets")
         self._start(self._fresh())
 
     @property
     def qhat(self) -> NDArray[np.float64]:
-        """Threshold of the next prediction at each horizon, (h,) or (h, S); (1,) or (1, S) if it is shared."""
+        """Threshold of the next prediction at each horizon, (h,) or (h, S)."""
         return np.stack([predictor.qhat for predictor in self.predictors])
 
     @property
@@ -90,9 +89,9 @@ class Horizons(Saved):
         return sum(map(len, self._waiting.values()))
 
     def calibrate(self, forecasts: Array, observations: Array) -> None:
-        """Start from N past forecasts (N, h, …) and the observations (N, h, …) of their steps.
+        """Start from N past forecasts (N, h, …) and the observations (N, h, …) of their steps, which may be missing.
 
-        Observations may be missing, as for :meth:`update`. This replaces everything learned before.
+        This replaces everything learned before.
         """
         rows = as_host_rows("forecasts", forecasts)
         labels = as_host_labels("observations", observations, self._classifies)
@@ -100,11 +99,10 @@ class Horizons(Saved):
             rule = f"forecasts and observations must have shape (N, {self.horizons}, ...)"
             raise ValueError(f"{rule}, got {rows.shape} and {labels.shape}")
         if self.shared:
-            rows, labels = (array.reshape(1, -1, *array.shape[2:]) for array in (rows, labels))
-        else:
-            rows, labels = (array.swapaxes(0, 1) for array in (rows, labels))
+            rows, labels = (array.reshape(-1, 1, *array.shape[2:]) for array in (rows, labels))
         predictors = self._fresh()
-        for predictor, own, seen in zip(predictors, rows, labels, strict=True):
+        for k, predictor in enumerate(predictors):
+            own, seen = rows[:, k], labels[:, k]
             here = is_labelled(seen, self._classifies) if seen.ndim == 1 else slice(None)
             predictor.calibrate(own[here], seen[here])
         self._start(predictors)
@@ -122,7 +120,7 @@ class Horizons(Saved):
 
         Returns
         -------
-        array, shape (h, 2), (h, K), (h, S, 2) or (h, S, K)
+        array, shape (h, …, 2) or (h, …, K)
 
         Raises
         ------
@@ -130,17 +128,15 @@ class Horizons(Saved):
             As the predictor, and if ``gap`` or the number of rows is wrong. Nothing changes then.
         """
         rows = as_host_rows("forecasts", forecasts).copy()
-        if rows.ndim == 0 or len(rows) != self.horizons:
-            raise ValueError(f"forecasts must have shape ({self.horizons}, ...), got {rows.shape}")
-        waiting = next((row for step in self._waiting.values() for row in step.values()), rows[0])
-        if waiting.shape != rows.shape[1:]:
-            shape = (self.horizons, *waiting.shape)
-            raise ValueError(f"forecasts must have shape {shape}, as those that wait, got {rows.shape}")
+        shape = (self.horizons, *(self._row_shape if self._waiting else rows.shape[1:]))
+        if rows.shape != shape:
+            raise ValueError(f"forecasts must have shape {shape}, got {rows.shape}")
         first = self.time + check_count("gap", gap, least=0)
-        plans = [self._of(k)._plan_predict(row, ids=self._id(first + k, k)) for k, row in enumerate(rows)]
+        plans = [self.predictors[k]._plan_predict(row, ids=f"{first + k} {k}") for k, row in enumerate(rows)]
         for k, (_, issue) in enumerate(plans):
             issue()
             self._waiting.setdefault(first + k, {})[k] = rows[k]
+        self._row_shape = shape[1:]
         return np.stack([sets for sets, _ in plans])
 
     def update(self, observation: Array | None) -> None:
@@ -157,37 +153,34 @@ class Horizons(Saved):
             As the predictor. Nothing is learned then.
         """
         label = None if observation is None else as_host_labels("observation", observation, self._classifies)
-        forecasts = [(self._of(k), row, self._id(self.time, k)) for k, row in self._waiting.get(self.time, {}).items()]
-        if label is None or not is_labelled(label, self._classifies).any():
-            for predictor, _, key in forecasts:
-                predictor.forget(key)
-        else:
-            for learn in [predictor._plan_update(row, label, ids=key) for predictor, row, key in forecasts]:
-                learn()
+        missing = label is None or not is_labelled(label, self._classifies).any()
+        changes = []
+        for k, row in self._waiting.get(self.time, {}).items():
+            predictor, key = self.predictors[k], f"{self.time} {k}"
+            change = partial(predictor.forget, key) if missing else predictor._plan_update(row, label, ids=key)
+            changes.append(change)
+        for change in changes:
+            change()
         self._waiting.pop(self.time, None)
         self.time += 1
 
-    def _of(self, horizon: int) -> Any:
-        return self.predictors[0 if self.shared else horizon]
-
-    def _id(self, step: int, horizon: int) -> int:
-        return step * self.horizons + horizon
-
     def _fresh(self) -> tuple[Any, ...]:
+        """Return the different predictors."""
         return tuple(self.predictor.__sklearn_clone__() for _ in range(1 if self.shared else self.horizons))
 
     def _start(self, predictors: tuple[Any, ...]) -> None:
-        self.predictors, self.time = predictors, 0
+        self.predictors = predictors * self.horizons if self.shared else predictors
+        self.time = 0
         self._waiting: dict[int, dict[int, NDArray[np.float64]]] = {}  # rows by step and horizon
 
     def _learned(self) -> State:
         rows = {(step, k): row for step, own in self._waiting.items() for k, row in own.items()}
         return {
-            "predictors": [predictor.state_dict() for predictor in self.predictors],
+            "predictors": [predictor.state_dict() for predictor in self.predictors[: 1 if self.shared else None]],
             "time": self.time,
             "waiting": np.asarray(list(rows), dtype=np.float64).reshape(-1, 2),
             "rows": np.asarray(list(rows.values()), dtype=np.float64).ravel(),
-            "shape": np.asarray(np.shape(next(iter(rows.values()), 0.0)), dtype=np.float64),
+            "shape": np.asarray(self._row_shape, dtype=np.float64),
         }
 
     def _restore(self, state: State) -> None:
@@ -202,6 +195,6 @@ class Horizons(Saved):
         for predictor, own in zip(predictors, states, strict=True):
             predictor.load_state_dict(own)
         self._start(predictors)
-        self.time = time
+        self.time, self._row_shape = time, shape
         for (step, k), row in zip(waiting.astype(np.int64).tolist(), rows, strict=True):
             self._waiting.setdefault(step, {})[k] = row

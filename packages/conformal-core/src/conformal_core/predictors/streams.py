@@ -1,6 +1,5 @@
 """Many streams at once, each with its own window of scores and its own level."""
 
-import math
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.quantile import warn_too_few
 
 Array = Any
+Floats = NDArray[np.float64]
 Id = int | str | None
 
 _EXACT = 1 << 53  # integers below it are exact in float64, in which states hold them
@@ -52,7 +52,7 @@ class Streams(Predictor):
     >>> from conformal_core import ACI, AbsoluteResidual, OnlineRegressor, Window
     >>> one = OnlineRegressor(AbsoluteResidual(), memory=Window(100), level=ACI(alpha=0.5, gamma=0.005))
     >>> shops = Streams(one, 3)
-    >>> shops.calibrate(np.zeros((3, 3)), np.asarray([[1.0, 10.0, 5.0], [2.0, 20.0, np.nan], [3.0, 30.0, 7.0]]))
+    >>> shops.calibrate(np.zeros((3, 3)), [[1.0, 10.0, 5.0], [2.0, 20.0, np.nan], [3.0, 30.0, 7.0]])
     >>> shops.predict([0.0, 0.0, 50.0])
     array([[ -2.,   2.],
            [-20.,  20.],
@@ -61,43 +61,36 @@ class Streams(Predictor):
     """
 
     _kind, _saved = "Streams", ("predictor", "streams")
+    _classes: int | None
+    _warned: bool
 
     def __init__(self, predictor: OnlineClassifier | OnlineRegressor, streams: int) -> None:
-        self.streams = check_count("streams", streams)
+        self.predictor, self.streams = predictor, check_count("streams", streams)
         self._size, self._alpha, gamma = _settings(predictor)
-        self.predictor, self.score, self.max_pending = predictor, predictor.score, predictor.max_pending
-        self._classifies = isinstance(predictor, OnlineClassifier)
+        self.score, self.classifies = predictor.score, isinstance(predictor, OnlineClassifier)
         # Integers as in `ACI`: α_t = now / whole.
         self._whole = self._alpha.denominator * gamma.denominator
         self._up, self._down = gamma.numerator * self._alpha.numerator, gamma.numerator * self._alpha.denominator
-        if self._whole * (self._size + 2) * (2 + gamma * (self.max_pending + 1)) >= _EXACT:
+        if self._whole * (self._size + 2) * (2 + gamma * (predictor.max_pending + 1)) >= _EXACT:
             raise ValueError(f"alpha and gamma must have fewer digits for Streams, got {self._alpha} and {gamma}")
-        # A miss moves the rank by about γ(size + 1): bands that hold several such steps are rarely renewed.
-        self._width = min(32 + math.ceil(10 * gamma * (self._size + 1)), 2 * self._size)
-        self._classes: int | None = None
-        self._warned = False
-        self._clear()
+        self._restart()
 
     @property
-    def qhat(self) -> NDArray[np.float64]:
+    def qhat(self) -> Floats:
         """Threshold of the next prediction of each stream, (S,); +∞ while its scores are too few."""
         return self._windows.quantile(self._now, self._whole)
 
-    @property
-    def pending(self) -> int:
-        """Number of predicted steps still waiting for labels; 0 if the level is constant."""
-        return len(self._issued)
-
     def calibrate(self, rows: Array, labels: Array) -> None:
         """Start all streams from N steps, rows (N, S, …) and labels (N, S), and forget everything learned before."""
-        rows = self._rows(rows, 1)
-        scores, present = self._scores(rows, labels)
-        check_calibration(self.score, rows[present], check=True)
-        self._clear()
-        self._warned = False
+        host = as_host_rows("rows", rows)
+        if host.ndim < 2 or host.shape[1] != self.streams:
+            raise ValueError(f"rows must have shape (N, {self.streams}, ...), got {host.shape}")
+        scores, present = self._scores(host, labels)
+        check_calibration(self.score, host[present], check=True)
+        self._restart()
         for own, here in zip(scores, present, strict=True):
             self._windows.add(own[here], np.flatnonzero(here))
-        self._classes = check_classes(rows, None) if self._classifies else None
+        self._classes = check_classes(host, None) if self.classifies else None
 
     def predict(self, rows: Array, *, ids: Id = None) -> NDArray[Any]:
         """Prediction sets (S, K) of bool, or intervals (S, 2), of one step.
@@ -119,25 +112,15 @@ class Streams(Predictor):
         issue()
         return sets
 
-    def _plan_predict(self, rows: Array, *, ids: Id = None) -> tuple[NDArray[Any], Change]:
-        rows, qhat = self._rows(rows), self.qhat
-        sets: NDArray[Any] = (self.score.sets if self._classifies else self.score.interval)(rows, qhat)
-        if rank(fewest := int(self._windows.counts.min()), self._alpha) > fewest and not self._warned:
-            self._warned = True
-            warn_too_few(fewest, self._alpha, "sets of such a stream are full")
-        return sets, partial(self._issue, ids, qhat)
-
     def update(self, rows: Array, labels: Array, *, ids: Id = None) -> None:
         """Learn from the labels of one step; those that are missing are not waited for.
 
         Parameters
         ----------
-        rows : array
-            Rows as predicted. Those without a label are not read.
+        rows, ids
+            As for :meth:`predict`. A step that was not predicted is compared with the current thresholds.
         labels : array, shape (S,)
             Integers, −1 for none; or targets, NaN for none.
-        ids
-            As passed to :meth:`predict`. A step that was not predicted is compared with the current thresholds.
 
         Raises
         ------
@@ -145,19 +128,6 @@ class Streams(Predictor):
             As the score, if shapes do not fit, and if ``ids`` is not that of a waiting step. Nothing is learned then.
         """
         self._plan_update(rows, labels, ids=ids)()
-
-    def _plan_update(self, rows: Array, labels: Array, *, ids: Id = None) -> Change:
-        rows = self._rows(rows)
-        scores, present = self._scores(rows, labels)
-        if ids is not None:
-            self._check_waiting(ids)
-        classes = check_classes(rows, None) if self._classifies else None
-
-        def change() -> None:
-            self._learn(scores[present], np.flatnonzero(present), ids)
-            self._classes = classes
-
-        return change
 
     def forget(self, ids: Id = None) -> None:
         """Drop a step whose labels will never arrive; ValueError if it is not waiting."""
@@ -168,52 +138,74 @@ class Streams(Predictor):
         if self._down and ids not in self._issued:
             raise ValueError(f"ids must be that of a predicted step that still waits for labels, got {ids!r}")
 
-    def _issue(self, ids: Id, qhat: NDArray[np.float64]) -> None:
+    def _plan_predict(self, rows: Array, *, ids: Id = None) -> tuple[NDArray[Any], Change]:
+        rows, qhat = self._rows(rows), self.qhat
+        sets: NDArray[Any] = (self.score.sets if self.classifies else self.score.interval)(rows, qhat)
+        if rank(fewest := int(self._windows.counts.min()), self._alpha) > fewest and not self._warned:
+            self._warned = True
+            warn_too_few(fewest, self._alpha, "sets of such a stream are full")
+        return sets, partial(self._issue, ids, qhat)
+
+    def _issue(self, ids: Id, qhat: Floats) -> None:
         if self._down:
             self._issued.pop(ids, None)
             self._issued[ids] = qhat
-        if len(self._issued) > self.max_pending:
+        if len(self._issued) > self.predictor.max_pending:
             del self._issued[next(iter(self._issued))]
 
-    def _learn(self, scores: NDArray[np.float64], streams: NDArray[np.int64], ids: Id) -> None:
-        if self._down:
-            issued = self._issued.pop(ids) if ids in self._issued else self.qhat
-            self._now[streams] += self._up - self._down * (scores > issued[streams])
-        self._windows.add(scores, streams)
+    def _plan_update(self, rows: Array, labels: Array, *, ids: Id = None) -> Change:
+        host = self._rows(rows)
+        scores, present = self._scores(host, labels)
+        if ids is not None:
+            self._check_waiting(ids)
+        issued = self._issued.get(ids)
+        if issued is None and self._down:
+            issued = self.qhat
+        classes = check_classes(host, None) if self.classifies else None
 
-    def _clear(self) -> None:
-        self._windows = Windows(self.streams, self._size, self._width)
+        def change() -> None:
+            streams = np.flatnonzero(present)
+            if issued is not None:
+                self._now[streams] += self._up - self._down * (scores > issued)[present]
+            self._issued.pop(ids, None)
+            self._windows.add(scores[present], streams)
+            self._classes = classes
+
+        return change
+
+    def _restart(self) -> None:
+        # A miss moves the rank by about γ(size + 1): bands that hold several such steps are rarely renewed.
+        width = min(32 + 10 * self._down * (self._size + 1) // self._whole, 2 * self._size)
+        self._windows = Windows(self.streams, self._size, width)
         self._now = np.full(self.streams, self._alpha.numerator * (self._whole // self._alpha.denominator))
-        self._issued: dict[Id, NDArray[np.float64]] = {}
+        self._issued: dict[Id, Floats] = {}
+        self._classes = None
+        self._warned = False
 
-    def _rows(self, rows: Array, leading: int = 0) -> NDArray[np.float64]:
-        name = "probs" if self._classifies else "predictions"
-        host = as_host_rows(name, rows)
-        if host.ndim <= leading or host.shape[leading] != self.streams:
-            axes = ("N, " * leading) + f"{self.streams}, ..."
-            raise ValueError(f"{name} must have shape ({axes}), one row for each stream, got {host.shape}")
-        if self._classifies:
-            check_classes(host, self._classes if not leading else None)
+    def _rows(self, rows: Array) -> Floats:
+        host = as_host_rows("rows", rows)
+        if host.shape[:1] != (self.streams,):
+            raise ValueError(f"rows must have shape ({self.streams}, ...), one for each stream, got {host.shape}")
+        if self.classifies:
+            check_classes(host, self._classes)
         return host
 
-    def _scores(self, rows: NDArray[np.float64], labels: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _scores(self, rows: Floats, labels: Array) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the score of each label, NaN without one, and whether there is one."""
-        name, inner = ("labels", 1) if self._classifies else ("targets", int(self.score.columns > 1))
-        labels = as_host_labels(name, labels, self._classifies)
-        if labels.shape != (shape := rows.shape[: rows.ndim - inner]):
-            raise ValueError(f"{name} must have shape {shape}, one for each row, got {labels.shape}")
-        present = is_labelled(labels, self._classifies)
-        scores = np.full(shape, np.nan)
+        labels = as_host_labels("labels", labels, self.classifies)
+        shape = rows.shape[: rows.ndim - (self.classifies or self.score.columns > 1)]
+        if labels.shape != shape:
+            raise ValueError(f"labels must have shape {shape}, one for each row, got {labels.shape}")
+        present, scores = is_labelled(labels, self.classifies), np.full(shape, np.nan)
         if present.any():
             scores[present] = self.score(rows[present], labels[present])
             check_finite("scores", scores[present], np)
         return scores, present
 
     def _learned(self) -> State:
-        ring, places = self._windows.state()
         return {
-            "scores": ring.ravel(),
-            "places": places,
+            "scores": self._windows.ring.ravel(),
+            "places": self._windows.places.copy(),
             "levels": self._now.copy(),
             "ids": list(self._issued),
             "thresholds": np.asarray(list(self._issued.values()), dtype=np.float64).ravel(),
@@ -221,38 +213,31 @@ class Streams(Predictor):
         }
 
     def _restore(self, state: State) -> None:
-        shape = (self._size, self.streams)
-        places, levels = (read_floats(state, key, length=self.streams) for key in ("places", "levels"))
-        scores = read_thresholds(state, "scores", length=math.prod(shape))
+        places = read_floats(state, "places", length=self.streams, least=0.0)
+        levels = read_floats(state, "levels", length=self.streams)
+        scores = as_host_rows("state", read_thresholds(state, "scores", length=self._size * self.streams))
         ids, classes = state["ids"], read_classes(state)
-        known = (
-            [one for one in ids if isinstance(one, (int, str, np.integer, type(None)))]
-            if isinstance(ids, list)
-            else None
-        )
-        if known is None or not len(ids) == len(set(known)) <= self.max_pending:
-            raise ValueError(f"state of Streams must hold at most {self.max_pending} different ids, got others")
-        issued = read_thresholds(state, "thresholds", length=len(ids) * self.streams)
-        if scores is None or issued is None or (np.abs(levels) >= _EXACT).any() or (levels % 1 + places % 1).any():
-            raise ValueError("state of Streams must hold scores, thresholds and whole numbers, got others")
-        windows = Windows(*shape[::-1], self._width)
-        windows.restore(as_host_rows("state", scores).reshape(shape), places.astype(np.int64))
-        table = as_host_rows("state", issued).reshape(len(ids), self.streams)
-        self._clear()
-        self._windows, self._now, self._classes = windows, levels.astype(np.int64), classes
-        self._issued = dict(zip(ids, table, strict=True))
+        if not isinstance(ids, list) or not all(isinstance(one, (int, str, np.integer, type(None))) for one in ids):
+            raise ValueError("state of Streams must hold ids that are integers or text, got others")
+        issued = as_host_rows("state", read_thresholds(state, "thresholds", length=len(ids) * self.streams))
+        ring = scores.reshape(self._size, self.streams)
+        counts = np.isfinite(ring).sum(axis=0)
+        unfit = (places != counts % self._size) & ((counts < self._size) | (places % 1 > 0) | (places >= self._size))
+        if unfit.any() or (ring == -np.inf).any() or (np.abs(levels) >= _EXACT).any() or (levels % 1).any():
+            raise ValueError("state of Streams must hold finite scores, the place of the next, and levels, got others")
+        self._restart()
+        self._windows.ring[:], self._windows.counts[:], self._windows.places[:] = ring, counts, places
+        self._now, self._classes = levels.astype(np.int64), classes
+        self._issued = dict(zip(ids, issued.reshape(len(ids), self.streams).copy(), strict=True))
 
 
 def _settings(predictor: OnlineClassifier | OnlineRegressor) -> tuple[int, Fraction, Fraction]:
     """Return the size of the window, α, and γ (0 for a constant level), or raise TypeError."""
     if not isinstance(predictor, (OnlineClassifier, OnlineRegressor)):
-        got = type(predictor).__name__
-        raise TypeError(f"predictor must be an OnlineClassifier or OnlineRegressor, got {got}")
-    memory, level = predictor.memory, predictor.level
-    if type(memory) is not Window:
-        raise TypeError(f"memory of the predictor must be a Window, such as Window(500), got {type(memory).__name__}")
-    if type(level) is not Constant and type(level) is not ACI:
-        raise TypeError(f"level of the predictor must be Constant or ACI, got {type(level).__name__}")
-    if getattr(predictor.score, "randomized", False):
-        raise TypeError(f"score of the predictor must not be randomized, got {predictor.score!r}")
-    return memory.state_dict()["size"], level.alpha, level.gamma if isinstance(level, ACI) else Fraction(0)
+        raise TypeError(f"predictor must be an OnlineClassifier or OnlineRegressor, got {type(predictor).__name__}")
+    memory, level, score = predictor.memory, predictor.level, predictor.score
+    exact = type(memory) is Window and type(level) in {Constant, ACI} and not getattr(score, "randomized", False)
+    if not exact:
+        rule = "memory Window, level Constant or ACI, and a score that is not randomized"
+        raise TypeError(f"predictor must have {rule}, got {predictor!r}")
+    return memory.state_dict()["size"], level.alpha, getattr(level, "gamma", Fraction(0))

@@ -4,7 +4,8 @@
     python studies/findings.py --table studies/results/findings.csv         # the Markdown tables of a CSV, no runs
 
 DATA is views of handwritten, or NAME=ROOT with a name of `_data.DATA`. Each is trained as
-`cpsc ablate --axes parts,refresh,warm-up,optimizer` does: with both parts, either and neither; by refresh policy; by warm-up; with both and neither under each optimizer.
+`cpsc ablate --axes parts,refresh,warm-up,optimizer` does: with both parts, either and neither; by refresh policy; by
+warm-up; with both and neither under each optimizer.
 Finished runs in the folder are reused. The CSV has a row per data set and comparison; differences are paired by seed.
 """
 

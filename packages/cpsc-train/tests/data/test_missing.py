@@ -13,7 +13,6 @@ from cpsc_train.data.missing import check_presence, numbers, parse_missing, prob
 from cpsc_train.data.modality import Spectrum
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
-from cpsc_train.training import RunConfig
 
 ROWS = 40
 SPLITS = Splits(np.arange(20), np.arange(20, 26), np.arange(26, 32), np.arange(32, ROWS))
@@ -203,10 +202,3 @@ def test_text_that_does_not_fit(text):
 def test_a_modality_has_one_fraction():
     with pytest.raises(UserError, match="missing modalities must be different, got 'pix' twice"):
         parse_missing(["pix=.1", "pix=.2"])
-
-
-def test_an_older_configuration_is_read():
-    """`missing` was a switch, now called leave_out."""
-    table = recipe("handwritten").to_plain()
-    del table["leave_out"], table["missing"]
-    assert not RunConfig.from_plain(table | {"missing": False}).leave_out

@@ -8,7 +8,6 @@ import pytest
 from cpsc_train import evaluate, train
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
-from cpsc_train.training import RunConfig
 
 NAMES = ("trust", "read:lr=0.01", "dasp")
 
@@ -63,13 +62,6 @@ def test_command_line(cpsc, runs, tmp_path):
 def test_variants_must_differ():
     with pytest.raises(UserError, match="inference must name different variants, got trust, trust"):
         replace(recipe("handwritten"), inference=("trust", "trust"))
-
-
-def test_configurations_with_the_former_gate():
-    table = recipe("handwritten").to_plain()
-    assert RunConfig.from_plain(table | {"gate": {"distance": "off", "alpha": 0.04}}).to_plain() == table
-    with pytest.raises(UserError, match=r'gate was removed: .* set inference = \["trust"\]'):
-        RunConfig.from_plain(table | {"gate": {"distance": "classes", "alpha": 0.04}})
 
 
 def test_report_has_a_table(cpsc, runs, tmp_path):

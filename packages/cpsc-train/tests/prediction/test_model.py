@@ -11,7 +11,6 @@ import torch
 
 import cpsc_train
 from cpsc_train.errors import UserError
-from cpsc_train.training import checkpoint
 from cpsc_train.training.predictor import Predictor
 
 
@@ -124,25 +123,6 @@ def test_tensors_lists_and_single_samples(digits, model):
 def test_bad_samples_are_named(model, samples, message):
     with pytest.raises(UserError, match=message):
         model.predict(samples)
-
-
-def test_a_run_of_an_earlier_version_is_completed_by_its_evaluation(digits, model, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(digits.run, run)
-    saved = checkpoint.load(run / "checkpoint.pt", torch.device("cpu"))
-    checkpoint.save(run / "checkpoint.pt", {name: of for name, of in saved.items() if name != "prediction"})
-    with pytest.raises(
-        UserError, match=r"checkpoint lacks .*: add them with cpsc evaluate .*run, which needs the data"
-    ):
-        cpsc_train.load(run)
-    cpsc_train.evaluate(run, inference=())
-    with pytest.raises(UserError, match="checkpoint lacks class names"):
-        cpsc_train.load(run)
-    cpsc_train.evaluate(run)
-    given = digits.given()
-    completed, expected = cpsc_train.load(run).predict(given), model.predict(given)
-    np.testing.assert_array_equal(completed.probabilities, expected.probabilities)
-    np.testing.assert_array_equal(completed.sets, expected.sets)
 
 
 def test_a_run_needs_neither_its_data_nor_its_splits(digits, model, tmp_path):

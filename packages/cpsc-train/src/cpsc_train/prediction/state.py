@@ -57,11 +57,6 @@ def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> 
     if folder.read_results() is None:
         raise UserError(f"{folder.path}: the run is not finished: continue it with cpsc train --resume {folder.path}")
     saved = checkpoint.load_best(folder.checkpoint, where)
-    if "prediction" not in saved:
-        raise UserError(
-            f"{folder.path}: its checkpoint lacks class names, scales and thresholds: add them with "
-            f"cpsc evaluate {folder.path}, which needs the data"
-        )
     with checkpoint.fitting():
         state = PredictionState.from_state(saved["prediction"])
         name = _chosen(inference, list(state.thresholds), config.inference)

@@ -187,22 +187,10 @@ class RunConfig(Options):
         Raises UserError for an unknown key, a missing key, a value that is not allowed, or a module that cannot be
         imported.
         """
-        if isinstance(table.get("missing"), bool):  # the name of leave_out up to version 0.1
-            table = {("leave_out" if name == "missing" else name): value for name, value in table.items()}
         imports = table.get("imports", ())
         if isinstance(imports, (list, tuple)) and all(isinstance(name, str) for name in imports):
             import_modules(imports)
-        return from_plain(cls, _without_gate(table))
-
-
-def _without_gate(table: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the section ``gate`` of earlier configurations if the gate was off."""
-    gate = table.get("gate")
-    if not isinstance(gate, dict):
-        return table
-    if gate.get("distance", "off") != "off":
-        raise UserError('the conformal gate was removed: delete the section [gate], and set inference = ["trust"]')
-    return {name: value for name, value in table.items() if name != "gate"}
+        return from_plain(cls, table)
 
 
 def with_method(base: RunConfig, method: MethodConfig) -> RunConfig:

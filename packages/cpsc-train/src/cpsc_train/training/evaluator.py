@@ -35,16 +35,12 @@ class Evaluator:
         objective: Objective,
         qhat: dict[str, Tensor] | None,
         fitted: Mapping[str, dict[str, Any]] = MappingProxyType({}),
-        *,
-        complete: bool = False,
     ) -> None:
         self.objective = objective
         self.qhat = qhat
         self.setup = setup
         self.fitted = fitted
         """States of inference variants that were fitted to this model, by name."""
-        self.complete = complete
-        """Whether the model was saved with what predictions need."""
         self._predictor = Predictor(setup.config, objective, qhat, tuple(setup.dataset.modalities))
 
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:

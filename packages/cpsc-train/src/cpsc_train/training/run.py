@@ -109,9 +109,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the best epoch of a run, from its folder alone.
 
-    If the run was finished by a version that did not save what predictions need, it is added to ``checkpoint.pt`` where
-    the folder can be written to and `inference` is None.
-
     Parameters
     ----------
     folder
@@ -139,13 +136,7 @@ def evaluate(
     with opened(run_folder, noise=noise, protocols=protocols, inference=inference, root=root) as (setup, evaluator):
         parts, variants = fitted_variants(setup.config.inference, evaluator)
         thresholds = thresholds_of(setup, parts, variants)
-        results = evaluation(setup, parts, variants, thresholds)
-        if inference is None and not evaluator.complete and run_folder.read_results() is not None:
-            state = prediction_state(setup, variants, thresholds)
-            if setup.process.first and os.access(run_folder.path, os.W_OK):
-                with run_folder.locked():
-                    complete(run_folder.checkpoint, variants, state)
-        return results
+        return evaluation(setup, parts, variants, thresholds)
 
 
 @contextmanager
@@ -250,4 +241,4 @@ def _load_best(folder: RunFolder, setup: Setup) -> Evaluator:
             raise ValueError(f"it has no quantile of {min(missing)}")
         model.load_state_dict(state["model"])
         method.load_state_dict(state["method"])
-    return Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}), complete="prediction" in state)
+    return Evaluator(setup, setup.objective, state["qhat"], state.get("inference", {}))

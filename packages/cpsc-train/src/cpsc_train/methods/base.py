@@ -35,7 +35,7 @@ class StepLosses:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     """0-d values by name; their mean over an epoch is logged."""
     distributions: dict[str, Heads] = field(default_factory=dict)
-    """By kind and modality, values in [0, 1] of any shape; their mean and histogram over an epoch are logged."""
+    """By kind and modality, values in [0, 1] of any shape; their spread over an epoch is logged."""
 
     def __or__(self, other: StepLosses) -> StepLosses:
         """Return the union of two steps on the same batch."""

@@ -12,12 +12,8 @@ from cpsc_train.methods import StepLosses
 from cpsc_train.models import COMPLETE, Present, mean_present
 from cpsc_train.training.distributed import Process
 
-BINS = 20
-"""Bins of a histogram over [0, 1]."""
 ROUNDING = 1e-6
 """Distance from 0 and 1 at which a value counts as 0 or 1."""
-CHUNK = 50
-"""Steps whose values are binned at once, which costs less than binning them at each step."""
 
 
 class _Accumulator:
@@ -76,42 +72,28 @@ class Spread(NamedTuple):
 
 
 class Distribution(_Accumulator):
-    """Spread and histogram of values in [0, 1]; negative ones do not count."""
+    """Spread of values in [0, 1]; negative ones do not count."""
 
     def __init__(self) -> None:
-        self._pending: list[Tensor] = []
-        self._counts: Tensor | None = None
         self._sums: Tensor | None = None
-        """Sums (4,) of the values, their squares, and whether they are 1 and 0."""
+        """Sums (5,) of the values, their squares, and whether they count, are 1, and are 0."""
 
     def add(self, values: Tensor) -> None:
         """Add values of any shape."""
-        self._pending.append(values.detach().flatten())
-        if len(self._pending) >= CHUNK:
-            self._bin()
-
-    def read(self, process: Process) -> tuple[Spread, list[int]]:
-        """Return the spread and the counts of `BINS` equal bins over all processes; 1 belongs to the last bin."""
-        self._bin()
-        if self._counts is None or self._sums is None:
-            return Spread(0.0, 0.0, 0.0, 0.0), [0] * BINS
-        counts = process.sum(self._counts).tolist()
-        mean, square, at_one, at_zero = (float(v) / max(sum(counts), 1) for v in process.sum(self._sums).tolist())
-        return Spread(mean, max(square - mean**2, 0.0) ** 0.5, at_one, at_zero), counts
-
-    def _bin(self) -> None:
-        if not self._pending:
-            return
-        values = torch.cat(self._pending).double()
-        self._pending = []
-        places = (values * BINS).long().clamp_(max=BINS - 1)
-        counts = (places[:, None] == torch.arange(BINS, device=places.device)).sum(0)  # bincount would wait for a GPU
+        values = values.detach().flatten().double()
         counted = values >= 0
         values = values.clamp(min=0)
-        ends = [(values >= 1 - ROUNDING).double(), ((values <= ROUNDING) & counted).double()]
-        sums = torch.stack([values, values.square(), *ends]).sum(1)
-        self._counts = counts if self._counts is None else self._counts + counts
+        ends = [values >= 1 - ROUNDING, (values <= ROUNDING) & counted]
+        sums = torch.stack([values, values.square(), *(mask.double() for mask in (counted, *ends))]).sum(1)
         self._sums = sums if self._sums is None else self._sums + sums
+
+    def read(self, process: Process) -> Spread:
+        """Return the spread over all processes."""
+        if self._sums is None:
+            return Spread(0.0, 0.0, 0.0, 0.0)
+        total, squares, count, ones, zeros = process.sum(self._sums).tolist()
+        mean, square, at_one, at_zero = (value / max(count, 1) for value in (total, squares, ones, zeros))
+        return Spread(mean, max(square - mean**2, 0.0) ** 0.5, at_one, at_zero)
 
 
 class EpochRecord:
@@ -144,9 +126,8 @@ class EpochRecord:
         """Return the record over all processes, as in a line of ``metrics.jsonl``."""
         record: dict[str, Any] = {"loss": self._losses.read(process), "train": self._figures.read(process)}
         for (kind, modality), distribution in self._distributions.items():
-            spread, counts = distribution.read(process)
+            spread = distribution.read(process)
             record["train"][f"{kind}_{modality}"] = spread.mean
-            record.setdefault(kind, {})[modality] = counts
             record.setdefault("spread", {}).setdefault(kind, {})[modality] = spread._asdict()
         if self._trace:
             heads = list(self._trace[0][1])

@@ -20,7 +20,7 @@ from cpsc_train.config import Choice, apply_settings
 from cpsc_train.data import Dataset, Noise
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method, PartFeatures
-from cpsc_train.methods.base import Heads
+from cpsc_train.methods.base import Heads, Quantiles
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
 from cpsc_train.models.multimodal import NO_TAPS
 
@@ -35,7 +35,7 @@ class Trained:
 
     model: MultimodalClassifier
     method: Method
-    qhat: Heads | None
+    qhat: Quantiles
     """Quantiles of the in-loop conformal predictor, by head."""
     batch_size: int | None
     """Rows in a batch of the plain evaluation. None: all rows at once."""

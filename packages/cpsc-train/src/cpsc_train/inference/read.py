@@ -15,7 +15,7 @@ from torch.func import functional_call
 from cpsc_train.config.rules import COUNT, FRACTION, POSITIVE
 from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Trained, of_rows
 from cpsc_train.methods import Method
-from cpsc_train.methods.base import Heads
+from cpsc_train.methods.base import Heads, Quantiles
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
 TINY = torch.finfo(torch.float32).tiny
@@ -124,7 +124,7 @@ def read_loss(logits: Tensor, *, threshold: float = math.exp(-1)) -> Tensor:
 class _Whole(nn.Module):
     """Model and method as one module, for `functional_call`."""
 
-    def __init__(self, model: MultimodalClassifier, method: Method, qhat: Heads | None) -> None:
+    def __init__(self, model: MultimodalClassifier, method: Method, qhat: Quantiles) -> None:
         super().__init__()
         self.model = model
         self.method = method

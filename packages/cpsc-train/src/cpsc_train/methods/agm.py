@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, zeroed
+from cpsc_train.methods.base import AllReduce, Heads, Method, Quantiles, StepLosses, zeroed
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, numbers_present, stacked
 
@@ -41,12 +41,7 @@ class AGM(Method):
         self.register_buffer("steps", torch.zeros(()))
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused``."""
         logits = model.classify(features, present)

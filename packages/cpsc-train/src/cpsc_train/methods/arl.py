@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import EpochMethod, Heads, StepLosses, head_cross_entropy, zeroed
+from cpsc_train.methods.base import EpochMethod, Heads, Quantiles, StepLosses, head_cross_entropy, zeroed
 from cpsc_train.methods.mla import entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
@@ -31,12 +31,7 @@ class ARL(EpochMethod):
     config: ARLConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         with torch.no_grad():

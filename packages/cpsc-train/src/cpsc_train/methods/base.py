@@ -22,6 +22,8 @@ AllReduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes."""
 Heads = dict[str, Tensor]
 """One tensor per head: each modality and ``fused``."""
+Quantiles = Heads | None
+"""Conformal quantile of each head, 0-d, or None while there is no conformal predictor."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,7 @@ class Method(nn.Module):
     """Base of all training methods: modules, loss terms, and the logits used for prediction.
 
     The loop optimises and saves the modules of a method and passes it the model; a method never runs the loop.
-    `features` are always {m: (B, d)} from the encoders, and `qhat` is the conformal quantile of each head as a 0-d
-    tensor, or None while there is no conformal predictor. `present` is true for samples that have a modality, {m: (B,)
+    `features` are always {m: (B, d)} from the encoders. `present` is true for samples that have a modality, {m: (B,)
     bool}; one that is not listed is present in all samples. Features of samples that lack a modality are zeros, without
     a gradient to the encoder; so are the logits of the model's heads. Every quantity of a single modality, such as its
     loss, is a mean over the samples that have it.
@@ -142,12 +143,7 @@ class Method(nn.Module):
 
     @abstractmethod
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return the loss terms of a training batch with labels (B,)."""
 
@@ -218,7 +214,7 @@ class Method(nn.Module):
         """Called after all calibration samples were scored with the current `model`."""
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return the logits (B, C) of unlabelled samples, by head."""
         return model.classify(features, present)
@@ -228,12 +224,7 @@ class Method(nn.Module):
         return {}
 
     def calibration_logits(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return the logits (B, S, C) scored by the in-loop conformal predictor, by head; S is constant for a head."""
         return {head: logits[:, None] for head, logits in self.predict(model, features, qhat, present).items()}

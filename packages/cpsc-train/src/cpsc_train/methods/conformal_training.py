@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.config.rules import FRACTION
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, POSITIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
@@ -38,12 +38,7 @@ class ConformalTraining(Method):
     config: ConformalTrainingConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``sets``, and those of ``ce_fused`` and ``ce_<modality>`` that have a weight."""
         config = self.config

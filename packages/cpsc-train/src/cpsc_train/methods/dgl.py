@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
 
@@ -25,12 +25,7 @@ class DGL(Method):
     config: DGLConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         logits = model.unimodal(features, present)

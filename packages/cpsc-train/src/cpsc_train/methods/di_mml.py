@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, PartFeatures, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, POSITIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, softmax_present, stacked
 
@@ -49,12 +49,7 @@ class DIMML(Method):
         self.known.fill_(True)
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<head>``, ``shared_<modality>`` and ``contrast``."""
         logits = self._voters(model, features, present)
@@ -67,7 +62,7 @@ class DIMML(Method):
         return StepLosses(terms, {m: logits[m] for m in features} | {FUSED: decision})
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits of each modality, and the sum of all voters weighted by certainty."""
         logits = self._voters(model, features, present)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present
 
@@ -67,12 +67,7 @@ class EAU(Method):
         self.classifier, self.of_draws = nn.Linear(latent, model.classes), nn.Linear(latent, model.classes)
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return the terms of the objective, and ``head_<modality>``, which trains heads alone."""
         config = self.config
@@ -91,7 +86,7 @@ class EAU(Method):
         return StepLosses(terms, logits)
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return W_c μ of the fused distribution, and the logits of the model's heads."""
         return self._logits(model, features, self._fused(self._normals(features), present), present)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
-from cpsc_train.methods.base import EpochMethod, Heads, StepLosses
+from cpsc_train.methods.base import EpochMethod, Heads, Quantiles, StepLosses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, only_present, stacked
 
@@ -27,12 +27,7 @@ class TMC(EpochMethod):
     config: TMCConfig | ECMLConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``evidence_<head>``."""
         alphas = self.dirichlet(model, features, present)
@@ -45,7 +40,7 @@ class TMC(EpochMethod):
         return StepLosses(terms | self.conflict([alphas[m] for m in features]), _logits(alphas))
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return log(α / S), whose softmax is the expected probability of each class."""
         return _logits(self.dirichlet(model, features, present))

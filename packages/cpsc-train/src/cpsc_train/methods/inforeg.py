@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, trained, true_probability
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, Quantiles, StepLosses, trained, true_probability
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, numbers_present, only_present, per_sample
@@ -45,12 +45,7 @@ class InfoReg(EpochMethod):
         self.register_buffer("started", torch.full((), -1, dtype=torch.int64))
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         out = joint_losses(model, features, labels, present, unimodal=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import AllReduce, Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present, stacked
 
@@ -37,12 +37,7 @@ class IPRM(Method):
         self.register_buffer("weight", torch.tensor(0.5))
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<modality>`` and ``ce_mixed``."""
         unimodal = model.unimodal(features, present)
@@ -74,7 +69,7 @@ class IPRM(Method):
         self.weight.mul_(self.config.decay).add_((1 - self.config.decay) * second_fraction(apart))
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits; if a modality is missing, those of the other."""
         if len(features) < 2:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowWeights
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
@@ -41,12 +41,7 @@ class Joint(Method):
     """Cross-entropy of the fused logits."""
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused``."""
         return joint_losses(model, features, labels, present, unimodal=False)
@@ -71,12 +66,7 @@ class JointUnimodal(Method):
         return {} if self.weighting is None else self.weighting.weights()
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return the terms of `joint_losses`, those of modalities times the weight."""
         of_rows = NO_WEIGHTS if self.weighting is None else self.weighting.weights(self.rows)

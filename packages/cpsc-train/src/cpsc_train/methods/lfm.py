@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, Quantiles, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
 
@@ -46,12 +46,7 @@ class LFM(EpochMethod):
         self._halves: tuple[Tensor, Tensor] | None = None
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``js``."""
         logits = model.classify(features, present)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import (
     COMPLETE,
@@ -63,12 +63,7 @@ class MLA(EpochMethod):
         return (self.modalities[step],)
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<modality>`` of this turn's modality."""
         ((modality, h),) = features.items()
@@ -97,7 +92,7 @@ class MLA(EpochMethod):
             self.seen += rows
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits of the shared head, and their sum weighted by entropy."""
         logits = {m: only_present(self.head(h), present.get(m)) for m, h in features.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, flat_gradient, total, trained
+from cpsc_train.methods.base import AllReduce, Heads, Method, Quantiles, StepLosses, flat_gradient, total, trained
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import POSITIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present
@@ -27,12 +27,7 @@ class MMPareto(Method):
         self._gradients: dict[str, Tensor] = {}
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         return joint_losses(model, features, labels, present, unimodal=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cpsc_train.methods.base import Heads, Method, StepLosses
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present
@@ -31,12 +31,7 @@ class MNL(Method):
     config: MNLConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<head>`` and ``negative_<modality>``."""
         out = joint_losses(model, features, labels, present, unimodal=True)

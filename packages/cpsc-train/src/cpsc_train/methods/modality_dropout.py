@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import DECAY, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present
 
@@ -26,12 +26,7 @@ class ModalityDropout(Method):
     config: ModalityDropoutConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``ce_<modality>``."""
         kept = drawn(features, present, self.config.probability)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, StepLosses, alone, true_probability
+from cpsc_train.methods.base import AllReduce, EpochMethod, Heads, Quantiles, StepLosses, alone, true_probability
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, numbers_present, only_present, per_sample
 
@@ -28,12 +28,7 @@ class OGMGE(EpochMethod):
     config: OGMGEConfig
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused``."""
         logits = model.classify(features, present)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, logsigmoid
 
-from cpsc_train.methods.base import Heads, Method, StepLosses, head_cross_entropy, true_probability
+from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy, true_probability
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, softmax_present, stacked
 
@@ -34,12 +34,7 @@ class PDF(Method):
         )
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<head>`` and ``confidence_<modality>``."""
         unimodal = model.unimodal(features, present)
@@ -55,7 +50,7 @@ class PDF(Method):
         return StepLosses(terms, logits)
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and their sum weighted by calibrated confidence."""
         unimodal = model.unimodal(features, present)

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy, true_probability
+from cpsc_train.methods.base import (
+    AllReduce,
+    Heads,
+    Method,
+    Quantiles,
+    StepLosses,
+    head_cross_entropy,
+    true_probability,
+)
 from cpsc_train.methods.options import DECAY, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, only_present, per_sample
 
@@ -38,12 +46,7 @@ class PMR(Method):
         self.register_buffer("scores", torch.ones(len(modalities)))
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``prototype_<modality>``."""
         logits = model.classify(features, present)

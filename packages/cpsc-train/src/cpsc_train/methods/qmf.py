@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import AllReduce, Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.methods.smallest import Smallest
@@ -53,12 +53,7 @@ class QMF(Method):
         self._find_extremes()
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<head>`` and ``ranking_<modality>``."""
         logits = self.predict(model, features, qhat, present)
@@ -91,7 +86,7 @@ class QMF(Method):
         self._largest = _largest(self.history.values)
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and for ``fused`` Σ_m c_m z_m over the given modalities."""
         logits = model.unimodal(features, present)

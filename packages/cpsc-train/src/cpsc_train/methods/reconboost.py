@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import AllReduce, Heads, Method, StepLosses, true_probability
+from cpsc_train.methods.base import AllReduce, Heads, Method, Quantiles, StepLosses, true_probability
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, mean_present, stacked
 
@@ -42,12 +42,7 @@ class ReconBoost(Method):
         self.trained[self._place] = 1.0
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``boosting`` and ``consolidation``, or ``ce_fused``."""
         logits = self.predict(model, features, qhat, present)
@@ -70,7 +65,7 @@ class ReconBoost(Method):
         return StepLosses(terms, logits)
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits, and the rate times their sum, over trained modalities if there are any."""
         logits = model.unimodal(features, present)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, Quantiles, StepLosses
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
@@ -56,7 +56,7 @@ class Relearning(Method):
         model: MultimodalClassifier,
         features: Heads,
         labels: torch.Tensor,
-        qhat: Heads | None,
+        qhat: Quantiles,
         present: Present = COMPLETE,
     ) -> StepLosses:
         """Return ``ce_fused``."""

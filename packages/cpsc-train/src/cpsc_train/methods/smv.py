@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cpsc_train.evaluation.shapley import shapley
-from cpsc_train.methods.base import AllReduce, Heads, Method, PartFeatures, StepLosses, zeroed
+from cpsc_train.methods.base import AllReduce, Heads, Method, PartFeatures, Quantiles, StepLosses, zeroed
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range
 from cpsc_train.methods.rows import RowTable
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present, stacked
@@ -64,12 +64,7 @@ class SMV(Method):
         self._count()
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused`` and ``alone_<modality>``."""
         logits = model.classify(features, present)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_rsc import MultimodalSelfCalibration
-from cpsc_train.methods.base import Heads, StepLosses
+from cpsc_train.methods.base import Heads, Quantiles, StepLosses
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Parts
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present, mean_present
 
@@ -41,12 +41,7 @@ class LiteralCPSC(CPSC):
             self.frozen_heads.load_state_dict(model.heads.state_dict())
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return the terms of `CPSC.losses`; with ``weigh = encoders`` the weights apply to the encoders' gradients."""
         if self.config.weigh == "samples" or qhat is None:

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability, gsc_weights, weighted_cross_entropy
 from cpsc_rsc import MultimodalSelfCalibration, RSCOutput, represent
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, Method, PartFeatures, StepLosses
+from cpsc_train.methods.base import Heads, Method, PartFeatures, Quantiles, StepLosses
 from cpsc_train.methods.cpsc.trust import RowTrust
 from cpsc_train.methods.joint import NO_WEIGHTS, joint_losses
 from cpsc_train.methods.options import COUNT, NOT_NEGATIVE, MethodConfig, Range, Rule, Space
@@ -84,12 +84,7 @@ class CPSC(Method):
         return {} if self.trust is None else self.trust.weights()
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_fused``, ``gsc`` and ``div_<modality>``; cross-entropies alone in warm-up and without parts."""
         if qhat is None or self._plain:
@@ -133,7 +128,7 @@ class CPSC(Method):
         return replace(plain, diagnostics=diagnostics)
 
     def predict(
-        self, model: MultimodalClassifier, features: Heads, qhat: Heads | None, present: Present = COMPLETE
+        self, model: MultimodalClassifier, features: Heads, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Classify the representation chosen by ``inference``; the features during warm-up and without RSC."""
         logits = model.classify(features, present)
@@ -154,12 +149,7 @@ class CPSC(Method):
         return logits | {FUSED: calibrated[FUSED]} if self.config.inference == "collaborative" else calibrated
 
     def calibration_logits(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> Heads:
         """Return logits of the features, by head."""
         return {head: logits[:, None] for head, logits in model.classify(features, present).items()}

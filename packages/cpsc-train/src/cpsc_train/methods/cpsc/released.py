@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from cpsc_gsc import collaborative_reliability
 from cpsc_rsc import MultimodalSelfCalibration, component_reliability, divergence_loss, mix_residual, recompose, top_k
 from cpsc_train.errors import UserError
-from cpsc_train.methods.base import Heads, StepLosses, head_cross_entropy
+from cpsc_train.methods.base import Heads, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.cpsc.literal import GradientScale
 from cpsc_train.methods.cpsc.method import CPSC, CPSCConfig, Parts, without_absent
 from cpsc_train.methods.lfm import disagreement
@@ -63,12 +63,7 @@ class ReleasedCPSC(CPSC):
         self.frozen_heads.load_state_dict(model.heads.state_dict())
 
     def losses(
-        self,
-        model: MultimodalClassifier,
-        features: Heads,
-        labels: Tensor,
-        qhat: Heads | None,
-        present: Present = COMPLETE,
+        self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
         """Return ``ce_<head>``, ``alignment`` unless its weight is 0, and ``div_<modality>``."""
         config, scale = self.config, GradientScale(features)

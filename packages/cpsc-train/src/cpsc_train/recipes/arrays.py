@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cpsc_train.data.adapters.arrays import ArraysConfig
-from cpsc_train.recipes.base import CONFORMAL, Recipe, assemble, choose
-from cpsc_train.training import ComputeConfig, Mode
+from cpsc_train.recipes.base import QUICK, Recipe, assemble, choose
+from cpsc_train.training import Mode
 
 
 def _arrays(name: str, data: ArraysConfig, mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
@@ -14,12 +14,8 @@ def _arrays(name: str, data: ArraysConfig, mode: Mode, modalities: tuple[str, ..
         mode,
         choose(data, modalities),
         {},
-        warmup=5,
-        a=0.6,
-        b=0.6,
+        **QUICK,
         epochs=30,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
-        compute=ComputeConfig(threads=1),
     )
     return replace(recipe, config=replace(recipe.config, recipe=name))
 

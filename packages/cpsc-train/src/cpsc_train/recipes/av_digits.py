@@ -7,8 +7,8 @@ from dataclasses import replace
 from cpsc_train.config import override
 from cpsc_train.data.adapters.av_digits import AVDigitsConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
-from cpsc_train.recipes.base import CONFORMAL, Recipe, assemble, choose, noise
-from cpsc_train.training import ComputeConfig, Mode
+from cpsc_train.recipes.base import QUICK, Recipe, assemble, choose, noise
+from cpsc_train.training import Mode
 
 
 def av_digits(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
@@ -19,13 +19,9 @@ def av_digits(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         mode,
         data,
         {name: SmallCNNConfig(channels=8) for name in data.modalities},
-        warmup=5,
-        a=0.6,
-        b=0.6,
+        **QUICK,
         epochs=20,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
         noise=tuple(one for one in conditions if one.modality in data.modalities),
-        compute=ComputeConfig(threads=1),
     )
     if mode != "ours":
         return recipe

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from cpsc_train.data import DataConfig, Noise, SplitConfig
 from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig, ReleasedConfig
 from cpsc_train.models import EncoderConfig
-from cpsc_train.training import ConformalConfig, Mode, RunConfig
+from cpsc_train.training import ComputeConfig, ConformalConfig, Mode, RunConfig
 
 Source = Literal["paper", "released", "package"]
 """Stated in the paper, read from the authors' code, or parameters of an installed package (extra ``pretrained``);
@@ -84,11 +84,13 @@ RELEASED_CALIBRATION = {"crema-d": 16, "nyu-depth-v2": 4, "sun-rgbd": 4}
 READINGS: dict[Mode, type[CPSCConfig]] = {"ours": CPSCConfig, "paper": LiteralConfig, "released": ReleasedConfig}
 """The method by mode."""
 CONFORMAL: dict[Mode, ConformalConfig] = {
-    "ours": ConformalConfig(alpha=0.2),
-    "paper": ConformalConfig(alpha=0.2, refresh="exact"),
-    "released": ConformalConfig(alpha=0.2, refresh="epoch", quantile="released"),
+    "ours": ConformalConfig(),
+    "paper": ConformalConfig(refresh="exact"),
+    "released": ConformalConfig(refresh="epoch", quantile="released"),
 }
-"""The conformal predictor by mode."""
+"""The conformal predictor by mode, without its level."""
+QUICK: dict[str, Any] = {"warmup": 5, "a": 0.6, "b": 0.6, "alpha": 0.1, "compute": ComputeConfig(threads=1)}
+"""Values of recipes whose runs take minutes on one core."""
 INFERENCE: dict[Mode, tuple[str, ...]] = {"ours": ("trust",), "paper": (), "released": ()}
 """Inference variants by mode."""
 MODES: dict[Mode, dict[str, Source]] = {
@@ -111,6 +113,7 @@ def assemble(
     warmup: int,
     a: float,
     b: float,
+    alpha: float = 0.2,
     like: str = "",
     sources: Mapping[str, Source] = MappingProxyType({}),
     **values: Any,
@@ -136,7 +139,7 @@ def assemble(
         data=data,
         encoders=dict(encoders),
         method=READINGS[mode](**options),
-        conformal=CONFORMAL[mode],
+        conformal=replace(CONFORMAL[mode], alpha=alpha),
         inference=INFERENCE[mode],
         splits=SplitConfig(calibration=RELEASED_CALIBRATION.get(data.name, 16) if mode == "released" else 0.1),
     )

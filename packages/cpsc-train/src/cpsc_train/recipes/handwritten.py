@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cpsc_train.data.adapters.handwritten import VIEWS, HandwrittenConfig
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
-from cpsc_train.recipes.base import CONFORMAL, Recipe, assemble, choose, noise
-from cpsc_train.training import ComputeConfig, Mode
+from cpsc_train.recipes.base import QUICK, Recipe, assemble, choose, noise
+from cpsc_train.training import Mode
 
 
 def handwritten(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
@@ -20,10 +18,6 @@ def handwritten(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         mode,
         data,
         {name: SmallCNNConfig() if name in images else MLPConfig() for name in data.modalities},
-        warmup=5,
-        a=0.6,
-        b=0.6,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
+        **QUICK,
         noise=(*noise(images, (0.5, 1.0), (0.1, 0.3)), *noise(vectors, (1.0, 2.0), ())),
-        compute=ComputeConfig(threads=1),
     )

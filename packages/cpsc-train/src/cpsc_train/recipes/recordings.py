@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cpsc_train.data import Noise
 from cpsc_train.data.adapters.avletters import AVLettersConfig
 from cpsc_train.data.adapters.utd_mhad import UTDMHADConfig
 from cpsc_train.models import EncoderConfig
 from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
 from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
-from cpsc_train.recipes.base import CONFORMAL, Data, Recipe, assemble, choose, noise
-from cpsc_train.training import ComputeConfig, Mode
+from cpsc_train.recipes.base import QUICK, Data, Recipe, assemble, choose, noise
+from cpsc_train.training import Mode
 
 VIDEOS = ("depth", "lips")
 
@@ -37,11 +35,7 @@ def _recordings(data: Data, mode: Mode) -> Recipe:
         mode,
         data,
         encoders,
-        warmup=5,
-        a=0.6,
-        b=0.6,
+        **QUICK,
         epochs=40,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
         noise=conditions,
-        compute=ComputeConfig(threads=1),
     )

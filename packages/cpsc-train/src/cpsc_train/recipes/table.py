@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cpsc_train.data.adapters.table import TableConfig
-from cpsc_train.recipes.base import CONFORMAL, Recipe, assemble, choose
+from cpsc_train.recipes.base import QUICK, Recipe, assemble, choose
 from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig
 from cpsc_train.training.optimizer import CosineConfig
 
@@ -16,12 +14,8 @@ def table(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         mode,
         choose(TableConfig(), modalities),
         {},
-        warmup=5,
-        a=0.6,
-        b=0.6,
+        **QUICK | {"compute": ComputeConfig(threads=1, workers=0)},  # decoded samples stay in memory
         epochs=20,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
-        compute=ComputeConfig(threads=1, workers=0),  # decoded samples stay in memory
     )
 
 
@@ -34,15 +28,11 @@ def table_pretrained(mode: Mode, modalities: tuple[str, ...] | None) -> Recipe:
         mode,
         choose(TableConfig(pretrained=True), modalities),
         {},
-        warmup=1,
-        a=0.6,
-        b=0.6,
+        **QUICK | {"warmup": 1, "compute": ComputeConfig(channels_last=True, workers=0)},
         recipe="table-pretrained",
         epochs=8,
         batch_size=32,
         feature_dim=128,
-        conformal=replace(CONFORMAL[mode], alpha=0.1),
         optimizer=OptimizerConfig(kind="adamw", lr=1e-3, encoder_lr_factor=0.1, weight_decay=1e-2),
         schedule=CosineConfig(),
-        compute=ComputeConfig(channels_last=True, workers=0),
     )

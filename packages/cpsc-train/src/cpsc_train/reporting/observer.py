@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,43 +31,13 @@ class Observer:
 
 
 class Observers(Observer):
-    """Observer that forwards events to several others.
-
-    Parameters
-    ----------
-    others
-        The observers, in the order of their calls.
-    """
+    """Observer that forwards events to several others, in their order."""
 
     def __init__(self, others: Sequence[Observer]) -> None:
-        self._others = tuple(others)
+        for event in ("start", "dropped", "step", "epoch", "finish", "close"):
+            setattr(self, event, partial(_forward, [getattr(other, event) for other in others]))
 
-    def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.start(description, epochs=epochs, path=path, done=done)
 
-    def dropped(self, rows: Sequence[str]) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.dropped(rows)
-
-    def step(self) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.step()
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.epoch(record)
-
-    def finish(self, results: dict[str, Any]) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.finish(results)
-
-    def close(self) -> None:
-        """Forward the event."""
-        for other in self._others:
-            other.close()
+def _forward(calls: Sequence[Callable[..., None]], *arguments: Any, **named: Any) -> None:
+    for call in calls:
+        call(*arguments, **named)

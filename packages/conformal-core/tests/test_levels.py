@@ -82,6 +82,34 @@ def test_aci_is_never_clipped_and_full_or_empty_outside():
     assert level.threshold(memory) == -math.inf
 
 
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0]), max_size=40), st.sampled_from(["0.1", "1/3"]))
+def test_aci_learns_from_losses_exactly(losses, alpha):
+    level, memory, gamma = ACI(alpha=alpha, gamma="0.03"), History(), Fraction(3, 100)
+    expected = Fraction(alpha)
+    for place, loss in enumerate(losses):
+        if place % 3 == 0:
+            loaded = ACI(alpha=alpha, gamma="0.03")
+            loaded.load_state_dict(level.state_dict())
+            level = loaded
+        level.update_loss(loss)
+        expected += gamma * (Fraction(alpha) - Fraction(round(loss * 2**53), 2**53))
+        level.update(1.0, 0.5, memory)
+        expected += gamma * (Fraction(alpha) - 1)
+        assert level.current == expected
+
+
+def test_a_loss_of_0_or_1_is_a_hit_or_a_miss():
+    level, other, memory = ACI(alpha=0.1), ACI(alpha=0.1), History()
+    for loss in (0, 1.0, True * 1, 0.0):
+        level.update_loss(loss)
+        other.update(float(loss), 0.5, memory)
+    assert level.state_dict() == other.state_dict()
+    for bad, kind in ((1.5, ValueError), (math.nan, ValueError), ("x", TypeError)):
+        with pytest.raises(kind, match="loss must"):
+            level.update_loss(bad)
+    assert level.state_dict() == other.state_dict()
+
+
 def test_aci_is_exact_after_a_million_steps():
     level, memory = ACI(alpha=0.1, gamma=0.005), History()
     for step in range(1_000_000):

@@ -20,6 +20,7 @@ from conformal_core import (
     AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
+    ConfidenceSequence,
     ConformalPID,
     Constant,
     Coverage,
@@ -128,6 +129,7 @@ SHOWN = {
     "MixtureMartingale(parts=[PowerMartingale(), SimpleJumper()])": MixtureMartingale(
         [PowerMartingale(), SimpleJumper()]
     ),
+    "ConfidenceSequence()": ConfidenceSequence(),
     "ExchangeabilityTest(delta=0.05)": ExchangeabilityTest(delta=0.05),
     "ExchangeabilityTest(martingale=PowerMartingale(), alarm='cusum')": ExchangeabilityTest(
         martingale=PowerMartingale(), alarm="cusum"

@@ -15,6 +15,7 @@ from conformal_core import (
     AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
+    ConfidenceSequence,
     ConformalPID,
     Constant,
     DecayingStep,
@@ -95,7 +96,8 @@ MARTINGALES = {
     "PowerMartingale": PowerMartingale,
     "SimpleJumper": SimpleJumper,
 }
-MADE = LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS | MARTINGALES
+SEQUENCES = {"ConfidenceSequence": ConfidenceSequence}
+MADE = SEQUENCES | LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVELTY | STREAMS | TESTS | MARTINGALES
 
 
 def groups(name):
@@ -103,8 +105,8 @@ def groups(name):
 
 
 def feed(name, made):
-    if name in LEVELS or name in MARTINGALES:
-        (thresholds if name in LEVELS else growth)(made, SCORES[:30])
+    if name in RUN:
+        RUN[name](made, SCORES[:30])
     elif name in MEMORIES:
         made.extend(SCORES[:30])
     elif name in TESTS:
@@ -130,8 +132,8 @@ def feed(name, made):
 
 def answers(name, made):
     """What it says, and where it can learn, what it says after it has learned more."""
-    if name in LEVELS or name in MARTINGALES:
-        return (thresholds if name in LEVELS else growth)(made, SCORES[30:])
+    if name in RUN:
+        return RUN[name](made, SCORES[30:])
     if name in MEMORIES:
         before = [float(made.quantile(Fraction(1, n))) for n in (3, 5)]
         made.extend(SCORES[30:])
@@ -158,6 +160,11 @@ def growth(martingale, p_values):
     return [martingale.bet(p_value) for p_value in p_values.tolist()]
 
 
+def interval(sequence, values):
+    sequence.update(values)
+    return list(map(float, sequence.interval))
+
+
 def thresholds(level, scores):
     past, seen = Fixed(), []
     past.extend(SCORES)
@@ -166,6 +173,13 @@ def thresholds(level, scores):
         seen.append(float(threshold))
         level.update(float(score), threshold, past)
     return seen
+
+
+RUN = {
+    **dict.fromkeys(LEVELS, thresholds),
+    **dict.fromkeys(MARTINGALES, growth),
+    **dict.fromkeys(SEQUENCES, interval),
+}
 
 
 def test_every_class_with_a_state_is_here():

@@ -2,6 +2,8 @@
 
 from conformal_core.__about__ import __version__
 from conformal_core._rank import quantile_rank
+from conformal_core.confidence import ConfidenceSequence
+from conformal_core.discoveries import benjamini_hochberg
 from conformal_core.exchangeability.alarm import ExchangeabilityTest
 from conformal_core.exchangeability.base import Martingale
 from conformal_core.exchangeability.jumper import SimpleJumper
@@ -64,6 +66,7 @@ __all__ = [
     "AsymmetricRegressor",
     "CalibrationBuffer",
     "ClusteredClassifier",
+    "ConfidenceSequence",
     "ConformalPID",
     "Constant",
     "Coverage",
@@ -102,6 +105,7 @@ __all__ = [
     "ThresholdLevel",
     "Window",
     "__version__",
+    "benjamini_hochberg",
     "class_coverage",
     "conformal_quantile",
     "control_risk",

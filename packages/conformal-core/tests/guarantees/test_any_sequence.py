@@ -5,6 +5,7 @@
 | `ACI`: mean err within (max(α, 1 − α) + γ)/(γT) of α, any sequence and memory | aci_keeps_its_bound |
 | `ACI`: (max(α, 1 − α) + (d + 1)γ)/(γT) where d sets wait | aci_keeps_its_bound_with_late_labels |
 | `ACI`: α_t may leave [0, 1]; clipped, the bound breaks | a_clipped_level_would_break_its_bound |
+| `ACI.update_loss`: mean loss at most α + (α + γ)/(γT) if the full set has no loss | aci_bounds_a_mean_loss |
 | `OnlineClassifier`: the guarantee is that of memory and level | what_is_issued_keeps_the_bound_of_its_level |
 | `DtACI`: loss of any I steps at most (log(K/σ) + 2σI)/η + η/2 Σ w ℓ² above the best expert | dtaci_keeps_up |
 | `DtACI`: each expert has the guarantee of ACI | dtaci_keeps_up |
@@ -111,6 +112,25 @@ def test_aci_keeps_its_bound_with_late_labels(alpha, delay):
         assert farthest(missed, alpha, lambda t: bound / t) <= 1e-9, name  # noqa: B023
         beyond.append(farthest(missed, alpha, lambda t: (max(alpha, 1 - alpha) + 0.05) / 0.05 / t))
     assert max(beyond) > 0 or delay < 40  # the bound for labels on time would not do
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("gamma", [0.005, 0.05, 1.0])
+def test_aci_bounds_a_mean_loss(alpha, gamma):
+    """The loss is the distance of the score beyond the threshold, at most 1, or the worst, 1 for all but full sets."""
+    for name, scores in unbounded().items():
+        for worst in (False, True):
+            level, memory, losses = ACI(alpha=alpha, gamma=gamma), Window(20), []
+            for draw in range(STEPS):
+                threshold = level.threshold(memory)
+                score = float(draw) if scores is None else float(scores[draw])
+                excess = max(0.0, score - threshold)
+                losses.append(float(threshold < math.inf) if worst else min(1.0, excess))
+                level.update_loss(losses[-1])
+                memory.add(score)
+            steps = np.arange(1, STEPS + 1)
+            bound = alpha + (alpha + gamma) / (gamma * steps)
+            assert (np.cumsum(losses) / steps <= bound + 1e-9).all(), (name, worst)
 
 
 def test_a_clipped_level_would_break_its_bound():

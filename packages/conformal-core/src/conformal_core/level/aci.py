@@ -1,12 +1,16 @@
 """Constant miscoverage, and adaptive conformal inference."""
 
+import math
 from fractions import Fraction
 
 from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_fraction
+from conformal_core.checks import check_interval
 from conformal_core.level.base import QuantileLevel, as_positive
 from conformal_core.memory.base import Memory
+
+_UNITS = 1 << 53  # parts of a loss
 
 
 class Constant(Saved, QuantileLevel):
@@ -87,6 +91,10 @@ class ACI(Saved, QuantileLevel):
     those may all miss after α_t has left [0, 1]. α_t is computed in integers, so it is exact after any number of steps.
     O(1) per step, plus the memory.
 
+    With :meth:`update_loss` the level controls another loss than misses, such as the fraction of relevant labels that
+    are missed (Feldman, Ringel, Bates and Romano, *Achieving risk control in online learning settings*, 2023). If the
+    full set has no loss, the mean loss is at most α + (α + γ)/(γT), for any sequence.
+
     Examples
     --------
     >>> from conformal_core import History
@@ -106,21 +114,39 @@ class ACI(Saved, QuantileLevel):
         self._down = self.gamma.numerator * self.alpha.denominator
         self._up = self.gamma.numerator * self.alpha.numerator
         self._now = self.alpha.numerator * self.gamma.denominator
+        self._below = 0  # α_t = (now − below / 2⁵³) / whole if losses are fractions
 
     @property
     def current(self) -> Fraction:
         """The miscoverage α_t of the next set."""
+        if self._below:
+            return Fraction(self._now * _UNITS - self._below, self._whole * _UNITS)
         return Fraction(self._now, self._whole)
 
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Lower α_t after a miss, raise it after a hit."""
         self._now += self._up - self._down if score > threshold else self._up
 
+    def update_loss(self, loss: float, /) -> None:
+        """Learn from the loss of the issued set, in [0, 1], in place of :meth:`update`: α_{t+1} = α_t + γ(α − loss).
+
+        It is rounded to a multiple of 2⁻⁵³.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``loss`` is not a number in [0, 1].
+        """
+        units = round(check_interval("loss", loss, "[0, 1]") * _UNITS) * self._down + self._below
+        steps, self._below = divmod(units, _UNITS)
+        self._now += self._up - steps
+
     def _learned(self) -> State:
         return {"current": str(self.current)}
 
     def _restore(self, state: State) -> None:
-        now = read_fraction(state, "current") * self._whole
-        if now.denominator != 1:
+        units = read_fraction(state, "current") * self._whole * _UNITS
+        if units.denominator != 1:
             raise ValueError(f"state of ACI must hold a level that steps of {self.gamma} reach, got {state['current']}")
-        self._now = int(now)
+        self._now = math.ceil(units / _UNITS)
+        self._below = self._now * _UNITS - int(units)

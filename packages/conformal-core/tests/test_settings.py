@@ -46,6 +46,7 @@ from conformal_core import (
     OnlineRegressor,
     PluginMartingale,
     PowerMartingale,
+    PredictiveSystem,
     QuantileLevel,
     Reservoir,
     ResidualScore,
@@ -119,6 +120,9 @@ SHOWN = {
     ),
     "Horizons(OnlineRegressor(CQR(), alpha=0.1, memory=History()), 3, shared=True)": Horizons(
         OnlineRegressor(CQR(), alpha=0.1), 3, shared=True
+    ),
+    "PredictiveSystem(NormalizedResidual(), memory=Window(3))": PredictiveSystem(
+        NormalizedResidual(), memory=Window(3)
     ),
     "Mahalanobis()": Mahalanobis(),
     "Mahalanobis(classes=3, shrinkage=0.5)": Mahalanobis(classes=3, shrinkage=np.float64(0.5)),

@@ -34,6 +34,7 @@ from conformal_core import (
     OnlineRegressor,
     PluginMartingale,
     PowerMartingale,
+    PredictiveSystem,
     Reservoir,
     SimpleJumper,
     Sketch,
@@ -75,6 +76,7 @@ REGRESSORS = {
         SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
         OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
     ),
+    "PredictiveSystem": lambda: PredictiveSystem(AbsoluteResidual(), memory=Window(30)),
     "Mondrian": lambda: Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))),
     "OnlineRegressor": lambda: OnlineRegressor(AbsoluteResidual(), alpha=0.1, memory=Exponential(0.95)),
     "SplitRegressor": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
@@ -102,6 +104,10 @@ MADE = SEQUENCES | LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVE
 
 def groups(name):
     return ("one",) if name == "Mondrian" else ()
+
+
+def options(name):
+    return {"alpha": 0.2} if name == "PredictiveSystem" else {}
 
 
 def feed(name, made):
@@ -146,13 +152,13 @@ def answers(name, made):
     if name in BUFFERS:
         return [float(made.quantile(alpha=0.1)), *map(float, made.scores), *map(float, made.ages)]
     inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))
-    said = [np.asarray(made.predict(inputs[:5], *groups(name)), dtype=float)]
+    said = [np.asarray(made.predict(inputs[:5], *groups(name), **options(name)), dtype=float)]
     if hasattr(made, "update"):
         step = 5 if name in STREAMS else 1
         for row in range(60, 80, step):
             arguments = (inputs[row : row + step], labels[row : row + step], *groups(name))
             made.update(*arguments) if name != "Horizons" else made.update(labels[row])
-        said.append(np.asarray(made.predict(inputs[:5], *groups(name)), dtype=float))
+        said.append(np.asarray(made.predict(inputs[:5], *groups(name), **options(name)), dtype=float))
     return np.concatenate(said).ravel().tolist()
 
 

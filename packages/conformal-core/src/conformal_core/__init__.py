@@ -41,6 +41,7 @@ from conformal_core.predictors.horizons import Horizons
 from conformal_core.predictors.mondrian import MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
+from conformal_core.predictors.predictive import PredictiveSystem
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.predictors.streams import Streams
 from conformal_core.quantile import conformal_quantile
@@ -92,6 +93,7 @@ __all__ = [
     "OnlineRegressor",
     "PluginMartingale",
     "PowerMartingale",
+    "PredictiveSystem",
     "QuantileLevel",
     "Reservoir",
     "ResidualScore",

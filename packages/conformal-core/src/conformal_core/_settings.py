@@ -35,7 +35,7 @@ class Settings:
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted object with the same settings, for ``sklearn.base.clone``, or raise TypeError."""
         arguments = self._kept_arguments("cloned")
-        return type(self)(**{name: _fresh(name, value) for name, value in arguments.items()})
+        return type(self)(**{name: fresh(name, value) for name, value in arguments.items()})
 
     def _kept_arguments(self, purpose: str) -> dict[str, Any]:
         try:
@@ -124,9 +124,10 @@ def named(score: object) -> str:
     return type(score).__name__ if " at 0x" in text else text
 
 
-def _fresh(name: str, value: Any) -> Any:
+def fresh(name: str, value: Any) -> Any:
+    """Return an unfitted copy of what learns, and anything else itself; TypeError for what cannot be copied."""
     if type(value) in {list, tuple}:
-        return type(value)(_fresh(name, part) for part in value)
+        return type(value)(fresh(name, part) for part in value)
     if hasattr(value, "__sklearn_clone__"):
         return value.__sklearn_clone__()
     if hasattr(value, "state_dict"):

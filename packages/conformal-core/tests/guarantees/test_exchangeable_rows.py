@@ -15,6 +15,7 @@ then the fraction of the rows for which it holds when they are left out: a count
 | `SplitRegressor`: 1 − α ≤ P(y ∈ C), ≤ 1 − α + 1/(N + 1) without ties | intervals_cover |
 | one-sided scores: the same | intervals_cover |
 | `AsymmetricRegressor`: P(y < lower end) ≤ α of the lower end, and the same above | asymmetric_intervals_miss |
+| `PredictiveSystem`: P(y ≤ upper quantile) ≥ q, P(y < lower one) ≤ q, uniform `cdf` | predictive_quantiles_cover |
 | `SplitRegressor.p_values`: in the interval exactly when p > α, up to rounding | targets_inside_have_a_large_p_value |
 | `MondrianClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given class or group); +∞ below 1/α − 1 | mondrian_sets_cover_each |
 | `ClusteredClassifier`: 1 − α ≤ P(y ∈ C given the cluster), but for group −1 | clustered_sets_cover_each |
@@ -47,6 +48,7 @@ from conformal_core import (
     MondrianClassifier,
     NormalizedResidual,
     NoveltyGate,
+    PredictiveSystem,
     SplitClassifier,
     SplitRegressor,
     conformal_quantile,
@@ -216,6 +218,25 @@ def test_asymmetric_intervals_miss_each_tail_with_its_alpha(score, columns, alph
     assert below <= 30 - least(30, alpha)
     assert above <= 30 - least(30, upper_alpha)
     assert below + above > 0 or alpha == "0.01"
+
+
+@pytest.mark.parametrize(("score", "columns"), SYMMETRIC[:2])
+def test_predictive_quantiles_cover(score, columns):
+    predictions, targets = regressed(columns, 30, np.random.default_rng(14))
+    at_most, less, low, high = np.zeros(4), np.zeros(4), [], []
+    for i in range(30):
+        system = PredictiveSystem(score)
+        system.calibrate(np.delete(predictions, i, axis=0), np.delete(targets, i))
+        for k, q in enumerate(ALPHAS):
+            at_most[k] += targets[i] <= system.quantile(predictions[i], Fraction(q))
+            less[k] += targets[i] < system.quantile(predictions[i], Fraction(q), lower=True)
+        low.append(float(system.cdf(predictions[i], targets[i], u=0.0)))
+        high.append(float(system.cdf(predictions[i], targets[i], u=1.0)))
+    assert all(n >= math.ceil(Fraction(q) * 30) for n, q in zip(at_most, ALPHAS, strict=True))
+    assert all(n <= math.floor(Fraction(q) * 30) for n, q in zip(less, ALPHAS, strict=True))
+    for t in (0.05, 0.3, 0.9):  # `cdf` is linear in u, so that the probability of ≤ t is where the line crosses t
+        crossed = np.clip((t - np.asarray(low)) / (np.asarray(high) - np.asarray(low)), 0, 1).sum()
+        assert crossed == pytest.approx(30 * t)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -14,20 +14,14 @@ DIGITS = 10
 
 @dataclass(frozen=True)
 class Launch:
-    """Position of this process in its job.
-
-    Parameters
-    ----------
-    rank, world_size
-        Its number in [0, world_size), and the number of processes.
-    local_rank, local_world_size
-        The same among the processes on this machine.
-    """
+    """Position of this process in its job."""
 
     rank: int = 0
     world_size: int = 1
+    """Its number in [0, world_size), and the number of processes."""
     local_rank: int = 0
     local_world_size: int = 1
+    """The same among the processes on this machine."""
 
     @classmethod
     def read(cls) -> Launch:

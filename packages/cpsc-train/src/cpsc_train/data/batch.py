@@ -10,28 +10,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of a data set, ready for a model.
-
-    Parameters
-    ----------
-    ids
-        B sample names.
-    labels
-        (B,) int64, in [0, C).
-    inputs
-        By modality, (B, ...) float32.
-    rows
-        (B,) int64, indices into the rows of the part.
-    present
-        By modality that is incomplete in the data set, true for samples of the batch that have it, (B,) bool; inputs of
-        the others are zeros.
-    """
+    """Samples of a data set, ready for a model."""
 
     ids: tuple[str, ...]
+    """B sample names."""
     labels: Tensor
+    """(B,) int64, in [0, C)."""
     inputs: dict[str, Tensor]
+    """By modality, (B, ...) float32."""
     rows: Tensor
+    """(B,) int64, indices into the rows of the part."""
     present: dict[str, Tensor] = field(default_factory=dict)
+    """By modality that is incomplete in the data set, true for samples of the batch that have it, (B,) bool; inputs of
+    the others are zeros."""
 
     def __len__(self) -> int:
         return len(self.labels)

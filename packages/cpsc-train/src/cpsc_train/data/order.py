@@ -13,18 +13,12 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """The samples of a batch, and the seed of their augmentation.
-
-    Parameters
-    ----------
-    positions
-        (n,) indices into the rows of the part.
-    seed
-        Start of the seed sequence of augmentation. If None, samples are not augmented.
-    """
+    """The samples of a batch, and the seed of their augmentation."""
 
     positions: NDArray[np.int64]
+    """(n,) indices into the rows of the part."""
     seed: tuple[int, int] | None = None
+    """Start of the seed sequence of augmentation. If None, samples are not augmented."""
 
 
 class InOrder(Sampler[Draw]):

@@ -22,24 +22,16 @@ FEWEST_ROWS = 30
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows in which one modality is the least typical, with a mean typicality in a range that ends at `high`.
-
-    Parameters
-    ----------
-    least
-        Place of the least typical modality.
-    high
-        Largest mean typicality.
-    qhat
-        Threshold.
-    calibration
-        Number of copies of calibration rows that it is calibrated on.
-    """
+    """Rows in which one modality is the least typical, with a mean typicality in a range that ends at `high`."""
 
     least: int
+    """Place of the least typical modality."""
     high: float
+    """Largest mean typicality."""
     qhat: float
+    """Threshold."""
     calibration: int
+    """Number of copies of calibration rows that it is calibrated on."""
 
 
 @dataclass(frozen=True)

@@ -13,38 +13,26 @@ Metric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for the N rows of a part.
-
-    Parameters
-    ----------
-    labels
-        (N,) true classes, −1 if unknown.
-    probabilities
-        By head (each modality present, and ``fused``), (N, C) float64.
-    weights
-        By modality, (N,) weights of an inference variant in [0, 1]; empty if it has none, and without a variant.
-    typicality
-        By modality, (N,) in [0, 1], 1 if nothing is unusual: what the thresholds of prediction sets depend on. Empty
-        if the variant has none.
-    features
-        By modality, (N, d) features.
-    present
-        By head, true for the rows used in its figures, (N,): those that have its modality. A head that is not listed
-        uses all rows.
-    depths
-        By modality, activations (N, d_k) at several depths of its encoder, where they were asked for.
-    absent
-        Modalities that were left out of all rows.
-    """
+    """Predictions for the N rows of a part."""
 
     labels: NDArray[np.int64]
+    """(N,) true classes, −1 if unknown."""
     probabilities: dict[str, NDArray[np.float64]]
+    """By head (each modality present, and ``fused``), (N, C) float64."""
     weights: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """By modality, (N,) weights of an inference variant in [0, 1]; empty if it has none, and without a variant."""
     typicality: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """By modality, (N,) in [0, 1], 1 if nothing is unusual: what the thresholds of prediction sets depend on. Empty if
+    the variant has none."""
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By modality, (N, d) features."""
     present: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """By head, true for the rows used in its figures, (N,): those that have its modality. A head that is not listed
+    uses all rows."""
     depths: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    """By modality, activations (N, d_k) at several depths of its encoder, where they were asked for."""
     absent: tuple[str, ...] = ()
+    """Modalities that were left out of all rows."""
 
     def each(self, metric: Metric) -> dict[str, float]:
         """Return a metric by head."""

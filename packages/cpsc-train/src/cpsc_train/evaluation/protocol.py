@@ -32,18 +32,12 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """An inference variant as it is evaluated.
-
-    Parameters
-    ----------
-    predict
-        Maps plain predictions, with their features, to its own.
-    copies
-        Corruptions of the calibration rows, for thresholds by typicality.
-    """
+    """An inference variant as it is evaluated."""
 
     predict: Callable[[Predictions], Predictions]
+    """Maps plain predictions, with their features, to its own."""
     copies: Sequence[tuple[Noise, ...]] = ()
+    """Corruptions of the calibration rows, for thresholds by typicality."""
 
 
 PLAIN = Variant(lambda predictions: predictions)

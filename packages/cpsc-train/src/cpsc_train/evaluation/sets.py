@@ -21,30 +21,20 @@ corrupted copies, if there are any."""
 
 @dataclass(frozen=True)
 class Group:
-    """Rows with one threshold.
-
-    Parameters
-    ----------
-    rows
-        (n,) places of the rows.
-    qhat
-        Threshold; ∞ makes full sets.
-    calibration
-        Number of rows, or copies of rows, that it is calibrated on.
-    absent
-        Modalities that the rows lack.
-    unusual
-        Whether a modality of the rows is unusual; their sets have at least one class.
-    bin
-        Least typical modality, and largest mean typicality, if the rows are in a bin.
-    """
+    """Rows with one threshold."""
 
     rows: NDArray[np.int64]
+    """(n,) places of the rows."""
     qhat: float
+    """Threshold; ∞ makes full sets."""
     calibration: int
+    """Number of rows, or copies of rows, that it is calibrated on."""
     absent: tuple[str, ...] = ()
+    """Modalities that the rows lack."""
     unusual: bool = False
+    """Whether a modality of the rows is unusual; their sets have at least one class."""
     bin: tuple[str, float] | None = None
+    """Least typical modality, and largest mean typicality, if the rows are in a bin."""
 
     def describe(self) -> dict[str, Any]:
         """Return the entry in result files."""

@@ -18,18 +18,12 @@ Order = Literal["data", "group", "random"]
 
 @dataclass(frozen=True)
 class Course:
-    """T steps of a stream over N rows under several conditions.
-
-    Parameters
-    ----------
-    rows
-        (T,) row of each step, in [0, N).
-    condition
-        (T,) condition of each step; 0 is clean.
-    """
+    """T steps of a stream over N rows under several conditions."""
 
     rows: NDArray[np.int64]
+    """(T,) row of each step, in [0, N)."""
     condition: NDArray[np.int64]
+    """(T,) condition of each step; 0 is clean."""
 
     @classmethod
     def drifting(cls, rows: NDArray[np.int64], conditions: int) -> Course:

@@ -25,49 +25,33 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Observed:
-    """N rows of a part as the variant ``trust`` predicts them.
-
-    Parameters
-    ----------
-    predictions
-        Predictions under trust.
-    trust
-        By modality, (N,) trust in [0, 1]; nan for rows that lack it.
-    novelty
-        By modality, (N,) novelty in nats, at most 0 for rows that are not down-weighted; nan for rows that lack it.
-    """
+    """N rows of a part as the variant ``trust`` predicts them."""
 
     predictions: Predictions
+    """Predictions under trust."""
     trust: dict[str, Floats]
+    """By modality, (N,) trust in [0, 1]; nan for rows that lack it."""
     novelty: dict[str, Floats]
+    """By modality, (N,) novelty in nats, at most 0 for rows that are not down-weighted; nan for rows that lack
+    it."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A stream of T rows under the variant ``trust``.
-
-    Parameters
-    ----------
-    course
-        Its rows and their conditions.
-    names
-        Names of the conditions.
-    followed
-        By predictor, its prediction sets for the fused decision.
-    trust
-        By modality, (T,) trust in [0, 1]; nan for rows that lack it.
-    evidence
-        By modality, the evidence that its inputs have changed.
-    delta
-        Probability of any false alarm.
-    """
+    """A stream of T rows under the variant ``trust``."""
 
     course: Course
+    """Its rows and their conditions."""
     names: Sequence[str]
+    """Names of the conditions."""
     followed: dict[str, Followed]
+    """By predictor, its prediction sets for the fused decision."""
     trust: dict[str, Floats]
+    """By modality, (T,) trust in [0, 1]; nan for rows that lack it."""
     evidence: dict[str, Evidence]
+    """By modality, the evidence that its inputs have changed."""
     delta: float
+    """Probability of any false alarm."""
 
     def figures(self, window: int) -> dict[str, Any]:
         """Return ``delta``, the figures of the predictors as ``fused``, and ``modalities``.

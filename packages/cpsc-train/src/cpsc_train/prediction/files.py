@@ -32,21 +32,14 @@ MANY = 1000
 
 @dataclass
 class Written:
-    """Numbers of samples in a file of predictions.
-
-    Parameters
-    ----------
-    samples
-        Samples with a row.
-    unreadable
-        Samples among them that could not be read and have no prediction.
-    resumed
-        Samples among them whose row was written before the interruption.
-    """
+    """Numbers of samples in a file of predictions."""
 
     samples: int = 0
+    """Samples with a row."""
     unreadable: int = 0
+    """Samples among them that could not be read and have no prediction."""
     resumed: int = 0
+    """Samples among them whose row was written before the interruption."""
 
     def add(self, rows: Sequence[Row]) -> None:
         """Count rows."""

@@ -35,56 +35,36 @@ PRESENT = "present/"
 
 @dataclass(frozen=True)
 class Sources:
-    """What samples are read with; it is sent to each process that reads.
-
-    Parameters
-    ----------
-    reader
-        Reads samples that belong to no data set.
-    datasets
-        Data sets by their folder or address.
-    """
+    """What samples are read with; it is sent to each process that reads."""
 
     reader: SampleReader
+    """Reads samples that belong to no data set."""
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    """Data sets by their folder or address."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample to predict.
-
-    Parameters
-    ----------
-    id
-        Name.
-    read
-        Returns the model inputs; raises UserError if the sample cannot be read.
-    """
+    """A sample to predict."""
 
     id: str
+    """Name."""
     read: Callable[[Sources], Inputs]
+    """Returns the model inputs; raises UserError if the sample cannot be read."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples in order.
-
-    Parameters
-    ----------
-    rows
-        The samples, read one at a time.
-    count
-        Their number; None if unknown.
-    decoded
-        Number of samples that may have files to decode.
-    datasets
-        Data sets that `rows` are read from, by their folder or address.
-    """
+    """Samples in order."""
 
     rows: Iterable[Sample]
+    """The samples, read one at a time."""
     count: int | None
+    """Their number; None if unknown."""
     decoded: int = 0
+    """Number of samples that may have files to decode."""
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    """Data sets that `rows` are read from, by their folder or address."""
 
 
 def open_samples(model: Model, paths: Sequence[str]) -> Samples:

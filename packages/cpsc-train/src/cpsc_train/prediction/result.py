@@ -15,56 +15,37 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction for one sample.
-
-    Parameters
-    ----------
-    label
-        Name of the most probable class.
-    probabilities
-        Probability of each class by name.
-    prediction_set
-        Names of the classes in the prediction set, the most probable first.
-    trust
-        Weight in [0, 1] of each modality that the sample has; empty without trust.
-    missing
-        Modalities that the sample lacks.
-    """
+    """Prediction for one sample."""
 
     label: str
+    """Name of the most probable class."""
     probabilities: dict[str, float]
+    """Probability of each class by name."""
     prediction_set: tuple[str, ...]
+    """Names of the classes in the prediction set, the most probable first."""
     trust: dict[str, float]
+    """Weight in [0, 1] of each modality that the sample has; empty without trust."""
     missing: tuple[str, ...]
+    """Modalities that the sample lacks."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionBatch(Sequence[Prediction]):
-    """Predictions for N samples, in their order: a sequence of `Prediction`.
-
-    Parameters
-    ----------
-    classes
-        C names.
-    alpha
-        Miscoverage of the prediction sets: for a sample that is exchangeable with the calibration rows of the run, the
-        set contains the true class with probability at least 1 − alpha.
-    probabilities
-        (N, C) float64.
-    sets
-        Which classes are in each prediction set, (N, C) bool.
-    present
-        By modality of the model, true for samples that have it, (N,).
-    trust
-        Weights of each modality, (N,) in [0, 1], NaN for samples that lack it; empty without trust.
-    """
+    """Predictions for N samples, in their order: a sequence of `Prediction`."""
 
     classes: tuple[str, ...]
+    """C names."""
     alpha: float
+    """Miscoverage of the prediction sets: for a sample that is exchangeable with the calibration rows of the run, the
+    set contains the true class with probability at least 1 − alpha."""
     probabilities: NDArray[np.float64]
+    """(N, C) float64."""
     sets: NDArray[np.bool_]
+    """Which classes are in each prediction set, (N, C) bool."""
     present: dict[str, NDArray[np.bool_]]
+    """By modality of the model, true for samples that have it, (N,)."""
     trust: dict[str, NDArray[np.float64]]
+    """Weights of each modality, (N,) in [0, 1], NaN for samples that lack it; empty without trust."""
 
     @property
     def labels(self) -> list[str]:

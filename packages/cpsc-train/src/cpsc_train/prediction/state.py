@@ -27,25 +27,17 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored model, with what its predictions need.
-
-    Parameters
-    ----------
-    predictor
-        Model and method in their configuration.
-    state
-        Classes, inputs, scales and thresholds.
-    name, inference
-        The inference variant, ``plain`` and None without one.
-    epoch
-        The best epoch, from 1.
-    """
+    """A restored model, with what its predictions need."""
 
     predictor: Predictor
+    """Model and method in their configuration."""
     state: PredictionState
+    """Classes, inputs, scales and thresholds."""
     name: str
     inference: Inference | None
+    """The inference variant, ``plain`` and None without one."""
     epoch: int
+    """The best epoch, from 1."""
 
 
 def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> Restored:

@@ -23,23 +23,16 @@ FEW = 4
 
 @dataclass(frozen=True)
 class PredictionState:
-    """What a checkpoint holds for predictions besides parameters, quantiles and the states of inference variants.
-
-    Parameters
-    ----------
-    classes
-        C class names.
-    modalities, scales
-        By modality, in order, the properties of its inputs, and their standardisation.
-    thresholds
-        Thresholds of the prediction sets of the fused decision: of the ``plain`` model, and of each inference variant
-        that predicts row by row.
-    """
+    """What a checkpoint holds for predictions besides parameters, quantiles and the states of inference variants."""
 
     classes: tuple[str, ...]
+    """C class names."""
     modalities: dict[str, Modality]
     scales: dict[str, Scale]
+    """By modality, in order, the properties of its inputs, and their standardisation."""
     thresholds: dict[str, Thresholds]
+    """Thresholds of the prediction sets of the fused decision: of the ``plain`` model, and of each inference variant
+    that predicts row by row."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PredictionState:

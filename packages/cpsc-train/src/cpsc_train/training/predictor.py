@@ -19,24 +19,16 @@ from cpsc_train.training.objective import Objective, evaluating
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model with its configuration.
-
-    Parameters
-    ----------
-    config
-        Configuration of the run.
-    objective
-        Model and method.
-    qhat
-        Quantiles of the in-loop conformal predictor by head, if there is one.
-    modalities
-        Their names, in order.
-    """
+    """A trained model with its configuration."""
 
     config: RunConfig
+    """Configuration of the run."""
     objective: Objective
+    """Model and method."""
     qhat: dict[str, Tensor] | None
+    """Quantiles of the in-loop conformal predictor by head, if there is one."""
     modalities: tuple[str, ...]
+    """Their names, in order."""
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""

@@ -25,30 +25,20 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class View:
-    """One modality of an array data set, and its stored corruptions.
-
-    Parameters
-    ----------
-    modality
-        Its properties.
-    values
-        (N, ...) of any numeric type, with as many values per row as ``modality.shape``; or N texts.
-    place
-        File and array, for error messages.
-    stored
-        By kind and severity, such as ``gaussian-0.1``: the same rows after that corruption. NaN: not extracted.
-    prepare
-        Maps values of some rows to (n, *shape). If None, they are reshaped.
-    present
-        Which rows have the modality, (N,). If None, all. The values of the others are never read.
-    """
+    """One modality of an array data set, and its stored corruptions."""
 
     modality: Modality
+    """Its properties."""
     values: Array
+    """(N, ...) of any numeric type, with as many values per row as ``modality.shape``; or N texts."""
     place: str
+    """File and array, for error messages."""
     stored: Mapping[str, Array] = field(default_factory=dict)
+    """By kind and severity, such as ``gaussian-0.1``: the same rows after that corruption. NaN: not extracted."""
     prepare: Callable[[Array], Array] | None = None
+    """Maps values of some rows to (n, *shape). If None, they are reshaped."""
     present: Mask | None = None
+    """Which rows have the modality, (N,). If None, all. The values of the others are never read."""
 
     def rows(self, values: Array) -> NDArray[np.float32]:
         """Return some rows of `values` in the shape of the modality."""

@@ -35,50 +35,33 @@ class Names(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Content of a file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    arrays
-        By name; those with one row per sample, and others.
-    ids
-        Id of each sample, (N,). If None, the file has none.
-    rows
-        N.
-    """
+    """Content of a file."""
 
     path: Path
+    """The file."""
     arrays: dict[str, NDArray[Any]]
+    """By name; those with one row per sample, and others."""
     ids: list[str] | None
+    """Id of each sample, (N,). If None, the file has none."""
     rows: int
+    """N."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Arrays of all files, with one row per sample.
-
-    Parameters
-    ----------
-    ids
-        N unique ids.
-    arrays, places
-        By name: the array (N, ...), and its file and name for error messages.
-    rows
-        By array: the row of each sample in its file, (N,), or −1.
-    absent
-        By array: true for samples that its file lacks, (N,); the values of these rows are meaningless.
-    others
-        Arrays with another number of rows, by name.
-    """
+    """Arrays of all files, with one row per sample."""
 
     ids: list[str]
+    """N unique ids."""
     arrays: dict[str, NDArray[Any]]
     places: dict[str, str]
+    """By name: the array (N, ...), and its file and name for error messages."""
     rows: dict[str, NDArray[np.int64]]
+    """By array: the row of each sample in its file, (N,), or −1."""
     absent: dict[str, NDArray[np.bool_]]
+    """By array: true for samples that its file lacks, (N,); the values of these rows are meaningless."""
     others: dict[str, NDArray[Any]]
+    """Arrays with another number of rows, by name."""
 
     def column(self, names: Sequence[str]) -> str | None:
         """Return the first of `names` that is an array.

@@ -60,24 +60,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Table:
-    """Content of a table, checked but for the content of files.
-
-    Parameters
-    ----------
-    samples
-        The rows without a fault.
-    classes
-        Class names; a label is an index into them.
-    kinds
-        Kind of each modality, in order.
-    unused
-        Names of the columns that are neither a modality nor have a role.
-    """
+    """Content of a table, checked but for the content of files."""
 
     samples: list[Sample]
+    """The rows without a fault."""
     classes: tuple[str, ...]
+    """Class names; a label is an index into them."""
     kinds: dict[str, Kind]
+    """Kind of each modality, in order."""
     unused: list[str]
+    """Names of the columns that are neither a modality nor have a role."""
 
 
 class TableReader:

@@ -40,30 +40,20 @@ THEMES = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture.
-
-    Parameters
-    ----------
-    name
-        Name of its file, without the suffix; signs that file names cannot have are replaced.
-    title
-        Title.
-    draw
-        Function that draws into axes.
-    alt
-        Alternative text after the title: what is drawn, and where its values are.
-    height
-        Height in inches.
-    size
-        Font size in points.
-    """
+    """One picture."""
 
     name: str
+    """Name of its file, without the suffix; signs that file names cannot have are replaced."""
     title: str
+    """Title."""
     draw: Callable[[Axes], None]
+    """Function that draws into axes."""
     alt: str = ""
+    """Alternative text after the title: what is drawn, and where its values are."""
     height: float = 3.25
+    """Height in inches."""
     size: float = SIZE
+    """Font size in points."""
 
     def render(self, theme: str) -> bytes:
         """Return a PNG of 720 pixels width, and 520 height by default."""

@@ -18,26 +18,18 @@ MARKERS = ("o", "o", "^", "s", "D")
 
 @dataclass(frozen=True)
 class Series:
-    """Figures of the test rows by condition, of one run and inference variant.
-
-    Parameters
-    ----------
-    name
-        Of the variant; of several runs, that of the run, or ``RUN + VARIANT``.
-    run
-        The run.
-    test
-        Its figures by condition.
-    colour, line, marker
-        Style in pictures: of one run, the colour distinguishes variants; of several, runs.
-    """
+    """Figures of the test rows by condition, of one run and inference variant."""
 
     name: str
+    """Of the variant; of several runs, that of the run, or ``RUN + VARIANT``."""
     run: Run
+    """The run."""
     test: dict[str, dict[str, Any]]
+    """Its figures by condition."""
     colour: str
     line: str
     marker: str
+    """Style in pictures: of one run, the colour distinguishes variants; of several, runs."""
 
     @property
     def hollow(self) -> bool:

@@ -27,33 +27,22 @@ PROTOCOL = ("data", "splits", "missing", "noise", "protocols", "leave_out")
 
 @dataclass(frozen=True)
 class Run:
-    """Content of a run folder.
-
-    Parameters
-    ----------
-    name
-        Name that differs from those of the other runs.
-    path
-        Its folder.
-    config
-        Tables of ``config.toml``.
-    records
-        Lines of ``metrics.jsonl``.
-    results
-        ``results.json``; ``None`` if the run is not done.
-    predictions
-        Arrays of ``predictions.npz``; empty if the run is not done.
-    environment
-        ``environment.json``.
-    """
+    """Content of a run folder."""
 
     name: str
+    """Name that differs from those of the other runs."""
     path: Path
+    """Its folder."""
     config: dict[str, Any]
+    """Tables of ``config.toml``."""
     records: list[dict[str, Any]]
+    """Lines of ``metrics.jsonl``."""
     results: dict[str, Any] | None
+    """``results.json``; ``None`` if the run is not done."""
     predictions: dict[str, NDArray[Any]]
+    """Arrays of ``predictions.npz``; empty if the run is not done."""
     environment: dict[str, Any]
+    """``environment.json``."""
 
     @property
     def modalities(self) -> list[str]:

@@ -78,13 +78,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def needs(package: str, *, extra: str) -> Iterator[None]:
-    """Explain how to install an optional package that is imported inside.
-
-    Raises
-    ------
-    UserError
-        If it is not installed.
-    """
+    """Explain how to install an optional package that is imported inside. Raises UserError if it is not installed."""
     try:
         yield
     except ImportError as error:

@@ -48,10 +48,7 @@ def install_handlers() -> None:
 def deferred() -> Iterator[None]:
     """Defer a first signal to the end of a block that must not stop halfway, such as the start of a process.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        At the end, if the signal came inside.
+    Raises KeyboardInterrupt at the end, if the signal came inside.
     """
     interrupted_before = bool(_first)
     _deferring.append(True)

@@ -27,10 +27,7 @@ class Launch:
     def read(cls) -> Launch:
         """Read ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and ``LOCAL_WORLD_SIZE``; one process if they are not set.
 
-        Raises
-        ------
-        UserError
-            If one is not a number or out of range, or a job of several processes lacks a variable.
+        Raises UserError if one is not a number or out of range, or a job of several processes lacks a variable.
         """
         world_size = _number("WORLD_SIZE", least=1, default=1)
         if world_size > 1:

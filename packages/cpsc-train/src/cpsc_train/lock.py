@@ -18,8 +18,9 @@ FILE = ".lock"
 def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
     """Keep other processes from writing into `folder`.
 
-    The operating system releases the lock when the process ends, however it ends; processes forked from it do not
-    hold it. On file systems without locks, such as some network file systems, nothing is locked.
+    The operating system releases the lock when the process ends, however it ends; processes forked from it do not hold
+    it. On file systems without locks, such as some network file systems, nothing is locked. Raises UserError if another
+    process holds the lock, or the lock file is a link or cannot be written.
 
     Parameters
     ----------
@@ -27,11 +28,6 @@ def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
         An existing folder.
     busy
         What the process does in the folder, for the error message of another one.
-
-    Raises
-    ------
-    UserError
-        If another process holds the lock, or the lock file is a link or cannot be written.
     """
     path = folder / FILE
     appending(path).close()  # names the folder where it is read-only, and refuses a link

@@ -21,12 +21,7 @@ FOLDERS = {
 def local_path(name: str) -> Path:
     """Return the folder in an installed package if `name` is a key of `FOLDERS`, else `name` as a path.
 
-    The package is located, not imported.
-
-    Raises
-    ------
-    UserError
-        If the package is not installed.
+    The package is located, not imported. Raises UserError if the package is not installed.
     """
     if name not in FOLDERS:
         return Path(name)

@@ -17,12 +17,7 @@ LARGEST = 2**31
 def check_file(path: Path, *, largest: int | None = LARGEST) -> None:
     """Refuse a path that is not a regular file, and a file of more than `largest` bytes.
 
-    Raises
-    ------
-    DataError
-        If it is refused.
-    OSError
-        If it is missing.
+    Raises DataError if it is refused. Raises OSError if it is missing.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -36,12 +31,8 @@ def check_file(path: Path, *, largest: int | None = LARGEST) -> None:
 def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
-    Raises
-    ------
-    DataError
-        If it is not a regular file, too large, or cannot be read.
-    FileNotFoundError
-        If it is missing, which callers handle.
+    Raises DataError if it is not a regular file, too large, or cannot be read. Raises FileNotFoundError if it is
+    missing, which callers handle.
     """
     try:
         check_file(path)

@@ -38,6 +38,8 @@ def write(path: Path, content: str | bytes, *, below: Path | None = None, privat
 def replacing(path: Path, *, below: Path | None = None, private: bool = False) -> Iterator[IO[bytes]]:
     """Open a new file next to `path` that replaces it when the block ends, and is removed if the block fails.
 
+    Raises UserError if it cannot be written, or is a link.
+
     Parameters
     ----------
     path
@@ -46,11 +48,6 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
         A folder: no part of the path below it may be a link. If None, only the last part must not be one.
     private
         Whether only the user may read it.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written, or is a link.
     """
     with saying(path):
         refuse_link(path, below=below)
@@ -72,10 +69,7 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
 def _create_locked(path: Path, mode: int) -> int:
     """Create a file and lock it while it is open; one left by a killed process is removed.
 
-    Raises
-    ------
-    UserError
-        If another process is writing it.
+    Raises UserError if another process is writing it.
     """
     while True:
         with suppress(FileExistsError):
@@ -105,13 +99,7 @@ def _lock(number: int, path: Path) -> None:
 
 
 def appending(path: Path, *, below: Path | None = None) -> IO[str]:
-    """Open a text file for appending, not through a link.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written, or is a link.
-    """
+    """Open a text file for appending, not through a link. Raises UserError if it cannot be written, or is a link."""
     with saying(path):
         refuse_link(path, below=below)
         number = os.open(path, _WRITE | os.O_CREAT | os.O_APPEND, 0o666)
@@ -119,13 +107,7 @@ def appending(path: Path, *, below: Path | None = None) -> IO[str]:
 
 
 def cut(path: Path, size: int) -> None:
-    """Cut a file after `size` bytes, not through a link.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written, or is a link.
-    """
+    """Cut a file after `size` bytes, not through a link. Raises UserError if it cannot be written, or is a link."""
     with saying(path):
         refuse_link(path)
         with os.fdopen(os.open(path, _WRITE), "wb") as file:
@@ -135,10 +117,7 @@ def cut(path: Path, size: int) -> None:
 def make_folder(path: Path, *, below: Path | None = None) -> None:
     """Create a folder and its parents; with `below`, no part of the path below that folder may be a link.
 
-    Raises
-    ------
-    UserError
-        If it cannot be created, or is a link.
+    Raises UserError if it cannot be created, or is a link.
     """
     with saying(path):
         if below is not None:
@@ -149,10 +128,7 @@ def make_folder(path: Path, *, below: Path | None = None) -> None:
 def refuse_link(path: Path, *, below: Path | None = None) -> None:
     """Refuse a path that is a link, or with `below` one that leads through a link below that folder.
 
-    Raises
-    ------
-    UserError
-        If it does.
+    Raises UserError if it does.
     """
     parts = [path, *path.parents]
     for part in parts[:1] if below is None else parts[: len(path.relative_to(below).parts)]:
@@ -163,17 +139,14 @@ def refuse_link(path: Path, *, below: Path | None = None) -> None:
 def check_writable(path: Path, *, folder: bool = False) -> None:
     """Refuse a path that cannot be written to, before the work whose result goes there.
 
+    Raises UserError if it is a link, of the other kind, or in a folder that is missing or read-only.
+
     Parameters
     ----------
     path
         The file or folder to be created or replaced.
     folder
         Whether it is a folder; an existing one may be a link, and its parents are created.
-
-    Raises
-    ------
-    UserError
-        If it is a link, of the other kind, or in a folder that is missing or read-only.
     """
     if not folder:
         refuse_link(path)
@@ -190,13 +163,7 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
 @contextmanager
 def saying(path: Path) -> Iterator[None]:
-    """Name the file that cannot be written.
-
-    Raises
-    ------
-    UserError
-        In place of an OSError.
-    """
+    """Name the file that cannot be written. Raises UserError in place of an OSError."""
     try:
         yield
     except OSError as error:

@@ -15,12 +15,8 @@ def import_modules(names: Iterable[str]) -> None:
     """Import modules in order, each a ``package.module`` or the path of a ``FILE.py``.
 
     The folder of a file is added to the end of the search path, so that other processes can import the file by its
-    name. A file that is missing is accepted if a file of the same name has been imported from elsewhere.
-
-    Raises
-    ------
-    UserError
-        If a module cannot be imported, a file is missing, or its name is that of another module.
+    name. A file that is missing is accepted if a file of the same name has been imported from elsewhere. Raises
+    UserError if a module cannot be imported, a file is missing, or its name is that of another module.
 
     Examples
     --------

@@ -81,10 +81,7 @@ class CorruptionConfig:
 def augmentation(text: str) -> tuple[Noise, ...]:
     """Parse noise for augmentation: a sweep as `Noise.sweep` reads it, or one followed by ``-of-SHARE``.
 
-    Raises
-    ------
-    UserError
-        For another form, kind, severity or fraction.
+    Raises UserError for another form, kind, severity or fraction.
 
     Examples
     --------

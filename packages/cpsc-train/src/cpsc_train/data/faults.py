@@ -66,10 +66,7 @@ def first_faults(faults: Sequence[DataError]) -> str:
 def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:
     """Write the places of faults and the reasons, in the form of `read_skip_list`.
 
-    Raises
-    ------
-    UserError
-        If it cannot be written, or is a link.
+    Raises UserError if it cannot be written, or is a link.
     """
     lines = [HEADER, *(f"{place}\t{' '.join(str(error).split())}" for place, error in sorted(faults.items()))]
     write(path, "\n".join(lines) + "\n")
@@ -78,10 +75,7 @@ def write_skip_list(path: Path, faults: Mapping[str, DataError]) -> None:
 def read_skip_list(path: Path) -> dict[str, str]:
     """Return the reason for leaving out each place.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, or a line has no reason.
+    Raises UserError if the file is missing, or a line has no reason.
     """
     if not path.exists():
         raise UserError(f"data.skip {path}: no such file: cpsc data check writes one with --skip-list")

@@ -18,7 +18,8 @@ def draw_groups(
     """Return the rows of each part, and of ``train`` for the rest.
 
     Groups are assigned from the largest to the smallest, those of one size in random order, each to the part whose
-    number of rows of each class it brings closest to the wanted one. O(G · parts · classes).
+    number of rows of each class it brings closest to the wanted one. O(G · parts · classes). Raises UserError if a part
+    remains empty, or no training row is of some class: there are too few groups.
 
     Parameters
     ----------
@@ -28,11 +29,6 @@ def draw_groups(
         By part, the fraction of the rows; from 1 on, their number.
     generator
         Source of the order.
-
-    Raises
-    ------
-    UserError
-        If a part remains empty, or no training row is of some class: there are too few groups.
 
     Examples
     --------

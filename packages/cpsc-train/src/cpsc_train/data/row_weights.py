@@ -22,6 +22,8 @@ def write_row_weights(
 ) -> None:
     """Write id, label and weight by head of each row, in ascending order of mean weight.
 
+    Raises UserError if the file cannot be written.
+
     Parameters
     ----------
     path
@@ -30,11 +32,6 @@ def write_row_weights(
         (N,), names of rows and of their classes.
     weights
         By head, (N,).
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written.
     """
     order = np.argsort(np.mean(list(weights.values()), axis=0), kind="stable")
     lines = [[ids[row], labels[row], *(f"{values[row]:.4g}" for values in weights.values())] for row in order]
@@ -45,6 +42,9 @@ def read_row_weights(
     path: Path, ids: Sequence[str], heads: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
     """Return the weights of rows by head, divided by their mean over these rows.
+
+    Raises DataError if the file cannot be read, a column or a row is missing, an id is repeated, or weights are
+    negative, not finite, or zero in all rows.
 
     Parameters
     ----------
@@ -61,12 +61,6 @@ def read_row_weights(
     -------
     dict
         By head, (N,), at least 0, with mean 1.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, a column or a row is missing, an id is repeated, or weights are negative, not
-        finite, or zero in all rows.
     """
     if path.suffix not in SEPARATORS:
         raise DataError(f"{path}: weights of rows must be a {' or '.join(SEPARATORS)} file", "bad line")

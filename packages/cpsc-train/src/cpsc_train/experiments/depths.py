@@ -17,6 +17,8 @@ from cpsc_train.models.spectrogram import split_spectrogram
 class Deep:
     """Map samples (B, ...) to vectors (B, d_1 + … + d_K): pooled activations at K − 1 submodules, and pooled features.
 
+    Raises UserError if the encoder has no pooled features, or no submodule has the name.
+
     Parameters
     ----------
     name
@@ -26,11 +28,6 @@ class Deep:
     depths
         Names of submodules of the `BackboneEncoder`, or K, the number of depths of the default spread of
         `cpsc_rsc.Taps`, which also pools them.
-
-    Raises
-    ------
-    UserError
-        If the encoder has no pooled features, or no submodule has the name.
     """
 
     def __init__(self, name: str, encoder: nn.Module, depths: Sequence[str] | int = 1) -> None:
@@ -72,10 +69,7 @@ class _Pooled(nn.Module):
 def named_depths(texts: Iterable[str], modalities: Iterable[str]) -> Mapping[str, tuple[str, ...] | int]:
     """Return the depths of each modality, given a number for all modalities, and ``MODALITY:NAME,NAME``.
 
-    Raises
-    ------
-    UserError
-        For another form, or an unknown modality.
+    Raises UserError for another form, or an unknown modality.
 
     Examples
     --------

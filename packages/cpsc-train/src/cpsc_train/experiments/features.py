@@ -54,8 +54,10 @@ def extract_features(
     """Write the pooled features of the encoders of a configuration, before any training.
 
     The file holds ``id``, ``label`` (class names), ``split`` and ``group`` if known, an array (N, width) of each
-    modality in float16, and ``MODALITY@KIND-SEVERITY`` of each noise. It is replaced after each array, and rows that
-    it already holds are not computed again, so an interrupted extraction resumes, and another call adds to the file.
+    modality in float16, and ``MODALITY@KIND-SEVERITY`` of each noise. It is replaced after each array, and rows that it
+    already holds are not computed again, so an interrupted extraction resumes, and another call adds to the file.
+    Raises UserError if an encoder has no pooled features, the file holds features of another configuration, or a part,
+    a noise or a depth does not fit.
 
     Parameters
     ----------
@@ -74,12 +76,6 @@ def extract_features(
         file then also holds their widths (K,), as ``widths/MODALITY``.
     advance
         Called with the number of rows extracted, and the number of rows to extract.
-
-    Raises
-    ------
-    UserError
-        If an encoder has no pooled features, the file holds features of another configuration, or a part, a noise or a
-        depth does not fit.
     """
     check_writable(out)
     setup = Setup.build(replace(config, noise=(), protocols=(), augment=(), method=JointConfig()))

@@ -87,10 +87,7 @@ def paired_difference(
 def unit_differences(first: Values, second: Values, divisions: Sequence[object] | None = None) -> NDArray[np.float64]:
     """Return first − second of each run or, with more than one division, its mean in each division.
 
-    Raises
-    ------
-    ValueError
-        If the lengths differ, or there is no pair.
+    Raises ValueError if the lengths differ, or there is no pair.
 
     Examples
     --------

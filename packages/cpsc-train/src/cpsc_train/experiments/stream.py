@@ -34,6 +34,9 @@ def stream(
 ) -> dict[str, Any]:
     """Predict the test rows of a run one after another, and reveal each label after its prediction.
 
+    Raises UserError if the data set has no groups, noise does not fit a modality, matplotlib is needed and missing, or
+    the picture cannot be written.
+
     Parameters
     ----------
     folder
@@ -58,12 +61,6 @@ def stream(
         ``target``; ``rows``; ``window``; ``heads``: by head and predictor ``coverage``, ``worst`` and ``mean_size``; if
         rows are weighted, ``calibration`` and ``effective``: the number of calibration rows, and their effective
         number. If the run has the variant ``trust``, ``trust``: the figures of `Watched`.
-
-    Raises
-    ------
-    UserError
-        If the data set has no groups, noise does not fit a modality, matplotlib is needed and missing, or the picture
-        cannot be written.
     """
     if picture is not None:
         require_matplotlib()

@@ -20,12 +20,8 @@ LOADED = ("cpsc_train.cli", "cpsc_train.experiments", "cpsc_train.recipes", "cps
 def run_command(arguments: Sequence[str], log: Path, *, threads: int | None = None) -> int:
     """Run a command of ``cpsc``, write its output to `log`, and return its exit code.
 
-    The command has as many `threads`, or one for each core. It ends when this process ends, and may crash alone.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If this process has been interrupted already.
+    The command has as many `threads`, or one for each core. It ends when this process ends, and may crash alone. Raises
+    KeyboardInterrupt if this process has been interrupted already.
     """
     raise_pending()
     refuse_link(log)

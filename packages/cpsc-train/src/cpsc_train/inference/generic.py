@@ -21,6 +21,8 @@ BEYOND = 2
 def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[Noise, ...]]:
     """Return the noise of each corrupted copy of held-out rows.
 
+    Raises UserError if a text has another form, or names noise that the modality cannot have.
+
     Parameters
     ----------
     dataset
@@ -34,11 +36,6 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
     -------
     list[tuple[Noise, ...]]
         Empty if no modality can have any.
-
-    Raises
-    ------
-    UserError
-        If a text has another form, or names noise that the modality cannot have.
     """
     source = Source(dataset.modalities, dataset)
     if texts:

@@ -43,13 +43,7 @@ class RowTable(nn.Module):
         return self.values
 
     def set_extra_state(self, state: Any) -> None:
-        """Load the values of a saved table.
-
-        Raises
-        ------
-        ValueError
-            If the saved table has another shape.
-        """
+        """Load the values of a saved table. Raises ValueError if the saved table has another shape."""
         if not isinstance(state, Tensor) or state.shape != self.values.shape:
             raise ValueError(
                 f"what is remembered of the training rows must have shape {tuple(self.values.shape)}, "
@@ -94,10 +88,7 @@ class RowWeights(nn.Module):
     def read(cls, path: str, ids: Sequence[str], modalities: Sequence[str]) -> RowWeights:
         """Return the weights of the rows `ids` in a file; the fused head may have none.
 
-        Raises
-        ------
-        UserError
-            As `cpsc_train.data.row_weights.read_row_weights`.
+        Raises UserError as `cpsc_train.data.row_weights.read_row_weights`.
         """
         weights = cls(modalities, len(ids))
         weights.update(read_row_weights(Path(path), ids, modalities, optional=(FUSED,)))

@@ -17,6 +17,8 @@ def model_taps(
 ) -> dict[str, Taps]:
     """Return the depths of every modality's encoder, for `MultimodalClassifier.encode_depths`.
 
+    Raises UserError if a modality or a submodule is unknown.
+
     Parameters
     ----------
     model
@@ -26,11 +28,6 @@ def model_taps(
         listed has the default spread of `cpsc_rsc.Taps`.
     count
         Depths of the default spread, at least 1.
-
-    Raises
-    ------
-    UserError
-        If a modality or a submodule is unknown.
     """
     names = names or {}
     if unknown := sorted(names.keys() - model.encoders.keys()):

@@ -17,6 +17,7 @@ class Pixels(nn.Module):
     """Map standardised images to ``(pixel − centre) / unit`` in three channels, with pixels in [0, 255].
 
     Valid values of the modality, such as 0 to 10 m of depth, are mapped to [0, 255] linearly. One channel is repeated.
+    Raises UserError if the modality is anything else.
 
     Parameters
     ----------
@@ -24,11 +25,6 @@ class Pixels(nn.Module):
         An image or frames with bounds, of one or three channels.
     centre, unit
         As above.
-
-    Raises
-    ------
-    UserError
-        If the modality is anything else.
     """
 
     factor: Tensor

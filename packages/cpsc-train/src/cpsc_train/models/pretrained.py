@@ -92,11 +92,7 @@ def load_parameters(backbone: nn.Module, path: Path, *, model: str, unused: str)
     """Load the parameters of a backbone from a file, without those whose names start with `unused`.
 
     `path` is a file of ``torch.save`` or safetensors, or a folder that holds one; `model` names the backbone in errors.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or unreadable, or holds other parameters. No code in it is executed.
+    Raises UserError if the file is missing or unreadable, or holds other parameters. No code in it is executed.
     """
     path = _only_file(path)
     state = _read(path)

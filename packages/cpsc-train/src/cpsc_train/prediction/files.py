@@ -61,6 +61,8 @@ def predict_files(
 ) -> Written:
     """Predict the samples in files and write a row for each, with an error for those that cannot be read.
 
+    Raises UserError if the run, the files, or an option cannot be used.
+
     Parameters
     ----------
     run
@@ -86,11 +88,6 @@ def predict_files(
     -------
     Written
         Numbers of samples.
-
-    Raises
-    ------
-    UserError
-        If the run, the files, or an option cannot be used.
     """
     for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
         if number is not None and number < least:

@@ -21,10 +21,7 @@ CHUNK = 8192
 def check_format(out: Path) -> None:
     """Check that the suffix of a file is among `FORMATS`, and that the package that writes it is installed.
 
-    Raises
-    ------
-    UserError
-        If the suffix is another, or the package is missing.
+    Raises UserError if the suffix is another, or the package is missing.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out must end in {', '.join(FORMATS)}, got {out.name!r}")

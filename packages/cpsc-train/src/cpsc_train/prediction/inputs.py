@@ -70,6 +70,8 @@ class Samples:
 def open_samples(model: Model, paths: Sequence[str]) -> Samples:
     """Return the samples at all paths, in order.
 
+    Raises UserError if there is no such file, or it has none of the model's modalities.
+
     Parameters
     ----------
     model
@@ -78,11 +80,6 @@ def open_samples(model: Model, paths: Sequence[str]) -> Samples:
         Each is a table (``.csv``, ``.tsv``) or JSON lines (``.jsonl``), whose paths are relative to it; arrays
         (``.npz``); a folder or an address with the layout of the run's data set; or ``-``, JSON lines from the standard
         input.
-
-    Raises
-    ------
-    UserError
-        If there is no such file, or it has none of the model's modalities.
     """
     if not paths:
         raise UserError("there must be at least one PATH of samples, or - for the standard input")

@@ -29,13 +29,7 @@ class Journal:
         self._of = json.loads(json.dumps(of))
 
     def start(self) -> None:
-        """Start without rows.
-
-        Raises
-        ------
-        UserError
-            If there are rows of an interrupted prediction.
-        """
+        """Start without rows. Raises UserError if there are rows of an interrupted prediction."""
         if self.path.exists():
             raise UserError(
                 f"{self.path}: holds the rows of an interrupted prediction: continue it with --resume, or remove it"

@@ -20,12 +20,8 @@ def settled(config: RunConfig) -> RunConfig:
 
     All modalities in the files are used, and each gets an encoder by its kind. If there are no noise conditions and no
     protocols, the stored corruptions of each modality are used, or default noise if it has none. A complete
-    configuration is returned unchanged, without opening the data set.
-
-    Raises
-    ------
-    UserError
-        If the data set cannot be opened.
+    configuration is returned unchanged, without opening the data set. Raises UserError if the data set cannot be
+    opened.
     """
     if not config.unsettled:
         return config

@@ -50,6 +50,8 @@ class View:
 class Arrays(Dataset):
     """Rows of arrays in memory.
 
+    Raises DataError if a view has a different number of rows, or holds values that are not finite.
+
     Parameters
     ----------
     ids, labels, classes
@@ -58,11 +60,6 @@ class Arrays(Dataset):
         The modalities in use, in order.
     parts, groups
         The official division, and the group of each row; ``""`` in `parts` means no part.
-
-    Raises
-    ------
-    DataError
-        If a view has a different number of rows, or holds values that are not finite.
     """
 
     def __init__(
@@ -153,12 +150,8 @@ def check_finite(
 ) -> None:
     """Check that all values of an array are finite, except in rows that are not `present`.
 
-    `numbers` are the numbers of the rows in the file, for the error message; by default, they start at 0.
-
-    Raises
-    ------
-    DataError
-        If one is not finite; names the row and column.
+    `numbers` are the numbers of the rows in the file, for the error message; by default, they start at 0. Raises
+    DataError if one is not finite; names the row and column.
     """
     if values.dtype.kind != "f":
         return

@@ -35,7 +35,7 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
     Strings are text. Numbers (N, d) are vectors, (N, h, w) images of one channel, (N, c, h, w) and (N, h, w, c) images,
     and (N, t, c, h, w) and (N, t, h, w, c) frames. The channels are the dimension of size 1, 3 or 4, the first of two
     that are; if neither is, the first. The valid range of an image is 0 to 255 for bytes, 0 to 1 for booleans, and else
-    from the smallest to the largest value.
+    from the smallest to the largest value. Raises UserError if the array does not fit these rules.
 
     Parameters
     ----------
@@ -48,11 +48,6 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
         Whether a row is one vector, regardless of its shape.
     tokens
         Tokens per text.
-
-    Raises
-    ------
-    UserError
-        If the array does not fit these rules.
     """
     if array.dtype.kind == "U":
         modality = Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary)
@@ -123,10 +118,7 @@ def named_shapes(texts: Sequence[str]) -> dict[str, str]:
 def absent_rows(array: Array, present: Array | None, place: str) -> NDArray[np.bool_]:
     """Return which rows (N,) lack this modality: all values are NaN, the text is empty, or `present` is false.
 
-    Raises
-    ------
-    DataError
-        If `present` does not hold one boolean per row.
+    Raises DataError if `present` does not hold one boolean per row.
     """
     if array.dtype.kind == "U":
         absent = np.char.strip(array) == ""
@@ -147,11 +139,7 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
     """Return labels (N,) in [0, C) and the C class names.
 
     Integers are indices into `names` if there are any, else classes named by their number; strings are the names.
-
-    Raises
-    ------
-    DataError
-        For values that are neither, an index outside `names`, an empty name, or a single class.
+    Raises DataError for values that are neither, an index outside `names`, an empty name, or a single class.
     """
     if values.dtype.kind not in "biuU":
         raise DataError(f"{place} must hold integers or strings, got {values.dtype}", "bad labels")
@@ -176,13 +164,7 @@ def labels_of(values: Array, names: Array | None, place: str) -> tuple[NDArray[n
 
 
 def parts_of(values: Array, place: str) -> dict[str, Rows]:
-    """Return the rows of each part.
-
-    Raises
-    ------
-    DataError
-        If a name is none of `PARTS`, in lower case and stripped.
-    """
+    """Return the rows of each part. Raises DataError if a name is none of `PARTS`, in lower case and stripped."""
     named = [PART_OF.get(str(value).strip().lower(), "") for value in values]
     if "" in named:
         row = named.index("")

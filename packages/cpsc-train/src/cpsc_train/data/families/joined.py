@@ -64,13 +64,7 @@ class Joined:
     """Arrays with another number of rows, by name."""
 
     def column(self, names: Sequence[str]) -> str | None:
-        """Return the first of `names` that is an array.
-
-        Raises
-        ------
-        DataError
-            If its shape is not (N,).
-        """
+        """Return the first of `names` that is an array. Raises DataError if its shape is not (N,)."""
         found = next((name for name in names if name in self.arrays), None)
         if found is not None and self.arrays[found].ndim != 1:
             raise DataError(
@@ -82,12 +76,8 @@ class Joined:
 def read_source(path: Path, names: Names) -> Source:
     """Read an ``.npz`` file or a table.
 
-    The number of samples is the length of the ids, else of the labels, else the most common length of an array.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, holds no array with rows, or an id twice.
+    The number of samples is the length of the ids, else of the labels, else the most common length of an array. Raises
+    DataError if the file cannot be read, holds no array with rows, or an id twice.
     """
     if path.suffix in TABLES:
         columns = read_table(path)
@@ -124,13 +114,9 @@ def join(sources: Sequence[Source], repeated: Collection[str] = ()) -> Joined:
     """Join files by id if all of them have ids, else by row.
 
     Samples are those of all files, in the order of their first occurrence. Where several files hold an array with one
-    value per sample, the first is used; those called `repeated` must agree.
-
-    Raises
-    ------
-    DataError
-        If only some files have ids, files without ids differ in their number of rows, two hold the same array with two
-        or more dimensions, or they have different values of a `repeated` one.
+    value per sample, the first is used; those called `repeated` must agree. Raises DataError if only some files have
+    ids, files without ids differ in their number of rows, two hold the same array with two or more dimensions, or they
+    have different values of a `repeated` one.
     """
     without = [source for source in sources if source.ids is None]
     if without and len(without) < len(sources):
@@ -186,10 +172,7 @@ def _names(source: Source) -> list[str]:
 def read_lists(paths: Sequence[Path], names: Names) -> Source:
     """Read and concatenate lists of samples; in a list without parts, the name of the file is the part.
 
-    Raises
-    ------
-    DataError
-        If a list cannot be read, has no id, or its columns differ from those of the first.
+    Raises DataError if a list cannot be read, has no id, or its columns differ from those of the first.
     """
     tables: list[dict[str, NDArray[Any]]] = []
     for path in paths:

@@ -180,12 +180,7 @@ def derived(root: Place, classes: Sequence[str] | None, faults: Faults) -> tuple
     """Return the scenes of ``{train,val,test}/CLASS/*.png`` or of ``{rgb,depth}/{train,val,test}/CLASS/``.
 
     If `classes` is None, they are the sorted names of the folders of training images. Folders that are not classes, and
-    colour without depth, are faults.
-
-    Raises
-    ------
-    UserError
-        If train or test has no images.
+    colour without depth, are faults. Raises UserError if train or test has no images.
     """
     separate = (root / "rgb").is_dir()
     top = root / "rgb" if separate else root

@@ -73,7 +73,7 @@ class Table:
 
 
 class TableReader:
-    """Reader of a table.
+    """Reader of a table. Raises UserError if it is no table, or has no column of labels.
 
     Parameters
     ----------
@@ -83,11 +83,6 @@ class TableReader:
         Names of the columns that are not modalities.
     faults
         Receives an error for each row that cannot be used.
-
-    Raises
-    ------
-    UserError
-        If it is no table, or has no column of labels.
     """
 
     def __init__(self, path: Path, roles: Roles, faults: Faults) -> None:
@@ -105,6 +100,9 @@ class TableReader:
     def read(self, modalities: Sequence[str], kinds: Mapping[str, Kind], classes: Sequence[str]) -> Table:
         """Return the samples.
 
+        Raises UserError if a modality or part is unknown, there are fewer than two modalities or classes, or a group is
+        in two parts.
+
         Parameters
         ----------
         modalities
@@ -113,12 +111,6 @@ class TableReader:
             Kinds that replace those found.
         classes
             Class names, in order. If empty, all labels, sorted.
-
-        Raises
-        ------
-        UserError
-            If a modality or part is unknown, there are fewer than two modalities or classes, or a group is in two
-            parts.
         """
         chosen, unused = self._modalities(modalities)
         for name in kinds:

@@ -18,10 +18,7 @@ Array = NDArray[Any]
 def column(arrays: Mapping[str, Array], name: str, file: Path, *, low: int, high: int) -> NDArray[np.int64]:
     """Return an array (N,) of integers in [low, high].
 
-    Raises
-    ------
-    DataError
-        If it is missing, has a wrong type or shape, or holds a value out of range; names the row.
+    Raises DataError if it is missing, has a wrong type or shape, or holds a value out of range; names the row.
     """
     values = _array(arrays, name, file)
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -38,12 +35,8 @@ def resampled(
     """Return the recordings called `name`, resampled to `length` steps, (rows, length, *shape).
 
     They lie one after the other in ``name``, (steps, *shape); ``name_offset``, (rows + 1,), counts the steps before
-    each. Values are interpolated linearly at evenly spaced times from the first step to the last.
-
-    Raises
-    ------
-    DataError
-        If an array is missing or has another shape, a recording is empty, or a value is not finite; names the row.
+    each. Values are interpolated linearly at evenly spaced times from the first step to the last. Raises DataError if
+    an array is missing or has another shape, a recording is empty, or a value is not finite; names the row.
     """
     values, offset = _array(arrays, name, file), _array(arrays, f"{name}_offset", file)
     if values.shape[1:] != shape or values.dtype.kind not in "iuf":

@@ -21,10 +21,7 @@ RATES = (1_000, 768_000)
 def to_mono(samples: Samples, path: Place) -> Samples:
     """Return the mean over the channels of (n, channels), clipped to [−1, 1].
 
-    Raises
-    ------
-    DataError
-        If a sample is not finite.
+    Raises DataError if a sample is not finite.
     """
     mean = samples.mean(1, dtype=np.float32)
     if not np.isfinite(mean).all():

@@ -53,12 +53,7 @@ class Times:
         """Record the times of a packet.
 
         Packets before the first frame shown, which a copy without encoding keeps, and the empty last packet are left
-        out.
-
-        Raises
-        ------
-        DataError
-            If the packet is incomplete, or there are more than `MOST_PACKETS`.
+        out. Raises DataError if the packet is incomplete, or there are more than `MOST_PACKETS`.
         """
         self._count += 1
         if packet.is_corrupt:
@@ -75,11 +70,8 @@ class Times:
     def span(self, stream: Any, stated: float) -> Span | None:
         """Return the times of a stream, or ``None`` if it has no packets.
 
-        Raises
-        ------
-        DataError
-            If it lasts longer than `LONGEST`, or ends before the duration in the header of the stream, or that of the
-            container (`stated` seconds) if the stream has none.
+        Raises DataError if it lasts longer than `LONGEST`, or ends before the duration in the header of the stream, or
+        that of the container (`stated` seconds) if the stream has none.
         """
         if stream.index not in self._packets:
             return None
@@ -117,11 +109,8 @@ class Times:
 def open_container(path: Place) -> Iterator[Any]:
     """Open a container in the format that its suffix names.
 
-    Raises
-    ------
-    DataError
-        If it has another format, is truncated or damaged, or has more than `MOST_STREAMS` streams, and for any error of
-        FFmpeg inside the block.
+    Raises DataError if it has another format, is truncated or damaged, or has more than `MOST_STREAMS` streams, and for
+    any error of FFmpeg inside the block.
     """
     with needs("PyAV", extra="video"):
         import av  # noqa: PLC0415  # an extra

@@ -31,12 +31,8 @@ IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 def read_image(path: Place) -> Image:
     """Return an image in RGB, rotated by its EXIF orientation.
 
-    Palettes, grey and CMYK are converted; 16 bits per channel are reduced to 8.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, too large or cannot be decoded, or Pillow is not installed.
+    Palettes, grey and CMYK are converted; 16 bits per channel are reduced to 8. Raises UserError if the file is
+    missing, too large or cannot be decoded, or Pillow is not installed.
     """
     image = _decode(path)
     if image.mode.startswith("I"):
@@ -50,10 +46,7 @@ def read_image(path: Place) -> Image:
 def read_deep(path: Place) -> NDArray[np.uint16]:
     """Return a grey image (height, width) in full 16 bits.
 
-    Raises
-    ------
-    UserError
-        As `read_image`, and if it does not have 16 bits and one channel.
+    Raises UserError as `read_image`, and if it does not have 16 bits and one channel.
     """
     image = _decode(path)
     if not image.mode.startswith("I"):

@@ -21,12 +21,9 @@ VIDEOS = {kind for kind, _ in CONTAINERS.values()}
 def read_sound(path: Place) -> tuple[Samples, int]:
     """Return the samples (n,) in [−1, 1], averaged over channels, and the sampling rate in Hz.
 
-    Reads WAV (also RF64, RIFX and W64), AIFF, AU, CAF, FLAC, Ogg and MP3, and the first sound stream of a video.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged, truncated or has no samples, or the library that reads it is not installed.
+    Reads WAV (also RF64, RIFX and W64), AIFF, AU, CAF, FLAC, Ogg and MP3, and the first sound stream of a video. Raises
+    UserError if the file is missing, damaged, truncated or has no samples, or the library that reads it is not
+    installed.
     """
     if path.suffix.lower() in CONTAINERS:
         return _read_video(path)

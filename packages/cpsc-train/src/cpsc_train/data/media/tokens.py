@@ -52,17 +52,14 @@ class HashedWords:
 class Pretrained:
     """Tokenizer of transformers from a local folder or an installed package.
 
+    Raises UserError if the folder is missing or unreadable, padding is not token 0, or transformers is not installed.
+
     Parameters
     ----------
     folder
         Path of the tokenizer, or the name of a package, as in `local_path`.
     length
         Number of tokens of a text, padded with 0 or cut.
-
-    Raises
-    ------
-    UserError
-        If the folder is missing or unreadable, padding is not token 0, or transformers is not installed.
     """
 
     def __init__(self, folder: str | Path, length: int) -> None:

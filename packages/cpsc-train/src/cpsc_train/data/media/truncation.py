@@ -87,10 +87,7 @@ def container_of(content: bytes) -> str:
 def refuse_truncated(content: bytes, path: Place) -> None:
     """Check that a file is as long as its container states, and has a byte for each sample that it states.
 
-    Raises
-    ------
-    DataError
-        If not.
+    Raises DataError if not.
     """
     kind = container_of(content)
     if kind == "MP4":

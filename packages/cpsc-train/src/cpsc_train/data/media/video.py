@@ -57,12 +57,8 @@ class Video:
     def at(self, choose: Choose) -> list[Image]:
         """Return the chosen frames; a video shorter than 1/fps seconds has one.
 
-        Each part of the video is decoded at most once, from the key frame before the first time wanted in it.
-
-        Raises
-        ------
-        DataError
-            If the video cannot be decoded or is truncated, or the frames have more than `MOST_SHOWN` pixels.
+        Each part of the video is decoded at most once, from the key frame before the first time wanted in it. Raises
+        DataError if the video cannot be decoded or is truncated, or the frames have more than `MOST_SHOWN` pixels.
         """
         with open_container(self.path) as file:
             span, stream = _span(file, self.path)
@@ -160,12 +156,8 @@ class _Player:
 def upright(frame: Any, path: Place) -> Image:
     """Return a decoded frame in RGB, rotated and mirrored by its display matrix.
 
-    The matrix maps a point (x, y) to (a x + c y, b x + d y), with y downwards: ISO/IEC 14496-12, 6.2.2.
-
-    Raises
-    ------
-    DataError
-        If it rotates by an angle that is not a multiple of 90°.
+    The matrix maps a point (x, y) to (a x + c y, b x + d y), with y downwards: ISO/IEC 14496-12, 6.2.2. Raises
+    DataError if it rotates by an angle that is not a multiple of 90°.
     """
     from PIL.Image import Transpose  # noqa: PLC0415  # an extra
 

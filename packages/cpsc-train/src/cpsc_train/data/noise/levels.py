@@ -72,11 +72,7 @@ def levelled(text: str, source: Source) -> tuple[Condition, ...]:
     """Parse conditions such as ``pix:blur@1-5``, ``pix:all@3``, ``pix:blur@1-5+fou:gaussian@1-5``, ``pix:blur:0.1``.
 
     Terms joined by ``+`` make conditions that corrupt several modalities at once, at equal levels if they name as many.
-
-    Raises
-    ------
-    UserError
-        For another form, an unknown modality, kind or level, or a kind that the modality cannot have.
+    Raises UserError for another form, an unknown modality, kind or level, or a kind that the modality cannot have.
     """
     terms = [_term(term, text, source) for term in text.split("+")]
     if len(terms) == 1:

@@ -27,12 +27,8 @@ _work: list[Callable[[int], Any]] = []
 def each(work: Callable[[int], T], names: Sequence[str], workers: int) -> Iterator[tuple[int, T]]:
     """Yield ``(number, work(number))`` for the number of each name, in order of completion.
 
-    `work` is sent to each process once. If `workers` is 0, the work is done here, in order.
-
-    Raises
-    ------
-    UserError
-        As raised by `work`; or with the name, if a process dies, as a damaged file can make a decoder crash.
+    `work` is sent to each process once. If `workers` is 0, the work is done here, in order. Raises UserError as raised
+    by `work`; or with the name, if a process dies, as a damaged file can make a decoder crash.
     """
     if workers == 0:
         yield from ((number, work(number)) for number in range(len(names)))

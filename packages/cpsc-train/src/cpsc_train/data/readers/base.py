@@ -50,15 +50,12 @@ class Reader:
     def read(self, given: object) -> Array:
         """Return one sample as `cpsc_train.data.Dataset.read` does, without the dimension of the rows.
 
+        Raises DataError if it is of another type, of a wrong shape, not finite, or a file that cannot be decoded.
+
         Parameters
         ----------
         given
             A path, the content of a file as bytes, or an array, a tensor or nested lists of numbers.
-
-        Raises
-        ------
-        DataError
-            If it is of another type, of a wrong shape, not finite, or a file that cannot be decoded.
         """
         if isinstance(given, str):
             given = Path(given)

@@ -102,12 +102,8 @@ def decode_depth(
 ) -> NDArray[Any]:
     """Return the depth in an image file in a form for a model; an image of 8 bits is used unscaled.
 
-    `metres` converts 16 bits to metres, and `camera` returns the intrinsics, which HHA needs; None if unknown.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be decoded, or not be converted to the form.
+    `metres` converts 16 bits to metres, and `camera` returns the intrinsics, which HHA needs; None if unknown. Raises
+    DataError if the file cannot be decoded, or not be converted to the form.
     """
     try:
         bits = read_deep(file)

@@ -39,10 +39,7 @@ class Cache:
     def open(cls, folder: str, key: str, samples: int, modalities: Iterable[str]) -> Cache:
         """Open a cache of so many samples of these modalities; `key` is a hash of all that its content depends on.
 
-        Raises
-        ------
-        UserError
-            If it was made with other options or decoders, or is incomplete or damaged.
+        Raises UserError if it was made with other options or decoders, or is incomplete or damaged.
         """
         path = Path(folder)
         try:

@@ -27,6 +27,9 @@ SEPARATOR = re.compile(r"\s*[,;\s]\s*")
 def read_cell(kind: Kind, value: object, folder: Place) -> Cell | None:
     """Return the content of a cell; None if it is empty.
 
+    Raises DataError if a vector has a value that is not a number, a path is not a valid file name, or a value of JSON
+    is of another type.
+
     Parameters
     ----------
     kind
@@ -35,12 +38,6 @@ def read_cell(kind: Kind, value: object, folder: Place) -> Cell | None:
         Text of a cell; or a value of JSON: a text, a number, a list of numbers, or null.
     folder
         Folder of the table, to which paths are relative.
-
-    Raises
-    ------
-    DataError
-        If a vector has a value that is not a number, a path is not a valid file name, or a value of JSON is of another
-        type.
 
     Examples
     --------

@@ -25,10 +25,7 @@ T = TypeVar("T")
 def check_root(root: str) -> Place:
     """Return the folder of a data set, or the packed data set there or at an address such as ``s3://…``.
 
-    Raises
-    ------
-    UserError
-        If it does not exist.
+    Raises UserError if it does not exist.
     """
     packed = open_packed(root)
     if packed is not None:
@@ -56,10 +53,7 @@ def recorded() -> Iterator[ValuesView[Place]]:
 def read_bytes(path: Place) -> bytes:
     """Return the content of a file.
 
-    Raises
-    ------
-    DataError
-        If it is missing, empty, not a regular file, too large, or a pointer of Git LFS.
+    Raises DataError if it is missing, empty, not a regular file, too large, or a pointer of Git LFS.
     """
     files = _recorded.get()
     if files is not None:
@@ -84,10 +78,7 @@ def read_bytes(path: Place) -> bytes:
 def read_text(path: Place) -> str:
     """Return a text file in UTF-8, without a byte-order mark.
 
-    Raises
-    ------
-    DataError
-        As `read_bytes`, and if it is not UTF-8.
+    Raises DataError as `read_bytes`, and if it is not UTF-8.
     """
     return _read_utf8(path).removeprefix(BOM)
 
@@ -108,6 +99,8 @@ def read_list(
 ) -> list[T]:
     """Return the parsed lines of a list file; an unusable line is a fault, blank lines are skipped.
 
+    Raises UserError if the file is missing, lists nothing, or is not UTF-8.
+
     Parameters
     ----------
     path, faults
@@ -116,11 +109,6 @@ def read_list(
         Called with a line and its number from 1 on; returns ``None`` for a line that is left out.
     header
         Whether a first line is a header, which some copies have.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, lists nothing, or is not UTF-8.
     """
     text = _read_utf8(path)
     if text.startswith(BOM):
@@ -149,10 +137,7 @@ def read_list(
 def fields(line: str, separator: str | None, columns: int, where: str) -> list[str]:
     """Return the fields of a line, stripped of whitespace; if `separator` is None, whitespace divides them.
 
-    Raises
-    ------
-    DataError
-        If there are not as many as `columns`, or one is empty; `where` gives file and line number.
+    Raises DataError if there are not as many as `columns`, or one is empty; `where` gives file and line number.
     """
     values = [field.strip() for field in line.split(separator)]
     if len(values) != columns or not all(values):

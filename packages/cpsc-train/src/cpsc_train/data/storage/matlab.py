@@ -64,11 +64,8 @@ def load(path: Place, names: Sequence[str]) -> dict[str, list[Any]]:
 def open_hdf5(path: Path, what: str, kind: str = "damaged") -> Iterator[Any]:
     """Open a file of version 7.3 to read `what`.
 
-    Raises
-    ------
-    UserError
-        If it is not a file or cannot be opened, or h5py is not installed; and for any error inside the block, as a
-        `DataError` of this kind.
+    Raises UserError if it is not a file or cannot be opened, or h5py is not installed; and for any error inside the
+    block, as a `DataError` of this kind.
     """
     with needs("h5py", extra="vision"):
         import h5py  # noqa: PLC0415  # an extra

@@ -22,13 +22,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays by name.
 
     Headers are compared with the size of the file before memory is allocated: all arrays together take at most 1,032
-    times that size, the limit of deflate.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or damaged, holds objects or anything else than arrays, uses a compression other than
-        deflate, or claims to be larger than it is.
+    times that size, the limit of deflate. Raises DataError if the file is missing or damaged, holds objects or anything
+    else than arrays, uses a compression other than deflate, or claims to be larger than it is.
     """
     try:
         check_file(path, largest=None)

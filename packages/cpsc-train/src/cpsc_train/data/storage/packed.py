@@ -54,12 +54,8 @@ class Store:
     def read(self, path: str) -> bytes:
         """Return a file by one ranged read.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        OSError
-            If it cannot be read, or its bytes are not those that were packed; names the tar file.
+        Raises FileNotFoundError if there is no such file. Raises OSError if it cannot be read, or its bytes are not
+        those that were packed; names the tar file.
         """
         if path not in self.references:
             raise FileNotFoundError(path)
@@ -125,10 +121,7 @@ class Packed:
 def open_packed(root: str) -> Packed | None:
     """Return a packed data set, or ``None`` for a local folder without an index.
 
-    Raises
-    ------
-    UserError
-        If an address cannot be reached, or the index is damaged.
+    Raises UserError if an address cannot be reached, or the index is damaged.
     """
     if "://" not in root and not (Path(root) / INDEX).is_file():
         return None

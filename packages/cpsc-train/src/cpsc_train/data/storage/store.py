@@ -29,17 +29,12 @@ class StoreReader:
 
     A read is attempted up to four times, with pauses of 1, 2 and 4 seconds; from a local disk once. After a read that
     failed every time, the next reads are attempted once until one succeeds, so a store that is down costs its pauses
-    once.
+    once. Raises UserError if the kind of store is unknown.
 
     Parameters
     ----------
     root
         A folder, or an address such as ``s3://bucket/folder``.
-
-    Raises
-    ------
-    UserError
-        If the kind of store is unknown.
     """
 
     def __init__(self, root: str) -> None:
@@ -51,14 +46,9 @@ class StoreReader:
     def read(self, name: str, accept: Callable[[bytes], T], start: int | None = None, size: int | None = None) -> T:
         """Return ``accept(content)`` of `size` bytes of the file `name` from `start` on, or of all of it.
 
-        `accept` raises OSError or ValueError for wrong content, which is then read again.
-
-        Raises
-        ------
-        FileNotFoundError, PermissionError
-            If the store answers so.
-        OSError
-            If no attempt succeeded in time; names the file and the last error.
+        `accept` raises OSError or ValueError for wrong content, which is then read again. Raises FileNotFoundError,
+        PermissionError if the store answers so. Raises OSError if no attempt succeeded in time; names the file and the
+        last error.
         """
         last: Exception = OSError()
         attempts = 1 if self._failing else 1 + len(self._pauses)

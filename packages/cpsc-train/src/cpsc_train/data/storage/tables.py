@@ -26,11 +26,8 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
     """Return the columns of a table as arrays of strings, (N,), by name.
 
     The first line of ``.csv`` and ``.tsv`` names the columns; each line of ``.jsonl`` is an object with the same keys.
-
-    Raises
-    ------
-    DataError
-        If it is missing or not UTF-8, a line has another number of columns or other keys, or a name is repeated.
+    Raises DataError if it is missing or not UTF-8, a line has another number of columns or other keys, or a name is
+    repeated.
     """
     return {name: np.array(column) for name, column in read_columns(path).items()}
 
@@ -55,10 +52,7 @@ def read_columns(path: Path, *, sparse: bool = False) -> dict[str, list[str]]:
 def vectors(columns: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:
     """Return the numbered columns of a table as vectors, (N, d), by modality; an empty cell is NaN.
 
-    Raises
-    ------
-    DataError
-        If two columns have the same number, or a cell is not a number; names the row.
+    Raises DataError if two columns have the same number, or a cell is not a number; names the row.
 
     Examples
     --------

@@ -71,10 +71,7 @@ P = TypeVar("P", bound=Any)
 def inside(root: P, name: str, where: str) -> P:
     """Return ``root / name`` for a name from a list file.
 
-    Raises
-    ------
-    DataError
-        If it leads out of `root` or is not a valid file name; `where` gives file and line.
+    Raises DataError if it leads out of `root` or is not a valid file name; `where` gives file and line.
     """
     path = PurePath(name)
     if path.anchor or ".." in path.parts:
@@ -96,12 +93,7 @@ def check_archive(archive: zipfile.ZipFile, size: int) -> None:
     """Check the members of a ZIP archive of arrays.
 
     They must be ``.npy`` files of different names, stored or deflated, and together no larger than an archive of `size`
-    bytes can hold.
-
-    Raises
-    ------
-    ValueError
-        If one is not.
+    bytes can hold. Raises ValueError if one is not.
     """
     members = archive.infolist()
     if len({member.filename for member in members}) < len(members):
@@ -120,12 +112,8 @@ def check_archive(archive: zipfile.ZipFile, size: int) -> None:
 def stored_array(file: Any, name: str | Any) -> Any:
     """Return an array of an open HDF5 file, by name or reference, without reading it.
 
-    It must be stored in the file itself, and be no larger than that storage can hold.
-
-    Raises
-    ------
-    ValueError
-        If it is a link or virtual, holds neither numbers nor references, is compressed by a plugin, or claims too much.
+    It must be stored in the file itself, and be no larger than that storage can hold. Raises ValueError if it is a link
+    or virtual, holds neither numbers nor references, is compressed by a plugin, or claims too much.
     """
     import h5py  # noqa: PLC0415  # an extra; the file is open
 

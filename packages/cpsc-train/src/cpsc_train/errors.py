@@ -18,12 +18,8 @@ class UserError(ValueError):
 class DataError(UserError):
     """A file, or a line of one, that cannot be used.
 
-    Parameters
-    ----------
-    message
-        As of any `UserError`; names the file.
-    kind
-        Category, in one to three words: the row of the table that ``cpsc data check`` prints.
+    - `message`: as of any `UserError`; names the file.
+    - `kind`: category, in one to three words: the row of the table that ``cpsc data check`` prints.
     """
 
     def __init__(self, message: str, kind: str = "damaged") -> None:

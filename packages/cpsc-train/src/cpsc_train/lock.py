@@ -22,12 +22,8 @@ def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
     it. On file systems without locks, such as some network file systems, nothing is locked. Raises UserError if another
     process holds the lock, or the lock file is a link or cannot be written.
 
-    Parameters
-    ----------
-    folder
-        An existing folder.
-    busy
-        What the process does in the folder, for the error message of another one.
+    - `folder`: an existing folder.
+    - `busy`: what the process does in the folder, for the error message of another one.
     """
     path = folder / FILE
     appending(path).close()  # names the folder where it is read-only, and refuses a link

@@ -22,12 +22,8 @@ from cpsc_train.printable import printable
 class Output(Console):
     """A console that prints text literally.
 
-    Parameters
-    ----------
-    quiet
-        Whether to print nothing.
-    file
-        File to print to. If None, the standard output.
+    - `quiet`: whether to print nothing.
+    - `file`: file to print to. If None, the standard output.
     """
 
     def __init__(self, *, quiet: bool = False, file: TextIO | None = None) -> None:

@@ -23,12 +23,8 @@ _JOINERS = "\u200c\u200d"
 def visible(text: object, *, line: bool = False) -> str:
     r"""Return text with control characters as escapes, such as ``\x1b``; newlines and tabs stay.
 
-    Parameters
-    ----------
-    text
-        Text, or an object that is converted to it.
-    line
-        Whether the result must be one line: newlines are escaped, too.
+    - `text`: text, or an object that is converted to it.
+    - `line`: whether the result must be one line: newlines are escaped, too.
 
     Examples
     --------

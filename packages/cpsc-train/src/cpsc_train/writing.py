@@ -40,14 +40,9 @@ def replacing(path: Path, *, below: Path | None = None, private: bool = False) -
 
     Raises UserError if it cannot be written, or is a link.
 
-    Parameters
-    ----------
-    path
-        The file; an existing one is replaced.
-    below
-        A folder: no part of the path below it may be a link. If None, only the last part must not be one.
-    private
-        Whether only the user may read it.
+    - `path`: the file; an existing one is replaced.
+    - `below`: a folder: no part of the path below it may be a link. If None, only the last part must not be one.
+    - `private`: whether only the user may read it.
     """
     with saying(path):
         refuse_link(path, below=below)
@@ -141,12 +136,8 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
 
     Raises UserError if it is a link, of the other kind, or in a folder that is missing or read-only.
 
-    Parameters
-    ----------
-    path
-        The file or folder to be created or replaced.
-    folder
-        Whether it is a folder; an existing one may be a link, and its parents are created.
+    - `path`: the file or folder to be created or replaced.
+    - `folder`: whether it is a folder; an existing one may be a link, and its parents are created.
     """
     if not folder:
         refuse_link(path)

@@ -121,12 +121,8 @@ class Dataset(ABC):
 class Kept(Dataset):
     """A data set without the rows in a skip list.
 
-    Parameters
-    ----------
-    dataset, rows
-        The data set, and the rows kept.
-    dropped
-        What the skip list names, with the reasons.
+    - `dataset` and `rows`: the data set, and the rows kept.
+    - `dropped`: what the skip list names, with the reasons.
     """
 
     def __init__(self, dataset: Dataset, rows: Rows, dropped: Sequence[str]) -> None:

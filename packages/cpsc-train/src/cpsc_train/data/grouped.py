@@ -21,14 +21,9 @@ def draw_groups(
     number of rows of each class it brings closest to the wanted one. O(G · parts · classes). Raises UserError if a part
     remains empty, or no training row is of some class: there are too few groups.
 
-    Parameters
-    ----------
-    groups, labels
-        (N,) group and class of each row.
-    fractions
-        By part, the fraction of the rows; from 1 on, their number.
-    generator
-        Source of the order.
+    - `groups` and `labels`: (N,) group and class of each row.
+    - `fractions`: by part, the fraction of the rows; from 1 on, their number.
+    - `generator`: source of the order.
 
     Examples
     --------

@@ -125,22 +125,13 @@ class _Part:
 class Loader:
     """An iterable of `Batch`, read here or by worker processes.
 
-    Parameters
-    ----------
-    dataset, rows, preprocessing
-        The data set, the rows to read, and the standardisation.
-    order
-        Draws the rows of each batch.
-    noise
-        Applied to each batch.
-    augment
-        Applied to the batches of an order that draws augmentation, with a new draw each epoch.
-    workers
-        Processes that read ahead; 0 reads here.
-    pin_memory
-        Whether batches lie in page-locked memory, for a GPU.
-    modalities
-        The modalities to read. If None, all of them.
+    - `dataset`, `rows`, `preprocessing`: the data set, the rows to read, and the standardisation.
+    - `order`: draws the rows of each batch.
+    - `noise`: applied to each batch.
+    - `augment`: applied to the batches of an order that draws augmentation, with a new draw each epoch.
+    - `workers`: processes that read ahead; 0 reads here.
+    - `pin_memory`: whether batches lie in page-locked memory, for a GPU.
+    - `modalities`: the modalities to read. If None, all of them.
 
     Raises
     ------

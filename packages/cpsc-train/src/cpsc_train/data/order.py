@@ -42,18 +42,11 @@ class Shuffled(Sampler[Draw]):
     epoch uses what is left. A single last row joins the batch before it, since its gradient would be noise and batch
     normalisation needs two rows. A process whose part of a batch is empty gets its first row, with weight 0.
 
-    Parameters
-    ----------
-    rows
-        Number of training rows.
-    batch_size
-        Rows per batch, over all processes.
-    accumulate
-        Batches per step.
-    seed
-        Seed of the order.
-    rank, world
-        Index of this process, and the number of processes.
+    - `rows`: number of training rows.
+    - `batch_size`: rows per batch, over all processes.
+    - `accumulate`: batches per step.
+    - `seed`: seed of the order.
+    - `rank` and `world`: index of this process, and the number of processes.
 
     Examples
     --------

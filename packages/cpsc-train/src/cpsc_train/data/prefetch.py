@@ -23,19 +23,13 @@ Result = TypeVar("Result")
 class Prefetched(Generic[Item, Result]):
     """Iterable of ``work(item)`` for each item, in order; the items are drawn shortly before they are needed.
 
-    Parameters
-    ----------
-    work
-        The function; each worker receives it once. It must not raise: an exception in a worker becomes a page of text.
-    items
-        Arguments of the function, which are sent to the workers.
-    workers
-        Processes that compute ahead; 0 computes here.
-    decodes
-        Whether the function decodes files. Workers then start without the state of this process, where others share
-        what lies in its memory.
-    pin_memory
-        Whether tensors of the results lie in page-locked memory, for a GPU.
+    - `work`: the function; each worker receives it once. It must not raise: an exception in a worker becomes a page of
+      text.
+    - `items`: arguments of the function, which are sent to the workers.
+    - `workers`: processes that compute ahead; 0 computes here.
+    - `decodes`: whether the function decodes files. Workers then start without the state of this process, where others
+      share what lies in its memory.
+    - `pin_memory`: whether tensors of the results lie in page-locked memory, for a GPU.
     """
 
     def __init__(

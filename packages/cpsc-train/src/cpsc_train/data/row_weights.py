@@ -24,14 +24,9 @@ def write_row_weights(
 
     Raises UserError if the file cannot be written.
 
-    Parameters
-    ----------
-    path
-        The file.
-    ids, labels
-        (N,), names of rows and of their classes.
-    weights
-        By head, (N,).
+    - `path`: the file.
+    - `ids` and `labels`: (N,), names of rows and of their classes.
+    - `weights`: by head, (N,).
     """
     order = np.argsort(np.mean(list(weights.values()), axis=0), kind="stable")
     lines = [[ids[row], labels[row], *(f"{values[row]:.4g}" for values in weights.values())] for row in order]
@@ -46,16 +41,10 @@ def read_row_weights(
     Raises DataError if the file cannot be read, a column or a row is missing, an id is repeated, or weights are
     negative, not finite, or zero in all rows.
 
-    Parameters
-    ----------
-    path
-        A .csv or .tsv file with the columns ``id`` and ``weight_HEAD``. Other columns and other rows are ignored.
-    ids
-        (N,), names of the rows.
-    heads
-        Heads whose column must exist.
-    optional
-        Heads whose weights are 1 if there is no column.
+    - `path`: a .csv or .tsv file with the columns ``id`` and ``weight_HEAD``. Other columns and other rows are ignored.
+    - `ids`: (N,), names of the rows.
+    - `heads`: heads whose column must exist.
+    - `optional`: heads whose weights are 1 if there is no column.
 
     Returns
     -------

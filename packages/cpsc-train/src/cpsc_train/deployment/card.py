@@ -33,13 +33,9 @@ def model_card(
 ) -> str:
     """Return the model card in Markdown, with the metadata of the Hugging Face Hub.
 
-    Parameters
-    ----------
-    description
-        That of a `DeployedModel`.
-    results, environment
-        Contents of ``results.json`` and ``environment.json`` of the run. Without them, the card has no test scores, and
-        no versions of the training.
+    - `description`: that of a `DeployedModel`.
+    - `results` and `environment`: contents of ``results.json`` and ``environment.json`` of the run. Without them, the
+      card has no test scores, and no versions of the training.
     """
     config = description["config"]
     name = markdown_text(f"{config['recipe'] or config['data']['name']} by {config['method']['name']}")

@@ -19,12 +19,8 @@ class PredictionSets(nn.Module):
 
     These are the sets of `cpsc_train.evaluation.Thresholds`; samples of a pattern without a threshold get full sets.
 
-    Parameters
-    ----------
-    thresholds
-        What `Thresholds.state_dict` returned; a threshold that is None is infinite and makes full sets.
-    modalities
-        Their names, in order.
+    - `thresholds`: what `Thresholds.state_dict` returned; a threshold that is None is infinite and makes full sets.
+    - `modalities`: their names, in order.
     """
 
     absent: Tensor
@@ -56,14 +52,10 @@ class PredictionSets(nn.Module):
     def forward(self, probabilities: Tensor, present: Tensor, typicality: Tensor | None = None) -> Tensor:
         """Return which classes are in the prediction set of each sample, (B, C) bool.
 
-        Parameters
-        ----------
-        probabilities
-            (B, C) float64.
-        present
-            True for modalities that a sample has, (B, M) bool.
-        typicality
-            How typical the modalities are, (B, M) float64 in [0, 1]; None if the thresholds do not depend on it.
+        - `probabilities`: (B, C) float64.
+        - `present`: True for modalities that a sample has, (B, M) bool.
+        - `typicality`: how typical the modalities are, (B, M) float64 in [0, 1]; None if the thresholds do not depend
+          on it.
         """
         pattern = _first((~present[:, None] == self.absent).all(-1))
         threshold = self.full[pattern]

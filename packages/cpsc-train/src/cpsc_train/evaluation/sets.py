@@ -53,12 +53,9 @@ class Group:
 class Thresholds:
     """Thresholds of prediction sets (score LAC) by what a row has and how typical that is.
 
-    Parameters
-    ----------
-    calibrate
-        Returns the predictions for the calibration rows without some modalities; called once for each pattern.
-    alpha
-        Miscoverage.
+    - `calibrate`: returns the predictions for the calibration rows without some modalities; called once for each
+      pattern.
+    - `alpha`: miscoverage.
 
     Notes
     -----

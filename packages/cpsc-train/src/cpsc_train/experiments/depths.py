@@ -19,15 +19,10 @@ class Deep:
 
     Raises UserError if the encoder has no pooled features, or no submodule has the name.
 
-    Parameters
-    ----------
-    name
-        The modality, for error messages.
-    encoder
-        Its encoder, with a `BackboneEncoder` as the last module; a spectrogram may come before that.
-    depths
-        Names of submodules of the `BackboneEncoder`, or K, the number of depths of the default spread of
-        `cpsc_rsc.Taps`, which also pools them.
+    - `name`: the modality, for error messages.
+    - `encoder`: its encoder, with a `BackboneEncoder` as the last module; a spectrogram may come before that.
+    - `depths`: names of submodules of the `BackboneEncoder`, or K, the number of depths of the default spread of
+      `cpsc_rsc.Taps`, which also pools them.
     """
 
     def __init__(self, name: str, encoder: nn.Module, depths: Sequence[str] | int = 1) -> None:

@@ -33,16 +33,11 @@ def gather(
 ) -> dict[str, Evidence]:
     """Test for each modality whether its novelty on a stream is exchangeable with that of calibration rows.
 
-    Parameters
-    ----------
-    calibration
-        By modality, (N_m,) novelty of calibration rows, in nats; nan for rows that lack the modality.
-    stream
-        By modality, (T,) novelty of the stream, in nats; nan for rows that lack the modality, which are passed over.
-    delta
-        Probability of any false alarm, in (0, 1).
-    seed
-        Seed of the draws between equal novelties.
+    - `calibration`: by modality, (N_m,) novelty of calibration rows, in nats; nan for rows that lack the modality.
+    - `stream`: by modality, (T,) novelty of the stream, in nats; nan for rows that lack the modality, which are passed
+      over.
+    - `delta`: probability of any false alarm, in (0, 1).
+    - `seed`: seed of the draws between equal novelties.
 
     Returns
     -------

@@ -59,23 +59,15 @@ def extract_features(
     Raises UserError if an encoder has no pooled features, the file holds features of another configuration, or a part,
     a noise or a depth does not fit.
 
-    Parameters
-    ----------
-    config
-        Data and encoders.
-    out
-        The file.
-    noise
-        Conditions on one modality each, such as ``image:blur@1-5`` or ``text:words:0.5``.
-    parts
-        Official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features are
-        always of all rows.
-    depths
-        Submodules of an encoder whose pooled activations come before the pooled features, in one vector, as
-        ``MODALITY:NAME,NAME``; or the number of depths of every encoder, at the default spread of `cpsc_rsc.Taps`. The
-        file then also holds their widths (K,), as ``widths/MODALITY``.
-    advance
-        Called with the number of rows extracted, and the number of rows to extract.
+    - `config`: data and encoders.
+    - `out`: the file.
+    - `noise`: conditions on one modality each, such as ``image:blur@1-5`` or ``text:words:0.5``.
+    - `parts`: official parts whose rows are extracted under noise; the others are NaN. If empty, all. Clean features
+      are always of all rows.
+    - `depths`: submodules of an encoder whose pooled activations come before the pooled features, in one vector, as
+      ``MODALITY:NAME,NAME``; or the number of depths of every encoder, at the default spread of `cpsc_rsc.Taps`. The
+      file then also holds their widths (K,), as ``widths/MODALITY``.
+    - `advance`: called with the number of rows extracted, and the number of rows to extract.
     """
     check_writable(out)
     setup = Setup.build(replace(config, noise=(), protocols=(), augment=(), method=JointConfig()))

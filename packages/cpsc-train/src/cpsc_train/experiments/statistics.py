@@ -111,19 +111,12 @@ def smallest_difference(
 ) -> float:
     """Return the smallest true difference that the paired test detects with a given power.
 
-    Parameters
-    ----------
-    deviation
-        Standard deviation of the paired differences over units, at least 0.
-    units
-        Number of runs or divisions compared; with fewer than 2 the result is NaN.
-    overlap
-        As in `paired_difference`.
-    level
-        Significance level of the two-sided test, such as .05, or .05 / m for the first step of Holm's method with m
-        comparisons.
-    power
-        Probability of detection, in (level, 1).
+    - `deviation`: standard deviation of the paired differences over units, at least 0.
+    - `units`: number of runs or divisions compared; with fewer than 2 the result is NaN.
+    - `overlap`: as in `paired_difference`.
+    - `level`: significance level of the two-sided test, such as .05, or .05 / m for the first step of Holm's method
+      with m comparisons.
+    - `power`: probability of detection, in (level, 1).
 
     Examples
     --------

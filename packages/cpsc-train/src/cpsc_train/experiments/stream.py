@@ -37,23 +37,14 @@ def stream(
     Raises UserError if the data set has no groups, noise does not fit a modality, matplotlib is needed and missing, or
     the picture cannot be written.
 
-    Parameters
-    ----------
-    folder
-        Run folder.
-    order
-        Order of the rows.
-    drift
-        Noise of the second half of the stream, as ``MODALITY:KIND@1-5`` or ``MODALITY:KIND:SEVERITY``; the first half
-        is clean. Several levels follow one another in equal parts.
-    window
-        Number of consecutive rows over which the lowest coverage is reported.
-    delta
-        Probability of any false alarm on a stream that is exchangeable with the calibration rows.
-    picture
-        PNG file to draw.
-    root
-        Folder of the data set, if it has moved since the run.
+    - `folder`: run folder.
+    - `order`: order of the rows.
+    - `drift`: noise of the second half of the stream, as ``MODALITY:KIND@1-5`` or ``MODALITY:KIND:SEVERITY``; the first
+      half is clean. Several levels follow one another in equal parts.
+    - `window`: number of consecutive rows over which the lowest coverage is reported.
+    - `delta`: probability of any false alarm on a stream that is exchangeable with the calibration rows.
+    - `picture`: PNG file to draw.
+    - `root`: folder of the data set, if it has moved since the run.
 
     Returns
     -------

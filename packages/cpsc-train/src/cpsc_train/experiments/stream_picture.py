@@ -33,18 +33,11 @@ def picture(
 ) -> bytes:
     """Return a PNG of 720 pixels width.
 
-    Parameters
-    ----------
-    followed
-        By predictor, its prediction sets for the fused decision without trust.
-    watched
-        The stream under trust. If None, only the coverage of `followed` is drawn.
-    target
-        Target of the coverage.
-    window
-        Number of rows of which coverage and trust are means.
-    theme
-        ``light`` or ``dark``.
+    - `followed`: by predictor, its prediction sets for the fused decision without trust.
+    - `watched`: the stream under trust. If None, only the coverage of `followed` is drawn.
+    - `target`: target of the coverage.
+    - `window`: number of rows of which coverage and trust are means.
+    - `theme`: ``light`` or ``dark``.
     """
 
     def draw(figure: Figure) -> None:

@@ -23,14 +23,10 @@ def corrupted_copies(dataset: Dataset, texts: Sequence[str] = ()) -> list[tuple[
 
     Raises UserError if a text has another form, or names noise that the modality cannot have.
 
-    Parameters
-    ----------
-    dataset
-        Its modalities, and what it stores of them, decide what noise they can have.
-    texts
-        Conditions such as ``image:blur@1,3,5``. If empty, each modality alone with the first of `KINDS` that it can
-        have, at `LEVELS`, if all rows can have it, and Gaussian noise that is not stored at `BEYOND` times the highest
-        severity, too; and all those modalities together, each at its middle level and at its highest.
+    - `dataset`: its modalities, and what it stores of them, decide what noise they can have.
+    - `texts`: conditions such as ``image:blur@1,3,5``. If empty, each modality alone with the first of `KINDS` that it
+      can have, at `LEVELS`, if all rows can have it, and Gaussian noise that is not stored at `BEYOND` times the
+      highest severity, too; and all those modalities together, each at its middle level and at its highest.
 
     Returns
     -------

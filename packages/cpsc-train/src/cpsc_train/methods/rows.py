@@ -21,10 +21,7 @@ class RowTable(nn.Module):
     It is moved and saved with the method but is no buffer: averaging of parameters and synchronisation of buffers would
     touch every column in every step. Every process holds the full table.
 
-    Parameters
-    ----------
-    values
-        (K, N), changed in place.
+    `values`: (K, N), changed in place.
 
     Examples
     --------
@@ -64,12 +61,8 @@ class RowTable(nn.Module):
 class RowWeights(nn.Module):
     """Weights of every training row for each modality and the fused head, with mean 1 over the rows; at first all 1.
 
-    Parameters
-    ----------
-    modalities
-        Their names, in order.
-    rows
-        Number of training rows N.
+    - `modalities`: their names, in order.
+    - `rows`: number of training rows N.
 
     Examples
     --------

@@ -19,15 +19,10 @@ def model_taps(
 
     Raises UserError if a modality or a submodule is unknown.
 
-    Parameters
-    ----------
-    model
-        Only the structure of its encoders is read.
-    names
-        Submodules by modality, in its encoder (of a waveform: the encoder of its spectrogram); a modality that is not
-        listed has the default spread of `cpsc_rsc.Taps`.
-    count
-        Depths of the default spread, at least 1.
+    - `model`: only the structure of its encoders is read.
+    - `names`: submodules by modality, in its encoder (of a waveform: the encoder of its spectrogram); a modality that
+      is not listed has the default spread of `cpsc_rsc.Taps`.
+    - `count`: depths of the default spread, at least 1.
     """
     names = names or {}
     if unknown := sorted(names.keys() - model.encoders.keys()):

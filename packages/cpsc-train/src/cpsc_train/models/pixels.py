@@ -19,12 +19,8 @@ class Pixels(nn.Module):
     Valid values of the modality, such as 0 to 10 m of depth, are mapped to [0, 255] linearly. One channel is repeated.
     Raises UserError if the modality is anything else.
 
-    Parameters
-    ----------
-    modality
-        An image or frames with bounds, of one or three channels.
-    centre, unit
-        As above.
+    - `modality`: an image or frames with bounds, of one or three channels.
+    - `centre` and `unit`: as above.
     """
 
     factor: Tensor

@@ -19,13 +19,9 @@ class BackboneEncoder(nn.Module):
     A subclass implements `pooled`. Parameters of a backbone whose attribute ``pretrained`` is true may have a learning
     rate of their own.
 
-    Parameters
-    ----------
-    backbone, project
-        Both parts.
-    frozen
-        Names of submodules of the backbone that are not trained: they get no gradient and stay in evaluation mode, so
-        that dropout is off and the statistics of batch normalisation do not change.
+    - `backbone` and `project`: both parts.
+    - `frozen`: names of submodules of the backbone that are not trained: they get no gradient and stay in evaluation
+      mode, so that dropout is off and the statistics of batch normalisation do not change.
     """
 
     def __init__(self, backbone: nn.Module, project: nn.Module, frozen: Sequence[str] = ()) -> None:

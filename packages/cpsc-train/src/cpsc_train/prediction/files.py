@@ -63,26 +63,16 @@ def predict_files(
 
     Raises UserError if the run, the files, or an option cannot be used.
 
-    Parameters
-    ----------
-    run
-        Run folder.
-    paths
-        As for `cpsc_train.prediction.inputs.open_samples`.
-    out
-        A ``.csv``, ``.jsonl`` or ``.parquet`` file, written when all samples are done; until then, rows are in
-        ``OUT.unfinished``. Or an open text file, which receives JSON lines at once.
-    device, inference
-        As for `cpsc_train.load`.
-    batch_size
-        Samples per batch. If None, that of the run.
-    workers
-        Processes that read samples; 0 reads here. If None, one for each core, at most 8, if there are at least `MANY`
-        samples with files to decode, else 0. Results do not depend on it.
-    resume
-        Whether to continue after the rows in ``OUT.unfinished``, with the same inputs.
-    advance
-        Receives the progress.
+    - `run`: run folder.
+    - `paths`: as for `cpsc_train.prediction.inputs.open_samples`.
+    - `out`: a ``.csv``, ``.jsonl`` or ``.parquet`` file, written when all samples are done; until then, rows are in
+      ``OUT.unfinished``. Or an open text file, which receives JSON lines at once.
+    - `device` and `inference`: as for `cpsc_train.load`.
+    - `batch_size`: samples per batch. If None, that of the run.
+    - `workers`: processes that read samples; 0 reads here. If None, one for each core, at most 8, if there are at least
+      `MANY` samples with files to decode, else 0. Results do not depend on it.
+    - `resume`: whether to continue after the rows in ``OUT.unfinished``, with the same inputs.
+    - `advance`: receives the progress.
 
     Returns
     -------

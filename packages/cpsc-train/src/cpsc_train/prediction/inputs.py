@@ -72,14 +72,10 @@ def open_samples(model: Model, paths: Sequence[str]) -> Samples:
 
     Raises UserError if there is no such file, or it has none of the model's modalities.
 
-    Parameters
-    ----------
-    model
-        Reads the samples.
-    paths
-        Each is a table (``.csv``, ``.tsv``) or JSON lines (``.jsonl``), whose paths are relative to it; arrays
-        (``.npz``); a folder or an address with the layout of the run's data set; or ``-``, JSON lines from the standard
-        input.
+    - `model`: reads the samples.
+    - `paths`: each is a table (``.csv``, ``.tsv``) or JSON lines (``.jsonl``), whose paths are relative to it; arrays
+      (``.npz``); a folder or an address with the layout of the run's data set; or ``-``, JSON lines from the standard
+      input.
     """
     if not paths:
         raise UserError("there must be at least one PATH of samples, or - for the standard input")

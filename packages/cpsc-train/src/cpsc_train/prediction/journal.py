@@ -16,12 +16,8 @@ from cpsc_train.writing import appending, cut, write
 class Journal:
     """Finished rows of a prediction, as JSON lines in ``OUT.unfinished``.
 
-    Parameters
-    ----------
-    out
-        File of predictions that the rows are for.
-    of
-        What the rows depend on: model, variant and inputs. A journal of others is refused.
+    - `out`: file of predictions that the rows are for.
+    - `of`: what the rows depend on: model, variant and inputs. A journal of others is refused.
     """
 
     def __init__(self, out: Path, of: dict[str, Any]) -> None:

@@ -22,12 +22,8 @@ Inputs = Mapping[str, NDArray[Any]]
 class SampleReader:
     """Reader of samples that need not belong to a data set.
 
-    Parameters
-    ----------
-    data
-        Options of the data set of the run.
-    modalities
-        Properties of the model's inputs by modality, in order.
+    - `data`: options of the data set of the run.
+    - `modalities`: properties of the model's inputs by modality, in order.
     """
 
     def __init__(self, data: DataConfig, modalities: Mapping[str, Modality]) -> None:

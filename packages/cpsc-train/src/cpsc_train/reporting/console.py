@@ -22,12 +22,8 @@ FEW_STEPS = 10
 class ConsoleObserver(Observer):
     """Observer that prints a run: a bar on a terminal, elsewhere a line every tenth of the epochs.
 
-    Parameters
-    ----------
-    console
-        Output of the command.
-    verbose
-        Whether to print all figures of every epoch.
+    - `console`: output of the command.
+    - `verbose`: whether to print all figures of every epoch.
     """
 
     def __init__(self, console: Output, *, verbose: bool = False) -> None:
@@ -100,15 +96,10 @@ class ConsoleObserver(Observer):
 def print_results(results: dict[str, Any], console: Output, *, brief: bool = False) -> None:
     """Print the selected epoch, accuracy by condition and head, and coverage by part and head.
 
-    Parameters
-    ----------
-    results
-        Content of ``results.json``.
-    console
-        Output of the command.
-    brief
-        Whether to print coverage and inference variants only under ``clean`` and the worst other condition, that with
-        the lowest fused accuracy.
+    - `results`: content of ``results.json``.
+    - `console`: output of the command.
+    - `brief`: whether to print coverage and inference variants only under ``clean`` and the worst other condition, that
+      with the lowest fused accuracy.
     """
     heads = [*results["data"]["modalities"], FUSED]
     if "selected" in results:

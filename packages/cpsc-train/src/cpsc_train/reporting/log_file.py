@@ -19,10 +19,7 @@ from cpsc_train.writing import appending
 class LogFile(Observer):
     """Observer that appends the events of a run to a file. Raises UserError if it cannot be opened, or is a link.
 
-    Parameters
-    ----------
-    path
-        The file; its folder must exist.
+    `path`: the file; its folder must exist.
     """
 
     def __init__(self, path: Path) -> None:

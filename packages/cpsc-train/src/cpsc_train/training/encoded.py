@@ -20,12 +20,8 @@ UNKEPT = "test"
 class EncodedParts:
     """Parts of the data, encoded by one model.
 
-    Parameters
-    ----------
-    evaluator
-        Encodes and predicts.
-    taps
-        By modality, depths at which activations are taken, too.
+    - `evaluator`: encodes and predicts.
+    - `taps`: by modality, depths at which activations are taken, too.
 
     Notes
     -----

@@ -51,14 +51,10 @@ def prediction_state(
 ) -> dict[str, Any]:
     """Return the state of a `PredictionState` as tensors, texts and numbers; the same on every process.
 
-    Parameters
-    ----------
-    setup
-        The data of the run.
-    variants
-        Fitted inference variants by name.
-    thresholds
-        Those of `cpsc_train.evaluation.calibrated`. They are calibrated for the patterns of missing modalities.
+    - `setup`: the data of the run.
+    - `variants`: fitted inference variants by name.
+    - `thresholds`: those of `cpsc_train.evaluation.calibrated`. They are calibrated for the patterns of missing
+      modalities.
     """
     modalities = setup.dataset.modalities
     scales = scales_state(setup.preprocessing.scales)

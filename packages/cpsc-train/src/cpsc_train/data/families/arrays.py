@@ -52,14 +52,9 @@ class Arrays(Dataset):
 
     Raises DataError if a view has a different number of rows, or holds values that are not finite.
 
-    Parameters
-    ----------
-    ids, labels, classes
-        As in `Dataset`.
-    views
-        The modalities in use, in order.
-    parts, groups
-        The official division, and the group of each row; ``""`` in `parts` means no part.
+    - `ids`, `labels`, `classes`: as in `Dataset`.
+    - `views`: the modalities in use, in order.
+    - `parts` and `groups`: the official division, and the group of each row; ``""`` in `parts` means no part.
     """
 
     def __init__(

@@ -37,17 +37,11 @@ def view(array: Array, place: str, *, shape: str | None, vector: bool, tokens: i
     that are; if neither is, the first. The valid range of an image is 0 to 255 for bytes, 0 to 1 for booleans, and else
     from the smallest to the largest value. Raises UserError if the array does not fit these rules.
 
-    Parameters
-    ----------
-    array, place
-        The array, and its file and name for error messages.
-    shape
-        Shape of an image, such as ``16x15`` or ``3x32x32``. If empty, the rules above, and (N, d) is refused. If None,
-        the rules above.
-    vector
-        Whether a row is one vector, regardless of its shape.
-    tokens
-        Tokens per text.
+    - `array` and `place`: the array, and its file and name for error messages.
+    - `shape`: shape of an image, such as ``16x15`` or ``3x32x32``. If empty, the rules above, and (N, d) is refused. If
+      None, the rules above.
+    - `vector`: whether a row is one vector, regardless of its shape.
+    - `tokens`: tokens per text.
     """
     if array.dtype.kind == "U":
         modality = Modality(kind="text", shape=(tokens,), vocabulary=HashedWords.vocabulary)

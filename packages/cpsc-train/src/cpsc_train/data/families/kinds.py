@@ -61,12 +61,8 @@ def columns_of(columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> di
 
     Numbered columns are one modality only if they hold numbers.
 
-    Parameters
-    ----------
-    columns
-        Cells by column.
-    names
-        The columns that can be modalities.
+    - `columns`: cells by column.
+    - `names`: the columns that can be modalities.
 
     Examples
     --------

@@ -75,14 +75,9 @@ class Table:
 class TableReader:
     """Reader of a table. Raises UserError if it is no table, or has no column of labels.
 
-    Parameters
-    ----------
-    path
-        A ``.csv``, ``.tsv`` or ``.jsonl`` file. Paths in it are relative to its folder.
-    roles
-        Names of the columns that are not modalities.
-    faults
-        Receives an error for each row that cannot be used.
+    - `path`: a ``.csv``, ``.tsv`` or ``.jsonl`` file. Paths in it are relative to its folder.
+    - `roles`: names of the columns that are not modalities.
+    - `faults`: receives an error for each row that cannot be used.
     """
 
     def __init__(self, path: Path, roles: Roles, faults: Faults) -> None:
@@ -103,14 +98,9 @@ class TableReader:
         Raises UserError if a modality or part is unknown, there are fewer than two modalities or classes, or a group is
         in two parts.
 
-        Parameters
-        ----------
-        modalities
-            Modalities to use, in order. If empty, all columns without a role.
-        kinds
-            Kinds that replace those found.
-        classes
-            Class names, in order. If empty, all labels, sorted.
+        - `modalities`: modalities to use, in order. If empty, all columns without a role.
+        - `kinds`: kinds that replace those found.
+        - `classes`: class names, in order. If empty, all labels, sorted.
         """
         chosen, unused = self._modalities(modalities)
         for name in kinds:

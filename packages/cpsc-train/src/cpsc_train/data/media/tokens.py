@@ -25,10 +25,7 @@ class HashedWords:
     Words are runs of letters and digits in lower case; every other character is a word of its own. About one pair of
     words in 33,000 shares one of the 32,766 numbers.
 
-    Parameters
-    ----------
-    length
-        Number of tokens of a text, padded with 0 or cut.
+    `length`: number of tokens of a text, padded with 0 or cut.
 
     Examples
     --------
@@ -54,12 +51,8 @@ class Pretrained:
 
     Raises UserError if the folder is missing or unreadable, padding is not token 0, or transformers is not installed.
 
-    Parameters
-    ----------
-    folder
-        Path of the tokenizer, or the name of a package, as in `local_path`.
-    length
-        Number of tokens of a text, padded with 0 or cut.
+    - `folder`: path of the tokenizer, or the name of a package, as in `local_path`.
+    - `length`: number of tokens of a text, padded with 0 or cut.
     """
 
     def __init__(self, folder: str | Path, length: int) -> None:

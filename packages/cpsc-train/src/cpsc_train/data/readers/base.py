@@ -27,10 +27,7 @@ class Reader:
     the same inputs. This base accepts arrays in the shape of the modality, or with as many values; subclasses also
     accept files.
 
-    Parameters
-    ----------
-    modality
-        Properties of its inputs.
+    `modality`: properties of its inputs.
 
     Examples
     --------
@@ -52,10 +49,7 @@ class Reader:
 
         Raises DataError if it is of another type, of a wrong shape, not finite, or a file that cannot be decoded.
 
-        Parameters
-        ----------
-        given
-            A path, the content of a file as bytes, or an array, a tensor or nested lists of numbers.
+        `given`: a path, the content of a file as bytes, or an array, a tensor or nested lists of numbers.
         """
         if isinstance(given, str):
             given = Path(given)

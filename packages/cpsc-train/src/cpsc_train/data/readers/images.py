@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 class ImageReader(Reader):
     """Reader of image files and of images (height, width, 3), cropped to their centre.
 
-    Parameters
-    ----------
-    modality
-        Properties of the input, (3, size, size).
-    cropping
-        Size of the crop.
+    - `modality`: properties of the input, (3, size, size).
+    - `cropping`: size of the crop.
     """
 
     def __init__(self, modality: Modality, cropping: Cropping) -> None:
@@ -57,14 +53,9 @@ class ImageReader(Reader):
 class DepthReader(ImageReader):
     """Reader of depth images, and of depth in metres (height, width).
 
-    Parameters
-    ----------
-    modality, cropping
-        As for `ImageReader`.
-    form
-        Form in which depth enters the model.
-    metres
-        Converts the values of an image of 16 bits to metres. If None, such a file is refused.
+    - `modality` and `cropping`: as for `ImageReader`.
+    - `form`: form in which depth enters the model.
+    - `metres`: converts the values of an image of 16 bits to metres. If None, such a file is refused.
     """
 
     def __init__(

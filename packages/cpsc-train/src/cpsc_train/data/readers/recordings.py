@@ -28,14 +28,10 @@ class SoundReader(Reader):
     A shorter recording is repeated, a longer one is cut. The inputs are log spectrograms, unless the model computes
     them.
 
-    Parameters
-    ----------
-    modality
-        Properties of the input; its rate is that of a waveform without a rate of its own.
-    samples
-        Length of a waveform.
-    spectrum
-        The log spectrogram. If None, one that is averaged to the shape of the modality, for any number of samples.
+    - `modality`: properties of the input; its rate is that of a waveform without a rate of its own.
+    - `samples`: length of a waveform.
+    - `spectrum`: the log spectrogram. If None, one that is averaged to the shape of the modality, for any number of
+      samples.
     """
 
     def __init__(self, modality: Modality, samples: int, spectrum: Spectrum | None) -> None:
@@ -98,12 +94,8 @@ class FramesReader(Reader):
 
     One frame is taken from each of equal intervals: the middle one in evaluation, a random one in training.
 
-    Parameters
-    ----------
-    modality
-        Properties of the input, (3, size, size) or (frames, 3, size, size).
-    fps
-        Frames per second of a video that are chosen from.
+    - `modality`: properties of the input, (3, size, size) or (frames, 3, size, size).
+    - `fps`: frames per second of a video that are chosen from.
     """
 
     def __init__(self, modality: Modality, fps: float) -> None:

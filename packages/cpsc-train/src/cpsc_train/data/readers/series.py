@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 class SeriesReader(Reader):
     """Reader of recordings (steps, *shape), resampled linearly to the steps of the modality.
 
-    Parameters
-    ----------
-    modality
-        Properties of the input; the first dimension of its shape counts the steps.
-    shape
-        Shape of one step of a recording.
-    prepare
-        Maps recordings (n, steps, *shape) to inputs. If None, they are reshaped.
+    - `modality`: properties of the input; the first dimension of its shape counts the steps.
+    - `shape`: shape of one step of a recording.
+    - `prepare`: maps recordings (n, steps, *shape) to inputs. If None, they are reshaped.
 
     Examples
     --------

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 class TextReader(Reader):
     """Reader of texts, and of text files in UTF-8; its inputs are token numbers (n, tokens).
 
-    Parameters
-    ----------
-    modality
-        Properties of the tokens.
-    tokenize
-        Returns the tokens of a text.
+    - `modality`: properties of the tokens.
+    - `tokenize`: returns the tokens of a text.
 
     Examples
     --------

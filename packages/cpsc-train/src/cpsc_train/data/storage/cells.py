@@ -30,14 +30,9 @@ def read_cell(kind: Kind, value: object, folder: Place) -> Cell | None:
     Raises DataError if a vector has a value that is not a number, a path is not a valid file name, or a value of JSON
     is of another type.
 
-    Parameters
-    ----------
-    kind
-        What the column holds. A cell of numbers is read as such, whatever the kind, except in a column of texts.
-    value
-        Text of a cell; or a value of JSON: a text, a number, a list of numbers, or null.
-    folder
-        Folder of the table, to which paths are relative.
+    - `kind`: what the column holds. A cell of numbers is read as such, whatever the kind, except in a column of texts.
+    - `value`: text of a cell; or a value of JSON: a text, a number, a list of numbers, or null.
+    - `folder`: folder of the table, to which paths are relative.
 
     Examples
     --------

@@ -101,14 +101,9 @@ def read_list(
 
     Raises UserError if the file is missing, lists nothing, or is not UTF-8.
 
-    Parameters
-    ----------
-    path, faults
-        The file, in UTF-8, and what receives faults and notes.
-    parse
-        Called with a line and its number from 1 on; returns ``None`` for a line that is left out.
-    header
-        Whether a first line is a header, which some copies have.
+    - `path` and `faults`: the file, in UTF-8, and what receives faults and notes.
+    - `parse`: called with a line and its number from 1 on; returns ``None`` for a line that is left out.
+    - `header`: whether a first line is a header, which some copies have.
     """
     text = _read_utf8(path)
     if text.startswith(BOM):

@@ -13,10 +13,7 @@ class MemoryCache:
 
     A copy in another process starts empty.
 
-    Parameters
-    ----------
-    limit
-        Largest number of bytes of all arrays.
+    `limit`: largest number of bytes of all arrays.
 
     Examples
     --------

@@ -31,10 +31,7 @@ class StoreReader:
     failed every time, the next reads are attempted once until one succeeds, so a store that is down costs its pauses
     once. Raises UserError if the kind of store is unknown.
 
-    Parameters
-    ----------
-    root
-        A folder, or an address such as ``s3://bucket/folder``.
+    `root`: a folder, or an address such as ``s3://bucket/folder``.
     """
 
     def __init__(self, root: str) -> None:
@@ -46,9 +43,9 @@ class StoreReader:
     def read(self, name: str, accept: Callable[[bytes], T], start: int | None = None, size: int | None = None) -> T:
         """Return ``accept(content)`` of `size` bytes of the file `name` from `start` on, or of all of it.
 
-        `accept` raises OSError or ValueError for wrong content, which is then read again. Raises FileNotFoundError,
-        PermissionError if the store answers so. Raises OSError if no attempt succeeded in time; names the file and the
-        last error.
+        `accept` raises OSError or ValueError for wrong content, which is then read again. Raises FileNotFoundError
+        or PermissionError if the store answers so, and OSError, which names the file and the last error, if no attempt
+        succeeded in time.
         """
         last: Exception = OSError()
         attempts = 1 if self._failing else 1 + len(self._pauses)

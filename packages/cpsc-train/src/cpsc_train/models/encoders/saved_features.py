@@ -32,12 +32,8 @@ class SavedFeatures(nn.Module):
 
     Each depth passes through a module of its own, ``depths.0`` to ``depths.K−1``, which returns it unchanged.
 
-    Parameters
-    ----------
-    widths
-        d_1, …, d_K.
-    last
-        From (B, d_K) to (B, d).
+    - `widths`: d_1, …, d_K.
+    - `last`: from (B, d_K) to (B, d).
 
     Examples
     --------

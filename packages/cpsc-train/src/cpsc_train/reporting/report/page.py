@@ -61,14 +61,9 @@ def escape(text: str) -> str:
 def page(runs: Sequence[Run], sections: Sequence[Section], pictures: Pictures) -> str:
     """Return the HTML of a report on `runs`; every name in a run is escaped.
 
-    Parameters
-    ----------
-    runs
-        The runs of the report.
-    sections
-        Its sections; those without pictures and tables are left out.
-    pictures
-        The panels of the sections, in both themes.
+    - `runs`: the runs of the report.
+    - `sections`: its sections; those without pictures and tables are left out.
+    - `pictures`: the panels of the sections, in both themes.
     """
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
     shown = [section for section in (*sections, settings(runs)) if section.panels or section.tables]

@@ -76,10 +76,7 @@ class Run:
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Read run folders. Raises UserError if one is neither, is given twice, or holds a file that cannot be read.
 
-    Parameters
-    ----------
-    paths
-        Each a run folder, or a folder of runs.
+    `paths`: each a run folder, or a folder of runs.
     """
     folders = run_folders(paths)
     if not folders:

@@ -60,13 +60,13 @@ WAYS: Mapping[str, Callable[[Distances, Tensor], Distances]] = {
 def accuracies(folder: Path) -> dict[str, float]:
     """Return the mean accuracy of a run in % by way, over draws of the conditions."""
     with opened(folder, inference=("trust",)) as (setup, evaluator):
-        parts, variant = fitted_trust(setup, evaluator)
+        variant = fitted_trust(evaluator)
         if variant is None:
             raise SystemExit(f"{folder}: the run has no variant trust")
         state = variant.state_dict()
         trust = ConformalTrust(state["widths"])
         trust.load_state_dict(state["trust"])
-        under = [parts.part("test", noise) for noise in [(), *(condition.parts for condition in setup.conditions)]]
+        under = [evaluator.part("test", noise) for noise in [(), *(condition.parts for condition in setup.conditions)]]
         labels, right = torch.from_numpy(under[0].labels), dict.fromkeys(WAYS, 0.0)
         with torch.no_grad():
             distances = [trust.distances({m: _tensors(depths) for m, depths in one.depths.items()}) for one in under]

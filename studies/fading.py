@@ -55,7 +55,7 @@ def run(name: str, seed: int, root: str, folder: Path) -> RunFolder:
 def observed(folder: RunFolder) -> tuple[Observed, Observed, dict[tuple[str, float], Observed], float]:
     """Return the calibration rows; the test rows, clean and by modality and level; and the miscoverage."""
     with opened(folder, inference=("trust",)) as (setup, evaluator):
-        parts, trust = fitted_trust(setup, evaluator)
+        trust = fitted_trust(evaluator)
         if trust is None:
             raise SystemExit("the run has no variant trust")
         source, noisy = Source(setup.dataset.modalities, setup.dataset), {}
@@ -63,9 +63,9 @@ def observed(folder: RunFolder) -> tuple[Observed, Observed, dict[tuple[str, flo
             for level in LEVELS:
                 noise = source.at(m, "gaussian", max(1, int(level)))
                 noise = replace(noise, severity=noise.severity * min(1, level))
-                noisy[m, level] = observe(parts, trust, parts.collect("test", (noise,)))
+                noisy[m, level] = observe(evaluator, trust, evaluator.collect("test", (noise,)))
         alpha = setup.config.conformal.alpha
-        known, clean = (observe(parts, trust, parts.collect(part)) for part in ("calibration", "test"))
+        known, clean = (observe(evaluator, trust, evaluator.collect(part)) for part in ("calibration", "test"))
         return known, clean, noisy, alpha
 
 

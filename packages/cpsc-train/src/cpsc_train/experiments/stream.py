@@ -60,11 +60,11 @@ def stream(
         drifts = drifting(setup, drift)
         course = Course.drifting(ordered(setup, order), len(drifts))
         alpha, names = setup.config.conformal.alpha, ["clean", *(one.name for one in drifts)]
-        parts, variant = fitted_trust(setup, evaluator)
-        calibration, clean = parts.collect("calibration"), parts.collect("test")
-        tests = [clean, *(parts.collect("test", one.parts) for one in drifts)]
+        variant = fitted_trust(evaluator)
+        calibration, clean = evaluator.collect("calibration"), evaluator.collect("test")
+        tests = [clean, *(evaluator.collect("test", one.parts) for one in drifts)]
         if variant is not None:
-            known, *others = (observe(parts, variant, rows) for rows in (calibration, *tests))
+            known, *others = (observe(evaluator, variant, rows) for rows in (calibration, *tests))
             watched = watch(course, known, others, names, alpha=alpha, delta=delta)
     ratios = None if drifts else density_ratios(_side_by_side(calibration), _side_by_side(clean)[course.rows])
     rows = along(course, tests)

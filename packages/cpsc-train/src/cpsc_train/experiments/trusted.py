@@ -15,10 +15,8 @@ from cpsc_train.experiments.evidence import Evidence, gather
 from cpsc_train.experiments.predictors import Followed, follow
 from cpsc_train.inference.trust import Trust
 from cpsc_train.models import FUSED
-from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.results import fitted_variants
-from cpsc_train.training.setup import Setup
 
 Floats = NDArray[np.float64]
 
@@ -71,16 +69,15 @@ class Watched:
         return float(values.mean()) if len(values) else None
 
 
-def fitted_trust(setup: Setup, evaluator: Evaluator) -> tuple[EncodedParts, Trust | None]:
-    """Return the encoded parts of a run, and its variant ``trust``, fitted; None if the run has none."""
-    names = [name for name in setup.config.inference if name.partition(":")[0] == "trust"]
-    parts, variants = fitted_variants(names[:1], evaluator)
-    return parts, cast("Trust | None", next(iter(variants.values()), None))
+def fitted_trust(evaluator: Evaluator) -> Trust | None:
+    """Return the variant ``trust`` of a run, fitted; None if the run has none."""
+    names = [name for name in evaluator.setup.config.inference if name.partition(":")[0] == "trust"]
+    return cast("Trust | None", next(iter(fitted_variants(names[:1], evaluator).values()), None))
 
 
-def observe(parts: EncodedParts, variant: Trust, plain: Predictions) -> Observed:
+def observe(evaluator: Evaluator, variant: Trust, plain: Predictions) -> Observed:
     """Return the rows of `plain`, which has activations at depths, as a fitted variant predicts them."""
-    predictions = parts.vary(variant, plain)
+    predictions = evaluator.vary(variant, plain)
     return Observed(
         predictions,
         {m: _where_present(trust, plain, m) for m, trust in predictions.weights.items()},

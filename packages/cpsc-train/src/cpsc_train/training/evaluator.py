@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpsc_rsc import Taps
-from cpsc_train.data import Noise
+from cpsc_train.data import Dataset, Noise
 from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
@@ -26,8 +27,16 @@ Parts = dict[str, list[Tensor]]
 """Tensors of the batches, by modality or head."""
 
 
+UNKEPT = "test"
+"""Part whose noisy features are not kept: each condition uses them once."""
+
+
 class Evaluator:
-    """Predictor for parts of the data, from an objective and the quantiles of its heads, if any."""
+    """Predictor for parts of the data, from an objective and the quantiles of its heads, if any.
+
+    Modalities are encoded separately, so noise on some of them, and leaving some out, leaves the features of the others
+    as they are, which are kept: only noisy modalities are encoded again.
+    """
 
     def __init__(
         self,
@@ -41,31 +50,40 @@ class Evaluator:
         self.setup = setup
         self.fitted = fitted
         """States of inference variants that were fitted to this model, by name."""
+        self.taps: Mapping[str, Taps] = NO_TAPS
+        """By modality, depths at which activations are taken, too; set before anything is encoded."""
+        self._kept: dict[tuple[str, str, tuple[Noise, ...]], PartFeatures] = {}
         self._predictor = Predictor(setup.config, objective, qhat, tuple(setup.dataset.modalities))
 
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of the run."""
+        return self.setup.dataset
+
+    def part(self, name: str, noise: Sequence[Noise] = ()) -> PartFeatures:
+        """Return the features of all rows of a part, clean or with noise."""
+        return self._rows(name, tuple(noise), tuple(self.dataset.modalities))
+
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
-        """Return the predictions for all rows of a part, with `noise`, or `without` some modalities.
+        """Return the predictions for all rows of a part, with `noise`, and `without` some modalities.
 
         The result is the same on every process.
         """
-        kept = [m for m in self.setup.dataset.modalities if m not in without]
-        return self.predict(self.encode(part, noise, kept))
+        kept = tuple(m for m in self.dataset.modalities if m not in without)
+        return self._predictor.predict(self._rows(part, tuple(noise), kept))
 
-    def encode(
-        self,
-        part: str,
-        noise: Sequence[Noise] = (),
-        modalities: Sequence[str] | None = None,
-        taps: Mapping[str, Taps] = NO_TAPS,
-    ) -> PartFeatures:
-        """Return the features of all rows of a part, and activations at `taps`.
+    def vary(self, inference: Inference, plain: Predictions) -> Predictions:
+        """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
+        present = {m: mask for m, mask in plain.present.items() if m in self.dataset.modalities}
+        rows = PartFeatures(plain.features, plain.labels, present, plain.depths)
+        return self._predictor.predict(rows, inference)
 
-        Of `modalities`, or all of them; only those are read.
-        """
+    def encode(self, part: str, noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None) -> PartFeatures:
+        """Return the features of all rows of a part, and activations; of `modalities`, or all; only those are read."""
         features: Parts = {}
         depths: dict[str, list[tuple[Tensor, ...]]] = {}
         for batch in self.setup.batches(part, noise, modalities):
-            encoded, activations = self.objective.encode(batch.to(self.setup.device), taps)
+            encoded, activations = self.objective.encode(batch.to(self.setup.device), self.taps)
             for m, h in encoded.items():
                 features.setdefault(m, []).append(h)
             for m, values in activations.items():
@@ -76,10 +94,6 @@ class Evaluator:
             self.setup.present(part),
             {m: self._depths(values, part) for m, values in depths.items()},
         )
-
-    def predict(self, rows: PartFeatures, inference: Inference | None = None) -> Predictions:
-        """Return the predictions for encoded rows, as `Predictor.predict` does."""
-        return self._predictor.predict(rows, inference)
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""
@@ -99,6 +113,19 @@ class Evaluator:
             for head, hits in covered.items()
         }
 
+    def _rows(self, part: str, noise: tuple[Noise, ...], modalities: tuple[str, ...]) -> PartFeatures:
+        keys = {m: (part, m, tuple(one for one in noise if one.modality == m)) for m in modalities}
+        missing = [m for m, key in keys.items() if key not in self._kept]
+        encoded = {}
+        if missing:
+            rows = self.encode(part, noise, missing)
+            encoded = {m: _only(rows, m) for m in missing}
+            self._kept |= {keys[m]: one for m, one in encoded.items() if part != UNKEPT or not keys[m][2]}
+        parts = [encoded.get(m) or self._kept[key] for m, key in keys.items()]
+        features = {m: h for one in parts for m, h in one.features.items()}
+        depths = {m: h for one in parts for m, h in one.depths.items()}
+        return replace(parts[0], features=features, depths=depths)
+
     def _depths(self, batches: list[tuple[Tensor, ...]], part: str) -> tuple[NDArray[np.float32], ...]:
         """Return the activations of one modality at each depth, of the rows of all processes."""
         by_depth = {str(k): list(values) for k, values in enumerate(zip(*batches, strict=True))}
@@ -108,3 +135,8 @@ class Evaluator:
         """Return the rows of all processes in order."""
         rows = len(getattr(self.setup.splits, part))
         return {name: self.setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}
+
+
+def _only(rows: PartFeatures, modality: str) -> PartFeatures:
+    depths = {modality: rows.depths[modality]} if modality in rows.depths else {}
+    return replace(rows, features={modality: rows.features[modality]}, depths=depths)

@@ -16,7 +16,6 @@ from cpsc_train.methods import StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.training.checkpoint import fitting, random_states, set_random_states
-from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.finite import LossCheck, check_parameters, to_floats
 from cpsc_train.training.objective import Objective
@@ -96,10 +95,9 @@ class Trainer:
         predictor in the loop with its current quantile, on the logits it is calibrated on.
         """
         evaluator = self.evaluator()
-        parts = EncodedParts(evaluator)
-        validation = parts.collect("validation")
+        validation = evaluator.collect("validation")
         thresholds = Thresholds(
-            lambda absent: [parts.collect("calibration", without=absent)], alpha=self.config.conformal.alpha
+            lambda absent: [evaluator.collect("calibration", without=absent)], alpha=self.config.conformal.alpha
         )
         accuracy = validation.each(metrics.accuracy)
         report = {

@@ -15,27 +15,25 @@ from numpy.typing import NDArray
 from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Thresholds, Variant, calibrated, curves, measure
 from cpsc_train.inference import Inference, parse_inference
-from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training import checkpoint
-from cpsc_train.training.encoded import EncodedParts
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.objective import evaluating
-from cpsc_train.training.setup import Setup
 
 MOST_FEATURES = 2000
 """Most test rows whose features are saved, for pictures."""
 
 
-def thresholds_of(setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Thresholds]:
+def thresholds_of(evaluator: Evaluator, variants: Mapping[str, Inference]) -> dict[str, Thresholds]:
     """Return the thresholds of the prediction sets of the model (``plain``) and of fitted variants, by name."""
-    return calibrated(parts.collect, alpha=setup.config.conformal.alpha, variants=_evaluated(parts, variants))
+    alpha = evaluator.setup.config.conformal.alpha
+    return calibrated(evaluator.collect, alpha=alpha, variants=_evaluated(evaluator, variants))
 
 
 def evaluation(
-    setup: Setup, parts: EncodedParts, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
+    evaluator: Evaluator, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
 ) -> dict[str, Any]:
     """Return the description of a run and the evaluation of its model, and of fitted variants, in all conditions."""
-    config = setup.config
+    setup, config = evaluator.setup, evaluator.setup.config
     missing = _absent(tuple(setup.dataset.modalities)) if config.leave_out else []
     corrupted = {
         condition.name: {
@@ -45,11 +43,11 @@ def evaluation(
         for condition in setup.conditions
     }
     figures = measure(
-        parts.collect,
+        evaluator.collect,
         thresholds=thresholds,
         noise=setup.conditions,
         missing=missing,
-        variants=_evaluated(parts, variants),
+        variants=_evaluated(evaluator, variants),
     )
     for name, variant in variants.items():
         figures["inference"][name] |= {"seen": list(variant.seen), "notes": list(variant.notes)}
@@ -60,8 +58,8 @@ def evaluation(
     return report | {"curves": curves(report)}
 
 
-def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> tuple[EncodedParts, dict[str, Inference]]:
-    """Return encoded parts of the data, and inference variants by name, with their saved state or fitted to them.
+def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> dict[str, Inference]:
+    """Return inference variants by name, with their saved state or fitted to the data; `evaluator` takes their depths.
 
     Raises UserError if two variants need different depths, or a saved state does not fit.
     """
@@ -70,16 +68,16 @@ def fitted_variants(names: Sequence[str], evaluator: Evaluator) -> tuple[Encoded
     taps = [variant.taps for variant in variants.values() if variant.taps]
     if any({m: tap.names for m, tap in one.items()} != {m: tap.names for m, tap in taps[0].items()} for one in taps):
         raise UserError(f"inference variants must use the same depths, got {', '.join(names)}: name fewer")
-    parts = EncodedParts(evaluator, taps[0] if taps else NO_TAPS)
+    evaluator.taps = taps[0] if taps else evaluator.taps
     for name, variant in variants.items():
-        variant.prepare(parts)
+        variant.prepare(evaluator)
         if name in evaluator.fitted:
             with checkpoint.fitting():
                 variant.load_state_dict(evaluator.fitted[name])
         else:
             with evaluating(evaluator.objective):
-                variant.fit(parts)
-    return parts, variants
+                variant.fit(evaluator)
+    return variants
 
 
 def complete(path: Path, variants: Mapping[str, Inference], prediction: Mapping[str, Any]) -> None:
@@ -89,9 +87,9 @@ def complete(path: Path, variants: Mapping[str, Inference], prediction: Mapping[
     checkpoint.save(path, saved | ({"inference": states} if states else {}) | {"prediction": dict(prediction)})
 
 
-def clean_predictions(setup: Setup, parts: EncodedParts) -> dict[str, NDArray[Any]]:
+def clean_predictions(evaluator: Evaluator) -> dict[str, NDArray[Any]]:
     """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows."""
-    test = parts.collect("test")
+    setup, test = evaluator.setup, evaluator.collect("test")
     arrays: dict[str, NDArray[Any]] = {
         "ids": np.array([setup.dataset.ids[row] for row in setup.splits.test]),
         "labels": test.labels,
@@ -102,8 +100,8 @@ def clean_predictions(setup: Setup, parts: EncodedParts) -> dict[str, NDArray[An
     return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
 
 
-def _evaluated(parts: EncodedParts, variants: Mapping[str, Inference]) -> dict[str, Variant]:
-    return {name: Variant(partial(parts.vary, one), one.copies) for name, one in variants.items()}
+def _evaluated(evaluator: Evaluator, variants: Mapping[str, Inference]) -> dict[str, Variant]:
+    return {name: Variant(partial(evaluator.vary, one), one.copies) for name, one in variants.items()}
 
 
 def _absent(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:

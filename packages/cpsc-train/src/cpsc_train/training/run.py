@@ -134,9 +134,9 @@ def evaluate(
     """
     run_folder = RunFolder(folder)
     with opened(run_folder, noise=noise, protocols=protocols, inference=inference, root=root) as (setup, evaluator):
-        parts, variants = fitted_variants(setup.config.inference, evaluator)
-        thresholds = thresholds_of(setup, parts, variants)
-        return evaluation(setup, parts, variants, thresholds)
+        variants = fitted_variants(setup.config.inference, evaluator)
+        thresholds = thresholds_of(evaluator, variants)
+        return evaluation(evaluator, variants, thresholds)
 
 
 @contextmanager
@@ -214,12 +214,12 @@ def _run(
 def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, Any]:
     """Evaluate the best model and write the results."""
     evaluator = _load_best(folder, setup)
-    parts, variants = fitted_variants(setup.config.inference, evaluator)
-    thresholds = thresholds_of(setup, parts, variants)
-    results = evaluation(setup, parts, variants, thresholds)
+    variants = fitted_variants(setup.config.inference, evaluator)
+    thresholds = thresholds_of(evaluator, variants)
+    results = evaluation(evaluator, variants, thresholds)
     prediction = prediction_state(setup, variants, thresholds)
     results |= {"selected": selection.selected, "seconds": selection.seconds}
-    predictions = clean_predictions(setup, parts)
+    predictions = clean_predictions(evaluator)
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}
     if weights:
         results["left_out"] = int(np.all([w == 0 for w in weights.values()], axis=0).sum())

@@ -28,6 +28,9 @@ TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-
 PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-mathjax-offline>=0.0.2"]
+TYPING = ["mypy>=1.14", "pyright[nodejs]>=1.1.400"]
+EXAMPLES = (ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split()
+LOCKED = ["-c", "constraints.txt"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
@@ -58,7 +61,7 @@ def environment(session: nox.Session, name: str, *more: str, light: bool = False
     """
     home = ROOT / ".nox" / name
     python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    requirements = [*(LIGHT if light else ENVIRONMENTS[name]), *more]
+    requirements = [*(LIGHT if light else [*ENVIRONMENTS[name], *LOCKED]), *more]
     stamp = home / "requirements.sha256"
     installed = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
     if _stamp(requirements) in installed:
@@ -77,9 +80,10 @@ def environment(session: nox.Session, name: str, *more: str, light: bool = False
 
 
 def _stamp(requirements: list[str]) -> str:
-    """Return a hash of the requirements, the interpreter and the projects of the members."""
-    projects = [(ROOT / "packages" / member / "pyproject.toml").read_text(encoding="utf-8") for member in MEMBERS]
-    return hashlib.sha256("\n".join([sys.version, *requirements, *projects]).encode()).hexdigest()
+    """Return a hash of the requirements, the interpreter, the projects of the members and the lock."""
+    files = [*(f"packages/{member}/pyproject.toml" for member in MEMBERS), LOCKED[-1]]
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
+    return hashlib.sha256("\n".join([sys.version, *requirements, *texts]).encode()).hexdigest()
 
 
 def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str = sys.executable) -> str:
@@ -121,7 +125,7 @@ def nightly(session: nox.Session) -> None:
 @nox.session(python=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries that they use."""
-    python = environment(session, "torch", *(ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split())
+    python = environment(session, "torch", *EXAMPLES)
     session.run(python, "-m", "pytest", "-m", "slow or not slow", "examples", *session.posargs, external=True)
 
 
@@ -169,7 +173,7 @@ def contracts(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types strictly; those of the public interface of conformal-core with a second checker too."""
     sources = [f"packages/{member}/src" for member in MEMBERS]
-    python = environment(session, "torch", "mypy>=1.14", "pyright[nodejs]>=1.1.400")
+    python = environment(session, "torch", *TYPING)
     session.run(python, "-m", "mypy", *sources, external=True)
     # This checker needs an installed package; it does not follow an editable one.
     target = Path(session.create_tmp()).resolve() / "installed"
@@ -240,6 +244,14 @@ def python(session: nox.Session, version: str) -> None:
         missing(f"python{version} is not installed")
     python = fresh(session, f"on-python-{version}", *EDITABLE[:2], *TESTING, interpreter=str(interpreter))
     session.run(python, "-m", "pytest", "packages/conformal-core", *session.posargs, external=True)
+
+
+@nox.session(python=False, default=False)
+def lock(session: nox.Session) -> None:
+    """Lock the versions of all that the environments install, in constraints.txt; the demo takes the newest."""
+    requirements = [one for needed in (*ENVIRONMENTS.values(), DOCS, TYPING, EXAMPLES) for one in needed]
+    wanted = sorted({one.removeprefix("packages/") for one in requirements if one != "-e"})
+    session.run(environment(session, "tools", "uv>=0.7"), "tools/lock.py", LOCKED[-1], *wanted, external=True)
 
 
 @nox.session(python=False, default=False)

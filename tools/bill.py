@@ -10,27 +10,32 @@ from pathlib import Path
 from zipfile import ZipFile
 
 
-def write_bill(python: Path, project: Path, file: Path) -> None:
-    """Write the bill of the package of `project` that is installed in the environment of `python`."""
-    options = ["--pyproject", str(project), "--mc-type", "library", "--output-reproducible", "--output-file", str(file)]
-    subprocess.run([sys.executable, "-m", "cyclonedx_py", "environment", *options, str(python)], check=True)  # noqa: S603
+def write_bill(python: Path, project: Path, version: str, file: Path) -> None:
+    """Write the bill of a package of a version that is installed in the environment of `python`.
+
+    The project in the file `project` has a dynamic version, which the bill would lack.
+    """
+    described = file.with_suffix(".toml")
+    text = project.read_text(encoding="utf-8").replace('dynamic = ["version"]', f'version = "{version}"')
+    described.write_text(text, encoding="utf-8")
+    options = ["--pyproject", str(described), "--mc-type", "library", "--output-reproducible"]
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", *options, "--output-file", str(file), str(python)]
+    subprocess.run(command, check=True)  # noqa: S603
+    described.unlink()
 
 
 def bill_problems(file: Path, wheel: Path) -> list[str]:
     """Return what a bill lacks of a wheel: the package, its version and licence, and all that it requires."""
     bill = json.loads(file.read_text(encoding="utf-8"))
-    components = {_plain(one["name"]): one for one in bill.get("components", [])}
     name, version = wheel.name.split("-")[:2]
-    main = components.get(_plain(name), {})
+    main = bill["metadata"].get("component", {})
+    components = {_plain(one["name"]): one for one in bill.get("components", [])}
     problems = []
-    if bill["metadata"].get("component", {}).get("name", "") != _plain(name):
-        problems.append(f"must be about {_plain(name)}")
-    if main.get("version") != version:
-        problems.append(f"must hold {_plain(name)} {version}, got {main.get('version')}")
+    if (main.get("name"), main.get("version")) != (_plain(name), version):
+        problems.append(f"must be about {_plain(name)} {version}, got {main.get('name')} {main.get('version')}")
     if "BSD-3-Clause" not in json.dumps(main.get("licenses", [])):
         problems.append(f"must hold the licence of {_plain(name)}")
-    lacking = sorted(requirements(wheel) - components.keys())
-    problems += [f"lacks {one}, which is required" for one in lacking]
+    problems += [f"lacks {one}, which is required" for one in sorted(requirements(wheel) - components.keys())]
     problems += [f"has no version of {key}" for key, one in sorted(components.items()) if not one.get("version")]
     return [f"{file.name}: {problem}" for problem in problems]
 

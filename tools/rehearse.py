@@ -84,11 +84,12 @@ def installed(member: str, scratch: Path, index: str, *, beneath: str | None) ->
 
 
 def bill_of(member: str, environment: Environment, dist: Path) -> list[str]:
-    """Write the bill of materials and the conda recipe of a package; return the problems of the bill."""
+    """Write the bill of materials of a package, which holds all that its environment has; return its problems."""
     file = dist / "bills" / f"{member}.cdx.json"
     file.parent.mkdir(exist_ok=True)
-    write_bill(environment.python, _source(member) / "pyproject.toml", file)
-    return bill_problems(file, _file(dist, member, ".whl"))
+    wheel = _file(dist, member, ".whl")
+    write_bill(environment.python, _source(member) / "pyproject.toml", wheel.name.split("-")[1], file)
+    return bill_problems(file, wheel)
 
 
 def try_pages(environment: Environment, scratch: Path) -> None:

@@ -111,27 +111,27 @@ def test_the_index_serves_a_folder(tmp_path):
         assert "conformal_core-0.1.0-py3-none-any.whl" in page.read().decode()
 
 
-def components(**versions):
-    known = {"conformal-core": "0.1.0", "numpy": "2.4"} | versions
-    made = [{"name": name, "version": version} for name, version in known.items() if version]
-    return [one | {"licenses": [{"license": {"id": "BSD-3-Clause"}}]} for one in made]
+LICENCE = [{"license": {"id": "BSD-3-Clause"}}]
+MAIN = {"name": "conformal-core", "version": "0.1.0", "licenses": LICENCE}
 
 
 @pytest.mark.parametrize(
-    ("held", "problem"),
+    ("main", "components", "problem"),
     [
-        (components(), None),
-        (components(numpy=""), "a.json: lacks numpy, which is required"),
-        ([*components(), {"name": "six"}], "a.json: has no version of six"),
-        (components(**{"conformal-core": "0.2.0"}), "a.json: must hold conformal-core 0.1.0, got 0.2.0"),
+        ({}, [{"name": "numpy", "version": "2.4"}], None),
+        ({}, [], "a.json: lacks numpy, which is required"),
+        ({}, [{"name": "numpy"}], "a.json: has no version of numpy"),
+        ({"version": "0.2.0"}, [{"name": "numpy", "version": "2.4"}], "must be about conformal-core 0.1.0, got"),
+        ({"licenses": []}, [{"name": "numpy", "version": "2.4"}], "must hold the licence of conformal-core"),
     ],
 )
-def test_a_bill_holds_what_a_wheel_requires(held, problem, tmp_path):
+def test_a_bill_holds_what_a_wheel_requires(main, components, problem, tmp_path):
     wheel = make_wheel(tmp_path, metadata("NumPy>=2", "scikit-learn; extra == 'sklearn'"))
     file = tmp_path / "a.json"
-    text = json.dumps({"metadata": {"component": {"name": "conformal-core"}}, "components": held})
+    text = json.dumps({"metadata": {"component": MAIN | main}, "components": components})
     file.write_text(text, encoding="utf-8")
-    assert bill.bill_problems(file, wheel) == ([problem] if problem else [])
+    problems = bill.bill_problems(file, wheel)
+    assert problems == [] if problem is None else problem in problems[0]
 
 
 def test_a_package_that_is_imported_from_elsewhere_is_refused(tmp_path):

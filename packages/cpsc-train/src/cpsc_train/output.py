@@ -6,6 +6,7 @@ ends the command.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -67,6 +68,16 @@ def discard_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not is_closed_pipe(error):
+                raise
             os.dup2(null, stream.fileno())
     os.close(null)
+
+
+def is_closed_pipe(error: BaseException) -> bool:
+    """Return whether an error says that the output pipe was closed; on Windows, that is an invalid argument."""
+    if isinstance(error, (BrokenPipeError, OutputClosed)):
+        return True
+    invalid = isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    return sys.platform == "win32" and invalid

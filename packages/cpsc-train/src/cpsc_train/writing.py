@@ -23,6 +23,8 @@ except ImportError:  # Windows: no locks
 
 TAKEN = (errno.EACCES, errno.EAGAIN)
 """Errors of a lock that another process has."""
+_JUNCTION = 0xA0000003
+"""Tag of a junction, a link between folders that only Windows has, and that `Path.is_symlink` does not count."""
 _WRITE = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a cell that spreadsheets read as a formula."""
@@ -127,8 +129,15 @@ def refuse_link(path: Path, *, below: Path | None = None) -> None:
     """
     parts = [path, *path.parents]
     for part in parts[:1] if below is None else parts[: len(path.relative_to(below).parts)]:
-        if part.is_symlink():
+        if _is_link(part):
             raise UserError(f"{part}: is a link, through which nothing is written: remove it, or choose another place")
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink() or getattr(path.lstat(), "st_reparse_tag", 0) == _JUNCTION
+    except OSError:  # there is nothing, or no folder above
+        return False
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:

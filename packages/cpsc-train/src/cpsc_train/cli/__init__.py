@@ -30,7 +30,7 @@ from cpsc_train.cli.tune import Tune
 from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.interrupts import OutputClosed, exit_code, pending_interrupt
 from cpsc_train.launch import is_main_process
-from cpsc_train.output import Output, discard_output, print_error
+from cpsc_train.output import Output, discard_output, is_closed_pipe, print_error
 from cpsc_train.printable import printable
 
 DESCRIPTION = """\
@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # here, where a closed pipe can still be handled
-    except (BrokenPipeError, OutputClosed):
+    except (OSError, OutputClosed) as error:
+        if not is_closed_pipe(error):
+            raise
         discard_output()
         return exit_code(OutputClosed())
     return code
@@ -73,11 +75,13 @@ def _run(arguments: list[str]) -> int:
             Output().print(f"cpsc-train {__version__}")
             return 0
         return _command(arguments).execute()
-    except (BrokenPipeError, OutputClosed):
+    except OutputClosed:
         raise
     except KeyboardInterrupt as stop:
         return _say("interrupted", exit_code(stop))
     except Exception as error:
+        if is_closed_pipe(error):
+            raise
         stop_signal = pending_interrupt()
         if stop_signal is not None:  # a library, or another process, can turn an interrupt into any error
             return _say("interrupted", exit_code(stop_signal))

@@ -11,7 +11,7 @@ from conformal_core.exchangeability.mixture import MixtureMartingale
 from conformal_core.exchangeability.plugin import PluginMartingale
 from conformal_core.exchangeability.power import PowerMartingale
 from conformal_core.files import flatten_state, unflatten_state
-from conformal_core.interval_metrics import interval_coverage, interval_score
+from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
 from conformal_core.level.aci import ACI, Constant
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.decaying import DecayingStep
@@ -116,6 +116,7 @@ __all__ = [
     "flatten_state",
     "group_coverage",
     "interval_coverage",
+    "interval_metrics",
     "interval_score",
     "learn_then_test",
     "p_values",

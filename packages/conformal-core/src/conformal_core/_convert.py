@@ -5,15 +5,17 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, device, is_torch
+from conformal_core._arrays import array_namespace, as_array, device, is_torch, to_host
 from conformal_core._precision import comparable
 from conformal_core.checks import check_label_range, check_not_nan, first_index, is_checked
 
 Array = Any
+Name = int | str
 
 
 def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
@@ -141,3 +143,16 @@ def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bo
         return xp.broadcast_to(u, shape)
     except (ValueError, RuntimeError):
         raise ValueError(f"u must broadcast to shape {shape}, got {tuple(u.shape)}") from None
+
+
+def as_names(name: str, values: Any) -> list[Name] | Name:
+    """Return integers or strings of a list, array, tensor or column, or a single one."""
+    if hasattr(values, "__array_namespace__") and not hasattr(values, "tolist"):
+        values = to_host(values)
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    several = isinstance(plain, Sequence) and not isinstance(plain, (str, bytes))
+    for one in plain if several else [plain]:
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer, str)):
+            got = type(one).__name__
+            raise TypeError(f"{name} must be integers or strings, got {got}: str() makes one of most things")
+    return [int(one) if isinstance(one, np.integer) else one for one in plain] if several else plain

@@ -1,7 +1,6 @@
 """Checks of the rows that predictors receive."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from conformal_core._convert import as_floating, as_integers
 from conformal_core._state import State, read_classes
 
 Array = Any
-Name = int | str
 
 
 class KnownClasses:
@@ -77,16 +75,3 @@ def as_host_labels(name: str, labels: Array, classes: bool) -> NDArray[Any]:
 def is_labelled(labels: NDArray[Any], classes: bool) -> NDArray[np.bool_]:
     """Whether each row has a label: −1 stands for a missing class, NaN for a missing target."""
     return np.asarray(labels != -1 if classes else ~np.isnan(labels))
-
-
-def as_names(name: str, values: Any) -> list[Name] | Name:
-    """Return integers or strings of a list, array, tensor or column, or a single one."""
-    if hasattr(values, "__array_namespace__") and not hasattr(values, "tolist"):
-        values = to_host(values)
-    plain = values.tolist() if hasattr(values, "tolist") else values
-    several = isinstance(plain, Sequence) and not isinstance(plain, (str, bytes))
-    for one in plain if several else [plain]:
-        if isinstance(one, bool) or not isinstance(one, (int, np.integer, str)):
-            got = type(one).__name__
-            raise TypeError(f"{name} must be integers or strings, got {got}: str() makes one of most things")
-    return [int(one) if isinstance(one, np.integer) else one for one in plain] if several else plain

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conformal_core._arrays import array_namespace, as_array, device, to_host
+from conformal_core._convert import Name, as_names
 from conformal_core._settings import Saved
 from conformal_core._state import State
 from conformal_core.predictors._base import Predictor
-from conformal_core.predictors._rows import Name, as_names
 
 Array = Any
 Groups = Name | Sequence[Name] | Any  # or an array, tensor or column of them

@@ -1,0 +1,187 @@
+"""Coverage and quality of prediction intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core._arrays import to_host
+from conformal_core._convert import Name, as_floating, as_names
+from conformal_core._rank import Alpha, miscoverage
+from conformal_core.checks import check_count, check_shape
+from conformal_core.metrics import Coverage, coverage_by_group
+
+Array = Any
+
+
+def interval_coverage(intervals: Array, targets: Array, /, *, confidence: float = 0.95) -> Coverage:
+    """Return the fraction of intervals that contain their target, both ends included.
+
+    Parameters
+    ----------
+    intervals : array, shape (N, 2)
+        Lower and upper ends, which may be infinite; an interval whose lower end exceeds the upper one is empty.
+    targets : array, shape (N,)
+        Finite.
+    confidence
+        Confidence of Wilson's interval, in (0, 1); see :func:`coverage`.
+
+    Returns
+    -------
+    Coverage
+        0-d arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong kind, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = interval_coverage(np.asarray([[0.0, 1.0], [0.0, 2.0], [1.0, 3.0]]), np.asarray([0.5, 2.5, 3.0]))
+    >>> round(float(seen.coverage), 3), int(seen.rows)
+    (0.667, 3)
+    """
+    low, high, y = _on_host(intervals, targets)
+    hits = (low <= y) & (y <= high)
+    return Coverage(*(part[0] for part in coverage_by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
+
+
+def interval_score(intervals: Array, targets: Array, /, *, alpha: Alpha) -> NDArray[np.float64]:
+    """Return the interval score of each row, (upper − lower) + 2/α · distance of the target from the interval.
+
+    It penalises both width and misses: of two methods, the one with the lower mean is better. It has the unit of the
+    targets.
+
+    Parameters
+    ----------
+    intervals, targets
+        As for :func:`interval_coverage`.
+    alpha
+        Miscoverage of the intervals, in (0, 1).
+
+    Returns
+    -------
+    array of float64, shape (N,)
+        +∞ for an infinite interval.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong kind, shape or range.
+
+    Notes
+    -----
+    Gneiting and Raftery, *Strictly proper scoring rules, prediction, and estimation* (2007), equation 43.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> interval_score(np.asarray([[0.0, 1.0], [0.0, 2.0]]), np.asarray([0.5, 2.5]), alpha=0.1)
+    array([ 1., 12.])
+    """
+    low, high, y = _on_host(intervals, targets)
+    missed = np.maximum(np.maximum(low - y, y - high), 0.0)
+    return np.asarray(high - low + 2 / float(miscoverage(alpha)) * missed, dtype=np.float64)
+
+
+def interval_metrics(
+    intervals: Array,
+    targets: Array,
+    /,
+    *,
+    alpha: Alpha,
+    groups: Sequence[Name] | Array | None = None,
+    window: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return coverage, mean width and mean interval score, of all rows, of each group, or along a stream.
+
+    Parameters
+    ----------
+    intervals, targets
+        As for :func:`interval_coverage`.
+    alpha
+        Miscoverage of the intervals, in (0, 1).
+    groups
+        Integer or string of each row; the results then have one entry for each group, numbers first, then strings.
+    window
+        Number of steps, at least 1; the results then are means over the last ``window`` rows at each row, or over all
+        rows so far if there are fewer.
+
+    Returns
+    -------
+    dict of arrays
+        ``"coverage"``, ``"width"`` (0 for an empty interval), ``"score"`` and ``"rows"``: 0-d, (G,) with ``groups``,
+        which adds ``"group"``, or (N,) with ``window``. NaN where there is no row. ``pandas.DataFrame`` takes it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong kind, shape or range, or both ``groups`` and ``window`` are given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> intervals = np.asarray([[0.0, 1.0], [0.0, 2.0], [1.0, 3.0]])
+    >>> seen = interval_metrics(intervals, np.asarray([0.5, 2.5, 3.0]), alpha=0.1, groups=["a", "b", "b"])
+    >>> seen["group"].tolist(), seen["coverage"].tolist(), seen["width"].tolist(), seen["score"].tolist()
+    (['a', 'b'], [1.0, 0.5], [1.0, 2.0], [1.0, 7.0])
+    """
+    if groups is not None and window is not None:
+        raise TypeError("groups and window cannot both be given: call once for the rows of each group")
+    low, high, y = _on_host(intervals, targets)
+    rows = {
+        "coverage": ((low <= y) & (y <= high)).astype(np.float64),
+        "width": np.maximum(high - low, 0.0),
+        "score": interval_score(intervals, targets, alpha=alpha),
+    }
+    if window is not None:
+        end = np.arange(1, len(y) + 1)
+        start = np.maximum(end - check_count("window", window), 0)
+        sums = {name: _running(values, start) for name, values in rows.items()}
+        return _means(sums, end - start)
+    names: list[Name] = [0] * len(y)
+    if groups is not None:
+        given = as_names("groups", groups)
+        names = given if isinstance(given, list) else [given]
+        if len(names) != len(y):
+            raise ValueError(f"groups must have one entry for each of the {len(y)} rows, got {len(names)}")
+    known = sorted(set(names), key=lambda name: (isinstance(name, str), name))
+    places = {name: place for place, name in enumerate(known)}
+    ids, count = np.asarray([places[name] for name in names], dtype=np.int64), 1 if groups is None else len(known)
+    sums = {name: np.bincount(ids, weights=values, minlength=count) for name, values in rows.items()}
+    means = _means(sums, np.bincount(ids, minlength=count))
+    if groups is None:
+        return {name: values[0] for name, values in means.items()}
+    return {"group": np.asarray(known, dtype=object if len({*map(type, known)}) > 1 else None), **means}
+
+
+def _means(sums: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    with np.errstate(invalid="ignore"):
+        means: dict[str, NDArray[Any]] = {name: np.asarray(values / rows) for name, values in sums.items()}
+    return {**means, "rows": rows}
+
+
+def _running(values: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of values[start[i] : i + 1] for each i; infinite values are counted apart."""
+    infinite = np.isinf(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(infinite, 0.0, values))])
+    endless = np.concatenate([[0], np.cumsum(infinite)])
+    sums = np.where(endless[1:] > endless[start], np.inf, total[1:] - total[start])
+    return np.asarray(sums, dtype=np.float64)
+
+
+def _on_host(intervals: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lower ends, the upper ends and the targets, each (N,) on the host."""
+    intervals = as_floating("intervals", intervals)
+    targets = as_floating("targets", targets, intervals)
+    check_shape("intervals", intervals, ("N", 2))
+    check_shape("targets", targets, (intervals.shape[0],))
+    ends, y = np.asarray(to_host(intervals), np.float64), np.asarray(to_host(targets), np.float64)
+    if np.isnan(ends).any():
+        raise ValueError("intervals must hold no NaN, got some")
+    if not np.isfinite(y).all():
+        raise ValueError("targets must be finite, got NaN or infinity")
+    return ends[:, 0], ends[:, 1], y

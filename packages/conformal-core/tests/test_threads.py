@@ -12,7 +12,8 @@ from conformal_core import APS, LAC, SAPS, SplitClassifier
 def test_threads_may_share_a_calibrated_predictor(score):
     rng = np.random.default_rng(0)
     probs, labels = rng.dirichlet(np.ones(20), 3000), rng.integers(0, 20, 3000)
-    predictor = SplitClassifier(score, alpha=0.1).calibrate(probs[:1000], labels[:1000])
+    predictor = SplitClassifier(score, alpha=0.1)
+    predictor.calibrate(probs[:1000], labels[:1000])
     parts = np.split(probs[1000:], 8)
     expected = [predictor.predict(part) for part in parts]
     p_values = [predictor.p_values(part) for part in parts]

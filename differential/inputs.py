@@ -10,6 +10,7 @@ import numpy as np
 ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.7, 0.9)
 SIZES = (1, 2, 3, 9, 19, 20, 99, 100, 150)  # of calibration sets
 ROUNDING = 1e-12  # by which levels that are equal in exact arithmetic differ
+SINGLE = 1e-6  # relative rounding error of a few operations in single precision
 
 
 class Scores(NamedTuple):

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 
-def torchcp(score: str, alpha: float) -> Callable[..., Any]:
-    # TorchCP imports torchsort and torch_geometric eagerly; split prediction uses neither.
+def torchcp_module(name: str) -> Any:
+    """Import a module of TorchCP, which imports torchsort and torch_geometric eagerly; no prediction uses them."""
     if _StubFinder not in sys.meta_path:
         sys.meta_path.append(_StubFinder)
-    predictors = importlib.import_module("torchcp.classification.predictor")
-    scores = importlib.import_module("torchcp.classification.score")
+    return importlib.import_module(f"torchcp.{name}")
+
+
+def torchcp(score: str, alpha: float) -> Callable[..., Any]:
+    predictors = torchcp_module("classification.predictor")
+    scores = torchcp_module("classification.score")
     torch = importlib.import_module("torch")
     options = {"randomized": False} if score == "APS" else {}
     function = getattr(scores, score)(score_type="identity", **options)

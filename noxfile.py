@@ -40,10 +40,12 @@ ENVIRONMENTS = {
 PEERS = {  # version, and those of its requirements that a comparison needs; torchcp runs in the environment `torch`
     "crepes": ("0.9.1", ["pandas>=2", "scikit-learn>=1.6"]),
     "mapie": ("1.6.0", ["cloudpickle", "scikit-learn>=1.6"]),
+    "nonconform": ("2.0.0", ["pandas>=2", "scikit-learn>=1.6", "tqdm"]),
+    "online-cp": ("0.4.0", ["joblib", "matplotlib", "pandas>=2", "scipy", "tqdm"]),
+    "torchcp": ("1.2.1", []),
 }
-ENVIRONMENTS |= {
-    f"beside-{peer}": ["-e", "packages/conformal-core", "pytest>=8.3", *needed] for peer, (_, needed) in PEERS.items()
-}
+BESIDE = ["-e", "packages/conformal-core", "pytest>=8.3"]
+ENVIRONMENTS |= {f"beside-{peer}": [*BESIDE, *needed] for peer, (_, needed) in PEERS.items() if needed}
 SIZES = {
     **{f"beside-{peer}": "what the comparison with a library needs; about 300 MB" for peer in PEERS},
     "core": "conformal-core with numpy, and what tests it; about 100 MB",
@@ -133,11 +135,12 @@ def examples(session: nox.Session) -> None:
 @nox.parametrize("peer", [nox.param(peer, id=peer) for peer in PEERS])
 def differential(session: nox.Session, peer: str) -> None:
     """Compare results with those of another library, cell by cell."""
-    python = environment(session, "torch" if peer == "torchcp" else f"beside-{peer}")
+    version, needed = PEERS[peer]
+    python = environment(session, f"beside-{peer}" if needed else "torch")
     # Alone, since some ask for packages that have to be compiled, or for a newer Python, which nothing here needs.
     alone = ROOT / ".nox" / f"{peer}-alone"
     install = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(alone)]
-    session.run(python, "-m", "pip", "install", *install, f"{peer}=={PEERS[peer][0]}", external=True)
+    session.run(python, "-m", "pip", "install", *install, f"{peer}=={version}", external=True)
     test = f"differential/test_{peer.replace('-', '_')}.py"
     session.run(python, "-m", "pytest", test, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
 

@@ -10,6 +10,7 @@ import numpy as np
 ALPHAS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.7, 0.9)
 SIZES = (1, 2, 3, 9, 19, 20, 99, 100, 150)  # of calibration sets
 ROUNDING = 1e-12  # by which levels that are equal in exact arithmetic differ
+SUMS = 1e-9  # relative rounding error of long sums and products
 SINGLE = 1e-6  # relative rounding error of a few operations in single precision
 
 
@@ -124,15 +125,24 @@ def forecasts(test: int = 200) -> Iterator[Forecasts]:
             yield Forecasts(*(array[:n] for array in part), *(array[n:] for array in part))
 
 
-def p_value_streams() -> Iterator[np.ndarray]:
+def p_value_streams(seeds: int = 20) -> Iterator[np.ndarray]:
     """Streams of p-values: uniform, small, large, changing, and at the ends of the interval."""
-    for seed in range(20):
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         yield rng.random(200)
         yield rng.random(200) ** 3
         yield 1.0 - rng.random(200) ** 2
         yield np.concatenate([rng.random(100), rng.beta(0.4, 1.0, size=100)])
         yield np.round(rng.random(200) * 20).clip(1, 20) / 20
+
+
+def score_streams(seeds: int = 20) -> Iterator[np.ndarray]:
+    """Streams of scores: exchangeable, shifted half-way, and with ties."""
+    for seed in range(seeds):
+        normal = np.random.default_rng(seed).normal(size=200)
+        yield normal
+        yield normal + np.where(np.arange(200) < 100, 0.0, 1.5)
+        yield np.round(normal)
 
 
 def losses() -> Iterator[np.ndarray]:

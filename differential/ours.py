@@ -1,10 +1,11 @@
 """Results of conformal-core that several libraries are compared with."""
 
+from typing import NamedTuple
+
 import numpy as np
 from inputs import Forecasts, Rows
 
 import conformal_core as cc
-from conformal_core.exchangeability.jumper import SimpleJumper
 
 
 def sets(score: cc.Score, case: Rows, alpha: float) -> np.ndarray:
@@ -30,11 +31,23 @@ def intervals(case: Forecasts, alpha: float, *, normalized: bool) -> np.ndarray:
     return predictor.predict(np.stack([case.test_predictions, case.test_sigmas], axis=1))
 
 
-def jumper(jump: float, stream: np.ndarray) -> np.ndarray:
-    """Logarithm of the two-sided Simple Jumper after each p-value, (T,)."""
-    martingale = SimpleJumper(jump=jump, one_sided=False)
-    values = np.empty(len(stream))
-    for place, p in enumerate(stream.tolist()):
-        martingale.update(p)
-        values[place] = martingale.log_value
-    return values
+def log_capital(martingale: cc.Martingale, stream: np.ndarray) -> np.ndarray:
+    """Logarithm of the capital after each p-value of a stream, (T,)."""
+    return np.cumsum([martingale.bet(p) for p in stream.tolist()])
+
+
+class Monitored(NamedTuple):
+    """p-values, logarithms of the martingale and of the alarm's statistic after each score, each (T,)."""
+
+    p_values: np.ndarray
+    log_martingale: np.ndarray
+    log_statistic: np.ndarray
+
+
+def monitored(test: cc.ExchangeabilityTest, scores: np.ndarray) -> Monitored:
+    """Monitor a stream of scores."""
+    rows = []
+    for score in scores.tolist():
+        test.update(score)
+        rows.append((test.p_value, test.log_martingale, test.log_statistic))
+    return Monitored(*np.asarray(rows).T)

@@ -74,11 +74,12 @@ def test_sets_of_groups() -> Iterator[Cells]:
         predictor = ConformalClassifier().fit(hinge(own(case.probs, case.labels)), bins=groups)
         p = predictor.predict_p(hinge(case.test), test_groups, smoothing=False)
         for alpha in inputs.ALPHAS:
-            mondrian = cc.MondrianClassifier(cc.LAC(), alpha=alpha, groups=GROUPS)
+            mondrian = cc.Mondrian(cc.SplitClassifier(cc.LAC(), alpha=alpha))
             mondrian.calibrate(case.probs, case.labels, groups)
             theirs = predictor.predict_set(hinge(case.test), test_groups, confidence=1 - alpha, smoothing=False)
             at_alpha = np.abs(p - alpha) < inputs.ROUNDING
             yield Cells(mondrian.predict(case.test, test_groups), theirs, {AT_ALPHA: at_alpha})
+        yield Cells(mondrian.p_values(case.test, test_groups), p)
 
 
 @agrees
@@ -94,6 +95,26 @@ def test_sets_of_classes() -> Iterator[Cells]:
             theirs = predictor.predict_set(case.test, labels=False, confidence=1 - alpha, smoothing=False)
             at_alpha = np.abs(p - alpha) < inputs.ROUNDING
             yield Cells(mondrian.predict(case.test), theirs, {AT_ALPHA: at_alpha})
+        yield Cells(mondrian.p_values(case.test), p)
+
+
+@agrees
+def test_intervals_of_groups() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        n = len(case.targets)
+        groups, test_groups = np.arange(n) % GROUPS, np.arange(len(case.test_targets)) % min(n, GROUPS)
+        sizes = np.bincount(groups)
+        predictor = ConformalRegressor().fit(case.targets - case.predictions, bins=groups)
+        for alpha in inputs.alphas(n // GROUPS):
+            mondrian = cc.Mondrian(cc.SplitRegressor(cc.AbsoluteResidual(), alpha=alpha))
+            mondrian.calibrate(case.predictions, case.targets, groups)
+            theirs = predictor.predict_int(case.test_predictions, bins=test_groups, confidence=1 - alpha)
+            ranks = [inputs.misranked(m, alpha, m + 1 - int((1 - (1 - alpha)) * (m + 1))) for m in sizes.tolist()]
+            conditions = {name: np.asarray([rank[name] for rank in ranks])[test_groups, None] for name in ranks[0]}
+            intervals = mondrian.predict(case.test_predictions, test_groups)
+            yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
+        theirs = predictor.predict_p(case.test_predictions, case.test_targets, bins=test_groups, smoothing=False)
+        yield Cells(mondrian.p_values(case.test_predictions, test_groups, case.test_targets), theirs)
 
 
 @agrees
@@ -162,13 +183,14 @@ def test_smoothed_p_values_of_streams() -> Iterator[Cells]:
 def test_simple_jumper() -> Iterator[Cells]:
     for p_values in inputs.p_value_streams():
         for jump in (0.0001, 0.01, 0.5):
-            yield Cells(np.exp(ours.jumper(jump, p_values)), TheirJumper(J=jump).apply(p_values), tolerance=1e-9)
+            log_capital = ours.log_capital(cc.SimpleJumper(jump=jump, one_sided=False), p_values)
+            yield Cells(np.exp(log_capital), TheirJumper(J=jump).apply(p_values), tolerance=inputs.SUMS)
 
 
 @agrees
 def test_composite_jumper() -> Iterator[Cells]:
     jumps = (0.0001, 0.001, 0.01, 0.1)
     for p_values in inputs.p_value_streams():
-        mean = np.mean([np.exp(ours.jumper(jump, p_values)) for jump in jumps], axis=0)
-        theirs = CompositeMartingale([TheirJumper(J=jump) for jump in jumps])
-        yield Cells(mean, theirs.apply(p_values), tolerance=1e-9)
+        parts = [cc.SimpleJumper(jump=jump, one_sided=False) for jump in jumps]
+        theirs = CompositeMartingale([TheirJumper(J=jump) for jump in jumps]).apply(p_values)
+        yield Cells(np.exp(ours.log_capital(cc.MixtureMartingale(parts), p_values)), theirs, tolerance=inputs.SUMS)

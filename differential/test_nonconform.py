@@ -1,0 +1,97 @@
+"""Agreement of nonconform: p-values, weighted p-values, martingales and alarms."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+
+import inputs
+import numpy as np
+import ours
+import pytest
+from agreement import Cells, agrees
+
+import conformal_core as cc
+
+if find_spec("nonconform") is None:
+    pytest.skip("nonconform is not installed", allow_module_level=True)
+if sys.version_info < (3, 12):  # one module has the syntax of Python 3.12; nothing here needs its functions
+    stub = ModuleType("nonconform._internal.log_utils")
+    stub.ensure_numpy_array, stub.get_logger = lambda function: function, logging.getLogger
+    sys.modules[stub.__name__] = stub
+
+from nonconform.martingales import MixtureMartingale, PowerMartingale, SimpleMixtureMartingale
+from nonconform.monitoring import SequentialRankConformalizer
+from nonconform.scoring import Empirical, calculate_weighted_p_val
+
+EXPONENTS = (0.1, 0.5, 0.9)
+
+
+@agrees
+def test_p_values() -> Iterator[Cells]:
+    for case in inputs.scores():
+        yield Cells(cc.p_values(*case), Empirical().compute_p_values(case.test, case.calibration))
+
+
+@agrees
+def test_smoothed_p_values() -> Iterator[Cells]:
+    for case in inputs.scores():
+        theirs = Empirical(tie_break="randomized")
+        theirs.set_seed(0)
+        u = np.random.default_rng(0).uniform(size=len(case.test))
+        yield Cells(cc.p_values(*case, u=u), theirs.compute_p_values(case.test, case.calibration))
+
+
+@agrees
+def test_smoothed_p_values_of_streams() -> Iterator[Cells]:
+    for case in inputs.scores():
+        memory, rng = cc.History(), np.random.default_rng(0)
+        smoothed = np.empty(len(case.test))
+        for place, score in enumerate(case.test):
+            smoothed[place] = memory.p_values(score[None], rng.uniform())[0]
+            memory.add(float(score))
+        yield Cells(smoothed, SequentialRankConformalizer(seed=0).update_many(case.test))
+
+
+@agrees
+def test_weighted_sets() -> Iterator[Cells]:
+    for case in inputs.scores():
+        rng, n = np.random.default_rng(1), len(case.calibration)
+        whole = rng.integers(1, 9, size=n + len(case.test)).astype(np.float64)
+        for weights in (whole, rng.gamma(2.0, size=len(whole)), np.ones(len(whole))):
+            calibration = weights[:n].astype(case.test.dtype), weights[n:].astype(case.test.dtype)
+            p = calculate_weighted_p_val(case.test, case.calibration, calibration[1], calibration[0])
+            for alpha in inputs.ALPHAS:
+                qhat = cc.weighted_conformal_quantile(case.calibration, *calibration, alpha=alpha)
+                yield Cells(case.test <= qhat, p > alpha)
+
+
+@agrees
+def test_power() -> Iterator[Cells]:
+    for stream in inputs.p_value_streams(seeds=10):
+        for epsilon in EXPONENTS:
+            theirs = [state.log_martingale for state in PowerMartingale(epsilon).update_many(stream)]
+            yield Cells(ours.log_capital(cc.PowerMartingale(epsilon=epsilon), stream), theirs, {}, inputs.SUMS)
+
+
+@agrees
+def test_mixture() -> Iterator[Cells]:
+    for stream in inputs.p_value_streams(seeds=5):
+        capital = ours.log_capital(cc.MixtureMartingale([cc.PowerMartingale(epsilon=e) for e in EXPONENTS]), stream)
+        for theirs in (
+            SimpleMixtureMartingale(EXPONENTS),
+            MixtureMartingale([PowerMartingale(epsilon) for epsilon in EXPONENTS]),
+        ):
+            states = theirs.update_many(stream)
+            yield Cells(capital, [state.log_martingale for state in states], tolerance=inputs.SUMS)
+
+
+@agrees
+def test_alarms() -> Iterator[Cells]:
+    for scores in inputs.score_streams():
+        for alarm, name in (("cusum", "log_cusum"), ("shiryaev-roberts", "log_shiryaev_roberts")):
+            test = cc.ExchangeabilityTest(alarm=alarm, martingale=cc.PowerMartingale(epsilon=0.5))
+            monitored = ours.monitored(test, scores)
+            theirs = [getattr(state, name) for state in PowerMartingale(0.5).update_many(monitored.p_values)]
+            yield Cells(monitored.log_statistic, theirs, tolerance=inputs.SUMS)

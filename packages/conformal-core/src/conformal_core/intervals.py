@@ -151,7 +151,7 @@ def interval_metrics(
     known = sorted(set(names), key=lambda name: (isinstance(name, str), name))
     places = {name: place for place, name in enumerate(known)}
     ids, count = np.asarray([places[name] for name in names], dtype=np.int64), 1 if groups is None else len(known)
-    sums = {name: np.bincount(ids, weights=values, minlength=count) for name, values in rows.items()}
+    sums = {name: _by_group(values, ids, count) for name, values in rows.items()}
     means = _means(sums, np.bincount(ids, minlength=count))
     if groups is None:
         return {name: values[0] for name, values in means.items()}
@@ -162,6 +162,10 @@ def _means(sums: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]) -> dic
     with np.errstate(invalid="ignore"):
         means: dict[str, NDArray[Any]] = {name: np.asarray(values / rows) for name, values in sums.items()}
     return {**means, "rows": rows}
+
+
+def _by_group(values: NDArray[np.float64], ids: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(ids, weights=values, minlength=count), dtype=np.float64)
 
 
 def _running(values: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ class Resettable(Settings):
 class Saved(Settings):
     """Mix-in of objects with a state: kind, version, settings that must be the same when it is loaded, and the rest.
 
-    A subclass defines ``_learned``, which returns the rest, and ``_restore``, which reads it.
+    A subclass that learns defines ``_learned``, which returns the rest, and ``_restore``, which reads it.
     """
 
     _kind: ClassVar[str]
@@ -94,10 +94,10 @@ class Saved(Settings):
         return settings
 
     def _learned(self) -> State:
-        raise NotImplementedError
+        return {}
 
     def _restore(self, state: State) -> None:
-        raise NotImplementedError
+        """Do nothing if nothing was learned."""
 
 
 def shown(value: object) -> str:

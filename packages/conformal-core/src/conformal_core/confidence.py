@@ -22,8 +22,7 @@ _HALVINGS = 60
 class ConfidenceSequence(Saved, Resettable):
     """Interval for the mean of hits, losses or other values in [0, 1] that may be looked at after every value.
 
-    An interval for a number of rows fixed in advance, as that of :func:`coverage`, misses sooner or later if it is
-    looked at again and again. This one is 1.4 to 1.8 times as wide.
+    That of :func:`coverage` is for a number of rows fixed in advance. This one is 1.4 to 1.8 times as wide.
 
     Parameters
     ----------
@@ -37,15 +36,13 @@ class ConfidenceSequence(Saved, Resettable):
 
     Notes
     -----
-    Guarantee: with probability at least ``confidence``, the interval contains at every time n the mean of E[X_t | past]
-    over t ≤ n, for any sequence in [0, 1]. For hits of a calibrated predictor on independent rows of one distribution,
-    that is its coverage.
+    Guarantee: with probability at least ``confidence``, the interval contains at every time n the mean over t ≤ n of
+    μ_t = E[X_t | past], for any sequence in [0, 1]; for hits of a predictor on independent rows, its coverage.
 
-    For each exponent λ and mean μ, exp(λX)/(1 + μ(e^λ − 1)) has an expectation of at most 1 (Hoeffding), so its
-    products are supermartingales. The interval consists of the means at which the average over 28 exponents of
-    exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ is below 1/δ (Ville); the logarithm is concave in μ, so that the mean of different
-    μ_t is covered too. Method of mixtures: Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric,
-    nonasymptotic confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
+    The products of exp(λX_t)/(1 + μ_t(e^λ − 1)) are supermartingales (Hoeffding), and not less than exp(λ Σ X_t)/(1 +
+    μ(e^λ − 1))ⁿ with the mean μ, because of concave logarithms. The interval holds the μ at which the average over 28
+    exponents λ is below 1/δ (Ville). Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric, nonasymptotic
+    confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
 
     Examples
     --------
@@ -63,13 +60,7 @@ class ConfidenceSequence(Saved, Resettable):
         self._count, self._total = 0, 0.0
 
     def update(self, values: Array) -> None:
-        """Add a value in [0, 1] or a boolean, or an array of them of any shape.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a value is not a number or boolean, or lies outside [0, 1]; none is added then.
-        """
+        """Add booleans or numbers in [0, 1], one or an array of any shape, or raise TypeError or ValueError."""
         array = to_host(as_array("values", values))
         if array.dtype.kind not in "biuf":
             raise TypeError(f"values must hold numbers or booleans, got {array.dtype}")

@@ -12,7 +12,7 @@ Array = Any
 
 
 def benjamini_hochberg(p_values: Array, /, *, alpha: Alpha, check: bool | None = None) -> Array:
-    """Select the rows that are not like those of calibration, with a false discovery rate of at most ``alpha``.
+    """Select rows that are not like those of calibration, with a false discovery rate of at most ``alpha``.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def benjamini_hochberg(p_values: Array, /, *, alpha: Alpha, check: bool | None =
     alpha
         Largest expected fraction of rows like those of calibration among the selected ones, in (0, 1).
     check
-        Whether to check values. If None, only if the host can read them without a sync.
+        Whether to check values; None means if the host can read them without a sync.
 
     Returns
     -------
@@ -34,10 +34,10 @@ def benjamini_hochberg(p_values: Array, /, *, alpha: Alpha, check: bool | None =
 
     Notes
     -----
-    Selected are the k smallest p-values, for the largest k of which the k-th is at most αk/m. Benjamini and Hochberg,
-    *Controlling the false discovery rate* (1995). Rows of one calibration set have dependent p-values, but the
-    guarantee holds for those that are exchangeable with the calibration rows: Bates, Candès, Lei, Romano and Sesia,
-    *Testing for outliers with conformal p-values* (2023), for p-values without draws. O(m log m).
+    Selected are the k smallest p-values, for the largest k at which the k-th is at most αk/m. Benjamini and Hochberg,
+    *Controlling the false discovery rate* (1995). It holds for p-values from one calibration set, although they depend
+    on one another, if they are not smoothed: Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with conformal
+    p-values* (2023). O(m log m).
 
     Examples
     --------

@@ -35,20 +35,19 @@ _CARRIED: dict[str, Callable[[float], float]] = {
 class ExchangeabilityTest(Saved):
     """Alarm on a stream whose scores stop being exchangeable with the earlier ones, as those of a failing sensor.
 
-    Each score gets a smoothed conformal p-value against the calibration scores and all scores of the stream so far, and
-    a martingale S_n bets that the p-values are not uniform. The alarm is raised when its statistic reaches 1/δ.
+    Each score gets a smoothed p-value against the calibration scores and all scores of the stream so far, and a
+    martingale S_n bets that p-values are not uniform. The alarm is raised when a statistic of it reaches 1/δ.
 
     Parameters
     ----------
     delta
-        Frequency δ of false alarms, in (0, 1): a bound on the probability of any for ``alarm="ville"``, and on their
-        number per score for the others.
+        Bound δ on the probability of any false alarm, or for the last two alarms on their number per score, in (0, 1).
     martingale
         :class:`SimpleJumper` (the default), :class:`PowerMartingale`, :class:`PluginMartingale`,
         :class:`MixtureMartingale` or another :class:`Martingale`.
     alarm
-        Statistic of the alarm: ``"ville"``, S_n; ``"cusum"``, max over i < n of S_n/S_i; ``"shiryaev-roberts"``, the
-        sum of these ratios. The last two find a change after a long unchanged stream as fast as an early one.
+        Statistic: ``"ville"``, S_n; ``"cusum"``, max over i < n of S_n/S_i; ``"shiryaev-roberts"``, the sum of these
+        ratios. The last two find a change after a long unchanged stream as fast as an early one.
     seed
         Seed of the draws that smooth the p-values, which depend only on the seed and the position in the stream.
 
@@ -60,13 +59,8 @@ class ExchangeabilityTest(Saved):
     Attributes
     ----------
     martingale : Martingale
-        Rule that bets.
-    alarmed : bool
-        Whether the statistic has reached 1/δ since the start, ``calibrate`` or ``restart``.
-    log_martingale : float
-        Natural logarithm of S_n.
-    log_statistic : float
-        Natural logarithm of the statistic; of CUSUM and Shiryaev–Roberts −∞ before the first score.
+    log_martingale, log_statistic : float
+        Natural logarithms of S_n and of the statistic, which starts at S_0 = 1, or for CUSUM and Shiryaev–Roberts at 0.
     p_value : float
         p-value of the last score, 1 before the first.
 
@@ -74,14 +68,11 @@ class ExchangeabilityTest(Saved):
     -----
     Guarantee: if the calibration scores and those of the stream are exchangeable, the probability of a Ville alarm at
     any time is at most δ (Ville's inequality), and the mean number of scores before a CUSUM or Shiryaev–Roberts alarm
-    is at least 1/δ, for any distribution and any number of calibration scores. The guarantee holds anew from each
-    ``restart`` and ``calibrate``. Vovk et al., *Retrain or not retrain: conformal test martingales for change-point
-    detection* (2021).
+    is at least 1/δ, for any distribution and any number of calibration scores. It holds anew from each ``restart`` and
+    ``calibrate``. Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021).
 
-    After 200 calibration scores and 1,000 further ones, all standard normal, a shift by .5, 1 or 4 is found after 110,
-    40 or 18 scores on average (jump .001). The scores of the stream join the memory, so after a lasting change p-values
-    become uniform again in time: with few calibration scores, or a small change, the alarm may never come. O(log n) per
-    score, O(n) memory for n scores.
+    The scores of the stream join the memory, so after a lasting change p-values become uniform again in time: with few
+    calibration scores, or a small change, the alarm may never come. O(log n) per score, O(n) memory for n scores.
 
     Examples
     --------
@@ -107,37 +98,22 @@ class ExchangeabilityTest(Saved):
         self._p_values, self._seed = OnlinePValues(seed=seed), int(seed)
         self.martingale: Martingale = SimpleJumper() if martingale is None else martingale
         self._carried, self._limit = _CARRIED[self._alarm], -math.log(self._delta)
-        self._p_value = 1.0
+        self.p_value = 1.0
         self._start()
 
     def _start(self) -> None:
-        self._peak = self._log_martingale = 0.0
-        self._log_statistic = 0.0 if self._alarm == "ville" else -math.inf
+        self._peak = self.log_martingale = 0.0
+        self.log_statistic = 0.0 if self._alarm == "ville" else -math.inf
 
     @property
     def alarmed(self) -> bool:
         """Whether the statistic has reached 1/δ since the start, ``calibrate`` or ``restart``."""
         return self._peak >= self._limit
 
-    @property
-    def log_martingale(self) -> float:
-        """Natural logarithm of the martingale."""
-        return self._log_martingale
-
-    @property
-    def log_statistic(self) -> float:
-        """Natural logarithm of the statistic of the alarm."""
-        return self._log_statistic
-
-    @property
-    def p_value(self) -> float:
-        """p-value of the last score, 1 before the first."""
-        return self._p_value
-
     def calibrate(self, scores: Array) -> None:
         """Replace all scores by calibration scores of any shape, and restart; see :meth:`update`."""
         self._p_values.calibrate(_floats(scores))
-        self._p_value = 1.0
+        self.p_value = 1.0
         self.restart()
 
     def update(self, scores: Array | float) -> bool:
@@ -153,10 +129,10 @@ class ExchangeabilityTest(Saved):
             If a score is NaN or −∞; none is added then.
         """
         for score in _floats(scores):
-            self._p_value = p_value = self._p_values.add(score)
+            self.p_value = p_value = self._p_values.add(score)
             growth = self.martingale.bet(p_value)
-            self._log_martingale += growth
-            self._log_statistic = statistic = self._carried(self._log_statistic) + growth
+            self.log_martingale += growth
+            self.log_statistic = statistic = self._carried(self.log_statistic) + growth
             self._peak = max(self._peak, statistic)
         return self._peak >= self._limit
 
@@ -169,10 +145,10 @@ class ExchangeabilityTest(Saved):
         return {
             "p_values": self._p_values.state_dict(),
             "martingale": self.martingale.state_dict(),
-            "log_martingale": self._log_martingale,
-            "log_statistic": None if self._log_statistic == -math.inf else self._log_statistic,
+            "log_martingale": self.log_martingale,
+            "log_statistic": None if self.log_statistic == -math.inf else self.log_statistic,
             "peak": self._peak,
-            "p_value": self._p_value,
+            "p_value": self.p_value,
         }
 
     def _restore(self, state: State) -> None:
@@ -184,8 +160,8 @@ class ExchangeabilityTest(Saved):
         p_values = self._p_values.__sklearn_clone__()
         p_values.load_state_dict(state["p_values"])
         self.martingale.load_state_dict(state["martingale"])
-        self._p_values, self._peak, self._p_value = p_values, peak, p_value
-        self._log_martingale, self._log_statistic = log_martingale, log_statistic
+        self._p_values, self._peak, self.p_value = p_values, peak, p_value
+        self.log_martingale, self.log_statistic = log_martingale, log_statistic
 
 
 def _floats(scores: Array | float) -> list[float]:

@@ -10,19 +10,14 @@ from conformal_core.checks import check_interval
 
 
 class Martingale(Resettable, ABC):
-    """Rule that bets capital on the next p-value: a conformal test martingale.
-
-    A new martingale subclasses this and defines the abstract methods. It keeps the arguments of its constructor as
-    attributes of the same name (or with ``_`` in front), from which ``repr``, ``sklearn.base.clone`` and :meth:`reset`
-    make it anew.
-    """
+    """Rule that bets capital on the next p-value; the arguments of its constructor are kept as those of a :class:`Level`."""
 
     @abstractmethod
     def bet(self, p_value: float, /) -> float:
         """Return the logarithm of the factor by which the capital grows at a p-value in (0, 1], and learn from it.
 
-        As a function of the p-value the factor must be a density on [0, 1] that depends on earlier p-values only:
-        then the capital is a martingale if the p-values are independent and uniform.
+        The factor must be a density on [0, 1] that depends on earlier p-values only, so that the capital is a
+        martingale if p-values are independent and uniform.
         """
 
     @abstractmethod
@@ -40,7 +35,7 @@ def as_p_value(value: float) -> float:
 
 
 def log_sum(logarithms: Iterable[float]) -> float:
-    """Return the logarithm of the sum of numbers, not all 0, that are given by their logarithms."""
+    """Return the logarithm of the sum of numbers with these logarithms."""
     terms = list(logarithms)
     top = max(terms)
     return top + math.log(sum([math.exp(term - top) for term in terms]))

@@ -31,10 +31,8 @@ class SimpleJumper(Saved, Martingale):
     Notes
     -----
     Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021), algorithm 1,
-    with their ε if two-sided; the steeper bet −2 finds large shifts in about half as many steps. Each bet integrates to
-    1 over uniform p-values, so the capital is a martingale under exchangeability. While nothing changes, its logarithm
-    falls by about .6 · jump per step, which delays the detection of a later change. The state holds the
-    fraction of the capital in each bet, so nothing overflows. O(1) per step.
+    with their ε if two-sided; the steeper bet −2 finds large shifts in about half as many steps. While nothing changes,
+    the logarithm of the capital falls by about .6 · jump per step, which delays the detection of a later change.
 
     Examples
     --------

@@ -15,9 +15,7 @@ _ROUNDING = 1e-6
 
 
 class MixtureMartingale(Saved, Martingale):
-    """Mean of several martingales, each of which starts with an equal part of the capital.
-
-    Its logarithm stays within log M of that of the best of M parts, so no choice among them is needed.
+    """Mean of several martingales; its logarithm stays within log M of that of the best of M parts.
 
     Parameters
     ----------
@@ -31,8 +29,7 @@ class MixtureMartingale(Saved, Martingale):
 
     Notes
     -----
-    Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021). The cost is
-    that of all parts.
+    Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021).
 
     Examples
     --------

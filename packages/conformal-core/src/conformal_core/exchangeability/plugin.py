@@ -14,13 +14,12 @@ _BELOW_ONE = math.nextafter(1.0, 0.0)
 class PluginMartingale(Saved, Martingale):
     """Stakes part of the capital on the beta density with the mean and variance of the earlier p-values.
 
-    It needs no assumption on how p-values deviate from uniform: large, small, central and extreme ones are found alike.
+    It finds any lasting change of the distribution, but more slowly than a bet on the right kind of change.
 
     Parameters
     ----------
     stake
-        Fraction of the capital that is staked at each step, in (0, 1]. The rest is kept, so a step loses at most
-        log(1 − stake): with 1, one p-value that the first few made improbable can cost everything.
+        Fraction of the capital that is staked at each step, in (0, 1]. With 1, one improbable p-value can cost all.
 
     Raises
     ------
@@ -30,8 +29,7 @@ class PluginMartingale(Saved, Martingale):
     Notes
     -----
     Fedorova, Gammerman, Nouretdinov and Vovk, *Plug-in martingales for testing exchangeability on-line* (2012), with a
-    beta density, fitted by moments, in place of a kernel estimate. The first two p-values are not bet on. O(1) per
-    step.
+    beta density, fitted by moments from the third p-value on, in place of a kernel estimate. O(1) per step.
 
     Examples
     --------

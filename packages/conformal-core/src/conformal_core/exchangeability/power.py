@@ -3,7 +3,6 @@
 import math
 
 from conformal_core._settings import Saved
-from conformal_core._state import State
 from conformal_core.checks import check_interval
 from conformal_core.exchangeability.base import Martingale, as_p_value
 
@@ -23,7 +22,7 @@ class PowerMartingale(Saved, Martingale):
 
     Notes
     -----
-    Vovk, Nouretdinov and Gammerman, *Testing exchangeability on-line* (2003). It has no state. O(1) per step.
+    Vovk, Nouretdinov and Gammerman, *Testing exchangeability on-line* (2003).
 
     Examples
     --------
@@ -41,9 +40,3 @@ class PowerMartingale(Saved, Martingale):
     def bet(self, p_value: float, /) -> float:
         """Return log(ε p^(ε − 1)) for a p-value in (0, 1]."""
         return self._constant + (self._epsilon - 1.0) * math.log(as_p_value(p_value))
-
-    def _learned(self) -> State:
-        return {}
-
-    def _restore(self, state: State) -> None:
-        """Do nothing: a state of another exponent was refused."""

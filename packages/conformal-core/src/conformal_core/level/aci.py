@@ -55,12 +55,6 @@ class Constant(Saved, QuantileLevel):
     def update(self, score: float, threshold: float, memory: Memory, /) -> None:
         """Do nothing."""
 
-    def _learned(self) -> State:
-        return {}
-
-    def _restore(self, state: State) -> None:
-        """Do nothing: a state of another miscoverage was refused."""
-
 
 class ACI(Saved, QuantileLevel):
     """Adaptive conformal inference: α_{t+1} = α_t + γ(α − err_t), where err_t is 1 if the set missed the label, else 0.

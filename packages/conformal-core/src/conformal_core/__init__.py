@@ -5,11 +5,13 @@ from conformal_core._rank import quantile_rank
 from conformal_core.confidence import ConfidenceSequence
 from conformal_core.discoveries import benjamini_hochberg
 from conformal_core.exchangeability.alarm import ExchangeabilityTest
-from conformal_core.exchangeability.base import Martingale
-from conformal_core.exchangeability.jumper import SimpleJumper
-from conformal_core.exchangeability.mixture import MixtureMartingale
-from conformal_core.exchangeability.plugin import PluginMartingale
-from conformal_core.exchangeability.power import PowerMartingale
+from conformal_core.exchangeability.martingales import (
+    Martingale,
+    MixtureMartingale,
+    PluginMartingale,
+    PowerMartingale,
+    SimpleJumper,
+)
 from conformal_core.files import flatten_state, unflatten_state
 from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
 from conformal_core.level.aci import ACI, Constant

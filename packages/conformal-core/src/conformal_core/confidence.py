@@ -39,8 +39,8 @@ class ConfidenceSequence(Saved, Resettable):
     Guarantee: with probability at least ``confidence``, the interval contains at every time n the mean over t ≤ n of
     μ_t = E[X_t | past], for any sequence in [0, 1]; for hits of a predictor on independent rows, its coverage.
 
-    The products of exp(λX_t)/(1 + μ_t(e^λ − 1)) are supermartingales (Hoeffding), and not less than exp(λ Σ X_t)/(1 +
-    μ(e^λ − 1))ⁿ with the mean μ, because of concave logarithms. The interval holds the μ at which the average over 28
+    The products of exp(λX_t)/(1 + μ_t(e^λ − 1)) are supermartingales (Hoeffding) and, the logarithm being concave, at
+    least exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ at the mean μ. The interval holds the μ at which the average of these over 28
     exponents λ is below 1/δ (Ville). Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric, nonasymptotic
     confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
 

@@ -10,8 +10,7 @@ from conformal_core._convert import as_floating
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_number
 from conformal_core.checks import check_choice, check_interval
-from conformal_core.exchangeability.base import Martingale
-from conformal_core.exchangeability.jumper import SimpleJumper
+from conformal_core.exchangeability.martingales import Martingale, SimpleJumper
 from conformal_core.exchangeability.pvalues import OnlinePValues
 
 Array = Any

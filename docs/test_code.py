@@ -1,6 +1,10 @@
-"""Run every Python block of the documentation, page by page."""
+"""Run every Python block of the documentation, page by page.
+
+A block that starts with the comment ``# pip install NAME`` is left out where that package is not installed.
+"""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,5 +19,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page.stem}
     for block in re.finditer(r"^```python\n(.*?)^```", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE):
+        needed = re.match(r"# pip install (\w+)\n", block[1])
+        if needed and not find_spec(needed[1]):
+            continue
         line = page.read_text("utf-8")[: block.start()].count("\n") + 1
         exec(compile("\n" * line + block[1], str(page), "exec"), names)  # noqa: S102

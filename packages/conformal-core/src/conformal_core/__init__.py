@@ -50,6 +50,7 @@ from conformal_core.quantile import conformal_quantile
 from conformal_core.risk import control_risk, false_negative_losses, learn_then_test, risk_p_values
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
+from conformal_core.scores.joint import EllipsoidResidual, MaxResidual
 from conformal_core.scores.nonconformity import NonconformityScore
 from conformal_core.scores.probability import LAC, SAPS, Margin
 from conformal_core.scores.regression import CQR, AbsoluteResidual, NormalizedResidual
@@ -75,6 +76,7 @@ __all__ = [
     "Coverage",
     "DecayingStep",
     "DtACI",
+    "EllipsoidResidual",
     "ExchangeabilityTest",
     "Exponential",
     "Fixed",
@@ -84,6 +86,7 @@ __all__ = [
     "Mahalanobis",
     "Margin",
     "Martingale",
+    "MaxResidual",
     "Memory",
     "MixtureMartingale",
     "Mondrian",

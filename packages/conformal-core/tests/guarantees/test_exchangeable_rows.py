@@ -15,6 +15,7 @@ then the fraction of the rows for which it holds when they are left out: a count
 | `SplitRegressor`: 1 − α ≤ P(y ∈ C), ≤ 1 − α + 1/(N + 1) without ties | intervals_cover |
 | one-sided scores: the same | intervals_cover |
 | `AsymmetricRegressor`: P(y < lower end) ≤ α of the lower end, and the same above | asymmetric_intervals_miss |
+| `MaxResidual`, `EllipsoidResidual`: 1 − α ≤ P(all targets of a row in its region) | joint_regions_cover |
 | `PredictiveSystem`: P(y ≤ upper quantile) ≥ q, P(y < lower one) ≤ q, uniform `cdf` | predictive_quantiles_cover |
 | `SplitRegressor.p_values`: in the interval exactly when p > α, up to rounding | targets_inside_have_a_large_p_value |
 | `MondrianClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given class or group); +∞ below 1/α − 1 | mondrian_sets_cover_each |
@@ -42,8 +43,10 @@ from conformal_core import (
     AsymmetricRegressor,
     CalibrationBuffer,
     ClusteredClassifier,
+    EllipsoidResidual,
     Mahalanobis,
     Margin,
+    MaxResidual,
     Mondrian,
     MondrianClassifier,
     NormalizedResidual,
@@ -218,6 +221,22 @@ def test_asymmetric_intervals_miss_each_tail_with_its_alpha(score, columns, alph
     assert below <= 30 - least(30, alpha)
     assert above <= 30 - least(30, upper_alpha)
     assert below + above > 0 or alpha == "0.01"
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("score", [MaxResidual((1.0, 2.0)), EllipsoidResidual([[1.0, 0.5], [0.5, 2.0]])], ids=repr)
+def test_joint_regions_cover_all_targets_of_a_row(score, alpha):
+    rng = np.random.default_rng(15)
+    predictions, targets = (rng.integers(-80, 80, (30, 2)) / 8 for _ in range(2))
+    boxed = members = 0
+    for i in range(30):
+        predictor = SplitRegressor(score, alpha=Fraction(alpha))
+        predictor.calibrate(np.delete(predictions, i, axis=0), np.delete(targets, i, axis=0))
+        box = predictor.predict(predictions[i])
+        boxed += bool(((box[:, 0] <= targets[i]) & (targets[i] <= box[:, 1])).all())
+        members += bool(predictor.p_values(predictions[i], targets[i]) > float(alpha))
+    assert boxed >= members >= least(30, alpha)
+    assert members == least(30, alpha) or len(np.unique(score(predictions, targets))) < 30
 
 
 @pytest.mark.parametrize(("score", "columns"), SYMMETRIC[:2])

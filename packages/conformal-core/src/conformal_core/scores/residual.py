@@ -86,7 +86,7 @@ class ResidualScore(NonconformityScore):
         targets = as_floating("targets", targets, predictions)
         xp = array_namespace(predictions=predictions, targets=targets)
         check_finite("targets", targets, xp, check=check)
-        rows = self._rows(predictions)
+        rows = self._targets(predictions)
         try:
             targets = targets if targets.shape == rows else xp.broadcast_to(targets, rows)
         except (ValueError, RuntimeError):
@@ -198,11 +198,20 @@ class ResidualScore(NonconformityScore):
         targets = xp.astype(as_floating("targets", targets, predictions), predictions.dtype, copy=False)
         score = self(predictions, targets, check=check)
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)
-        narrow, wide = (high - low for low, high in (self.bounds(predictions, t) for t in (score, qhat)))
+        narrow, wide = (self.size(predictions, threshold) for threshold in (score, qhat))
         zero = xp.zeros_like(score)
         # An interval of one point contains only that point; the target lies outside an empty one.
         value = 1.0 - xp.where(narrow > 0, narrow, zero) / xp.where(wide > 0, wide, xp.ones_like(wide))
         return score, xp.where((score <= qhat) & (value > 0), value, zero)
+
+    def size(self, predictions: Array, threshold: Array) -> Array:
+        """Return the length of the intervals of a threshold, (...)."""
+        low, high = self.bounds(predictions, threshold)
+        return high - low
+
+    def _targets(self, predictions: Array) -> tuple[int, ...]:
+        """Return the shape of the targets of predictions."""
+        return self._rows(predictions)
 
     def _rows(self, predictions: Array) -> tuple[int, ...]:
         return tuple(predictions.shape if self.columns == 1 else predictions.shape[:-1])

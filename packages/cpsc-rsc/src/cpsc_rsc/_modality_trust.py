@@ -74,7 +74,6 @@ class ModalityTrust(nn.Module):
         return _known(torch.maximum(high, low)).relu()
 
     def _logs(self, depths: Sequence[Tensor]) -> Tensor:
-        """Return log s_k, (B, K)."""
         with torch.autocast(depths[0].device.type, enabled=False):  # half precision is too coarse for distances
             squares = []
             for k, h in enumerate(depths):

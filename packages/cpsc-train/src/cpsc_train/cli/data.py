@@ -287,5 +287,4 @@ def _severities(severities: Iterable[float]) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    """Return a number, or a dash where it is none or has no bound."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"

@@ -52,7 +52,6 @@ class Methods(Command):
 
 
 def _searched(member: type[MethodConfig]) -> dict[str, str]:
-    """Return by option the values that ``cpsc tune`` tries."""
     return {
         option: ", ".join(map(str, space))
         if isinstance(space, tuple)

@@ -139,7 +139,6 @@ class Kept(Dataset):
             self.parts = {name: np.flatnonzero(np.isin(rows, part)) for name, part in dataset.parts.items()}
 
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
-        """Return the samples at `rows`."""
         return self.dataset.read(modality, self._rows[rows])
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:
@@ -147,7 +146,6 @@ class Kept(Dataset):
         return self.dataset.augmented(modality, self._rows[rows], generators)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return the model's input."""
         return self.dataset.inputs(modality, values)
 
     def corrupted(self, modality: str, noise: Noise, rows: Rows, /) -> NDArray[Any] | None:
@@ -159,7 +157,6 @@ class Kept(Dataset):
         return self.dataset.stored(modality)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the files of a sample."""
         return self.dataset.sources(int(self._rows[row]))
 
 

@@ -45,8 +45,6 @@ class _Generators(Sequence[np.random.Generator]):
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of a data set, read one batch at a time."""
-
     dataset: Dataset
     rows: NDArray[np.int64]
     preprocessing: Preprocessing

@@ -229,7 +229,6 @@ def _rule(groups: Sequence[Group]) -> str:
 
 
 def _typicality(predictions: Predictions, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the modalities that a head uses in rows that lack some, and how typical they are, (N, M)."""
     of = predictions.typicality
     names = [head] if head in of else [m for m in of if m not in absent]
     return names, np.stack([of[m] for m in names], 1)

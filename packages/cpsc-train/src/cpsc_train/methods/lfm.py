@@ -88,7 +88,6 @@ class LFM(EpochMethod):
         return self.config.balance == "learned" and self.config.rate > 0
 
     def _fitted(self) -> Tensor:
-        """Return the fitted weight of the divergence at the current epoch."""
         t = FITTED_EPOCHS * self.epoch.double() / self.config.epochs
         cross_entropy_weight = torch.stack([c * t**i for i, c in enumerate(FITTED)]).sum()
         return (1 - cross_entropy_weight).to(self.divergence.dtype)

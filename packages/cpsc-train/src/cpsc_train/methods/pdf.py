@@ -59,7 +59,6 @@ class PDF(Method):
         return unimodal | {FUSED: _weighted(unimodal, confidence, mask)}
 
     def _confidences(self, features: Heads) -> Tensor:
-        """Return t before the sigmoid, (M, B)."""
         return torch.stack([self.regressors[m](h.detach())[:, 0] for m, h in features.items()]).float()
 
 

@@ -81,7 +81,6 @@ class QMF(Method):
         self._largest = torch.maximum(self._largest, _largest(self.history.values[:, rows]))
 
     def _find_extremes(self) -> None:
-        """Find the smallest and largest sum of each modality; sums never decrease."""
         self._smallest = Smallest(self.history.values)
         self._largest = _largest(self.history.values)
 

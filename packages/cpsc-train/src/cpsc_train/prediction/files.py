@@ -184,7 +184,6 @@ def _skip(samples: Iterator[Sample], journal: Journal, written: Written) -> None
 
 
 def _identity(folder: RunFolder, model: Model, paths: Sequence[str]) -> dict[str, Any]:
-    """Return what the predictions of files depend on."""
     places = [path if path == STANDARD_INPUT or "://" in path else str(Path(path).resolve()) for path in paths]
     checksum = zlib.crc32(folder.checkpoint.read_bytes())
     return {"checkpoint": checksum, "inference": model.inference, "inputs": places}

@@ -63,13 +63,11 @@ def _write_parquet(out: Path, rows: Callable[[], Iterator[Row]], model: Model) -
 
 
 def _names(model: Model) -> list[str]:
-    """Return the names of the columns."""
     trust = [f"trust_{m}" for m in model.modalities]
     return ["id", "class", "set", "missing", *trust, *(f"p_{name}" for name in model.classes), "error"]
 
 
 def _flat(row: Row, model: Model) -> list[Any]:
-    """Return the values of the columns of a row; None where it has none."""
     trust, probabilities = row["trust"] or {}, row["probabilities"] or {}
     return [
         *(row[name] for name in ("id", "class", "set", "missing")),

@@ -113,7 +113,6 @@ def _open(model: Model, text: str) -> Samples:
 
 
 def _folder(model: Model, root: str) -> Samples:
-    """Return the samples of a folder, by the adapter of the run."""
     config = model.data
     if not hasattr(config, "root"):
         raise UserError(f"{root}: the data set {config.name} is not read from a folder: take arrays (.npz) or a table")
@@ -137,7 +136,6 @@ def _raise(error: UserError, _sources: Sources) -> Inputs:
 
 
 def _arrays(model: Model, path: Path) -> Samples:
-    """Return the rows of arrays with the names of modalities."""
     arrays = read_npz(path)
     used = {m: arrays[m] for m in model.modalities if m in arrays and arrays[m].ndim}
     if not used:
@@ -159,7 +157,6 @@ def _of_values(given: Mapping[str, object], sources: Sources) -> Inputs:
 
 
 def _table(model: Model, path: Path) -> Samples:
-    """Return the rows of a table with columns of modalities."""
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=SEPARATORS[path.suffix], strict=True)
         header = [name.strip() for name in next(reader, [])]

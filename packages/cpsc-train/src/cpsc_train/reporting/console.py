@@ -43,7 +43,6 @@ class ConsoleObserver(Observer):
         self._task = self._progress.add_task("", total=1, phase="starting", figures="")
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Print the data, its parts and the method."""
         data = description["data"]
         self._epochs = epochs
         self._console.print(
@@ -61,12 +60,10 @@ class ConsoleObserver(Observer):
         self._progress.start()
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Print the rows that are left out."""
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         self._console.print(f"left out {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Advance the bar."""
         figures = _figures(record)
         self._progress.update(self._task, advance=1, phase=record["phase"], figures=figures)
         if self._verbose:
@@ -84,12 +81,10 @@ class ConsoleObserver(Observer):
             self._console.print(line, soft_wrap=True)
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Stop the bar and print the tables."""
         self.close()
         print_results(results, self._console, brief=True)
 
     def close(self) -> None:
-        """Stop the bar."""
         self._progress.stop()
 
 
@@ -166,7 +161,6 @@ def _inference(results: dict[str, Any], shown: dict[str, str]) -> list[Table]:
 def _table(
     title: str, rows: str, heads: Sequence[str], cells: dict[str, dict[str, Any]], text: Callable[[Any], str]
 ) -> Table:
-    """Return a table with a row per entry of `cells` and a column per head."""
     table = Table(title=title, title_justify="left")
     table.add_column(rows)
     for head in heads:
@@ -184,7 +178,6 @@ def _corrupted(results: dict[str, Any], condition: str) -> str:
 
 
 def _steps(steps: dict[str, int]) -> str:
-    """Return the number of optimizer steps per epoch, with a hint if they are few."""
     count, batch_size, accumulate = steps["per_epoch"], steps["batch_size"], steps["accumulate"]
     rows = f"{accumulate} × {batch_size}" if accumulate > 1 else f"{batch_size}"
     text = f"{count:,} optimizer step{'s' * (count != 1)} per epoch, of {rows} rows each"

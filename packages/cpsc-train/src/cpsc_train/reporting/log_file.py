@@ -30,7 +30,6 @@ class LogFile(Observer):
             raise UserError(f"--log-file {error}") from None
 
     def start(self, description: dict[str, Any], *, epochs: int, path: Path, done: int) -> None:
-        """Write the data, the method and the epochs."""
         data = description["data"]
         self._write(
             f"start {description['recipe']} {description['method']} seed {description['seed']} in {path}: "
@@ -39,7 +38,6 @@ class LogFile(Observer):
         )
 
     def dropped(self, rows: Sequence[str]) -> None:
-        """Write every row that is left out."""
         self._write(f"left out {len(rows)} rows of the lists: {', '.join(rows)}")
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -58,12 +56,10 @@ class LogFile(Observer):
             self._write(f"warning: {warning}")
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Write the test accuracies."""
         accuracy = {name: condition["accuracy"][FUSED] for name, condition in results["test"].items()}
         self._write("test accuracy: " + " ".join(f"{name}={value:.4f}" for name, value in accuracy.items()))
 
     def close(self) -> None:
-        """Close the file."""
         with suppress(OSError):  # the error was reported when it was written
             self._file.close()
 

@@ -132,7 +132,6 @@ class Evaluator:
         return tuple(as_array(h) for h in self._gather(by_depth, part).values())
 
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
-        """Return the rows of all processes in order."""
         rows = len(getattr(self.setup.splits, part))
         return {name: self.setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}
 

@@ -222,7 +222,6 @@ class Trainer:
 
 
 def _lap(times: dict[str, float], name: str, since: float) -> float:
-    """Add the time since the last lap, and return the current time."""
     now = time.perf_counter()
     times[name] += now - since
     return now

@@ -17,8 +17,6 @@ ROUNDING = 1e-6
 
 
 class _Accumulator:
-    """An object whose attributes are its state."""
-
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 

@@ -212,7 +212,6 @@ def _run(
 
 
 def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, Any]:
-    """Evaluate the best model and write the results."""
     evaluator = _load_best(folder, setup)
     variants = fitted_variants(setup.config.inference, evaluator)
     thresholds = thresholds_of(evaluator, variants)
@@ -233,7 +232,6 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
 
 
 def _load_best(folder: RunFolder, setup: Setup) -> Evaluator:
-    """Load the parameters of the best epoch, and the states of inference variants."""
     state = checkpoint.load_best(folder.checkpoint, setup.device)
     model, method = setup.objective.model, setup.objective.method
     with fitting():

@@ -86,7 +86,6 @@ class Selection:
         observer.epoch(record)
 
     def _select(self, validation: dict[str, Any]) -> None:
-        """Save the parameters if the epoch is the best so far."""
         score = (validation["accuracy"][FUSED], -validation["nll"][FUSED])
         if self._best is None or score > self._best:
             self._best = score

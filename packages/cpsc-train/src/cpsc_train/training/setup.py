@@ -189,7 +189,6 @@ class Setup:
         return self.config.compute.worker_count(decoding=isinstance(unfiltered(self.dataset), Stored))
 
     def _seen(self) -> list[str]:
-        """Return the kinds of noise on training rows, as ``modality:kind``."""
         noise = (*self.config.corruption.noise_of("train"), *self.config.augment)
         return list(dict.fromkeys(f"{one.modality}:{one.kind}" for one in noise))
 

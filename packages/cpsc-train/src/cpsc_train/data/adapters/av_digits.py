@@ -66,7 +66,6 @@ class AVDigitsConfig(DataConfig, name="av-digits"):
         return {name: kinds[name](modality) for name, modality in modalities.items()}
 
     def load(self) -> AVDigits:
-        """Read all files."""
         return AVDigits(self)
 
 
@@ -77,18 +76,15 @@ class DigitReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         return f"a sound file or a waveform of shape (samples,), both at {RATE:,} Hz"
 
     def decode(self, file: Place) -> NDArray[np.float32]:
-        """Return the waveform of a file."""
         samples, rate = read_sound(file)
         if rate != RATE:
             raise DataError(f"{file}: must have {RATE} samples a second, got {rate}", "wrong rate")
         return samples
 
     def present(self, content: NDArray[Any]) -> NDArray[np.float32]:
-        """Return one second of a waveform."""
         if content.ndim != 1 or not len(content):
             raise DataError(f"must be {self.accepts}, got shape {content.shape}", "wrong size")
         second = np.zeros(RATE, np.float32)
@@ -137,7 +133,6 @@ class AVDigits(Dataset):
         return self._values[modality][rows]
 
     def inputs(self, modality: str, values: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Return spectrograms of recordings."""
         return SOUND.inputs(values) if modality == "audio" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:

@@ -42,7 +42,6 @@ class AVEConfig(ClipConfig, name="ave"):
     random one in training."""
 
     def load(self) -> Dataset:
-        """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
         names: set[str] = set()

@@ -37,7 +37,6 @@ class CremaDConfig(ClipConfig, name="crema-d"):
     validation. ``stratified``: by the fractions of the splits. The last two need no lists and use all recordings."""
 
     def load(self) -> Dataset:
-        """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
         rows = self._listed(root, faults) if self.split == "official" else _named(root, faults)
@@ -70,7 +69,6 @@ def _parse(line: str, where: str) -> tuple[str, int]:
 
 
 def _named(root: Place, faults: Faults) -> list[Listed]:
-    """Return the recordings by the names of the sound files."""
     folder = root / "AudioWAV"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

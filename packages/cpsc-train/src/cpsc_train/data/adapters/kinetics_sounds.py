@@ -45,7 +45,6 @@ class KineticsSoundsConfig(ClipConfig, name="kinetics-sounds"):
     """List of the test recordings, in the folder."""
 
     def load(self) -> Dataset:
-        """Read the lists; sound and frames are read on demand."""
         root = check_root(self.root)
         faults = Faults()
         rows = read_lists(root, {"train": self.train, "test": self.test}, _parse, faults)
@@ -98,7 +97,6 @@ def _videos(root: Place) -> Mapping[str, list[Place]]:
 
 
 def _compare_classes(labels: Mapping[str, int], videos: Mapping[str, list[Place]], faults: Faults) -> None:
-    """Compare the folders of videos with the names of their labels; some lists number other classes."""
     for sample, label in labels.items():
         for path in videos.get(_key(sample), []):
             name = _class_of(path)

@@ -95,7 +95,6 @@ class MVSASingleConfig(StoredConfig, name="mvsa-single"):
         return MVSASingle(self, [post for post in posts if post.name not in missing], faults)
 
     def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
-        """Return readers of images and texts."""
         image, text = _readers(self)
         known: dict[str, Reader] = {"image": image, "text": text}
         return {name: known[name] for name in modalities}
@@ -116,11 +115,9 @@ class MVSASingle(Stored):
             self.labels_by_modality = {"text": both[:, 0], "image": both[:, 1]}
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
-        """Return the image (h, w, 3)."""
         return self._image.decode(self._posts[row].image)
 
     def decoders(self, modality: str, /) -> Sequence[str]:
-        """Return the package that decodes images."""
         return ("pillow",)
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
@@ -130,11 +127,9 @@ class MVSASingle(Stored):
         return self._image.present(self.fetch(modality, row), generator)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return token numbers of texts."""
         return self._text.inputs(values) if modality == "text" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the image."""
         image = self._posts[row].image
         return {f"image{image.suffix}": image}
 
@@ -224,7 +219,6 @@ def _merged(labels: list[str], rule: str) -> str | None:
 
 
 def _text(path: Place) -> tuple[str, str]:
-    """Return a text and its encoding."""
     content = read_bytes(path)
     for encoding in ENCODINGS:
         try:

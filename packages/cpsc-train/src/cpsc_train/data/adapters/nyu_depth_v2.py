@@ -86,7 +86,6 @@ class Row:
 
 
 def _check_form(file: Path, name: str, array: Any, kind: type[np.generic], dimensions: int) -> None:
-    """Check type and size of an array of scenes before one is read."""
     if array.dtype != kind or array.ndim != dimensions + 1:
         raise DataError(
             f"{file}: {name} must be {np.dtype(kind)} of {dimensions} dimensions a scene, got {array.dtype} of shape "

@@ -42,7 +42,6 @@ class SUNRGBDConfig(SceneConfig, name="sun-rgbd"):
     """Folder of the data set."""
 
     def load(self) -> Dataset:
-        """List the files; images are read on demand."""
         root = check_root(self.root)
         faults = Faults()
         if any((root / name).is_dir() for name in ("train", "rgb")):

@@ -112,7 +112,6 @@ class TableConfig(StoredConfig, name="table"):
         return replace(base, kinds=table.kinds, classes=table.classes, size=table.size, seconds=table.seconds)
 
     def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
-        """Return the readers of files, texts and vectors."""
         texts = any(modality.kind == "text" for modality in modalities.values())
         return self.readers_with(self.load_tokenizer() if texts else None, modalities)
 
@@ -170,7 +169,6 @@ class TableDataset(Stored):
         return self._readers[modality].decode(cast("Place", self._samples[row].cells[modality]))
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
-        """Return what `decode` depends on."""
         kind = self.kinds[modality]
         files = {
             sample.name: os.path.relpath(str(sample.cells[modality]), self._root.parent)
@@ -182,7 +180,6 @@ class TableDataset(Stored):
         return options | ({"fps": FPS, "frames": self._frames} if kind == "video" else {})
 
     def decoders(self, modality: str, /) -> Sequence[str]:
-        """Return the packages that decode the files of a modality."""
         suffixes = {Path(str(sample.cells[modality])).suffix.lower() for sample in self._having(modality)}
         other = {"scipy", "soundfile"} if self.kinds[modality] == "sound" else {"pillow"}
         return sorted(other | ({"av"} if suffixes & set(CONTAINERS) else set()))
@@ -197,11 +194,9 @@ class TableDataset(Stored):
         return self._memory.get((modality, row), lambda: self._readers[modality].present(self.fetch(modality, row)))
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return token numbers of texts, and spectrograms of waveforms."""
         return self._readers[modality].inputs(values)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the files of a sample."""
         cells = {name: cell for name, cell in self._samples[row].cells.items() if self.kinds[name] in FILES}
         return {f"{name}{Path(str(cell)).suffix}": cast("Place", cell) for name, cell in cells.items()}
 
@@ -222,7 +217,6 @@ class TableDataset(Stored):
         )
 
     def _having(self, name: str) -> list[Sample]:
-        """Return the samples that have a modality."""
         having = [sample for sample in self._samples if name in sample.cells]
         if not having:
             raise UserError(f"{self._root}: no row has {name!r}: leave it out with --modalities")

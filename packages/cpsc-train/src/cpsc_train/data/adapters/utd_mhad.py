@@ -125,7 +125,6 @@ class UTDMHADConfig(DataConfig, name="utd-mhad"):
 
 
 def _centred(steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the joints (n, T, 20, 3) relative to the hip in the first step, (n, T, 60)."""
     return (steps - steps[:, :1, HIP : HIP + 1]).reshape(*steps.shape[:2], JOINTS * 3)
 
 

@@ -77,13 +77,11 @@ class Arrays(Dataset):
             _check(view, len(self.ids))
 
     def read(self, modality: str, rows: Rows, /) -> Array:
-        """Return the samples at `rows`."""
         view = self._views[modality]
         values = view.values[rows]
         return values.astype(object) if view.modality.kind == "text" else view.rows(values)
 
     def inputs(self, modality: str, values: Array, /) -> Array:
-        """Return the token numbers of texts."""
         view = self._views[modality]
         if view.modality.kind == "text" and view.prepare is not None:
             return view.prepare(values)

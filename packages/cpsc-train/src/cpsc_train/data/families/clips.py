@@ -59,7 +59,6 @@ class ClipConfig(StoredConfig):
                 raise UserError(f"data.{name} must be positive, got {getattr(self, name)}")
 
     def readers(self, modalities: Mapping[str, Modality]) -> dict[str, Reader]:
-        """Return readers of sound and of frames."""
         known: dict[str, Reader] = {"audio": _sound_reader(self), "video": _frames_reader(self)}
         return {name: known[name] for name in modalities}
 
@@ -113,7 +112,6 @@ class Clips(Stored):
         return self._sound.decode(clip.sound, clip.start, clip.end)
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
-        """Return what `decode` depends on."""
         if modality == "video":
             return {"fps": self._config.fps}
         stretches = json.dumps([(clip.start, clip.end) for clip in self.clips]).encode()
@@ -135,11 +133,9 @@ class Clips(Stored):
         return self._frames.viewed(pictures, view)
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
-        """Return spectrograms of waveforms, unless the model computes them."""
         return self._sound.inputs(values) if modality == "audio" else values
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the sound, and the video or its frames."""
         clip = self.clips[row]
         files: dict[str, Place] = {f"sound{clip.sound.suffix}": clip.sound} if "audio" in self.modalities else {}
         if "video" not in self.modalities:

@@ -101,7 +101,6 @@ def read_source(path: Path, names: Names) -> Source:
 
 
 def _text(array: NDArray[Any]) -> NDArray[Any]:
-    """Return bytes in UTF-8 as strings, and any other array as it is."""
     if array.dtype.kind != "S":
         return array
     try:

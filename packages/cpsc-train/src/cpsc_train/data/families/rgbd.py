@@ -140,11 +140,9 @@ class Scenes(Stored):
         return pair.colour() if modality == "rgb" else pair.depth(self._form)
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
-        """Return what `decode` depends on."""
         return {"form": self._form} if modality == "depth" else {}
 
     def decoders(self, modality: str, /) -> Sequence[str]:
-        """Return the package that decodes images."""
         return ("pillow",)
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[np.float32]:
@@ -159,7 +157,6 @@ class Scenes(Stored):
             yield DataError(f"{self.ids[row]}: must be of one size, got {sizes}", "wrong size")
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        """Return the files of a scene."""
         return self._scenes[row].files
 
 

@@ -219,7 +219,6 @@ class TableReader:
         return parts
 
     def _check_groups(self, parts: Sequence[str], groups: Sequence[str]) -> None:
-        """Refuse a group with rows in two parts."""
         first: dict[str, int] = {}
         for row, group in enumerate(groups):
             before = first.setdefault(group, row) if group else row

@@ -34,11 +34,11 @@ class Sample(Protocol):
     """A sample with a unique name, a label, and its official part or ``""``."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def label(self) -> int: ...  # noqa: D102
+    def label(self) -> int: ...
     @property
-    def part(self) -> str: ...  # noqa: D102
+    def part(self) -> str: ...
 
 
 class Stored(Dataset):
@@ -133,7 +133,6 @@ class Stored(Dataset):
         return self._cache is not None
 
     def read(self, modality: str, rows: Rows, /) -> NDArray[Any]:
-        """Return the samples at `rows`."""
         return np.stack([self.present(modality, int(row), None) for row in rows])
 
     def augmented(self, modality: str, rows: Rows, generators: Sequence[np.random.Generator], /) -> NDArray[Any]:

@@ -84,7 +84,6 @@ def listed(folder: Place) -> tuple[Place, ...]:
 
 
 def _span(file: Any, path: Place) -> tuple[Span, Any]:
-    """Return the times of the video stream, and the stream."""
     stream, sound = streams(file)
     if stream is None:
         raise DataError(f"{path}: has no frames", "zero frames")

@@ -31,16 +31,13 @@ class ImageReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         channels = self.modality.shape[0]
         return f"an image file, or an image of shape (height, width, {channels}) or {self.modality.shape}"
 
     def array(self, given: object) -> NDArray[Any]:
-        """Return the pixels of an array, or of an image of Pillow."""
         return super().array(given.convert("RGB") if hasattr(given, "convert") else given)
 
     def decode(self, file: Place) -> NDArray[Any]:
-        """Return an image (h, w, 3) uint8."""
         return np.asarray(read_image(file))
 
     def present(self, content: NDArray[Any], generator: np.random.Generator | None = None) -> NDArray[np.float32]:
@@ -70,7 +67,6 @@ class DepthReader(ImageReader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         return f"a depth image, or an array of shape {self.modality.shape} or, in metres, (height, width)"
 
     def decode(self, file: Place) -> NDArray[Any]:

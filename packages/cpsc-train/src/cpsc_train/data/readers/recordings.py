@@ -43,7 +43,6 @@ class SoundReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         return f"a sound file, a waveform of shape (samples,) at {self._rate:,} Hz, or a pair (waveform, rate)"
 
     @property
@@ -76,7 +75,6 @@ class SoundReader(Reader):
         return content if content.shape == self.values_shape else self._fitted(content, self._rate)
 
     def inputs(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return spectrograms of waveforms, unless the model computes them."""
         if self.modality.spectrum is not None:
             return values
         if self._spectrum is None:
@@ -105,12 +103,10 @@ class FramesReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         images = "an image of shape (height, width, 3) or frames of shape (frames, height, width, 3)"
         return f"a video, an image file, a folder of images, {images}"
 
     def array(self, given: object) -> NDArray[Any]:
-        """Return the pixels of an array, or of an image of Pillow."""
         return super().array(given.convert("RGB") if hasattr(given, "convert") else given)
 
     def decode(self, file: Place) -> NDArray[Any]:

@@ -39,12 +39,10 @@ class SeriesReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         recording = ", ".join(map(str, ("steps", *self._shape)))
         return f"numbers of shape ({recording}) or {self.modality.shape}"
 
     def present(self, content: NDArray[Any]) -> NDArray[Any]:
-        """Return a recording with the steps of the modality."""
         if content.shape[1:] != self._shape or content.ndim == 0 or not len(content):
             return super().present(content)
         steps = interpolated(content.astype(np.float32), self.modality.shape[0])

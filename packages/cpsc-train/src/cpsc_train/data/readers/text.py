@@ -39,7 +39,6 @@ class TextReader(Reader):
 
     @property
     def accepts(self) -> str:
-        """What `read` accepts."""
         return "a text, the path of a text file, or its content as bytes"
 
     def read(self, given: object) -> NDArray[Any]:
@@ -52,6 +51,5 @@ class TextReader(Reader):
         return np.array(str(text), dtype=object)
 
     def inputs(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return token numbers."""
         tokens = [self._tokenize(str(text)) for text in values]
         return np.array(tokens, dtype=np.int64).reshape(len(tokens), *self.modality.shape)

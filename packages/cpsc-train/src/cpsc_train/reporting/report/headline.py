@@ -123,7 +123,6 @@ def _median(run: Run, part: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as ``8.2 s`` or ``1 h 02 min``."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -104,7 +104,6 @@ def _section(section: Section, pictures: Pictures, place: int) -> str:
 
 
 def _figure(panel: Panel, pictures: Pictures) -> str:
-    """Return a picture as HTML, for light and dark pages."""
     light, dark = (_data(pictures[panel, theme]) for theme in ("light", "dark"))
     alt = escape(f"{panel.title}: {panel.alt}" if panel.alt else panel.title)
     return (

@@ -62,7 +62,6 @@ def sets(runs: Sequence[Run]) -> Section:
 
 
 def _by_head(runs: Sequence[Run]) -> Table:
-    """Return the coverage and mean set size of each part and head."""
     heads = list(dict.fromkeys(head for run in runs for head in run.heads))
     rows = []
     for run in runs:
@@ -93,7 +92,6 @@ def _thresholds(run: Run, runs: Sequence[Run]) -> Table:
 
 
 def _typicality(entry: dict[str, Any]) -> str:
-    """Return the range of typicality of a threshold."""
     if not entry["unusual"]:
         return "–"
     if entry["typicality"] is None:

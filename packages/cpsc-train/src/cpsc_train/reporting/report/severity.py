@@ -102,6 +102,5 @@ def _split(kind: str) -> list[tuple[str, str]]:
 
 
 def _grows(kind: str) -> bool:
-    """Return whether a severity of zero is clean."""
     corruption = KINDS.get(_split(kind)[0][1])
     return corruption is None or corruption.levels[0] < corruption.levels[-1]

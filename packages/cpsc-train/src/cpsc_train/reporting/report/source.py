@@ -124,7 +124,6 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the parts of the paths that differ."""
     if len(folders) == 1:
         return [folders[0].name]
     common = Path(os.path.commonpath(folders))

@@ -7,7 +7,7 @@ import torch
 
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
-from cpsc_train.experiments.depths import Deep, named_depths
+from cpsc_train.experiments.features import Deep, named_depths
 from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 

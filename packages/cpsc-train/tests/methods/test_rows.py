@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cpsc_train.methods import MethodConfig
+from cpsc_train.methods.qmf import Smallest
 from cpsc_train.methods.rows import RowTable
-from cpsc_train.methods.smallest import Smallest
 from cpsc_train.models import FUSED
 
 MODALITIES = ("a", "b")

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a complete configuration. One file a data set or two, and a line in `RECIPES`."""
+"""Recipes: functions that return a complete configuration, each with a line in `RECIPES`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ import tomli_w
 from cpsc_train.config import unknown
 from cpsc_train.config.choice import load_plugin, plugin_names
 from cpsc_train.errors import UserError
-from cpsc_train.recipes.arrays import arrays, mvsa_single_features, nyu_depth_v2_features
-from cpsc_train.recipes.audio_video import ave, crema_d, kinetics_sounds
-from cpsc_train.recipes.av_digits import av_digits
 from cpsc_train.recipes.base import Build, Recipe
-from cpsc_train.recipes.handwritten import handwritten
-from cpsc_train.recipes.mvsa_single import mvsa_single
-from cpsc_train.recipes.recordings import avletters, utd_mhad
-from cpsc_train.recipes.rgbd import nyu_depth_v2, sun_rgbd
-from cpsc_train.recipes.small import mvsa_single_small, nyu_depth_v2_small
-from cpsc_train.recipes.table import table, table_pretrained
+from cpsc_train.recipes.published import (
+    ave,
+    crema_d,
+    kinetics_sounds,
+    mvsa_single,
+    mvsa_single_small,
+    nyu_depth_v2,
+    nyu_depth_v2_small,
+    sun_rgbd,
+)
+from cpsc_train.recipes.quick import (
+    arrays,
+    av_digits,
+    avletters,
+    handwritten,
+    mvsa_single_features,
+    nyu_depth_v2_features,
+    table,
+    table_pretrained,
+    utd_mhad,
+)
 from cpsc_train.training import Mode, RunConfig
 
 RECIPES: dict[str, Build] = {

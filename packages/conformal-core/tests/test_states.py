@@ -1,5 +1,6 @@
 """The state of every class goes on where it was saved, and that of a newer version is refused."""
 
+import copy
 from fractions import Fraction
 
 import numpy as np
@@ -199,6 +200,16 @@ def test_a_state_goes_on_where_it_was_saved(name):
     feed(name, made)
     fresh.load_state_dict(made.state_dict())
     assert answers(name, fresh) == answers(name, made)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_state_does_not_change_with_what_it_was_saved_from(name):
+    made = MADE[name]()
+    feed(name, made)
+    state = made.state_dict()
+    before = copy.deepcopy(state)
+    answers(name, made)
+    np.testing.assert_equal(state, before)
 
 
 @pytest.mark.parametrize("name", MADE)

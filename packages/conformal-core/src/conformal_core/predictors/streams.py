@@ -205,7 +205,7 @@ class Streams(Saved):
 
     def _learned(self) -> State:
         return {
-            "scores": self._windows.ring.ravel(),
+            "scores": self._windows.ring.flatten(),
             "places": self._windows.places.copy(),
             "levels": self._now.copy(),
             "ids": list(self._issued),

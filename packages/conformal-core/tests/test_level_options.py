@@ -36,7 +36,7 @@ def test_what_is_neither_given_nor_learned_is_named(level, missing):
         (ConformalPID(alpha=0.5, start=7.0), "tracked"),
         (ConformalPID(alpha=0.5, rate=7.0), "step"),
         (ConformalPID(alpha=0.5, integral=7.0), "gain"),
-        (SAOCP(alpha=0.5, scale=7.0), "largest"),
+        (SAOCP(alpha=0.5, scale=7.0), "length"),
     ],
 )
 def test_what_was_given_is_not_learned(level, key):
@@ -100,7 +100,7 @@ def test_every_option_is_part_of_the_state(here, saved, name):
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "tracked"),
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "step"),
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "gain"),
-        (SAOCP(alpha=0.2, scale=1.0), "largest"),
+        (SAOCP(alpha=0.2, scale=1.0), "length"),
     ],
 )
 def test_what_was_given_is_no_gap_in_a_state(level, key):

@@ -247,7 +247,7 @@ def test_saocp_learns_its_scale_from_calibration_scores():
         level.threshold(MEMORY)
     for scale, expected in ((None, 3.0), (2.0, 2.0)):
         level = SAOCP(alpha=0.1, scale=scale)
-        level.take_units([0.5, -3.0])
+        level.take_units([0.5, 3.0])
         other = SAOCP(alpha=0.1, scale=expected)
         assert run(level, [0.5, 1.0, 4.0])[1] == run(other, [0.5, 1.0, 4.0])[1]
     with pytest.raises(TypeError, match=r"threshold must be one that SAOCP.threshold returned, got 0\.5"):

@@ -7,8 +7,11 @@ from conformal_core import (
     LAC,
     SAOCP,
     AbsoluteResidual,
+    AsymmetricRegressor,
     ConformalPID,
     DecayingStep,
+    Horizons,
+    Mondrian,
     OnlineClassifier,
     OnlineRegressor,
 )
@@ -95,3 +98,46 @@ def test_what_was_given_stays():
     pid = ConformalPID(alpha=0.1, forecast=lambda _: 10.0)
     pid.calibrate([1.0, 2.0])
     assert pid.threshold() == 2.0  # the guess is part of it
+
+
+@pytest.mark.parametrize("level", UNITS)
+@pytest.mark.parametrize("bias", [0.0, 1000.0, -1000.0])
+def test_signed_scores_of_either_side_are_covered(level, bias):
+    """Errors far below the prediction have negative scores only; SAOCP started at their opposite."""
+    targets = np.random.default_rng(1).normal(size=800) + bias
+    hits, thresholds = [], []
+    predictor = AsymmetricRegressor(
+        *(OnlineRegressor(AbsoluteResidual(side), level=UNITS[level]()) for side in ("lower", "upper"))
+    )
+    predictor.calibrate(np.zeros(200), targets[:200])
+    for target in targets[200:]:
+        low, high = predictor.predict(0.0)
+        hits.append((low <= target, target <= high))
+        thresholds.append((-low, high))
+        predictor.update(0.0, target)
+    np.testing.assert_allclose(np.mean(hits, axis=0), 0.9, atol=0.04)
+    assert (np.sign(np.median(thresholds, axis=0)) == (1, 1) if not bias else np.sign((-bias, bias))).all()
+
+
+@pytest.mark.parametrize("level", UNITS)
+def test_each_horizon_and_group_learns_its_unit(level):
+    rng, scales = np.random.default_rng(2), np.asarray([1.0, 30.0, 900.0])
+    errors = rng.normal(size=(300, 3)) * scales
+    horizons = Horizons(OnlineRegressor(AbsoluteResidual(), level=UNITS[level]()), 3)
+    horizons.calibrate(np.zeros((300, 3)), errors)
+    groups = Mondrian(OnlineRegressor(AbsoluteResidual(), level=UNITS[level]()))
+    groups.calibrate(np.zeros(900), errors.ravel(), [0, 1, 2] * 300)
+    np.testing.assert_array_equal(horizons.qhat, groups.qhat)
+    assert (np.abs(horizons.qhat / scales / horizons.qhat[0] - 1) < 0.3).all()
+    with pytest.raises(ValueError, match=r"(start|scale|rate) of \w+ must be given, or learned by calibrate\(\)"):
+        groups.predict(0.0, "new")
+    assert list(groups.predictors) == [0, 1, 2]
+
+
+def test_saocp_starts_at_the_largest_score():
+    for scores, length in (([-5.0, -2.0], 5.0), ([-3.0, 4.0], 7.0), ([1.0, 4.0], 4.0)):
+        level = SAOCP(alpha=0.1, lifetime=1)
+        level.calibrate(scores)
+        assert float(level.threshold()) == max(scores)
+        level.update(max(scores), level.threshold())
+        assert level.state_dict()["length"] == length

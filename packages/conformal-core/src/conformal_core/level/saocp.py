@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._rank import Alpha, miscoverage
-from conformal_core._state import State, read_count, read_floats
+from conformal_core._state import State, read_count, read_floats, read_number
 from conformal_core.checks import check_count
 from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
 from conformal_core.level.base import Threshold, as_positive
@@ -31,8 +31,9 @@ class SAOCP(UnitLevel):
     alpha
         Miscoverage, in (0, 1).
     scale
-        Largest expected absolute score D > 0. If None, the largest of the calibration scores. Gains
-        and losses of a learner are clipped at D, so larger scores do not break the betting condition.
+        Length D > 0 of an interval of all expected scores, and first threshold: the largest score, if none is negative.
+        If None, the length of the interval of 0 and all calibration scores, starting at their largest. Gains and losses
+        of a learner are clipped at D, so larger scores do not break the betting condition.
     lifetime
         Lifetime of the shortest-lived learner in steps, at least 1.
 
@@ -43,8 +44,9 @@ class SAOCP(UnitLevel):
 
     Notes
     -----
-    Guarantee, for scores in [0, D] and labels that arrive before the next prediction: on every k steps in a row within
-    the first T the pinball loss exceeds that of the best constant threshold by at most ``15 D √(k (log T + 1))``.
+    Guarantee, for scores in an interval of length D with the first threshold in it, such as [0, D], and labels that
+    arrive before the next prediction: on every k steps in a row within the first T the pinball loss exceeds that of the
+    best constant threshold by at most ``15 D √(k (log T + 1))``.
     Bhatnagar, Wang, Xiong and Bai, *Improved online conformal prediction via strongly adaptive online learning* (2023),
     proposition 4.1.
 
@@ -74,7 +76,7 @@ class SAOCP(UnitLevel):
         self.alpha: Fraction = miscoverage(alpha)
         self._alpha = float(self.alpha)
         self._given_scale = None if scale is None else float(as_positive("scale", scale))
-        self._scale = self._given_scale
+        self._scale = self._top = self._given_scale
         self._lifetime = check_count("lifetime", lifetime)
         self._start()
 
@@ -103,18 +105,26 @@ class SAOCP(UnitLevel):
         own -= scale / math.sqrt(3) * gradient / np.sqrt(squares)
         self._steps += 1
         self._latest = None
-        self._replace_expired(scale)
+        self._replace_expired()
 
     def take_units(self, scores: Sequence[float], /) -> None:
-        """Set D to the largest absolute score, and start there."""
-        self._scale = given_or(self._given_scale, max(map(abs, scores)) or None)
+        """Set D to the length of the interval of 0 and all scores, and start at the largest."""
+        length = max(*scores, 0.0) - min(*scores, 0.0) or None
+        self._top = given_or(self._given_scale, max(scores) if length else None)
+        self._scale = given_or(self._given_scale, length)
         self._start()
 
     def _learned(self) -> State:
-        return {"largest": self._scale, "learners": self._learners.copy(), "steps": self._steps}
+        return {
+            "length": self._scale,
+            "first": self._top,
+            "learners": self._learners.copy(),
+            "steps": self._steps,
+        }
 
     def _restore(self, state: State) -> None:
-        scale, steps = read_learned(state, "largest", self._given_scale, least=SMALLEST), read_count(state, "steps")
+        scale, steps = read_learned(state, "length", self._given_scale, least=SMALLEST), read_count(state, "steps")
+        first = None if scale is None else read_number(state, "first")
         learners = read_floats(state, "learners", columns=5)
         born, _, squares, _, _ = learners.T
         if scale is None:
@@ -123,13 +133,13 @@ class SAOCP(UnitLevel):
             wrong = not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any()
         if wrong:
             raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
-        self._steps, self._scale = steps, scale
+        self._steps, self._scale, self._top = steps, scale, first
         self._keep(learners)
 
     def _start(self) -> None:
         self._keep(np.empty((0, 5)))
-        if self._scale is not None:
-            self._spawn(self._scale)
+        if self._top is not None:
+            self._spawn(self._top)
 
     def _keep(self, learners: Numbers) -> None:
         """Set the living learners, a row each: born, threshold, Σ gradient², Σ gain, Σ weight · gain."""
@@ -142,13 +152,13 @@ class SAOCP(UnitLevel):
         fixed = [(self._last(int(b)), _prior(int(b))) for b in born.tolist()]
         self._derived = np.column_stack([np.asarray(fixed, dtype=np.float64).reshape(-1, 2), weights])
 
-    def _replace_expired(self, scale: float) -> None:
+    def _replace_expired(self) -> None:
         alive = self._steps < self._derived[:, 0]
         if np.count_nonzero(alive) < len(alive):
             self._learners, self._derived = self._learners[alive], self._derived[alive]
         born, _, _, gains, bets = self._learners.T
         self._derived[:, 2] = gains * (1.0 + bets) / (self._steps + 1 - born)
-        self._spawn(self._combined() if len(self._learners) else scale)
+        self._spawn(self._combined() if len(self._learners) else self._known("scale", self._top))
 
     def _spawn(self, start: float) -> None:
         """Add the learner of the next step, which starts at the threshold of the ensemble."""

@@ -42,6 +42,7 @@ PREDICTORS = {
     "MondrianClassifier": lambda: cc.MondrianClassifier(cc.LAC(), alpha=0.1),
     "ClusteredClassifier": lambda: cc.ClusteredClassifier(cc.LAC(), alpha=0.3),
     "Streams": lambda: cc.Streams(cc.OnlineClassifier(cc.LAC(), memory=cc.Window(9), level=cc.ACI(alpha=0.1)), 40),
+    "Horizons": lambda: cc.Horizons(cc.OnlineClassifier(cc.LAC(), level=cc.ACI(alpha=0.1)), 40, shared=True),
 }
 JUNK: list[Any] = [None, "x", "1/0", float("nan"), 10**400, [], np.asarray([np.nan]), np.asarray(["a"])]
 JUNK += [np.zeros((1, 1, 1))]
@@ -82,8 +83,9 @@ def bent(state, path, value):
 def calibrated(name):
     predictor = PREDICTORS[name]()
     online = isinstance(predictor, (cc.OnlineClassifier, cc.Streams)) and name != "Fixed"
-    (predictor.update if online else predictor.calibrate)(PROBS, LABELS)
-    predictor.predict(PROBS if name == "Streams" else PROBS[:2])
+    rows, labels = (PROBS[None], LABELS[None]) if name == "Horizons" else (PROBS, LABELS)
+    (predictor.update if online else predictor.calibrate)(rows, labels)
+    predictor.predict(PROBS if name in {"Streams", "Horizons"} else PROBS[:2])
     return predictor
 
 

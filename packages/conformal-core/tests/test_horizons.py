@@ -68,6 +68,10 @@ def test_series_beside_each_other_are_horizons_of_each():
     rows, seen = RNG.normal(size=(STEPS, H, 3)), RNG.normal(size=(STEPS, 3))
     seen[RNG.random((STEPS, 3)) < 0.2] = np.nan
     many, each = Horizons(Streams(one(), 3), H), [Horizons(one(), H) for _ in range(3)]
+    past = np.where(RNG.random((20, H, 3)) < 0.2, np.nan, RNG.normal(size=(20, H, 3)))
+    many.calibrate(rows[:20], past)
+    for i, single in enumerate(each):
+        single.calibrate(rows[:20, :, i], past[..., i])
     for now in range(STEPS):
         intervals = many.predict(rows[now])
         many.update(seen[now])

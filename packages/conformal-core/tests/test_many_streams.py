@@ -185,6 +185,21 @@ def test_bad_labels_change_nothing(labels):
     np.testing.assert_equal(many.state_dict(), before)
 
 
+def test_a_state_is_a_copy():
+    rows, labels, _ = stream(AbsoluteResidual(), 60, 3)
+    many, again = (Streams(one(AbsoluteResidual(), ACI(alpha=0.2, gamma=0.1)), 3) for _ in range(2))
+    many.calibrate(rows[:15], labels[:15])
+    many.predict(rows[15], ids="late")
+    state, thresholds = many.state_dict(), []
+    for streams in (many, again):
+        streams.load_state_dict(state)
+        for t in range(16, 60):
+            streams.update(rows[t], labels[t])
+        streams.update(rows[15], labels[15], ids="late")
+        thresholds.append(streams.qhat.tolist())
+    assert thresholds[0] == thresholds[1]
+
+
 def test_classes_are_those_of_calibration():
     many = Streams(one(LAC(), ACI(alpha=0.2)), 2)
     many.calibrate(np.full((9, 2, 2), 0.5), np.zeros((9, 2), dtype=int))

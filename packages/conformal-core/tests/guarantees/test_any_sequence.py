@@ -4,6 +4,7 @@
 |---|---|
 | `ACI`: mean err within (max(α, 1 − α) + γ)/(γT) of α, any sequence and memory | aci_keeps_its_bound |
 | `ACI`: (max(α, 1 − α) + (d + 1)γ)/(γT) where d sets wait | aci_keeps_its_bound_with_late_labels |
+| `Horizons`: that bound with d = k − 1 at horizon k | aci_keeps_its_bound_at_every_horizon |
 | `ACI`: α_t may leave [0, 1]; clipped, the bound breaks | a_clipped_level_would_break_its_bound |
 | `ACI.update_loss`: mean loss at most α + (α + γ)/(γT) if the full set has no loss | aci_bounds_a_mean_loss |
 | `OnlineClassifier`: the guarantee is that of memory and level | what_is_issued_keeps_the_bound_of_its_level |
@@ -28,13 +29,16 @@ from conformal_core import (
     ACI,
     LAC,
     SAOCP,
+    AbsoluteResidual,
     ConformalPID,
     DecayingStep,
     DtACI,
     Exponential,
     Fixed,
     History,
+    Horizons,
     OnlineClassifier,
+    OnlineRegressor,
     Window,
 )
 
@@ -131,6 +135,22 @@ def test_aci_bounds_a_mean_loss(alpha, gamma):
             steps = np.arange(1, STEPS + 1)
             bound = alpha + (alpha + gamma) / (gamma * steps)
             assert (np.cumsum(losses) / steps <= bound + 1e-9).all(), (name, worst)
+
+
+@pytest.mark.filterwarnings("ignore:.*too few")
+def test_aci_keeps_its_bound_at_every_horizon():
+    for name, scores in unbounded().items():
+        one = OnlineRegressor(AbsoluteResidual(), memory=Window(20), level=ACI(alpha=0.1, gamma=0.05))
+        predictor = Horizons(one, 5)
+        missed, ends = [[] for _ in range(5)], {}
+        for step, score in enumerate([] if scores is None else scores):
+            ends[step] = predictor.predict(np.zeros(5))[:, 1]
+            predictor.update(score)
+            for k in range(min(5, step + 1)):  # what was forecast k steps before
+                missed[k].append(abs(score) > ends[step - k][k])
+        for k, own in enumerate(missed):
+            bound = (0.9 + (k + 1) * 0.05) / 0.05
+            assert not own or farthest(np.asarray(own), 0.1, lambda t: bound / t) <= 1e-9, (name, k)  # noqa: B023
 
 
 def test_a_clipped_level_would_break_its_bound():

@@ -68,7 +68,7 @@ class Streams(Saved):
     def __init__(self, predictor: OnlineClassifier | OnlineRegressor, streams: int) -> None:
         self.predictor, self.streams = predictor, check_count("streams", streams)
         self._size, self._alpha, gamma = _settings(predictor)
-        self.score, self.classifies = predictor.score, isinstance(predictor, OnlineClassifier)
+        self.score, self._classifies = predictor.score, isinstance(predictor, OnlineClassifier)
         # Integers as in `ACI`: α_t = now / whole.
         self._whole = self._alpha.denominator * gamma.denominator
         self._up, self._down = gamma.numerator * self._alpha.numerator, gamma.numerator * self._alpha.denominator
@@ -91,7 +91,7 @@ class Streams(Saved):
         self._restart()
         for own, here in zip(scores, present, strict=True):
             self._windows.add(own[here], np.flatnonzero(here))
-        self._classes = check_classes(host, None) if self.classifies else None
+        self._classes = check_classes(host, None) if self._classifies else None
 
     def predict(self, rows: Array, *, ids: Id = None) -> NDArray[Any]:
         """Prediction sets (S, K) of bool, or intervals (S, 2), of one step.
@@ -141,7 +141,7 @@ class Streams(Saved):
 
     def _plan_predict(self, rows: Array, *, ids: Id = None) -> tuple[NDArray[Any], Change]:
         rows, qhat = self._rows(rows), self.qhat
-        sets: NDArray[Any] = (self.score.sets if self.classifies else self.score.interval)(rows, qhat)
+        sets: NDArray[Any] = (self.score.sets if self._classifies else self.score.interval)(rows, qhat)
         if rank(fewest := int(self._windows.counts.min()), self._alpha) > fewest and not self._warned:
             self._warned = True
             warn_too_few(fewest, self._alpha, "sets of such a stream are full")
@@ -162,7 +162,7 @@ class Streams(Saved):
         issued = self._issued.get(ids)
         if issued is None and self._down:
             issued = self.qhat
-        classes = check_classes(host, None) if self.classifies else None
+        classes = check_classes(host, None) if self._classifies else None
 
         def change() -> None:
             streams = np.flatnonzero(present)
@@ -187,17 +187,17 @@ class Streams(Saved):
         host = as_host_rows("rows", rows)
         if host.shape[:1] != (self.streams,):
             raise ValueError(f"rows must have shape ({self.streams}, ...), one for each stream, got {host.shape}")
-        if self.classifies:
+        if self._classifies:
             check_classes(host, self._classes)
         return host
 
     def _scores(self, rows: Floats, labels: Array) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the score of each label, NaN without one, and whether there is one."""
-        labels = as_host_labels("labels", labels, self.classifies)
-        shape = rows.shape[: rows.ndim - (self.classifies or self.score.columns > 1)]
+        labels = as_host_labels("labels", labels, self._classifies)
+        shape = rows.shape[: rows.ndim - (self._classifies or self.score.columns > 1)]
         if labels.shape != shape:
             raise ValueError(f"labels must have shape {shape}, one for each row, got {labels.shape}")
-        present, scores = is_labelled(labels, self.classifies), np.full(shape, np.nan)
+        present, scores = is_labelled(labels, self._classifies), np.full(shape, np.nan)
         if present.any():
             scores[present] = self.score(rows[present], labels[present])
             check_finite("scores", scores[present], np)
@@ -237,8 +237,8 @@ def _settings(predictor: OnlineClassifier | OnlineRegressor) -> tuple[int, Fract
     if not isinstance(predictor, (OnlineClassifier, OnlineRegressor)):
         raise TypeError(f"predictor must be an OnlineClassifier or OnlineRegressor, got {type(predictor).__name__}")
     memory, level, score = predictor.memory, predictor.level, predictor.score
-    exact = type(memory) is Window and type(level) in {Constant, ACI} and not getattr(score, "randomized", False)
-    if not exact:
+    fits = type(memory) is Window and type(level) in {Constant, ACI} and not getattr(score, "randomized", False)
+    if not fits:
         rule = "memory Window, level Constant or ACI, and a score that is not randomized"
         raise TypeError(f"predictor must have {rule}, got {predictor!r}")
     return memory.state_dict()["size"], level.alpha, getattr(level, "gamma", Fraction(0))

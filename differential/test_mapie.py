@@ -77,7 +77,7 @@ def sets(predictor: SplitConformalClassifier, case: inputs.Rows, *, last: bool |
 def conditions_of(probs: np.ndarray, distances: np.ndarray) -> dict[str, np.ndarray]:
     """Return where a score is close to the threshold, another label is as probable, and a label has no mass."""
     return {
-        NEAR: np.abs(distances) <= 2e-8,
+        NEAR: (distances > 0) & (distances <= 2e-8),
         TIED: (probs[..., None, :] == probs[..., None]).sum(axis=-1) > 1,
         NO_MASS: (probs == 0).any(axis=-1, keepdims=True),
     }

@@ -31,6 +31,13 @@ def intervals(case: Forecasts, alpha: float, *, normalized: bool) -> np.ndarray:
     return predictor.predict(np.stack([case.test_predictions, case.test_sigmas], axis=1))
 
 
+def one_sided(case: Forecasts, side: str, alpha: float) -> cc.SplitRegressor:
+    """Return a regressor of the lower or the upper ends, calibrated."""
+    predictor = cc.SplitRegressor(cc.AbsoluteResidual(side=side), alpha=alpha)
+    predictor.calibrate(case.predictions, case.targets)
+    return predictor
+
+
 def log_capital(martingale: cc.Martingale, stream: np.ndarray) -> np.ndarray:
     """Logarithm of the capital after each p-value of a stream, (T,)."""
     return np.cumsum([martingale.bet(p) for p in stream.tolist()])

@@ -13,7 +13,7 @@ import conformal_core as cc
 
 pytest.importorskip("crepes")
 
-from crepes import ConformalClassifier, ConformalRegressor, WrapClassifier
+from crepes import ConformalClassifier, ConformalPredictiveSystem, ConformalRegressor, WrapClassifier
 from crepes.base import p_values_online_classification
 from crepes.extras import hinge, margin
 from crepes.martingales import CompositeMartingale, semi_online_p_values
@@ -130,6 +130,21 @@ def test_intervals() -> Iterator[Cells]:
                 intervals = ours.intervals(case, alpha, normalized=normalized)
                 conditions = inputs.misranked(n, alpha, n + 1 - int((1 - (1 - alpha)) * (n + 1)))
                 yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
+
+
+@agrees
+def test_one_sided_intervals() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        n = len(case.targets)
+        predictor = ConformalPredictiveSystem().fit(case.targets - case.predictions)
+        for alpha in inputs.alphas(n):
+            low = predictor.predict_percentiles(case.test_predictions, lower_percentiles=100 * alpha)
+            high = predictor.predict_percentiles(case.test_predictions, higher_percentiles=100 * (1 - alpha))
+            ranks = n + 1 - int(100 * alpha / 100 * (n + 1)), int(np.ceil(100 * (1 - alpha) / 100 * (n + 1)))
+            for end, (side, theirs, rank) in enumerate(zip(("lower", "upper"), (low, high), ranks, strict=True)):
+                intervals = ours.one_sided(case, side, alpha).predict(case.test_predictions)
+                conditions = inputs.misranked(n, alpha, rank)
+                yield Cells(intervals[:, end], theirs, conditions, inputs.precision(case.targets))
 
 
 @agrees

@@ -15,10 +15,10 @@ import conformal_core as cc
 pytest.importorskip("mapie")
 
 from mapie.classification import SplitConformalClassifier
-from mapie.conformity_scores import ResidualNormalisedScore
+from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
 from mapie.exchangeability_testing import OnlineMartingaleTest
 from mapie.metrics.classification import classification_coverage_score, classification_ssc
-from mapie.metrics.regression import regression_coverage_score, regression_mwi_score
+from mapie.metrics.regression import regression_coverage_score, regression_mean_width_score, regression_mwi_score
 from mapie.regression import ConformalizedQuantileRegressor, SplitConformalRegressor
 from mapie.risk_control.fwer_control import control_fwer
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value, find_best_predict_param, get_r_hat_plus
@@ -197,6 +197,26 @@ def test_intervals() -> Iterator[Cells]:
 
 
 @agrees
+def test_asymmetric_intervals() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        n = len(case.targets)
+        pairs = [(confidence, alpha) for confidence, alpha in _levels(n) if n // 2 >= max(1 / alpha, 1 / (1 - alpha))]
+        if not pairs:
+            continue
+        score = AbsoluteConformityScore(sym=False)
+        confidences = [confidence for confidence, _ in pairs]
+        predictor = SplitConformalRegressor(Column(0), confidence_level=confidences, conformity_score=score)
+        predictor.conformalize(case.predictions[:, None].astype(np.float64), case.targets.astype(np.float64))
+        theirs = predictor.predict_interval(case.test_predictions[:, None].astype(np.float64))[1]
+        for place, (_, alpha) in enumerate(pairs):
+            ends = [ours.one_sided(case, side, alpha / 2) for side in ("lower", "upper")]
+            intervals = cc.AsymmetricRegressor(*ends).predict(case.test_predictions)
+            for end, level in ((0, 1 - alpha / 2), (1, 1 - alpha + alpha / 2)):
+                conditions = inputs.misranked(n, alpha / 2, int(np.ceil((n + 1) * level)))
+                yield Cells(intervals[:, end], theirs[:, end, place], conditions, inputs.precision(case.targets))
+
+
+@agrees
 def test_cqr_intervals() -> Iterator[Cells]:
     for case in inputs.forecasts():
         n = len(case.targets)
@@ -279,9 +299,11 @@ def test_interval_metrics() -> Iterator[Cells]:
             inside = cc.interval_coverage(intervals, targets).coverage
             yield Cells(inside, regression_coverage_score(targets, intervals))
             for alpha in inputs.ALPHAS:
-                scores = cc.interval_score(intervals, targets, alpha=alpha)
+                score = cc.interval_score(intervals, targets, alpha=alpha).mean()
                 theirs = regression_mwi_score(targets, intervals[..., None], 1 - alpha)
-                yield Cells(scores.mean(), theirs, {CROSSED: order < 0}, inputs.SUMS)
+                yield Cells(score, theirs, {CROSSED: order < 0}, inputs.SUMS)
+            width = cc.interval_metrics(intervals, targets, alpha=0.1)["width"]
+            yield Cells(width, regression_mean_width_score(intervals[..., None]), {CROSSED: order < 0}, inputs.SUMS)
 
 
 @agrees

@@ -1,4 +1,4 @@
-"""Agreement of nonconform: p-values, weighted p-values, martingales and alarms."""
+"""Agreement of nonconform: p-values, weighted p-values, selection, martingales and alarms."""
 
 import logging
 import sys
@@ -24,6 +24,7 @@ if sys.version_info < (3, 12):  # one module has the syntax of Python 3.12; noth
 from nonconform.martingales import MixtureMartingale, PowerMartingale, SimpleMixtureMartingale
 from nonconform.monitoring import SequentialRankConformalizer
 from nonconform.scoring import Empirical, calculate_weighted_p_val
+from scipy.stats import false_discovery_control
 
 EXPONENTS = (0.1, 0.5, 0.9)
 
@@ -54,17 +55,42 @@ def test_smoothed_p_values_of_streams() -> Iterator[Cells]:
         yield Cells(smoothed, SequentialRankConformalizer(seed=0).update_many(case.test))
 
 
+def weights(n: int, m: int, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield weights of N calibration rows and m test rows: whole, real and equal ones."""
+    rng = np.random.default_rng(n)
+    for drawn in (rng.integers(1, 9, size=n + m), rng.gamma(2.0, size=n + m), np.ones(n + m)):
+        yield drawn[:n].astype(dtype), drawn[n:].astype(dtype)
+
+
+@agrees
+def test_weighted_p_values() -> Iterator[Cells]:
+    for case in inputs.scores():
+        for known, new in weights(len(case.calibration), len(case.test), case.test.dtype):
+            theirs = calculate_weighted_p_val(case.test, case.calibration, new, known)
+            yield Cells(cc.weighted_p_values(case.calibration, known, case.test, new), theirs, {}, inputs.SUMS)
+            rng, options = np.random.default_rng(0), {"tie_break": "randomized", "rng": np.random.default_rng(0)}
+            smoothed = calculate_weighted_p_val(case.test, case.calibration, new, known, **options)
+            p = cc.weighted_p_values(case.calibration, known, case.test, new, u=rng.uniform(size=len(case.test)))
+            yield Cells(p, smoothed, {}, inputs.SUMS)
+
+
 @agrees
 def test_weighted_sets() -> Iterator[Cells]:
     for case in inputs.scores():
-        rng, n = np.random.default_rng(1), len(case.calibration)
-        whole = rng.integers(1, 9, size=n + len(case.test)).astype(np.float64)
-        for weights in (whole, rng.gamma(2.0, size=len(whole)), np.ones(len(whole))):
-            calibration = weights[:n].astype(case.test.dtype), weights[n:].astype(case.test.dtype)
-            p = calculate_weighted_p_val(case.test, case.calibration, calibration[1], calibration[0])
+        for known, new in weights(len(case.calibration), len(case.test), case.test.dtype):
+            p = calculate_weighted_p_val(case.test, case.calibration, new, known)
             for alpha in inputs.ALPHAS:
-                qhat = cc.weighted_conformal_quantile(case.calibration, *calibration, alpha=alpha)
+                qhat = cc.weighted_conformal_quantile(case.calibration, known, new, alpha=alpha)
                 yield Cells(case.test <= qhat, p > alpha)
+
+
+@agrees
+def test_selection() -> Iterator[Cells]:
+    for case in inputs.scores():
+        p = cc.p_values(*case)
+        for alpha in inputs.ALPHAS:
+            theirs = false_discovery_control(p) <= alpha  # as nonconform selects
+            yield Cells(cc.benjamini_hochberg(p, alpha=alpha), theirs)
 
 
 @agrees

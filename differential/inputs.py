@@ -39,6 +39,14 @@ class Forecasts(NamedTuple):
     test_sigmas: np.ndarray
     test_targets: np.ndarray
 
+    def rows(self, *, normalized: bool) -> np.ndarray:
+        """Return the calibration rows, (N,), or with their errors, (N, 2)."""
+        return np.stack([self.predictions, self.sigmas], axis=1) if normalized else self.predictions
+
+    def test_rows(self, *, normalized: bool) -> np.ndarray:
+        """Return the test rows, (m,), or with their errors, (m, 2)."""
+        return np.stack([self.test_predictions, self.test_sigmas], axis=1) if normalized else self.test_predictions
+
 
 def alphas(n: int) -> list[float]:
     """Return levels for N scores: common ones, and k/(N + 1) with its neighbours, where the rank changes."""

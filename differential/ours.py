@@ -22,13 +22,21 @@ def p_values(score: cc.Score, case: Rows) -> np.ndarray:
 
 def intervals(case: Forecasts, alpha: float, *, normalized: bool) -> np.ndarray:
     """Intervals (m, 2) of the test rows from absolute or normalized residuals."""
-    if not normalized:
-        predictor = cc.SplitRegressor(cc.AbsoluteResidual(), alpha=alpha)
-        predictor.calibrate(case.predictions, case.targets)
-        return predictor.predict(case.test_predictions)
-    predictor = cc.SplitRegressor(cc.NormalizedResidual(), alpha=alpha)
-    predictor.calibrate(np.stack([case.predictions, case.sigmas], axis=1), case.targets)
-    return predictor.predict(np.stack([case.test_predictions, case.test_sigmas], axis=1))
+    predictor = cc.SplitRegressor(residual(normalized=normalized), alpha=alpha)
+    predictor.calibrate(case.rows(normalized=normalized), case.targets)
+    return predictor.predict(case.test_rows(normalized=normalized))
+
+
+def residual(*, normalized: bool) -> cc.AbsoluteResidual | cc.NormalizedResidual:
+    """Return the score of absolute or normalized residuals."""
+    return cc.NormalizedResidual() if normalized else cc.AbsoluteResidual()
+
+
+def predictive_system(case: Forecasts, *, normalized: bool) -> cc.PredictiveSystem:
+    """Return a calibrated predictive system of absolute or normalized residuals."""
+    system = cc.PredictiveSystem(residual(normalized=normalized))
+    system.calibrate(case.rows(normalized=normalized), case.targets)
+    return system
 
 
 def one_sided(case: Forecasts, side: str, alpha: float) -> cc.SplitRegressor:

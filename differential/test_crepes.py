@@ -133,18 +133,34 @@ def test_intervals() -> Iterator[Cells]:
 
 
 @agrees
-def test_one_sided_intervals() -> Iterator[Cells]:
+def test_quantiles() -> Iterator[Cells]:
     for case in inputs.forecasts():
         n = len(case.targets)
         predictor = ConformalPredictiveSystem().fit(case.targets - case.predictions)
+        system = ours.predictive_system(case, normalized=False)
         for alpha in inputs.alphas(n):
             low = predictor.predict_percentiles(case.test_predictions, lower_percentiles=100 * alpha)
             high = predictor.predict_percentiles(case.test_predictions, higher_percentiles=100 * (1 - alpha))
             ranks = n + 1 - int(100 * alpha / 100 * (n + 1)), int(np.ceil(100 * (1 - alpha) / 100 * (n + 1)))
-            for end, (side, theirs, rank) in enumerate(zip(("lower", "upper"), (low, high), ranks, strict=True)):
-                intervals = ours.one_sided(case, side, alpha).predict(case.test_predictions)
-                conditions = inputs.misranked(n, alpha, rank)
-                yield Cells(intervals[:, end], theirs, conditions, inputs.precision(case.targets))
+            quantiles = system.quantile(case.test_predictions, alpha, lower=True)
+            ends = [ours.one_sided(case, side, alpha).predict(case.test_predictions) for side in ("lower", "upper")]
+            precision = inputs.precision(case.targets)
+            yield Cells(quantiles, low, inputs.misranked(n, alpha, ranks[0]), precision)
+            yield Cells(ends[0][:, 0], low, inputs.misranked(n, alpha, ranks[0]), precision)
+            yield Cells(ends[1][:, 1], high, inputs.misranked(n, alpha, ranks[1]), precision)
+
+
+@agrees
+def test_predictive_distributions() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        for normalized in (False, True):
+            sigmas, test_sigmas = (case.sigmas, case.test_sigmas) if normalized else (None, None)
+            predictor = ConformalPredictiveSystem().fit(case.targets - case.predictions, sigmas=sigmas)
+            system, rows = ours.predictive_system(case, normalized=normalized), case.test_rows(normalized=normalized)
+            for smoothing, u in ((False, None), (True, draws(case.test_targets.shape, 3))):
+                options = {"smoothing": smoothing, "seed": 3}
+                theirs = predictor.predict_p(case.test_predictions, case.test_targets, test_sigmas, **options)
+                yield Cells(system.cdf(rows, case.test_targets, u=u), theirs)
 
 
 @agrees

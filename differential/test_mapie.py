@@ -183,8 +183,7 @@ def test_intervals() -> Iterator[Cells]:
         if not pairs:
             continue
         # MAPIE refuses residuals in single precision, which do not add up to the target exactly.
-        x = np.stack([case.predictions, case.sigmas], axis=1).astype(np.float64)
-        test = np.stack([case.test_predictions, case.test_sigmas], axis=1).astype(np.float64)
+        x, test = (rows(normalized=True).astype(np.float64) for rows in (case.rows, case.test_rows))
         for normalized in (False, True):
             score = ResidualNormalisedScore(Column(1), prefit=True) if normalized else "absolute"
             confidences = [confidence for confidence, _ in pairs]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.util import find_spec
 
 import inputs
@@ -206,6 +207,20 @@ def test_intervals() -> Iterator[Cells]:
             theirs = np.nan if few else predictor.predict(test)[:, 0].numpy()
             conditions = inputs.misranked(n, alpha, math.ceil((n + 1) * (1 - alpha)))
             yield Cells(ours.intervals(narrow, alpha, normalized=False), theirs, {FEW: few, **conditions})
+
+
+@agrees
+def test_predictive_distributions() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        n = len(case.targets)
+        narrow = inputs.Forecasts(*(array.astype(np.float32) for array in case))
+        predictor = regression.ConformalPredictiveDistribution(model=torch.nn.Identity(), device="cpu")
+        predictor.calibrate([tuple(tensors(narrow.predictions[:, None], narrow.targets))])
+        theirs = np.sort(predictor.predict(*tensors(narrow.test_predictions[:, None])).numpy().reshape(-1, n), axis=1)
+        system = ours.predictive_system(narrow, normalized=False)
+        for k in {1, (n + 2) // 3, n}:
+            quantiles = system.quantile(narrow.test_predictions, Fraction(k, n + 1))
+            yield Cells(quantiles, theirs[:, k - 1], {}, inputs.SINGLE)
 
 
 @agrees

@@ -32,7 +32,7 @@ def export(
     format: Format = "safetensors",  # noqa: A002  # the name of the option
     inference: str | None = None,
 ) -> Path:
-    """Write the best model of a run to a file, and a model card beside it, with the suffix ``.md``.
+    """Write the best model of a run to a file, and a model card beside it (``.md``); return the file.
 
     Parameters
     ----------
@@ -47,11 +47,6 @@ def export(
         `DeployedModel` for any number of samples. Every format holds the description of the model, JSON by key.
     inference
         Inference variant, as for `cpsc_train.load`.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------

@@ -41,11 +41,6 @@ def load(run: str | os.PathLike[str], *, device: str | None = None, inference: s
     inference
         Inference variant of the run, or ``plain`` for none. If None, ``trust`` if the run has it, else ``plain``.
 
-    Returns
-    -------
-    Model
-        The model.
-
     Raises
     ------
     UserError

@@ -41,44 +41,26 @@ SHARED: dict[str, Source] = (
     | dict.fromkeys(("optimizer", "schedule", "batch_size", "epochs"), "released")
 )
 """Sources of what every data set of the authors' code sets."""
+_COLOUR_DEPTH: dict[str, Any] = {
+    "residual": 0.3,
+    "mixing": "additive",
+    "fused": 1.0,
+    "unimodal": 1.0,
+    "alignment": 0.0,
+    "bottleneck": 0.1,
+    "diversity_form": "difference",
+    "compared": "raw",
+    "judge": "depth",
+}
+_CONVEX = _COLOUR_DEPTH | {"residual": 0.05, "mixing": "convex"}
 RELEASED: dict[str, dict[str, Any]] = {
-    "crema-d": {
-        "residual": 0.05,
-        "mixing": "convex",
-        "fused": 1.6,
-        "unimodal": 0.4,
-        "alignment": 2.0,
-        "bottleneck": 2.0,
-        "diversity_form": "difference",
-        "compared": "raw",
-        "judge": "audio",
-    },
-    "mvsa-single": {
-        "residual": 0.05,
-        "mixing": "convex",
-        "fused": 1.0,
-        "unimodal": 1.0,
-        "alignment": 0.0,
-        "bottleneck": 0.1,
-        "diversity_form": "sigmoid",
-        "compared": "matched",
-        "judge": "text",
-    },
-    "nyu-depth-v2": {
-        "residual": 0.3,
-        "mixing": "additive",
-        "fused": 1.0,
-        "unimodal": 1.0,
-        "alignment": 0.0,
-        "bottleneck": 0.1,
-        "diversity_form": "difference",
-        "compared": "raw",
-        "judge": "depth",
-    },
+    "crema-d": _CONVEX | {"fused": 1.6, "unimodal": 0.4, "alignment": 2.0, "bottleneck": 2.0, "judge": "audio"},
+    "mvsa-single": _CONVEX | {"diversity_form": "sigmoid", "compared": "matched", "judge": "text"},
+    "nyu-depth-v2": _COLOUR_DEPTH,
+    "sun-rgbd": _COLOUR_DEPTH | {"diversity": 0.0},
 }
 """By data set, options of ``cpsc-released`` that the authors' code sets; frozen. Their loss on CREMA-D is
 2 (.8 CE(fused) + .2 Σ CE + JS′ + L_ib)."""
-RELEASED["sun-rgbd"] = RELEASED["nyu-depth-v2"] | {"diversity": 0.0}
 RELEASED_CALIBRATION = {"crema-d": 16, "nyu-depth-v2": 4, "sun-rgbd": 4}
 """By data set, calibration samples of the authors' code; on MVSA-Single they are a file that it does not include."""
 READINGS: dict[Mode, type[CPSCConfig]] = {"ours": CPSCConfig, "paper": LiteralConfig, "released": ReleasedConfig}

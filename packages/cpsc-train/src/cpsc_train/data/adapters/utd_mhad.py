@@ -26,35 +26,14 @@ JOINTS = 20
 HIP = 3
 """Joint from which positions are measured, in the first frame."""
 SUBJECTS = 8
+# fmt: off
 ACTIONS = (
-    "swipe left",
-    "swipe right",
-    "wave",
-    "clap",
-    "throw",
-    "arms cross",
-    "basketball shoot",
-    "draw x",
-    "draw circle clockwise",
-    "draw circle counter-clockwise",
-    "draw triangle",
-    "bowling",
-    "boxing",
-    "baseball swing",
-    "tennis swing",
-    "arm curl",
-    "tennis serve",
-    "push",
-    "knock",
-    "catch",
-    "pick up and throw",
-    "jog",
-    "walk",
-    "sit to stand",
-    "stand to sit",
-    "lunge",
-    "squat",
+    "swipe left", "swipe right", "wave", "clap", "throw", "arms cross", "basketball shoot", "draw x",
+    "draw circle clockwise", "draw circle counter-clockwise", "draw triangle", "bowling", "boxing",
+    "baseball swing", "tennis swing", "arm curl", "tennis serve", "push", "knock", "catch", "pick up and throw",
+    "jog", "walk", "sit to stand", "stand to sit", "lunge", "squat",
 )
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def report(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write ``report.html`` and ``figures/*.png``.
+    """Write ``report.html`` and ``figures/*.png``; return the HTML file.
 
     Parameters
     ----------
@@ -52,11 +52,6 @@ def report(
         of all runs.
     advance
         Called with the number of pictures drawn and their total.
-
-    Returns
-    -------
-    Path
-        The HTML file.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from conformal_core import (
     ConformalPID,
     DtACI,
     Horizons,
+    MaxResidual,
     OnlineClassifier,
     OnlineRegressor,
     SplitRegressor,
@@ -91,6 +92,21 @@ def test_classes_have_horizons(score):
         hits += [sets.pop(now)[labels[now]]] if labels[now] >= 0 else []
     assert abs(np.mean(hits) - 0.8) < (0.8 + 0.05) / 0.05 / len(hits)  # the bound of ACI
     assert predictor.pending == 1
+
+
+def test_outputs_may_be_joint():
+    together, hand = (OnlineRegressor(MaxResidual((1.0, 2.0)), level=ACI(alpha=0.2, gamma=0.1)) for _ in range(2))
+    together = Horizons(together, 1)
+    rows, seen = RNG.normal(size=(60, 2)), RNG.normal(size=(60, 2))
+    seen[RNG.random((60, 2)) < 0.2] = np.nan
+    here = ~np.isnan(seen).any(1)
+    together.calibrate(rows[:20, None], seen[:20, None])
+    hand.calibrate(rows[:20][here[:20]], seen[:20][here[:20]])
+    for now in range(20, 60):
+        np.testing.assert_array_equal(together.predict(rows[now, None])[0], hand.predict(rows[now], ids=now))
+        together.update(seen[now])
+        if here[now]:
+            hand.update(rows[now], seen[now], ids=now)
 
 
 def test_calibration_is_by_horizon_or_pooled():

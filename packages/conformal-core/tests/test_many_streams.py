@@ -15,6 +15,7 @@ from conformal_core import (
     AbsoluteResidual,
     Constant,
     DtACI,
+    MaxResidual,
     NormalizedResidual,
     OnlineClassifier,
     OnlineRegressor,
@@ -29,6 +30,7 @@ LEVELS = {
     "wild aci": lambda: ACI(alpha="1/3", gamma=0.9),
 }
 SCORES = {"lac": LAC(), "aps": APS(), "residual": AbsoluteResidual(), "normalized": NormalizedResidual(), "cqr": CQR()}
+SCORES |= {"upper": AbsoluteResidual(side="upper"), "joint": MaxResidual((1.0, 2.0))}
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few")
 
 
@@ -45,6 +47,8 @@ def stream(score, steps, streams, seed=0):
         probs = rng.dirichlet(np.ones(4), (steps, streams)).round(2)
         return probs / probs.sum(-1, keepdims=True), np.where(missing, -1, rng.integers(0, 4, (steps, streams))), -1
     targets = np.where(missing, np.nan, rng.normal(size=(steps, streams)).round(1))
+    if isinstance(score, MaxResidual):
+        return rng.normal(size=(steps, streams, 2)), np.stack([targets, targets[::-1]], axis=-1), np.nan
     rows = rng.gamma(2, size=(steps, streams, score.columns)).round(1) + [0, 0.1][: score.columns]
     return rows[..., 0] if score.columns == 1 else rows, targets, np.nan
 
@@ -58,7 +62,7 @@ def test_the_sets_are_those_of_a_loop(score, level):
         sets = many.predict(rows[t])
         for i, single in enumerate(each):
             np.testing.assert_array_equal(sets[i], single.predict(rows[t, i], ids=t))
-            if labels[t, i] != missing and labels[t, i] == labels[t, i]:
+            if np.all(labels[t, i] != missing) and not np.isnan(labels[t, i]).any():
                 single.update(rows[t, i], labels[t, i], ids=t)
         many.update(rows[t], labels[t])
         assert many.qhat.tolist() == [float(single.qhat) for single in each]

@@ -72,6 +72,7 @@ def as_host_labels(name: str, labels: Array, classes: bool) -> NDArray[Any]:
     return np.asarray(to_host(as_integers(name, labels, labels)))
 
 
-def is_labelled(labels: NDArray[Any], classes: bool) -> NDArray[np.bool_]:
-    """Whether each row has a label: −1 stands for a missing class, NaN for a missing target."""
-    return np.asarray(labels != -1 if classes else ~np.isnan(labels))
+def is_labelled(labels: NDArray[Any], classes: bool, axes: int) -> NDArray[np.bool_]:
+    """Whether each row, in an array with ``axes`` axes, has its labels; −1 is a missing class, NaN a missing target."""
+    present = labels != -1 if classes else ~np.isnan(labels)
+    return np.asarray(present.all(axis=tuple(range(axes, labels.ndim))))

@@ -75,7 +75,7 @@ class Horizons(Saved):
         if not isinstance(shared, bool):
             raise TypeError(f"shared must be True or False, got {type(shared).__name__}")
         self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared
-        self._classifies = hasattr(predictor.score, "sets")
+        self._classifies, self._several = hasattr(predictor.score, "sets"), isinstance(predictor, Streams)
         self._start(self._fresh())
 
     @property
@@ -103,7 +103,7 @@ class Horizons(Saved):
         predictors = self._fresh()
         for k, predictor in enumerate(predictors):
             own, seen = rows[:, k], labels[:, k]
-            here = is_labelled(seen, self._classifies) if seen.ndim == 1 else slice(None)
+            here = slice(None) if self._several else is_labelled(seen, self._classifies, 1)
             predictor.calibrate(own[here], seen[here])
         self._start(predictors)
 
@@ -153,7 +153,7 @@ class Horizons(Saved):
             As the predictor. Nothing is learned then.
         """
         label = None if observation is None else as_host_labels("observation", observation, self._classifies)
-        missing = label is None or not is_labelled(label, self._classifies).any()
+        missing = label is None or not is_labelled(label, self._classifies, int(self._several)).any()
         changes = []
         for k, row in self._waiting.get(self.time, {}).items():
             predictor, key = self.predictors[k], f"{self.time} {k}"

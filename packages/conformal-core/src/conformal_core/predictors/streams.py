@@ -121,7 +121,7 @@ class Streams(Saved):
         rows, ids
             As for :meth:`predict`. A step that was not predicted is compared with the current thresholds.
         labels : array, shape (S,)
-            Integers, −1 for none; or targets, NaN for none.
+            Integers, −1 for none; or targets, NaN for none, (S, d) of a joint score.
 
         Raises
         ------
@@ -194,10 +194,11 @@ class Streams(Saved):
     def _scores(self, rows: Floats, labels: Array) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the score of each label, NaN without one, and whether there is one."""
         labels = as_host_labels("labels", labels, self._classifies)
-        shape = rows.shape[: rows.ndim - (self._classifies or self.score.columns > 1)]
+        each = rows.shape[: rows.ndim - (self._classifies or self.score.columns > 1)]
+        shape = each if self._classifies else self.score._targets(rows)  # joint scores have several targets a row
         if labels.shape != shape:
-            raise ValueError(f"labels must have shape {shape}, one for each row, got {labels.shape}")
-        present, scores = is_labelled(labels, self._classifies), np.full(shape, np.nan)
+            raise ValueError(f"labels must have shape {shape}, as the rows, got {labels.shape}")
+        present, scores = is_labelled(labels, self._classifies, len(each)), np.full(each, np.nan)
         if present.any():
             scores[present] = self.score(rows[present], labels[present])
             check_finite("scores", scores[present], np)

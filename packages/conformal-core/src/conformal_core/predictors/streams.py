@@ -45,7 +45,7 @@ class Streams(Saved):
     Notes
     -----
     Guarantee: that of memory and level, for each stream. Arguments are converted to float64 numpy arrays. A step costs
-    .1 to .3 µs a stream; a window is sorted again only when its rank has moved far.
+    some 100 µs, and .1 to .4 µs a stream; a window is sorted again only when its rank has moved far.
 
     Examples
     --------

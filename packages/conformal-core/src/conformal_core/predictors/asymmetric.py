@@ -19,7 +19,7 @@ class AsymmetricRegressor(Predictor):
     Parameters
     ----------
     lower
-        :class:`SplitRegressor` or :class:`OnlineRegressor` with a score of ``side="lower"``.
+        :class:`SplitRegressor`, :class:`OnlineRegressor` or :class:`Streams` with a score of ``side="lower"``.
     upper
         The same with ``side="upper"``.
 
@@ -51,9 +51,9 @@ class AsymmetricRegressor(Predictor):
     def __init__(self, lower: Any, upper: Any) -> None:
         for side, predictor in (("lower", lower), ("upper", upper)):
             own = getattr(getattr(predictor, "score", None), "side", None)
-            if not isinstance(predictor, Predictor) or own is None:
+            if not hasattr(predictor, "_plan_update") or own is None:
                 got = type(predictor).__name__
-                raise TypeError(f"{side} must be a SplitRegressor or OnlineRegressor, got {got}")
+                raise TypeError(f"{side} must be a SplitRegressor or OnlineRegressor, or Streams, got {got}")
             if own != side:
                 raise ValueError(f"{side} must have a score of side {side!r}, got {own!r}")
         if lower.score.columns != upper.score.columns:

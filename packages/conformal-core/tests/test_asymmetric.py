@@ -169,7 +169,7 @@ def test_a_refused_step_changes_neither_end():
 def test_other_pairs_are_refused(lower, upper, kind, message):
     with pytest.raises(kind, match=message):
         AsymmetricRegressor(SplitRegressor(lower, alpha=0.1), SplitRegressor(upper, alpha=0.1))
-    with pytest.raises(TypeError, match="upper must be a SplitRegressor or OnlineRegressor, or Streams, got SplitClassifier"):
+    with pytest.raises(TypeError, match=r"upper must be a SplitRegressor .* Streams, got SplitClassifier"):
         AsymmetricRegressor(
             SplitRegressor(AbsoluteResidual(side="lower"), alpha=0.1), SplitClassifier(LAC(), alpha=0.1)
         )

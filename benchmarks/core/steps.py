@@ -104,6 +104,21 @@ def plain_aps(classes: int, size: int) -> Step:
     return step
 
 
+def searching(classes: int, size: int) -> Step:
+    """p-values in plain numpy: search all labels in the sorted scores, then insert the score of the label."""
+    (probs, labels), scores = data(classes), np.sort(past(size))
+
+    def step(i: int) -> object:
+        nonlocal scores
+        row = 1.0 - probs[i]
+        p = (len(scores) - scores.searchsorted(row) + 1.0) / (len(scores) + 1.0)
+        own = row[labels[i]]
+        scores = np.insert(scores, scores.searchsorted(own), own)
+        return p
+
+    return step
+
+
 def stream(
     score: Any, *, rows: Callable[[np.ndarray], Any] = list, labels: Callable[[np.ndarray], Any] = list, **options: Any
 ) -> Callable[[int, int], Step]:
@@ -193,6 +208,7 @@ def cases() -> dict[str, Case]:
         "DtACI": Case(stream(LAC(), level=lambda: DtACI(alpha=ALPHA)), bisecting, 25),
         "SAOCP": Case(stream(LAC(), level=lambda: SAOCP(alpha=ALPHA)), bisecting, 25),
         "p_values and update, K = 1,000": Case(p_values, bisecting, 10, classes=1000),
+        "p_values and update, of plain numpy": Case(p_values, searching, 1.5, classes=1000),
         "regression, rows p[i]": Case(regression(list), bisecting_residuals, 8),
         "regression, float": Case(regression(np.ndarray.tolist), bisecting_residuals, 8),
         "regression, slices (1,)": Case(regression(slices), bisecting_residuals, 8),

@@ -194,11 +194,14 @@ def test_a_constant_level_has_nothing_to_wait_for():
 
 
 @pytest.mark.parametrize("score", [APS(randomized=True), RAPS(randomized=True), SAPS(randomized=True)])
-@pytest.mark.parametrize("single", [False, True])
-def test_a_randomized_set_is_learned_with_the_draw_it_was_issued_with(score, single):
+@pytest.mark.parametrize("form", ["double", "single", "tensor"])
+def test_a_randomized_set_is_learned_with_the_draw_it_was_issued_with(score, form):
     rng = np.random.default_rng(5)
-    rows = rng.dirichlet(np.ones(4), size=400).astype(np.float32 if single else np.float64)
+    rows = rng.dirichlet(np.ones(4), size=400).astype(np.float64 if form == "double" else np.float32)
     labels = rng.integers(0, 4, 400)
+    if form == "tensor":
+        torch = pytest.importorskip("torch")
+        rows, labels = torch.from_numpy(rows), torch.from_numpy(labels)
     spy = Spy(ACI(alpha=0.3, gamma=0.02))
     predictor = OnlineClassifier(score, memory=Window(50), level=spy)
     predictor.calibrate(rows[:50], labels[:50])

@@ -1,6 +1,7 @@
 """One row and one label in every form that a loop passes give what a batch of rows gives, bit for bit."""
 
 import bisect
+import operator
 from fractions import Fraction
 from importlib.util import find_spec
 
@@ -154,7 +155,10 @@ def test_a_copy_counts_as_the_list_does(changes, start):
         else:
             continue
         copy.change(float(value), added=added)
-    assert copy.at_least(values).tolist() == [sum(score >= value for score in scores) for value in values.tolist()]
+    shuffled = np.random.default_rng(0).permutation(values)
+    for side, compare in (("left", operator.ge), ("right", operator.gt)):
+        counts = copy.count(shuffled, side).tolist()
+        assert counts == [sum(compare(score, value) for score in scores) for value in shuffled.tolist()]
 
 
 @pytest.mark.parametrize("make", [History, lambda: Window(150)], ids=["History", "Window"])

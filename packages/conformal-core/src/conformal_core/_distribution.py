@@ -46,7 +46,7 @@ def is_distribution_row(row: np.ndarray[Any, Any], *, normalized: bool) -> bool:
     kind = row.dtype.char
     total = float(row.dot(_ones(row.size, kind)))
     right = abs(total - 1.0) <= _TOLERANCE[kind] if normalized else math.isfinite(total)
-    return right and bool(row[row.argmin()] >= 0.0)  # argmin is faster than min
+    return right and row.item(row.argmin()) >= 0.0  # argmin is faster than min
 
 
 @lru_cache(maxsize=8)

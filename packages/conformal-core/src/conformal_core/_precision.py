@@ -20,11 +20,13 @@ _LARGEST_SINGLE, _INFINITY = float(np.finfo(np.float32).max), np.float32(np.inf)
 
 def narrow(qhat: float, like: Array) -> float:
     """Round a threshold of the host up to a number that the dtype of ``like`` holds."""
-    if type(like) is np.ndarray and like.dtype.char == "d":
+    kind = like.dtype.char if type(like) is np.ndarray else ""
+    if kind == "d":
         return qhat
-    if type(like) is np.ndarray and like.dtype.char == "f" and abs(qhat) <= _LARGEST_SINGLE:
+    if kind == "f" and abs(qhat) <= _LARGEST_SINGLE:
         single = np.float32(qhat)
-        return float(single if float(single) >= qhat else np.nextafter(single, _INFINITY))
+        nearest = float(single)
+        return nearest if nearest >= qhat else float(np.nextafter(single, _INFINITY))
     info = array_namespace(like=like).finfo(like.dtype)
     if info.bits >= 64 or not math.isfinite(qhat):
         return qhat

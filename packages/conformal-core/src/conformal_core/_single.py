@@ -49,17 +49,18 @@ def single_float(value: Array, like: Array | None = None) -> float | None:
 
     Also None for an array with more axes than ``like``.
     """
-    if type(value) is float or type(value) is np.float64:
-        return float(value)
-    if type(value) is not np.ndarray or value.size != 1 or value.dtype.char != "d":
+    if type(value) is not np.ndarray:
+        return float(value) if type(value) is np.float64 or type(value) is float else None
+    if value.size != 1 or value.dtype.char != "d" or (like is not None and value.ndim > getattr(like, "ndim", 0)):
         return None
-    return float(value.item()) if like is None or value.ndim <= getattr(like, "ndim", 0) else None
+    return value.item()  # type: ignore[no-any-return]
 
 
-def filled(like: Array, *numbers: float) -> np.ndarray[Any, Any]:
+def filled(like: Array, values: float | tuple[float, ...]) -> np.ndarray[Any, Any]:
     """Return an array of the shape of one number, with a last axis for several."""
-    values = np.asarray(numbers if len(numbers) > 1 else numbers[0])
-    return values.reshape((*like.shape, *values.shape)) if getattr(like, "ndim", 0) else values
+    if type(like) is np.ndarray and like.ndim:
+        return np.array(values, ndmin=like.ndim + (type(values) is tuple))
+    return np.asarray(values)
 
 
 @lru_cache(maxsize=8)
@@ -71,7 +72,7 @@ def places(size: int, dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def _view_of_tensor(value: Array) -> np.ndarray[Any, Any] | None:
-    if not is_torch(value):
+    if not is_torch(value) or (value.ndim > 1 and value.shape[0] > 1):
         return None
     torch = sys.modules["torch"]
     if torch.compiler.is_compiling() or value.layout is not torch.strided or value.is_nested:

@@ -112,11 +112,9 @@ class DtACI(Saved, QuantileLevel):
         parts = getattr(threshold, "parts", ())
         if len(parts) != len(self._experts):
             raise TypeError(f"threshold must be one that DtACI.threshold returned, got {threshold!r}")
-        p = float(memory.p_values(np.asarray([score]))[0])
-        levels = np.asarray([level for level, _ in parts])
-        above = p - levels
+        above = float(memory.p_values(np.asarray(score))) - np.asarray([level for level, _ in parts])
         loss = self._alpha * above - np.minimum(0.0, above)
-        weights = self._weights * np.exp(-self._eta * (loss - np.minimum.reduce(loss)))
+        weights = self._weights * np.exp(-self._eta * (loss - min(loss.tolist())))
         weights = (1 - self._sigma) * weights / np.add.reduce(weights) + self._sigma / len(weights)
         self._weights = weights / np.add.reduce(weights)
         for expert, (_, own) in zip(self._experts, parts, strict=True):

@@ -18,6 +18,8 @@ from conformal_core.memory.base import Memory
 Numbers = NDArray[np.float64]
 Number = TypeVar("Number", float, Numbers)
 
+_EXPIRES = 5  # column of the learners; those before it are saved, those from it on follow from them
+
 
 class SAOCP(UnitLevel):
     """Strongly adaptive online conformal prediction: short-lived learners of the threshold, combined by betting.
@@ -69,6 +71,7 @@ class SAOCP(UnitLevel):
     """
 
     _kind, _saved = "SAOCP", ("alpha", "scale", "lifetime")
+    _learners: Numbers
     _latest: tuple[tuple[float, float], ...] | None  # parts of the last threshold, None after an update
 
     def __init__(self, *, alpha: Alpha, scale: float | None = None, lifetime: int = 8) -> None:
@@ -83,7 +86,7 @@ class SAOCP(UnitLevel):
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return the weighted mean of the learners' thresholds; its parts are their birthdays and thresholds."""
         self._known("scale", self._scale)
-        threshold = Threshold(self._combined(), self._learners[:, :2].tolist())
+        threshold = Threshold(_combined(self._learners), self._learners[:, :2].tolist())
         self._latest = threshold.parts
         return threshold
 
@@ -92,20 +95,23 @@ class SAOCP(UnitLevel):
         scale = self._known("scale", self._scale)
         if not isinstance(threshold, Threshold):
             raise TypeError(f"threshold must be one that SAOCP.threshold returned, got {threshold!r}")
-        alpha = self._alpha
-        _, own, squares, gains, bets = self._learners.T
-        issued, weights = self._thresholds_of(threshold), self._derived[:, 2]
-        relief = (_pinball(score - float(threshold), alpha) - _pinball(score - issued, alpha)) / scale
-        relief = np.minimum(np.maximum(relief, -1.0), 1.0)
-        gain = np.where(weights > 0, relief, np.maximum(relief, 0.0))
+        alpha, steps = self._alpha, self._steps + 1
+        alive = (self._learners[:, _EXPIRES] > float(steps)).nonzero()[0]
+        learners = np.empty((len(alive) + 1, 8))
+        kept = self._learners.take(alive, axis=0, out=learners[:-1], mode="clip")  # "raise" would copy twice
+        born, own, squares, gains, bets, _, _, weights = kept.T
+        issued = own if threshold.parts is self._latest else _thresholds_of(kept, threshold)
+        residual = score - issued
+        relief = (_pinball(score - float(threshold), alpha) - _pinball(residual, alpha)) / scale
+        gain = np.minimum(np.maximum(relief, -np.heaviside(weights, 0.0)), 1.0)  # at least -1, or 0 without a weight
         gains += gain
         bets += weights * gain
-        gradient = alpha - (score > issued)
+        gradient = alpha - np.heaviside(residual, 0.0)
         squares += gradient**2
         own -= scale / math.sqrt(3) * gradient / np.sqrt(squares)
-        self._steps += 1
-        self._latest = None
-        self._replace_expired()
+        np.divide(gains * (1.0 + bets), float(steps + 1) - born, out=weights)
+        learners[-1] = self._newborn(steps + 1, _combined(kept) if len(kept) else self._known("scale", self._top))
+        self._learners, self._steps, self._latest = learners, steps, None
 
     def take_units(self, scores: Sequence[float], /) -> None:
         """Set D to the length of the interval of 0 and all scores, and start at the largest."""
@@ -118,7 +124,7 @@ class SAOCP(UnitLevel):
         return {
             "length": self._scale,
             "first": self._top,
-            "learners": self._learners.copy(),
+            "learners": self._learners[:, :_EXPIRES].copy(),
             "steps": self._steps,
         }
 
@@ -139,59 +145,44 @@ class SAOCP(UnitLevel):
     def _start(self) -> None:
         self._keep(np.empty((0, 5)))
         if self._top is not None:
-            self._spawn(self._top)
+            self._learners = np.asarray([self._newborn(self._steps + 1, self._top)])
 
-    def _keep(self, learners: Numbers) -> None:
-        """Set the living learners, a row each: born, threshold, Σ gradient², Σ gain, Σ weight · gain."""
-        self._learners = learners
-        self._latest = None
-        # What follows from them: the number of updates after which a learner has expired, its prior, and its weight.
-        born, _, _, gains, bets = learners.T
+    def _keep(self, saved: Numbers) -> None:
+        """Set the living learners from a state, a row each: born, threshold, Σ gradient², Σ gain, Σ weight · gain.
+
+        What follows from these is added: the number of updates after which a learner expires, its prior, its weight.
+        """
+        born, _, _, gains, bets = saved.T
         age = self._steps + 1 - born
         weights = np.where(age > 0, gains * (1.0 + bets) / np.maximum(age, 1), 0.0)  # coin betting
-        fixed = [(self._last(int(b)), _prior(int(b))) for b in born.tolist()]
-        self._derived = np.column_stack([np.asarray(fixed, dtype=np.float64).reshape(-1, 2), weights])
+        fixed = [self._newborn(int(b), 0.0)[_EXPIRES:-1] for b in born.tolist()]
+        self._learners = np.column_stack([saved, np.asarray(fixed, dtype=np.float64).reshape(-1, 2), weights])
+        self._latest = None
 
-    def _replace_expired(self) -> None:
-        alive = self._steps < self._derived[:, 0]
-        if np.count_nonzero(alive) < len(alive):
-            self._learners, self._derived = self._learners[alive], self._derived[alive]
-        born, _, _, gains, bets = self._learners.T
-        self._derived[:, 2] = gains * (1.0 + bets) / (self._steps + 1 - born)
-        self._spawn(self._combined() if len(self._learners) else self._known("scale", self._top))
+    def _newborn(self, born: int, start: float) -> tuple[float, ...]:
+        """Return a new learner, which starts at the threshold of the ensemble."""
+        expires, prior = born - 1 + self._lifetime * (born & -born), 1.0 / (float(born) ** 2 * born.bit_length())
+        return (born, start, 0.0, 0.0, 0.0, expires, prior, 0.0)
 
-    def _spawn(self, start: float) -> None:
-        """Add the learner of the next step, which starts at the threshold of the ensemble."""
-        born = self._steps + 1
-        self._learners = np.concatenate([self._learners, [[born, start, 0.0, 0.0, 0.0]]])
-        self._derived = np.concatenate([self._derived, [[self._last(born), _prior(born), 0.0]]])
 
-    def _thresholds_of(self, issued: Threshold) -> Numbers:
-        """Return the thresholds of the learners when a set was issued.
+def _thresholds_of(learners: Numbers, issued: Threshold) -> Numbers:
+    """Return the thresholds of the learners when a set was issued.
 
-        A learner added since is compared at the threshold it would have started from.
-        """
-        if issued.parts is self._latest:
-            return self._learners[:, 1].copy()
-        then = dict(issued.parts)
-        return np.asarray([then.get(birthday, float(issued)) for birthday in self._learners[:, 0].tolist()])
+    A learner added since is compared at the threshold it would have started from.
+    """
+    then = dict(issued.parts)
+    return np.asarray([then.get(birthday, float(issued)) for birthday in learners[:, 0].tolist()])
 
-    def _last(self, born: int) -> int:
-        return born - 1 + self._lifetime * (born & -born)
 
-    def _combined(self) -> float:
-        """Return the mean of the thresholds, weighted by prior and weight, or by the prior if no weight is positive."""
-        shares = self._derived[:, 1] * np.maximum(self._derived[:, 2], 0.0)
+def _combined(learners: Numbers) -> float:
+    """Return the mean of the thresholds, weighted by prior and weight, or by the prior if no weight is positive."""
+    priors = learners[:, _EXPIRES + 1]
+    shares = priors * np.maximum(learners[:, -1], 0.0)
+    total = np.add.reduce(shares)
+    if not total > 0:
+        shares = priors.copy()
         total = np.add.reduce(shares)
-        if not total > 0:
-            shares = self._derived[:, 1].copy()
-            total = np.add.reduce(shares)
-        return float(shares / total @ self._learners[:, 1])
-
-
-def _prior(born: int) -> float:
-    """Prior weight of a learner: 1/(born² (1 + ⌊log₂ born⌋))."""
-    return 1.0 / (float(born) ** 2 * born.bit_length())
+    return float((shares / total).dot(learners[:, 1]))
 
 
 def _pinball(residual: Number, alpha: float) -> Number:

@@ -3,6 +3,7 @@
 import math
 from bisect import insort
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class SortedCopy:
     --------
     >>> copy = SortedCopy([0.1, 0.2, 0.3])
     >>> copy.change(0.4, added=True)
-    >>> copy.at_least(np.asarray([0.15, 0.4]))
+    >>> copy.count(np.asarray([0.15, 0.3]), "right")
     array([3, 1])
     """
 
@@ -37,14 +38,18 @@ class SortedCopy:
         if len(self._added) + len(self._removed) > max(_FEW, math.isqrt(len(self._scores)) // 2):
             self._merge()
 
-    def at_least(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the number of scores that are at least as large as each value, (...)."""
-        count = len(self._scores) + len(self._added) - len(self._removed) - self._scores.searchsorted(values)
+    def count(self, values: NDArray[np.float64], side: Literal["left", "right"]) -> NDArray[np.int64]:
+        """Return the number of scores at least as large as each value (side "left"), or larger ("right"), (n,)."""
+        order = values.argsort()
+        ordered = values[order]  # ordered values are found twice as fast
+        counts = len(self._scores) + len(self._added) - len(self._removed) - self._scores.searchsorted(ordered, side)
         if self._added:
-            count -= np.asarray(self._added).searchsorted(values)
+            counts -= np.asarray(self._added).searchsorted(ordered, side)
         if self._removed:
-            count += np.asarray(self._removed).searchsorted(values)
-        return np.asarray(count)
+            counts += np.asarray(self._removed).searchsorted(ordered, side)
+        result = np.empty_like(counts)
+        result[order] = counts
+        return result
 
     def _merge(self) -> None:
         added, removed = np.asarray(self._added), np.asarray(self._removed)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
+from conformal_core._single import filled
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite_number
 from conformal_core.memory._copy import SortedCopy
@@ -39,7 +40,7 @@ class SortedMemory(StreamMemory):
         n = len(self._sorted)
         k = n + 1 - (n + 1) * numerator // denominator  # see `rank`
         if 1 <= k <= n:
-            return self._sorted[k - 1]  # type: ignore[no-any-return]  # the list is untyped
+            return self._sorted[k - 1 - n]  # type: ignore[no-any-return]  # the list is untyped, and fast at its end
         return math.inf if k > n else -math.inf
 
     def counts(self, score: float) -> tuple[int, int]:
@@ -53,11 +54,10 @@ class SortedMemory(StreamMemory):
             return super().p_values(scores, u)
         n = len(self._sorted)
         if scores.size == 1:
-            below = math.nextafter(scores.item(), -math.inf)
-            return np.full(scores.shape, (n - self._sorted.bisect_right(below) + 1.0) / (n + 1.0))[()]
-        if self._copy is None:
-            self._copy = SortedCopy(self._sorted)
-        return (self._copy.at_least(scores) + 1.0) / (n + 1.0)
+            above = self._sorted.bisect_right(math.nextafter(scores.item(), -math.inf))
+            return filled(scores, (n - above + 1.0) / (n + 1.0))[()]
+        at_least = self._as_array().count(scores.reshape(-1), "left").reshape(scores.shape)
+        return (at_least + 1.0) / (n + 1.0)
 
     def _insert(self, score: float) -> None:
         """Add a score to the sorted list."""
@@ -73,7 +73,17 @@ class SortedMemory(StreamMemory):
 
     def _weights_above(self) -> tuple[Callable[[NDArray[np.float64]], Any], float, float]:
         n, place = len(self._sorted), self._sorted.bisect_right
-        return lambda values: [n - place(value) for value in values.tolist()], n, 1.0
+
+        def above(values: NDArray[np.float64]) -> Any:
+            many = values.size >= _MANY
+            return self._as_array().count(values, "right") if many else [n - place(value) for value in values.tolist()]
+
+        return above, n, 1.0
+
+    def _as_array(self) -> SortedCopy:
+        if self._copy is None:
+            self._copy = SortedCopy(self._sorted)
+        return self._copy
 
 
 class History(SortedMemory):

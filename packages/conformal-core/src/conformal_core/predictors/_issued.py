@@ -173,7 +173,7 @@ def keys_of_rows(rows: Array, axes: int) -> list[Key]:
 
     Rows are compared in double precision, so the library does not matter.
     """
-    if not isinstance(rows, np.ndarray):
+    if not isinstance(rows, (np.ndarray, np.float64)):
         rows = to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows)  # numpy has no such kind
     host = np.add(rows, 0.0, dtype=np.float64)  # makes 0 of -0
     flat = [host] if host.ndim == axes else host.reshape(-1, host.shape[-1] if axes else 1)

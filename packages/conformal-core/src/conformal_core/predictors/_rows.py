@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from conformal_core._arrays import as_array, to_host
 from conformal_core._convert import as_floating, as_integers
 from conformal_core._state import State, read_classes
+from conformal_core.memory.base import finite_floats
 
 Array = Any
 
@@ -27,8 +28,17 @@ class KnownClasses:
         self._classes = classes
 
 
+def as_predictions(value: Any) -> Array:
+    """Return floating-point predictions as an array, or one number as a scalar of numpy, which is faster."""
+    if type(value) is np.float64 or (type(value) is np.ndarray and value.dtype.char == "d"):
+        return value
+    return np.float64(value) if type(value) is float else as_floating("predictions", value)
+
+
 def check_classes(probs: Array, known: int | None) -> int | None:
     """Return the number of classes of rows (..., K), which must be the known one if there is one."""
+    if probs.ndim and probs.shape[-1] == known:
+        return known
     count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
     if known is not None and count != known and count is not None:
         raise ValueError(f"probs must have the {known} classes of calibration, got {count}")
@@ -39,6 +49,15 @@ def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> 
     """Let a regression score refuse a table of predictions, where it has such a check; see `ResidualScore`."""
     if hasattr(score, "check_calibration"):
         score.check_calibration(predictions, check=check)
+
+
+def row_scores(score: Any, name: str, rows: Array, own: Array, check: bool | None) -> list[float]:
+    """Return the scores of rows with one label or target each as floats."""
+    of_row = getattr(type(score), "of_row", None)  # not of the object: one that wraps a score may pass it on
+    one = of_row and of_row(score, rows, own, check=check)
+    if one is not None:
+        return [one]
+    return finite_floats(as_row_scores(name, score(rows, own, check=check)), check)
 
 
 def as_row_scores(name: str, scores: Array) -> Array:

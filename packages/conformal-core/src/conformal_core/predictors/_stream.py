@@ -154,6 +154,6 @@ class OnlinePredictor(Predictor):
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
     """Return the threshold, rounded to the precision in which it is compared with the scores of the rows."""
-    if isinstance(rows, np.ndarray) and rows.dtype.char == "d":
+    if isinstance(rows, (np.ndarray, np.float64)) and rows.dtype.char == "d":
         return qhat
     return qhat.mapped(partial(narrow, like=rows)) if isinstance(qhat, Threshold) else narrow(qhat, rows)

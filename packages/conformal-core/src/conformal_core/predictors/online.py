@@ -5,12 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import as_array
+from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
 from conformal_core.memory.base import finite_floats
-from conformal_core.predictors._base import Change
+from conformal_core.predictors._base import Change, unchanged
 from conformal_core.predictors._issued import Ids, Row
-from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._rows import (
+    KnownClasses,
+    as_predictions,
+    as_row_scores,
+    check_calibration,
+    check_classes,
+    row_scores,
+)
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
@@ -126,7 +133,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         keys, qhat = self._keys(probs, ids), self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
             sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
-            return sets, partial(self._issued.put, keys, qhat)
+            return sets, partial(self._issued.put, keys, qhat) if keys else unchanged
         draws = self.score.draw(probs, None, check)
         sets = self.score.sets(probs, float(qhat), u=draws, nonempty=nonempty, check=check)
         return sets, partial(self._issued.put, keys, qhat, finite_floats(draws, check=False))
@@ -156,12 +163,12 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     ) -> Change:
         probs = as_floating("probs", probs)
         classes = check_classes(probs, self._classes)
-        scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        values, keys = finite_floats(scores, check), self._keys(probs, ids, known=True)
+        values = row_scores(self.score, "labels", probs, labels, check)
+        keys = self._keys(probs, ids, known=True)
 
         def change() -> None:
             issued = self._issued.take_all(keys) if keys else []
-            self._learn(self._redrawn(values, probs, labels, issued, check), probs, issued)
+            self._learn(self._redrawn(values, probs, labels, issued, check) if issued else values, probs, issued)
             self._classes = classes
 
         return change
@@ -170,11 +177,11 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         self, values: list[float], probs: Array, labels: Array, issued: list[Row | None], check: bool | None
     ) -> list[float]:
         """Return the scores with the draws of the issued sets, if the score is randomized."""
-        if not issued or not getattr(self.score, "randomized", False):
+        if not getattr(self.score, "randomized", False):
             return values
         draws = self.score.draw(probs, None, check)
         drawn = [new if row is None else row.draw for row, new in zip(issued, finite_floats(draws, False), strict=True)]
-        u = as_array("u", np.asarray(drawn).reshape(draws.shape), probs)
+        u = beside(np.asarray(drawn).reshape(draws.shape), probs)
         return finite_floats(as_row_scores("labels", self.score(probs, labels, u=u, check=False)), check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
@@ -242,10 +249,10 @@ class OnlineRegressor(OnlinePredictor):
     def _plan_predict(
         self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None
     ) -> tuple[Array, Change]:
-        predictions = as_floating("predictions", predictions)
+        predictions = as_predictions(predictions)
         keys, qhat = self._keys(predictions, ids), self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
-        return intervals, partial(self._issued.put, keys, qhat)
+        return intervals, partial(self._issued.put, keys, qhat) if keys else unchanged
 
     def update(self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, with one target each, as :meth:`OnlineClassifier.update`."""
@@ -260,9 +267,9 @@ class OnlineRegressor(OnlinePredictor):
     def _plan_update(
         self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None
     ) -> Change:
-        predictions = as_floating("predictions", predictions)
-        scores = as_row_scores("targets", self.score(predictions, targets, check=check))
-        values, keys = finite_floats(scores, check), self._keys(predictions, ids, known=True)
+        predictions = as_predictions(predictions)
+        values = row_scores(self.score, "targets", predictions, targets, check)
+        keys = self._keys(predictions, ids, known=True)
         return lambda: self._learn(values, predictions, self._issued.take_all(keys) if keys else [])
 
     @property

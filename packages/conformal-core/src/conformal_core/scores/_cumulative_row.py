@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,39 +12,57 @@ NO_MASS = 2.0
 """Fraction of a class without mass, above every other: it comes last."""
 
 
-def row_scores(  # the parts of one formula
-    probs: Array, label: Array | int | None, u: Array | None, penalty: float, free_ranks: float
-) -> Array:
+class _Row(NamedTuple):
+    """A row (K,) sorted from the largest down."""
+
+    ordered: Array  # probabilities, padded with zeros
+    mass: Array  # sum down to each of them
+    total: Array  # mass of the row, or 1
+    penalties: Array | None  # of each rank, (K,)
+
+
+def row_scores(probs: Array, label: Array | int | None, u: Array | None, penalty: float, free_ranks: float) -> Array:
     """Scores of all labels (K,), or of one, for a row (K,)."""
-    ordered, mass, total = _masses(probs)
-    ascending = ordered[probs.size - 1 :: -1]
-    if label is None:
-        own, rank = probs, probs.size - ascending.searchsorted(probs, "left")
-    else:
-        own = probs[label]
-        rank = np.count_nonzero(probs >= own)
-    through = mass[rank - 1]
+    row = _sorted(probs, penalty, free_ranks)
+    if label is not None:
+        return _score(probs[label], probs, u, row)
+    ascending = row.ordered[probs.size - 1 :: -1]
+    rank = probs.size - ascending.searchsorted(probs, "left")
+    through = row.mass[rank - 1]
     if u is not None:
-        better = probs.size - ascending.searchsorted(own, "right")
-        less = np.where(better > 0, mass[better - 1], probs.dtype.type(0.0))
-        part = less + u * (through - less)
+        better = probs.size - ascending.searchsorted(probs, "right")
+        less = np.where(better > 0, row.mass[better - 1], probs.dtype.type(0.0))
         # Rounding must not raise the randomized score above the deterministic one.
-        through = np.where(part < through, part, through)
-    fraction = np.where(own > 0, through / total, probs.dtype.type(NO_MASS))
-    return fraction + _penalties(probs.size, probs.dtype, penalty, free_ranks)[rank - 1] if penalty else fraction
+        through = np.minimum(less + u * (through - less), through)
+    fraction = np.where(probs > 0, through / row.total, probs.dtype.type(NO_MASS))
+    return fraction if row.penalties is None else fraction + row.penalties[rank - 1]
 
 
-def row_set(probs: Array, qhat: float, penalty: float, free_ranks: float) -> Array:
+def row_set(probs: Array, qhat: float, u: Array | None, penalty: float, free_ranks: float) -> Array:
     """Prediction set (K,) of a row (K,): all classes more probable than the first that does not fit."""
-    ordered, mass, total = _masses(probs)
-    scores, no_mass, qhat = mass / total, probs.dtype.type(NO_MASS), probs.dtype.type(qhat)
-    if penalty:
-        penalties = _penalties(probs.size, probs.dtype, penalty, free_ranks)
-        scores, no_mass = scores[: probs.size] + penalties, no_mass + penalties[-1]
+    row = _sorted(probs, penalty, free_ranks)
+    scores, no_mass, qhat = row.mass / row.total, probs.dtype.type(NO_MASS), probs.dtype.type(qhat)
+    if row.penalties is not None:
+        scores, no_mass = scores[: probs.size] + row.penalties, no_mass + row.penalties[-1]
     if qhat >= no_mass:
         return probs > -1.0
     fit = np.count_nonzero(scores <= qhat)  # scores never fall from one rank to the next
-    return probs > (ordered[fit] if fit < probs.size else 0.0)
+    bound = row.ordered[fit] if fit < probs.size else probs.dtype.type(0.0)
+    if u is None or not _score(bound, probs, u, row) <= qhat:
+        return probs > bound
+    return probs >= bound  # a draw lowers the score to no less than that of the classes before, so one more fits
+
+
+def _score(own: Array, probs: Array, u: Array | None, row: _Row) -> Array:
+    """Score of the classes with the probability ``own``."""
+    rank = np.count_nonzero(probs >= own)
+    through = row.mass[rank - 1]
+    if u is not None:
+        better = np.count_nonzero(probs > own)
+        less = row.mass[better - 1] if better else probs.dtype.type(0.0)
+        through = min(less + u * (through - less), through)
+    fraction = through / row.total if own > 0 else probs.dtype.type(NO_MASS)
+    return fraction if row.penalties is None else fraction + row.penalties[rank - 1]
 
 
 @lru_cache(maxsize=8)
@@ -55,8 +73,7 @@ def _penalties(classes: int, dtype: np.dtype[Any], penalty: float, free_ranks: f
     return penalties
 
 
-def _masses(probs: Array) -> tuple[Array, Array, Array]:
-    """Probabilities from the largest down, padded with zeros; the mass down to each; the mass of the row, or 1."""
+def _sorted(probs: Array, penalty: float, free_ranks: float) -> _Row:
     classes = probs.size
     width = math.isqrt(classes - 1) + 1
     count = -(-classes // width)
@@ -66,4 +83,5 @@ def _masses(probs: Array) -> tuple[Array, Array, Array]:
     ends = np.add.accumulate(mass[:, -1])
     mass[1:] += ends[:-1, None]
     total = ends[-1]
-    return ordered, mass.reshape(-1), total if total > 0 else probs.dtype.type(1.0)
+    penalties = _penalties(classes, probs.dtype, penalty, free_ranks) if penalty else None
+    return _Row(ordered, mass.reshape(-1), total if total > 0 else probs.dtype.type(1.0), penalties)

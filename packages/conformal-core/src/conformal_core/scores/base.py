@@ -98,18 +98,24 @@ class Score(NonconformityScore):
             If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
             not randomized.
         """
-        several = getattr(probs, "ndim", 0) > 1 and probs.shape[0] > 1
-        row = None if several or (u is not None and not self.randomized) else single_row(probs)
-        if row is not None and check is not False and not is_distribution_row(row, normalized=self.normalized):
-            row = None  # the general way finds the error
+        row = None if u is not None and not self.randomized else self._row(probs, check)
         label = None if labels is None or row is None else single_label(labels, probs)
         if row is not None and (labels is None or label is not None):
-            values = self.compute(row, label, self._draw_of_row(probs, u, check) if self.randomized else None)
+            values = self.compute(row, label, self._draw_of_row(row, probs, u, check) if self.randomized else None)
             return np.asarray(values) if row is probs else in_form_of(probs, values)
         probs = as_rows("probs", probs)
         if labels is not None:
             labels = as_labels(labels, probs, check=check)
         return self._map(self.compute, probs, labels, u, check)
+
+    def of_row(self, probs: Array, label: Array | int, /, *, check: bool | None = None) -> float | None:
+        """Return the score of one label of one row, the fast way; None if a call has to accept or refuse it."""
+        row = self._row(probs, check)
+        place = None if row is None else single_label(label, probs)
+        if row is None or place is None:
+            return None
+        score = float(self.compute(row, place, self._draw_of_row(row, probs, None, check) if self.randomized else None))
+        return score if math.isfinite(score) else None
 
     def sets(
         self,
@@ -125,10 +131,9 @@ class Score(NonconformityScore):
         The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
         """
         plain = (u is None or self.randomized) and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
-        several = getattr(probs, "ndim", 0) > 1 and probs.shape[0] > 1
-        row = single_row(probs) if plain and not several else None
-        if row is not None and (check is False or is_distribution_row(row, normalized=self.normalized)):
-            draw = self._draw_of_row(probs, u, check) if self.randomized else None
+        row = self._row(probs, check) if plain else None
+        if row is not None:
+            draw = self._draw_of_row(row, probs, u, check) if self.randomized else None
             inside = self.compute_sets(row, narrow(qhat, row), draw)
             return inside if row is probs else in_form_of(probs, inside)
         probs = as_rows("probs", probs)
@@ -217,8 +222,17 @@ class Score(NonconformityScore):
         except _NotProbabilitiesError:
             raise distribution_error("probs", probs) from None
 
-    def _draw_of_row(self, probs: Array, u: Array | float | None, check: bool | None) -> Any:
-        """Return the draw of one row as a number in its precision."""
+    def _row(self, probs: Array, check: bool | None) -> np.ndarray[Any, Any] | None:
+        """Return one valid row on the host as a numpy array (K,), None for anything else."""
+        row = single_row(probs)
+        if row is None or check is False or is_distribution_row(row, normalized=self.normalized):
+            return row
+        return None
+
+    def _draw_of_row(self, row: np.ndarray[Any, Any], probs: Array, u: Array | float | None, check: bool | None) -> Any:
+        """Return the draw of one row (K,) of ``probs`` as a number in its precision."""
+        if u is None:
+            return row.dtype.type(_SYSTEM.random())
         return to_host(self.draw(probs, u, check)).reshape(-1)[0]
 
     def draw(self, probs: Array, u: Array | float | None, check: bool | None) -> Array | None:

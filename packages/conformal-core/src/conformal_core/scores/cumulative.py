@@ -57,10 +57,10 @@ class _Cumulative(Score):
 
     def compute_sets(self, probs: Array, qhat: Array | float, u: Array | None) -> Array:
         """Return the sets of all classes more probable than the first that does not fit."""
+        if type(probs) is np.ndarray and probs.ndim == 1:
+            return row_set(probs, float(qhat), u, self.penalty, self.free_ranks)
         if u is not None:
             return super().compute_sets(probs, qhat, u)
-        if type(probs) is np.ndarray and probs.ndim == 1:
-            return row_set(probs, float(qhat), self.penalty, self.free_ranks)
         xp = array_namespace(probs=probs)
         qhat = xp.asarray(qhat, dtype=probs.dtype, device=device(probs))
         blocks = _blocks(probs, xp)

@@ -76,12 +76,9 @@ class ResidualScore(NonconformityScore):
         ValueError
             If shapes do not fit or a value is not finite.
         """
-        if self.takes_floats:
-            prediction = single_float(predictions)
-            target = None if prediction is None else single_float(targets, predictions)
-            score = math.inf if prediction is None or target is None else self.compute(prediction, target)
-            if math.isfinite(score):  # only if both numbers are
-                return filled(predictions, score)
+        score = self.of_row(predictions, targets)
+        if score is not None:
+            return filled(predictions, score)
         predictions = self._checked(predictions, check)
         targets = as_floating("targets", targets, predictions)
         xp = array_namespace(predictions=predictions, targets=targets)
@@ -95,6 +92,15 @@ class ResidualScore(NonconformityScore):
             raise ValueError(f"targets must broadcast to shape {rows}, got {tuple(targets.shape)}{cure}") from None
         scores = self.compute(predictions, targets)
         return np.asarray(scores) if isinstance(scores, np.generic) else scores  # numpy makes scalars of 0-d arrays
+
+    def of_row(self, prediction: Array, target: Array, /, *, check: bool | None = None) -> float | None:
+        """Return the score of one row, the fast way; None if a call has to accept or refuse it."""
+        first = single_float(prediction) if self.takes_floats else None
+        second = None if first is None else single_float(target, prediction)
+        if first is None or second is None:
+            return None
+        score: float = self.compute(first, second)
+        return score if math.isfinite(score) else None  # only if both numbers are
 
     def interval(self, predictions: Array, qhat: Array | float, /, *, check: bool | None = None) -> Array:
         """Return the prediction intervals {y : s(x, y) ≤ q̂}.
@@ -120,7 +126,8 @@ class ResidualScore(NonconformityScore):
         """
         prediction = single_float(predictions) if self.takes_floats and type(qhat) is float else None
         if prediction is not None and math.isfinite(prediction) and not math.isnan(qhat):
-            return filled(predictions, *self._ends(prediction, qhat))
+            bounds = self.bounds if self.side == "both" else self._ends
+            return filled(predictions, bounds(prediction, qhat))
         predictions = self._checked(predictions, check)
         xp = array_namespace(predictions=predictions)
         qhat = as_threshold(qhat, self._rows(predictions), predictions, check=check)

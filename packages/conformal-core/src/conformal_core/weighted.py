@@ -96,18 +96,12 @@ def weighted_p_values(
 
     Parameters
     ----------
-    calibration_scores : array, shape (N,)
-        Finite.
-    weights : array, broadcast to shape (N,)
-        As for :func:`weighted_conformal_quantile`.
-    scores : array, any shape
-        Scores to compare, for example (..., K), finite.
+    calibration_scores, weights : array, shape (N,)
+        Scores, and likelihood ratios as for :func:`weighted_conformal_quantile`.
+    scores, u, check
+        As for :func:`p_values`.
     test_weights : array or float
-        The same ratio of the test rows, broadcast against ``scores``: (..., 1) for one weight a row of labels.
-    u : array or float in [0, 1], optional
-        Uniform draws, broadcast against ``scores``, that smooth ties. If None, p-values are not smoothed.
-    check
-        Whether to check the range of values. If None, only if the host can read them without a sync.
+        The same ratio of the test rows, broadcast to the shape of ``scores``: (..., 1) for rows of labels.
 
     Returns
     -------

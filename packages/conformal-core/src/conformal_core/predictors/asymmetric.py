@@ -13,8 +13,8 @@ Array = Any
 class AsymmetricRegressor(Predictor):
     """Prediction intervals whose lower and upper ends are calibrated apart, for skewed errors.
 
-    It joins two regressors of one side each, with a memory, threshold and level of their own. The miscoverage of the
-    interval is at most the sum of theirs, which may differ.
+    It joins two regressors of one side each, with a memory, threshold and level of their own. The miscoverage is at
+    most the sum of theirs.
 
     Parameters
     ----------
@@ -30,9 +30,8 @@ class AsymmetricRegressor(Predictor):
 
     Notes
     -----
-    Guarantee: P(y < lower end) ≤ α of ``lower`` and P(y > upper end) ≤ α of ``upper``, so their sum bounds the
-    miscoverage; each tail has its exact rank. With N rows, each tail needs an α of at least 1/(N + 1). Romano,
-    Patterson and Candès, *Conformalized quantile regression* (2019), theorem 2.
+    Guarantee: P(y < lower end) ≤ α of ``lower`` and P(y > upper end) ≤ α of ``upper``, each with its exact rank.
+    Romano, Patterson and Candès, *Conformalized quantile regression* (2019), theorem 2.
 
     Examples
     --------

@@ -72,21 +72,9 @@ class Mondrian(Saved):
     def calibrate(self, rows: Array, labels: Array, groups: Groups, **options: Any) -> None:
         """Replace the calibration rows of all groups.
 
-        Parameters
-        ----------
-        rows : array, shape (N, ...)
-            Probabilities or predictions.
-        labels : array, shape (N,)
-            Labels or targets.
-        groups
-            Integer or string of each row, or one for all rows.
-        **options
-            As for the predictor, such as ``check``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the predictor, and if groups are of another kind or number. Nothing changes then.
+        Rows (N, ...), labels (N,) and ``options`` as for the predictor; an integer or string in ``groups`` for each
+        row, or one for all. Raises TypeError or ValueError as the predictor, and for other groups; nothing changes
+        then.
         """
         fresh = {}
         for part in _divided(groups, rows, labels):

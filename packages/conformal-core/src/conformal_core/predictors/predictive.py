@@ -79,7 +79,7 @@ class PredictiveSystem(Predictor):
         return len(self.memory)
 
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
-        """Replace the residuals by those of predictions (N,) or (N, 2) and targets (N,), or of one row."""
+        """Replace the residuals by those of predictions (N,) or (N, 2) and targets (N,)."""
         learn = self._plan_update(predictions, targets, check=check)
         self.memory.reset()
         self._mirror.reset()
@@ -93,23 +93,17 @@ class PredictiveSystem(Predictor):
     def cdf(
         self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
     ) -> Array:
-        """Distribution function: the probability that the target is at most the given value.
+        """Probability that the target is at most each value, (#{rᵢ < r} + u (#{rᵢ = r} + 1))/(N + 1), float64.
 
         Parameters
         ----------
         predictions : array, shape (...) or (..., 2)
         targets : array, broadcast with shape (...)
-            Values at which it is taken: shape (M,) for one prediction gives the whole curve.
+            Values with residuals r: shape (M,) for one prediction gives the curve.
         u : array or float in [0, 1], optional
-            Position between the bounds that the finite sample allows: 0 for the lower one, 1 (and None) for the upper
-            one, uniform draws for a value that is uniform at the true target.
+            0 gives the lower bound, 1 (and None) the upper one; with uniform draws the value at the target is uniform.
         check
             Whether to check values. If None, only if the host can read them without a sync.
-
-        Returns
-        -------
-        array of float64, shape (...)
-            (#{rᵢ < r} + u (#{rᵢ = r} + 1))/(N + 1) for the residual r of the value.
 
         Raises
         ------
@@ -131,23 +125,10 @@ class PredictiveSystem(Predictor):
         return self.memory.p_values(self._lower(predictions, targets, check=check), u)
 
     def quantile(self, predictions: Array, q: Alpha, *, lower: bool = False, check: bool | None = None) -> Array:
-        """Return the quantile of each predictive distribution, (...).
+        """Return the quantiles (...) at a probability q in (0, 1), exact as ``alpha`` is.
 
-        Parameters
-        ----------
-        predictions : array, shape (...) or (..., 2)
-        q
-            Probability in (0, 1), exact as ``alpha`` is.
-        lower
-            Whether to return the lower of the two residuals around a probability that falls between them; −∞ if N is
-            too small for it. The upper one is +∞ then.
-        check
-            Whether to check values. If None, only if the host can read them without a sync.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument has the wrong kind, shape or range.
+        Where q falls between two residuals the upper one is taken, +∞ if N is too small, or with ``lower`` the lower
+        one, or −∞.
         """
         level, predictions = miscoverage(q, "q"), as_floating("predictions", predictions)
         if lower:

@@ -78,8 +78,7 @@ class MaxResidual(JointScore):
 
     Notes
     -----
-    Coverage is that of the whole row: P(all yⱼ in their intervals) ≥ 1 − α, so each interval is wider than it would be
-    alone. Any positive ``scale`` is valid; a good one gives intervals of similar coverage.
+    Guarantee of a split regressor: P(all yⱼ in their intervals) ≥ 1 − α, for any ``scale``.
 
     Examples
     --------
@@ -136,8 +135,8 @@ class EllipsoidResidual(JointScore):
 
     Notes
     -----
-    P(y in the ellipsoid) ≥ 1 − α; any such matrix is valid. Johnstone and Cox, *Conformal uncertainty sets for robust
-    optimization* (2021).
+    Guarantee of a split regressor: P(y in the ellipsoid) ≥ 1 − α, for any such matrix. Johnstone and Cox, *Conformal
+    uncertainty sets for robust optimization* (2021).
 
     Examples
     --------

@@ -27,7 +27,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.14t"]  # t: free-threaded
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
-DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-mathjax-offline>=0.0.2"]
+DOCS = ["furo>=2024.8", "myst-nb>=1.3", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-mathjax-offline>=0.0.2"]
 TYPING = ["mypy>=1.14", "pyright[nodejs]>=1.1.400"]
 EXAMPLES = (ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split()
 LOCKED = ["-c", "constraints.txt"]
@@ -362,7 +362,8 @@ def docs(session: nox.Session) -> None:
 def links(session: nox.Session) -> None:
     """Request every address in the documentation; needs a network."""
     python = environment(session, "torch", *DOCS)
-    session.run(python, "-m", "sphinx", "-q", "-b", "linkcheck", "docs", "docs/_build/links", external=True)
+    options = ["-b", "linkcheck", "-D", "nb_execution_mode=off"]
+    session.run(python, "-m", "sphinx", "-q", *options, "docs", "docs/_build/links", external=True)
 
 
 @nox.session(python=False, default=False)

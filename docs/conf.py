@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE))
 project = "Conformal self-calibration"
 copyright = "the CPSC developers"  # the name that Sphinx expects
 extensions = [
-    "myst_parser",
+    "myst_nb",  # also parses Markdown
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
     "sphinx.ext.autodoc",
@@ -29,6 +29,15 @@ html_context = {"versions": versions}
 if versions:
     blocks = ("brand", "search", "scroll-start", "navigation", "scroll-end")
     html_sidebars = {"**": [*(f"sidebar/{block}.html" for block in blocks), "versions.html"]}
+
+# Notebooks are text without outputs; they are run when Sphinx reads them.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # seconds for a cell
+nb_merge_streams = True
+# Where their cells find the command `cpsc`.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -124,3 +124,11 @@ def test_one_place_prints():
             if called in {"print", "Console", "Text", "TextColumn"} and path.name != "output.py":
                 found.append(f"{path.relative_to(root)}:{node.lineno} {called}")
     assert found == []
+
+
+def test_a_notebook_is_no_terminal(monkeypatch):
+    """Kernels set FORCE_COLOR, for which a progress bar would print a line at each update."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    output = Output(file=io.StringIO())
+    output.print("[bold]plain[/bold]", style="bold")
+    assert (output.is_terminal, output.file.getvalue()) == (False, "[bold]plain[/bold]\n")

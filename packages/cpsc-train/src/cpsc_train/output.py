@@ -30,6 +30,11 @@ class Output(Console):
     def __init__(self, *, quiet: bool = False, file: TextIO | None = None) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, quiet=quiet, file=file)
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the output is a terminal, whatever FORCE_COLOR says, which notebooks and build servers set."""
+        return bool(getattr(self.file, "isatty", lambda: False)())
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Render a string; the base class does so for every line, title and cell."""
         return super().render_str(printable(text), **(options | {"markup": False, "emoji": False}))

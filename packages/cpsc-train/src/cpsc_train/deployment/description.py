@@ -18,6 +18,9 @@ from cpsc_train.prediction.state import Restored
 from cpsc_train.printable import without_credentials
 from cpsc_train.training.prediction_state import patterns
 
+MANY = 8
+"""Most modalities for which all patterns of missing ones have thresholds; of more, those that lack at most two."""
+
 
 def describe(restored: Restored, widths: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return the description of a restored model.
@@ -40,7 +43,9 @@ def describe(restored: Restored, widths: Mapping[str, Sequence[int]]) -> dict[st
         None stands for a full set.
     """
     state, predictor = restored.state, restored.predictor
-    thresholds = state.thresholds[restored.name].state_dict(FUSED, patterns(tuple(state.modalities)))
+    modalities = tuple(state.modalities)
+    most = None if len(modalities) <= MANY else 2
+    thresholds = restored.thresholds.state_dict(FUSED, patterns(modalities, most))
     scales = scales_state(state.scales)
     description = {
         "version": __version__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,8 @@ class Group:
 class Thresholds:
     """Thresholds of prediction sets (score LAC) by what a row has and how typical that is.
 
-    - `calibrate`: returns the predictions for the calibration rows without some modalities; called once for each
-      pattern.
+    - `calibrate`: returns the predictions for the calibration rows without some modalities; called when a
+      pattern is first met.
     - `alpha`: miscoverage.
 
     Notes
@@ -73,7 +73,7 @@ class Thresholds:
 
     def __init__(self, calibrate: Calibrate, *, alpha: float) -> None:
         self.alpha = alpha
-        self._calibrate = cache(calibrate)
+        self._calibrate = lru_cache(maxsize=1)(calibrate)  # serves all heads of a pattern
         self._fitted: Callable[[tuple[str, ...], str], _Pattern] = cache(self._fit)
 
     @classmethod
@@ -87,6 +87,10 @@ class Thresholds:
     def state_dict(self, head: str, patterns: Iterable[tuple[str, ...]]) -> dict[str, Any]:
         """Return the thresholds of a head for patterns of missing modalities, as lists, texts and numbers."""
         return {"alpha": self.alpha, "patterns": [self._fitted(absent, head).state_dict() for absent in patterns]}
+
+    def calibration(self) -> Sequence[Predictions]:
+        """Return the predictions for the calibration rows with all modalities: clean, then corrupted copies."""
+        return self._calibrate(())
 
     def groups(self, predictions: Predictions, head: str) -> list[Group]:
         """Return the rows of a head by threshold; each of its rows is in one group."""

@@ -56,7 +56,7 @@ class Model:
     def __init__(self, restored: Restored) -> None:
         self._predictor, self._inference = restored.predictor, restored.inference
         self._config, self._state = restored.predictor.config, restored.state
-        self._thresholds = restored.state.thresholds[restored.name]
+        self._thresholds = restored.thresholds
         self._lock = threading.Lock()
         self.reader = SampleReader(self._config.data, restored.state.modalities)
         """Reads samples; it can be sent to other processes."""
@@ -160,10 +160,10 @@ class Model:
         with self._lock, self._config.compute.applied():
             rows = self._encoded(samples, present)
             predictions = self._predictor.predict(rows, self._inference)
+            sets = prediction_sets(self._thresholds, predictions, FUSED)
         lacking = np.full(len(samples), np.nan)
         weights = predictions.weights
         trust = {m: np.where(mask, weights.get(m, lacking), np.nan) for m, mask in present.items()} if weights else {}
-        sets = prediction_sets(self._thresholds, predictions, FUSED)
         return PredictionBatch(self.classes, self.alpha, predictions.probabilities[FUSED], sets, present, trust)
 
     def _encoded(self, samples: Sequence[Inputs], present: Mapping[str, NDArray[np.bool_]]) -> PartFeatures:

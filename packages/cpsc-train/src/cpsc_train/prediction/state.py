@@ -12,6 +12,7 @@ from cpsc_train.config import unknown
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
+from cpsc_train.evaluation import Thresholds
 from cpsc_train.inference import Inference, parse_inference
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
@@ -32,7 +33,9 @@ class Restored:
     predictor: Predictor
     """Model and method in their configuration."""
     state: PredictionState
-    """Classes, inputs, scales and thresholds."""
+    """Classes, inputs and scales."""
+    thresholds: Thresholds
+    """Thresholds of the prediction sets with this variant."""
     name: str
     inference: Inference | None
     """The inference variant, ``plain`` and None without one."""
@@ -56,7 +59,10 @@ def restore(folder: RunFolder, *, device: str | None, inference: str | None) -> 
         variant = None if name == PLAIN else parse_inference(name).build(predictor.trained())
         if variant is not None and name in saved.get("inference", {}):
             variant.load_state_dict(saved["inference"][name])
-    return Restored(predictor, state, name, variant, saved["epoch"])
+        thresholds = state.thresholds[name]
+        if name in state.calibration:
+            thresholds = state.calibration[name].thresholds(predictor, variant, alpha=thresholds.alpha)
+    return Restored(predictor, state, thresholds, name, variant, saved["epoch"])
 
 
 def _predictor(config: RunConfig, state: PredictionState, saved: Mapping[str, Any], device: torch.device) -> Predictor:

@@ -15,10 +15,12 @@ from cpsc_train.data.preprocessing import Scale, scales_of, scales_state
 from cpsc_train.evaluation import Thresholds
 from cpsc_train.inference import Inference
 from cpsc_train.models import FUSED
+from cpsc_train.training.calibration_rows import CalibrationRows
 from cpsc_train.training.setup import Setup
 
 FEW = 4
-"""Most modalities for which every pattern of missing ones has a threshold; of more, those that lack at most two."""
+"""Most modalities for which the thresholds of all patterns of missing ones are saved; with more, whose number grows
+exponentially, the encoded calibration rows are."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class PredictionState:
     thresholds: dict[str, Thresholds]
     """Thresholds of the prediction sets of the fused decision: of the ``plain`` model, and of each inference variant
     that predicts row by row."""
+    calibration: dict[str, CalibrationRows]
+    """By variant, the calibration rows, if there are more than `FEW` modalities. `thresholds` have no patterns then."""
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PredictionState:
@@ -43,6 +47,7 @@ class PredictionState:
             {m: msgspec.convert(one, Modality) for m, one in state["modalities"].items()},
             scales_of(scales),
             {name: Thresholds.from_state(one) for name, one in state["thresholds"].items()},
+            {name: CalibrationRows.from_state(one) for name, one in state["calibration"].items()},
         )
 
 
@@ -53,18 +58,22 @@ def prediction_state(
 
     - `setup`: the data of the run.
     - `variants`: fitted inference variants by name.
-    - `thresholds`: those of `cpsc_train.evaluation.calibrated`. They are calibrated for the patterns of missing
-      modalities.
+    - `thresholds`: those of `cpsc_train.evaluation.calibrated`. With at most `FEW` modalities, they are calibrated for
+      all patterns of missing ones.
     """
-    modalities = setup.dataset.modalities
+    modalities = tuple(setup.dataset.modalities)
     scales = scales_state(setup.preprocessing.scales)
-    absent = list(patterns(tuple(modalities)))
+    few = len(modalities) <= FEW
+    absent = list(patterns(modalities)) if few else []
     names = ["plain", *(name for name, variant in variants.items() if predicts_alone(variant))]
     return {
         "classes": [str(name) for name in setup.dataset.classes],
-        "modalities": {m: asdict(one) for m, one in modalities.items()},
+        "modalities": {m: asdict(one) for m, one in setup.dataset.modalities.items()},
         "scales": {m: None if one is None else [torch.from_numpy(x) for x in one] for m, one in scales.items()},
         "thresholds": {name: thresholds[name].state_dict(FUSED, absent) for name in names},
+        "calibration": {}
+        if few
+        else {name: CalibrationRows.of(thresholds[name].calibration(), modalities).state_dict() for name in names},
     }
 
 
@@ -73,7 +82,8 @@ def predicts_alone(variant: Inference) -> bool:
     return variant.by_row and (type(variant).fit is Inference.fit or bool(variant.state_dict()))
 
 
-def patterns(modalities: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the patterns of missing modalities that have thresholds, as tuples of their names."""
-    for size in range(len(modalities) if len(modalities) <= FEW else 3):
+def patterns(modalities: tuple[str, ...], most: int | None = None) -> Iterator[tuple[str, ...]]:
+    """Yield the patterns of up to `most` missing modalities, at most all but one, as tuples of their names."""
+    left = len(modalities) - 1
+    for size in range(1 + (left if most is None else min(most, left))):
         yield from combinations(modalities, size)

@@ -1,13 +1,8 @@
-"""Check the wheels and sdists of the packages: contents, metadata and requirements.
-
-Usage: check_distributions.py DIST. A distribution without the address of its repository is complete in all else; a
-release needs it (see tools/address.py).
-"""
+"""Checks of wheels and sdists: contents, metadata and requirements."""
 
 from __future__ import annotations
 
 import re
-import sys
 import tarfile
 import tomllib
 from email.message import Message
@@ -15,18 +10,10 @@ from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
 
-ROOT = Path(__file__).parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 RELATIVE = re.compile(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 """Target of a Markdown link that leads nowhere on a package index."""
 IN_SDIST = ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml")
-
-
-def main(dist: Path) -> int:
-    """Print the problems; return the exit code."""
-    problems = [problem for project in sorted(ROOT.glob("packages/*")) for problem in package_problems(dist, project)]
-    print("\n".join(problems) or f"{dist}: no problem")  # noqa: T201
-    return bool(problems)
 
 
 def package_problems(dist: Path, source: Path) -> list[str]:
@@ -88,7 +75,3 @@ def metadata_problems(metadata: Message, name: str) -> list[str]:
     if name == "conformal-core" and any(one.startswith("torch") and "extra ==" not in one for one in required):
         problems.append("requires torch")
     return problems
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

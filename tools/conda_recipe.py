@@ -1,14 +1,12 @@
-"""Write the conda-forge recipe of a built sdist. Usage: conda_recipe.py SDIST...
+"""The conda-forge recipe of a built sdist, as a pull request to conda-forge/staged-recipes needs it.
 
-Name, version, hash, licence, dependencies and commands are read from the archive. ``recipe.yaml`` is written into a
-folder of the package's name next to it, as a pull request to conda-forge/staged-recipes needs it.
+Name, version, hash, licence, dependencies and commands are read from the archive.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import sys
 import tarfile
 import tomllib
 from email.message import Message
@@ -17,21 +15,6 @@ from pathlib import Path
 
 CONDA = {"torch": "pytorch"}
 """Names on conda-forge that differ from those on PyPI."""
-
-
-def main(archives: list[str]) -> int:
-    """Write a recipe next to each archive; return the exit code."""
-    if not archives:
-        print("conda_recipe: needs at least one sdist, got none: build one with python -m build", file=sys.stderr)  # noqa: T201
-        return 2
-    for archive in map(Path, archives):
-        text = recipe(archive)
-        metadata, _ = contents(archive)
-        place = archive.parent / str(metadata["Name"]) / "recipe.yaml"
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(text, encoding="utf-8")
-        print(f"written: {place}")  # noqa: T201
-    return 0
 
 
 def contents(archive: Path) -> tuple[Message, dict[str, str]]:
@@ -110,7 +93,3 @@ about:
 
 def _points(entry: str) -> str:
     return f"\n  python:\n    entry_points:{entry}" if entry else ""
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

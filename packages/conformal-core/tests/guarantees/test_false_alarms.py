@@ -38,15 +38,16 @@ def test_any_alarm_is_as_rare_as_promised(name, streams, delta):
 
 @pytest.mark.parametrize("alarm", ["cusum", "shiryaev-roberts"])
 @pytest.mark.parametrize(
-    ("name", "streams"), [("power", 60), *(pytest.param(n, 1000, marks=pytest.mark.slow) for n in MARTINGALES)]
+    ("name", "streams"), [("power", 60), *(pytest.param(name, 300, marks=pytest.mark.slow) for name in MARTINGALES)]
 )
 def test_alarms_are_as_far_apart_as_promised(name, alarm, streams):
-    """Scores with ties before an alarm at 1/δ = 20: 20 on average, less four standard errors."""
+    """Scores with ties before an alarm at 1/δ = 20: at least 20 on average, less four standard errors."""
     counts = []
     for seed in range(streams):
         rng = np.random.default_rng(seed)
         test = ExchangeabilityTest(delta=0.05, martingale=MARTINGALES[name](), alarm=alarm, seed=seed)
         test.calibrate(rng.integers(0, 20, 30))
-        counts.append(next(n for n in range(1, 10_000) if test.update(float(rng.integers(0, 20))) or n == 3000))
+        scores = rng.integers(0, 20, 500).astype(float).tolist()
+        counts.append(next((n for n, score in enumerate(scores, 1) if test.update(score)), 500))
     assert np.mean(counts) >= 20 - 4 * np.std(counts) / math.sqrt(streams)
-    assert np.mean(counts) < 2000  # it can alarm
+    assert min(counts) < 500  # it can alarm

@@ -46,7 +46,7 @@ def misses(kind, streams_count, contains):
     ("kind", "count"),
     [
         *((kind, 100) for kind in ("hits", "dependent")),
-        *(pytest.param(kind, 2000, marks=pytest.mark.slow) for kind in ("hits", "drift", "losses", "dependent")),
+        *(pytest.param(kind, 500, marks=pytest.mark.slow) for kind in ("hits", "drift", "losses", "dependent")),
     ],
 )
 def test_the_interval_always_holds(kind, count):

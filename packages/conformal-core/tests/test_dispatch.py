@@ -37,7 +37,7 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
     return rng.dirichlet(np.ones(5), size=200), rng.integers(0, 5, 200)
 
 
-@pytest.mark.parametrize(("method", "most"), [("calibrate", 20), ("update", 23), ("predict", 20)])
+@pytest.mark.parametrize(("method", "most"), [("calibrate", 21), ("update", 26), ("predict", 20)])
 def test_a_split_classifier_makes_few_calls(method, most):
     probs, labels = sample()
     predictor = SplitClassifier(LAC(), alpha=0.1)
@@ -50,7 +50,7 @@ def test_a_split_regressor_makes_few_calls():
     rng = np.random.default_rng(0)
     predictions, targets = rng.normal(size=(2, 200))
     predictor = SplitRegressor(AbsoluteResidual(), alpha=0.1)
-    assert calls(predictor.calibrate, predictions, targets) <= 26
+    assert calls(predictor.calibrate, predictions, targets) <= 29
     assert calls(predictor.predict, predictions) <= 24
 
 
@@ -60,5 +60,5 @@ def test_one_row_of_a_stream_makes_few_calls():
     for predictor in (split, online):
         predictor.calibrate(probs, labels)
     assert calls(split.predict, probs[0]) <= 11
-    assert calls(online.predict, probs[0]) <= 16
-    assert calls(online.update, probs[0], 1) <= 16
+    assert calls(online.predict, probs[0]) <= 17
+    assert calls(online.update, probs[0], 1) <= 17

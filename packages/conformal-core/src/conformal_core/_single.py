@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import from_host, host_view, is_torch
+from conformal_core._distribution import is_distribution_row
 
 Array = Any
 
 
-def single_row(probs: Array) -> np.ndarray[Any, Any] | None:
-    """Return one row in float32 or float64 as a numpy array (K,), a view if possible; None for anything else."""
+def single_row(probs: Array, check: bool | None, *, normalized: bool) -> np.ndarray[Any, Any] | None:
+    """Return one valid row in float32 or float64 as a numpy array (K,), a view if possible; None for anything else."""
     row = probs if type(probs) is np.ndarray else _view_of_tensor(probs)
     if row is None or not row.size or row.dtype.char not in "fd":
         return None
-    if row.ndim < 2:
-        return row if row.ndim else None
-    if row.ndim == 2:
-        return row[0] if len(row) == 1 else None
-    return row.reshape(-1) if row.size == row.shape[-1] else None
+    if row.ndim != 1:
+        if not row.ndim or row.size != row.shape[-1]:
+            return None
+        row = row.reshape(-1)
+    return row if check is False or is_distribution_row(row, normalized=normalized) else None
 
 
 def single_label(label: Array, probs: Array) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, host_view, is_torch, to_host
 from conformal_core._chunks import map_rows
 from conformal_core._convert import as_draws, as_labels, as_rows, as_threshold
-from conformal_core._distribution import distribution_error, is_distribution, is_distribution_row
+from conformal_core._distribution import distribution_error, is_distribution
 from conformal_core._precision import narrow
 from conformal_core._single import in_form_of, single_label, single_row
 from conformal_core.checks import check_floating, check_labels, check_shape, is_checked
@@ -98,7 +98,7 @@ class Score(NonconformityScore):
             If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
             not randomized.
         """
-        row = None if u is not None and not self.randomized else self._row(probs, check)
+        row = None if u is not None and not self.randomized else single_row(probs, check, normalized=self.normalized)
         label = None if labels is None or row is None else single_label(labels, probs)
         if row is not None and (labels is None or label is not None):
             values = self.compute(row, label, self._draw_of_row(row, probs, u, check) if self.randomized else None)
@@ -110,7 +110,7 @@ class Score(NonconformityScore):
 
     def of_row(self, probs: Array, label: Array | int, /, *, check: bool | None = None) -> float | None:
         """Return the score of one label of one row, the fast way; None if a call has to accept or refuse it."""
-        row = self._row(probs, check)
+        row = single_row(probs, check, normalized=self.normalized)
         place = None if row is None else single_label(label, probs)
         if row is None or place is None:
             return None
@@ -131,7 +131,7 @@ class Score(NonconformityScore):
         The same sets as ``prediction_set(score(probs), qhat)``, without the scores of all labels in memory.
         """
         plain = (u is None or self.randomized) and not nonempty and isinstance(qhat, float) and not math.isnan(qhat)
-        row = self._row(probs, check) if plain else None
+        row = single_row(probs, check, normalized=self.normalized) if plain else None
         if row is not None:
             draw = self._draw_of_row(row, probs, u, check) if self.randomized else None
             inside = self.compute_sets(row, narrow(qhat, row), draw)
@@ -221,13 +221,6 @@ class Score(NonconformityScore):
             return map_rows(checked, probs, labels, u, threads=self.sorts)
         except _NotProbabilitiesError:
             raise distribution_error("probs", probs) from None
-
-    def _row(self, probs: Array, check: bool | None) -> np.ndarray[Any, Any] | None:
-        """Return one valid row on the host as a numpy array (K,), None for anything else."""
-        row = single_row(probs)
-        if row is None or check is False or is_distribution_row(row, normalized=self.normalized):
-            return row
-        return None
 
     def _draw_of_row(self, row: np.ndarray[Any, Any], probs: Array, u: Array | float | None, check: bool | None) -> Any:
         """Return the draw of one row (K,) of ``probs`` as a number in its precision."""

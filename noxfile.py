@@ -141,8 +141,8 @@ def differential(session: nox.Session, peer: str) -> None:
     alone = ROOT / ".nox" / f"{peer}-alone"
     install = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(alone)]
     session.run(python, "-m", "pip", "install", *install, f"{peer}=={version}", external=True)
-    test = f"differential/test_{peer.replace('-', '_')}.py"
-    session.run(python, "-m", "pytest", test, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
+    tests = ["differential/test_table.py", f"differential/test_{peer.replace('-', '_')}.py"]
+    session.run(python, "-m", "pytest", *tests, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
 
 
 @nox.session(python=False)

@@ -49,7 +49,7 @@ class Cells:
         equal = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         with np.errstate(invalid="ignore"):
             near = np.abs(ours - theirs) <= self.tolerance * np.maximum(np.abs(ours), 1.0)
-        return ~(equal | near)
+        return ~(equal | near & np.isfinite(ours))
 
     def where(self, condition: str) -> np.ndarray:
         """Whether a condition holds in each cell, shape (cells,)."""

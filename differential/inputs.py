@@ -111,6 +111,7 @@ def _distributions(rng: np.random.Generator, count: int, classes: int) -> Iterat
     peaked = rng.dirichlet(np.full(classes, 0.5), size=count)
     yield peaked
     yield peaked.astype(np.float32)
+    yield rng.multinomial(256, peaked) / 256  # exact sums, so that scores can equal thresholds; labels without mass
     parts = rng.integers(1, 4, size=(count, classes)).astype(np.float64)
     yield parts / parts.sum(axis=1, keepdims=True)  # tied labels
     certain = rng.integers(0, 2, size=(count, classes)).astype(np.float64)

@@ -1,6 +1,7 @@
 """Agreement of crepes: p-values, sets, intervals and martingales."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from types import SimpleNamespace
 
 import inputs
@@ -142,12 +143,14 @@ def test_quantiles() -> Iterator[Cells]:
             low = predictor.predict_percentiles(case.test_predictions, lower_percentiles=100 * alpha)
             high = predictor.predict_percentiles(case.test_predictions, higher_percentiles=100 * (1 - alpha))
             ranks = n + 1 - int(100 * alpha / 100 * (n + 1)), int(np.ceil(100 * (1 - alpha) / 100 * (n + 1)))
-            quantiles = system.quantile(case.test_predictions, alpha, lower=True)
+            below = system.quantile(case.test_predictions, alpha, lower=True)
+            quantiles = below, system.quantile(case.test_predictions, 1 - Decimal(str(alpha)))
             ends = [ours.one_sided(case, side, alpha).predict(case.test_predictions) for side in ("lower", "upper")]
             precision = inputs.precision(case.targets)
-            yield Cells(quantiles, low, inputs.misranked(n, alpha, ranks[0]), precision)
-            yield Cells(ends[0][:, 0], low, inputs.misranked(n, alpha, ranks[0]), precision)
-            yield Cells(ends[1][:, 1], high, inputs.misranked(n, alpha, ranks[1]), precision)
+            for place, (theirs, rank) in enumerate(zip((low, high), ranks, strict=True)):
+                conditions = inputs.misranked(n, alpha, rank)
+                yield Cells(quantiles[place], theirs, conditions, precision)
+                yield Cells(ends[place][:, place], theirs, conditions, precision)
 
 
 @agrees

@@ -151,10 +151,14 @@ def test_lac_sets() -> Iterator[Cells]:
 def test_aps_sets() -> Iterator[Cells]:
     for case in several_classes(test=100):
         predictor = classifier(case, levels(len(case.labels)), "aps")
-        score, shape = cc.APS(randomized=True), case.test.shape[:1]
-        for last, u in ((True, np.zeros(shape)), (False, np.ones(shape)), ("randomized", draws(*shape))):
+        rows, randomized = len(case.test), cc.APS(randomized=True)
+        for last, score, u in (
+            (True, randomized, np.zeros(rows)),
+            (False, cc.APS(), None),
+            ("randomized", randomized, draws(rows)),
+        ):
             theirs, thresholds = sets(predictor, case, last=last)
-            u = u.astype(case.test.dtype)  # noqa: PLW2901
+            u = None if u is None else u.astype(case.test.dtype)  # noqa: PLW2901
             scores = score(case.test, u=u)
             for place, threshold in enumerate(thresholds.tolist()):
                 inside = score.sets(case.test, threshold, u=u, nonempty=last != "randomized")

@@ -87,10 +87,13 @@ def test_weighted_sets() -> Iterator[Cells]:
 @agrees
 def test_selection() -> Iterator[Cells]:
     for case in inputs.scores():
-        p = cc.p_values(*case)
+        ranked, m = cc.p_values(*case), len(case.test)
         for alpha in inputs.ALPHAS:
-            theirs = false_discovery_control(p) <= alpha  # as nonconform selects
-            yield Cells(cc.benjamini_hochberg(p, alpha=alpha), theirs)
+            theirs = false_discovery_control(ranked) <= alpha  # as nonconform selects
+            yield Cells(cc.benjamini_hochberg(ranked, alpha=alpha), theirs)
+            for k in (1, 2, 64, m):  # exactly k rows, at the limit
+                p = np.where(np.arange(m) < k, alpha * k / m, 1.0)
+                yield Cells(cc.benjamini_hochberg(p, alpha=alpha), false_discovery_control(p) <= alpha)
 
 
 @agrees

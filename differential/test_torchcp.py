@@ -22,17 +22,18 @@ import torch
 predictors, scores = (peers.torchcp_module(f"classification.{part}") for part in ("predictor", "score"))
 regression, common = peers.torchcp_module("regression"), peers.torchcp_module("utils.common")
 
-FEW, TIED, NO_MASS = "too few scores", "tied labels", "label without mass"
+FEW, NEAR = "too few scores", "score within rounding of the threshold"
+TIED, NO_MASS = "tied labels", "label without mass"
 TOP, UNSORTED = "SAPS of the most probable label", "weights do not ascend with the scores"
 SCORES = {
     "APS": (cc.APS(), {}),
-    "RAPS": (cc.RAPS(penalty=0.05, free_ranks=2), {"penalty": 0.05, "kreg": 2}),
-    "SAPS": (cc.SAPS(weight=0.1), {"weight": 0.1}),
+    "RAPS": (cc.RAPS(penalty=0.0625, free_ranks=2), {"penalty": 0.0625, "kreg": 2}),
+    "SAPS": (cc.SAPS(weight=0.125), {"weight": 0.125}),
 }
 RANDOMIZED = {
     "APS": cc.APS(randomized=True),
-    "RAPS": cc.RAPS(penalty=0.05, free_ranks=2, randomized=True),
-    "SAPS": cc.SAPS(weight=0.1, randomized=True),
+    "RAPS": cc.RAPS(penalty=0.0625, free_ranks=2, randomized=True),
+    "SAPS": cc.SAPS(weight=0.125, randomized=True),
 }
 
 
@@ -125,6 +126,20 @@ def test_lac_sets() -> Iterator[Cells]:
             theirs = predictor.predict_with_logits(*tensors(case.test))
             conditions = inputs.misranked(n, alpha, math.ceil((n + 1) * (1 - alpha)))
             yield Cells(ours.sets(cc.LAC(), case, alpha), theirs, conditions)
+
+
+@agrees
+def test_sorted_sets() -> Iterator[Cells]:
+    for case in inputs.rows(sizes=(19, 99)):
+        for name, (score, options) in SCORES.items():
+            predictor = predictors.SplitPredictor(their_score(name, randomized=False, **options))
+            for alpha in (0.05, 0.1, 0.3):
+                predictor.calculate_threshold(*tensors(case.probs, case.labels), alpha)
+                qhat = float(predictor.q_hat)
+                distances, rounded = np.abs(score(case.test) - qhat), (case.test * 256 % 1 != 0).any()
+                theirs = predictor.predict_with_logits(*tensors(case.test))
+                conditions = {NEAR: rounded & (distances <= inputs.SINGLE), **conditions_of(name, case.test)}
+                yield Cells(score.sets(case.test, qhat), theirs, conditions)
 
 
 @agrees

@@ -178,3 +178,5 @@ def test_a_table_like_that_of_the_training(cpsc, tmp_path):
     found = rows_of(outcome)
     assert found["0"]["missing"] == ["image", "note"]
     check({name: found[str(row)] for name, row in names.items()}, {n: p for n, p in expected.items() if names[n]})
+    refused = cpsc("predict", tmp_path / "run", tmp_path)
+    assert (refused.code, "the data set table is not read from a folder" in refused.err) == (2, True)

@@ -63,7 +63,8 @@ def _summary(description: Mapping[str, Any]) -> list[str]:
     variant = description["inference"]
     inference = "" if variant == PLAIN else f" with the inference variant `{visible(variant, line=True)}`"
     listed = ", ".join(markdown_text(name) for name in classes[:20]) + (", …" if len(classes) > 20 else "")
-    names = " and ".join(markdown_text(one["name"]) for one in modalities)
+    *most, last = (markdown_text(one["name"]) for one in modalities)
+    names = f"{', '.join(most)} and {last}"
     return [
         f"A classifier of {names}{inference}, exported from a run of cpsc-train.",
         "A sample may lack modalities, but not all of them.",

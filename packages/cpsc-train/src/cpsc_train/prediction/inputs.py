@@ -16,6 +16,7 @@ import numpy as np
 
 from cpsc_train.config import parse_json
 from cpsc_train.data import Dataset
+from cpsc_train.data.adapters.table import TableConfig
 from cpsc_train.data.families.detection import absent_rows
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.storage.cells import Kind, modality_columns, read_cell
@@ -114,7 +115,7 @@ def _open(model: Model, text: str) -> Samples:
 
 def _folder(model: Model, root: str) -> Samples:
     config = model.data
-    if not hasattr(config, "root"):
+    if not hasattr(config, "root") or isinstance(config, TableConfig):
         raise UserError(f"{root}: the data set {config.name} is not read from a folder: take arrays (.npz) or a table")
     changes: dict[str, Any] = {"root": root} | {name: None for name in ("cache", "skip") if hasattr(config, name)}
     dataset = replace(config, **changes).load()

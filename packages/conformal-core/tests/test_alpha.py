@@ -69,13 +69,14 @@ def test_a_level_near_zero_stays_above_it(kind):
 @pytest.mark.parametrize(
     ("alpha", "kind", "message"),
     [
-        ([0.1], TypeError, "alpha must be one real number, got list: use one predictor for each alpha"),
-        (np.asarray([0.1, 0.2]), TypeError, "alpha must be one real number, got ndarray"),
         ("ten", ValueError, "alpha must be a number such as '0.1' or '1/10', got 'ten'"),
         ("1/0", ValueError, "alpha must be a number such as"),
         ("1" * 5000, ValueError, "alpha must be a number such as"),
         ("1.5", ValueError, r"alpha must lie in \(0, 1\), got 1\.5"),
-        (None, TypeError, "alpha must be a real number, or text such as '1/10', got NoneType"),
+        (1j, TypeError, "alpha must be a real number, or text such as '1/10', got complex"),
+        (None, TypeError, "exactly one of alpha and confidence must be given, got neither: alpha is 1 - confidence"),
+        ([], ValueError, "alpha must hold at least one level, got none"),
+        ([0.1, 1.5], ValueError, r"alpha must lie in \(0, 1\), got 1\.5"),
     ],
 )
 def test_a_level_that_is_none_is_refused(alpha, kind, message):

@@ -171,3 +171,15 @@ def test_a_missing_scikit_learn_is_named():
     code = "import sys; sys.modules['sklearn.base'] = None; import conformal_core.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "needs scikit-learn 1.6 or newer: pip install 'conformal-core[sklearn]'" in done.stderr
+
+
+def test_one_of_alpha_and_confidence_is_given_and_the_default_is_a_tenth():
+    X, y = make_classification(200, random_state=0)
+    models = [ConformalClassifier(LogisticRegression(), random_state=0, **kw) for kw in ({}, {"confidence": "0.9"})]
+    sets = [model.fit(X, y).predict_set(X) for model in models]
+    nested = ConformalClassifier(LogisticRegression(), random_state=0, alpha=[0.1, 0.5]).fit(X, y).predict_set(X)
+    for one in (*sets, nested[0]):
+        np.testing.assert_array_equal(one, sets[0])
+    assert (nested[1] <= nested[0]).all()
+    with pytest.raises(TypeError, match="exactly one of alpha and confidence must be given, got both"):
+        ConformalClassifier(LogisticRegression(), alpha=0.1, confidence=0.9).fit(X, y)

@@ -125,8 +125,12 @@ def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, ch
     return comparable(qhat, like)
 
 
-def as_draws(u: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
-    """Return draws in [0, 1] as an array like ``like``, broadcast to ``shape``."""
+def as_draws(
+    u: Array | float | np.random.Generator, shape: tuple[int, ...], like: Array, *, check: bool | None
+) -> Array:
+    """Return draws in [0, 1] as an array like ``like``, broadcast to ``shape``; a generator makes new ones."""
+    if isinstance(u, np.random.Generator):
+        return array_namespace(like=like).asarray(u.random(shape), dtype=like.dtype, device=device(like))
     same = type(u) is type(like) is np.ndarray and u.dtype == like.dtype and u.shape == shape
     if same and (check is False or bool(np.all((u >= 0.0) & (u <= 1.0)))):
         return u

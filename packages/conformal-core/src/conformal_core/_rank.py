@@ -3,12 +3,15 @@
 import math
 import numbers
 import re
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
 
 Alpha = float | Decimal | Fraction | str
+Alphas = Alpha | Sequence[Alpha] | np.ndarray[Any, Any]
 
 _WRITTEN = re.compile(r"[0-9.]{1,40}(e-?[0-9]{1,3})?|[0-9]{1,40}/[0-9]{1,40}", re.IGNORECASE)
 
@@ -68,6 +71,28 @@ def miscoverage(alpha: Alpha, name: str = "alpha") -> Fraction:
     if not 0 < exact.numerator < exact.denominator:  # torch 2.11 cannot trace how fractions compare
         raise ValueError(f"{name} must lie in (0, 1), got {alpha}")
     return exact
+
+
+def miscoverages(alpha: Alphas, name: str = "alpha") -> Fraction | tuple[Fraction, ...]:
+    """Return one level as :func:`miscoverage` does, or a sequence of them as a tuple."""
+    array = isinstance(alpha, np.ndarray) and alpha.ndim > 0
+    if isinstance(alpha, str) or not (array or isinstance(alpha, Sequence)):
+        return miscoverage(cast("Alpha", alpha), name)
+    levels = tuple(miscoverage(level, name) for level in cast("Sequence[Alpha]", alpha))
+    if not levels:
+        raise ValueError(f"{name} must hold at least one level, got none")
+    return levels
+
+
+def read_alpha(alpha: Alphas | None, confidence: Alphas | None, read: Callable[..., Any] = miscoverages) -> Any:
+    """Return α = ``alpha`` or 1 − ``confidence``, exactly; TypeError unless one of the two is given."""
+    if (alpha is None) == (confidence is None):
+        got = "neither" if alpha is None else "both"
+        raise TypeError(f"exactly one of alpha and confidence must be given, got {got}: alpha is 1 - confidence")
+    if confidence is None:
+        return read(alpha)
+    levels = read(confidence, "confidence")
+    return tuple(1 - level for level in levels) if isinstance(levels, tuple) else 1 - levels
 
 
 def quantile_rank(n: int, alpha: Alpha) -> int | None:

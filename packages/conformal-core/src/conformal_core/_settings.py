@@ -88,7 +88,8 @@ class Saved(Settings):
     def _saved_settings(self) -> State:
         settings = {name: self._argument(name) for name in self._saved}
         for name in {"alpha", "gamma"} & settings.keys():
-            settings[name] = str(as_fraction(vars(self).get(f"_{name}", settings[name])))
+            value = vars(self).get(f"_{name}", settings[name])
+            settings[name] = ", ".join(str(as_fraction(one)) for one in (value if type(value) is tuple else (value,)))
         for name in {"score", "predictor"} & settings.keys():
             settings[name] = named(settings[name])
         return settings

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from conformal_core._arrays import as_array, to_host
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Resettable, Saved
 from conformal_core._state import State, read_count, read_number
-from conformal_core.checks import check_interval
 from conformal_core.metrics import Coverage
 
 Array = Any
@@ -54,8 +54,8 @@ class ConfidenceSequence(Saved, Resettable):
 
     _kind, _saved = "ConfidenceSequence", ("confidence",)
 
-    def __init__(self, *, confidence: float = 0.95) -> None:
-        self._confidence = check_interval("confidence", confidence, "(0, 1)")
+    def __init__(self, *, confidence: Alpha = 0.95) -> None:
+        self._confidence = float(miscoverage(confidence, "confidence"))
         self._limit = math.log(len(_EXPONENTS)) - math.log1p(-self._confidence)
         self._count, self._total = 0, 0.0
 

@@ -15,7 +15,7 @@ from conformal_core.metrics import Coverage, coverage_by_group
 Array = Any
 
 
-def interval_coverage(intervals: Array, targets: Array, /, *, confidence: float = 0.95) -> Coverage:
+def interval_coverage(intervals: Array, targets: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the fraction of intervals that contain their target, both ends included.
 
     Parameters

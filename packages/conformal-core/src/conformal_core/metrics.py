@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, as_array, to_host
 from conformal_core._convert import as_integers, as_labels
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import shown
-from conformal_core.checks import check_count, check_interval
+from conformal_core.checks import check_count
 from conformal_core.sets import set_size
 
 Array = Any
@@ -41,7 +42,7 @@ class Coverage(NamedTuple):
         return f"Coverage({', '.join(f'{name}={shown(value)}' for name, value in self._asdict().items())})"
 
 
-def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
+def coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the fraction of all sets that contain their label.
 
     Parameters
@@ -78,7 +79,7 @@ def coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Cove
     return Coverage(*(part[0] for part in coverage_by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
 
 
-def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
+def class_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the coverage of each class, arrays of shape (K,); arguments and errors as :func:`coverage`.
 
     Examples
@@ -91,7 +92,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -
     return coverage_by_group(hits, ids, sets.shape[-1], confidence)
 
 
-def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) -> Coverage:
+def size_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the coverage of the sets of each size 0..K, arrays of shape (K + 1,); arguments as :func:`coverage`.
 
     With a good score all sizes have similar coverage (Angelopoulos et al. 2021); the smallest is the size-stratified
@@ -107,7 +108,7 @@ def size_coverage(sets: Array, labels: Array, /, *, confidence: float = 0.95) ->
     return coverage_by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
 
 
-def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: float = 0.95) -> Coverage:
+def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the coverage of each group, arrays of shape (G,) for groups (N,) in 0..G−1; the rest as :func:`coverage`.
 
     The worst group is ``np.nanargmin(group_coverage(...).coverage)``.
@@ -197,9 +198,9 @@ def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray
     return sets, to_host(own), to_host(xp.take_along_axis(sets, own[:, None], axis=-1)[:, 0])
 
 
-def coverage_by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: float) -> Coverage:
+def coverage_by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: Alpha) -> Coverage:
     """Return the coverage of each of `count` groups, for hits (N,) and their groups (N,)."""
-    check_interval("confidence", confidence, "(0, 1)")
+    confidence = float(miscoverage(confidence, "confidence"))
     rows = np.bincount(ids, minlength=count)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, device, is_torch
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage, rank
+from conformal_core._rank import Alphas, miscoverages, rank
 from conformal_core._warnings import warn
 from conformal_core.checks import check_finite
 
@@ -21,7 +21,7 @@ Array = Any
 _SORTED_ON_A_DEVICE = 20_000
 
 
-def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], check: bool | None = None) -> Array:
+def conformal_quantile(scores: Array, /, *, alpha: Alphas, check: bool | None = None) -> Array:
     """Threshold q̂ that a new score does not exceed with probability at least 1 − α.
 
     q̂ is the k-th smallest of the N scores, k = ⌈(N + 1)(1 − α)⌉ exactly, and +∞ if N is too small for α.
@@ -67,14 +67,10 @@ def conformal_quantile(scores: Array, /, *, alpha: Alpha | Sequence[Alpha], chec
     xp = array_namespace(scores=scores)
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got a scalar")
-    if isinstance(alpha, np.ndarray) and alpha.ndim == 0:
-        alpha = alpha[()]
-    if isinstance(alpha, (Sequence, np.ndarray)) and not isinstance(alpha, str):
-        levels = [miscoverage(level) for level in alpha]
-        if not levels:
-            raise ValueError("alpha must hold at least one level, got none")
-        return xp.stack([conformal_quantile(scores, alpha=level, check=check) for level in levels])
-    n, level = scores.shape[-1], miscoverage(alpha)
+    level = miscoverages(alpha)
+    if isinstance(level, tuple):
+        return xp.stack([conformal_quantile(scores, alpha=one, check=check) for one in level])
+    n = scores.shape[-1]
     k = rank(n, level)
     check_finite("scores", scores, xp, check=check)
     if k > n:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._rank import Alpha
+from conformal_core._rank import Alphas
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.scores.probability import LAC
 from conformal_core.scores.regression import AbsoluteResidual
@@ -57,13 +57,15 @@ class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         estimator: Any,
         *,
         nonconformity: Any = None,
-        alpha: Alpha = 0.1,
+        alpha: Alphas | None = None,
+        confidence: Alphas | None = None,
         calibration_size: float = 0.25,
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
         self.nonconformity = nonconformity
         self.alpha = alpha
+        self.confidence = confidence
         self.calibration_size = calibration_size
         self.random_state = random_state
 
@@ -88,6 +90,11 @@ class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         return X, y
 
 
+def _levels(model: _ConformalEstimator) -> dict[str, Any]:
+    default = model.alpha is None and model.confidence is None
+    return {"alpha": 0.1 if default else model.alpha, "confidence": model.confidence}
+
+
 def _has_probabilities(model: "ConformalClassifier") -> bool:
     if not hasattr(model.estimator, "predict_proba"):
         kind = type(model.estimator).__name__
@@ -109,7 +116,10 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
         Nonconformity score. If None, ``LAC()``. A randomized score draws new numbers at each call, whatever
         ``random_state``.
     alpha
-        Miscoverage in (0, 1).
+        Miscoverage in (0, 1), or a sequence of A of them: sets or intervals then have a first axis of length A. If
+        neither it nor ``confidence`` is given, 0.1.
+    confidence
+        1 − alpha, exactly, instead of ``alpha``.
     calibration_size
         Fraction of the rows, in (0, 1), or their number: the ``test_size`` of ``train_test_split``.
     random_state
@@ -160,7 +170,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
 
     def fit(self, X: Array, y: Array) -> Self:  # noqa: N803
         """Fit and calibrate on rows X (N, ...) with class names y (N,)."""
-        predictor = SplitClassifier(LAC() if self.nonconformity is None else self.nonconformity, alpha=self.alpha)
+        predictor = SplitClassifier(LAC() if self.nonconformity is None else self.nonconformity, **_levels(self))
         _has_probabilities(self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -210,7 +220,7 @@ class ConformalRegressor(RegressorMixin, _ConformalEstimator):
         Regressor whose ``predict`` returns (N,), or (N, 2) for a score such as ``CQR()`` or ``NormalizedResidual()``.
     nonconformity
         Regression score. If None, ``AbsoluteResidual()``.
-    alpha, calibration_size, random_state
+    alpha, confidence, calibration_size, random_state
         As for :class:`ConformalClassifier`.
 
     Raises
@@ -243,7 +253,7 @@ class ConformalRegressor(RegressorMixin, _ConformalEstimator):
     def fit(self, X: Array, y: Array) -> Self:  # noqa: N803
         """Fit and calibrate on rows X (N, ...) with targets y (N,)."""
         score = AbsoluteResidual() if self.nonconformity is None else self.nonconformity
-        predictor = SplitRegressor(score, alpha=self.alpha)
+        predictor = SplitRegressor(score, **_levels(self))
         y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype="numeric", input_name="y")
         X, targets = self._fit_estimator(X, y)  # noqa: N806
         predictor.calibrate(self._outputs(X, score), targets.astype(np.float64))

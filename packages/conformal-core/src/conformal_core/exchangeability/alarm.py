@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating
+from conformal_core._rank import Alpha, miscoverage
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_number
-from conformal_core.checks import check_choice, check_interval
+from conformal_core.checks import check_choice
 from conformal_core.exchangeability.martingales import Martingale, SimpleJumper
 from conformal_core.exchangeability.pvalues import OnlinePValues
 
@@ -88,9 +89,9 @@ class ExchangeabilityTest(Saved):
     _kind, _saved = "ExchangeabilityTest", ("delta", "alarm", "seed")
 
     def __init__(
-        self, *, delta: float = 0.01, martingale: Martingale | None = None, alarm: Alarm = "ville", seed: int = 0
+        self, *, delta: Alpha = 0.01, martingale: Martingale | None = None, alarm: Alarm = "ville", seed: int = 0
     ) -> None:
-        self._delta = check_interval("delta", delta, "(0, 1)")
+        self._delta = float(miscoverage(delta, "delta"))
         if martingale is not None and not isinstance(martingale, Martingale):
             raise TypeError(f"martingale must be a Martingale, such as SimpleJumper(), got {type(martingale).__name__}")
         self._alarm, self._given_martingale = check_choice("alarm", alarm, Alarm), martingale

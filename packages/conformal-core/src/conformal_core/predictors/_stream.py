@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from conformal_core._precision import narrow
-from conformal_core._rank import Alpha
+from conformal_core._rank import Alphas, read_alpha
 from conformal_core._state import State
 from conformal_core.checks import check_count, check_score
 from conformal_core.level.aci import Constant
@@ -18,6 +18,7 @@ from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.ordered import History
 from conformal_core.predictors._base import Predictor
 from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
+from conformal_core.predictors._several import written
 from conformal_core.quantile import warn_too_few
 
 Array = Any
@@ -48,30 +49,46 @@ class OnlinePredictor(Predictor):
         self,
         score: Any,
         *,
-        alpha: Alpha | None = None,
+        alpha: Alphas | None = None,
+        confidence: Alphas | None = None,
         memory: Memory | None = None,
         level: Level | None = None,
         max_pending: int = 100_000,
     ) -> None:
         check_score(score, self._asks)
-        if (alpha is None) == (level is None):
-            both = "neither" if alpha is None else "both"
-            raise TypeError(f"exactly one of alpha and level must be given, got {both}: a level holds its own alpha")
+        given = {"alpha": alpha, "confidence": confidence, "level": level}
+        if len(names := [name for name, value in given.items() if value is not None]) != 1:
+            got = " and ".join(names) or "none"
+            raise TypeError(
+                f"exactly one of alpha, confidence and level must be given, got {got}: a level has an alpha"
+            )
         if memory is not None and not isinstance(memory, Memory):
             raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
         if level is not None and not isinstance(level, Level):
             raise TypeError(f"level must be a Level, such as ACI(alpha=0.1), got {type(level).__name__}")
         self.score = score
         self.memory: Memory = History() if memory is None else memory
-        self.level: Level = Constant(alpha) if level is None and alpha is not None else level  # type: ignore[assignment]
-        self._given_alpha, self._given_level = alpha, level
+        self._given_alpha, self._given_confidence, self._given_level = written(alpha), written(confidence), level
+        self._alpha: Any = None
+        self._constants: list[Constant] = []  # of several miscoverages
+        if level is None:
+            self._alpha = read_alpha(alpha, confidence)
+            several = isinstance(self._alpha, tuple)
+            self._constants = [Constant(one) for one in self._alpha] if several else []
+            level = self._constants[0] if several else Constant(self._alpha)
+        self.level: Level = level
         self.max_pending = check_count("max_pending", max_pending)
         self._issued = Issued(self.max_pending)
         self._warned = False
 
     @property
     def qhat(self) -> Array:
-        """Threshold of the next prediction, a 0-d numpy array of float64; +∞ while scores are too few."""
+        """Threshold of the next prediction, a 0-d numpy array of float64; +∞ while scores are too few.
+
+        One for each alpha, (A,), if there are several.
+        """
+        if self._constants:
+            return np.asarray([constant.threshold(self.memory) for constant in self._constants])
         return np.asarray(float(self.level.threshold(self.memory)))
 
     @property
@@ -91,11 +108,16 @@ class OnlinePredictor(Predictor):
         self.level.calibrate(values)
         self._issued, self._warned = Issued(self.max_pending), False
 
-    def _threshold_of(self, rows: Array) -> float:
+    def _thresholds_of(self, rows: Array) -> list[float]:
+        """Return the thresholds of several miscoverages, in the precision of rows."""
+        return [self._threshold_of(rows, constant) for constant in self._constants]
+
+    def _threshold_of(self, rows: Array, level: Level | None = None) -> float:
         """Return the threshold of the next sets, in the precision of rows."""
-        qhat = _in_precision_of(rows, self.level.threshold(self.memory))
-        if qhat == math.inf and not self._warned and isinstance(self.level, QuantileLevel):
-            alpha = self.level.alpha  # the target: α_t may have left (0, 1)
+        level = level or self.level
+        qhat = _in_precision_of(rows, level.threshold(self.memory))
+        if qhat == math.inf and not self._warned and isinstance(level, QuantileLevel):
+            alpha = level.alpha  # the target: α_t may have left (0, 1)
             if float(self.memory.quantile(alpha)) == math.inf:
                 self._warned = True
                 warn_too_few(len(self.memory), alpha)
@@ -133,6 +155,10 @@ class OnlinePredictor(Predictor):
             qhat = _in_precision_of(rows, self.level.threshold(self.memory)) if row is None else row.threshold
             self.level.update(score, qhat, self.memory)
             self.memory.add(score)
+
+    def _saved_settings(self) -> State:
+        several = {"alpha": ", ".join(map(str, self._alpha))} if isinstance(self._alpha, tuple) else {}
+        return {**super()._saved_settings(), **several}
 
     def _learned(self) -> State:
         memory, level = self.memory.state_dict(), self.level.state_dict()

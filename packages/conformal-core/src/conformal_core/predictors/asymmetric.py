@@ -6,6 +6,7 @@ from typing import Any
 from conformal_core._arrays import array_namespace, beside
 from conformal_core._state import State
 from conformal_core.predictors._base import Change, Predictor
+from conformal_core.predictors._several import check_one_alpha
 
 Array = Any
 
@@ -53,6 +54,7 @@ class AsymmetricRegressor(Predictor):
             if not hasattr(predictor, "_plan_update") or own is None:
                 got = type(predictor).__name__
                 raise TypeError(f"{side} must be a SplitRegressor or OnlineRegressor, or Streams, got {got}")
+            check_one_alpha(side, predictor)
             if own != side:
                 raise ValueError(f"{side} must have a score of side {side!r}, got {own!r}")
         if lower.score.columns != upper.score.columns:

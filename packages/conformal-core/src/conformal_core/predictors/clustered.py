@@ -30,8 +30,8 @@ class ClusteredClassifier(ThresholdPerClass):
     ----------
     score
         Nonconformity score, for example ``LAC()``.
-    alpha
-        Miscoverage in (0, 1).
+    alpha, confidence
+        Miscoverage in (0, 1), or its complement 1 − alpha.
     clusters
         Number of clusters. If None, as many as leave about 10/α rows for each, and at most half of the classes.
     share
@@ -69,9 +69,16 @@ class ClusteredClassifier(ThresholdPerClass):
     _kind = "ClusteredClassifier"
 
     def __init__(
-        self, score: Any, *, alpha: Alpha, clusters: int | None = None, share: float = 0.3, seed: int = 0
+        self,
+        score: Any,
+        *,
+        alpha: Alpha | None = None,
+        confidence: Alpha | None = None,
+        clusters: int | None = None,
+        share: float = 0.3,
+        seed: int = 0,
     ) -> None:
-        super().__init__(score, alpha=alpha)
+        super().__init__(score, alpha=alpha, confidence=confidence)
         self._given_clusters = None if clusters is None else check_count("clusters", clusters)
         self._share = check_interval("share", share, "(0, 1)")
         self._seed = check_count("seed", seed, least=0)

@@ -10,6 +10,7 @@ from conformal_core._convert import Name, as_names
 from conformal_core._settings import Saved
 from conformal_core._state import State
 from conformal_core.predictors._base import Predictor
+from conformal_core.predictors._several import check_one_alpha
 
 Array = Any
 Groups = Name | Sequence[Name] | Any  # or an array, tensor or column of them
@@ -59,6 +60,7 @@ class Mondrian(Saved):
         if not isinstance(predictor, Predictor):
             got = type(predictor).__name__
             raise TypeError(f"predictor must be a predictor such as SplitRegressor(CQR(), alpha=0.1), got {got}")
+        check_one_alpha("predictor", predictor)
         self.predictor = predictor
         self.predictors: dict[Name, Any] = {}
 

@@ -11,6 +11,7 @@ from conformal_core._settings import Saved
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count
 from conformal_core.predictors._rows import as_host_labels, as_host_rows, is_labelled
+from conformal_core.predictors._several import check_one_alpha
 from conformal_core.predictors._stream import OnlinePredictor
 from conformal_core.predictors.streams import Streams
 
@@ -72,6 +73,7 @@ class Horizons(Saved):
         if not isinstance(predictor, (OnlinePredictor, Streams)):
             got = type(predictor).__name__
             raise TypeError(f"predictor must be an OnlineRegressor, OnlineClassifier or Streams, got {got}")
+        check_one_alpha("predictor", predictor)
         if not isinstance(shared, bool):
             raise TypeError(f"shared must be True or False, got {type(shared).__name__}")
         self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared

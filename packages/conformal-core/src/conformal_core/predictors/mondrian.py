@@ -10,7 +10,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside, device
 from conformal_core._convert import as_draws, as_floating, as_labels
 from conformal_core._precision import comparable
-from conformal_core._rank import Alpha, miscoverage
+from conformal_core._rank import Alpha, miscoverage, read_alpha
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_floats, read_thresholds
 from conformal_core._warnings import warn
@@ -28,11 +28,12 @@ class ThresholdPerClass(Saved):
 
     _saved: ClassVar[tuple[str, ...]] = ("alpha", "score")
 
-    def __init__(self, score: Any, *, alpha: Alpha) -> None:
+    def __init__(self, score: Any, *, alpha: Alpha | None = None, confidence: Alpha | None = None) -> None:
         check_score(score)
+        self._alpha = read_alpha(alpha, confidence, miscoverage)
         self.score = score
-        self.alpha = alpha
-        self._alpha = miscoverage(alpha)
+        self.alpha: Any = self._alpha if alpha is None else alpha
+        self._given_alpha, self._given_confidence = alpha, confidence
         self._qhat: Array | None = None
 
     @property
@@ -62,8 +63,8 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
     ----------
     score
         Nonconformity score, for example ``LAC()``.
-    alpha
-        Miscoverage in (0, 1).
+    alpha, confidence
+        Miscoverage in (0, 1), or its complement 1 − alpha.
 
     Raises
     ------
@@ -91,8 +92,8 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
 
     _kind = "MondrianClassifier"
 
-    def __init__(self, score: Any, *, alpha: Alpha) -> None:
-        super().__init__(score, alpha=alpha)
+    def __init__(self, score: Any, *, alpha: Alpha | None = None, confidence: Alpha | None = None) -> None:
+        super().__init__(score, alpha=alpha, confidence=confidence)
         self._scores: Array | None = None  # sorted within each class, class after class
         self._starts: list[int] = []
 

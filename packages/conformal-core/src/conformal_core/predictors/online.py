@@ -7,6 +7,7 @@ import numpy as np
 
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
+from conformal_core.level.aci import Constant
 from conformal_core.memory.base import finite_floats
 from conformal_core.predictors._base import Change, unchanged
 from conformal_core.predictors._issued import Ids, Row
@@ -18,6 +19,7 @@ from conformal_core.predictors._rows import (
     check_classes,
     row_scores,
 )
+from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
@@ -31,7 +33,10 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     score
         Nonconformity score, for example ``LAC()``.
     alpha
-        Constant miscoverage in (0, 1). Give either ``alpha`` or ``level``.
+        Constant miscoverage in (0, 1). Give either ``alpha``, ``confidence`` or ``level``. With a sequence of A of them
+        results have a first axis of length A, and the sets of a larger alpha are contained in those of a smaller one.
+    confidence
+        1 − alpha, exactly, instead of ``alpha``.
     memory
         Past scores: :class:`History` (the default), :class:`Window`, :class:`Exponential`, :class:`Reservoir`,
         :class:`Fixed`.
@@ -45,7 +50,8 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     Raises
     ------
     TypeError
-        If both or neither of ``alpha`` and ``level`` are given, or an argument has the wrong kind.
+        If not exactly one of ``alpha``, ``confidence`` and ``level`` is given, or an argument has the wrong kind. A
+        level has one alpha: it learns from the misses of one sequence of sets.
     ValueError
         If ``alpha`` lies outside (0, 1).
 
@@ -101,7 +107,13 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         self._classes = check_classes(probs, None)
 
     def predict(
-        self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
+        self,
+        probs: Array,
+        *,
+        ids: Ids | None = None,
+        u: Array | float | np.random.Generator | None = None,
+        nonempty: bool = False,
+        check: bool | None = None,
     ) -> Array:
         """Prediction sets (..., K) of bool for one row or many, all with the current threshold.
 
@@ -111,6 +123,9 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         ids
             An integer or string for each row, for :meth:`update`. A second prediction with the same id replaces the
             first. If None, rows are recognised by their probabilities.
+        u
+            With a constant level, draws in [0, 1] for each label, or a generator of them, that smooth the sets; see
+            :meth:`SplitClassifier.predict`.
         nonempty
             Whether to add the best label to an empty set; the level learns from the set without it.
         check
@@ -119,24 +134,43 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         Raises
         ------
         TypeError, ValueError
-            As the score, and if ``ids`` have another kind or number.
+            As the score, if ``ids`` have another kind or number, and if ``u`` is given with an adaptive level.
         """
-        sets, issue = self._plan_predict(probs, ids=ids, nonempty=nonempty, check=check)
+        sets, issue = self._plan_predict(probs, ids=ids, u=u, nonempty=nonempty, check=check)
         issue()
         return sets
 
     def _plan_predict(
-        self, probs: Array, *, ids: Ids | None = None, nonempty: bool = False, check: bool | None = None
+        self,
+        probs: Array,
+        *,
+        ids: Ids | None = None,
+        u: Array | float | np.random.Generator | None = None,
+        nonempty: bool = False,
+        check: bool | None = None,
     ) -> tuple[Array, Change]:
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
-        keys, qhat = self._keys(probs, ids), self._threshold_of(probs)
+        keys = self._keys(probs, ids)
+        if u is not None:
+            return self._smoothed(probs, u, nonempty, check), unchanged
+        if self._constants:
+            qhats = self._thresholds_of(probs)
+            return sets_at_each(self.score, probs, qhats, nonempty=nonempty, check=check), unchanged
+        qhat = self._threshold_of(probs)
         if not (keys and getattr(self.score, "randomized", False)):
             sets = self.score.sets(probs, float(qhat), nonempty=nonempty, check=check)
             return sets, partial(self._issued.put, keys, qhat) if keys else unchanged
         draws = self.score.draw(probs, None, check)
         sets = self.score.sets(probs, float(qhat), u=draws, nonempty=nonempty, check=check)
         return sets, partial(self._issued.put, keys, qhat, finite_floats(draws, check=False))
+
+    def _smoothed(self, probs: Array, u: Any, nonempty: bool, check: bool | None) -> Array:
+        if not isinstance(self.level, Constant):
+            got = type(self.level).__name__
+            raise TypeError(f"u must be left out unless the level is constant, got {got}, which learns from thresholds")
+        scores, levels = self.score(probs, check=check), self._alpha or self.level.alpha
+        return smoothed_sets(self.memory.p_values(scores, u), scores, levels, nonempty=nonempty)
 
     def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, in order.
@@ -198,7 +232,7 @@ class OnlineRegressor(OnlinePredictor):
     ----------
     score
         Regression score, for example ``AbsoluteResidual()``.
-    alpha, memory, level, max_pending
+    alpha, confidence, memory, level, max_pending
         As for :class:`OnlineClassifier`.
 
     Raises
@@ -238,7 +272,7 @@ class OnlineRegressor(OnlinePredictor):
         self._calibrate(scores, check)
 
     def predict(self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None) -> Array:
-        """Intervals (..., 2) for one row or many, all with the current threshold.
+        """Intervals (..., 2), or (A, ..., 2) for several alphas, for one row or many, all with the current threshold.
 
         ``ids`` as for :meth:`OnlineClassifier.predict`.
         """
@@ -250,7 +284,11 @@ class OnlineRegressor(OnlinePredictor):
         self, predictions: Array, *, ids: Ids | None = None, check: bool | None = None
     ) -> tuple[Array, Change]:
         predictions = as_predictions(predictions)
-        keys, qhat = self._keys(predictions, ids), self._threshold_of(predictions)
+        keys = self._keys(predictions, ids)
+        if self._constants:
+            interval = partial(self.score.interval, predictions, check=check)
+            return at_each(interval, self._thresholds_of(predictions)), unchanged
+        qhat = self._threshold_of(predictions)
         intervals = self.score.interval(predictions, float(qhat), check=check)
         return intervals, partial(self._issued.put, keys, qhat) if keys else unchanged
 

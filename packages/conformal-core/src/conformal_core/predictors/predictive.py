@@ -9,7 +9,7 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, as_array, beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage, rank
+from conformal_core._rank import Alpha, miscoverage, rank, read_alpha
 from conformal_core._settings import fresh
 from conformal_core._state import State
 from conformal_core.memory.base import Memory
@@ -137,9 +137,19 @@ class PredictiveSystem(Predictor):
         threshold = self._threshold(self._mirror, 1 - level, predictions)
         return self._upper.interval(predictions, threshold, check=check)[..., 1]
 
-    def predict(self, predictions: Array, *, alpha: Alpha, check: bool | None = None) -> Array:
-        """Intervals (..., 2) from the lower quantile at α/2 to the upper quantile at 1 − α/2, both ends included."""
-        half = miscoverage(alpha) / 2
+    def predict(
+        self,
+        predictions: Array,
+        *,
+        alpha: Alpha | None = None,
+        confidence: Alpha | None = None,
+        check: bool | None = None,
+    ) -> Array:
+        """Intervals (..., 2) from the lower quantile at α/2 to the upper quantile at 1 − α/2, both ends included.
+
+        ``confidence`` is 1 − alpha, instead of ``alpha``.
+        """
+        half = read_alpha(alpha, confidence, miscoverage) / 2
         ends = [self.quantile(predictions, q, lower=q == half, check=check) for q in (half, 1 - half)]
         return array_namespace(ends=ends[0]).stack(ends, axis=-1)
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage, rank
+from conformal_core._rank import Alphas, rank, read_alpha
 from conformal_core._state import State
 from conformal_core.checks import check_score
 from conformal_core.memory.fixed import Fixed
 from conformal_core.predictors._base import Change, Predictor, unchanged
 from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
+from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets, written
 from conformal_core.quantile import warn_too_few
 
 Array = Any
@@ -28,30 +29,40 @@ class SplitPredictor(Predictor):
     _saved = ("alpha", "score")
     _asks: str  # method that the score must have
 
-    def __init__(self, score: Any, *, alpha: Alpha) -> None:
+    def __init__(self, score: Any, *, alpha: Alphas | None = None, confidence: Alphas | None = None) -> None:
         check_score(score, self._asks)
-        self._alpha = miscoverage(alpha)
+        self._alpha = read_alpha(alpha, confidence)
         self.score = score
-        self.alpha = alpha
+        self.alpha: Any = self._alpha if alpha is None else alpha
+        self._given_alpha, self._given_confidence = written(alpha), written(confidence)
         self._memory = Fixed()
         self._qhat: Array | None = None
 
     @property
     def qhat(self) -> Array:
-        """Threshold, a 0-d array of the library and device of the calibration scores; +∞ if they are too few."""
+        """Threshold, a 0-d array of the library and device of the calibration scores; +∞ if they are too few.
+
+        One for each alpha, (A,), if there are several.
+        """
         if self._qhat is None:
-            n = len(self._memory)
-            if rank(n, self._alpha) > n:
-                warn_too_few(n, self._alpha)
-            self._qhat = self._memory.quantile(self._alpha)
+            n, several = len(self._memory), isinstance(self._alpha, tuple)
+            levels = self._alpha if isinstance(self._alpha, tuple) else (self._alpha,)
+            if rank(n, smallest := min(levels)) > n:
+                warn_too_few(n, smallest)
+            self._qhat = at_each(self._memory.quantile, levels) if several else self._memory.quantile(levels[0])
         return self._qhat
 
     def _qhat_for(self, rows: Array) -> Array | float:
         """Return the threshold in the library and on the device of rows; a float for numpy arrays of one dtype."""
         qhat = self.qhat
-        if type(qhat) is np.ndarray and type(rows) is np.ndarray and qhat.dtype == rows.dtype:
+        if type(qhat) is np.ndarray and type(rows) is np.ndarray and qhat.dtype == rows.dtype and not qhat.ndim:
             return float(qhat)
         return beside(qhat, rows)
+
+    def _qhats_for(self, rows: Array) -> list[Array]:
+        """Return the thresholds of several miscoverages."""
+        qhats: Array = self._qhat_for(rows)
+        return [qhats[i, ...] for i in range(qhats.shape[0])]
 
     def _calibrate(self, scores: Array) -> None:
         self._memory, self._qhat = Fixed(), None
@@ -82,12 +93,15 @@ class SplitClassifier(KnownClasses, SplitPredictor):
     score
         Nonconformity score, for example ``LAC()``.
     alpha
-        Miscoverage in (0, 1).
+        Miscoverage in (0, 1), or a sequence of A of them: results then have a first axis of length A, and the sets of a
+        larger alpha are contained in those of a smaller one.
+    confidence
+        1 − alpha, exactly, instead of ``alpha``.
 
     Raises
     ------
     TypeError, ValueError
-        If ``score`` cannot be called, or ``alpha`` is not a number in (0, 1).
+        If ``score`` cannot be called, ``alpha`` or ``confidence`` is not a number in (0, 1), or both are given.
 
     Notes
     -----
@@ -103,6 +117,11 @@ class SplitClassifier(KnownClasses, SplitPredictor):
     >>> predictor.calibrate(probs, np.asarray([0, 1, 2, 0]))
     >>> predictor.predict(np.asarray([0.55, 0.43, 0.02]))
     array([ True,  True, False])
+    >>> nested = SplitClassifier(LAC(), confidence=["0.6", "0.8"])
+    >>> nested.calibrate(probs, np.asarray([0, 1, 2, 0]))
+    >>> nested.predict(np.asarray([0.55, 0.43, 0.02]))
+    array([[ True, False, False],
+           [ True,  True, False]])
     """
 
     _kind = "SplitClassifier"
@@ -129,10 +148,26 @@ class SplitClassifier(KnownClasses, SplitPredictor):
 
         return change
 
-    def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
-        """Prediction sets (..., K) of bool for probs (..., K)."""
+    def predict(
+        self,
+        probs: Array,
+        *,
+        u: Array | float | np.random.Generator | None = None,
+        nonempty: bool = False,
+        check: bool | None = None,
+    ) -> Array:
+        """Prediction sets (..., K) of bool for probs (..., K), or (A, ..., K) for several alphas.
+
+        With ``u``, draws in [0, 1] for each label or a generator of them, sets are smoothed: a label is in the set
+        exactly when its smoothed p-value exceeds alpha, which has probability 1 − alpha also with ties or few rows.
+        """
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
+        if u is not None:
+            scores = self.score(probs, check=check)
+            return smoothed_sets(self._memory.p_values(scores, u), scores, self._alpha, nonempty=nonempty)
+        if isinstance(self._alpha, tuple):
+            return sets_at_each(self.score, probs, self._qhats_for(probs), nonempty=nonempty, check=check)
         return self.score.sets(probs, self._qhat_for(probs), nonempty=nonempty, check=check)
 
     def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
@@ -149,8 +184,8 @@ class SplitRegressor(SplitPredictor):
     ----------
     score
         Regression score, for example ``AbsoluteResidual()``.
-    alpha
-        Miscoverage in (0, 1).
+    alpha, confidence
+        As for :class:`SplitClassifier`.
 
     Raises
     ------
@@ -185,8 +220,11 @@ class SplitRegressor(SplitPredictor):
         return partial(self._update, self._scores(predictions, targets, check))
 
     def predict(self, predictions: Array, *, check: bool | None = None) -> Array:
-        """Intervals (..., 2), both ends included; (−∞, ∞) if calibration rows are too few."""
+        """Intervals (..., 2), or (A, ..., 2) for several alphas, both ends included; (−∞, ∞) if rows are too few."""
         predictions = as_floating("predictions", predictions)
+        if isinstance(self._alpha, tuple):
+            interval = partial(self.score.interval, predictions, check=check)
+            return at_each(interval, self._qhats_for(predictions))
         return self.score.interval(predictions, self._qhat_for(predictions), check=check)
 
     def p_values(

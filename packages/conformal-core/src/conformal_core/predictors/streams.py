@@ -16,6 +16,7 @@ from conformal_core.memory._windows import Windows
 from conformal_core.memory.ordered import Window
 from conformal_core.predictors._base import Change
 from conformal_core.predictors._rows import as_host_labels, as_host_rows, check_calibration, check_classes, is_labelled
+from conformal_core.predictors._several import check_one_alpha
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.quantile import warn_too_few
 
@@ -237,6 +238,7 @@ def _settings(predictor: OnlineClassifier | OnlineRegressor) -> tuple[int, Fract
     """Return the size of the window, α, and γ (0 for a constant level), or raise TypeError."""
     if not isinstance(predictor, (OnlineClassifier, OnlineRegressor)):
         raise TypeError(f"predictor must be an OnlineClassifier or OnlineRegressor, got {type(predictor).__name__}")
+    check_one_alpha("predictor", predictor)
     memory, level, score = predictor.memory, predictor.level, predictor.score
     fits = type(memory) is Window and type(level) in {Constant, ACI} and not getattr(score, "randomized", False)
     if not fits:

@@ -382,11 +382,15 @@ def benchmarks(session: nox.Session) -> None:
         "steps": ["benchmarks/core/steps.py", "--long", "0"],
         "selfcalibration": ["benchmarks/selfcalibration/run.py", "--threads", "1", "--rounds", "20"],
     }
-    for name, command in commands.items():  # a missed limit of steps.py is known; a change is what counts here
-        options = ["--json", str(figures / f"{name}.json")]
+    files = [figures / f"{name}.json" for name in commands]
+    for file, command in zip(files, commands.values(), strict=True):
+        file.unlink(missing_ok=True)
+        # A limit that steps.py misses is known; what counts here is a change.
+        options = ["--json", str(file)]
         session.run(python, *command, *options, success_codes=[0, 1], env=ONE_THREAD, external=True)
-    files = [str(figures / f"{name}.json") for name in commands]
-    session.run(python, "tools/history.py", str(Path(session.posargs[0]) / "ratios.jsonl"), *files, external=True)
+    session.run(
+        python, "tools/history.py", str(Path(session.posargs[0]) / "ratios.jsonl"), *map(str, files), external=True
+    )
 
 
 @nox.session(python=False, default=False)

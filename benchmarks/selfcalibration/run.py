@@ -32,7 +32,8 @@ class Case:
 
     def __init__(self, classes: int) -> None:
         torch.manual_seed(0)
-        self.rsc = MultimodalSelfCalibration(dict.fromkeys(MODALITIES, D), components=N, top_k=3)
+        published = {"residual": 1.0, "match_magnitude": False, "divergence": "kl"}  # what the loops compute
+        self.rsc = MultimodalSelfCalibration(dict.fromkeys(MODALITIES, D), components=N, top_k=3, **published)
         self.heads = nn.ModuleDict({m: nn.Linear(D, classes) for m in MODALITIES})
         self.fusion = nn.Linear(D * len(MODALITIES), classes)
         self.features = {m: torch.randn(B, D, requires_grad=True) for m in MODALITIES}

@@ -19,7 +19,6 @@ REPEAT = 3.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _first: list[tuple[int, float]] = []
-_deferring: list[bool] = []
 _children: set[BaseProcess] = set()
 
 
@@ -46,19 +45,20 @@ def install_handlers() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer a first signal to the end of a block that must not stop halfway, such as the start of a process.
-
-    Raises KeyboardInterrupt at the end, if the signal came inside.
-    """
-    interrupted_before = bool(_first)
-    _deferring.append(True)
+    """Call the handlers of signals at the end of a block that must not stop halfway, such as the start of a process."""
+    arrived: dict[int, None] = {}
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+        for number in SIGNALS:
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda number, _frame: arrived.setdefault(number))
     try:
         yield
     finally:
-        _deferring.pop()
-    if _first and not interrupted_before and not _deferring:
-        _kill_readers()
-        raise _interrupt(_first[0][0])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in arrived:
+            signal.raise_signal(late)
 
 
 def raise_pending() -> None:
@@ -147,8 +147,6 @@ def _handle(number: int, _frame: FrameType | None) -> Any:
         end_children()
         if hasattr(signal, "SIGCHLD"):  # the handler of torch raises when a data-loading process ends first
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if _deferring:
-            return
         _kill_readers()
         raise _interrupt(number)
     if now - _first[0][1] > REPEAT:

@@ -234,18 +234,22 @@ def told(monkeypatch):
     return lambda number: interrupts._handle(number, None)
 
 
-def test_a_signal_waits_while_processes_start(told):
-    reached = []
+def test_a_signal_waits_while_processes_start(monkeypatch):
+    monkeypatch.setattr(interrupts, "_first", [])
+    before, reached = signal.signal(signal.SIGTERM, interrupts._handle), []
 
     def start_processes():
         with interrupts.deferred():
             with interrupts.deferred():
-                told(signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
                 reached.append("inner")
             reached.append("outer")
 
-    with pytest.raises(interrupts.Terminated):
-        start_processes()
+    try:
+        with pytest.raises(interrupts.Terminated):
+            start_processes()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert reached == ["inner", "outer"]
 
 

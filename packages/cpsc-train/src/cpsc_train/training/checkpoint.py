@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 from cpsc_train.errors import UserError, out_of_memory, reason
+from cpsc_train.interrupts import deferred
 from cpsc_train.writing import make_folder, replacing
 
 FORMAT = 1
@@ -25,7 +24,7 @@ FORMAT = 1
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint, or raise UserError and leave the file as it was; signals are handled afterwards."""
     try:
-        with _signals_deferred(), replacing(path) as file:
+        with deferred(), replacing(path) as file:  # torch aborts the process if a handler raises while it writes
             torch.save({"format": FORMAT} | state, file)
     except RuntimeError as error:
         cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch replaces an OSError
@@ -150,21 +149,3 @@ def set_random_states(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
-
-
-@contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Call the handlers of SIGINT and SIGTERM at the end: torch aborts the process if one raises while it writes."""
-    arrived: dict[int, None] = {}
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(number, lambda number, _frame: arrived.setdefault(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for late in arrived:
-            signal.raise_signal(late)

@@ -10,7 +10,7 @@ import numpy as np
 
 import test_states as cases
 from conformal_core import __version__
-from conformal_core.files import flatten_state, unflatten_state
+from conformal_core._state import flatten_state, unflatten_state
 
 FOLDER = Path(__file__).parent / "released"
 ANSWERS = "answers"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conformal_core import LAC, ClusteredClassifier, MondrianClassifier
-from conformal_core.predictors.clustered import _kmeans
+from conformal_core.predictors.mondrian import _kmeans
 
 
 def rows_of(kinds, each):

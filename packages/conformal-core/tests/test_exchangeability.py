@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformal_core import ExchangeabilityTest, PluginMartingale, PowerMartingale, SimpleJumper
-from conformal_core.exchangeability.pvalues import OnlinePValues
+from conformal_core.exchangeability import OnlinePValues
 
 SLOPES = {True: [-2.0, -1.0, -0.5, 0.0], False: [-1.0, -0.5, 0.0, 0.5, 1.0]}
 

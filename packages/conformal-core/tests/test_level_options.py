@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from conformal_core import ACI, SAOCP, ConformalPID, DecayingStep, DtACI, History
-from conformal_core.level._units import UnitLevel
+from conformal_core.level.base import UnitLevel
 
 MEMORY = History()
 

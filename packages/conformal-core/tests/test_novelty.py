@@ -84,7 +84,7 @@ def test_shape_precision_and_state_are_kept(name, lib):
 def test_many_rows_in_parts_are_the_same(monkeypatch):
     asked, _ = sample(50, seed=1)
     many = Mahalanobis(classes=3)
-    monkeypatch.setattr("conformal_core.novelty.mahalanobis._ONE_HOT", 20)
+    monkeypatch.setattr("conformal_core.novelty._ONE_HOT", 20)
     many.update(*sample(60))
     np.testing.assert_allclose(many(asked), learned("classes")(asked))
 

@@ -28,7 +28,7 @@ from conformal_core import (
     prediction_set,
     rank_reliability,
 )
-from conformal_core._precision import comparable, narrow, rounded_down, rounded_up
+from conformal_core._arrays import comparable, narrow, rounded_down, rounded_up
 
 PRECISIONS = [(np.float64, np.float32), (np.float32, np.float64), (np.float64, np.float16), (np.float16, np.float32)]
 MEMORIES = [Fixed, History, lambda: Window(99), lambda: Reservoir(99), lambda: Sketch(64), lambda: Exponential(0.9)]

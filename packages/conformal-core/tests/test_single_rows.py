@@ -24,8 +24,8 @@ from conformal_core import (
     Threshold,
     Window,
 )
-from conformal_core._precision import narrow
-from conformal_core.memory._copy import SortedCopy
+from conformal_core._arrays import narrow
+from conformal_core.memory.ordered import SortedCopy
 
 SCORES = [
     *(LAC(), Margin(), SAPS(), SAPS(weight=0.0), APS(), RAPS(), RAPS(penalty=0.3, free_ranks=1)),

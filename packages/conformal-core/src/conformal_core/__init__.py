@@ -1,32 +1,27 @@
 """Exact online conformal prediction for numpy, torch and other array libraries."""
 
 from conformal_core.__about__ import __version__
-from conformal_core._rank import quantile_rank
-from conformal_core.confidence import ConfidenceSequence
-from conformal_core.discoveries import benjamini_hochberg
-from conformal_core.exchangeability.alarm import ExchangeabilityTest
-from conformal_core.exchangeability.martingales import (
+from conformal_core._state import flatten_state, unflatten_state
+from conformal_core.exchangeability import ExchangeabilityTest
+from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
+from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
+from conformal_core.level.quantile import ACI, Constant, DtACI
+from conformal_core.level.saocp import SAOCP
+from conformal_core.level.tracking import ConformalPID, DecayingStep
+from conformal_core.martingales import (
     Martingale,
     MixtureMartingale,
     PluginMartingale,
     PowerMartingale,
     SimpleJumper,
 )
-from conformal_core.files import flatten_state, unflatten_state
-from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
-from conformal_core.level.aci import ACI, Constant
-from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
-from conformal_core.level.decaying import DecayingStep
-from conformal_core.level.dtaci import DtACI
-from conformal_core.level.pid import ConformalPID
-from conformal_core.level.saocp import SAOCP
-from conformal_core.memory.base import Memory
+from conformal_core.memory.base import Fixed, Memory
 from conformal_core.memory.buffer import CalibrationBuffer
-from conformal_core.memory.fixed import Fixed
 from conformal_core.memory.ordered import History, Reservoir, Window
 from conformal_core.memory.sketch import Sketch
 from conformal_core.memory.weighted import Exponential
 from conformal_core.metrics import (
+    ConfidenceSequence,
     Coverage,
     class_coverage,
     coverage,
@@ -35,19 +30,18 @@ from conformal_core.metrics import (
     size_coverage,
     size_distribution,
 )
-from conformal_core.novelty.mahalanobis import Mahalanobis
+from conformal_core.novelty import Mahalanobis
 from conformal_core.predictors.asymmetric import AsymmetricRegressor
-from conformal_core.predictors.clustered import ClusteredClassifier
 from conformal_core.predictors.grouped import Mondrian
 from conformal_core.predictors.horizons import Horizons
-from conformal_core.predictors.mondrian import MondrianClassifier
+from conformal_core.predictors.mondrian import ClusteredClassifier, MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.predictive import PredictiveSystem
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.predictors.streams import Streams
-from conformal_core.quantile import conformal_quantile
-from conformal_core.risk import control_risk, false_negative_losses, learn_then_test, risk_p_values
+from conformal_core.quantile import conformal_quantile, quantile_rank
+from conformal_core.risk import benjamini_hochberg, control_risk, false_negative_losses, learn_then_test, risk_p_values
 from conformal_core.scores.base import Score
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.joint import EllipsoidResidual, MaxResidual

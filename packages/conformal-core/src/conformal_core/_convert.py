@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, device, is_torch, to_host
-from conformal_core._precision import comparable
+from conformal_core._arrays import array_namespace, as_array, comparable, device, is_torch, to_host
 from conformal_core.checks import check_label_range, check_not_nan, first_index, is_checked
 
 Array = Any
@@ -108,7 +107,7 @@ def as_labels(labels: Array | int, values: Array, *, check: bool | None) -> Arra
 def as_threshold(qhat: Array | float, shape: tuple[int, ...], like: Array, *, check: bool | None) -> Array:
     """Return a threshold that broadcasts to ``shape`` and is not NaN, in ``like``'s library and dtype.
 
-    If the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._precision`.
+    If the dtypes differ it is the threshold that admits the same scores; see :mod:`conformal_core._arrays`.
     """
     xp = array_namespace(like=like)
     if isinstance(qhat, (int, float, np.floating, np.integer)):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from conformal_core._rank import as_fraction
 from conformal_core._state import VERSION, State, check_state
+from conformal_core.quantile import as_fraction
 
 
 class Settings:

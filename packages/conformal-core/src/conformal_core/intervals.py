@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import to_host
 from conformal_core._convert import Name, as_floating, as_names
-from conformal_core._rank import Alpha, miscoverage
 from conformal_core.checks import check_count, check_shape
 from conformal_core.metrics import Coverage, coverage_by_group
+from conformal_core.quantile import Alpha, miscoverage
 
 Array = Any
 

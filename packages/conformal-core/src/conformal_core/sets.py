@@ -4,9 +4,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, device, is_torch
+from conformal_core._arrays import array_namespace, as_array, device, is_torch, rounded_down, rounded_up
 from conformal_core._convert import as_draws, as_floating, as_labels, as_rows, as_threshold
-from conformal_core._precision import rounded_down, rounded_up
 from conformal_core.checks import check_finite
 
 Array = Any

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._rank import Alphas
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
+from conformal_core.quantile import Alphas
 from conformal_core.scores.probability import LAC
 from conformal_core.scores.regression import AbsoluteResidual
 

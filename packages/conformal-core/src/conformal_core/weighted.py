@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import as_draws, as_floating
-from conformal_core._rank import Alpha, miscoverage
 from conformal_core.checks import check_finite, is_checked
+from conformal_core.quantile import Alpha, miscoverage
 from conformal_core.sets import in_coarser_precision
 
 Array = Any

@@ -8,12 +8,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._rank import Alpha, miscoverage
 from conformal_core._state import State, read_count, read_floats, read_number
 from conformal_core.checks import check_count
-from conformal_core.level._units import SMALLEST, UnitLevel, given_or, read_learned
-from conformal_core.level.base import Threshold, as_positive
+from conformal_core.level.base import SMALLEST, Threshold, UnitLevel, as_positive, given_or, read_learned
 from conformal_core.memory.base import Memory
+from conformal_core.quantile import Alpha, miscoverage
 
 Numbers = NDArray[np.float64]
 Number = TypeVar("Number", float, Numbers)

@@ -7,14 +7,12 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from conformal_core._arrays import array_namespace, device, is_torch
+from conformal_core._arrays import array_namespace, device, is_torch, rounded_up
 from conformal_core._convert import as_floating, as_integers
-from conformal_core._precision import rounded_up
-from conformal_core._rank import Alpha
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_count, read_thresholds
 from conformal_core.checks import check_count, check_finite, is_checked
-from conformal_core.quantile import conformal_quantile
+from conformal_core.quantile import Alpha, conformal_quantile
 
 Array = Any
 

@@ -1,20 +1,74 @@
 """Memories that keep a sorted list of scores: all of them, the last ones, or a uniform sample."""
 
 import math
+from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
-from conformal_core._single import filled
+from conformal_core._rows import filled
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite_number
-from conformal_core.memory._copy import SortedCopy
 from conformal_core.memory.base import StreamMemory
+
+
+class SortedCopy:
+    """Sorted scores as an array, and the scores that were added to and removed from the list since.
+
+    They are merged into the array when there are about √n of them, so a change costs O(√n) on average.
+
+    Parameters
+    ----------
+    scores
+        Finite scores in ascending order.
+
+    Examples
+    --------
+    >>> copy = SortedCopy([0.1, 0.2, 0.3])
+    >>> copy.change(0.4, added=True)
+    >>> copy.count(np.asarray([0.15, 0.3]), "right")
+    array([3, 1])
+    """
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self._scores = np.fromiter(scores, dtype=np.float64, count=len(scores))
+        self._added: list[float] = []
+        self._removed: list[float] = []
+
+    def change(self, score: float, *, added: bool) -> None:
+        """Note a score that was added to the list, or removed from it."""
+        insort(self._added if added else self._removed, score)
+        if len(self._added) + len(self._removed) > max(_FEW, math.isqrt(len(self._scores)) // 2):
+            self._merge()
+
+    def count(self, values: NDArray[np.float64], side: Literal["left", "right"]) -> NDArray[np.int64]:
+        """Return the number of scores at least as large as each value (side "left"), or larger ("right"), (n,)."""
+        order = values.argsort()
+        ordered = values[order]  # ordered values are found twice as fast
+        counts = len(self._scores) + len(self._added) - len(self._removed) - self._scores.searchsorted(ordered, side)
+        if self._added:
+            counts -= np.asarray(self._added).searchsorted(ordered, side)
+        if self._removed:
+            counts += np.asarray(self._removed).searchsorted(ordered, side)
+        result = np.empty_like(counts)
+        result[order] = counts
+        return result
+
+    def _merge(self) -> None:
+        added, removed = np.asarray(self._added), np.asarray(self._removed)
+        scores = np.insert(self._scores, self._scores.searchsorted(added), added)
+        equals_before = np.arange(len(removed)) - removed.searchsorted(removed)
+        self._scores = np.delete(scores, scores.searchsorted(removed) + equals_before)
+        self._added, self._removed = [], []
+
+
+_FEW = 16  # changes
+
 
 Array = Any
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, to_host
 from conformal_core._convert import as_floating
-from conformal_core._rank import rank
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count, check_finite, check_finite_number
 from conformal_core.memory.base import StreamMemory
+from conformal_core.quantile import rank
 
 Array = Any
 

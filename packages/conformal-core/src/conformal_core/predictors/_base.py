@@ -1,9 +1,17 @@
-"""Interface by which predictors are combined."""
+"""Interface by which predictors are combined, and checks of the rows that they receive."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from conformal_core._arrays import as_array, to_host
+from conformal_core._convert import as_floating, as_integers
 from conformal_core._settings import Saved
+from conformal_core._state import State, read_classes
+from conformal_core.memory.base import finite_floats
 
 Array = Any
 Change = Callable[[], None]
@@ -24,3 +32,86 @@ class Predictor(Saved):
     calibrate: Callable[..., None]
     _plan_predict: Callable[..., tuple[Array, Change]]
     _plan_update: Callable[..., Change]
+
+
+class KnownClasses:
+    """Mix-in of classifiers: the number of classes of calibration is part of the state."""
+
+    _classes: int | None = None
+
+    def _learned(self) -> State:
+        return {**super()._learned(), "classes": self._classes}  # type: ignore[misc]  # of the predictor
+
+    def _restore(self, state: State) -> None:
+        classes = read_classes(state)
+        super()._restore(state)  # type: ignore[misc]
+        self._classes = classes
+
+
+def as_predictions(value: Any) -> Array:
+    """Return floating-point predictions as an array, or one number as a scalar of numpy, which is faster."""
+    if type(value) is np.float64 or (type(value) is np.ndarray and value.dtype.char == "d"):
+        return value
+    return np.float64(value) if type(value) is float else as_floating("predictions", value)
+
+
+def check_classes(probs: Array, known: int | None) -> int | None:
+    """Return the number of classes of rows (..., K), which must be the known one if there is one."""
+    if probs.ndim and probs.shape[-1] == known:
+        return known
+    count = int(probs.shape[-1]) if probs.ndim else None  # a scalar is for the score to refuse
+    if known is not None and count != known and count is not None:
+        raise ValueError(f"probs must have the {known} classes of calibration, got {count}")
+    return count
+
+
+def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> None:
+    """Let a regression score refuse a table of predictions, where it has such a check; see `ResidualScore`."""
+    if hasattr(score, "check_calibration"):
+        score.check_calibration(predictions, check=check)
+
+
+def row_scores(score: Any, name: str, rows: Array, own: Array, check: bool | None) -> list[float]:
+    """Return the scores of rows with one label or target each as floats."""
+    of_row = getattr(type(score), "of_row", None)  # not of the object: one that wraps a score may pass it on
+    one = of_row and of_row(score, rows, own, check=check)
+    if one is not None:
+        return [one]
+    return finite_floats(as_row_scores(name, score(rows, own, check=check)), check)
+
+
+def as_row_scores(name: str, scores: Array) -> Array:
+    """Return scores () or (N,), those of (N, 1) as (N,).
+
+    Several scores a row are refused: outputs of different scales would be pooled into one threshold.
+    """
+    if type(scores) is np.ndarray and scores.ndim <= 1 and scores.dtype.char in "fd":
+        return scores
+    scores = as_floating("scores", scores)
+    if scores.ndim <= 1:
+        return scores
+    shape = tuple(scores.shape)
+    if math.prod(shape[1:]) != 1:
+        cure = "make one predictor for each column, or reshape rows that are exchangeable into one axis"
+        raise ValueError(f"{name} must have shape (N,), one for each row, got {shape}: {cure}")
+    return scores[(slice(None), *(0 for _ in shape[1:]))]
+
+
+def as_host_rows(name: str, rows: Array) -> NDArray[np.float64]:
+    """Return rows as a numpy array of float64."""
+    rows = as_floating(name, rows)
+    return np.asarray(to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows), dtype=np.float64)
+
+
+def as_host_labels(name: str, labels: Array, classes: bool) -> NDArray[Any]:
+    """Return labels of classes as a numpy array of int64, or targets as one of float64."""
+    if not classes:
+        return as_host_rows(name, labels)
+    labels = as_array(name, labels)
+    return np.asarray(to_host(as_integers(name, labels, labels)))
+
+
+def is_labelled(labels: NDArray[Any], classes: bool, axes: int) -> NDArray[np.bool_]:
+    """Whether each row, in an array with ``axes`` axes, has its labels; −1 is a missing class, NaN a missing target."""
+    present = labels != -1 if classes else ~np.isnan(labels)
+    return np.asarray(present.all(axis=tuple(range(axes, labels.ndim))))

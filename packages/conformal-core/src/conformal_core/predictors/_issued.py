@@ -10,8 +10,8 @@ import numpy as np
 from conformal_core._arrays import to_host
 from conformal_core._convert import Name, as_names
 from conformal_core._state import State, check_state, read_floats, read_thresholds
-from conformal_core._warnings import warn
 from conformal_core.level.base import Threshold
+from conformal_core.quantile import warn
 
 Array = Any
 Ids = Name | Sequence[Name] | Any  # or an array, tensor or column of them

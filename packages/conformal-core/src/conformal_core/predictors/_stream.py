@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from conformal_core._precision import narrow
-from conformal_core._rank import Alphas, read_alpha
+from conformal_core._arrays import narrow
 from conformal_core._state import State
 from conformal_core.checks import check_count, check_score
-from conformal_core.level.aci import Constant
 from conformal_core.level.base import Level, QuantileLevel, Threshold
+from conformal_core.level.quantile import Constant
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.ordered import History
 from conformal_core.predictors._base import Predictor
 from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
 from conformal_core.predictors._several import written
-from conformal_core.quantile import warn_too_few
+from conformal_core.quantile import Alphas, read_alpha, warn_too_few
 
 Array = Any
 

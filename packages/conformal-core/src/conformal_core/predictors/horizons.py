@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_count, read_floats
 from conformal_core.checks import check_count
-from conformal_core.predictors._rows import as_host_labels, as_host_rows, is_labelled
+from conformal_core.predictors._base import as_host_labels, as_host_rows, is_labelled
 from conformal_core.predictors._several import check_one_alpha
 from conformal_core.predictors._stream import OnlinePredictor
 from conformal_core.predictors.streams import Streams

@@ -7,13 +7,11 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, beside
 from conformal_core._convert import as_floating, as_threshold
-from conformal_core._rank import Alpha, miscoverage, rank
 from conformal_core._settings import Saved
 from conformal_core._state import State
 from conformal_core.checks import check_score
-from conformal_core.memory.base import Memory
-from conformal_core.memory.fixed import Fixed
-from conformal_core.quantile import warn_too_few
+from conformal_core.memory.base import Fixed, Memory
+from conformal_core.quantile import Alpha, miscoverage, rank, warn_too_few
 
 Array = Any
 _ROUNDING = 16  # units in the last place

@@ -7,18 +7,19 @@ import numpy as np
 
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
-from conformal_core.level.aci import Constant
+from conformal_core.level.quantile import Constant
 from conformal_core.memory.base import finite_floats
-from conformal_core.predictors._base import Change, unchanged
-from conformal_core.predictors._issued import Ids, Row
-from conformal_core.predictors._rows import (
+from conformal_core.predictors._base import (
+    Change,
     KnownClasses,
     as_predictions,
     as_row_scores,
     check_calibration,
     check_classes,
     row_scores,
+    unchanged,
 )
+from conformal_core.predictors._issued import Ids, Row
 from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets
 from conformal_core.predictors._stream import OnlinePredictor
 

@@ -9,14 +9,11 @@ import numpy as np
 
 from conformal_core._arrays import array_namespace, as_array, beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alpha, miscoverage, rank, read_alpha
 from conformal_core._settings import fresh
 from conformal_core._state import State
-from conformal_core.memory.base import Memory
-from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors._base import Change, Predictor, unchanged
-from conformal_core.predictors._rows import as_row_scores
-from conformal_core.quantile import warn_too_few
+from conformal_core.memory.base import Fixed, Memory
+from conformal_core.predictors._base import Change, Predictor, as_row_scores, unchanged
+from conformal_core.quantile import Alpha, miscoverage, rank, read_alpha, warn_too_few
 from conformal_core.scores.regression import AbsoluteResidual, NormalizedResidual
 
 Array = Any

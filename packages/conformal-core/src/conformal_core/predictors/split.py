@@ -8,14 +8,20 @@ import numpy as np
 
 from conformal_core._arrays import beside
 from conformal_core._convert import as_floating
-from conformal_core._rank import Alphas, rank, read_alpha
 from conformal_core._state import State
 from conformal_core.checks import check_score
-from conformal_core.memory.fixed import Fixed
-from conformal_core.predictors._base import Change, Predictor, unchanged
-from conformal_core.predictors._rows import KnownClasses, as_row_scores, check_calibration, check_classes
+from conformal_core.memory.base import Fixed
+from conformal_core.predictors._base import (
+    Change,
+    KnownClasses,
+    Predictor,
+    as_row_scores,
+    check_calibration,
+    check_classes,
+    unchanged,
+)
 from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets, written
-from conformal_core.quantile import warn_too_few
+from conformal_core.quantile import Alphas, rank, read_alpha, warn_too_few
 
 Array = Any
 

@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._rank import rank
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_classes, read_floats, read_thresholds
 from conformal_core.checks import check_count, check_finite
-from conformal_core.level.aci import ACI, Constant
+from conformal_core.level.quantile import ACI, Constant
 from conformal_core.memory._windows import Windows
 from conformal_core.memory.ordered import Window
-from conformal_core.predictors._base import Change
-from conformal_core.predictors._rows import as_host_labels, as_host_rows, check_calibration, check_classes, is_labelled
+from conformal_core.predictors._base import (
+    Change,
+    as_host_labels,
+    as_host_rows,
+    check_calibration,
+    check_classes,
+    is_labelled,
+)
 from conformal_core.predictors._several import check_one_alpha
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
-from conformal_core.quantile import warn_too_few
+from conformal_core.quantile import rank, warn_too_few
 
 Array = Any
 Floats = NDArray[np.float64]

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._chunks import scratch
+from conformal_core._rows import scratch
 from conformal_core.checks import check_nonnegative
-from conformal_core.scores._cumulative_row import NO_MASS, row_scores, row_set
-from conformal_core.scores._order import descending, over_ties, to_labels
+from conformal_core.scores._order import NO_MASS, descending, over_ties, row_scores, row_set, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
 

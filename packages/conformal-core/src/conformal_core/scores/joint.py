@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from conformal_core._arrays import array_namespace, device, to_host
 from conformal_core._convert import as_floating
 from conformal_core.checks import check_finite, check_shape
-from conformal_core.novelty._moments import covariance, moments
+from conformal_core.novelty import covariance, moments
 from conformal_core.scores.residual import ResidualScore
 
 Array = Any

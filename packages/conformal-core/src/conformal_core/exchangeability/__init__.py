@@ -1,1 +1,0 @@
-"""Tests of exchangeability on a stream: p-values, martingales that bet on them, and an alarm."""

@@ -1,1 +1,0 @@
-"""Novelty scores: distance of an input from the training features, without a label."""

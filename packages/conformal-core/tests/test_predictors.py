@@ -191,8 +191,8 @@ def test_a_failed_load_leaves_the_predictor_as_it_was():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "exactly one of alpha and level must be given, got neither"),
-        ({"alpha": 0.1, "level": ACI(alpha=0.1)}, "got both: a level holds its own alpha"),
+        ({}, "exactly one of alpha, confidence and level must be given, got none"),
+        ({"alpha": 0.1, "level": ACI(alpha=0.1)}, "got alpha and level: a level holds its own alpha"),
         ({"alpha": 0.1, "memory": [0.1]}, "memory must have the methods of Memory, got list"),
         ({"level": 0.1}, "level must be a Level, such as ACI"),
     ],

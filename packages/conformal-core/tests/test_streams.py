@@ -41,8 +41,11 @@ def test_warnings_of_a_prediction_point_to_its_caller(made, rows):
     [
         ({"level": 3}, r"^level must be a Level, such as ACI\(alpha=0\.1\), got int$"),
         ({"alpha": 0.1, "memory": 3}, "^memory must have the methods of Memory, got int$"),
-        ({}, "^exactly one of alpha and level must be given, got neither: "),
-        ({"alpha": 0.1, "level": ACI(alpha=0.1)}, "^exactly one of alpha and level must be given, got both: "),
+        ({}, "^exactly one of alpha, confidence and level must be given, got none: "),
+        (
+            {"alpha": 0.1, "level": ACI(alpha=0.1)},
+            "^exactly one of alpha, confidence and level must be given, got alpha and level: ",
+        ),
     ],
 )
 def test_a_part_of_another_kind_is_named(options, message):

@@ -59,7 +59,7 @@ class OnlinePredictor(Predictor):
         if len(names := [name for name, value in given.items() if value is not None]) != 1:
             got = " and ".join(names) or "none"
             raise TypeError(
-                f"exactly one of alpha, confidence and level must be given, got {got}: a level has an alpha"
+                f"exactly one of alpha, confidence and level must be given, got {got}: a level holds its own alpha"
             )
         if memory is not None and not isinstance(memory, Memory):
             raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")

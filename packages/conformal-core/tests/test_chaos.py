@@ -97,7 +97,11 @@ def test_scalars_and_empty_arrays(lib):
         (lambda a: LAC().sets(a([[0.5, 0.5]]), np.nan), ValueError, "qhat must not be NaN"),
         (lambda a: AbsoluteResidual().interval(a([0.1]), np.nan), ValueError, "qhat must not be NaN"),
         (lambda a: AbsoluteResidual().interval(a([0.1]), a([True, False])), TypeError, "qhat must hold real"),
-        (lambda a: coverage(a([[True]]), a([0]), confidence="a"), ValueError, "confidence must be a number such as '0.1'"),
+        (
+            lambda a: coverage(a([[True]]), a([0]), confidence="a"),
+            ValueError,
+            "confidence must be a number such as '0.1'",
+        ),
         (
             lambda a: group_coverage(a([[True]]), a([0]), a([10**12])),
             ValueError,

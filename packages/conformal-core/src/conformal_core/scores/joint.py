@@ -62,7 +62,7 @@ class JointScore(ResidualScore):
 
 @dataclass(frozen=True)
 class MaxResidual(JointScore):
-    """maxⱼ |yⱼ − ŷⱼ| / σⱼ: a box around each prediction that contains all d targets together.
+    """``maxⱼ |yⱼ − ŷⱼ| / σⱼ``: a box around each prediction that contains all d targets together.
 
     ``predict`` of a regressor returns the sides of the box, (..., d, 2).
 

@@ -24,7 +24,7 @@ def single_row(probs: Array, check: bool | None, *, normalized: bool) -> np.ndar
     if row.ndim != 1:
         if not row.ndim or row.size != row.shape[-1]:
             return None
-        row = row.reshape(-1)
+        row = row[0] if row.ndim == 2 else row.reshape(-1)
     return row if check is False or is_distribution_row(row, normalized=normalized) else None
 
 

@@ -113,7 +113,7 @@ class OnlinePredictor(Predictor):
 
     def _threshold_of(self, rows: Array, level: Level | None = None) -> float:
         """Return the threshold of the next sets, in the precision of rows."""
-        level = level or self.level
+        level = self.level if level is None else level
         qhat = _in_precision_of(rows, level.threshold(self.memory))
         if qhat == math.inf and not self._warned and isinstance(level, QuantileLevel):
             alpha = level.alpha  # the target: α_t may have left (0, 1)
@@ -179,6 +179,6 @@ class OnlinePredictor(Predictor):
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
     """Return the threshold, rounded to the precision in which it is compared with the scores of the rows."""
-    if isinstance(rows, (np.ndarray, np.float64)) and rows.dtype.char == "d":
+    if type(rows) is np.float64 or (isinstance(rows, np.ndarray) and rows.dtype.char == "d"):
         return qhat
     return qhat.mapped(partial(narrow, like=rows)) if isinstance(qhat, Threshold) else narrow(qhat, rows)

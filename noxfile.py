@@ -31,24 +31,18 @@ DOCS = ["furo>=2024.8", "myst-nb>=1.3", "sphinx>=8", "sphinx-copybutton>=0.5", "
 TYPING = ["mypy>=1.14", "pyright[nodejs]>=1.1.400"]
 EXAMPLES = (ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split()
 LOCKED = ["-c", "constraints.txt"]
+PEERS = {"crepes": "0.9.1", "mapie": "1.6.0", "nonconform": "2.0.0", "online-cp": "0.4.0", "torchcp": "1.2.1"}
+PEERS_NEED = ["cloudpickle", "joblib", "matplotlib", "pandas>=2", "scikit-learn>=1.6", "scipy", "tqdm"]
 ENVIRONMENTS = {
     "core": ["-e", "packages/conformal-core", *TESTING],
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
     "tools": ["import-linter>=2.3", "pytest>=8.3", "pyyaml>=6", "ruff>=0.9", "towncrier>=24.8", "zizmor>=1.5"],
+    "peers": ["-e", "packages/conformal-core", "pytest>=8.3", *PEERS_NEED],
     "release": ["build>=1.2", "cyclonedx-bom>=7", "hatchling>=1.26", "pypiserver>=2.3", "twine>=6.1"],
 }
-PEERS = {  # version, and those of its requirements that a comparison needs; torchcp runs in the environment `torch`
-    "crepes": ("0.9.1", ["pandas>=2", "scikit-learn>=1.6"]),
-    "mapie": ("1.6.0", ["cloudpickle", "scikit-learn>=1.6"]),
-    "nonconform": ("2.0.0", ["pandas>=2", "scikit-learn>=1.6", "tqdm"]),
-    "online-cp": ("0.4.0", ["joblib", "matplotlib", "pandas>=2", "scipy", "tqdm"]),
-    "torchcp": ("1.2.1", []),
-}
-BESIDE = ["-e", "packages/conformal-core", "pytest>=8.3"]
-ENVIRONMENTS |= {f"beside-{peer}": [*BESIDE, *needed] for peer, (_, needed) in PEERS.items() if needed}
 SIZES = {
-    **{f"beside-{peer}": "what the comparison with a library needs; about 300 MB" for peer in PEERS},
     "core": "conformal-core with numpy, and what tests it; about 100 MB",
+    "peers": "conformal-core, pandas, scikit-learn and matplotlib; about 500 MB",
     "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
     "tools": "linters; about 50 MB",
     "release": "what builds, checks and serves distributions; about 50 MB",
@@ -135,12 +129,11 @@ def examples(session: nox.Session) -> None:
 @nox.parametrize("peer", [nox.param(peer, id=peer) for peer in PEERS])
 def differential(session: nox.Session, peer: str) -> None:
     """Compare results with those of another library, cell by cell."""
-    version, needed = PEERS[peer]
-    python = environment(session, f"beside-{peer}" if needed else "torch")
+    python = environment(session, "torch" if peer == "torchcp" else "peers")
     # Alone, since some ask for packages that have to be compiled, or for a newer Python, which nothing here needs.
     alone = ROOT / ".nox" / f"{peer}-alone"
     install = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(alone)]
-    session.run(python, "-m", "pip", "install", *install, f"{peer}=={version}", external=True)
+    session.run(python, "-m", "pip", "install", *install, f"{peer}=={PEERS[peer]}", external=True)
     tests = ["differential/test_table.py", f"differential/test_{peer.replace('-', '_')}.py"]
     session.run(python, "-m", "pytest", *tests, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
 

@@ -100,6 +100,21 @@ def test_sets_of_classes() -> Iterator[Cells]:
 
 
 @agrees
+def test_intervals() -> Iterator[Cells]:
+    for case in inputs.forecasts():
+        n = len(case.targets)
+        for normalized in (False, True):
+            predictor = ConformalRegressor()
+            predictor.fit(case.targets - case.predictions, sigmas=case.sigmas if normalized else None)
+            for alpha in inputs.alphas(n):
+                sigmas = case.test_sigmas if normalized else None
+                theirs = predictor.predict_int(case.test_predictions, sigmas=sigmas, confidence=1 - alpha)
+                intervals = ours.intervals(case, alpha, normalized=normalized)
+                conditions = inputs.misranked(n, alpha, n + 1 - int((1 - (1 - alpha)) * (n + 1)))
+                yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
+
+
+@agrees
 def test_intervals_of_groups() -> Iterator[Cells]:
     for case in inputs.forecasts():
         n = len(case.targets)
@@ -116,21 +131,6 @@ def test_intervals_of_groups() -> Iterator[Cells]:
             yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
         theirs = predictor.predict_p(case.test_predictions, case.test_targets, bins=test_groups, smoothing=False)
         yield Cells(mondrian.p_values(case.test_predictions, test_groups, case.test_targets), theirs)
-
-
-@agrees
-def test_intervals() -> Iterator[Cells]:
-    for case in inputs.forecasts():
-        n = len(case.targets)
-        for normalized in (False, True):
-            predictor = ConformalRegressor()
-            predictor.fit(case.targets - case.predictions, sigmas=case.sigmas if normalized else None)
-            for alpha in inputs.alphas(n):
-                sigmas = case.test_sigmas if normalized else None
-                theirs = predictor.predict_int(case.test_predictions, sigmas=sigmas, confidence=1 - alpha)
-                intervals = ours.intervals(case, alpha, normalized=normalized)
-                conditions = inputs.misranked(n, alpha, n + 1 - int((1 - (1 - alpha)) * (n + 1)))
-                yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
 
 
 @agrees

@@ -247,7 +247,7 @@ def lock(session: nox.Session) -> None:
     """Lock the versions of all that the environments install, in constraints.txt; the demo takes the newest."""
     requirements = [one for needed in (*ENVIRONMENTS.values(), DOCS, TYPING, EXAMPLES) for one in needed]
     wanted = sorted({one.removeprefix("packages/") for one in requirements if one != "-e"})
-    session.run(environment(session, "tools", "uv>=0.7"), "tools/lock.py", LOCKED[-1], *wanted, external=True)
+    session.run(environment(session, "tools", "uv>=0.7"), "tools/writing.py", LOCKED[-1], *wanted, external=True)
 
 
 @nox.session(python=False, default=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.experiments.lines import COLUMNS
+from cpsc_train.experiments.variants import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "studies"))

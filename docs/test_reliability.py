@@ -10,7 +10,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.methods.joint import joint_losses
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "studies"))
 

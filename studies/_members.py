@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 
 from cpsc_train.data import Modality
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 Inputs = Mapping[str, Tensor]
 """By modality, (N, d)."""

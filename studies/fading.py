@@ -21,8 +21,7 @@ from _tables import header, write_csv
 from cpsc_train import train
 from cpsc_train.config import apply_settings
 from cpsc_train.data.noise.levels import Source
-from cpsc_train.experiments.course import Course
-from cpsc_train.experiments.evidence import gather
+from cpsc_train.experiments.evidence import Course, gather
 from cpsc_train.experiments.grid import parse_seeds
 from cpsc_train.experiments.stream_picture import rolling_mean
 from cpsc_train.experiments.trusted import Observed, fitted_trust, observe, watch

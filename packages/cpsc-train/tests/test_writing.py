@@ -12,11 +12,10 @@ import pytest
 from cpsc_train import writing
 from cpsc_train.config import read_toml, write_toml
 from cpsc_train.errors import UserError
-from cpsc_train.lock import locked
 from cpsc_train.reporting.log_file import LogFile
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
-from cpsc_train.writing import appending, as_csv, make_folder, replacing, write
+from cpsc_train.writing import appending, as_csv, locked, make_folder, replacing, write
 
 
 @pytest.fixture
@@ -206,7 +205,7 @@ def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
 
 
 def test_a_lock_says_what_the_other_process_does(tmp_path):
-    code = "import sys, time; from pathlib import Path; from cpsc_train.lock import locked\n"
+    code = "import sys, time; from pathlib import Path; from cpsc_train.writing import locked\n"
     code += "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
 
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:

@@ -1,4 +1,4 @@
-"""Writing of files: atomically, never through a link, and CSV without formulas.
+"""Writing of files: atomically, never through a link, CSV without formulas, and locks of folders.
 
 Run folders may come from elsewhere: a link in one must not lead a write to another file.
 """
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from cpsc_train.errors import UserError, reason
 
@@ -195,3 +197,32 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text == text.strip()
+
+
+FILE = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
+    """Keep other processes from writing into `folder`.
+
+    The operating system releases the lock when the process ends, however it ends; processes forked from it do not hold
+    it. On file systems without locks, such as some network file systems, nothing is locked. Raises UserError if another
+    process holds the lock, or the lock file is a link or cannot be written.
+
+    - `folder`: an existing folder.
+    - `busy`: what the process does in the folder, for the error message of another one.
+    """
+    path = folder / FILE
+    appending(path).close()  # names the folder where it is read-only, and refuses a link
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is {busy}: wait for its end, or choose another folder") from None
+    except OSError:  # the file system has no locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()

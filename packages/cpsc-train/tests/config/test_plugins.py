@@ -21,7 +21,7 @@ CODE = """
 from dataclasses import dataclass, replace
 
 from cpsc_train.methods.joint import JointConfig
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.recipes import RECIPES
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc_train.data.media.audio import log_spectrogram, resample, tile
-from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.sound import log_spectrogram, read_sound, resample, tile
 from cpsc_train.errors import UserError
 
 pytest.importorskip("soundfile", reason="sound is read by soundfile")

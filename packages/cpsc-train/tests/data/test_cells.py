@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.data.storage.cells import modality_columns, numbers, read_cell
+from cpsc_train.data.storage.tables import modality_columns, numbers, read_cell
 from cpsc_train.errors import DataError
 
 HERE = Path("tables")

@@ -11,8 +11,7 @@ import pytest
 
 from cpsc_train.data import DataConfig, SplitConfig, Splits
 from cpsc_train.data.adapters import sun_rgbd
-from cpsc_train.data.media.depth import hha
-from cpsc_train.data.media.images import read_deep
+from cpsc_train.data.media.images import hha, read_deep
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.video import Video, every
 from cpsc_train.errors import UserError

@@ -193,7 +193,7 @@ def test_a_preparation_that_was_killed_goes_on(crema_native, tmp_path):
 
 @pytest.mark.parametrize("prepare", [preparation.fill_cache, preparation.pack, preparation.extract])
 def test_a_prepared_folder_has_one_writer(crema_native, tmp_path, prepare):
-    code = "import sys; from pathlib import Path; from cpsc_train.lock import locked\n"
+    code = "import sys; from pathlib import Path; from cpsc_train.writing import locked\n"
     code += "with locked(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as other:

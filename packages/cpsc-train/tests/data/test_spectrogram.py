@@ -11,7 +11,7 @@ from scipy.signal.windows import hann
 from cpsc_train import train
 from cpsc_train.config import override
 from cpsc_train.data import DataConfig, Preprocessing
-from cpsc_train.data.media.audio import log_spectrogram
+from cpsc_train.data.media.sound import log_spectrogram
 from cpsc_train.data.modality import Spectrum
 from cpsc_train.models.spectrogram import LogSpectrogram
 from cpsc_train.recipes import recipe

@@ -13,7 +13,7 @@ from cpsc_train import load
 from cpsc_train.config import apply_settings
 from cpsc_train.data import SplitConfig, Splits
 from cpsc_train.data.adapters.table import TableConfig
-from cpsc_train.data.storage.memory import MemoryCache
+from cpsc_train.data.storage.cache import MemoryCache
 from cpsc_train.errors import UserError
 from cpsc_train.recipes import recipe
 from cpsc_train.training.settled import settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpsc_train.experiments.course import Course
+from cpsc_train.experiments.evidence import Course
 
 
 @pytest.mark.parametrize("conditions", range(6))

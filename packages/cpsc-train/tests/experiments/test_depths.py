@@ -8,7 +8,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.features import Deep, named_depths
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 
 pytest.importorskip("transformers", reason="text is read by transformers")

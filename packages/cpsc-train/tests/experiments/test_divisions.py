@@ -7,11 +7,11 @@ import pytest
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.experiments import Grid, contenders, parse_divisions, parse_variants
-from cpsc_train.experiments.lines import COLUMNS, expanded, lines
 from cpsc_train.experiments.scoreboard import Cost, scoreboard
 from cpsc_train.experiments.statistics import paired_difference, smallest_difference
 from cpsc_train.experiments.suites import SUITES
 from cpsc_train.experiments.tune import TUNED, of_kinds, write_choices
+from cpsc_train.experiments.variants import COLUMNS, expanded, lines
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpsc_train.experiments.course import Course
-from cpsc_train.experiments.evidence import Evidence
+from cpsc_train.experiments.evidence import Course, Evidence
 from cpsc_train.experiments.predictors import Followed
 from cpsc_train.experiments.stream_picture import picture, rolling_mean
 from cpsc_train.experiments.trusted import Watched

@@ -13,7 +13,7 @@ from cpsc_train.inference import Trained, parse_inference
 from cpsc_train.inference.read import read_loss
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import FUSED, FusionConfig, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 MODALITIES = ("a", "b")
 

@@ -17,7 +17,7 @@ from cpsc_train.inference import Trained, parse_inference
 from cpsc_train.inference.generic import corrupted_copies, kinds_of
 from cpsc_train.methods import MethodConfig, PartFeatures
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.recipes import recipe
 
 SHAPES = {"image": (3, 8, 8), "vector": (5,), "text": (7,)}

@@ -8,7 +8,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.methods import StepLosses
 from cpsc_train.models import COMPLETE, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 MODALITIES = ("a", "b")
 ROWS, CLASSES, DIM = 12, 3, 4

@@ -13,7 +13,7 @@ from cpsc_train.methods.inforeg import InfoRegConfig, growth, strength
 from cpsc_train.methods.mnl import MNLConfig
 from cpsc_train.methods.modality_dropout import ModalityDropoutConfig, drawn
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.models.fusion import ConcatConfig
 
 MODALITIES, THREE = ("a", "b"), ("a", "b", "c")

@@ -13,7 +13,7 @@ from cpsc_train.errors import UserError
 from cpsc_train.methods.cpsc import CPSCConfig, LiteralConfig
 from cpsc_train.methods.joint import JointConfig, JointUnimodalConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 MODALITIES = ("a", "b")
 CLASSES, DIM, ROWS = 4, 6, 9

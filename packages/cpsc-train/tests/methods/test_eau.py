@@ -13,7 +13,7 @@ from cpsc_train.data import Modality
 from cpsc_train.methods import eau
 from cpsc_train.methods.eau import EAUConfig, Normal, apart, by_uncertainty, contrast, divergence
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 THREE = ("a", "b", "c")
 ROWS, CLASSES, DIM, LATENT = 12, 3, 4, 7

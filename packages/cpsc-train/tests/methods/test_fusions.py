@@ -16,7 +16,7 @@ from cpsc_train.methods.iprm import IPRMConfig, slerp
 from cpsc_train.methods.pdf import PDFConfig, relative_calibration, shared_confidence
 from cpsc_train.methods.qmf import QMFConfig, energy, normalised, ranking_loss
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 MODALITIES = ("a", "b")
 ROWS, CLASSES, DIM = 12, 3, 4

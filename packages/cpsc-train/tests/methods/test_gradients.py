@@ -20,7 +20,7 @@ from cpsc_train.methods.mmpareto import MMParetoConfig, combine
 from cpsc_train.methods.ogm_ge import OGMGEConfig, coefficients
 from cpsc_train.methods.pmr import PMRConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 MODALITIES = ("a", "b")
 ROWS, CLASSES, DIM = 12, 3, 4

@@ -10,7 +10,7 @@ from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.methods.cpsc import ReleasedConfig
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.recipes.base import RELEASED
 
 MODALITIES = ("a", "b")

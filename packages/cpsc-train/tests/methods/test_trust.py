@@ -11,7 +11,7 @@ from torch import nn
 
 from cpsc_train.methods import PartFeatures
 from cpsc_train.methods.cpsc import CPSCConfig
-from cpsc_train.methods.cpsc.trust import RowTrust
+from cpsc_train.methods.cpsc.method import RowTrust
 from cpsc_train.models import FUSED
 
 MODALITIES = ("a", "b")

@@ -4,9 +4,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
-from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
-from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
+from cpsc_train.models.encoders.scratch import MLPConfig, SmallCNNConfig, TemporalCNNConfig
 
 IMAGE = Modality(kind="image", shape=(1, 16, 15))
 VECTOR = Modality(kind="vector", shape=(7,))

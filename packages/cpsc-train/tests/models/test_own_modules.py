@@ -11,7 +11,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED, MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.models.fusion import ConcatConfig, ImportedFusionConfig, LateConfig, SumConfig
 from cpsc_train.models.imported import ImportedConfig
 

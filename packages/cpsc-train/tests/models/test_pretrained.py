@@ -16,7 +16,7 @@ from cpsc_train.data.preprocessing import Scale
 from cpsc_train.errors import UserError
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.models.pixels import Pixels
 from cpsc_train.models.pretrained import frozen_parts, pretrained_parameters

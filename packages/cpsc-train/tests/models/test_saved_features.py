@@ -11,8 +11,8 @@ from cpsc_rsc import Taps
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
 from cpsc_train.models.encoders.by_kind import encoder_of
-from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.saved_features import SavedFeaturesConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 WIDTHS = (3, 4, 6)
 DEEP = Modality(kind="vector", shape=(13,), depths=WIDTHS)

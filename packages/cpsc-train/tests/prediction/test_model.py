@@ -11,7 +11,7 @@ import torch
 
 import cpsc_train
 from cpsc_train.errors import UserError
-from cpsc_train.training.predictor import Predictor
+from cpsc_train.training.objective import Predictor
 
 
 @pytest.fixture(scope="module")

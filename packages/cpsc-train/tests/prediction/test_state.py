@@ -6,7 +6,7 @@ import torch
 from cpsc_train.data import Modality
 from cpsc_train.methods import MethodConfig
 from cpsc_train.models import MultimodalClassifier
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.prediction.state import load_method
 
 NAMES = ("a", "b")

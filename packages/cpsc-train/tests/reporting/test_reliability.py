@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from cpsc_train.reporting.console import ConsoleObserver
+from cpsc_train.reporting.figures import ConstantReliability, spread_text
 from cpsc_train.reporting.log_file import LogFile
-from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 from cpsc_train.runs import RunFolder
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from cpsc_train.reporting.report.conditions import by_condition
-from cpsc_train.reporting.report.sets import sets
+from cpsc_train.reporting.report.sets import sets, trust
 from cpsc_train.reporting.report.source import Run
-from cpsc_train.reporting.report.trust import trust
 
 figure = pytest.importorskip("matplotlib.figure", reason="reports are drawn by matplotlib")
 

@@ -10,9 +10,9 @@ import pytest
 
 from cpsc_train.data import Splits
 from cpsc_train.errors import UserError
-from cpsc_train.lock import locked
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import resume, train
+from cpsc_train.writing import locked
 
 HOLD = """
 import sys, time
@@ -70,7 +70,7 @@ def test_a_forked_process_does_not_hold_the_lock(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
 def test_a_killed_process_releases_the_lock_whose_forked_child_lives(tmp_path):
-    code = "import os, sys, time; from pathlib import Path; from cpsc_train.lock import locked\n"
+    code = "import os, sys, time; from pathlib import Path; from cpsc_train.writing import locked\n"
     code += "with locked(Path(sys.argv[1])): os.write(1, b'%d\\n' % os.fork()); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
         child = max(int(parent.stdout.readline()) for _ in "ab")  # both have returned from the fork
@@ -87,7 +87,7 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
     def refuse(_lock, **_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("cpsc_train.lock.FileLock.acquire", refuse)
+    monkeypatch.setattr("cpsc_train.writing.FileLock.acquire", refuse)
     with locked(tmp_path):
         pass
 

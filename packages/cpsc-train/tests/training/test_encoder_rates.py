@@ -11,7 +11,7 @@ import torch
 
 from cpsc_train.config import from_plain
 from cpsc_train.models import EncoderConfig
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.reporting import Observer
 from cpsc_train.training import RunConfig, ScheduleConfig
 from cpsc_train.training.loop import Trainer

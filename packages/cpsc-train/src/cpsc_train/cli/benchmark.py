@@ -59,11 +59,11 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
         from cpsc_train.config import unknown
         from cpsc_train.errors import UserError
         from cpsc_train.experiments import Grid, contenders, parse_divisions, parse_seeds, parse_variants
-        from cpsc_train.experiments.lines import expanded, lines
         from cpsc_train.experiments.plots import plot_ranks
         from cpsc_train.experiments.scoreboard import costs, scoreboard
         from cpsc_train.experiments.suites import SUITES
         from cpsc_train.experiments.tune import tuned_options, write_choices
+        from cpsc_train.experiments.variants import expanded, lines
         from cpsc_train.output import Output
         from cpsc_train.reporting.report.panel import require_matplotlib
         from cpsc_train.writing import as_csv, write

@@ -1,16 +1,51 @@
-"""Families of named options, with members that other distributions register as entry points.
+"""Rules of options, and families of named options, with members that other distributions register as entry points.
 
 A data set, an encoder, a method is one frozen dataclass with a name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from cpsc_train.config.rules import Options
 from cpsc_train.errors import UserError, out_of_memory, reason
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule for the value of an option."""
+
+    text: str
+    """End of the error message, such as ``must not be negative``."""
+    holds: Callable[[float], bool]
+    """Whether a value obeys the rule."""
+
+
+NOT_NEGATIVE = Rule("must not be negative", lambda value: value >= 0)
+POSITIVE = Rule("must be positive", lambda value: value > 0)
+COUNT = Rule("must be at least 1", lambda value: value >= 1)
+DECAY = Rule("must lie in [0, 1)", lambda value: 0 <= value < 1)
+FRACTION = Rule("must lie in (0, 1)", lambda value: 0 < value < 1)
+
+
+class Options:
+    """Base of options whose values have rules."""
+
+    section: ClassVar[str] = ""
+    """Start of their dotted keys, in error messages."""
+    rules: ClassVar[Mapping[str, Rule]] = MappingProxyType({})
+    """Rules by option; an option that is None has none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value that breaks its rule; a subclass checks rules about several options."""
+        for option, rule in self.rules.items():
+            value = getattr(self, option)
+            if value is not None and not rule.holds(value):
+                raise UserError(f"{self.section}.{option} {rule.text}, got {value}".removeprefix("."))
 
 
 class Choice(Options):

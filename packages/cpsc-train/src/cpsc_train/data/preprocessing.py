@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset
-from cpsc_train.data.media.audio import log_spectrogram
+from cpsc_train.data.media.sound import log_spectrogram
 from cpsc_train.data.modality import Modality
 
 Values = NDArray[np.float32]

@@ -16,7 +16,7 @@ from cpsc_train.data.preprocessing import scales_state
 from cpsc_train.models import FUSED
 from cpsc_train.prediction.state import Restored
 from cpsc_train.printable import without_credentials
-from cpsc_train.training.prediction_state import patterns
+from cpsc_train.training.results import patterns
 
 MANY = 8
 """Most modalities for which all patterns of missing ones have thresholds; of more, those that lack at most two."""

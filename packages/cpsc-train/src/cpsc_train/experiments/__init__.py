@@ -1,7 +1,7 @@
 """Experiments: runs with several seeds and variants, their tables, and the search of options."""
 
 from cpsc_train.experiments.grid import Grid, parse_divisions, parse_seeds
-from cpsc_train.experiments.summary import console_table, summarise, write_tables
+from cpsc_train.experiments.table import console_table, summarise, write_tables
 from cpsc_train.experiments.variants import AXES, ablated, contenders, parse_variants, references, variants
 
 __all__ = [

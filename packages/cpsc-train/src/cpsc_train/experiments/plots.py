@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpsc_train.experiments.scoreboard import Scoreboard
-from cpsc_train.experiments.summary import Summary
+from cpsc_train.experiments.table import Summary
 from cpsc_train.printable import visible
 from cpsc_train.reporting.report.panel import Panel, require_matplotlib, sides
 from cpsc_train.writing import write

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cpsc_train.config import unknown
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.grid import Grid, Results
-from cpsc_train.experiments.lines import OWN
 from cpsc_train.experiments.statistics import (
     Difference,
     critical_difference,
@@ -25,6 +24,7 @@ from cpsc_train.experiments.statistics import (
 )
 from cpsc_train.experiments.suites import Suite, reported
 from cpsc_train.experiments.table import Table, interval, markdown_text, mean_sd
+from cpsc_train.experiments.variants import OWN
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.writing import as_csv, write
 

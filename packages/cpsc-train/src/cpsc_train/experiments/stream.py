@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data import Condition, conditions
 from cpsc_train.evaluation import Predictions
-from cpsc_train.experiments.course import Course, Order, ordered
+from cpsc_train.experiments.evidence import Course, Order, ordered
 from cpsc_train.experiments.predictors import density_ratios, follow
 from cpsc_train.experiments.stream_picture import picture as drawn
 from cpsc_train.experiments.trusted import along, fitted_trust, observe, watch

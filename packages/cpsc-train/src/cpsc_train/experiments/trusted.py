@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.evaluation import Predictions
-from cpsc_train.experiments.course import Course
-from cpsc_train.experiments.evidence import Evidence, gather
+from cpsc_train.experiments.evidence import Course, Evidence, gather
 from cpsc_train.experiments.predictors import Followed, follow
 from cpsc_train.inference.trust import Trust
 from cpsc_train.models import FUSED

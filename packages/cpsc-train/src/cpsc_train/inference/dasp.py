@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpsc_train.config.rules import COUNT, NOT_NEGATIVE, Rule
+from cpsc_train.config.choice import COUNT, NOT_NEGATIVE, Rule
 from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Source
 from cpsc_train.methods.base import Heads
 from cpsc_train.models import COMPLETE, Present

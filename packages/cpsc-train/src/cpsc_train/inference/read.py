@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cpsc_train.config.rules import COUNT, FRACTION, POSITIVE
+from cpsc_train.config.choice import COUNT, FRACTION, POSITIVE
 from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Trained, of_rows
 from cpsc_train.methods import Method
 from cpsc_train.methods.base import Heads, Quantiles

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpsc_rsc import ConformalTrust, HeldOutCopy, Taps
-from cpsc_train.config.rules import COUNT, FRACTION
+from cpsc_train.config.choice import COUNT, FRACTION
 from cpsc_train.inference.base import NO_DEPTHS, Depths, Inference, InferenceConfig, Source, Trained
 from cpsc_train.inference.generic import corrupted_copies, kinds_of
 from cpsc_train.methods import PartFeatures

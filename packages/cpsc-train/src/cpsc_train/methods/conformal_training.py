@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cpsc_train.config.rules import FRACTION
+from cpsc_train.config.choice import FRACTION
 from cpsc_train.methods.base import Heads, Method, Quantiles, StepLosses, head_cross_entropy
 from cpsc_train.methods.options import NOT_NEGATIVE, POSITIVE, MethodConfig, Range
 from cpsc_train.models import COMPLETE, FUSED, MultimodalClassifier, Present

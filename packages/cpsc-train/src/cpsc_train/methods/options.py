@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import ClassVar, Self
 
 from cpsc_train.config import Choice
-from cpsc_train.config.rules import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, Rule
+from cpsc_train.config.choice import COUNT, DECAY, NOT_NEGATIVE, POSITIVE, Rule
 from cpsc_train.methods.base import Method
 from cpsc_train.models import MultimodalClassifier
 

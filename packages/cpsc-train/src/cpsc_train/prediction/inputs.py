@@ -19,9 +19,8 @@ from cpsc_train.data import Dataset
 from cpsc_train.data.adapters.table import TableConfig
 from cpsc_train.data.families.detection import absent_rows
 from cpsc_train.data.families.stored import Stored
-from cpsc_train.data.storage.cells import Kind, modality_columns, read_cell
 from cpsc_train.data.storage.npz import read_npz
-from cpsc_train.data.storage.tables import SEPARATORS
+from cpsc_train.data.storage.tables import SEPARATORS, Kind, modality_columns, read_cell
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.prediction.model import Model
 from cpsc_train.prediction.reading import Inputs, SampleReader

@@ -23,7 +23,7 @@ from cpsc_train.prediction.reading import Inputs, SampleReader
 from cpsc_train.prediction.result import PredictionBatch
 from cpsc_train.prediction.state import Restored, restore
 from cpsc_train.runs import RunFolder
-from cpsc_train.training.predictor import as_array
+from cpsc_train.training.objective import as_array
 
 ONE = (str, bytes, bytearray, memoryview, Path, tuple)
 """Types of a value that is one sample; any other iterable holds several."""

@@ -18,9 +18,8 @@ from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig, checkpoint
-from cpsc_train.training.objective import Objective
-from cpsc_train.training.prediction_state import PredictionState
-from cpsc_train.training.predictor import Predictor
+from cpsc_train.training.objective import Objective, Predictor
+from cpsc_train.training.results import PredictionState
 
 PLAIN = "plain"
 """Name of the prediction without an inference variant."""

@@ -17,9 +17,7 @@ from cpsc_train.data.adapters.handwritten import VIEWS, HandwrittenConfig
 from cpsc_train.data.adapters.table import TableConfig
 from cpsc_train.data.adapters.utd_mhad import UTDMHADConfig
 from cpsc_train.models import EncoderConfig
-from cpsc_train.models.encoders.mlp import MLPConfig
-from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
-from cpsc_train.models.encoders.temporal_cnn import TemporalCNNConfig
+from cpsc_train.models.encoders.scratch import MLPConfig, SmallCNNConfig, TemporalCNNConfig
 from cpsc_train.recipes.base import QUICK, Data, Recipe, assemble, choose, noise
 from cpsc_train.training import ComputeConfig, Mode, OptimizerConfig
 from cpsc_train.training.optimizer import CosineConfig

@@ -11,9 +11,15 @@ from rich.table import Table
 
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output, column
-from cpsc_train.reporting.figures import coverage_and_size, down_weighted, lacking, percent
+from cpsc_train.reporting.figures import (
+    ConstantReliability,
+    coverage_and_size,
+    down_weighted,
+    lacking,
+    percent,
+    spread_text,
+)
 from cpsc_train.reporting.observer import Observer
-from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 
 FEW_STEPS = 10
 """Optimizer steps per epoch below which a hint is printed."""

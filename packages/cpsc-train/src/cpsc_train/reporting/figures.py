@@ -1,4 +1,4 @@
-"""Formats of figures, shared by the console and the report."""
+"""Figures as text, and warnings of reliabilities that are constant."""
 
 from __future__ import annotations
 
@@ -54,3 +54,51 @@ def lacking(data: Mapping[str, Any]) -> Iterator[str]:
     for modality in next(iter(present.values()), {}):
         parts = (f"{part} {data[part] - of[modality]:,} of {data[part]:,}" for part, of in present.items())
         yield f"{modality} missing in {', '.join(parts)}"
+
+
+CONSTANT = 0.98
+"""Fraction of training rows with the same reliability, 0 or 1, above which gradient weights are called a constant."""
+
+
+def spread_of(record: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return ``mean``, ``sd``, ``at_one`` and ``at_zero`` of reliability by modality; empty if a method has none."""
+    return dict(record.get("spread", {}).get("reliability", {}))
+
+
+def spread_text(record: dict[str, Any]) -> str:
+    """Return one line on the reliability of all modalities; empty if there is none.
+
+    Examples
+    --------
+    >>> spread = {"pix": {"mean": 0.9, "sd": 0.2, "at_one": 0.85, "at_zero": 0.05}}
+    >>> spread_text({"spread": {"reliability": spread}})
+    'pix 0.900 ± 0.200 (1 in 85.0%, 0 in 5.0%)'
+    """
+    return ", ".join(
+        f"{m} {of['mean']:.3f} ± {of['sd']:.3f} (1 in {100 * of['at_one']:.1f}%, 0 in {100 * of['at_zero']:.1f}%)"
+        for m, of in spread_of(record).items()
+    )
+
+
+class ConstantReliability:
+    """Warning about reliabilities that do not distinguish training rows, given once a run."""
+
+    def __init__(self) -> None:
+        self._given = False
+
+    def __call__(self, record: dict[str, Any]) -> str | None:
+        """Return the warning if the epoch of `record` is the first after warm-up that needs it, else None."""
+        if self._given or record["phase"] == "warm-up":
+            return None
+        parts = []
+        for m, of in spread_of(record).items():
+            value, fraction = max((1, of["at_one"]), (0, of["at_zero"]), key=lambda end: end[1])
+            if fraction > CONSTANT:
+                parts.append(f"{m} has reliability {value} in {100 * fraction:.1f}% of the training rows")
+        if not parts:
+            return None
+        self._given = True
+        return (
+            f"epoch {record['epoch']}: {', '.join(parts)}: GSC gives them all the same weight, so its slope a has no "
+            'effect; see "A constant reliability" in docs/method.md'
+        )

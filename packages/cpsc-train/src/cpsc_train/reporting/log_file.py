@@ -11,8 +11,8 @@ from typing import Any
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
+from cpsc_train.reporting.figures import ConstantReliability, spread_text
 from cpsc_train.reporting.observer import Observer
-from cpsc_train.reporting.reliability import ConstantReliability, spread_text
 from cpsc_train.writing import appending
 
 

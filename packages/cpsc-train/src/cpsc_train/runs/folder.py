@@ -1,4 +1,4 @@
-"""The run folder: the files of a run, from which it can be evaluated and resumed."""
+"""The run folder: the files of a run, from which it can be evaluated and resumed; files that no run wrote are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -25,10 +25,24 @@ from cpsc_train.data.media.decoders import versions
 from cpsc_train.data.row_weights import write_row_weights
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
-from cpsc_train.lock import locked
 from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
-from cpsc_train.writing import appending, refuse_link, replacing, saying, write
+from cpsc_train.writing import appending, locked, refuse_link, replacing, saying, write
+
+
+@contextmanager
+def written_by_a_run(folders: Iterable[Path]) -> Iterator[None]:
+    """Raise UserError in place of an error from unexpected content of the files in run folders."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        where = ", ".join(str(folder) for folder in folders)
+        raise UserError(
+            f"{where}: a file does not hold what a run writes ({reason(error)}): restore it, or evaluate the run again"
+        ) from error
+
 
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
 

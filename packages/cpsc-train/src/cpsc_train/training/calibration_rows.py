@@ -15,7 +15,7 @@ from torch import Tensor
 from cpsc_train.evaluation import Predictions, Thresholds
 from cpsc_train.inference import Inference
 from cpsc_train.methods import PartFeatures
-from cpsc_train.training.predictor import Predictor
+from cpsc_train.training.objective import Predictor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from cpsc_train.config.rules import COUNT, NOT_NEGATIVE, Options
+from cpsc_train.config.choice import COUNT, NOT_NEGATIVE, Options
 from cpsc_train.data.processes import cores
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch

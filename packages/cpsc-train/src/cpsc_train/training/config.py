@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from cpsc_train.config import apply_settings, from_plain, import_modules, override, to_plain, unknown
-from cpsc_train.config.rules import COUNT, DECAY, FRACTION, Options, Rule
+from cpsc_train.config.choice import COUNT, DECAY, FRACTION, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, MissingConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.inference import InferenceConfig, parse_inference

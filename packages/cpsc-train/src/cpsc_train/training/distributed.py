@@ -1,4 +1,4 @@
-"""One process of a job: its share of the rows, and the exchange of results with the other processes.
+"""One process of a job: its share of the rows, the exchange of results with the others, and errors with a cure.
 
 Row i of a list belongs to process i mod W of W, so no row is dropped or counted twice.
 """
@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from cpsc_train.errors import UserError, reason
+from cpsc_train.data.prefetch import worker_failure
+from cpsc_train.errors import JobError, UserError, out_of_memory, reason
 from cpsc_train.launch import Launch
 from cpsc_train.training.compute import own_gpu
+from cpsc_train.training.config import RunConfig
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before it fails."""
@@ -128,3 +130,44 @@ def lost_another(error: RuntimeError) -> bool:
     """Return whether an error means that another process of the job could not be reached."""
     kinds = (distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError)
     return distributed.is_initialized() and (isinstance(error, kinds) or _GLOO.search(str(error)) is not None)
+
+
+@contextmanager
+def explained(config: RunConfig) -> Iterator[None]:
+    """Raise UserError, with a cure, in place of an error of torch: no memory, a lost process, a batch of one row.
+
+    Worker processes that were terminated, as schedulers do with all processes of a job, count as an interrupt.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _smaller_batch(config, error) from None
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch normalisation needs more than one row, and batch_size = {config.batch_size} leaves a process one: "
+            "raise batch_size"
+        ) from None
+    except RuntimeError as error:
+        raise _explanation(config, error) from None
+
+
+def _explanation(config: RunConfig, error: RuntimeError) -> BaseException:
+    if died := worker_failure(error, "compute.workers"):
+        return died
+    if lost_another(error):
+        return JobError(
+            f"another process of the job ended or did not answer ({reason(error)}): see its output; resume with cpsc "
+            "train --resume and as many processes"
+        )
+    return _smaller_batch(config, error) if out_of_memory(error) else error
+
+
+def _smaller_batch(config: RunConfig, error: BaseException) -> UserError:
+    half, accumulate = max(1, config.batch_size // 2), 2 * config.optimizer.accumulate
+    cause = next(iter(str(error).splitlines()), "")[:120]
+    return UserError(
+        f"out of memory with batch_size = {config.batch_size} ({cause}): try --set batch_size={half} --set "
+        f"optimizer.accumulate={accumulate}, which makes the same step"
+    )

@@ -18,8 +18,7 @@ from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
 from cpsc_train.models.multimodal import NO_TAPS
-from cpsc_train.training.objective import Objective
-from cpsc_train.training.predictor import Predictor, as_array
+from cpsc_train.training.objective import Objective, Predictor, as_array
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
 

@@ -12,7 +12,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from cpsc_train.config import Choice
-from cpsc_train.config.rules import COUNT, DECAY, FRACTION, NOT_NEGATIVE, POSITIVE, Options
+from cpsc_train.config.choice import COUNT, DECAY, FRACTION, NOT_NEGATIVE, POSITIVE, Options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,16 +19,15 @@ from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
 from cpsc_train.training.checkpoint import fitting
 from cpsc_train.training.config import RunConfig, with_root
-from cpsc_train.training.distributed import joined
+from cpsc_train.training.distributed import explained, joined
 from cpsc_train.training.evaluator import Evaluator
-from cpsc_train.training.failures import explained
 from cpsc_train.training.loop import Trainer
-from cpsc_train.training.prediction_state import prediction_state
 from cpsc_train.training.results import (
     clean_predictions,
     complete,
     evaluation,
     fitted_variants,
+    prediction_state,
     thresholds_of,
 )
 from cpsc_train.training.selection import Selection

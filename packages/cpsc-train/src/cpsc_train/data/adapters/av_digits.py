@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import DataConfig, Dataset, check_modalities
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.audio import log_spectrogram
-from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.sound import log_spectrogram, read_sound
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import Reader
 from cpsc_train.data.splits import rows_by_part

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, derived, millimetres, scene_readers
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.depth import Form, convert
+from cpsc_train.data.media.images import Form, convert
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import Reader
 from cpsc_train.data.storage.files import Place, check_root

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.families.rgbd import Scene, SceneConfig, Scenes, Separate, derived
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.depth import Camera, Metres
+from cpsc_train.data.media.images import Camera, Metres
 from cpsc_train.data.media.video import listed
 from cpsc_train.data.storage.files import Place, check_root, read_text
 from cpsc_train.data.storage.matlab import load

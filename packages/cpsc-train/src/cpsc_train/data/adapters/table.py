@@ -24,9 +24,9 @@ from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import FramesReader, Reader, SoundReader, TextReader
-from cpsc_train.data.storage.cells import Kind
+from cpsc_train.data.storage.cache import MemoryCache
 from cpsc_train.data.storage.files import Place
-from cpsc_train.data.storage.memory import MemoryCache
+from cpsc_train.data.storage.tables import Kind
 from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.packaged import MINILM

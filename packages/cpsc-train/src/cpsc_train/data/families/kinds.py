@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cpsc_train.data.storage.cells import Kind, modality_columns, numbers
+from cpsc_train.data.storage.tables import Kind, modality_columns, numbers
 from cpsc_train.data.storage.untrusted import CONTAINERS, LONGEST_NAME
 
 SUFFIXES: Mapping[str, Kind] = MappingProxyType(

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.depth import FARTHEST, Camera, Form, Metres
-from cpsc_train.data.media.images import Cropping, read_image
+from cpsc_train.data.media.images import FARTHEST, Camera, Cropping, Form, Metres, read_image
 from cpsc_train.data.media.video import listed
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers import DepthReader, ImageReader, Reader

@@ -15,8 +15,7 @@ from cpsc_train.data.families.detection import labels_of
 from cpsc_train.data.families.joined import PART_OF, PARTS
 from cpsc_train.data.families.kinds import columns_of, kind_of
 from cpsc_train.data.faults import Faults, first_of_each
-from cpsc_train.data.storage.cells import Cell, Kind, read_cell
-from cpsc_train.data.storage.tables import TABLES, read_columns
+from cpsc_train.data.storage.tables import TABLES, Cell, Kind, read_cell, read_columns
 from cpsc_train.errors import DataError, UserError
 
 FILES: Mapping[Kind, str] = {"image": "an image", "sound": "a sound", "video": "a video"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.readers.series import interpolated
+from cpsc_train.data.readers.base import interpolated
 from cpsc_train.errors import DataError
 
 Array = NDArray[Any]

@@ -23,8 +23,7 @@ from cpsc_train.data.storage.files import Place, check_root, recorded
 from cpsc_train.data.storage.packed import CHECKSUMS, INDEX, Packed
 from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
-from cpsc_train.lock import locked
-from cpsc_train.writing import make_folder, refuse_link
+from cpsc_train.writing import locked, make_folder, refuse_link
 
 HEAD = "packing.json"
 SAMPLES = 256

@@ -1,9 +1,7 @@
 """Readers of single samples, one for each kind of modality: from a file, bytes, a text or an array to a model input."""
 
-from cpsc_train.data.readers.base import Reader
+from cpsc_train.data.readers.base import Reader, SeriesReader, TextReader
 from cpsc_train.data.readers.images import DepthReader, ImageReader
 from cpsc_train.data.readers.recordings import FramesReader, SoundReader
-from cpsc_train.data.readers.series import SeriesReader
-from cpsc_train.data.readers.text import TextReader
 
 __all__ = ["DepthReader", "FramesReader", "ImageReader", "Reader", "SeriesReader", "SoundReader", "TextReader"]

@@ -1,15 +1,17 @@
-"""Base of readers of single samples: arrays as they enter the model."""
+"""Base of readers of single samples: arrays as they enter the model; and readers of texts and of series."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.data.media.tokens import Tokenizer
 from cpsc_train.data.media.truncation import container_of
-from cpsc_train.data.storage.files import Place
+from cpsc_train.data.storage.files import Place, read_text
 from cpsc_train.data.storage.packed import Packed, Store
 from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError
@@ -119,3 +121,93 @@ class Content(Packed):
     def read_bytes(self) -> bytes:
         """Return the content."""
         return self._content
+
+
+if TYPE_CHECKING:
+    from cpsc_train.data.modality import Modality
+
+
+class TextReader(Reader):
+    """Reader of texts, and of text files in UTF-8; its inputs are token numbers (n, tokens).
+
+    - `modality`: properties of the tokens.
+    - `tokenize`: returns the tokens of a text.
+
+    Examples
+    --------
+    >>> from cpsc_train.data import Modality
+    >>> from cpsc_train.data.media.tokens import HashedWords
+    >>> reader = TextReader(Modality(kind="text", shape=(4,)), HashedWords(4))
+    >>> (reader.inputs([reader.read("a cat")]) > 0).tolist()
+    [[True, True, True, False]]
+    """
+
+    def __init__(self, modality: Modality, tokenize: Tokenizer) -> None:
+        super().__init__(modality)
+        self._tokenize = tokenize
+
+    @property
+    def accepts(self) -> str:
+        return "a text, the path of a text file, or its content as bytes"
+
+    def read(self, given: object) -> NDArray[Any]:
+        """Return a text as an array of dtype object without dimensions."""
+        if isinstance(given, bytes | bytearray | memoryview):
+            given = Content(bytes(given))
+        text = read_text(given).strip() if isinstance(given, Path | Packed) else given
+        if not isinstance(text, str):
+            raise DataError(f"must be {self.accepts}, got {type(given).__name__}", "wrong form")
+        return np.array(str(text), dtype=object)
+
+    def inputs(self, values: NDArray[Any]) -> NDArray[Any]:
+        tokens = [self._tokenize(str(text)) for text in values]
+        return np.array(tokens, dtype=np.int64).reshape(len(tokens), *self.modality.shape)
+
+
+if TYPE_CHECKING:
+    from cpsc_train.data.modality import Modality
+
+
+class SeriesReader(Reader):
+    """Reader of recordings (steps, *shape), resampled linearly to the steps of the modality.
+
+    - `modality`: properties of the input; the first dimension of its shape counts the steps.
+    - `shape`: shape of one step of a recording.
+    - `prepare`: maps recordings (n, steps, *shape) to inputs. If None, they are reshaped.
+
+    Examples
+    --------
+    >>> from cpsc_train.data import Modality
+    >>> SeriesReader(Modality(kind="vector", shape=(3, 1)), (1,)).read([[0.0], [4.0]]).tolist()
+    [[0.0], [2.0], [4.0]]
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        shape: tuple[int, ...],
+        prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    ) -> None:
+        super().__init__(modality)
+        self._shape, self._prepare = shape, prepare
+
+    @property
+    def accepts(self) -> str:
+        recording = ", ".join(map(str, ("steps", *self._shape)))
+        return f"numbers of shape ({recording}) or {self.modality.shape}"
+
+    def present(self, content: NDArray[Any]) -> NDArray[Any]:
+        if content.shape[1:] != self._shape or content.ndim == 0 or not len(content):
+            return super().present(content)
+        steps = interpolated(content.astype(np.float32), self.modality.shape[0])
+        values = steps if self._prepare is None else self._prepare(steps[None])[0]
+        return values.reshape(self.modality.shape)
+
+
+def interpolated(recording: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Return a recording (steps, ...) at `length` evenly spaced times from the first step to the last."""
+    times = np.linspace(0, len(recording) - 1, length)
+    before = np.minimum(times.astype(np.int64), len(recording) - 1)
+    after = np.minimum(before + 1, len(recording) - 1)
+    weight = (times - before).astype(np.float32).reshape(-1, *[1] * (recording.ndim - 1))
+    return np.asarray(recording[before] * (1 - weight) + recording[after] * weight, dtype=np.float32)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.depth import Form, Metres, convert
-from cpsc_train.data.media.images import Cropping, read_deep, read_image
+from cpsc_train.data.media.images import Cropping, Form, Metres, convert, read_deep, read_image
 from cpsc_train.data.readers.base import Reader
 from cpsc_train.data.storage.files import Place
 from cpsc_train.errors import DataError

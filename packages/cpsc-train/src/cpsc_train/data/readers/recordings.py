@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.data.media.audio import log_spectrogram, pooled_spectrogram, resample, tile
 from cpsc_train.data.media.images import WHOLE, View
-from cpsc_train.data.media.sound import read_sound
+from cpsc_train.data.media.sound import log_spectrogram, pooled_spectrogram, read_sound, resample, tile
 from cpsc_train.data.media.video import Choose, Frames, Pictures, Video, listed
 from cpsc_train.data.readers.base import Reader
 from cpsc_train.data.storage.files import Place

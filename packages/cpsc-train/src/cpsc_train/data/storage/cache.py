@@ -1,11 +1,11 @@
-"""Decoded samples in memory-mapped files, which training only crops and scales."""
+"""Decoded samples in memory-mapped files, which training only crops and scales, and in memory."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -94,3 +94,37 @@ def _mapped(file: str) -> NDArray[np.uint8]:
 def chunks(samples: int) -> list[range]:
     """Return the rows of each chunk."""
     return [range(start, min(start + CHUNK, samples)) for start in range(0, samples, CHUNK)]
+
+
+class MemoryCache:
+    """Arrays by key. Those that do not fit are made again at each call.
+
+    A copy in another process starts empty.
+
+    `limit`: largest number of bytes of all arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cache = MemoryCache(100)
+    >>> cache.get("a", lambda: np.zeros(2)) is cache.get("a", lambda: np.ones(2))
+    True
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+        self._arrays: dict[Hashable, NDArray[Any]] = {}
+
+    def __reduce__(self) -> tuple[type[MemoryCache], tuple[int]]:
+        """Return what an empty copy is made of."""
+        return MemoryCache, (self._limit,)
+
+    def get(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return the array of a key, which `make` returns if there is none. It must not be modified."""
+        if key in self._arrays:
+            return self._arrays[key]
+        array = make()
+        if array.nbytes <= self._left:
+            self._arrays[key] = array
+            self._left -= array.nbytes
+        return array

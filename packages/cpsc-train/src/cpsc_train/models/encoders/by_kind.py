@@ -5,10 +5,9 @@ from __future__ import annotations
 from cpsc_train.data import Modality
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
-from cpsc_train.models.encoders.mlp import MLPConfig
 from cpsc_train.models.encoders.resnet import ResNetConfig
 from cpsc_train.models.encoders.saved_features import SavedFeaturesConfig
-from cpsc_train.models.encoders.small_cnn import SmallCNNConfig
+from cpsc_train.models.encoders.scratch import MLPConfig, SmallCNNConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
 from cpsc_train.packaged import MINILM
 

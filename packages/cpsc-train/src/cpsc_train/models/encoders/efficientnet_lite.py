@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cpsc_train.config.rules import DECAY
+from cpsc_train.config.choice import DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import needs
 from cpsc_train.models.encoder import EncoderConfig, projection

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError
-from cpsc_train.models.encoders.mlp import MLPConfig
+from cpsc_train.models.encoders.scratch import MLPConfig
 
 
 @dataclass(frozen=True, kw_only=True)

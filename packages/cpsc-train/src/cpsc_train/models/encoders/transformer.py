@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cpsc_train.config.rules import COUNT, DECAY
+from cpsc_train.config.choice import COUNT, DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.models.encoder import EncoderConfig, projection

@@ -10,8 +10,7 @@ import numpy as np
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.figures import coverage_and_size, percent
 from cpsc_train.reporting.report.panel import ROW, Panel, Section, Table, legend, shortened, sides
-from cpsc_train.reporting.report.series import Series, fused, series
-from cpsc_train.reporting.report.source import Run
+from cpsc_train.reporting.report.source import Run, Series, fused, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,7 @@ import numpy as np
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.figures import ABSENT, lacking, percent
 from cpsc_train.reporting.report.panel import APART, Section, Table
-from cpsc_train.reporting.report.series import fused, series
-from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, protocol_differences
+from cpsc_train.reporting.report.source import PROTOCOL, Run, differing, fused, protocol_differences, series
 
 PARTS = ("train", "calibration", "validation", "test")
 BORDERS = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"}

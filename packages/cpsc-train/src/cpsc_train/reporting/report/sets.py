@@ -1,4 +1,4 @@
-"""Section on the prediction sets of the test rows: coverage, sizes, classes and thresholds."""
+"""Sections on the prediction sets, the trust and the confusion of the test rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpsc_train.reporting.figures import coverage_and_size
+from cpsc_train.evaluation import metrics
+from cpsc_train.models import FUSED
+from cpsc_train.reporting.figures import ABSENT, coverage_and_size, down_weighted
 from cpsc_train.reporting.report.conditions import EMPTY
 from cpsc_train.reporting.report.panel import Panel, Section, Table, colour, curve, individual, legend, of, sides
-from cpsc_train.reporting.report.series import fused
-from cpsc_train.reporting.report.source import PLAIN, Run
+from cpsc_train.reporting.report.source import PLAIN, Run, fused
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,3 +98,61 @@ def _typicality(entry: dict[str, Any]) -> str:
     if entry["typicality"] is None:
         return "other"
     return f"{entry['least_typical']} least, mean to {entry['typicality']:.3f}"
+
+
+CLASSES = 40
+"""Most classes of a confusion matrix; of more, those with the most errors."""
+
+
+def confusion(runs: Sequence[Run]) -> Section:
+    """List the rows by true and predicted class, a table for each run."""
+    caption = (
+        f"Clean test rows by true class (rows) and predicted class (columns), fused decision. Of more than {CLASSES} "
+        "classes, those with the most errors are shown."
+    )
+    shown = individual([run for run in runs if run.predictions])
+    return Section("Confusion", caption, [], [_confusion(run, runs) for run in shown])
+
+
+def _confusion(run: Run, runs: Sequence[Run]) -> Table:
+    names, labels = run.predictions["classes"], run.predictions["labels"]
+    counts = metrics.confusion_matrix(run.predictions[f"probabilities/{FUSED}"], labels)
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    errors = counts.sum(1) - np.diag(counts)
+    places = np.sort(np.argsort(-errors, kind="stable")[:CLASSES])
+    rows = [[str(names[row]), *(str(counts[row, column] or "") for column in places)] for row in places]
+    header = ["true \\ predicted", *(str(names[column]) for column in places)]
+    return Table(f"Rows by class{of(run, runs)}", header, rows, fractions[np.ix_(places, places)].tolist())
+
+
+WEIGHTS = "trust"
+"""Key of the weights of a condition: by modality, the fraction of down-weighted rows, and the mean."""
+
+
+def trust(runs: Sequence[Run]) -> Section:
+    """List the rows in which each modality is down-weighted, and its mean weight, by condition and variant."""
+    caption = (
+        "Test rows in which a modality is down-weighted, in %, and in brackets its mean weight; darker is lower. "
+        f"{ABSENT}: the modality is missing. A high fraction with a mean of 1.00 means that the modality is unusual "
+        "but, on held-out rows, worth its full weight: it changes the prediction sets, not the decision."
+    )
+    tables = [
+        _table(run, name, runs)
+        for run in individual(runs)
+        for name, test in run.tests.items()
+        if name != PLAIN and WEIGHTS in test["clean"]
+    ]
+    return Section("Trust in modalities", caption, [], tables)
+
+
+def _table(run: Run, name: str, runs: Sequence[Run]) -> Table:
+    entries = {condition: figures[WEIGHTS] for condition, figures in run.tests[name].items()}
+    results = (run.results or {})["inference"][name]
+    notes = "".join(f" {note}." for note in results["notes"])
+    seen = f" Fitted with {', '.join(results['seen'])}." if results["seen"] else ""
+    return Table(
+        f"Weights of {name}{of(run, runs)}.{seen}{notes}",
+        ["condition", *run.modalities],
+        [[condition, *(down_weighted(by.get(m)) for m in run.modalities)] for condition, by in entries.items()],
+        [[1 - by[m]["mean"] if m in by else 0 for m in run.modalities] for by in entries.values()],
+    )

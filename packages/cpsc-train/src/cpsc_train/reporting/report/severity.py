@@ -9,8 +9,7 @@ from cpsc_train.data.noise import KINDS
 from cpsc_train.evaluation.curves import kinds
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import Panel, Section, legend, sides
-from cpsc_train.reporting.report.series import Series, series
-from cpsc_train.reporting.report.source import Run
+from cpsc_train.reporting.report.source import Run, Series, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

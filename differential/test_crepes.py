@@ -15,7 +15,7 @@ import conformal_core as cc
 pytest.importorskip("crepes")
 
 from crepes import ConformalClassifier, ConformalPredictiveSystem, ConformalRegressor, WrapClassifier
-from crepes.base import p_values_online_classification
+from crepes.base import p_values_online_class_cond, p_values_online_classification
 from crepes.extras import hinge, margin
 from crepes.martingales import CompositeMartingale, semi_online_p_values
 from crepes.martingales import SimpleJumper as TheirJumper
@@ -198,6 +198,30 @@ def _stream(case: inputs.Rows, labels: np.ndarray, start: int) -> Iterator[np.nd
     for row, label in zip(case.test, labels, strict=True):
         yield predictor.p_values(row)
         predictor.update(row, label)
+
+
+@agrees
+def test_mondrian_p_values_of_streams() -> Iterator[Cells]:
+    for case in inputs.rows(test=60, sizes=(20,)):
+        rows, classes = len(case.test), case.test.shape[1]
+        labels, groups, known_groups = np.arange(rows) % classes, np.arange(rows) % GROUPS, np.arange(20) % GROUPS
+        arguments, past = (hinge(case.test), np.arange(classes), labels), hinge(own(case.probs, case.labels))
+        # Without smoothing, crepes raises UnboundLocalError for groups.
+        by_group = p_values_online_classification(*arguments, groups, past, known_groups, seed=4)
+        by_class = p_values_online_class_cond(*arguments, past, case.labels, seed=4)
+        u = np.stack([draws(case.test.shape, 4)] * 2)
+        u[0] = u[0][np.argsort(np.argsort(groups, kind="stable"))]  # crepes draws group after group
+        of_groups = cc.Mondrian(cc.OnlineClassifier(cc.LAC(), alpha=0.1))
+        of_groups.calibrate(case.probs, case.labels, known_groups)
+        of_classes = cc.MondrianClassifier(cc.LAC(), alpha=0.1)
+        of_classes.calibrate(case.probs, case.labels)
+        mondrian = np.empty((2, *case.test.shape))
+        for place, (row, label, group) in enumerate(zip(case.test, labels, groups.tolist(), strict=True)):
+            mondrian[0, place] = of_groups.p_values(row[None], [group], u=u[0, place][None])[0]
+            mondrian[1, place] = of_classes.p_values(row, u=u[1, place])
+            of_groups.update(row[None], labels[place : place + 1], [group])
+            of_classes.update(row, label)
+        yield Cells(mondrian, np.stack([by_group, by_class]))
 
 
 @agrees

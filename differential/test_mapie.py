@@ -1,12 +1,10 @@
 """Agreement of MAPIE: sets, intervals, risk control, metrics and martingales."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 import inputs
 import numpy as np
 import ours
-import peers
 import pytest
 from agreement import Cells, agrees
 
@@ -14,7 +12,6 @@ import conformal_core as cc
 
 pytest.importorskip("mapie")
 
-from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
 from mapie.exchangeability_testing import OnlineMartingaleTest
 from mapie.metrics.classification import classification_coverage_score, classification_ssc
@@ -22,7 +19,7 @@ from mapie.metrics.regression import regression_coverage_score, regression_mean_
 from mapie.regression import ConformalizedQuantileRegressor, SplitConformalRegressor
 from mapie.risk_control.fwer_control import control_fwer
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value, find_best_predict_param, get_r_hat_plus
-from sklearn.base import BaseEstimator, RegressorMixin
+from mapie_models import Column, all_levels, classifier, levels, sets
 
 REFUSED, EMPTY = "1/alpha or 1/(1 - alpha) exceeds N", "no set of this size"
 NEAR, TIED, NO_MASS = "score within 1e-8 of the threshold", "tied labels", "row with a label without mass"
@@ -30,48 +27,6 @@ AT_ALPHA, NONE = "bound = alpha", "no threshold controls the risk"
 ROUNDED_MEAN, ROUNDED_SUM = "N times the mean above the sum", "N times the mean below the sum"
 CROSSED = "lower end above upper end"
 SIZES = (9, 20, 99, 150)
-
-
-class Column(RegressorMixin, BaseEstimator):
-    """Fitted regressor that returns a column of its input."""
-
-    def __init__(self, column: int) -> None:
-        self.column = column
-        self.fitted_ = True
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "Column":
-        """Do nothing."""
-        return self
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the column."""
-        return x[:, self.column]
-
-
-def levels(n: int) -> list[tuple[float, float]]:
-    """Return confidences that MAPIE accepts for N scores, with the alpha that it computes from each."""
-    return [(confidence, alpha) for confidence, alpha in _levels(n) if n >= max(1 / alpha, 1 / (1 - alpha))]
-
-
-def _levels(n: int) -> list[tuple[float, float]]:
-    confidences = [float(1 - Decimal(str(alpha))) for alpha in inputs.alphas(n)]
-    return [(confidence, float(1 - Decimal(str(confidence)))) for confidence in confidences]
-
-
-def classifier(case: inputs.Rows, pairs: list[tuple[float, float]], score: str) -> SplitConformalClassifier:
-    predictor = SplitConformalClassifier(
-        peers.identity_classifier(case.probs.shape[1]),
-        confidence_level=[confidence for confidence, _ in pairs],
-        conformity_score=score,
-        random_state=0,
-    )
-    return predictor.conformalize(case.probs, case.labels)
-
-
-def sets(predictor: SplitConformalClassifier, case: inputs.Rows, *, last: bool | str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sets (m, K, levels) and the thresholds (levels,) of MAPIE."""
-    theirs = predictor.predict_set(case.test, {"include_last_label": last})[1]
-    return theirs, np.asarray(predictor._mapie_classifier.quantiles_).ravel()
 
 
 def conditions_of(probs: np.ndarray, distances: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,10 +52,10 @@ def test_smoothed_p_values() -> Iterator[Cells]:
 
 
 @agrees
-def test_accepted_levels() -> Iterator[Cells]:
+def test_acceptedall_levels() -> Iterator[Cells]:
     one_of_each_size = {len(case.labels): case for case in inputs.rows(test=1)}
     for n, case in one_of_each_size.items():
-        for pair in _levels(n):
+        for pair in all_levels(n):
             try:
                 classifier(case, [pair], "lac").predict_set(case.test)
                 accepted = True
@@ -203,7 +158,9 @@ def test_intervals() -> Iterator[Cells]:
 def test_asymmetric_intervals() -> Iterator[Cells]:
     for case in inputs.forecasts():
         n = len(case.targets)
-        pairs = [(confidence, alpha) for confidence, alpha in _levels(n) if n // 2 >= max(1 / alpha, 1 / (1 - alpha))]
+        pairs = [
+            (confidence, alpha) for confidence, alpha in all_levels(n) if n // 2 >= max(1 / alpha, 1 / (1 - alpha))
+        ]
         if not pairs:
             continue
         score = AbsoluteConformityScore(sym=False)

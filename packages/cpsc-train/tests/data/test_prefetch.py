@@ -30,3 +30,20 @@ def test_a_worker_that_dies():
 def test_workers_that_a_scheduler_ends_are_an_interrupt():
     with pytest.raises(Terminated), workers_explained("--workers"):
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+
+def test_a_function_that_cannot_be_sent_to_workers():
+    with pytest.raises(UserError, match=r"cannot be sent to worker processes .*set the number of workers to 0"):
+        list(Prefetched(lambda item: item, range(3), workers=1, decodes=True))
+
+
+def test_other_errors_of_a_start_are_kept():
+    class Broken:
+        def __call__(self, item):
+            return item
+
+        def __reduce__(self):
+            raise TypeError("its own fault")
+
+    with pytest.raises(TypeError, match="its own fault"):
+        list(Prefetched(Broken(), range(3), workers=1, decodes=True))

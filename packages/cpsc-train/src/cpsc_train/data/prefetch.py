@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Prefetched(Generic[Item, Result]):
         decodes: bool = False,
         pin_memory: bool = False,
     ) -> None:
-        with _more_workers_than_cores():
+        with _without_warnings():
             self._loader: DataLoader[Result] = DataLoader(
                 _Work(work),
                 sampler=items,
@@ -57,7 +58,7 @@ class Prefetched(Generic[Item, Result]):
             )
 
     def __iter__(self) -> Iterator[Result]:
-        with _more_workers_than_cores(), deferred():
+        with _without_warnings(), deferred(), _pickling_explained():
             results = iter(self._loader)
         yield from results
 
@@ -111,8 +112,21 @@ def _keep_inherited(_worker: int) -> None:
 
 
 @contextmanager
-def _more_workers_than_cores() -> Iterator[None]:
-    """Suppress a warning of torch about the requested number of workers."""
+def _pickling_explained() -> Iterator[None]:
+    """Raise UserError if the function cannot be sent to a worker, as one that holds an open file or a lambda."""
+    try:
+        yield
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if "pickle" not in str(error):
+            raise
+        fix = "define its classes and functions at the top of a module, or set the number of workers to 0"
+        raise UserError(f"what reads the samples cannot be sent to worker processes ({error}): {fix}") from None
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Suppress warnings of torch about the number of workers, and beside an error that workers cannot start."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        for text in ("This DataLoader will create", "Got pickle error"):
+            warnings.filterwarnings("ignore", message=text)
         yield

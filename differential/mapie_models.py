@@ -25,9 +25,10 @@ class Column(RegressorMixin, BaseEstimator):
         return x[:, self.column]
 
 
-def levels(n: int) -> list[tuple[float, float]]:
-    """Return confidences that MAPIE accepts for N scores, with the alpha that it computes from each."""
-    return [(confidence, alpha) for confidence, alpha in all_levels(n) if n >= max(1 / alpha, 1 / (1 - alpha))]
+def levels(n: int, rows: int | None = None) -> list[tuple[float, float]]:
+    """Return those of :func:`all_levels` that MAPIE accepts for N scores, or for another number of rows."""
+    enough = n if rows is None else rows
+    return [(confidence, alpha) for confidence, alpha in all_levels(n) if enough >= max(1 / alpha, 1 / (1 - alpha))]
 
 
 def all_levels(n: int) -> list[tuple[float, float]]:

@@ -108,7 +108,9 @@ def test_samples_that_tie_with_a_threshold_are_not_far(trust):
 def test_too_few_held_out_rows_leave_the_last_depths_out_and_say_so():
     trust = ConformalTrust({"a": (3, 3)}, alpha=0.1)
     trust.update(rows(100, widths={"a": (3, 3)}))
-    with pytest.warns(UserWarning, match=r"18 held-out rows of 'a' .* first 1 of 2 depths are used; give 19 rows"):
+    with pytest.warns(
+        UserWarning, match=r"18 held-out rows of 'a' .* at 2 depths: only the first is used; give 19 rows"
+    ):
         trust.calibrate(rows(18, 1, widths={"a": (3, 3)}))
     near, far = torch.full((1, 3), 50.0), torch.full((1, 3), 99.0)
     assert trust.distances({"a": (far, near)})["a"].item() > 1

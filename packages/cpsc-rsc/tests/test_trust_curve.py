@@ -270,6 +270,7 @@ def test_the_fit_is_deterministic_and_travels_with_the_model():
     [
         ({"clean": False}, ValueError, "copies must hold at least one with clean=True, got 1 without"),
         ({"labels": torch.zeros(7)}, TypeError, r"copies\[0\].labels must be of an integer dtype, got torch.float32"),
+        ({"labels": [0] * 7}, TypeError, r"copies\[0\].labels must be a tensor, got list"),
         ({"distances": {}}, ValueError, r"copies\[0\].distances must hold every modality .* none of \['audio', 'im"),
         ({"features": {"text": torch.zeros(7, 2)}}, ValueError, r"copies\[0\].features must hold at least one"),
         (
@@ -287,3 +288,16 @@ def test_bad_copies_are_refused(change, error, message):
     arguments["labels"] = torch.zeros(7, dtype=torch.long)
     with pytest.raises(error, match=message):
         trust.fit_curve([HeldOutCopy(**arguments | change)], late)
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "message"),
+    [
+        (lambda logits: (logits, logits), TypeError, "the output of classify must be a tensor, got tuple"),
+        (lambda logits: logits[:, 0], ValueError, r"the output of classify must have shape \(\d+, C\)"),
+    ],
+)
+def test_a_classifier_without_fused_logits_is_refused(output, error, message):
+    trust, features, labels = made(held_out=24)
+    with pytest.raises(error, match=message):
+        trust.fit_curve(copies_of(trust, features, labels), lambda f, present: output(late(f, present)))

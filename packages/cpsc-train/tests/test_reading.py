@@ -89,7 +89,7 @@ def test_where_nothing_can_be_written_is_seen_before_the_work(tmp_path, cpsc, sm
         found = cpsc(*words)  # there is no run: the place is looked at first
         assert (found.code, message in found.err) == (2, True), found.err
         assert "no such folder" not in found.err
-        assert "nothing is wrong" not in found.out
+        assert "no faults found" not in found.out
 
 
 def test_a_place_that_can_be_written_is_none_to_refuse(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
+from cpsc_rsc._checks import check_tensor
 from cpsc_rsc.curve import HeldOutCopy, identity, log_trust
 
 Classify = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
@@ -115,7 +116,9 @@ class _Problem:
             if m in rows.features:
                 weight = log_trust(rows.distances[m], b, slope).exp()
                 scaled[m] = rows.features[m] * weight[:, None].to(rows.features[m].dtype)
-        return self.classify(scaled, rows.present).double()
+        logits = self.classify(scaled, rows.present)
+        check_tensor("the output of classify", logits, (len(rows.labels), "C"))
+        return logits.double()
 
     def _mean_loss(self, logits: list[Tensor]) -> Tensor:
         weight = torch.cat([rows.weight for rows in self.groups])

@@ -99,7 +99,8 @@ def fit_depths(modality: str, sums: Sequence[Mahalanobis], depths: Sequence[Tens
     possible = int(exact * (rows + 1))  # tests of level α / possible that the rows allow
     used, tests = min(len(depths), possible), min(len(depths) + 1, possible)
     if used < len(depths):
-        effect = f"only the first {used} of {len(depths)} depths are used" if used else "no sample is down-weighted"
+        kept = "only the first is used" if used == 1 else f"only the first {used} are used"
+        effect = kept if used else "no sample is down-weighted"
         text = (
             f"{rows} held-out rows of {modality!r} are too few for alpha = {alpha} at {len(depths)} depths: {effect}; "
             f"give {-(-len(depths) // exact) - 1} rows or more, or a larger alpha"

@@ -53,6 +53,8 @@ def check_copies(copies: Sequence[HeldOutCopy], modalities: Sequence[str]) -> No
         raise ValueError(f"copies must hold at least one with clean=True, got {len(copies)} without")
     rows = len(copies[0].labels)
     for i, copy in enumerate(copies):
+        if not isinstance(copy.labels, Tensor):
+            raise TypeError(f"copies[{i}].labels must be a tensor, got {type(copy.labels).__name__}")
         check_present(f"copies[{i}].features", copy.features, modalities)
         if missing := sorted(set(copy.features) - set(copy.distances)):
             raise ValueError(f"copies[{i}].distances must hold every modality of the features, got none of {missing}")

@@ -1,4 +1,4 @@
-"""The command that each command names at its end."""
+"""The command that each command names at its end, and the keys meant by unknown options."""
 
 from __future__ import annotations
 
@@ -83,3 +83,16 @@ def test_a_report_and_an_export_name_the_next_command(cpsc, finished, tmp_path, 
     assert (words, noise) == (["cpsc", "evaluate", str(tmp_path / "runs" / "b"), "--noise"], "pix:all@1-5")
     ((_, _, code),) = following(cpsc("export", tmp_path / "runs" / "b"))
     exec(code)  # noqa: S102  # what is to be pasted runs
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["train", "--alpha", "0.2"], "cpsc: to change conformal.alpha, use --set conformal.alpha=VALUE\n"),
+        (["benchmark", "--epochs=2"], "cpsc: to change epochs, use --set epochs=VALUE\n"),
+    ],
+)
+def test_a_key_given_as_an_option_is_named(capsys, words, hint):
+    with pytest.raises(SystemExit, match="2"):
+        parse(words)
+    assert capsys.readouterr().err.endswith(hint)

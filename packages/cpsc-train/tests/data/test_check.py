@@ -172,7 +172,7 @@ def test_the_command_says_how_it_is_used(capsys, tmp_path):
 def test_data_in_order_is_said_to_be(capsys):
     assert main(["data", "check", "handwritten", "--workers", "0"]) == 0
     out = capsys.readouterr().out
-    assert "nothing is wrong" in out
+    assert "no faults found" in out
     assert "2,000" in out
 
 

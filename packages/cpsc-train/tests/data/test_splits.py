@@ -34,7 +34,9 @@ def test_the_seed_decides():
 
 
 def test_a_class_that_cannot_be_in_every_part_is_refused():
-    with pytest.raises(UserError, match="class 1 has 3 rows: too few for train, calibration, validation and test"):
+    with pytest.raises(
+        UserError, match="class 1 has 3 rows: too few for train, calibration, validation and test: add rows"
+    ):
         Splits.draw(np.array([0] * 50 + [1] * 3), SplitConfig())
 
 

@@ -156,7 +156,7 @@ def test_groups_stay_in_one_part(saved):
         ({"id": ["a", "b"] + ["a"] * 58}, r"mine\.csv: row 2: 'a' is listed twice, before at .*mine\.csv: row 0"),
         ({"shape": {"row_4": "1 2 many"}}, r"row 4: shape must hold numbers .* got '1 2 many': its kind is set"),
         ({"shape": {"row_4": "1 2"}}, r"mine\.csv: row 4: shape must hold 20 numbers as in most rows, got 2"),
-        ({"shape": {"row_4": "1 nan"}}, r"mine\.csv: row 4: shape holds a number that is empty or not finite"),
+        ({"shape": {"row_4": "1 nan"}}, r"row 4: shape holds a number that is missing .* got '1 nan': fill it"),
         ({"image": {"row_4": "3 4"}}, r"mine\.csv: row 4: image must be the path of an image, got '3 4'"),
         ({"image": {"row_4": ""}, "note": {"row_4": ""}, "shape": {"row_4": ""}}, r"mine\.csv: row 4: has no modality"),
         ({"group": ["a"] * ROWS, "split": ["train"] * 59 + ["test"]}, r"'a' is in train \(row 0\) and test \(row 59\)"),
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_told_by_row(saved, rows, columns, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label": "sentiment"}, "unknown label column 'sentiment' .*: name it with data.label"),
+        ({"label": "sentiment"}, "unknown label column 'sentiment' .*: name it with --set data.label=COLUMN"),
         ({"split": "part"}, "unknown split column 'part'"),
         ({"modalities": ("image", "nite")}, "unknown modality 'nite'; did you mean 'note'"),
         ({"modalities": ("image",)}, "must have at least two modalities, a column each, got image"),

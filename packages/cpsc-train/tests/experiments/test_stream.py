@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -115,7 +116,8 @@ def test_a_sensor_that_fades_raises_an_alarm(cpsc, quick, tmp_path):
     ]
     outcome = cpsc("stream", run, *options)
     assert outcome.code == 0, outcome.err
-    assert "P(any false alarm) ≤ 0.05" in outcome.out
+    assert "P(any false alarm) ≤ 0.05 on unchanged rows" in " ".join(outcome.out.split())
+    assert re.search(r"condition +┃ +pix ┃ +fou", outcome.out)
     assert int.from_bytes(picture.read_bytes()[20:24], "big") == 1104
     results = json.loads(out.read_text())
     fou, pix = (results["trust"]["modalities"][m] for m in ("fou", "pix"))

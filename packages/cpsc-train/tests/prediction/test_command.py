@@ -65,6 +65,7 @@ def test_numbered_columns_and_a_missing_modality(digits, cpsc, tmp_path):
     (tmp_path / "new.tsv").write_text("\t".join(header) + "\n" + "\t".join(map(repr, line)) + "\n", encoding="utf-8")
     outcome = cpsc("predict", digits.run, tmp_path / "new.tsv")
     (found,) = [json.loads(line) for line in outcome.out.splitlines()]
+    assert "note: no sample has pix: a column" in outcome.err
     alone = cpsc_train.load(digits.run).predict({"fou": digits.arrays["fou"][[row]]})[0]
     assert (found["id"], found["missing"], found["set"]) == ("0", ["pix"], list(alone.prediction_set))
     assert found["probabilities"] == pytest.approx(alone.probabilities, abs=1e-6)

@@ -86,6 +86,7 @@ def test_samples_that_lack_a_modality_are_predicted_as_without_it(digits, model)
 
 
 def test_results_have_names(digits, model):
+    assert repr(model).startswith("<Model of pix: image of 1×16×15")
     batch = model.predict(digits.given(), batch_size=7)
     first = batch[0]
     assert len(batch) == len(digits.rows)
@@ -113,6 +114,7 @@ def test_tensors_lists_and_single_samples(digits, model):
         ({"pix": [[0.0] * 7]}, r"sample 0: pix: must be numbers of shape \(1, 16, 15\), got shape \(7,\)"),
         ({"pix": [None], "fou": [None]}, "sample 0: the sample has no modality of pix, fou"),
         ({"fuo": [[0.0] * 76]}, "unknown modality 'fuo'; did you mean 'fou'"),
+        ([{"pix": [0.0] * 240}], "samples must map each modality to its entries, got list"),
         ({"pix": None}, "samples must have at least one modality of pix, fou"),
         ({"pix": np.zeros((2, 240)), "fou": np.zeros((3, 76))}, "got pix 2, fou 3"),
         ({"fou": [[float("inf")] * 76]}, "fou: must hold finite numbers only"),

@@ -19,6 +19,7 @@ from cpsc_train.cli.benchmark import Benchmark
 from cpsc_train.cli.data import Data
 from cpsc_train.cli.evaluate import Evaluate
 from cpsc_train.cli.export import Export
+from cpsc_train.cli.hints import keys_meant
 from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.options import Command
 from cpsc_train.cli.predict import Predict
@@ -127,8 +128,10 @@ def parse(arguments: list[str]) -> Command:
             return _cli(reduce(or_, kinds), "cpsc", DESCRIPTION, arguments)
         kind = COMMANDS[name]
         return _cli(kind, f"cpsc {name}", f"{kind.__doc__}\n\n{kind.examples}", arguments[1:])
-    except SystemExit:
+    except SystemExit as stop:
         sys.stdout.flush()
+        for key in keys_meant(COMMANDS[name], arguments[1:]) if stop.code and name in COMMANDS else ():
+            print_error(f"cpsc: to change {key}, use --set {key}=VALUE", line=True)
         raise
 
 

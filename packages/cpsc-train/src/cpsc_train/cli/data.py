@@ -279,7 +279,7 @@ def _tell(checked: Checked, console: Output) -> None:
                 table.add_row(kind, f"{count:,}", str(next(error for error in errors if error.kind == kind)))
             console.print(table)
     if not checked.faults:
-        console.print("nothing is wrong")
+        console.print("no faults found")
 
 
 def _severities(severities: Iterable[float]) -> str:

@@ -1,13 +1,15 @@
-"""The command that usually follows another, printed at its end."""
+"""The command that usually follows another, printed at its end, and the keys of ``--set`` meant by unknown options."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cpsc_train.cli.options import Command
     from cpsc_train.data import DataConfig
     from cpsc_train.output import Output
 
@@ -38,6 +40,34 @@ def new_samples(data: DataConfig) -> str:
     if suffix not in {".npz", ".csv", ".tsv", ".jsonl"}:
         suffix = ".csv" if isinstance(data, StoredConfig) else ".npz"
     return f"new{suffix}"
+
+
+def keys_meant(command: type[Command], arguments: Iterable[str]) -> list[str]:
+    """Return the keys of ``--set`` that end in the names of options that a command does not have.
+
+    Examples
+    --------
+    >>> from cpsc_train.cli.train import Train
+    >>> keys_meant(Train, ["--epochs", "3", "--alpha", "0.2", "--batch-size=8"])
+    ['conformal.alpha', 'batch_size']
+    """
+    from cpsc_train.recipes import recipe
+
+    own = {field.name for field in fields(command)}
+    names = (word[2:].partition("=")[0].replace("-", "_") for word in arguments if word.startswith("--"))
+    unknown = [name for name in names if name not in own]
+    if "set" not in own or not unknown:
+        return []
+    keys = list(_keys(recipe("table").to_plain()))
+    return [key for name in unknown for key in keys if key.rpartition(".")[2] == name]
+
+
+def _keys(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def shared(options: Any, names: Iterable[str]) -> list[str]:

@@ -50,7 +50,7 @@ modality. The training data are not needed.
         import sys
 
         from cpsc_train.errors import UserError
-        from cpsc_train.output import Output
+        from cpsc_train.output import Output, print_error
         from cpsc_train.prediction.files import predict_files
 
         console = Output(quiet=self.quiet or self.out is None)
@@ -68,6 +68,9 @@ modality. The training data are not needed.
             )
         before = f", {written.resumed:,} of them before" if written.resumed else ""
         console.print(f"written: {self.out} ({written.samples:,} samples{before})", soft_wrap=True)
+        if written.absent and not self.quiet:
+            names = ", ".join(sorted(written.absent))
+            print_error(f"cpsc: note: no sample has {names}: a column, key or array of that name holds a modality")
         if written.unreadable:
             where = "" if self.out is None else f" of {self.out}"
             numbers = f"{written.unreadable:,} of {written.samples:,} samples"

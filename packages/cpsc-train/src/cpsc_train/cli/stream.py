@@ -23,10 +23,10 @@ class Stream(Command):
 Shows which conformal predictors keep their coverage. With the inference variant trust, also the trust of each
 modality, and an alarm if its inputs are no longer exchangeable with those of calibration.
 
-  cpsc stream runs/A                                     in the order of the data set
-  cpsc stream runs/A --order group                       one speaker after another
-  cpsc stream runs/A --drift pix:gaussian:0.5            the second half is noisy
-  cpsc stream runs/A --drift pix:gaussian@1-5            noise that grows along the second half
+  cpsc stream runs/A                                           in the order of the data set
+  cpsc stream runs/A --order group                             one speaker after another
+  cpsc stream runs/A --order random --drift pix:gaussian:0.5   the second half is noisy
+  cpsc stream runs/A --order random --drift pix:gaussian@1-5   noise that grows along the second half
   cpsc stream runs/A --picture coverage.png --out stream.json
 
 split and weighted are calibrated once; weighted knows the features that will come. window, aci, dtaci and saocp learn
@@ -93,21 +93,30 @@ from each label after they have predicted it.
         if "effective" in results:
             output.print(f"weighted: {results['calibration']} calibration rows count as {results['effective']:.1f}")
         if "trust" in results:
-            output.print(_trust(results["trust"]).console())
+            for table in _trust(results["trust"], self.order):
+                output.print(table.console())
 
 
-def _trust(results: dict[str, Any]) -> Table:
+def _trust(results: dict[str, Any], order: str) -> list[Table]:
+    """Return the alarm of each modality, and its mean trust under each condition of the stream."""
     from cpsc_train.experiments.table import Table
 
     modalities = results["modalities"]
-    names = list(next(iter(modalities.values()))["trust"])
-    rows = []
-    for m, one in modalities.items():
-        alarm = "none" if one["alarm"] is None else f"row {one['alarm']}"
-        means = ["–" if mean is None else f"{mean:.2f}" for mean in one["trust"].values()]
-        rows.append([m, alarm, f"{one['max']:.1f}", *means])
-    title = f"Alarm that inputs have changed (P(any false alarm) ≤ {results['delta']:g}), and mean trust"
-    return Table(title, ["modality", "alarm", "largest log10 martingale", *(f"trust: {name}" for name in names)], rows)
+    alarms = [
+        [m, "none" if one["alarm"] is None else f"row {one['alarm']}", f"{one['max']:.1f}"]
+        for m, one in modalities.items()
+    ]
+    means = [
+        [m, *("–" if mean is None else f"{mean:.2f}" for mean in one["trust"].values())]
+        for m, one in modalities.items()
+    ]
+    title = f"Alarm that inputs have changed (P(any false alarm) ≤ {results['delta']:g} "
+    title += "on unchanged rows)" if order == "random" else "with --order random; another order is a change, too)"
+    conditions = list(next(iter(modalities.values()))["trust"])
+    return [
+        Table(title, ["modality", "alarm", "largest log10 martingale"], alarms),
+        Table("Mean trust", ["condition", *conditions], means).transposed(),
+    ]
 
 
 def _cell(figures: dict[str, float]) -> str:

@@ -87,12 +87,17 @@ The best epoch is selected on validation rows.
         return self.configuration(seed=self.seed, epochs=self.epochs, **values)
 
     def _train(self, config: RunConfig | None, folder: RunFolder, console: Output) -> int:
+        from cpsc_train.errors import DataError
         from cpsc_train.reporting.console import print_results
         from cpsc_train.training import RunConfig, resume, train
 
         observer = self._observer(console)
         try:
             results = resume(folder, observer, root=self.root) if config is None else train(config, folder, observer)
+        except DataError as error:
+            if config is not None and folder.path.exists():  # in a sample that was read after the start
+                raise DataError(f"{error}: find all such files with cpsc data check", error.kind) from None
+            raise
         except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; to continue: cpsc train --resume {folder.path}; to evaluate it: "

@@ -143,7 +143,10 @@ class Splits:
                 *others, last = taken
                 wanted = ", ".join(["train", *others]) + f" and {last}"
                 name, count = classes[number] if classes else number, int((labels[rows] == number).sum())
-                raise UserError(f"class {name} has {count} rows: too few for {wanted}")
+                raise UserError(
+                    f"class {name} has {count} row{'s' * (count != 1)}: too few for {wanted}: add rows, or leave the "
+                    "class out"
+                )
             for name, piece in zip(drawn, pieces, strict=False):
                 taken[name].append(piece)
             left.append(pieces[-1])

@@ -40,11 +40,15 @@ class Written:
     """Samples among them that could not be read and have no prediction."""
     resumed: int = 0
     """Samples among them whose row was written before the interruption."""
+    absent: set[str] | None = None
+    """Modalities that every predicted sample lacks; None if none was predicted."""
 
     def add(self, rows: Sequence[Row]) -> None:
         """Count rows."""
         self.samples += len(rows)
         self.unreadable += sum(row["error"] is not None for row in rows)
+        for missing in (set(row["missing"]) for row in rows if row["error"] is None):
+            self.absent = missing if self.absent is None else self.absent & missing
 
 
 def predict_files(

@@ -63,6 +63,11 @@ class Model:
         self.inference = restored.name
         """Inference variant, ``plain`` if there is none."""
 
+    def __repr__(self) -> str:
+        """Return modalities, classes and inference variant."""
+        inputs = ", ".join(f"{m}: {modality.summary}" for m, modality in self.modalities.items())
+        return f"<Model of {inputs}; {len(self.classes)} classes; inference {self.inference}>"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """C class names."""
@@ -195,6 +200,8 @@ class Model:
 
     def _columns(self, samples: Mapping[str, object]) -> dict[str, Sequence[object]]:
         """Return the entries of each modality, all of one length."""
+        if not isinstance(samples, Mapping):
+            raise UserError(f"samples must map each modality to its entries, got {type(samples).__name__}")
         columns: dict[str, Sequence[object]] = {}
         for m, given in samples.items():
             self.reader.check_name(m)

@@ -89,7 +89,7 @@ class TableReader:
         for role, name in vars(roles).items():
             if name not in self._columns and (role == "label" or name != getattr(DEFAULT, role)):
                 known = unknown(f"{role} column", name, list(self._columns))
-                raise UserError(f"{path}: {known}: name it with data.{role}")
+                raise UserError(f"{path}: {known}: name it with --set data.{role}=COLUMN")
 
     def read(self, modalities: Sequence[str], kinds: Mapping[str, Kind], classes: Sequence[str]) -> Table:
         """Return the samples.
@@ -170,7 +170,11 @@ class TableReader:
                 "bad cell",
             )
         if isinstance(cell, np.ndarray) and not np.isfinite(cell).all():
-            raise DataError(f"{where} holds a number that is empty or not finite, got {text[:40]!r}", "not finite")
+            raise DataError(
+                f"{where} holds a number that is missing (nan) or not finite, got {text[:40]!r}: fill it, or leave all "
+                "of them empty",
+                "not finite",
+            )
         if kind in FILES and isinstance(cell, Path) and not cell.is_file():
             raise DataError(f"{where} {cell} is missing", "missing")
         return cell

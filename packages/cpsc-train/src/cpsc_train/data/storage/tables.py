@@ -44,7 +44,7 @@ def read_columns(path: Path, *, sparse: bool = False) -> dict[str, list[str]]:
     rows = _objects(path, text, sparse=sparse) if path.suffix == ".jsonl" else _lines(path, text)
     names, *rows = rows
     if not rows:
-        raise DataError(f"{path}: lists nothing", "empty")
+        raise DataError(f"{path}: has a header and no rows", "empty")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path}: has two columns named {twice!r}", "bad line")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpsc_rsc import ConformalTrust
-from cpsc_train.experiments.trusted import fitted_trust
+from cpsc_train.experiments.stream import fitted_trust
 from cpsc_train.models import FUSED
 from cpsc_train.training.run import opened
 

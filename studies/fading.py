@@ -23,8 +23,8 @@ from cpsc_train.config import apply_settings
 from cpsc_train.data.noise.levels import Source
 from cpsc_train.experiments.evidence import Course, gather
 from cpsc_train.experiments.grid import parse_seeds
+from cpsc_train.experiments.stream import Observed, fitted_trust, observe, watch
 from cpsc_train.experiments.stream_picture import rolling_mean
-from cpsc_train.experiments.trusted import Observed, fitted_trust, observe, watch
 from cpsc_train.recipes import recipe
 from cpsc_train.runs import RunFolder
 from cpsc_train.training.run import opened

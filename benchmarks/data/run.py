@@ -36,7 +36,7 @@ from cpsc_train.data.adapters.crema_d import CLASSES, CremaDConfig
 from cpsc_train.data.families.clips import HOP, N_FFT
 from cpsc_train.data.media.sound import log_spectrogram
 from cpsc_train.data.modality import Spectrum
-from cpsc_train.models.spectrogram import LogSpectrogram
+from cpsc_train.models.inputs import LogSpectrogram
 from cpsc_train.recipes import recipe
 
 FORMS = ("distributed", "extracted", "cache", "tar files")

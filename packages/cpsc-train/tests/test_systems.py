@@ -18,7 +18,7 @@ from cpsc_train.data import Splits, processes
 from cpsc_train.data.preparation import work
 from cpsc_train.data.storage import read_matlab
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import workers
+from cpsc_train.experiments.grid import run_command
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import compute
 from cpsc_train.writing import appending, replacing, write
@@ -97,10 +97,9 @@ def test_cores_are_those_of_the_machine_where_a_process_has_none(monkeypatch):
     assert processes.cores() == 3
 
 
-def test_commands_are_processes_of_their_own_where_none_are_forked(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "FORKS", False)
-    with workers.Workers() as pool:
-        assert pool.run(["--version"], tmp_path / "log") == 0
+def test_commands_are_spawned_where_there_is_no_fork_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    assert run_command(["--version"], tmp_path / "log") == 0
     assert (tmp_path / "log").read_text().startswith("cpsc-train ")
 
 

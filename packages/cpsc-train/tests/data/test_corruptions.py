@@ -14,7 +14,7 @@ from scipy import ndimage, signal
 
 from cpsc_train.data import Modality, Noise
 from cpsc_train.data.noise import KINDS, LEVELS
-from cpsc_train.data.noise.words import BESIDE
+from cpsc_train.data.noise.values import BESIDE
 from cpsc_train.data.preprocessing import Scale, Unscaled
 
 RATE = 8000

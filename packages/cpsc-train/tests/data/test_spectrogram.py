@@ -13,7 +13,7 @@ from cpsc_train.config import override
 from cpsc_train.data import DataConfig, Preprocessing
 from cpsc_train.data.media.sound import log_spectrogram
 from cpsc_train.data.modality import Spectrum
-from cpsc_train.models.spectrogram import LogSpectrogram
+from cpsc_train.models.inputs import LogSpectrogram
 from cpsc_train.recipes import recipe
 
 SAMPLES = np.random.default_rng(0).uniform(-1, 1, (2, 22050)).astype(np.float32)

@@ -7,8 +7,8 @@ import pytest
 
 from cpsc_train.experiments.evidence import Course, Evidence
 from cpsc_train.experiments.predictors import Followed
+from cpsc_train.experiments.stream import Watched
 from cpsc_train.experiments.stream_picture import picture, rolling_mean
-from cpsc_train.experiments.trusted import Watched
 
 pytest.importorskip("matplotlib")
 

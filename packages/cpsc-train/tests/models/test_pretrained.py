@@ -18,7 +18,7 @@ from cpsc_train.models import MultimodalClassifier
 from cpsc_train.models.encoders.efficientnet_lite import EfficientNetLite0Config
 from cpsc_train.models.encoders.scratch import MLPConfig
 from cpsc_train.models.encoders.transformer import TransformerConfig
-from cpsc_train.models.pixels import Pixels
+from cpsc_train.models.inputs import Pixels
 from cpsc_train.models.pretrained import frozen_parts, pretrained_parameters
 
 efficientnet = pytest.mark.skipif(

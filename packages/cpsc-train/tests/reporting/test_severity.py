@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cpsc_train.reporting.report.severity import noise
+from cpsc_train.reporting.report.conditions import noise
 from cpsc_train.reporting.report.source import Run
 
 figure = pytest.importorskip("matplotlib.figure", reason="reports are drawn by matplotlib")

@@ -25,8 +25,8 @@ from cpsc_train.data.adapters.arrays import WIDTHS
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.errors import UserError
 from cpsc_train.methods.joint import JointConfig
+from cpsc_train.models.inputs import split_spectrogram
 from cpsc_train.models.pretrained import BackboneEncoder
-from cpsc_train.models.spectrogram import split_spectrogram
 from cpsc_train.training import RunConfig
 from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup

@@ -1,9 +1,13 @@
-"""Runs of several variants, divisions and seeds, each in its own run folder; finished runs are reused."""
+"""Runs of several variants, divisions and seeds, each a process with its own run folder; finished runs are reused."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import runpy
+import signal
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -14,16 +18,50 @@ from typing import Any, NamedTuple
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
-from cpsc_train.data.processes import cores
+from cpsc_train.data.processes import clean_context, cores
 from cpsc_train.errors import UserError
-from cpsc_train.experiments.workers import run_command
-from cpsc_train.interrupts import end_children
+from cpsc_train.interrupts import end_children, end_with_parent, raise_pending, registered
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig
 from cpsc_train.training.settled import settled
-from cpsc_train.writing import make_folder
+from cpsc_train.writing import make_folder, refuse_link
+
+LOADED = ("cpsc_train.cli", "cpsc_train.experiments", "cpsc_train.recipes", "cpsc_train.training.run", "scipy.stats")
+"""Modules that a run imports, which takes longer than a short run."""
+
+
+def run_command(arguments: Sequence[str], log: Path, *, threads: int | None = None) -> int:
+    """Run a command of ``cpsc``, write its output to `log`, and return its exit code.
+
+    The command has as many `threads`, or one for each core. It ends when this process ends, and may crash alone. Raises
+    KeyboardInterrupt if this process has been interrupted already.
+    """
+    raise_pending()
+    refuse_link(log)
+    log.write_bytes(b"")
+    process = clean_context(LOADED).Process(target=_command, args=(list(arguments), str(log), threads))
+    process.start()
+    with registered(process):
+        process.join()
+    return int(process.exitcode or 0)
+
+
+def _command(arguments: list[str], log: str, threads: int | None) -> None:
+    import torch  # noqa: PLC0415  # not in the process that starts this one
+
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    sys.argv = ["cpsc", *arguments]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    runpy.run_module("cpsc_train", run_name="__main__")
+
 
 Results = dict[str, list[dict[str, Any]]]
 """By variant, the ``results.json`` of every run, in the order of the seeds, with ``cpu_seconds``, its processor time.

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from conformal_core import rolling_coverage
 from cpsc_train.experiments.evidence import Evidence
 from cpsc_train.experiments.predictors import Followed
-from cpsc_train.experiments.trusted import Watched
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import colour, render, sides
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from cpsc_train.experiments.stream import Watched
 
 Floats = NDArray[np.float64]
 

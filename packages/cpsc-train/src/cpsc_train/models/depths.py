@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cpsc_rsc import Taps
 from cpsc_train.errors import UserError
+from cpsc_train.models.inputs import split_spectrogram
 from cpsc_train.models.multimodal import MultimodalClassifier
-from cpsc_train.models.spectrogram import split_spectrogram
 
 
 def model_taps(

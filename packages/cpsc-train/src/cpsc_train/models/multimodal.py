@@ -11,9 +11,8 @@ from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale
 from cpsc_train.models.encoder import EncoderConfig
 from cpsc_train.models.fusion import FUSED, FusionConfig, LateConfig, fuse
-from cpsc_train.models.pixels import Pixels
+from cpsc_train.models.inputs import LogSpectrogram, Pixels, split_spectrogram
 from cpsc_train.models.presence import COMPLETE, Present, only_present
-from cpsc_train.models.spectrogram import LogSpectrogram, split_spectrogram
 
 LATE = LateConfig()
 NO_TAPS: Mapping[str, Taps] = {}

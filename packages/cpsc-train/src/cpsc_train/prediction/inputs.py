@@ -17,7 +17,7 @@ import numpy as np
 from cpsc_train.config import parse_json
 from cpsc_train.data import Dataset
 from cpsc_train.data.adapters.table import TableConfig
-from cpsc_train.data.families.detection import absent_rows
+from cpsc_train.data.families.kinds import absent_rows
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.data.storage.tables import SEPARATORS, Kind, modality_columns, read_cell

@@ -213,7 +213,7 @@ def reconfigured(
 
     A method other than that of `base` starts with its defaults for the epochs of the run: options that count epochs are
     scaled (`cpsc_train.methods.MethodConfig.for_epochs`) unless they are given. Raises UserError as
-    `cpsc_train.config.override` and `cpsc_train.config.apply_settings` do.
+    `cpsc_train.config.convert` and `cpsc_train.config.apply_settings` do.
 
     Examples
     --------

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cpsc_train.config import unknown
 from cpsc_train.data.dataset import DataConfig, check_names
 from cpsc_train.data.families.arrays import Arrays, View, check_finite, stored_noise
-from cpsc_train.data.families.detection import absent_rows, labels_of, named_shapes, parts_of, usable, view
 from cpsc_train.data.families.joined import Joined, Names, Source, join, read_lists, read_source
+from cpsc_train.data.families.kinds import absent_rows, labels_of, named_shapes, parts_of, usable, view
 from cpsc_train.data.media.tokens import HashedWords
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise import KINDS

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import unknown
-from cpsc_train.data.families.detection import labels_of
 from cpsc_train.data.families.joined import PART_OF, PARTS
-from cpsc_train.data.families.kinds import columns_of, kind_of
+from cpsc_train.data.families.kinds import columns_of, kind_of, labels_of
 from cpsc_train.data.faults import Faults, first_of_each
 from cpsc_train.data.storage.tables import TABLES, Cell, Kind, read_cell, read_columns
 from cpsc_train.errors import DataError, UserError

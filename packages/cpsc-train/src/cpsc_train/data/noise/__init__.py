@@ -3,10 +3,8 @@
 from cpsc_train.data.noise.base import KINDS, LEVELS, Corruption, fitting, register
 from cpsc_train.data.noise.images import BLUR, CONTRAST, DARKNESS, JPEG, OCCLUSION
 from cpsc_train.data.noise.noise import Condition, Noise
-from cpsc_train.data.noise.sensors import DEAD_AXIS, DRIFT
 from cpsc_train.data.noise.sound import BABBLE, CLIPPING, DROPPED_FRAMES, IMPULSES, SNR
-from cpsc_train.data.noise.values import DROPOUT, GAUSSIAN, SALT_AND_PEPPER
-from cpsc_train.data.noise.words import DROPPED, MASKED, MISTYPED
+from cpsc_train.data.noise.values import DEAD_AXIS, DRIFT, DROPOUT, DROPPED, GAUSSIAN, MASKED, MISTYPED, SALT_AND_PEPPER
 
 register(GAUSSIAN, SALT_AND_PEPPER, DROPOUT)
 register(BLUR, DARKNESS, CONTRAST, JPEG, OCCLUSION)

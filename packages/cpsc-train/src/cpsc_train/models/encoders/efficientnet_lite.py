@@ -11,7 +11,7 @@ from cpsc_train.config.choice import DECAY
 from cpsc_train.data import Modality
 from cpsc_train.errors import needs
 from cpsc_train.models.encoder import EncoderConfig, projection
-from cpsc_train.models.pixels import Pixels
+from cpsc_train.models.inputs import Pixels
 from cpsc_train.models.pretrained import BackboneEncoder, check_train, frozen_parts, load_parameters
 from cpsc_train.packaged import EFFICIENTNET_LITE0, local_path
 

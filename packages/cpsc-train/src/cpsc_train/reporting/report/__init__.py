@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cpsc_train.reporting.report import training
-from cpsc_train.reporting.report.conditions import by_condition
+from cpsc_train.reporting.report.conditions import by_condition, noise
 from cpsc_train.reporting.report.page import page
 from cpsc_train.reporting.report.panel import THEMES, Panel, Section, require_matplotlib
 from cpsc_train.reporting.report.sets import confusion, sets, trust
-from cpsc_train.reporting.report.severity import noise
 from cpsc_train.reporting.report.source import Run, read_runs
 from cpsc_train.runs import written_by_a_run
 from cpsc_train.writing import make_folder, write

@@ -120,7 +120,7 @@ def test_a_merge_that_is_refused_changes_nothing():
     before = one(np.ones((2, 3)))
     for others, kind, text in (
         ((good, wide), ValueError, "others must have learned features of width 3, got 4"),
-        ((good, one), ValueError, "others must be other scores, got this one: its rows would count twice"),
+        ((good, one), ValueError, "others must be other objects, got this one, which would count twice"),
         ((good, LAC()), TypeError, "others must be of kind Mahalanobis, got LAC"),
         ((good, Mahalanobis(classes=2)), ValueError, r"settings of Mahalanobis\(\), got Mahalanobis\(classes=2\)"),
     ):

@@ -130,7 +130,7 @@ def test_a_state_that_does_not_fit_a_mixture_changes_nothing():
     other = SimpleJumper()
     other.bet(0.01)
     for bad, text in (
-        (state | {"parts": [jumper]}, "a list of 2 parts"),
+        (state | {"parts": [jumper]}, "must hold 2 parts, got 1"),
         (state | {"parts": [other.state_dict(), plugin | {"mean": 2.0}]}, r"a mean in \[0, 1\], got 2.0"),
         (state | {"parts": [other.state_dict(), jumper]}, "must be of kind 'PluginMartingale', got 'SimpleJumper'"),
         (state | {"logs": np.zeros(2)}, "logs of fractions that sum to 1"),

@@ -191,7 +191,7 @@ def test_detectors_of_scikit_learn_are_scores():
         (NoveltyGate(Mahalanobis(), alpha=0.05), gate),
         (gate, NoveltyGate(Mahalanobis(), alpha=0.05)),
     ):
-        with pytest.raises(ValueError, match="must be of a score of the same kind"):
+        with pytest.raises(ValueError, match="must hold a score of the same kind"):
             other.load_state_dict(state.state_dict())
 
 

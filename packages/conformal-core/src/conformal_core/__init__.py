@@ -3,7 +3,7 @@
 from conformal_core.__about__ import __version__
 from conformal_core._state import flatten_state, unflatten_state
 from conformal_core.exchangeability import ExchangeabilityTest
-from conformal_core.intervals import Interval, interval_coverage, interval_metrics, interval_score
+from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.quantile import ACI, Constant, DtACI
 from conformal_core.level.saocp import SAOCP
@@ -31,13 +31,12 @@ from conformal_core.metrics import (
     size_distribution,
 )
 from conformal_core.novelty import Mahalanobis
-from conformal_core.predictors.asymmetric import AsymmetricRegressor
 from conformal_core.predictors.grouped import Mondrian
 from conformal_core.predictors.horizons import Horizons
 from conformal_core.predictors.mondrian import ClusteredClassifier, MondrianClassifier
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
-from conformal_core.predictors.predictive import PredictiveSystem
+from conformal_core.predictors.regression import AsymmetricRegressor, PredictiveSystem
 from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.predictors.streams import Streams
 from conformal_core.quantile import conformal_quantile, quantile_rank
@@ -76,7 +75,6 @@ __all__ = [
     "Fixed",
     "History",
     "Horizons",
-    "Interval",
     "Level",
     "Mahalanobis",
     "Margin",

@@ -22,9 +22,10 @@ Array = Any
 # numpy follows the standard since 2.1; array-api-compat's copy of it takes longer to import than numpy itself.
 _NUMPY: Any = np if hasattr(np, "cumulative_sum") else importlib.import_module("array_api_compat.numpy")
 
+_LARGEST_SINGLE, _INFINITY = float(np.finfo(np.float32).max), np.float32(np.inf)
+
 
 def is_torch(array: object) -> bool:
-    """Whether ``array`` is a torch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
@@ -32,9 +33,8 @@ def is_torch(array: object) -> bool:
 def as_array(name: str, value: Any, like: Array | None = None) -> Array:
     """Return an array unchanged, and convert a number, list, column or table to one.
 
-    The result has the library and device of ``like``, or is a numpy array. Tables of pandas or polars are converted by
-    their ``__array__``. The dtype is not checked. TypeError for what cannot be converted and for a list of arrays other
-    than numpy arrays, ValueError for rows that differ in length.
+    The result has the library and device of ``like``, or is a numpy array, of any dtype. TypeError for what cannot be
+    converted and for a list of arrays other than numpy arrays, ValueError for rows that differ in length.
     """
     if type(value) is np.ndarray or is_torch(value):
         return value
@@ -84,7 +84,6 @@ def beside(array: Array, like: Array) -> Array:
 
 
 def device(array: Array) -> Any:
-    """Device of an array."""
     return array.device if is_torch(array) else array_api_compat.device(array)
 
 
@@ -130,19 +129,14 @@ def host_view(array: Array | None) -> Array | None:
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
-    """Convert an array of any library and device to numpy."""
     if array_api_compat.is_cupy_array(array):
         return np.asarray(array.get())
     return np.asarray(array.detach().cpu() if is_torch(array) else array)
 
 
 def from_host(result: np.ndarray[Any, Any], original: Array) -> Array:
-    """Convert a numpy result to the library of ``original``."""
     result = np.asarray(result)  # numpy makes a scalar of what has no axes
     return sys.modules["torch"].from_numpy(result) if is_torch(original) else result
-
-
-_LARGEST_SINGLE, _INFINITY = float(np.finfo(np.float32).max), np.float32(np.inf)
 
 
 def narrow(qhat: float, like: Array) -> float:
@@ -197,10 +191,7 @@ def rounded_down(values: Array, dtype: Any) -> Array:
 
 
 def below(scores: Array) -> Array:
-    """Return the number before each score in float64: a score of a memory above it is at least the score.
-
-    Memories contain float64. Compared with a score of a coarser precision, their scores are rounded up to it.
-    """
+    """Return the number before each score in float64: a score of a memory above it is at least the score."""
     xp = array_namespace(scores=scores)
     return xp.astype(_next(scores, -math.inf, xp), xp.float64)
 

@@ -38,7 +38,6 @@ def as_floating(name: str, value: Any, like: Array | None = None) -> Array:
 
 
 def _is_floating_tensor(array: Array) -> bool:
-    """Whether a tensor is dense and of a floating dtype with arithmetic, which one-byte floats lack."""
     dense = array.layout is sys.modules["torch"].strided and not array.is_nested
     return dense and array.dtype.is_floating_point and array.dtype.itemsize > 1
 

@@ -15,6 +15,13 @@ from conformal_core.checks import is_distribution_row
 
 Array = Any
 
+# Elements per chunk: a few arrays of them fit into the cache of a core, or into a fraction of device memory. Threads
+# synchronise between operations, so their chunks are larger and fewer.
+_HOST_CHUNK = 1 << 17
+_THREAD_CHUNK = 1 << 19
+_DEVICE_CHUNK = 1 << 28
+_pools = threading.local()
+
 
 def single_row(probs: Array, check: bool | None, *, normalized: bool) -> np.ndarray[Any, Any] | None:
     """Return one valid row in float32 or float64 as a numpy array (K,), a view if possible; None for anything else."""
@@ -58,7 +65,6 @@ def single_float(value: Array, like: Array | None = None) -> float | None:
 
 
 def filled(like: Array, values: float | tuple[float, ...]) -> np.ndarray[Any, Any]:
-    """Return an array of the shape of one number, with a last axis for several."""
     if type(like) is np.ndarray and like.ndim:
         return np.array(values, ndmin=like.ndim + (type(values) is tuple))
     return np.asarray(values)
@@ -82,7 +88,6 @@ def _view_of_tensor(value: Array) -> np.ndarray[Any, Any] | None:
 
 
 def _is_integer(label: Array) -> bool:
-    """Whether an array or tensor in host memory holds one integer."""
     if type(label) is np.ndarray:
         return label.size == 1 and label.dtype.kind in "iu"
     if not is_torch(label) or label.device.type != "cpu" or label.numel() != 1:
@@ -91,20 +96,11 @@ def _is_integer(label: Array) -> bool:
     return label.dtype in {torch.int64, torch.int32}
 
 
-# Elements per chunk: a few arrays of them fit into the cache of a core, or into a fraction of device memory. Threads
-# synchronise between operations, so their chunks are larger and fewer.
-_HOST_CHUNK = 1 << 17
-_THREAD_CHUNK = 1 << 19
-_DEVICE_CHUNK = 1 << 28
-
-_pools = threading.local()
-
-
 def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None, threads: bool = False) -> Array:
     """Apply a function to ``rows`` (..., K) and arrays with one value per row (...), in chunks of rows.
 
     The function receives numpy arrays if ``rows`` is on a host; the result has the library of ``rows``. ``threads``
-    distributes the chunks of a host array over the cores, which helps if rows are sorted: numpy then releases the GIL.
+    distributes the chunks over the cores, for functions that sort: numpy then releases the GIL.
     """
     if type(rows) is np.ndarray and rows.size <= (_THREAD_CHUNK if threads else _HOST_CHUNK):
         return np.asarray(function(rows, *others))  # numpy makes a scalar of what has no axes
@@ -134,9 +130,9 @@ def map_rows(function: Callable[..., Array], rows: Array, *others: Array | None,
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Uninitialised array that a thread reuses, by name, for its next chunk.
+    """Uninitialised array that a thread of :func:`map_rows` reuses, by name, for its next chunk.
 
-    Allocating memory costs more than the arithmetic on it. Outside :func:`map_rows` arrays are not reused.
+    Allocating memory costs more than the arithmetic on it.
     """
     pool: dict[str, np.ndarray[Any, Any]] | None = getattr(_pools, "pool", None)
     if pool is None:

@@ -24,6 +24,8 @@ VERSION = 1
 
 _PLAIN = (str, int, float, type(None))
 
+_TREE = "state"
+
 
 def check_state(state: State, kind: str, keys: Collection[str], **settings: object) -> None:
     """Check the kind, version, keys and settings of a state; TypeError for anything but a dictionary."""
@@ -41,6 +43,32 @@ def check_state(state: State, kind: str, keys: Collection[str], **settings: obje
     for name, value in settings.items():
         if not _same(state[name], value):
             raise ValueError(f"state of {kind} must have {name} = {value!r} as here, got {_shown(state[name])}")
+
+
+def refuse_if(wrong: object, state: State, rule: str, got: object = "others") -> None:
+    """Raise ValueError with the rule that an entry breaks, if it does."""
+    if wrong:
+        raise ValueError(f"state of {state['kind']} must hold {rule}, got {got}")
+
+
+def read_states(state: State, key: str, count: int) -> list[State]:
+    """Return a list of ``count`` states."""
+    value = state[key]
+    got = len(value) if isinstance(value, (list, tuple)) else type(value).__name__
+    refuse_if(got != count, state, f"{count} {key}", got)
+    return list(value)
+
+
+def load_together(*pairs: tuple[Any, State]) -> None:
+    """Load a state into each object, or into none if one of them is refused."""
+    before = [(target, target.state_dict()) for target, _ in pairs]
+    try:
+        for target, state in pairs:
+            target.load_state_dict(state)
+    except (TypeError, ValueError):
+        for target, state in before:
+            target.load_state_dict(state)
+        raise
 
 
 def read_number(state: State, key: str, *, least: float = -math.inf) -> float:
@@ -128,7 +156,6 @@ def _same(saved: object, wanted: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """Return a value as text of bounded length."""
     if not isinstance(value, _PLAIN) or (isinstance(value, int) and abs(value) >= 1 << 63):
         shape = getattr(value, "shape", None)
         return f"{type(value).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")
@@ -136,11 +163,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-_TREE = "state"
-
-
 def flatten_state(state: State, /) -> dict[str, np.ndarray[Any, Any]]:
-    """Convert a state to a flat dictionary of numpy arrays: a text, and the arrays it refers to.
+    """Convert a state to a flat dictionary of numpy arrays of numbers and text, for files without pickle.
 
     Parameters
     ----------
@@ -150,8 +174,7 @@ def flatten_state(state: State, /) -> dict[str, np.ndarray[Any, Any]]:
     Returns
     -------
     dict
-        Arrays of numbers and text, not of objects: ``numpy.savez(path, **flatten_state(state))`` and
-        ``numpy.load(path)`` work without pickle.
+        For ``numpy.savez(path, **flatten_state(state))``, for example.
 
     Raises
     ------
@@ -186,18 +209,18 @@ def flatten_state(state: State, /) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def unflatten_state(arrays: Mapping[str, Any], /) -> State:
-    """Restore a state from the result of :func:`flatten_state`.
+    """Restore a state from the result of :func:`flatten_state`, or of ``numpy.load``.
 
     Parameters
     ----------
     arrays
-        Result of :func:`flatten_state`, or of ``numpy.load``.
+        Mapping of names to arrays.
 
     Returns
     -------
     dict
-        State for ``load_state_dict``, which validates it. Torch tensors are restored on the CPU, arrays of other
-        libraries as numpy arrays.
+        State for ``load_state_dict``, which validates it. Tensors are restored on the CPU, arrays of libraries other
+        than torch as numpy arrays.
 
     Raises
     ------

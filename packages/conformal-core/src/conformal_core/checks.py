@@ -16,6 +16,10 @@ from conformal_core._arrays import array_namespace, device, is_tracing
 Array = Any
 Choice = TypeVar("Choice", bound=str)
 
+_IN_CACHE = 1 << 17  # elements that stay in the cache between two passes
+# Rounding error allowed for the sum of a row, by dtype: the square root of the machine epsilon, and at least 1e-5.
+_TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
+
 
 def is_checked(array: Array, check: bool | None) -> bool:
     """Whether the values of an array are to be checked.
@@ -83,6 +87,20 @@ def check_callable(name: str, value: object) -> None:
     """Raise TypeError for an object that is not callable."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+
+
+def check_type(name: str, value: object, kinds: Any, rule: str) -> None:
+    """Raise TypeError for an object that is of none of the types, with the rule, such as "be a Level"."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must {rule}, got {type(value).__name__}")
+
+
+def check_others(own: Any, others: Sequence[Any]) -> None:
+    """Raise TypeError or ValueError for objects that cannot be merged with another of the same class."""
+    for other in others:
+        check_type("others", other, type(own), f"be of kind {type(own).__name__}")
+        if other is own:
+            raise ValueError("others must be other objects, got this one, which would count twice")
 
 
 def check_score(score: object, method: str = "__call__") -> None:
@@ -172,17 +190,10 @@ def show_index(index: tuple[int, ...]) -> str:
     return str(index[0]) if len(index) == 1 else str(index)
 
 
-_IN_CACHE = 1 << 17  # elements that stay in the cache between two passes
-
-# Rounding error allowed for the sum of a row, by dtype: the square root of the machine epsilon, and at least 1e-5.
-_TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
-
-
 def is_distribution(probs: Array, *, normalized: bool) -> bool:
     """Whether rows are probabilities over the last axis; if not ``normalized``, they may have any finite sum.
 
-    A row may miss the sum 1 by the rounding of its dtype: the square root of the machine epsilon, and at least 1e-5,
-    because double-precision rows are often converted single-precision rows.
+    A sum may miss 1 by the square root of the machine epsilon, and by 1e-5 as of converted single-precision rows.
     """
     if isinstance(probs, np.ndarray):
         if probs.size > _IN_CACHE and probs.ndim > 1:

@@ -10,42 +10,24 @@ import numpy as np
 from conformal_core._arrays import array_namespace
 from conformal_core._convert import as_floating
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_count, read_number
-from conformal_core.checks import check_choice, check_count
+from conformal_core._state import State, load_together, read_count, read_number, refuse_if
+from conformal_core.checks import check_choice, check_count, check_type
 from conformal_core.martingales import Martingale, SimpleJumper
 from conformal_core.memory.ordered import History
 from conformal_core.quantile import Alpha, miscoverage
 
 _BLOCK = 1024  # draws at a time
 
+Array = Any
+Alarm = Literal["ville", "cusum", "shiryaev-roberts"]
+_NEGLIGIBLE = 40.0  # logarithm of a number to which 1 adds nothing in double precision
+
 
 class OnlinePValues(Saved):
     """Smoothed p-values of scores against all earlier ones: independent and uniform if the scores are exchangeable.
 
-    p_n = (#{i < n: s_i > s_n} + u_n (#{i < n: s_i = s_n} + 1)) / n, where u_n depends only on the seed and n. Against a
-    fixed calibration set, p-values are uniform but depend on one another.
-
-    Parameters
-    ----------
-    seed
-        Seed of the draws u_n.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``seed`` is not an integer of at least 0.
-
-    Notes
-    -----
-    Vovk, Gammerman and Shafer, *Algorithmic learning in a random world* (2005). O(log n) per score,
-    and O(n) memory for n scores.
-
-    Examples
-    --------
-    >>> p_values = OnlinePValues()
-    >>> p_values.calibrate([0.5, 0.25, 0.75])
-    >>> round(4 * p_values.add(1.0), 2), round(5 * p_values.add(0.3), 2)  # u, and 3 + u
-    (0.36, 3.73)
+    p_n = (#{i < n: s_i > s_n} + u_n (#{i < n: s_i = s_n} + 1)) / n, where u_n depends only on the seed and n (Vovk,
+    Gammerman and Shafer 2005).
     """
 
     _kind, _saved = "OnlinePValues", ("seed",)
@@ -83,12 +65,6 @@ class OnlinePValues(Saved):
         self._draws, self._block = draws, []
 
 
-Array = Any
-Alarm = Literal["ville", "cusum", "shiryaev-roberts"]
-
-_NEGLIGIBLE = 40.0  # logarithm of a number to which 1 adds nothing in double precision
-
-
 def _log_of_one_more(log: float) -> float:
     return log if log > _NEGLIGIBLE else math.log1p(math.exp(log))
 
@@ -104,21 +80,20 @@ _CARRIED: dict[str, Callable[[float], float]] = {
 class ExchangeabilityTest(Saved):
     """Alarm on a stream whose scores stop being exchangeable with the earlier ones, as those of a failing sensor.
 
-    Each score gets a smoothed p-value against the calibration scores and all scores of the stream so far, and a
+    Each score gets a smoothed p-value against the calibration scores and all earlier ones of the stream, and a
     martingale S_n bets that p-values are not uniform. The alarm is raised when a statistic of it reaches 1/δ.
 
     Parameters
     ----------
     delta
-        Bound δ on the probability of any false alarm, or for the last two alarms on their number per score, in (0, 1).
+        Bound δ in (0, 1) on the probability of any false alarm (Ville), or on their number per score.
     martingale
-        :class:`SimpleJumper` (the default), :class:`PowerMartingale`, :class:`PluginMartingale`,
-        :class:`MixtureMartingale` or another :class:`Martingale`.
+        :class:`SimpleJumper` (the default) or another :class:`Martingale`.
     alarm
         Statistic: ``"ville"``, S_n; ``"cusum"``, max over i < n of S_n/S_i; ``"shiryaev-roberts"``, the sum of these
         ratios. The last two find a change after a long unchanged stream as fast as an early one.
     seed
-        Seed of the draws that smooth the p-values, which depend only on the seed and the position in the stream.
+        Seed of the draws that smooth the p-values.
 
     Raises
     ------
@@ -129,19 +104,19 @@ class ExchangeabilityTest(Saved):
     ----------
     martingale : Martingale
     log_martingale, log_statistic : float
-        Natural logarithms of S_n and of the statistic, which starts at S_0 = 1, or for CUSUM and Shiryaev–Roberts at 0.
+        Natural logarithms of S_n and of the statistic, which starts at S_0 = 1, or for the last two alarms at 0.
     p_value : float
         p-value of the last score, 1 before the first.
 
     Notes
     -----
     Guarantee: if the calibration scores and those of the stream are exchangeable, the probability of a Ville alarm at
-    any time is at most δ (Ville's inequality), and the mean number of scores before a CUSUM or Shiryaev–Roberts alarm
-    is at least 1/δ, for any distribution and any number of calibration scores. It holds anew from each ``restart`` and
-    ``calibrate``. Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021).
+    any time is at most δ, and the mean number of scores before another alarm at least 1/δ, anew from each ``restart``
+    and ``calibrate``. Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection*
+    (2021).
 
-    The scores of the stream join the memory, so after a lasting change p-values become uniform again in time: with few
-    calibration scores, or a small change, the alarm may never come. O(log n) per score, O(n) memory for n scores.
+    The scores of the stream join the memory, so after a lasting change p-values become uniform again: with few
+    calibration scores, or a small change, the alarm may never come. O(log n) per score, O(n) memory.
 
     Examples
     --------
@@ -161,8 +136,7 @@ class ExchangeabilityTest(Saved):
         self, *, delta: Alpha = 0.01, martingale: Martingale | None = None, alarm: Alarm = "ville", seed: int = 0
     ) -> None:
         self._delta = float(miscoverage(delta, "delta"))
-        if martingale is not None and not isinstance(martingale, Martingale):
-            raise TypeError(f"martingale must be a Martingale, such as SimpleJumper(), got {type(martingale).__name__}")
+        check_type("martingale", martingale, (Martingale, type(None)), "be a Martingale, such as SimpleJumper()")
         self._alarm, self._given_martingale = check_choice("alarm", alarm, Alarm), martingale
         self._p_values, self._seed = OnlinePValues(seed=seed), int(seed)
         self.martingale: Martingale = SimpleJumper() if martingale is None else martingale
@@ -222,14 +196,11 @@ class ExchangeabilityTest(Saved):
 
     def _restore(self, state: State) -> None:
         peak, p_value = read_number(state, "peak", least=0.0), read_number(state, "p_value", least=0.0)
-        if p_value > 1:
-            raise ValueError(f"state of ExchangeabilityTest must hold a p_value in [0, 1], got {p_value}")
+        refuse_if(p_value > 1, state, "a p_value in [0, 1]", p_value)
         log_martingale = read_number(state, "log_martingale")
         log_statistic = -math.inf if state["log_statistic"] is None else read_number(state, "log_statistic")
-        p_values = self._p_values.__sklearn_clone__()
-        p_values.load_state_dict(state["p_values"])
-        self.martingale.load_state_dict(state["martingale"])
-        self._p_values, self._peak, self.p_value = p_values, peak, p_value
+        load_together((self._p_values, state["p_values"]), (self.martingale, state["martingale"]))
+        self._peak, self.p_value = peak, p_value
         self.log_martingale, self.log_statistic = log_martingale, log_statistic
 
 

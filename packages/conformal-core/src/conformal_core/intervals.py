@@ -1,7 +1,7 @@
 """Coverage and quality of prediction intervals."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +13,6 @@ from conformal_core.metrics import Coverage, coverage_by_group
 from conformal_core.quantile import Alpha, miscoverage
 
 Array = Any
-
-
-class Interval(NamedTuple):
-    """Ends of one prediction interval, with ``in`` and a width.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> row = np.asarray([2.0, 5.0])  # what a predictor returns for one row
-    >>> interval = Interval(*row)
-    >>> 4.9 in interval, 6.0 in interval, float(interval.width)
-    (True, False, 3.0)
-    """
-
-    lower: Any
-    upper: Any
-
-    @property
-    def width(self) -> Any:
-        """Upper − lower end, 0 if the interval is empty."""
-        return max(self.upper - self.lower, 0.0)
-
-    def __contains__(self, target: Any) -> bool:
-        """Whether the target lies in the interval, ends included."""
-        return bool(self.lower <= target <= self.upper)
 
 
 def interval_coverage(intervals: Array, targets: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
@@ -77,8 +52,7 @@ def interval_coverage(intervals: Array, targets: Array, /, *, confidence: Alpha 
 def interval_score(intervals: Array, targets: Array, /, *, alpha: Alpha) -> NDArray[np.float64]:
     """Return the interval score of each row, (upper − lower) + 2/α · distance of the target from the interval.
 
-    It penalises both width and misses: of two methods, the one with the lower mean is better. It has the unit of the
-    targets.
+    It penalises both width and misses, in the unit of the targets: lower is better.
 
     Parameters
     ----------
@@ -132,14 +106,13 @@ def interval_metrics(
     groups
         Integer or string of each row; the results then have one entry for each group, numbers first, then strings.
     window
-        Number of steps, at least 1; the results then are means over the last ``window`` rows at each row, or over all
-        rows so far if there are fewer.
+        Number of steps, at least 1; the results then are means over the last ``window`` rows at each row.
 
     Returns
     -------
     dict of arrays
         ``"coverage"``, ``"width"`` (0 for an empty interval), ``"score"`` and ``"rows"``: 0-d, (G,) with ``groups``,
-        which adds ``"group"``, or (N,) with ``window``. NaN where there is no row. ``pandas.DataFrame`` takes it.
+        which adds ``"group"``, or (N,) with ``window``. NaN where there is no row.
 
     Raises
     ------

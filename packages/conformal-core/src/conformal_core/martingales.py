@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from conformal_core._settings import Resettable, Saved
-from conformal_core._state import State, read_count, read_floats, read_number
-from conformal_core.checks import check_interval
+from conformal_core._state import State, load_together, read_count, read_floats, read_number, read_states, refuse_if
+from conformal_core.checks import check_interval, check_type
 
 _SLOPES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _ONE_SIDED = (-2.0, -1.0, -0.5, 0.0)
@@ -55,9 +55,8 @@ class SimpleJumper(Saved, Martingale):
 
     Notes
     -----
-    Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021), algorithm 1,
-    with their ε if two-sided; the steeper bet −2 finds large shifts in about half as many steps. While nothing changes,
-    the logarithm of the capital falls by about .6 · jump per step, which delays the detection of a later change.
+    Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection* (2021), algorithm 1.
+    While nothing changes, the logarithm of the capital falls by about .6 · jump per step.
 
     Examples
     --------
@@ -71,8 +70,7 @@ class SimpleJumper(Saved, Martingale):
 
     def __init__(self, *, jump: float = 0.001, one_sided: bool = True) -> None:
         self._jump = check_interval("jump", jump, "(0, 1]")
-        if not isinstance(one_sided, bool):
-            raise TypeError(f"one_sided must be a bool, got {type(one_sided).__name__}")
+        check_type("one_sided", one_sided, bool, "be a bool")
         self._one_sided = one_sided
         self._slopes = _ONE_SIDED if one_sided else _SLOPES
         self._keep, self._spread = 1.0 - self._jump, self._jump / len(self._slopes)
@@ -92,8 +90,7 @@ class SimpleJumper(Saved, Martingale):
 
     def _restore(self, state: State) -> None:
         stakes = read_floats(state, "stakes", length=len(self._slopes), least=0.0).tolist()
-        if abs(sum(stakes) - 1.0) > 1e-9:
-            raise ValueError(f"state of SimpleJumper must hold stakes that sum to 1, got a sum of {sum(stakes)}")
+        refuse_if(abs(sum(stakes) - 1.0) > 1e-9, state, "stakes that sum to 1", f"a sum of {sum(stakes)}")
         self._stakes = stakes
 
 
@@ -150,7 +147,7 @@ class PluginMartingale(Saved, Martingale):
     Notes
     -----
     Fedorova, Gammerman, Nouretdinov and Vovk, *Plug-in martingales for testing exchangeability on-line* (2012), with a
-    beta density, fitted by moments from the third p-value on, in place of a kernel estimate. O(1) per step.
+    beta density in place of a kernel estimate. O(1) per step.
 
     Examples
     --------
@@ -192,8 +189,7 @@ class PluginMartingale(Saved, Martingale):
         count, mean = read_count(state, "count"), read_number(state, "mean", least=0.0)
         squares = read_number(state, "squares", least=0.0)
         a, b = read_number(state, "a", least=_LEAST), read_number(state, "b", least=_LEAST)
-        if mean > 1:
-            raise ValueError(f"state of PluginMartingale must hold a mean in [0, 1], got {mean}")
+        refuse_if(mean > 1, state, "a mean in [0, 1]", mean)
         self._count, self._mean, self._squares = count, mean, squares
         self._set(a, b)
 
@@ -227,15 +223,13 @@ class MixtureMartingale(Saved, Martingale):
     _kind = "MixtureMartingale"
 
     def __init__(self, parts: Sequence[Martingale] | None = None) -> None:
-        if parts is not None and not isinstance(parts, (list, tuple)):
-            raise TypeError(f"parts must be a list of martingales, got {type(parts).__name__}")
+        check_type("parts", parts, (list, tuple, type(None)), "be a list of martingales")
         self._parts = [SimpleJumper(jump=jump) for jump in _JUMPS] if parts is None else list(parts)
         self._given_parts = None if parts is None else self._parts
         if not self._parts:
             raise ValueError("parts must hold at least one martingale, got none")
         for part in self._parts:
-            if not isinstance(part, Martingale):
-                raise TypeError(f"parts must be martingales, such as SimpleJumper(), got {type(part).__name__}")
+            check_type("parts", part, Martingale, "be martingales, such as SimpleJumper()")
         self._logs = [-math.log(len(self._parts))] * len(self._parts)  # of the fractions of the capital, which sum to 1
 
     def bet(self, p_value: float, /) -> float:
@@ -255,30 +249,17 @@ class MixtureMartingale(Saved, Martingale):
         return {"logs": np.asarray(self._logs), "parts": [part.state_dict() for part in self._parts]}
 
     def _restore(self, state: State) -> None:
-        logs, parts, before = read_floats(state, "logs", length=len(self._parts)), state["parts"], self._learned()
-        if not isinstance(parts, list) or len(parts) != len(self._parts):
-            raise ValueError(f"state of MixtureMartingale must hold a list of {len(self._parts)} parts")
-        if abs(_log_sum(logs.tolist())) > _ROUNDING:
-            raise ValueError("state of MixtureMartingale must hold logs of fractions that sum to 1")
-        try:
-            self._load(parts)
-        except (TypeError, ValueError):
-            self._load(before["parts"])
-            raise
+        logs, parts = read_floats(state, "logs", length=len(self._parts)), read_states(state, "parts", len(self._parts))
+        refuse_if(abs(_log_sum(logs.tolist())) > _ROUNDING, state, "logs of fractions that sum to 1")
+        load_together(*zip(self._parts, parts, strict=True))
         self._logs = logs.tolist()
-
-    def _load(self, states: list[State]) -> None:
-        for part, state in zip(self._parts, states, strict=True):
-            part.load_state_dict(state)
 
 
 def _as_p_value(value: float) -> float:
-    """Return a p-value in (0, 1] as a float, or raise."""
     return value if type(value) is float and 0.0 < value <= 1.0 else check_interval("p_value", value, "(0, 1]")
 
 
 def _log_sum(logarithms: Iterable[float]) -> float:
-    """Return the logarithm of the sum of numbers with these logarithms."""
     terms = list(logarithms)
     top = max(terms)
     return top + math.log(sum([math.exp(term - top) for term in terms]))

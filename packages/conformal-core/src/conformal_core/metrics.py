@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from conformal_core._arrays import array_namespace, as_array, to_host
 from conformal_core._convert import as_integers, as_labels
 from conformal_core._settings import Resettable, Saved, shown
-from conformal_core._state import State, read_count, read_number
+from conformal_core._state import State, read_count, read_number, refuse_if
 from conformal_core.checks import check_count
 from conformal_core.quantile import Alpha, miscoverage
 from conformal_core.sets import set_size
@@ -19,6 +19,10 @@ from conformal_core.sets import set_size
 Array = Any
 
 _MOST_GROUPS = 1 << 24  # four arrays of this length are allocated, whatever the number of rows
+
+# Exponents of the bets: small ones for long streams, large ones for short streams.
+_EXPONENTS = np.outer([-1.0, 1.0], 2.0 ** np.arange(-10.0, 4.0)).reshape(-1)
+_HALVINGS = 60
 
 
 class Coverage(NamedTuple):
@@ -67,8 +71,7 @@ def coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Cove
     Notes
     -----
     Wilson, *Probable inference, the law of succession, and statistical inference* (1927). The interval is
-    conditional on the calibration set, for independent test rows; between calibration sets, coverage varies by another
-    √(α(1 − α)/N) or so.
+    conditional on the calibration set; between sets, coverage varies by another √(α(1 − α)/N) or so.
 
     Examples
     --------
@@ -217,11 +220,6 @@ def coverage_by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: in
     return Coverage(fraction, np.where(empty, math.nan, low), np.where(empty, math.nan, high), rows)
 
 
-# Exponents of the bets: small ones for long streams, large ones for short streams.
-_EXPONENTS = np.outer([-1.0, 1.0], 2.0 ** np.arange(-10.0, 4.0)).reshape(-1)
-_HALVINGS = 60
-
-
 class ConfidenceSequence(Saved, Resettable):
     """Interval for the mean of hits, losses or other values in [0, 1] that may be looked at after every value.
 
@@ -242,10 +240,9 @@ class ConfidenceSequence(Saved, Resettable):
     Guarantee: with probability at least ``confidence``, the interval contains at every time n the mean over t ≤ n of
     μ_t = E[X_t | past], for any sequence in [0, 1]; for hits of a predictor on independent rows, its coverage.
 
-    The products of exp(λX_t)/(1 + μ_t(e^λ − 1)) are supermartingales (Hoeffding) and, the logarithm being concave, at
-    least exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ at the mean μ. The interval holds the μ at which the average of these over 28
-    exponents λ is below 1/δ (Ville). Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric, nonasymptotic
-    confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
+    The interval holds the μ at which the average of exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ over 28 exponents λ is below 1/δ:
+    supermartingales by Hoeffding, bounded by Ville. Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric,
+    nonasymptotic confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
 
     Examples
     --------
@@ -292,8 +289,7 @@ class ConfidenceSequence(Saved, Resettable):
 
     def _restore(self, state: State) -> None:
         count, total = read_count(state, "count"), read_number(state, "total", least=0.0)
-        if total > count:
-            raise ValueError(f"state of ConfidenceSequence must hold a total of at most {count}, got {total}")
+        refuse_if(total > count, state, f"a total of at most {count}", total)
         self._count, self._total = count, total
 
 

@@ -10,7 +10,7 @@ from conformal_core._arrays import array_namespace, device, quietly, to_host
 from conformal_core._convert import as_floating, as_labels
 from conformal_core._settings import Saved
 from conformal_core._state import State
-from conformal_core.checks import check_choice, check_count, check_finite, check_interval
+from conformal_core.checks import check_choice, check_count, check_finite, check_interval, check_others
 
 Array = Any
 LedoitWolf = Literal["ledoit-wolf"]
@@ -18,20 +18,24 @@ LedoitWolf = Literal["ledoit-wolf"]
 _ONE_HOT = 1 << 22  # elements of rows by classes at a time
 _LEAST = 1e-150  # variance if all rows are equal, so any other row is extremely far
 
+_LEAST_SHRINKAGE = (
+    1e-6  # shrinkage at which the Cholesky factor of a singular covariance still exists in double precision
+)
+
 
 class Mahalanobis(Saved):
     """Squared Mahalanobis distance to the nearest class mean, with one covariance for all classes.
 
-    Without ``classes`` it is the distance to the mean of all rows with their covariance, and needs no labels. The
-    covariance is shrunk towards a multiple of the identity: (1 − s) Σ + s tr(Σ)/d · I.
+    Without ``classes`` it is the distance to the mean of all rows, and needs no labels. The covariance is shrunk
+    towards a multiple of the identity: (1 − s) Σ + s tr(Σ)/d · I.
 
     Parameters
     ----------
     classes
         Number of classes K. If None, all rows form one group.
     shrinkage
-        s in [0, 1], or ``"ledoit-wolf"``, which estimates the s of the smallest expected squared error from the rows,
-        at least 10⁻⁶. With 0, there must be more rows than dimensions.
+        s in [0, 1], or ``"ledoit-wolf"``, which estimates the s of the smallest expected squared error, at least 10⁻⁶.
+        With 0, there must be more rows than dimensions.
 
     Raises
     ------
@@ -42,10 +46,9 @@ class Mahalanobis(Saved):
     -----
     Lee, Lee, Lee and Shin, *A simple unified framework for detecting out-of-distribution samples and adversarial
     attacks* (2018), on one layer; Ledoit and Wolf, *A well-conditioned estimator for large-dimensional covariance
-    matrices* (2004), applied to the rows less their class means. All moments are running sums in float64, so training
-    in parts equals training at once: O(N d (d + K)) for N rows of width d. The state has O(d (d + K)) numbers;
-    Ledoit–Wolf shrinkage with classes keeps a matrix per class, O(K d²). The first score after an update costs O(d³),
-    each score O(d (d + K)). The state stays in the library and on the device of the features.
+    matrices* (2004), applied to the rows less their class means. Moments are running sums in float64, in the library
+    and on the device of the features: training in parts equals training at once. N rows of width d cost O(N d (d + K)),
+    the state O(d (d + K)) numbers (O(K d²) with Ledoit–Wolf shrinkage), the first score O(d³), each score O(d (d + K)).
 
     Examples
     --------
@@ -73,10 +76,8 @@ class Mahalanobis(Saved):
 
         Raises
         ------
-        TypeError
-            If labels are missing, or an array has another kind or library.
-        ValueError
-            If shapes do not fit, a value is not finite, or a label is out of range.
+        TypeError, ValueError
+            If labels are missing, or an argument has the wrong kind, library, shape or range.
         """
         features, xp = self._checked(features, check)
         groups = self._groups(features, labels, xp, check)
@@ -107,17 +108,12 @@ class Mahalanobis(Saved):
 
         Raises
         ------
-        TypeError
-            If another score is of another kind, or its features are of another library.
-        ValueError
-            If another score is this one, or has other settings or another width; nothing is added then.
+        TypeError, ValueError
+            If another score is this one, or of another kind, library, width or other settings; nothing is added then.
         """
+        check_others(self, others)
         total = self._moments
         for other in others:
-            if not isinstance(other, Mahalanobis):
-                raise TypeError(f"others must be of kind Mahalanobis, got {type(other).__name__}")
-            if other is self:
-                raise ValueError("others must be other scores, got this one: its rows would count twice")
             if other._saved_settings() != self._saved_settings():
                 raise ValueError(f"others must have the settings of {self!r}, got {other!r}")
             if other._moments is not None and total is not None:
@@ -186,11 +182,6 @@ def _squared_distances(rows: Array, points: Array, xp: Any) -> Array:
     distances = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
     distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
     return xp.where(xp.isnan(distances), xp.full_like(distances, xp.inf), distances)
-
-
-_LEAST_SHRINKAGE = (
-    1e-6  # shrinkage at which the Cholesky factor of a singular covariance still exists in double precision
-)
 
 
 class Moments(NamedTuple):

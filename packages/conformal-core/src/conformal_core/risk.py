@@ -18,6 +18,8 @@ from conformal_core.quantile import Alpha, miscoverage
 
 Array = Any
 
+_ROUNDING = 1e-9  # by which a loss may seem to increase
+
 
 def control_risk(losses: Array, /, *, alpha: Alpha, delta: Alpha | None = None, bound: float = 1.0) -> int | None:
     """Index of the least conservative threshold that controls the risk, the expected loss of a new row.
@@ -29,9 +31,8 @@ def control_risk(losses: Array, /, *, alpha: Alpha, delta: Alpha | None = None, 
     alpha
         Largest risk as a fraction of ``bound``, in (0, 1).
     delta
-        If None, conformal risk control: the risk, averaged over calibration sets, is at most ``alpha · bound``. If a
-        number in (0, 1), the risk exceeds ``alpha · bound`` with probability at most ``delta`` over calibration sets
-        (a risk-controlling prediction set).
+        If None, the risk, averaged over calibration sets, is at most ``alpha · bound``. If a number in (0, 1), the risk
+        exceeds it with probability at most ``delta`` over calibration sets.
     bound
         Largest possible loss, positive.
 
@@ -47,12 +48,10 @@ def control_risk(losses: Array, /, *, alpha: Alpha, delta: Alpha | None = None, 
 
     Notes
     -----
-    Without ``delta``, the calibration rows and the new row must be exchangeable; with it, independent and identically
-    distributed.
-    Angelopoulos, Bates, Fisch, Lei and Schuster, *Conformal risk control* (2024): the first column from which on
-    (Σ loss + bound)/(N + 1) ≤ alpha · bound. With the loss 1 for a label outside the set, that is the threshold of
-    split conformal prediction. Bates, Angelopoulos, Lei, Malik and Jordan, *Distribution-free, risk-controlling
-    prediction sets* (2021), here by the p-values of :func:`risk_p_values`, tested from the last column backwards.
+    Without ``delta``, for exchangeable rows: the first column from which on (Σ loss + bound)/(N + 1) ≤ alpha · bound;
+    Angelopoulos, Bates, Fisch, Lei and Schuster, *Conformal risk control* (2024). With it, for independent and
+    identically distributed rows: :func:`risk_p_values`, tested from the last column backwards; Bates, Angelopoulos,
+    Lei, Malik and Jordan, *Distribution-free, risk-controlling prediction sets* (2021).
 
     Examples
     --------
@@ -201,11 +200,7 @@ def false_negative_losses(scores: Array, relevant: Array, thresholds: Array, /) 
     return np.asarray(missed / np.maximum(count, 1)[:, None])
 
 
-_ROUNDING = 1e-9  # by which a loss may seem to increase
-
-
 def _table(losses: Array, bound: float) -> NDArray[np.float64]:
-    """Losses as fractions of the bound, in float64."""
     if not check_finite_number("bound", bound) > 0:
         raise ValueError(f"bound must be positive, got {bound}")
     table = to_host(as_floating("losses", losses)).astype(np.float64)
@@ -228,7 +223,6 @@ def _p_values(table: NDArray[np.float64], alpha: Fraction) -> NDArray[np.float64
 
 
 def _binomial_cdf(n: int, p: float) -> NDArray[np.float64]:
-    """P(Binomial(n, p) ≤ k) for k = 0..n."""
     k = np.arange(n)
     steps = np.log((n - k) / (k + 1)) + np.log(p) - np.log1p(-p)  # of the logarithm from k to k + 1
     logarithms = n * np.log1p(-p) + np.concatenate([[0.0], np.cumsum(steps)])
@@ -251,7 +245,7 @@ def benjamini_hochberg(p_values: Array, /, *, alpha: Alpha, check: bool | None =
     alpha
         Largest expected fraction of rows like those of calibration among the selected ones, in (0, 1).
     check
-        Whether to check values; None means if the host can read them without a sync.
+        Whether to check values. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -264,10 +258,9 @@ def benjamini_hochberg(p_values: Array, /, *, alpha: Alpha, check: bool | None =
 
     Notes
     -----
-    Selected are the k smallest p-values, for the largest k at which the k-th is at most αk/m. Benjamini and Hochberg,
-    *Controlling the false discovery rate* (1995). It holds for p-values from one calibration set, although they depend
-    on one another, if they are not smoothed: Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with conformal
-    p-values* (2023). O(m log m).
+    Selected are the k smallest p-values, for the largest k at which the k-th is at most αk/m; Benjamini and Hochberg,
+    *Controlling the false discovery rate* (1995). p-values from one calibration set may be used if they are not
+    smoothed: Bates et al., *Testing for outliers with conformal p-values* (2023). O(m log m).
 
     Examples
     --------

@@ -19,13 +19,13 @@ def prediction_set(
     Parameters
     ----------
     scores : array, shape (..., K)
-        Nonconformity score of every label.
+        Nonconformity score of every label, finite.
     qhat : array or float, broadcast against shape (...)
         Threshold; +∞ gives the full set, −∞ the empty set.
     nonempty
         Add the label with the smallest score (the first of several) to empty sets.
     check
-        Whether to check that scores are finite. If None, only if the host can read them without a sync.
+        Whether to check scores. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -33,16 +33,13 @@ def prediction_set(
 
     Raises
     ------
-    TypeError
-        If ``scores`` or ``qhat`` does not hold real floating-point numbers, or they come from different libraries.
-    ValueError
-        If ``scores`` has no class axis or holds NaN or ±∞, or ``qhat`` is NaN or does not broadcast.
+    TypeError, ValueError
+        If an argument has the wrong kind, library, shape or range.
 
     Notes
     -----
-    C(x) = {y : s(x, y) ≤ q̂}. Where scores and threshold have different precision they are compared in the coarser one,
-    the threshold rounded up or the scores rounded down: rounding never removes a label from its set. A set is
-    empty if every score exceeds the threshold, which is valid and happens with probability at most α.
+    C(x) = {y : s(x, y) ≤ q̂}. Scores and thresholds of different precision are compared in the coarser one, such that
+    rounding never removes a label. A set is empty if every score exceeds the threshold.
 
     Examples
     --------
@@ -68,10 +65,8 @@ def set_size(sets: Array, /) -> Array:
 
     Raises
     ------
-    TypeError
-        If ``sets`` is not an array of booleans.
-    ValueError
-        If ``sets`` has no axis.
+    TypeError, ValueError
+        If ``sets`` is not such an array.
 
     Examples
     --------
@@ -102,7 +97,7 @@ def rank_reliability(
     Parameters
     ----------
     scores : array, shape (..., K)
-        Nonconformity score of every label.
+        Nonconformity score of every label, finite.
     labels : array of int, broadcast to shape (...)
         Labels in 0..K−1.
     qhat : array or float, broadcast against shape (...)
@@ -110,8 +105,8 @@ def rank_reliability(
     kind
         ``"normalized"``: ``1 − rank/|C|``. ``"reciprocal"``: 1/(rank + 1). Both are 0 if the label is not in C.
     check
-        Whether to check scores and labels. If None, only if the host can read them without a sync. With False nothing
-        synchronises with a device, and the function compiles into one graph.
+        Whether to check scores and labels. If None, only if the host can read them without a sync. With False the
+        function compiles into one graph.
 
     Returns
     -------
@@ -120,10 +115,8 @@ def rank_reliability(
 
     Raises
     ------
-    TypeError
-        If an argument has the wrong kind or library.
-    ValueError
-        If ``kind`` is unknown, a shape does not fit, a score is not finite or a label out of range.
+    TypeError, ValueError
+        If an argument has the wrong kind, library, shape or range.
 
     Notes
     -----
@@ -189,7 +182,7 @@ def p_values(
     u : array or float in [0, 1], optional
         Uniform draws, broadcast against ``scores``, that smooth ties. If None, p-values are not smoothed.
     check
-        Whether to check for NaN and ±∞. If None, only if the host can read them without a sync.
+        Whether to check scores and draws. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -198,19 +191,14 @@ def p_values(
 
     Raises
     ------
-    TypeError
-        If an array has the wrong kind or library.
-    ValueError
-        If ``calibration_scores`` is not one-dimensional, a score is not finite, or ``u`` lies outside [0, 1].
+    TypeError, ValueError
+        If an argument has the wrong kind, library, shape or range.
 
     Notes
     -----
-    Not smoothed, a label is in the set at level α exactly when p > α, for every decimal α, also at the boundary and
-    where calibration scores and scores have different precision: both compare in the coarser one, calibration scores
-    rounded up or scores rounded down. Smoothed p-values are uniform on exchangeable data; the others are at least as
-    large. Vovk, Gammerman and Shafer (2005).
-
-    Time O((N + m) log N), memory O(N + m).
+    Not smoothed, a label is in the set at level α exactly when p > α, also at the boundary and for scores of different
+    precision. Smoothed p-values are uniform on exchangeable data; the others are at least as large. Vovk, Gammerman and
+    Shafer (2005). Time O((N + m) log N).
 
     Examples
     --------

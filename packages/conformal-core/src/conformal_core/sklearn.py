@@ -75,7 +75,6 @@ class _ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         return tags
 
     def _fit_estimator(self, X: Array, y: Array) -> tuple[Array, Array]:  # noqa: N803  # the names of scikit-learn
-        """Fit a copy of the estimator on some rows, and return the others; all rows if it is frozen."""
         check_consistent_length(X, y)
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_: Any = self.estimator

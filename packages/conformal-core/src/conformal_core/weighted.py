@@ -42,21 +42,17 @@ def weighted_conformal_quantile(
 
     Raises
     ------
-    TypeError
-        If an argument is not an array of real floating-point numbers, or the libraries differ.
-    ValueError
-        If a score is not finite, a weight is negative or not finite, shapes do not fit, or ``alpha`` lies outside (0,
-        1).
+    TypeError, ValueError
+        If an argument has the wrong kind, library, shape or range.
 
     Notes
     -----
-    Guarantee: if the weights are the likelihood ratios, up to a common factor, 1 − α ≤ P(new ≤ q̂) on the test
-    distribution; with estimated ratios there is none. Tibshirani, Barber, Candès and Ramdas, *Conformal prediction
-    under covariate shift* (2019), corollary 1.
+    Guarantee: with the likelihood ratios as weights, 1 − α ≤ P(new ≤ q̂) on the test distribution; with estimated
+    ratios there is none. Tibshirani, Barber, Candès and Ramdas, *Conformal prediction under covariate shift* (2019),
+    corollary 1.
 
-    With equal weights it is :func:`conformal_quantile`. Weights are summed in float64: exactly where they are whole
-    numbers; otherwise the weight of the test row is raised by the rounding error of the sum, so the threshold is
-    never below that of exact arithmetic. O(N log N), and O(log N) for each of many test rows.
+    With equal weights it is :func:`conformal_quantile`. Sums of whole weights are exact; others are rounded such that
+    the threshold is never below that of exact arithmetic. O(N log N), and O(log N) for each of many test rows.
 
     Examples
     --------
@@ -96,12 +92,18 @@ def weighted_p_values(
 
     Parameters
     ----------
-    calibration_scores, weights : array, shape (N,)
-        Scores, and likelihood ratios as for :func:`weighted_conformal_quantile`.
-    scores, u, check
-        As for :func:`p_values`.
+    calibration_scores : array, shape (N,)
+        Finite.
+    weights : array, broadcast to shape (N,)
+        As for :func:`weighted_conformal_quantile`.
+    scores : array, any shape
+        Scores to compare, for example (..., K), finite.
     test_weights : array or float
-        The same ratio of the test rows, broadcast to the shape of ``scores``: (..., 1) for rows of labels.
+        The same ratio of the test rows, broadcast against ``scores``: (..., 1) for one weight a row of labels.
+    u : array or float in [0, 1], optional
+        Uniform draws, broadcast against ``scores``, that smooth ties. If None, p-values are not smoothed.
+    check
+        Whether to check the range of values. If None, only if the host can read them without a sync.
 
     Returns
     -------
@@ -112,12 +114,12 @@ def weighted_p_values(
     Raises
     ------
     TypeError, ValueError
-        As :func:`weighted_conformal_quantile` and :func:`p_values`.
+        If an argument has the wrong kind, library, shape or range.
 
     Notes
     -----
     Not smoothed, p > α exactly when the score is at most :func:`weighted_conformal_quantile` at α. With equal weights
-    these are :func:`p_values`. Sums are rounded as there. Time O((N + m) log N).
+    these are :func:`p_values`. Time O((N + m) log N).
 
     Examples
     --------

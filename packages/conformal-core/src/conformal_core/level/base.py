@@ -11,6 +11,8 @@ from conformal_core._state import State, read_number
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha, as_fraction, rank
 
+SMALLEST = math.ulp(0.0)  # positive number
+
 
 class Threshold(float):
     """A threshold combined from those of several learners, which it keeps until the label is known.
@@ -41,11 +43,10 @@ class Threshold(float):
 
 
 class Level(Resettable, ABC):
-    """Rule that sets the threshold of the next prediction set: an update rule, or tracker.
+    """Rule that sets the threshold of the next prediction set.
 
-    A new level subclasses :class:`QuantileLevel` if its threshold is a quantile of the memory, or
-    :class:`ThresholdLevel` if it moves the threshold itself, and defines the abstract methods. It keeps the arguments
-    of its constructor as attributes of the same name (or with ``_`` in front), from which ``repr``,
+    A new level subclasses :class:`QuantileLevel` or :class:`ThresholdLevel` and defines the abstract methods. It keeps
+    the arguments of its constructor as attributes of the same name (or with ``_`` in front), from which ``repr``,
     ``sklearn.base.clone`` and :meth:`reset` make it anew.
 
     Attributes
@@ -122,9 +123,6 @@ def as_positive(name: str, value: Alpha) -> Fraction:
     return exact
 
 
-SMALLEST = math.ulp(0.0)  # positive number
-
-
 class UnitLevel(Saved, ThresholdLevel):
     """A level that moves the threshold in units of the score, given or learned from calibration scores.
 
@@ -145,7 +143,6 @@ class UnitLevel(Saved, ThresholdLevel):
             self.take_units(scores)
 
     def _known(self, name: str, value: float | None) -> float:
-        """Return a value that was given or learned, or raise ValueError."""
         if value is None:
             cure = "learned by calibrate() before the first prediction, from scores that are not all equal"
             raise ValueError(f"{name} of {type(self).__name__} must be given, or {cure}")

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_floats, read_fraction
+from conformal_core._state import State, load_together, read_floats, read_fraction, read_states, refuse_if
 from conformal_core.checks import check_count, check_interval
 from conformal_core.level.base import QuantileLevel, Threshold, as_positive
 from conformal_core.memory.base import Memory
@@ -15,6 +15,8 @@ from conformal_core.memory.ordered import SortedMemory
 from conformal_core.quantile import Alpha, miscoverage
 
 _UNITS = 1 << 53  # parts of a loss
+
+_STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
 class Constant(Saved, QuantileLevel):
@@ -78,20 +80,18 @@ class ACI(Saved, QuantileLevel):
     Attributes
     ----------
     current : Fraction
-        α_t. It may leave [0, 1]: at 0 or below every set is full, at 1 or above every set is empty. Clipping it would
-        break the guarantee.
+        α_t, exact after any number of steps. It may leave [0, 1]: at 0 or below every set is full, at 1 or above empty.
 
     Notes
     -----
     Guarantee, for any sequence and any memory: ``|mean err − α| ≤ (max(α, 1 − α) + γ)/(γT)`` after each number T of
     labels. Gibbs and Candès, *Adaptive conformal inference under distribution shift* (2021), proposition 4.1. If up to
-    d other sets wait for their labels when a set is issued, the bound is ``(max(α, 1 − α) + (d + 1)γ)/(γT)``, because
-    those may all miss after α_t has left [0, 1]. α_t is computed in integers, so it is exact after any number of steps.
+    d other sets wait for their labels when a set is issued, the bound is ``(max(α, 1 − α) + (d + 1)γ)/(γT)``.
     O(1) per step, plus the memory.
 
-    With :meth:`update_loss` the level controls another loss than misses, such as the fraction of relevant labels that
-    are missed (Feldman, Ringel, Bates and Romano, *Achieving risk control in online learning settings*, 2023). If the
-    full set has no loss, the mean loss is at most α + (α + γ)/(γT), for any sequence.
+    With :meth:`update_loss` the level controls another loss, such as the fraction of relevant labels that are missed
+    (Feldman, Ringel, Bates and Romano, *Achieving risk control in online learning settings*, 2023). If the full set has
+    no loss, the mean loss is at most α + (α + γ)/(γT), for any sequence.
 
     Examples
     --------
@@ -144,22 +144,17 @@ class ACI(Saved, QuantileLevel):
 
     def _restore(self, state: State) -> None:
         units = read_fraction(state, "current") * self._whole * _UNITS
-        if units.denominator != 1:
-            raise ValueError(f"state of ACI must hold a level that steps of {self.gamma} reach, got {state['current']}")
+        refuse_if(units.denominator != 1, state, f"a level that steps of {self.gamma} reach", state["current"])
         self._now = math.ceil(units / _UNITS)
         self._below = self._now * _UNITS - int(units)
-
-
-_STEPS = (0.001, 0.002, 0.004, 0.008, 0.0160, 0.032, 0.064, 0.128)
 
 
 class DtACI(Saved, QuantileLevel):
     """Dynamically tuned ACI: several :class:`ACI` with different steps, weighted by their recent loss.
 
     α_t is the weighted mean of the experts' levels. After each label an expert incurs the pinball loss of its level
-    at β_t, the largest level at which the set would have contained the label, which is the p-value of the true score.
-    If a label is late, each expert learns whether *its* set at the time of prediction missed the label, and incurs the
-    loss of its level at that time; β_t is the p-value against the memory when the label arrives.
+    at the p-value of the true score, against the memory when the label arrives. If a label is late, each expert learns
+    from *its* set at the time of prediction.
 
     Parameters
     ----------
@@ -179,15 +174,13 @@ class DtACI(Saved, QuantileLevel):
     Notes
     -----
     Guarantee, for any sequence whose labels arrive before the next prediction: over any I steps in a row the pinball
-    loss of α_t exceeds that of the best expert by at most ``(log(K/σ) + 2σI)/η + η/2 · Σ_t Σ_i w_{t,i} ℓ_{t,i}²``.
-    Gibbs and Candès, *Conformal inference for online prediction with arbitrary distribution shifts* (2024), for weights
-    w and losses ℓ. Each expert has the guarantee of :class:`ACI`.
+    loss of α_t exceeds that of the best expert by at most ``(log(K/σ) + 2σI)/η + η/2 · Σ_t Σ_i w_{t,i} ℓ_{t,i}²``, for
+    weights w and losses ℓ. Gibbs and Candès, *Conformal inference for online prediction with arbitrary distribution
+    shifts* (2024). Each expert has the guarantee of :class:`ACI`.
 
-    Their theorem on long-run coverage holds for a level drawn among the experts, with decaying η and σ, not for the
-    weighted mean. It comes close to 1 − α where scores are independent and rarely tie: .901 for .9 on 3,000
-    uniform ones. With ties it can cover more and more: .963, .988 and .996 for .9 after 1,000, 3,000 and 10,000
-    steps of 0, 1, 0, 1, … with :class:`History`. With one expert it equals :class:`ACI`, to the last bit. O(K) per
-    step, plus a p-value of the memory.
+    Long-run coverage has no bound. It comes close to 1 − α where scores rarely tie; with ties it can grow: .963, .988
+    and .996 for .9 after 1,000, 3,000 and 10,000 steps of 0, 1, 0, 1, … with :class:`History`. With one expert it
+    equals :class:`ACI`. O(K) per step, plus a p-value of the memory.
 
     Examples
     --------
@@ -226,7 +219,6 @@ class DtACI(Saved, QuantileLevel):
         return Fraction(*self._mean())
 
     def _mean(self) -> tuple[int, int]:
-        """Return the numerator and the denominator of α_t."""
         ratios = [weight.as_integer_ratio() for weight in self._weights.tolist()]
         binary = max(denominator for _, denominator in ratios)  # all are powers of two
         total = sum(
@@ -259,21 +251,16 @@ class DtACI(Saved, QuantileLevel):
         return {"weights": self._weights.copy(), "experts": [expert.state_dict() for expert in self._experts]}
 
     def _restore(self, state: State) -> None:
-        saved, count = state["experts"], len(self._experts)
-        if not isinstance(saved, (list, tuple)) or len(saved) != count:
-            got = len(saved) if isinstance(saved, (list, tuple)) else type(saved).__name__
-            raise ValueError(f"state of DtACI must hold {count} experts, got {got}: use the same gammas")
+        count = len(self._experts)
+        saved = read_states(state, "experts", count)
         weights = read_floats(state, "weights", length=count, least=0.0)
-        if not 0.5 < weights.sum() < 2.0:  # 1, but for rounding
-            raise ValueError(f"state of DtACI must hold weights that sum to 1, got {weights.sum()}")
+        refuse_if(not 0.5 < weights.sum() < 2.0, state, "weights that sum to 1", weights.sum())  # 1, but for rounding
         experts = [ACI(alpha=expert.alpha, gamma=expert.gamma) for expert in self._experts]
-        for expert, one in zip(experts, saved, strict=True):
-            expert.load_state_dict(one)
+        load_together(*zip(experts, saved, strict=True))
         self._experts, self._weights = experts, weights
 
 
 def _quantiles(memory: Memory, ratios: Sequence[tuple[int, int]]) -> list[float]:
-    """Quantiles of the memory at levels given as numerator and denominator."""
     if isinstance(memory, SortedMemory):
         return [memory.quantile_at(*ratio) for ratio in ratios]
     return [float(memory.quantile(Fraction(*ratio))) for ratio in ratios]

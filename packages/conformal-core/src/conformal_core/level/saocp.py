@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._state import State, read_count, read_floats, read_number
+from conformal_core._state import State, read_count, read_floats, read_number, refuse_if
 from conformal_core.checks import check_count
 from conformal_core.level.base import SMALLEST, Threshold, UnitLevel, as_positive, given_or, read_learned
 from conformal_core.memory.base import Memory
@@ -24,8 +24,8 @@ class SAOCP(UnitLevel):
     """Strongly adaptive online conformal prediction: short-lived learners of the threshold, combined by betting.
 
     A learner is born at every step t and lives lifetime · 2ᵏ steps, where 2ᵏ is the largest power of two that divides
-    t, so some see only the last few scores and others the last thousands. Each runs scale-free online gradient descent
-    (SF-OGD) on the pinball loss; the threshold is their mean, weighted by coin betting.
+    t. Each runs scale-free online gradient descent (SF-OGD) on the pinball loss; the threshold is their mean, weighted
+    by coin betting.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class SAOCP(UnitLevel):
         Miscoverage, in (0, 1).
     scale
         Length D > 0 of an interval of all expected scores, and first threshold: the largest score, if none is negative.
-        If None, the length of the interval of 0 and all calibration scores, starting at their largest. Gains and losses
-        of a learner are clipped at D, so larger scores do not break the betting condition.
+        If None, the length of the interval of 0 and all calibration scores, starting at their largest. Gains of a
+        learner are clipped at D, so larger scores do no harm.
     lifetime
         Lifetime of the shortest-lived learner in steps, at least 1.
 
@@ -45,20 +45,15 @@ class SAOCP(UnitLevel):
 
     Notes
     -----
-    Guarantee, for scores in an interval of length D with the first threshold in it, such as [0, D], and labels that
-    arrive before the next prediction: on every k steps in a row within the first T the pinball loss exceeds that of the
-    best constant threshold by at most ``15 D √(k (log T + 1))``.
-    Bhatnagar, Wang, Xiong and Bai, *Improved online conformal prediction via strongly adaptive online learning* (2023),
-    proposition 4.1.
+    Guarantee, for scores in an interval of length D that contains the first threshold, and labels that arrive before
+    the next prediction: on every k steps in a row within the first T the pinball loss exceeds that of the best constant
+    threshold by at most ``15 D √(k (log T + 1))``. Bhatnagar, Wang, Xiong and Bai, *Improved online conformal
+    prediction via strongly adaptive online learning* (2023), proposition 4.1. O(log t) per step.
 
-    If no learner has gained more than a rounding error, as at the third step, that error decides which of them sets
-    the threshold. The bound holds in any case, but the threshold may differ between processors.
-
-    Long-run coverage does **not** tend to 1 − α: the paper's bound has a term that depends on the run and need not
-    vanish, and short-lived learners keep moving the threshold at any T. On i.i.d. uniform scores coverage is .92, .87
-    and .77 for α = .05, .1 and .2, after 1,000 steps as after 16,000; on 0, 1, 0, 1, … it is .76, .75 and .70. Use
-    SAOCP to recover quickly after a change, and :class:`ACI` if the long-run fraction of misses must be α. O(log t)
-    per step.
+    Long-run coverage does **not** tend to 1 − α: short-lived learners keep moving the threshold. On i.i.d. uniform
+    scores coverage is .92, .87 and .77 for α = .05, .1 and .2, after any number of steps. Use :class:`ACI` if the
+    long-run fraction of misses must be α. While no learner has gained more than a rounding error, that error decides
+    between them: the threshold may then differ between processors.
 
     Examples
     --------
@@ -136,8 +131,7 @@ class SAOCP(UnitLevel):
             wrong = bool(len(born))
         else:
             wrong = not len(born) or born.min() < 1 or born.max() > steps + 1 or (born % 1).any() or (squares < 0).any()
-        if wrong:
-            raise ValueError(f"state of SAOCP must hold learners born in 1..{steps + 1}, got others")
+        refuse_if(wrong, state, f"learners born in 1..{steps + 1}")
         self._steps, self._scale, self._top = steps, scale, first
         self._keep(learners)
 
@@ -159,7 +153,6 @@ class SAOCP(UnitLevel):
         self._latest = None
 
     def _newborn(self, born: int, start: float) -> tuple[float, ...]:
-        """Return a new learner, which starts at the threshold of the ensemble."""
         expires, prior = born - 1 + self._lifetime * (born & -born), 1.0 / (float(born) ** 2 * born.bit_length())
         return (born, start, 0.0, 0.0, 0.0, expires, prior, 0.0)
 
@@ -185,6 +178,5 @@ def _combined(learners: Numbers) -> float:
 
 
 def _pinball(residual: Number, alpha: float) -> Number:
-    """Pinball loss of the (1 − α)-quantile, for the residual score − threshold."""
     over, under = (1 - alpha) * residual, -alpha * residual
     return max(over, under) if isinstance(residual, float) else np.maximum(over, under)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from conformal_core._state import State, read_count, read_number
-from conformal_core.checks import check_finite_number, check_interval
+from conformal_core.checks import check_callable, check_finite_number, check_interval
 from conformal_core.level.base import SMALLEST, UnitLevel, as_positive, given_or, read_learned
 from conformal_core.memory.base import Memory
 from conformal_core.quantile import Alpha, miscoverage
+
+_PERIOD = math.pi / 2
+_RATE, _INTEGRAL = 0.05, 0.2  # of the unit that calibration scores give
 
 
 class DecayingStep(UnitLevel):
@@ -24,21 +27,20 @@ class DecayingStep(UnitLevel):
         First step η₁ > 0, in the units of the score. If None, the distance from the smallest calibration score to that
         quantile.
     epsilon
-        ε in [0, ½]: 0 adapts longest, larger values converge sooner. With ½ the step is scale/t.
+        ε in [0, ½]: 0 adapts longest, larger values converge sooner.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not a number in its range. ValueError from :meth:`threshold` and :meth:`update` where
-        ``start`` or ``scale`` was neither given nor learned.
+        If a parameter is not of its kind or range. ValueError from :meth:`threshold` and :meth:`update` if a unit was
+        neither given nor learned.
 
     Notes
     -----
-    Guarantees, if labels arrive before the next prediction: if all scores and ``start`` lie in an interval of length B,
-    ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps, which tends to 0 for ε
-    < ½ and is void for ε = ½; and on i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it
-    is unique. Angelopoulos, Barber and Bates, *Online conformal prediction with decaying step sizes* (2024). B is 1 for
-    LAC; an APS score is at most 1, or 2 for a label without mass. O(1) per step.
+    Guarantees, if labels arrive before the next prediction: if all scores and ``start`` lie in an interval of length B
+    (1 for LAC), ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps; and on
+    i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it is unique. Angelopoulos, Barber and
+    Bates, *Online conformal prediction with decaying step sizes* (2024). O(1) per step.
 
     Examples
     --------
@@ -87,24 +89,19 @@ class DecayingStep(UnitLevel):
         self._qhat, self._scale = qhat, scale
 
 
-_PERIOD = math.pi / 2
-_RATE, _INTEGRAL = 0.05, 0.2  # of the unit that calibration scores give
-
-
 class ConformalPID(UnitLevel):
     """Conformal PID: quantile tracking (P), a saturated integral of the error (I), and a forecast of the score (D).
 
     q_{t+1} = p_{t+1} + r_t(Σ_{i≤t}(err_i − α)) + g_{t+1}, where p_{t+1} = p_t + η(err_t − α) tracks the quantile of the
-    forecast's errors, r_t(x) = K_I · tan(x · log t / (t · C_sat)) grows without bound when the sum of errors does, and
-    g is the forecast.
+    forecast's errors, r_t(x) = K_I · tan(x · log t / (t · C_sat)), and g is the forecast.
 
     Parameters
     ----------
     alpha
         Long-run miscoverage, in (0, 1).
     start
-        First value of the tracker, in the units of the score. If None, such that the first threshold is the conformal
-        quantile of the calibration scores.
+        First value of the tracker, in the units of the score. If None, the first threshold is the conformal quantile of
+        the calibration scores.
     rate
         Step η > 0 of the tracker, in the units of the score. If None, a twentieth of the distance of that quantile from
         the smallest calibration score.
@@ -119,17 +116,15 @@ class ConformalPID(UnitLevel):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not a number in its range, or ``forecast`` cannot be called. ValueError from
-        :meth:`threshold` and :meth:`update` where a unit was neither given nor learned.
+        If a parameter is not of its kind or range. ValueError from :meth:`threshold` and :meth:`update` if a unit was
+        neither given nor learned.
 
     Notes
     -----
     Guarantees, if labels arrive before the next prediction: with an integrator, for any scores and any forecast,
-    ``|mean err − α| ≤ π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps, because the threshold becomes ±∞
-    where the sum of errors reaches π/2 · C_sat · t / log t; it tends to 0, slowly. With ``integral=0`` and no forecast
-    it is quantile tracking, and ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of
-    length B. Angelopoulos, Candès and Tibshirani, *Conformal PID control for time series prediction* (2023). O(1) per
-    step, plus the forecast.
+    ``|mean err − α| ≤ π/2 · C_sat / log T + 2/T`` after each number T ≥ 2 of steps. With ``integral=0`` and no forecast
+    ``|mean err − α| ≤ (B + η)/(ηT)`` if all scores and ``start`` lie in an interval of length B. Angelopoulos, Candès
+    and Tibshirani, *Conformal PID control for time series prediction* (2023). O(1) per step, plus the forecast.
 
     Examples
     --------
@@ -159,8 +154,8 @@ class ConformalPID(UnitLevel):
         if self._given_integral is not None and self._given_integral < 0:
             raise ValueError(f"integral must be at least 0, got {integral}")
         self._saturation = float(as_positive("saturation", saturation))
-        if forecast is not None and not callable(forecast):
-            raise TypeError(f"forecast must be callable, got {type(forecast).__name__}")
+        if forecast is not None:
+            check_callable("forecast", forecast)
         self._forecast = forecast
         self._tracked, self._rate, self._integral = self._given_start, self._given_rate, self._given_integral
         self._errors = 0.0

@@ -66,7 +66,6 @@ class Windows:
         self._store(streams, shifted, np.minimum(lengths, self._width), self._low[streams] == -np.inf, highest)
 
     def _centre(self, streams: Integers, ranks: Integers) -> None:
-        """Give some streams a new band, half full, around their ranks."""
         windows = np.sort(self.ring[:, streams].T, axis=1)
         n, new = self.counts[streams], min(self._size, self._width // 2)
         below = np.clip(ranks - 1 - new // 2, 0, np.maximum(n - new, 0))
@@ -76,7 +75,6 @@ class Windows:
         self._store(streams, rows, lengths, below == 0, below + lengths == n)
 
     def _store(self, streams: Integers, rows: Floats, lengths: Integers, lowest: Flags, highest: Flags) -> None:
-        """Set the bands of some streams, and whether they reach the ends of the window."""
         self._bands[streams], self._lengths[streams] = rows, lengths
         last = rows[np.arange(len(rows)), lengths - 1]
         ends = [np.where(lowest, -np.inf, rows[:, 0]), np.where(highest, np.inf, last)]

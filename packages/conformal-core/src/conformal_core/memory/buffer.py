@@ -10,7 +10,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device, is_torch, rounded_up
 from conformal_core._convert import as_floating, as_integers
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_count, read_thresholds
+from conformal_core._state import State, read_count, read_thresholds, refuse_if
 from conformal_core.checks import check_count, check_finite, is_checked
 from conformal_core.quantile import Alpha, conformal_quantile
 
@@ -20,7 +20,7 @@ Array = Any
 class CalibrationBuffer(Saved):
     """Scores of N fixed calibration rows, overwritten by index, with the age of each score.
 
-    Everything stays on the device of ``like``: overwriting, quantile and ages never synchronise with the host.
+    Everything stays on the device of ``like``, without synchronisation with the host.
 
     Parameters
     ----------
@@ -31,10 +31,8 @@ class CalibrationBuffer(Saved):
 
     Raises
     ------
-    TypeError
-        If ``size`` is not an integer or ``like`` not a floating-point array.
-    ValueError
-        If ``size`` is less than 1.
+    TypeError, ValueError
+        If ``size`` is not an integer of at least 1, or ``like`` not a floating-point array.
 
     Notes
     -----
@@ -114,15 +112,12 @@ class CalibrationBuffer(Saved):
         scores : array, shape (n,), or a number beside an int
             New scores, finite. Gradients are dropped.
         check
-            Whether to check the values of both. If None, only if the host can read them without a sync.
+            Whether to check values. If None, only if the host can read them without a sync.
 
         Raises
         ------
-        TypeError
-            If an argument has the wrong kind or library.
-        ValueError
-            If shapes differ, an index is outside the buffer or occurs twice, or a score is not finite; nothing changes
-            then.
+        TypeError, ValueError
+            If an argument has the wrong kind, library, shape or range, or an index occurs twice; nothing changes then.
         """
         xp = self._xp
         scores = as_floating("scores", scores, self._scores)
@@ -155,9 +150,8 @@ class CalibrationBuffer(Saved):
     def merge(self, *others: "CalibrationBuffer") -> None:
         """Take, row by row, the newest score of this buffer and others of the same rows.
 
-        After merging, ranks of a distributed job that score disjoint rows have the buffer of a single process. Of two
-        scores of the same step the larger is taken, which errs towards larger sets, so the order of merging does not
-        matter and all ranks have the same scores.
+        Ranks of a distributed job that score disjoint rows then have the buffer of a single process. Of two scores of
+        the same step the larger is taken, so the order of merging does not matter.
 
         Raises
         ------
@@ -184,8 +178,11 @@ class CalibrationBuffer(Saved):
         step, scores = read_count(state, "step"), read_thresholds(state, "scores", length=len(self))
         scored_at, xp = state["scored_at"], self._xp
         array_namespace(buffer=self._scores, scores=scores, scored_at=scored_at)
-        if not xp.isdtype(scored_at.dtype, "integral") or tuple(scored_at.shape) != (len(self),):
-            raise ValueError(f"state of CalibrationBuffer must hold {len(self)} integers as scored_at")
+        refuse_if(
+            not xp.isdtype(scored_at.dtype, "integral") or tuple(scored_at.shape) != (len(self),),
+            state,
+            f"{len(self)} integers as scored_at",
+        )
         where = device(self._scores)
         self._scores = xp.asarray(rounded_up(scores, self._scores.dtype), device=where, copy=True)
         self._scored_at = xp.asarray(scored_at, dtype=xp.int64, device=where, copy=True)

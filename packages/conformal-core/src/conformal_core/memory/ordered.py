@@ -12,27 +12,19 @@ from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
 from conformal_core._rows import filled
-from conformal_core._state import State, read_count, read_floats
-from conformal_core.checks import check_count, check_finite_number
+from conformal_core._state import State, read_count, read_floats, refuse_if
+from conformal_core.checks import check_count, check_finite_number, check_others
 from conformal_core.memory.base import StreamMemory
+
+_FEW = 16  # changes
+Array = Any
+_MANY = 32  # values for which a search in a numpy array is faster than one in a list each
 
 
 class SortedCopy:
     """Sorted scores as an array, and the scores that were added to and removed from the list since.
 
     They are merged into the array when there are about √n of them, so a change costs O(√n) on average.
-
-    Parameters
-    ----------
-    scores
-        Finite scores in ascending order.
-
-    Examples
-    --------
-    >>> copy = SortedCopy([0.1, 0.2, 0.3])
-    >>> copy.change(0.4, added=True)
-    >>> copy.count(np.asarray([0.15, 0.3]), "right")
-    array([3, 1])
     """
 
     def __init__(self, scores: Sequence[float]) -> None:
@@ -65,14 +57,6 @@ class SortedCopy:
         equals_before = np.arange(len(removed)) - removed.searchsorted(removed)
         self._scores = np.delete(scores, scores.searchsorted(removed) + equals_before)
         self._added, self._removed = [], []
-
-
-_FEW = 16  # changes
-
-
-Array = Any
-
-_MANY = 32  # values for which a search in a numpy array is faster than one in a list each
 
 
 class SortedMemory(StreamMemory):
@@ -169,11 +153,7 @@ class History(SortedMemory):
 
     def merge(self, *others: "History") -> None:
         """Add the scores of other memories, such as those of processes with disjoint parts of the data."""
-        for other in others:
-            if not isinstance(other, History):
-                raise TypeError(f"others must be of kind History, got {type(other).__name__}")
-            if other is self:
-                raise ValueError("others must be other memories, got this one: its scores would count twice")
+        check_others(self, others)
         for other in others:
             self._sorted.update(other._sorted)
             self._copy = None
@@ -230,8 +210,7 @@ class Window(SortedMemory):
 
     def _restore(self, state: State) -> None:
         scores = read_floats(state, "scores")
-        if len(scores) > self._size:
-            raise ValueError(f"state of Window must hold at most {self._size} scores, got {len(scores)}")
+        refuse_if(len(scores) > self._size, state, f"at most {self._size} scores", len(scores))
         self._order = deque(scores.tolist())
         self._sorted, self._copy = SortedList(self._order), None
 

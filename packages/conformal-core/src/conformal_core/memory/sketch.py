@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, to_host
 from conformal_core._convert import as_floating
-from conformal_core._state import State, read_count, read_floats
-from conformal_core.checks import check_count, check_finite, check_finite_number
+from conformal_core._state import State, read_count, read_floats, refuse_if
+from conformal_core.checks import check_count, check_finite, check_finite_number, check_others
 from conformal_core.memory.base import StreamMemory
 from conformal_core.quantile import rank
 
@@ -28,7 +28,7 @@ class Sketch(StreamMemory):
     Parameters
     ----------
     size
-        Scores per buffer, even, at least 2. With the default of 65,536 a sketch of 10⁸ scores takes about 6 MB and its
+        Scores per buffer, even, at least 2. With the default a sketch of 10⁸ scores takes about 6 MB and its
         ``rank_error`` is below 0.01 % of n.
 
     Raises
@@ -39,16 +39,14 @@ class Sketch(StreamMemory):
     Attributes
     ----------
     rank_error : int
-        Bound on how far the rank of a threshold lies above the requested rank: at most n/(2 · size) · log₂(n/size) for
-        one sketch of all n scores, and 0 while n < 2 · size.
+        At most n/(2 · size) · log₂(n/size) for one sketch of all n scores, and 0 while n < 2 · size.
 
     Notes
     -----
-    Two full buffers, whose scores count w each, become one whose scores count 2w: the larger of each neighbouring pair.
-    At most one pair straddles a threshold, so each such step moves ranks by at most w. Munro
-    and Paterson, *Selection and sorting with limited storage* (1980); Manku, Rajagopalan and Lindsay, *Approximate
-    medians and other quantiles in one pass and with limited memory* (1998). Keeping the larger of a pair makes the
-    error one-sided. ``extend`` costs O(log size) per score, and the first quantile after it O(size · log(n/size)).
+    Two full buffers, whose scores count w each, become one whose scores count 2w: the larger of each neighbouring pair,
+    which moves ranks by at most w. Munro and Paterson, *Selection and sorting with limited storage* (1980); Manku,
+    Rajagopalan and Lindsay, *Approximate medians and other quantiles in one pass and with limited memory* (1998).
+    ``extend`` costs O(log size) per score, and the first quantile after it O(size · log(n/size)).
 
     Examples
     --------
@@ -96,11 +94,8 @@ class Sketch(StreamMemory):
 
     def merge(self, *others: "Sketch") -> None:
         """Add the scores of other sketches, which do not change; ``rank_error`` is the sum of all."""
+        check_others(self, others)
         for other in others:
-            if not isinstance(other, Sketch):
-                raise TypeError(f"others must be of kind Sketch, got {type(other).__name__}")
-            if other is self:
-                raise ValueError("others must be other sketches, got this one: its scores would count twice")
             if other._size != self._size:
                 raise ValueError(f"others must have size {self._size}, got {other._size}")
         for other in others:
@@ -131,11 +126,15 @@ class Sketch(StreamMemory):
     def _restore(self, state: State) -> None:
         error, pending = read_count(state, "error"), read_floats(state, "pending")
         saved = state["levels"]
-        if not isinstance(saved, (list, tuple)) or len(saved) > 62 or len(pending) >= self._size:
-            raise ValueError(f"state of Sketch must hold at most 62 levels, and less than {self._size} pending scores")
+        refuse_if(
+            not isinstance(saved, (list, tuple)) or len(saved) > 62 or len(pending) >= self._size,
+            state,
+            f"at most 62 levels, and less than {self._size} pending scores",
+        )
         levels = [np.sort(read_floats(state | {"levels": held}, "levels")) for held in saved]
-        if any(len(held) not in (0, self._size) for held in levels):
-            raise ValueError(f"state of Sketch must hold levels of 0 or {self._size} scores")
+        refuse_if(
+            any(len(held) not in (0, self._size) for held in levels), state, f"levels of 0 or {self._size} scores"
+        )
         self.reset()
         self._error = error
         self._levels.extend(levels)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._state import State, read_floats, read_number
+from conformal_core._state import State, read_floats, read_number, refuse_if
 from conformal_core.checks import check_finite_number, check_interval
 from conformal_core.memory.base import StreamMemory
 
@@ -40,12 +40,11 @@ class Exponential(StreamMemory):
     Notes
     -----
     Guarantee: with a constant level, coverage of at least 1 − α − Σ w̃ᵢ dᵢ, where w̃ᵢ = wᵢ / (Σ wᵢ + 1) and dᵢ is the
-    total variation distance between the sequence of scores and the same sequence with the i-th and the new one swapped;
-    0 for exchangeable scores, and at most twice the distance between the two distributions for independent ones.
-    Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability* (2023).
+    total variation distance between the sequence of scores and the same sequence with the i-th and the new one swapped,
+    0 for exchangeable scores. Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability*
+    (2023).
 
-    Weights and their sums are rounded. The weight of the new score is raised by a few units in the last place, so
-    the threshold is never below that of exact arithmetic; with exact ties of weights it may be the next score above.
+    Sums of weights are rounded such that the threshold is never below that of exact arithmetic.
 
     Examples
     --------
@@ -115,8 +114,7 @@ class Exponential(StreamMemory):
     def _restore(self, state: State) -> None:
         scores, unit = read_floats(state, "scores"), read_number(state, "unit", least=_LEAST)
         weights = read_floats(state, "weights", length=len(scores), least=_LEAST)
-        if len(scores) > self._keep:
-            raise ValueError(f"state of Exponential must hold at most {self._keep} scores, got {len(scores)}")
+        refuse_if(len(scores) > self._keep, state, f"at most {self._keep} scores", len(scores))
         self.reset()
         self._unit = unit
         for score, weight in zip(scores.tolist(), weights.tolist(), strict=True):

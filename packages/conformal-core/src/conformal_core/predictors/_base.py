@@ -1,20 +1,24 @@
-"""Interface by which predictors are combined, and checks of the rows that they receive."""
+"""Interface by which predictors are combined, checks of the rows that they receive, and results at several levels."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import as_array, to_host
+from conformal_core._arrays import array_namespace, as_array, to_host
 from conformal_core._convert import as_floating, as_integers
 from conformal_core._settings import Saved
 from conformal_core._state import State, read_classes
 from conformal_core.memory.base import finite_floats
+from conformal_core.sets import with_top
 
 Array = Any
 Change = Callable[[], None]
+
+Levels = Fraction | tuple[Fraction, ...]
 
 
 def unchanged() -> None:
@@ -98,7 +102,6 @@ def as_row_scores(name: str, scores: Array) -> Array:
 
 
 def as_host_rows(name: str, rows: Array) -> NDArray[np.float64]:
-    """Return rows as a numpy array of float64."""
     rows = as_floating(name, rows)
     return np.asarray(to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows), dtype=np.float64)
 
@@ -115,3 +118,34 @@ def is_labelled(labels: NDArray[Any], classes: bool, axes: int) -> NDArray[np.bo
     """Whether each row, in an array with ``axes`` axes, has its labels; −1 is a missing class, NaN a missing target."""
     present = labels != -1 if classes else ~np.isnan(labels)
     return np.asarray(present.all(axis=tuple(range(axes, labels.ndim))))
+
+
+def at_each(result: Callable[[Any], Array], values: Sequence[Any]) -> Array:
+    results = [result(value) for value in values]
+    return array_namespace(results=results[0]).stack(results)
+
+
+def sets_at_each(score: Any, probs: Array, qhats: Sequence[Any], *, nonempty: bool, check: bool | None) -> Array:
+    """Return the sets (A, ..., K) of several thresholds; they are nested, because a randomized score draws once."""
+    draw = {"u": score.draw(probs, None, check)} if getattr(score, "randomized", False) else {}
+    return at_each(lambda qhat: score.sets(probs, qhat, nonempty=nonempty, check=check, **draw), qhats)
+
+
+def smoothed_sets(p: Array, scores: Array, levels: Levels, *, nonempty: bool) -> Array:
+    """Return the sets (..., K), or (A, ..., K), of the labels whose p-value exceeds each level."""
+    if isinstance(levels, tuple):
+        return at_each(lambda level: smoothed_sets(p, scores, level, nonempty=nonempty), levels)
+    inside = p > float(levels)
+    return with_top(inside, scores, array_namespace(scores=scores)) if nonempty else inside
+
+
+def written(levels: Any) -> Any:
+    """Return an array of levels as a list, which ``repr`` shows as source, and anything else itself."""
+    return list(levels) if isinstance(levels, np.ndarray) and levels.ndim else levels
+
+
+def check_one_alpha(name: str, predictor: Any) -> None:
+    """Raise TypeError for a predictor of several miscoverages, whose results have an axis that others lack."""
+    levels = getattr(predictor, "_alpha", None)
+    if isinstance(levels, tuple):
+        raise TypeError(f"{name} must have one alpha, got {len(levels)}: make one of each")

@@ -9,7 +9,7 @@ import numpy as np
 
 from conformal_core._arrays import to_host
 from conformal_core._convert import Name, as_names
-from conformal_core._state import State, check_state, read_floats, read_thresholds
+from conformal_core._state import State, check_state, read_floats, read_thresholds, refuse_if
 from conformal_core.level.base import Threshold
 from conformal_core.quantile import warn
 
@@ -33,13 +33,8 @@ class Row(NamedTuple):
 class Issued:
     """Predicted rows in order, each with its threshold and draw, until its label arrives.
 
-    A row is recognised by its id if it has one, otherwise by its numbers: the oldest of equal rows first.
-
-    Parameters
-    ----------
-    limit
-        Largest number of rows. Beyond it the oldest are dropped. There is one warning each for the first dropped row,
-        for many equal rows, and for updates of rows that are not waiting.
+    A row is recognised by its id if it has one, otherwise by its numbers: the oldest of equal rows first. Beyond
+    ``limit`` rows the oldest are dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -88,7 +83,6 @@ class Issued:
         return row
 
     def take_all(self, keys: Sequence[Key]) -> list[Row | None]:
-        """Remove and return several rows, see `take`."""
         return [self.take(key) for key in keys]
 
     def check_kind(self, threshold: float) -> None:
@@ -114,20 +108,24 @@ class Issued:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Restore a saved state; raise ValueError if it does not fit."""
         check_state(state, "Issued", {"keys", "places", "draws", "thresholds", "parts"})
         places = read_floats(state, "places", least=0.0)
         keys = read_floats(state, "keys", length=_WIDTH * len(places), least=0.0)
         draws = read_floats(state, "draws", length=len(places), least=0.0)
-        values, parts = read_thresholds(state, "thresholds"), state["parts"]
-        if len(places) > self._limit:
-            raise ValueError(f"state of Issued must hold at most {self._limit} rows, got {len(places)}")
-        if not isinstance(parts, (list, tuple)) or values is None or len(parts) != len(values):
-            raise ValueError("state of Issued must hold the parts of each threshold, got others")
-        if (keys > 255).any() or (places >= len(values)).any() or (keys % 1).any() or (places % 1).any():
-            raise ValueError("state of Issued must hold keys of bytes and places of thresholds, got others")
-        if (draws > 1).any():
-            raise ValueError("state of Issued must hold draws in [0, 1], got others")
+        values: Any = read_thresholds(state, "thresholds")
+        parts = state["parts"]
+        refuse_if(len(places) > self._limit, state, f"at most {self._limit} rows", len(places))
+        refuse_if(
+            not isinstance(parts, (list, tuple)) or values is None or len(parts) != len(values),
+            state,
+            "the parts of each threshold",
+        )
+        refuse_if(
+            (keys > 255).any() or (places >= len(values)).any() or (keys % 1).any() or (places % 1).any(),
+            state,
+            "keys of bytes and places of thresholds",
+        )
+        refuse_if((draws > 1).any(), state, "draws in [0, 1]")
         thresholds = [_with_parts(float(value), part) for value, part in zip(values, parts, strict=True)]
         self._clear()
         table = keys.astype(np.uint8).reshape(-1, _WIDTH)

@@ -10,31 +10,20 @@ import numpy as np
 
 from conformal_core._arrays import narrow
 from conformal_core._state import State
-from conformal_core.checks import check_count, check_score
+from conformal_core.checks import check_count, check_score, check_type
 from conformal_core.level.base import Level, QuantileLevel, Threshold
 from conformal_core.level.quantile import Constant
 from conformal_core.memory.base import Memory, finite_floats
 from conformal_core.memory.ordered import History
-from conformal_core.predictors._base import Predictor
+from conformal_core.predictors._base import Predictor, written
 from conformal_core.predictors._issued import Ids, Issued, Row, keys_of_ids, keys_of_rows
-from conformal_core.predictors._several import written
 from conformal_core.quantile import Alphas, read_alpha, warn_too_few
 
 Array = Any
 
 
 class OnlinePredictor(Predictor):
-    """Base of the online predictors: a threshold that follows the scores of a stream.
-
-    Attributes
-    ----------
-    memory
-        Past scores.
-    level
-        Rule that sets the threshold.
-    max_pending
-        Largest number of rows waiting for a label.
-    """
+    """Base of the online predictors: a threshold that follows the scores of a stream."""
 
     _saved = ("score",)
     _asks: str  # method that the score must have
@@ -61,10 +50,8 @@ class OnlinePredictor(Predictor):
             raise TypeError(
                 f"exactly one of alpha, confidence and level must be given, got {got}: a level holds its own alpha"
             )
-        if memory is not None and not isinstance(memory, Memory):
-            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
-        if level is not None and not isinstance(level, Level):
-            raise TypeError(f"level must be a Level, such as ACI(alpha=0.1), got {type(level).__name__}")
+        check_type("memory", memory, (Memory, type(None)), "have the methods of Memory")
+        check_type("level", level, (Level, type(None)), "be a Level, such as ACI(alpha=0.1)")
         self.score = score
         self.memory: Memory = History() if memory is None else memory
         self._given_alpha, self._given_confidence, self._given_level = written(alpha), written(confidence), level
@@ -108,11 +95,9 @@ class OnlinePredictor(Predictor):
         self._issued, self._warned = Issued(self.max_pending), False
 
     def _thresholds_of(self, rows: Array) -> list[float]:
-        """Return the thresholds of several miscoverages, in the precision of rows."""
         return [self._threshold_of(rows, constant) for constant in self._constants]
 
     def _threshold_of(self, rows: Array, level: Level | None = None) -> float:
-        """Return the threshold of the next sets, in the precision of rows."""
         level = self.level if level is None else level
         qhat = _in_precision_of(rows, level.threshold(self.memory))
         if qhat == math.inf and not self._warned and isinstance(level, QuantileLevel):
@@ -145,7 +130,6 @@ class OnlinePredictor(Predictor):
         return named
 
     def _learn(self, scores: list[float], rows: Array, issued: list[Row | None]) -> None:
-        """Update level and memory with the scores of rows and the threshold issued for each."""
         if isinstance(self.level, Constant):
             for score in scores:
                 self.memory.add(score)
@@ -178,7 +162,6 @@ class OnlinePredictor(Predictor):
 
 
 def _in_precision_of(rows: Array, qhat: float) -> float:
-    """Return the threshold, rounded to the precision in which it is compared with the scores of the rows."""
     if type(rows) is np.float64 or (isinstance(rows, np.ndarray) and rows.dtype.char == "d"):
         return qhat
     return qhat.mapped(partial(narrow, like=rows)) if isinstance(qhat, Threshold) else narrow(qhat, rows)

@@ -8,9 +8,9 @@ import numpy as np
 from conformal_core._arrays import array_namespace, as_array, device, to_host
 from conformal_core._convert import Name, as_names
 from conformal_core._settings import Saved
-from conformal_core._state import State
-from conformal_core.predictors._base import Predictor
-from conformal_core.predictors._several import check_one_alpha
+from conformal_core._state import State, load_together, read_states, refuse_if
+from conformal_core.checks import check_type
+from conformal_core.predictors._base import Predictor, check_one_alpha
 
 Array = Any
 Groups = Name | Sequence[Name] | Any  # or an array, tensor or column of them
@@ -41,7 +41,7 @@ class Mondrian(Saved):
     -----
     Guarantee: that of the predictor, within each group. A group that was not calibrated has full sets, with a warning,
     until its updates are enough. Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005), section
-    4.5. Each call costs one call for each of its groups, and reads the groups on the host.
+    4.5. Each call costs one call for each of its groups.
 
     Examples
     --------
@@ -57,9 +57,7 @@ class Mondrian(Saved):
     _kind = "Mondrian"
 
     def __init__(self, predictor: Any) -> None:
-        if not isinstance(predictor, Predictor):
-            got = type(predictor).__name__
-            raise TypeError(f"predictor must be a predictor such as SplitRegressor(CQR(), alpha=0.1), got {got}")
+        check_type("predictor", predictor, Predictor, "be a predictor such as SplitRegressor(CQR(), alpha=0.1)")
         check_one_alpha("predictor", predictor)
         self.predictor = predictor
         self.predictors: dict[Name, Any] = {}
@@ -124,7 +122,6 @@ class Mondrian(Saved):
         return next(iter(self.predictors.values()), self.predictor)
 
     def _of(self, group: Name) -> Any:
-        """Return the predictor of a group, a fresh one if it is new."""
         return self.predictors[group] if group in self.predictors else self.predictor.__sklearn_clone__()
 
     def _learned(self) -> State:
@@ -132,14 +129,11 @@ class Mondrian(Saved):
         return {"groups": list(self.predictors), "predictors": states}
 
     def _restore(self, state: State) -> None:
-        groups, states = state["groups"], state["predictors"]
-        names = as_names("groups", groups)
-        if not isinstance(names, list) or not isinstance(states, list) or len(set(names)) != len(states):
-            raise ValueError("state of Mondrian must hold a list of groups and the state of each, got others")
-        fresh = {}
-        for name, own in zip(names, states, strict=True):
-            fresh[name] = self.predictor.__sklearn_clone__()
-            fresh[name].load_state_dict(own)
+        names: Any = as_names("groups", state["groups"])
+        single = not isinstance(names, list)
+        refuse_if(single or len(set(names)) != len(names), state, "a list of different groups")
+        fresh = {name: self.predictor.__sklearn_clone__() for name in names}
+        load_together(*zip(fresh.values(), read_states(state, "predictors", len(fresh)), strict=True))
         self.predictors = fresh
 
 
@@ -153,7 +147,6 @@ class _Part(NamedTuple):
 
 
 def _divided(groups: Groups, rows: Array, labels: Array | None = None, **options: Any) -> Iterator[_Part]:
-    """Yield the rows of each group, in the order in which groups appear."""
     names = as_names("groups", groups)
     if not isinstance(names, list):
         yield _Part(names, None, [rows] if labels is None else [rows, labels], options)
@@ -185,7 +178,6 @@ def _taken(array: Array, places: list[int]) -> Array:
 
 
 def _joined(parts: list[_Part], results: list[Array]) -> Array:
-    """Return the results of all rows in the order of the rows."""
     if parts[0].places is None:
         return results[0]
     order = np.argsort(np.concatenate([part.places for part in parts]))

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_count, read_floats
-from conformal_core.checks import check_count
-from conformal_core.predictors._base import as_host_labels, as_host_rows, is_labelled
-from conformal_core.predictors._several import check_one_alpha
+from conformal_core._state import State, load_together, read_count, read_floats, read_states, refuse_if
+from conformal_core.checks import check_count, check_type
+from conformal_core.predictors._base import as_host_labels, as_host_rows, check_one_alpha, is_labelled
 from conformal_core.predictors._stream import OnlinePredictor
 from conformal_core.predictors.streams import Streams
 
@@ -27,8 +26,8 @@ class Horizons(Saved):
     Parameters
     ----------
     predictor
-        Settings of each predictor: an :class:`OnlineRegressor`, an :class:`OnlineClassifier`, or :class:`Streams` for
-        many series. It is not changed. Its ``max_pending`` limits the forecasts that may wait.
+        :class:`OnlineRegressor`, :class:`OnlineClassifier`, or :class:`Streams` for many series, which is copied for
+        each horizon. Its ``max_pending`` limits the forecasts that may wait.
     horizons
         Number of horizons h, at least 1.
     shared
@@ -47,9 +46,9 @@ class Horizons(Saved):
 
     Notes
     -----
-    Guarantee: that of memory and level, at each horizon and not jointly. Errors of forecasts that overlap are
-    dependent, so a constant level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets at
-    horizon k of rolling forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
+    Guarantee: that of memory and level, at each horizon. Errors of forecasts that overlap are dependent, so a constant
+    level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets at horizon k of rolling
+    forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
 
     Examples
     --------
@@ -70,12 +69,10 @@ class Horizons(Saved):
     _row_shape: tuple[int, ...] = ()
 
     def __init__(self, predictor: OnlinePredictor | Streams, horizons: int, *, shared: bool = False) -> None:
-        if not isinstance(predictor, (OnlinePredictor, Streams)):
-            got = type(predictor).__name__
-            raise TypeError(f"predictor must be an OnlineRegressor, OnlineClassifier or Streams, got {got}")
+        kinds = (OnlinePredictor, Streams)
+        check_type("predictor", predictor, kinds, "be an OnlineRegressor, OnlineClassifier or Streams")
         check_one_alpha("predictor", predictor)
-        if not isinstance(shared, bool):
-            raise TypeError(f"shared must be True or False, got {type(shared).__name__}")
+        check_type("shared", shared, bool, "be True or False")
         self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared
         self._classifies, self._several = hasattr(predictor.score, "sets"), isinstance(predictor, Streams)
         self._start(self._fresh())
@@ -167,7 +164,6 @@ class Horizons(Saved):
         self.time += 1
 
     def _fresh(self) -> tuple[Any, ...]:
-        """Return the different predictors."""
         return tuple(self.predictor.__sklearn_clone__() for _ in range(1 if self.shared else self.horizons))
 
     def _start(self, predictors: tuple[Any, ...]) -> None:
@@ -189,13 +185,13 @@ class Horizons(Saved):
         time, waiting = read_count(state, "time"), read_floats(state, "waiting", columns=2, least=0.0)
         shape = tuple(read_floats(state, "shape", least=1.0).astype(np.int64).tolist())
         rows = read_floats(state, "rows", length=len(waiting) * math.prod(shape)).reshape(len(waiting), *shape)
-        if (waiting % 1).any() or (waiting[:, 0] < time).any() or (waiting[:, 1] >= self.horizons).any():
-            raise ValueError(f"state of Horizons must hold steps from {time} on and horizons, got others")
-        states, predictors = state["predictors"], self._fresh()
-        if not isinstance(states, (list, tuple)) or len(states) != len(predictors):
-            raise ValueError(f"state of Horizons must hold {len(predictors)} predictors, got others")
-        for predictor, own in zip(predictors, states, strict=True):
-            predictor.load_state_dict(own)
+        refuse_if(
+            (waiting % 1).any() or (waiting[:, 0] < time).any() or (waiting[:, 1] >= self.horizons).any(),
+            state,
+            f"steps from {time} on and horizons",
+        )
+        predictors = self._fresh()
+        load_together(*zip(predictors, read_states(state, "predictors", len(predictors)), strict=True))
         self._start(predictors)
         self.time, self._row_shape = time, shape
         for (step, k), row in zip(waiting.astype(np.int64).tolist(), rows, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside, comparable, device
 from conformal_core._convert import as_draws, as_floating, as_labels
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_floats, read_thresholds
+from conformal_core._state import State, read_floats, read_thresholds, refuse_if
 from conformal_core.checks import check_count, check_interval, check_score
 from conformal_core.predictors._base import Change, Predictor, as_row_scores, check_classes, unchanged
 from conformal_core.quantile import (
@@ -26,6 +26,9 @@ from conformal_core.quantile import (
 from conformal_core.sets import sorted_p_values, with_top
 
 Array = Any
+
+_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
+_NULL = -1
 
 
 class ThresholdPerClass(Saved):
@@ -68,8 +71,8 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
     ----------
     score
         Nonconformity score, for example ``LAC()``.
-    alpha, confidence
-        Miscoverage in (0, 1), or its complement 1 − alpha.
+    alpha
+        Miscoverage in (0, 1).
 
     Raises
     ------
@@ -79,8 +82,8 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
     Notes
     -----
     Guarantee: 1 − α ≤ P(y ∈ C | y) for rows exchangeable within their class. A class with fewer than 1/α − 1
-    calibration rows has a threshold of +∞ and is in every set. Vovk, Gammerman and Shafer, *Algorithmic Learning in a
-    Random World* (2005), section 4.5. Calibration costs O(N log N).
+    calibration rows is in every set. Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005),
+    section 4.5. Calibration costs O(N log N).
 
     Examples
     --------
@@ -146,7 +149,6 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
         return partial(self._hold, scores, labels, classes)
 
     def _scored(self, probs: Array, labels: Array, check: bool | None, known: int | None) -> tuple[Array, Array, int]:
-        """Return the scores (N,) and labels (N,) of rows, and the number of classes, the known one if there is one."""
         probs = as_floating("probs", probs)
         check_classes(probs, known)
         scores = as_row_scores("labels", self.score(probs, labels, check=check))
@@ -168,22 +170,18 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
             self._scores, self._starts, self._qhat = None, [], None
             return
         rising = len(edges) > 1 and bool((np.diff(edges) >= 0).all()) and not (edges % 1).any()
-        if not rising or edges[0] != 0 or edges[-1] != scores.shape[0]:
-            raise ValueError(
-                f"state of {self._kind} must hold the places where the scores of classes start, got others"
-            )
+        refuse_if(
+            not rising or edges[0] != 0 or edges[-1] != scores.shape[0],
+            state,
+            "the places where the scores of classes start",
+        )
         starts = edges.astype(np.int64).tolist()
         self._hold(scores, _labels_of(starts, scores), len(starts) - 1)
 
 
 def _labels_of(starts: list[int], scores: Array) -> Array:
-    """Return the class of each score, which are sorted by class."""
     labels = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     return array_namespace(scores=scores).asarray(labels, device=device(scores))
-
-
-_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_NULL = -1
 
 
 class ClusteredClassifier(ThresholdPerClass):
@@ -191,14 +189,14 @@ class ClusteredClassifier(ThresholdPerClass):
 
     A fraction of the calibration rows is used to describe each class by quantiles of its scores and to cluster the
     classes; the other rows give each cluster its threshold. Classes with fewer than 1/min(α, 1 − α) − 1 rows in the
-    first part are not clustered: they form group −1, with the threshold of all rows.
+    first part form group −1, with the threshold of all rows.
 
     Parameters
     ----------
     score
         Nonconformity score, for example ``LAC()``.
-    alpha, confidence
-        Miscoverage in (0, 1), or its complement 1 − alpha.
+    alpha
+        Miscoverage in (0, 1).
     clusters
         Number of clusters. If None, as many as leave about 10/α rows for each, and at most half of the classes.
     share
@@ -214,11 +212,10 @@ class ClusteredClassifier(ThresholdPerClass):
     Notes
     -----
     Guarantee: 1 − α ≤ P(y ∈ C | cluster of y) for every cluster but group −1, and close to it within each class as far
-    as the classes of a cluster have the same distribution of scores. Group −1 has no guarantee of its own: if rare
-    classes are harder than the others, their coverage is lower (.25 for a target of .9 in one simulation). Use
-    :class:`MondrianClassifier` if these classes must be covered too: their threshold is then +∞.
-    Ding, Angelopoulos, Bates, Jordan and Tibshirani, *Class-conditional conformal prediction with many classes* (2023),
-    whose null cluster is group −1. Calibration costs O(N log N), on the host.
+    as the classes of a cluster have the same distribution of scores. Rare classes that are harder than the others are
+    covered less often (.25 for .9 in one simulation); :class:`MondrianClassifier` puts them in every set. Ding,
+    Angelopoulos, Bates, Jordan and Tibshirani, *Class-conditional conformal prediction with many classes* (2023).
+    Calibration costs O(N log N), on the host.
 
     Examples
     --------

@@ -8,8 +8,8 @@ import numpy as np
 from conformal_core._arrays import array_namespace, beside
 from conformal_core._convert import as_floating, as_threshold
 from conformal_core._settings import Saved
-from conformal_core._state import State
-from conformal_core.checks import check_score
+from conformal_core._state import State, load_together, refuse_if
+from conformal_core.checks import check_score, check_type
 from conformal_core.memory.base import Fixed, Memory
 from conformal_core.quantile import Alpha, miscoverage, rank, warn_too_few
 
@@ -20,16 +20,15 @@ _ROUNDING = 16  # units in the last place
 class NoveltyGate(Saved):
     """p-values and weights of inputs by their novelty score, without labels.
 
-    An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. Scores are squared
-    distances, to which noise adds its variance, so several inputs are weighted by their inverse variance, as in the
-    best linear combination of measurements of different precision.
+    An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. For squared distances, to which noise adds its
+    variance, that weights several inputs by their inverse variance.
 
     Parameters
     ----------
     score
         Fitted novelty score, such as ``Mahalanobis(classes=K)``: any callable that maps features (..., d) to scores
-        (...), larger for unusual rows. Weights need squared distances. A ``check`` that is not None is passed on. A
-        score with ``state_dict`` and ``load_state_dict`` is saved and restored with the gate.
+        (...), larger for unusual rows. One with ``state_dict`` and ``load_state_dict`` is saved with the gate; a
+        ``check`` that is not None is passed on.
     alpha
         Fraction of inputs like those of calibration with a weight below 1, in (0, 1).
     memory
@@ -43,11 +42,9 @@ class NoveltyGate(Saved):
     Notes
     -----
     Guarantee, on average over calibration sets: for an input exchangeable with the calibration inputs P(weight < 1) ≤
-    α, and P(p ≤ t) ≤ t for its p-value and every t; Laxhammar and Falkman (2010), Bates, Candès, Lei, Romano and Sesia,
-    *Testing for outliers with conformal p-values* (2023). Calibration rows must not be training rows of the score or
-    the model. Scores are lowered by a few units in the last place before the comparison, so a row that ties with the
-    threshold has weight 1 in a batch of any size. Calibration costs O(N log N) plus the scores, a weight O(1) and a
-    p-value O(log N).
+    α, and P(p ≤ t) ≤ t for every t; Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with conformal
+    p-values* (2023). Calibration rows must not be training rows. Scores are lowered by a few units in the last place,
+    so a row that ties with the threshold has weight 1 in a batch of any size. A weight costs O(1), a p-value O(log N).
 
     Examples
     --------
@@ -68,8 +65,7 @@ class NoveltyGate(Saved):
 
     def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
         check_score(score)
-        if memory is not None and not isinstance(memory, Memory):
-            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
+        check_type("memory", memory, (Memory, type(None)), "have the methods of Memory")
         self._alpha = miscoverage(alpha)
         self.score = score
         self.alpha = alpha
@@ -122,8 +118,6 @@ class NoveltyGate(Saved):
         return {"memory": self.memory.state_dict(), "score": score}
 
     def _restore(self, state: State) -> None:
-        if (state["score"] is not None) != hasattr(self.score, "load_state_dict"):
-            raise ValueError("state of NoveltyGate must be of a score of the same kind as here")
-        if state["score"] is not None:
-            self.score.load_state_dict(state["score"])
-        self.memory.load_state_dict(state["memory"])
+        saved = state["score"]
+        refuse_if((saved is None) == hasattr(self.score, "load_state_dict"), state, "a score of the same kind as here")
+        load_together((self.memory, state["memory"]), *([] if saved is None else [(self.score, saved)]))

@@ -14,13 +14,15 @@ from conformal_core.predictors._base import (
     KnownClasses,
     as_predictions,
     as_row_scores,
+    at_each,
     check_calibration,
     check_classes,
     row_scores,
+    sets_at_each,
+    smoothed_sets,
     unchanged,
 )
 from conformal_core.predictors._issued import Ids, Row
-from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets
 from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
@@ -33,48 +35,41 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     ----------
     score
         Nonconformity score, for example ``LAC()``.
-    alpha
-        Constant miscoverage in (0, 1). Give either ``alpha``, ``confidence`` or ``level``. With a sequence of A of them
-        results have a first axis of length A, and the sets of a larger alpha are contained in those of a smaller one.
-    confidence
-        1 − alpha, exactly, instead of ``alpha``.
+    alpha, confidence
+        Constant miscoverage in (0, 1), or 1 minus it; one or several, as for :class:`SplitClassifier`.
     memory
         Past scores: :class:`History` (the default), :class:`Window`, :class:`Exponential`, :class:`Reservoir`,
         :class:`Fixed`.
     level
-        Rule that sets the threshold: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`, :class:`ConformalPID`,
-        :class:`SAOCP`.
+        Rule that sets the threshold, in place of ``alpha``: :class:`ACI`, :class:`DtACI`, :class:`DecayingStep`,
+        :class:`ConformalPID`, :class:`SAOCP`.
     max_pending
-        Largest number of rows waiting for a label, at least 1; each takes about 500 bytes (a few kB with
-        :class:`SAOCP`). Beyond it the oldest are dropped, with one warning.
+        Largest number of rows waiting for a label, at least 1, of about 500 bytes each (a few kB with :class:`SAOCP`).
+        Beyond it the oldest are dropped.
 
     Raises
     ------
-    TypeError
-        If not exactly one of ``alpha``, ``confidence`` and ``level`` is given, or an argument has the wrong kind. A
-        level has one alpha: it learns from the misses of one sequence of sets.
-    ValueError
-        If ``alpha`` lies outside (0, 1).
+    TypeError, ValueError
+        If an argument has the wrong kind or range, or not exactly one of ``alpha``, ``confidence`` and ``level`` is
+        given.
 
     Warns
     -----
     UserWarning
-        Once each: if a set is full because the memory has too few scores for α, if more than ``max_pending`` rows wait,
-        if many equal rows wait, and if updated rows are not among the waiting ones.
+        Once each: if the memory has too few scores for α, more than ``max_pending`` rows or many equal rows wait, or
+        updated rows are not among those waiting.
 
     Notes
     -----
-    The guarantee follows from memory and level; see their documentation.
+    The guarantee is that of memory and level.
 
-    Labels may arrive late, in another order, or never. The threshold of an issued set is kept until the label of its
-    row arrives, and the level learns whether *that* set contained the label. A row is recognised by its ``ids`` if they
-    are given to both :meth:`predict` and :meth:`update`, otherwise by its probabilities, the oldest of equal rows
-    first: give ``ids`` if labels may be missing and rows recur. A row that was not predicted is compared with the
-    threshold at the time of its update. The comparison is the same as for the set: in the precision of the row, and
-    with the same uniform draw if the score is randomized.
+    Labels may arrive late, in another order, or never. The threshold of a set is kept until the label of its row
+    arrives, and the level learns whether *that* set contained the label. A row is recognised by its ``ids``, if given
+    to :meth:`predict` and :meth:`update`, or by its probabilities, the oldest of equal rows first: give ``ids`` if
+    labels may be missing and rows recur. A row that was not predicted is compared with the threshold at its update.
 
-    Scores are moved to the host, so each update of a device tensor synchronises once, and so does each prediction
-    unless ``ids`` are given or the level is constant.
+    Each update of a device tensor synchronises with the host, and so does a prediction without ``ids``, unless the
+    level is constant.
 
     Examples
     --------
@@ -211,7 +206,6 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     def _redrawn(
         self, values: list[float], probs: Array, labels: Array, issued: list[Row | None], check: bool | None
     ) -> list[float]:
-        """Return the scores with the draws of the issued sets, if the score is randomized."""
         if not getattr(self.score, "randomized", False):
             return values
         draws = self.score.draw(probs, None, check)

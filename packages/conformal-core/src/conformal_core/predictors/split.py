@@ -16,11 +16,14 @@ from conformal_core.predictors._base import (
     KnownClasses,
     Predictor,
     as_row_scores,
+    at_each,
     check_calibration,
     check_classes,
+    sets_at_each,
+    smoothed_sets,
     unchanged,
+    written,
 )
-from conformal_core.predictors._several import at_each, sets_at_each, smoothed_sets, written
 from conformal_core.quantile import Alphas, rank, read_alpha, warn_too_few
 
 Array = Any
@@ -66,7 +69,6 @@ class SplitPredictor(Predictor):
         return beside(qhat, rows)
 
     def _qhats_for(self, rows: Array) -> list[Array]:
-        """Return the thresholds of several miscoverages."""
         qhats: Array = self._qhat_for(rows)
         return [qhats[i, ...] for i in range(qhats.shape[0])]
 

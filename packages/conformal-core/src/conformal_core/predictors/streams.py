@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_classes, read_floats, read_thresholds
-from conformal_core.checks import check_count, check_finite
+from conformal_core._state import State, read_classes, read_floats, read_thresholds, refuse_if
+from conformal_core.checks import check_count, check_finite, check_type
 from conformal_core.level.quantile import ACI, Constant
 from conformal_core.memory._windows import Windows
 from conformal_core.memory.ordered import Window
@@ -19,9 +19,9 @@ from conformal_core.predictors._base import (
     as_host_rows,
     check_calibration,
     check_classes,
+    check_one_alpha,
     is_labelled,
 )
-from conformal_core.predictors._several import check_one_alpha
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.quantile import rank, warn_too_few
 
@@ -51,7 +51,7 @@ class Streams(Saved):
     Notes
     -----
     Guarantee: that of memory and level, for each stream. Arguments are converted to float64 numpy arrays. A step costs
-    some 100 µs, and .1 to .4 µs a stream; a window is sorted again only when its rank has moved far.
+    some 100 µs, and .1 to .4 µs a stream.
 
     Examples
     --------
@@ -225,14 +225,20 @@ class Streams(Saved):
         levels = read_floats(state, "levels", length=self.streams)
         scores = as_host_rows("state", read_thresholds(state, "scores", length=self._size * self.streams))
         ids, classes = state["ids"], read_classes(state)
-        if not isinstance(ids, list) or not all(isinstance(one, (int, str, np.integer, type(None))) for one in ids):
-            raise ValueError("state of Streams must hold ids that are integers or text, got others")
+        refuse_if(
+            not isinstance(ids, list) or not all(isinstance(one, (int, str, np.integer, type(None))) for one in ids),
+            state,
+            "ids that are integers or text",
+        )
         issued = as_host_rows("state", read_thresholds(state, "thresholds", length=len(ids) * self.streams))
         ring = scores.reshape(self._size, self.streams)
         counts = np.isfinite(ring).sum(axis=0)
         unfit = (places != counts % self._size) & ((counts < self._size) | (places % 1 > 0) | (places >= self._size))
-        if unfit.any() or (ring == -np.inf).any() or (np.abs(levels) >= _EXACT).any() or (levels % 1).any():
-            raise ValueError("state of Streams must hold finite scores, the place of the next, and levels, got others")
+        refuse_if(
+            unfit.any() or (ring == -np.inf).any() or (np.abs(levels) >= _EXACT).any() or (levels % 1).any(),
+            state,
+            "finite scores, the place of the next, and levels",
+        )
         self._restart()
         self._windows.ring[:], self._windows.counts[:], self._windows.places[:] = ring, counts, places
         self._now, self._classes = levels.astype(np.int64), classes
@@ -241,8 +247,8 @@ class Streams(Saved):
 
 def _settings(predictor: OnlineClassifier | OnlineRegressor) -> tuple[int, Fraction, Fraction]:
     """Return the size of the window, α, and γ (0 for a constant level), or raise TypeError."""
-    if not isinstance(predictor, (OnlineClassifier, OnlineRegressor)):
-        raise TypeError(f"predictor must be an OnlineClassifier or OnlineRegressor, got {type(predictor).__name__}")
+    kinds = (OnlineClassifier, OnlineRegressor)
+    check_type("predictor", predictor, kinds, "be an OnlineClassifier or OnlineRegressor")
     check_one_alpha("predictor", predictor)
     memory, level, score = predictor.memory, predictor.level, predictor.score
     fits = type(memory) is Window and type(level) in {Constant, ACI} and not getattr(score, "randomized", False)

@@ -8,6 +8,8 @@ import numpy as np
 
 Array = Any
 
+NO_MASS = 2.0  # fraction of a class without mass, above every other: it comes last
+
 
 def descending(probs: Array, xp: Any) -> tuple[Array, Array]:
     """Sort rows from the largest down; return them with the label at each place."""
@@ -47,13 +49,7 @@ def over_ties(ordered: Array, values: Array, xp: Any, *, last: bool) -> Array:
     return values
 
 
-NO_MASS = 2.0
-"""Fraction of a class without mass, above every other: it comes last."""
-
-
 class _Row(NamedTuple):
-    """A row (K,) sorted from the largest down."""
-
     ordered: Array  # probabilities, padded with zeros
     mass: Array  # sum down to each of them
     total: Array  # mass of the row, or 1
@@ -61,7 +57,6 @@ class _Row(NamedTuple):
 
 
 def row_scores(probs: Array, label: Array | int | None, u: Array | None, penalty: float, free_ranks: float) -> Array:
-    """Scores of all labels (K,), or of one, for a row (K,)."""
     row = _sorted(probs, penalty, free_ranks)
     if label is not None:
         return _score(probs[label], probs, u, row)
@@ -93,7 +88,6 @@ def row_set(probs: Array, qhat: float, u: Array | None, penalty: float, free_ran
 
 
 def _score(own: Array, probs: Array, u: Array | None, row: _Row) -> Array:
-    """Score of the classes with the probability ``own``."""
     rank = np.count_nonzero(probs >= own)
     through = row.mass[rank - 1]
     if u is not None:
@@ -106,7 +100,6 @@ def _score(own: Array, probs: Array, u: Array | None, row: _Row) -> Array:
 
 @lru_cache(maxsize=8)
 def _penalties(classes: int, dtype: np.dtype[Any], penalty: float, free_ranks: float) -> Array:
-    """Return the penalty of each rank, (K,)."""
     penalties = penalty * np.maximum(np.arange(1, classes + 1) - free_ranks, 0).astype(dtype)
     penalties.flags.writeable = False
     return penalties

@@ -87,7 +87,7 @@ class Score(NonconformityScore):
         u : array in [0, 1], broadcast to shape (...), optional
             Uniform draws of a randomized score. If None, new ones.
         check
-            Whether to check the values. If None, only if the host can read them without a sync.
+            Whether to check values. If None, only if the host can read them without a sync.
 
         Returns
         -------
@@ -96,11 +96,8 @@ class Score(NonconformityScore):
 
         Raises
         ------
-        TypeError
-            If an argument has the wrong kind or library.
-        ValueError
-            If a row is not a probability distribution, a label is out of range, or ``u`` is given to a score that is
-            not randomized.
+        TypeError, ValueError
+            If an argument has the wrong kind, library, shape or range, or a score that is not randomized gets ``u``.
         """
         row = None if u is not None and not self.randomized else single_row(probs, check, normalized=self.normalized)
         label = None if labels is None or row is None else single_label(labels, probs)

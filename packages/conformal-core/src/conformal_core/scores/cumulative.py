@@ -124,19 +124,15 @@ class APS(_Cumulative):
     ----------
     randomized
         Whether the mass of the label and of labels tied with it is multiplied by a uniform draw u. Scores of labels
-        with mass then never tie, and coverage is ⌈(N + 1)(1 − α)⌉/(N + 1), less than 1/(N + 1) above
-        1 − α; deterministic sets cover more if scores tie.
+        with mass then never tie, and coverage is less than 1/(N + 1) above 1 − α.
     normalized
-        Whether rows must sum to 1. Mass is relative to the row's sum in any case, so the last label with mass
-        scores exactly 1.
+        Whether rows must sum to 1. Mass is relative to the row's sum in any case.
 
     Notes
     -----
-    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). Scores lie in [0, 1] for labels
-    with mass. A label without mass scores 2 instead of 1: it comes after all labels with mass, and a threshold of 1
-    excludes it. For one row and one threshold the deterministic set is contained in every randomized
-    one (its scores are larger), and the randomized one, for a threshold below 1, in the smallest set whose mass exceeds
-    the threshold.
+    Romano, Sesia and Candès, *Classification with valid and adaptive coverage* (2020). Scores lie in [0, 1]; a label
+    without mass scores 2, so it comes last and a threshold of 1 excludes it. The deterministic set of a row is
+    contained in every randomized one of the same threshold.
 
     Examples
     --------
@@ -174,7 +170,6 @@ class RAPS(_Cumulative):
     Notes
     -----
     Angelopoulos, Bates, Malik and Jordan, *Uncertainty sets for image classifiers using conformal prediction* (2021).
-    The largest score is 1 + penalty · max(0, K − free_ranks), and 1 more for labels without mass.
 
     Examples
     --------
@@ -219,12 +214,10 @@ def _blocks(probs: Array, xp: Any) -> Array:
 
 
 def _partial_sums(values: Array) -> list[Array]:
-    """Partial sums over the first axis, an array for each number of terms, added from the left."""
     return list(accumulate(values[j, ...] for j in range(values.shape[0])))
 
 
 def _ends(blocks: Array, xp: Any) -> Array:
-    """Mass down to the end of each block, (1 + blocks, ...), beginning with none."""
     terms = (blocks[:, j, ...] for j in range(blocks.shape[1]))
     if isinstance(blocks, np.ndarray):
         sums = next(terms).copy()
@@ -236,7 +229,6 @@ def _ends(blocks: Array, xp: Any) -> Array:
 
 
 def _block(which: Array, blocks: Array, xp: Any) -> Array:
-    """Block number ``which`` of each row, (width, ...)."""
     places = xp.broadcast_to(which[None, None, ...], (1, *blocks.shape[1:]))
     return xp.take_along_axis(blocks, places, axis=0)[0, ...]
 

@@ -78,7 +78,7 @@ class MaxResidual(JointScore):
 
     Notes
     -----
-    Guarantee of a split regressor: P(all yⱼ in their intervals) ≥ 1 − α, for any ``scale``.
+    P(all yⱼ in their intervals) ≥ 1 − α, for any positive ``scale``; a good one gives intervals of similar coverage.
 
     Examples
     --------
@@ -120,8 +120,8 @@ class MaxResidual(JointScore):
 class EllipsoidResidual(JointScore):
     """√((y − ŷ)ᵀ Σ⁻¹ (y − ŷ)): an ellipsoid around each prediction, smaller than a box if errors are correlated.
 
-    The region is {y : score ≤ q̂}: a target is inside exactly when its ``p_values`` of the regressor exceed α. Its
-    centre is ŷ, its axes are those of Σ times q̂. ``predict`` returns the box around it, (..., d, 2).
+    The region is {y : score ≤ q̂}, with centre ŷ and the axes of Σ times q̂. ``predict`` returns the box around it,
+    (..., d, 2); a target is in the ellipsoid exactly when its ``p_values`` of the regressor exceed α.
 
     Parameters
     ----------
@@ -135,8 +135,7 @@ class EllipsoidResidual(JointScore):
 
     Notes
     -----
-    Guarantee of a split regressor: P(y in the ellipsoid) ≥ 1 − α, for any such matrix. Johnstone and Cox, *Conformal
-    uncertainty sets for robust optimization* (2021).
+    Any such matrix is valid. Johnstone and Cox, *Conformal uncertainty sets for robust optimization* (2021).
 
     Examples
     --------
@@ -189,7 +188,6 @@ def _is_positive(matrix: NDArray[np.float64]) -> bool:
 
 @lru_cache(maxsize=8)
 def _whitening(covariance: Any) -> NDArray[np.float64]:
-    """Return W with Wᵀ W = Σ⁻¹."""
     return np.asarray(np.linalg.inv(np.linalg.cholesky(np.asarray(covariance))), dtype=np.float64)
 
 
@@ -198,7 +196,6 @@ def _like(values: NDArray[np.float64], array: Array) -> Array:
 
 
 def _errors(predictions: Array, targets: Array) -> NDArray[np.float64]:
-    """Return the errors of rows (N, d) on the host, in double precision."""
     predictions = as_floating("predictions", predictions)
     targets = as_floating("targets", targets, predictions)
     check_shape("predictions", predictions, ("N", "d"))

@@ -11,12 +11,10 @@ ReliabilityKind = Literal["normalized", "reciprocal", "probability"]
 
 
 class NonconformityScore(Settings, ABC):
-    """Base of :class:`Score` (classes) and :class:`ResidualScore` (real targets).
+    """Base of :class:`Score` (classes) and :class:`ResidualScore` (real targets), from which scores derive.
 
-    Derive from one of those two. The methods here take the raw *output* of a model, logits or predictions, so code
-    that uses nothing else works with both: ``check_output`` and ``check_labels`` validate their arguments, ``decide``
-    returns the label or target that an output stands for, and ``activation`` returns the probabilities or predictions
-    that the score and its ``reliability`` take.
+    The methods here take the raw *output* of a model, logits or predictions, so code that uses nothing else works with
+    both.
 
     Attributes
     ----------
@@ -35,10 +33,8 @@ class NonconformityScore(Settings, ABC):
 
         Raises
         ------
-        TypeError
-            If it is not an array of floating-point numbers.
-        ValueError
-            If it has another shape, or, with ``rows``, another number of rows.
+        TypeError, ValueError
+            If it is not an array of floating-point numbers, or has another shape or number of rows.
         """
 
     @abstractmethod
@@ -47,10 +43,8 @@ class NonconformityScore(Settings, ABC):
 
         Raises
         ------
-        TypeError
-            If labels are not integers or targets not floating-point numbers, or the output is of another library.
-        ValueError
-            If the shape is not (rows,) or, where values are checked, a label is out of range or a target not finite.
+        TypeError, ValueError
+            If labels are of another kind, library or shape, or, where values are checked, out of range or not finite.
         """
 
     @abstractmethod
@@ -85,7 +79,7 @@ class NonconformityScore(Settings, ABC):
         kind
             One of ``reliability_kinds``.
         check
-            Whether to check the values. If None, only if the host can read them without a sync.
+            Whether to check values. If None, only if the host can read them without a sync.
 
         Returns
         -------
@@ -95,7 +89,7 @@ class NonconformityScore(Settings, ABC):
         Raises
         ------
         TypeError, ValueError
-            As for a call of the score, and if ``kind`` is unknown or ``qhat`` is NaN or does not broadcast.
+            As for a call of the score, and if ``kind`` or ``qhat`` is invalid.
         """
 
     def reliability(

@@ -154,7 +154,6 @@ class SAPS(Score):
         return probs >= (ascending[-fit] if fit else math.inf)
 
     def _of_row(self, probs: Array, label: Array | int | None, u: Array | None) -> Array:
-        """Scores of all labels (K,), or of one, for a row (K,)."""
         top = probs[probs.argmax()]
         if label is not None:
             better = np.count_nonzero(probs > probs[label])
@@ -169,7 +168,6 @@ class SAPS(Score):
 
 
 def _part(top: Array, u: Array | None) -> Array:
-    """Score of the top label."""
     return top if u is None else u * top
 
 

@@ -117,8 +117,8 @@ class CQR(SidedScore):
     """max(lower − y, y − upper): conformalized quantile regression.
 
     Predictions have shape (..., 2): a lower and an upper conditional quantile, which may cross. A negative threshold
-    makes intervals narrower than predicted, down to empty ones. Predictors refuse a calibration table if the
-    lower exceeds the upper in more than three quarters of at least 20 rows, which means that the columns were swapped.
+    makes intervals narrower than predicted. Predictors refuse a calibration table of at least 20 rows in which more
+    than three quarters cross: the columns were swapped.
 
     Parameters
     ----------
@@ -127,8 +127,7 @@ class CQR(SidedScore):
 
     Notes
     -----
-    Romano, Patterson and Candès, *Conformalized quantile regression* (2019); both ends apart, as
-    :class:`AsymmetricRegressor` has them, are their theorem 2.
+    Romano, Patterson and Candès, *Conformalized quantile regression* (2019).
 
     Examples
     --------
@@ -142,11 +141,7 @@ class CQR(SidedScore):
     columns = 2
 
     def check_calibration(self, predictions: Array, *, check: bool | None) -> None:
-        """Refuse a table whose lower quantile lies above the upper one in most rows.
-
-        Quantiles that were fitted apart cross here and there, which is valid; nearly everywhere they cross where the
-        columns were swapped.
-        """
+        """Refuse a table whose lower quantile lies above the upper one in most rows."""
         if not is_checked(predictions, check) or predictions.ndim < 2:
             return
         xp = array_namespace(predictions=predictions)

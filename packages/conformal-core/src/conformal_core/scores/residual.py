@@ -26,7 +26,7 @@ class ResidualScore(NonconformityScore):
     columns : int
         Numbers that a prediction consists of: 1 for shape (...), otherwise they are a last axis (..., columns).
     takes_floats : bool
-        Whether ``compute`` and ``bounds`` also accept floats of Python, so that single rows of a stream need no arrays.
+        Whether ``compute`` and ``bounds`` also accept floats of Python, which makes single rows fast.
     side : str
         End of the intervals that is finite, ``"lower"`` or ``"upper"``; ``"both"`` by default.
     """
@@ -71,10 +71,8 @@ class ResidualScore(NonconformityScore):
 
         Raises
         ------
-        TypeError
-            If an argument is not an array of real floating-point numbers, or the libraries differ.
-        ValueError
-            If shapes do not fit or a value is not finite.
+        TypeError, ValueError
+            If an argument has the wrong kind, library, shape or range.
         """
         score = self.of_row(predictions, targets)
         if score is not None:
@@ -134,7 +132,6 @@ class ResidualScore(NonconformityScore):
         return xp.stack(list(self._ends(predictions, qhat)), axis=-1)
 
     def _ends(self, predictions: Array, qhat: Array | float) -> tuple[Array, Array]:
-        """Return the bounds, with infinity as the end of an open side."""
         low, high = self.bounds(predictions, qhat)
         if self.side == "both":
             return low, high
@@ -187,10 +184,8 @@ class ResidualScore(NonconformityScore):
         """Return the score of each target, and the reliability of the target in its prediction interval.
 
         Reliability is one minus the fraction of the interval that is more plausible than the target, as
-        :func:`conformal_core.rank_reliability` is for labels. Labels are counted and targets are measured: with
-        C(t) = {y : s(x, y) ≤ t} it is ``1 − |C(s)| / |C(q̂)|`` where s ≤ q̂, and 0 outside. For `AbsoluteResidual` and
-        `NormalizedResidual` that is ``1 − s/q̂``, for `CQR` ``2 (q̂ − s)`` over the width of the
-        interval. It is 0 at the ends; see :meth:`NonconformityScore.score_and_reliability`.
+        :func:`conformal_core.rank_reliability` is for labels: with C(t) = {y : s(x, y) ≤ t} it is ``1 − |C(s)| /
+        |C(q̂)|`` where s ≤ q̂, and 0 outside. See :meth:`NonconformityScore.score_and_reliability`.
 
         Examples
         --------
@@ -217,7 +212,6 @@ class ResidualScore(NonconformityScore):
         return high - low
 
     def _targets(self, predictions: Array) -> tuple[int, ...]:
-        """Return the shape of the targets of predictions."""
         return self._rows(predictions)
 
     def _rows(self, predictions: Array) -> tuple[int, ...]:

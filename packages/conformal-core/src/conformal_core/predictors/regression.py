@@ -1,4 +1,4 @@
-"""Conformal predictive systems: a predictive distribution of the target around each prediction."""
+"""Regressors of signed residuals: intervals with two thresholds, and predictive distributions."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -10,13 +10,120 @@ import numpy as np
 from conformal_core._arrays import array_namespace, as_array, beside
 from conformal_core._convert import as_floating
 from conformal_core._settings import fresh
-from conformal_core._state import State
+from conformal_core._state import State, load_together
+from conformal_core.checks import check_type
 from conformal_core.memory.base import Fixed, Memory
-from conformal_core.predictors._base import Change, Predictor, as_row_scores, unchanged
+from conformal_core.predictors._base import Change, Predictor, as_row_scores, check_one_alpha, unchanged
 from conformal_core.quantile import Alpha, miscoverage, rank, read_alpha, warn_too_few
 from conformal_core.scores.regression import AbsoluteResidual, NormalizedResidual
 
 Array = Any
+
+
+class AsymmetricRegressor(Predictor):
+    """Prediction intervals whose lower and upper ends are calibrated apart, for skewed errors.
+
+    It joins two regressors of one side each, with a memory, threshold and level of their own.
+
+    Parameters
+    ----------
+    lower
+        :class:`SplitRegressor`, :class:`OnlineRegressor` or :class:`Streams` with a score of ``side="lower"``.
+    upper
+        The same with ``side="upper"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no such regressor, or the scores take predictions of different shapes.
+
+    Notes
+    -----
+    Guarantee: P(y < lower end) ≤ α of ``lower`` and P(y > upper end) ≤ α of ``upper``; their sum bounds the
+    miscoverage. Romano, Patterson and Candès, *Conformalized quantile regression* (2019), theorem 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import AbsoluteResidual, SplitRegressor
+    >>> lower = SplitRegressor(AbsoluteResidual(side="lower"), alpha=0.1)
+    >>> upper = SplitRegressor(AbsoluteResidual(side="upper"), alpha=0.1)
+    >>> predictor = AsymmetricRegressor(lower, upper)
+    >>> predictor.calibrate(np.zeros(19), np.arange(19.0) ** 2)
+    >>> predictor.predict(np.asarray([5.0]))
+    array([[  6., 294.]])
+    """
+
+    _kind = "AsymmetricRegressor"
+
+    def __init__(self, lower: Any, upper: Any) -> None:
+        for side, predictor in (("lower", lower), ("upper", upper)):
+            own = getattr(getattr(predictor, "score", None), "side", None)
+            if not hasattr(predictor, "_plan_update") or own is None:
+                got = type(predictor).__name__
+                raise TypeError(f"{side} must be a SplitRegressor or OnlineRegressor, or Streams, got {got}")
+            check_one_alpha(side, predictor)
+            if own != side:
+                raise ValueError(f"{side} must have a score of side {side!r}, got {own!r}")
+        if lower.score.columns != upper.score.columns:
+            got = f"{lower.score.columns} and {upper.score.columns}"
+            raise ValueError(f"lower and upper must have scores of as many columns of predictions, got {got}")
+        self.lower, self.upper = lower, upper
+
+    @property
+    def qhat(self) -> Array:
+        """Thresholds of the lower and the upper end, (2,)."""
+        low = self.lower.qhat
+        return array_namespace(low=low).stack([low, beside(self.upper.qhat, low)])
+
+    def calibrate(self, predictions: Array, targets: Array, **options: Any) -> None:
+        """Replace the calibration rows of both ends; see :meth:`SplitRegressor.calibrate`."""
+        before = self.lower.state_dict()
+        self.lower.calibrate(predictions, targets, **options)
+        try:
+            self.upper.calibrate(predictions, targets, **options)
+        except (TypeError, ValueError):
+            self.lower.load_state_dict(before)
+            raise
+
+    def predict(self, predictions: Array, **options: Any) -> Array:
+        """Intervals (..., 2), both ends included; options, such as ``ids``, as for the two regressors."""
+        intervals, issue = self._plan_predict(predictions, **options)
+        issue()
+        return intervals
+
+    def update(self, predictions: Array, targets: Array, **options: Any) -> None:
+        """Learn from rows at both ends; options as for the two regressors."""
+        self._plan_update(predictions, targets, **options)()
+
+    def p_values(self, predictions: Array, targets: Array, **options: Any) -> Array:
+        """p-values of every target for the lower and the upper end, (..., 2).
+
+        A target is in the interval exactly when each exceeds the α of its end. Twice the smaller one is a p-value.
+        """
+        ends = [end.p_values(predictions, targets, **options) for end in (self.lower, self.upper)]
+        return array_namespace(p=ends[0]).stack(ends, axis=-1)
+
+    def _plan_predict(self, rows: Array, **options: Any) -> tuple[Array, Change]:
+        (below, issue_lower), (above, issue_upper) = (
+            end._plan_predict(rows, **options) for end in (self.lower, self.upper)
+        )
+        ends = [below[..., 0], above[..., 1]]
+        return array_namespace(ends=below).stack(ends, axis=-1), partial(_both, issue_lower, issue_upper)
+
+    def _plan_update(self, rows: Array, labels: Array, **options: Any) -> Change:
+        return partial(_both, *(end._plan_update(rows, labels, **options) for end in (self.lower, self.upper)))
+
+    def _learned(self) -> State:
+        return {"lower": self.lower.state_dict(), "upper": self.upper.state_dict()}
+
+    def _restore(self, state: State) -> None:
+        load_together((self.lower, state["lower"]), (self.upper, state["upper"]))
+
+
+def _both(first: Change, second: Change) -> None:
+    first()
+    second()
 
 
 class PredictiveSystem(Predictor):
@@ -25,11 +132,9 @@ class PredictiveSystem(Predictor):
     Parameters
     ----------
     score
-        :class:`AbsoluteResidual` for residuals y − ŷ, or :class:`NormalizedResidual` for (y − ŷ)/σ̂. Their signs are
-        kept, whatever the ``side``.
+        :class:`AbsoluteResidual` for residuals y − ŷ, or :class:`NormalizedResidual` for (y − ŷ)/σ̂.
     memory
-        Past residuals, for example :class:`Window`; a copy of it holds those of the other sign. If None, a calibration
-        set, :class:`Fixed`.
+        Past residuals, for example :class:`Window`; a copy holds those of the other sign. If None, :class:`Fixed`.
 
     Raises
     ------
@@ -39,9 +144,9 @@ class PredictiveSystem(Predictor):
     Notes
     -----
     Guarantee: if calibration rows and the new one are exchangeable, its target is at most the upper quantile at q with
-    probability at least q, and below the lower one with probability at most q; :meth:`cdf` of the target is uniform on
-    [0, 1] with uniform draws ``u``. Vovk, Shen, Manokhin and Xie, *Nonparametric predictive distributions based on
-    conformal prediction* (2019). As in crepes, both quantiles are residuals: ⌊q(N + 1)⌋-th and ⌈q(N + 1)⌉-th smallest.
+    probability at least q, and below the lower one with probability at most q; :meth:`cdf` of the target is uniform
+    with uniform draws ``u``. Vovk, Shen, Manokhin and Xie, *Nonparametric predictive distributions based on conformal
+    prediction* (2019). Both quantiles are residuals: the ⌊q(N + 1)⌋-th and the ⌈q(N + 1)⌉-th smallest.
 
     Examples
     --------
@@ -60,10 +165,9 @@ class PredictiveSystem(Predictor):
     _kind, _saved = "PredictiveSystem", ("score",)
 
     def __init__(self, score: Any, *, memory: Memory | None = None) -> None:
-        if not isinstance(score, (AbsoluteResidual, NormalizedResidual)):
-            raise TypeError(f"score must be an AbsoluteResidual or NormalizedResidual, got {type(score).__name__}")
-        if memory is not None and not isinstance(memory, Memory):
-            raise TypeError(f"memory must have the methods of Memory, got {type(memory).__name__}")
+        kinds = (AbsoluteResidual, NormalizedResidual)
+        check_type("score", score, kinds, "be an AbsoluteResidual or NormalizedResidual")
+        check_type("memory", memory, (Memory, type(None)), "have the methods of Memory")
         self.score = score
         self.memory: Any = Fixed() if memory is None else memory
         self._given_memory = memory
@@ -174,10 +278,4 @@ class PredictiveSystem(Predictor):
         return {"memory": self.memory.state_dict(), "mirror": self._mirror.state_dict()}
 
     def _restore(self, state: State) -> None:
-        before = self.memory.state_dict()
-        self.memory.load_state_dict(state["memory"])
-        try:
-            self._mirror.load_state_dict(state["mirror"])
-        except (TypeError, ValueError):
-            self.memory.load_state_dict(before)
-            raise
+        load_together((self.memory, state["memory"]), (self._mirror, state["mirror"]))

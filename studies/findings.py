@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from cpsc_train import RunConfig
 from cpsc_train.config import apply_settings, override
 from cpsc_train.experiments import Grid, parse_seeds, references, variants
+from cpsc_train.experiments.executors import Local
 from cpsc_train.experiments.statistics import holm, paired_difference
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
@@ -256,7 +257,7 @@ def main() -> None:
         name, base = workload(text, options.epochs)
         configs = variants(base, AXES)
         grid = Grid(options.out / name.replace(",", "-"), configs, parse_seeds(options.seeds))
-        runs = grid.run(jobs=options.jobs, console=console)
+        runs = grid.run(executor=Local(jobs=options.jobs), console=console)
         for variant, run in ((variant, run) for variant, of in runs.items() for run in of):
             folder = RunFolder(grid.path(variant, run["seed"]))
             run |= {"separation": separations(folder), "reliability": reliability(folder)}

@@ -18,7 +18,7 @@ from cpsc_train.data import Splits, processes
 from cpsc_train.data.preparation import work
 from cpsc_train.data.storage import read_matlab
 from cpsc_train.errors import UserError
-from cpsc_train.experiments.grid import run_command
+from cpsc_train.experiments.task import run_command
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import compute
 from cpsc_train.writing import appending, replacing, write

@@ -41,7 +41,7 @@ def test_help_of_a_command_fits_a_screen_and_begins_with_examples(cpsc, monkeypa
     monkeypatch.setenv("COLUMNS", "100")
     outcome = cpsc(name, "--help")
     assert outcome.code == 0
-    assert rows(outcome.out, 100) <= 45, outcome.out
+    assert rows(outcome.out, 100) <= 49, outcome.out
     assert COMMANDS[name].__doc__ in outcome.out
     assert outcome.out.index(f"  cpsc {name}") < outcome.out.index("-h, --help")
 

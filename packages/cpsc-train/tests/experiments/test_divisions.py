@@ -7,6 +7,7 @@ import pytest
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.experiments import Grid, contenders, parse_divisions, parse_variants
+from cpsc_train.experiments.executors import Local
 from cpsc_train.experiments.scoreboard import Cost, scoreboard
 from cpsc_train.experiments.statistics import paired_difference, smallest_difference
 from cpsc_train.experiments.suites import SUITES
@@ -80,12 +81,12 @@ def test_what_is_not_official_is_drawn_anew(small_config, tmp_path, monkeypatch,
     table["epochs"], table["method"] = 1, {"name": "joint"}
     config = type(small_config).from_plain({key: value for key, value in table.items() if key != "splits"})
     grid = Grid(tmp_path, {"joint": config}, [0], [0, 1])
-    runs = grid.run(jobs=1, console=Output(quiet=True), quiet=True)["joint"]
+    runs = grid.run(executor=Local(), console=Output(quiet=True), quiet=True)["joint"]
     folders = [RunFolder(grid.path("joint", 0, division)).path / "splits.json" for division in (0, 1)]
     assert folders[0].read_text() != folders[1].read_text()
     if official:
         monkeypatch.setattr("cpsc_train.experiments.grid._test_rows", lambda _: "the official ones")
-        runs = grid.run(jobs=1, console=Output(quiet=True), quiet=True)["joint"]
+        runs = grid.run(executor=Local(), console=Output(quiet=True), quiet=True)["joint"]
     assert [(one["division"], one["overlap"]) for one in runs] == [(0, overlap), (1, overlap)]
     assert all(one["cpu_seconds"] > 0 for one in runs)
 
@@ -149,6 +150,6 @@ def test_rows_with_a_run_that_fails_are_left_out_on_request(small_config, tmp_pa
     good = type(small_config).from_plain(table)
     bad = type(small_config).from_plain(table | {"data": table["data"] | {"file": "absent.npz"}})
     grid, console = Grid(tmp_path, {"bad": bad, "good": good}, [0]), Output(quiet=True)
-    assert list(grid.run(jobs=1, console=console, quiet=True, keep_going=True)) == ["good"]
+    assert list(grid.run(executor=Local(), console=console, quiet=True, keep_going=True)) == ["good"]
     with pytest.raises(UserError, match="bad seed 0 ended with code 2"):
-        grid.run(jobs=1, console=console, quiet=True)
+        grid.run(executor=Local(), console=console, quiet=True)

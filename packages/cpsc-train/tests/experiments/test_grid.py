@@ -17,6 +17,7 @@ from cpsc_train.experiments import (
     variants,
     write_tables,
 )
+from cpsc_train.experiments.executors import Local
 from cpsc_train.experiments.statistics import paired_difference
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
@@ -177,6 +178,6 @@ def test_a_run_that_fails_is_named(small_config, tmp_path):
     table["data"]["file"] = "absent.npz"
     grid = Grid(tmp_path, {"broken": type(small_config).from_plain(table)}, [0])
     with pytest.raises(UserError, match=r"broken seed 0 ended with code 2: .*absent\.npz: no such file"):
-        grid.run(jobs=1, console=Output(quiet=True), quiet=True)
+        grid.run(executor=Local(), console=Output(quiet=True), quiet=True)
     with pytest.raises(UserError, match="jobs must be at least 1"):
-        grid.run(jobs=0, console=Output(quiet=True))
+        grid.run(executor=Local(jobs=0), console=Output(quiet=True))

@@ -11,6 +11,7 @@ from cpsc_train.cli import main
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
 from cpsc_train.experiments import Grid, tune
+from cpsc_train.experiments.executors import Local
 from cpsc_train.methods import MethodConfig
 from cpsc_train.output import Output
 from cpsc_train.recipes import recipe
@@ -90,7 +91,7 @@ def test_a_search_that_was_killed_goes_on_with_its_trial(tmp_path, monkeypatch):
 
     def search():
         return tune.Tuning(tmp_path, {"joint": config}, trials=2, goal="clean").run(
-            jobs=1, console=Output(), quiet=True
+            executor=Local(), console=Output(), quiet=True
         )
 
     monkeypatch.setattr(Grid, "run", run)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpsc_train.experiments.grid import run_command
+from cpsc_train.experiments.task import run_command
 from cpsc_train.runs import RunFolder
 
 

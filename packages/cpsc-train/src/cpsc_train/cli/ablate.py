@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from cpsc_train.cli.execution import ManyRuns
 from cpsc_train.cli.hints import print_next
-from cpsc_train.cli.options import Quiet, RunOptions, Variants, value
+from cpsc_train.cli.options import Quiet, Variants, value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate(RunOptions):
+class Ablate(ManyRuns):
     """Change one option at a time, over several seeds."""
 
     examples: ClassVar[str] = """\
@@ -34,8 +35,6 @@ each optimizer). --variant changes any other option.
     """Variant of your own, as "name: key=value key=value"."""
     seeds: Annotated[str, value("A..B")] = "0..4"
     """Seeds of every variant, as 0..4 or 0,3,7."""
-    jobs: Annotated[int, value("N")] = 1
-    """Number of parallel runs."""
     out: Annotated[Path, value("DIR")] = Path("runs/ablation")
     """Folder of the runs and of table.md, table.csv and plot.png."""
     quiet: Quiet = False
@@ -62,9 +61,11 @@ each optimizer). --variant changes any other option.
         configs = variants(base, axes, parse_variants(self.variant))
         compared = references(base, axes, configs)
         console = Output()
-        results = Grid(self.out, configs, parse_seeds(self.seeds)).run(
-            jobs=self.jobs, console=console, quiet=self.quiet
-        )
+        grid, executor = Grid(self.out, configs, parse_seeds(self.seeds)), self.chosen_executor()
+        if self.dry_run:
+            console.print(grid.plan(executor), soft_wrap=True)
+            return 0
+        results = grid.run(executor=executor, console=console, quiet=self.quiet)
         written = [
             *write_tables(results, self.out, compared),
             plot_differences(summarise(results, "test", compared), self.out / "plot.png"),

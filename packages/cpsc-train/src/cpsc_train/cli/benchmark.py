@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from cpsc_train.cli.execution import ManyRuns
 from cpsc_train.cli.hints import print_next, shared
-from cpsc_train.cli.options import CONFIGURING, Folder, Inferences, Quiet, RunOptions, Variants, flag, value, variants
+from cpsc_train.cli.options import CONFIGURING, Folder, Inferences, Quiet, Variants, flag, value, variants
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(RunOptions):
+class Benchmark(ManyRuns):
     """Compare training methods over several seeds."""
 
     examples: ClassVar[str] = """\
@@ -48,8 +49,6 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
     """Inference variants, each in an additional row: trust, read, dasp."""
     keep_going: Annotated[bool, flag] = False
     """Leave out rows with a failed run."""
-    jobs: Annotated[int, value("N")] = 1
-    """Number of parallel runs."""
     out: Annotated[Path, value("DIR")] = Path("runs/benchmark")
     """Folder of the runs and tables."""
     quiet: Quiet = False
@@ -61,17 +60,14 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
         from cpsc_train.experiments import Grid, contenders, parse_divisions, parse_seeds, parse_variants
         from cpsc_train.experiments.plots import plot_ranks
         from cpsc_train.experiments.scoreboard import costs, scoreboard
-        from cpsc_train.experiments.suites import SUITES
+        from cpsc_train.experiments.suites import SUITES, chosen_suites
         from cpsc_train.experiments.tune import tuned_options, write_choices
         from cpsc_train.experiments.variants import expanded, lines
         from cpsc_train.output import Output
         from cpsc_train.reporting.report.panel import require_matplotlib
         from cpsc_train.writing import as_csv, write
 
-        suites = self.suite.split(",")
-        for name in suites:
-            if name not in SUITES:
-                raise UserError(unknown("suite", name, list(SUITES)))
+        suites = chosen_suites(self.suite)
         require_matplotlib()
         tuned = {} if self.tuned is None else tuned_options(self.tuned)
         base = self.configuration(inference=variants(self.inference))
@@ -82,7 +78,11 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
         console = Output()
         divisions = None if self.divisions is None else parse_divisions(self.divisions)
         grid = Grid(self.out, configs, parse_seeds(self.seeds), divisions)
-        runs = grid.run(jobs=self.jobs, console=console, quiet=self.quiet, keep_going=self.keep_going)
+        executor = self.chosen_executor()
+        if self.dry_run:
+            console.print(grid.plan(executor), soft_wrap=True)
+            return 0
+        runs = grid.run(executor=executor, console=console, quiet=self.quiet, keep_going=self.keep_going)
         if reference not in runs:
             raise UserError(f"a run of the reference {reference} failed: choose another --reference")
         results = expanded(runs)

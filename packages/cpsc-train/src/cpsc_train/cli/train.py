@@ -124,10 +124,11 @@ The best epoch is selected on validation rows.
 
     def _sweep(self, config: RunConfig, seeds: str, console: Output) -> int:
         from cpsc_train.experiments import Grid, console_table, parse_seeds
+        from cpsc_train.experiments.executors import Local
 
         out = self.out or _default_path(config, "seeds")
         grid = Grid(out, {"default": config}, parse_seeds(seeds))
-        results = grid.run(jobs=self.jobs, console=console, quiet=self.quiet)
+        results = grid.run(executor=Local(jobs=self.jobs), console=console, quiet=self.quiet)
         console.print(console_table(results))
         console.print(f"everything is in {out}", soft_wrap=True)
         if not self.quiet:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from cpsc_train.cli.execution import ManyRuns
 from cpsc_train.cli.hints import print_next, shared
-from cpsc_train.cli.options import CONFIGURING, Quiet, RunOptions, Variants, value
+from cpsc_train.cli.options import CONFIGURING, Quiet, Variants, value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(RunOptions):
+class Tune(ManyRuns):
     """Search options of methods on validation rows."""
 
     examples: ClassVar[str] = """\
@@ -42,8 +43,6 @@ search resumes, and --trials may be increased later.
     """Row of your own to tune, as "name: key=value key=value"."""
     seed: Annotated[int, value("N")] = 0
     """Seed of every trial, and of the search."""
-    jobs: Annotated[int, value("N")] = 1
-    """Number of parallel trials."""
     out: Annotated[Path, value("DIR")] = Path("runs/tune")
     """Folder of the trials, study.db and tuned.toml."""
     quiet: Quiet = False
@@ -62,7 +61,11 @@ search resumes, and --trials may be increased later.
         console = Output()
         optimizers = () if self.optimizers is None else tuple(self.optimizers.split(","))
         tuning = Tuning(self.out, configs, trials=self.trials, goal=self.goal, optimizers=optimizers)
-        outcomes = tuning.run(jobs=self.jobs, console=console, quiet=self.quiet)
+        executor = self.chosen_executor()
+        if self.dry_run:
+            console.print(tuning.plan(executor), soft_wrap=True)
+            return 0
+        outcomes = tuning.run(executor=executor, console=console, quiet=self.quiet)
         console.print(table(outcomes).console())
         console.print(f"written: {self.out / TUNED}", soft_wrap=True)
         if not self.quiet and methods:

@@ -82,6 +82,7 @@ def write_toml(path: Path, table: dict[str, Any]) -> None:
 
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Choice)
 
 ABSENT = "none"
 """Stands for None in a file, which has no such value, where the default is something else."""
@@ -222,6 +223,21 @@ def override(config: T, values: Mapping[str, Any]) -> T:
         place, last, _ = _find(type(config), table, key)
         _put(place, last, ABSENT if value is None else to_plain(value))
     return from_plain(type(config), table)
+
+
+def parse_choice(family: type[C], text: str) -> C:
+    """Read a member of a family from ``NAME`` or ``NAME:option=value:option=value``.
+
+    A colon that no option follows is part of a value. Raises UserError for an unknown name or option, and a value that
+    does not fit.
+    """
+    name, colon, options = text.partition(":")
+    settings = re.split(r":(?=\w+=)", options) if colon else []
+    try:
+        return apply_settings(family.named(name)(), settings)
+    except UserError as error:
+        kind = family.__name__.removesuffix("Config").lower()
+        raise UserError(f"{kind} {text!r}: {error}") from None
 
 
 def apply_settings(config: T, settings: Iterable[str]) -> T:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import runpy
-import signal
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,55 +14,22 @@ from typing import Any, NamedTuple
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
-from cpsc_train.data.processes import clean_context, cores
 from cpsc_train.errors import UserError
-from cpsc_train.interrupts import end_children, end_with_parent, raise_pending, registered
+from cpsc_train.experiments.executors import Executor
+from cpsc_train.experiments.task import Task
 from cpsc_train.output import Output, column
 from cpsc_train.reading import read_file
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig
 from cpsc_train.training.settled import settled
-from cpsc_train.writing import make_folder, refuse_link
-
-LOADED = ("cpsc_train.cli", "cpsc_train.experiments", "cpsc_train.recipes", "cpsc_train.training.run", "scipy.stats")
-"""Modules that a run imports, which takes longer than a short run."""
-
-
-def run_command(arguments: Sequence[str], log: Path, *, threads: int | None = None) -> int:
-    """Run a command of ``cpsc``, write its output to `log`, and return its exit code.
-
-    The command has as many `threads`, or one for each core. It ends when this process ends, and may crash alone. Raises
-    KeyboardInterrupt if this process has been interrupted already.
-    """
-    raise_pending()
-    refuse_link(log)
-    log.write_bytes(b"")
-    process = clean_context(LOADED).Process(target=_command, args=(list(arguments), str(log), threads))
-    process.start()
-    with registered(process):
-        process.join()
-    return int(process.exitcode or 0)
-
-
-def _command(arguments: list[str], log: str, threads: int | None) -> None:
-    import torch  # noqa: PLC0415  # not in the process that starts this one
-
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    end_with_parent()
-    output = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    sys.argv = ["cpsc", *arguments]
-    if threads is not None:
-        torch.set_num_threads(threads)
-    runpy.run_module("cpsc_train", run_name="__main__")
-
+from cpsc_train.writing import make_folder
 
 Results = dict[str, list[dict[str, Any]]]
 """By variant, the ``results.json`` of every run, in the order of the seeds, with ``cpu_seconds``, its processor time.
 With divisions, also ``division``, and ``overlap``: the number of test rows over that of all other rows, or 0 if all
 divisions have the same test rows."""
+USER_ERROR = 2
+"""Exit code of a run that fails by its options or data."""
 EACH = "each"
 """Instead of divisions: every seed has its own division, with the same number."""
 
@@ -140,23 +103,23 @@ class Grid:
     def run(
         self,
         *,
-        jobs: int,
+        executor: Executor,
         console: Output,
         quiet: bool = False,
         keep_going: bool = False,
-        together: int | None = None,
     ) -> Results:
         """Start missing runs, resume interrupted ones, and return the results of all runs.
 
-        `jobs` is the number of parallel runs, each a process with its part of the cores. With `keep_going`, a run that
-        fails by its options or data, such as one whose loss is not finite, is printed, and its variant is left out of
-        the results. `together` is the number of runs in parallel if other grids run beside this one. Raises UserError
-        if a folder holds a run of another configuration, or a run fails; names its log.
+        With `keep_going`, a run that fails by its options or data, such as one whose loss is not finite, is printed,
+        and its variant is left out of the results. Raises UserError if a folder holds a run of another configuration,
+        or a run fails; names its log.
         """
-        if jobs < 1:
-            raise UserError(f"jobs must be at least 1, got {jobs}")
-        for job, config in self._configs.items():
-            _refuse_another(self.path(*job), config)
+        tasks = self._missing()
+        for job, task in tasks.items():
+            make_folder(task.folder.parent, below=self._folder)
+            if not task.started:
+                write_toml(task.config, self._configs[job].to_plain())
+        variants, total = {task: job.variant for job, task in tasks.items()}, len(self._configs)
         columns = (
             column("{task.description}"),
             BarColumn(bar_width=24),
@@ -165,28 +128,35 @@ class Grid:
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
-        beside = together or jobs
-        threads = max(1, cores() // beside) if beside > 1 else None
-        with progress, ThreadPoolExecutor(jobs) as pool:
-            task = progress.add_task("runs", total=len(self._configs))
-            waiting = {pool.submit(self._one, job, threads): job for job in self._configs}
-            failed: set[str] = set()
+        failed: set[str] = set()
+        with progress, closing(executor.run(list(variants), self._folder)) as ended:
+            shown = progress.add_task("runs", total=total, completed=total - len(tasks))
             try:
-                for done, future in enumerate(as_completed(waiting), 1):
-                    error = future.exception()
-                    if error is not None:
-                        _refuse_to_go_on(error, keep_going=keep_going)
-                        failed.add(waiting[future].variant)
-                        console.print(f"left out: {error}", soft_wrap=True)
-                    progress.advance(task)
+                for done, (task, code) in enumerate(ended, total - len(tasks) + 1):
+                    if code:
+                        _refuse_to_go_on(task, code, keep_going=keep_going)
+                        failed.add(variants[task])
+                        console.print(f"left out: {_failure(task, code)}", soft_wrap=True)
+                    progress.advance(shown)
                     if not quiet and not console.is_terminal:
-                        console.print(f"{done}/{len(waiting)} {waiting[future]}", soft_wrap=True)
-            except BaseException as stop:
-                if isinstance(stop, KeyboardInterrupt):  # after an error, the running ones are completed
-                    end_children()
-                pool.shutdown(cancel_futures=True)
+                        console.print(f"{done}/{total} {task}", soft_wrap=True)
+            except KeyboardInterrupt:
+                if executor.on_interrupt:
+                    console.print(executor.on_interrupt, soft_wrap=True)
                 raise
         return self._read(failed)
+
+    def plan(self, executor: Executor) -> str:
+        """Return the runs that `run` would start or resume, and the jobs of a cluster, as text."""
+        tasks = list(self._missing().values())
+        return executor.plan(tasks, self._folder) if tasks else "all runs are finished\n"
+
+    def _missing(self) -> dict[Job, Task]:
+        """Return the tasks of unfinished runs. Raises UserError if a folder holds a run of another configuration."""
+        tasks = {job: Task(str(job), self.path(*job)) for job in self._configs}
+        for job, task in tasks.items():
+            _refuse_another(task.folder, self._configs[job])
+        return {job: task for job, task in tasks.items() if not task.done}
 
     def _read(self, failed: Collection[str]) -> Results:
         results: Results = {}
@@ -202,24 +172,6 @@ class Grid:
         mine = _test_rows(self.path(*job))
         redrawn = any(_test_rows(other) != mine for other in others)
         return {"division": job.division, "overlap": _overlap(run) if redrawn else 0.0}
-
-    def _one(self, job: Job, threads: int | None) -> None:
-        folder = self.path(*job)
-        if (folder / "results.json").exists():
-            return
-        make_folder(folder.parent, below=self._folder)
-        arguments = ["train", "--quiet"]
-        if (folder / "config.toml").exists():
-            arguments += ["--resume", str(folder)]
-        else:
-            config = folder.with_suffix(".toml")
-            write_toml(config, self._configs[job].to_plain())
-            arguments += ["--config", str(config), "--out", str(folder)]
-        log = folder.with_suffix(".log")
-        code = run_command(arguments, log, threads=threads)
-        if code:
-            last = next(reversed(log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
-            raise UserError(f"{job} ended with code {code}: {last} (full log: {log})")
 
 
 def _pairs(seeds: Sequence[int], divisions: Sequence[int] | str | None) -> list[tuple[int | None, int]]:
@@ -249,9 +201,14 @@ def _overlap(run: Mapping[str, Any]) -> float:
     return float(rows["test"] / sum(rows[part] for part in ("train", "calibration", "validation")))
 
 
-def _refuse_to_go_on(error: BaseException, *, keep_going: bool) -> None:
-    if not keep_going or not isinstance(error, UserError) or " ended with code 2: " not in str(error):
-        raise error
+def _refuse_to_go_on(task: Task, code: int, *, keep_going: bool) -> None:
+    if not keep_going or code != USER_ERROR:
+        raise UserError(_failure(task, code))
+
+
+def _failure(task: Task, code: int) -> str:
+    last = next(reversed(task.log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
+    return f"{task} ended with code {code}: {last} (full log: {task.log})"
 
 
 def _refuse_another(folder: Path, config: RunConfig) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cpsc_train.config import unknown
+from cpsc_train.errors import UserError
 from cpsc_train.evaluation import curves, means_by_use
 from cpsc_train.evaluation.shapley import shapley
 from cpsc_train.models import FUSED
@@ -100,6 +102,15 @@ SUITES = {
     "noise": Suite("Noisy modalities: accuracy of the fused decision on test rows", "mean", _noise),
 }
 """By name."""
+
+
+def chosen_suites(text: str) -> list[str]:
+    """Return the names of suites in a text such as ``imbalance,noise``. Raises UserError for an unknown one."""
+    names = text.split(",")
+    for name in names:
+        if name not in SUITES:
+            raise UserError(unknown("suite", name, list(SUITES)))
+    return names
 
 
 REPORTED: dict[tuple[str, str], dict[str, dict[str, float]]] = {

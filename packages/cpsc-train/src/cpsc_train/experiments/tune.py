@@ -14,8 +14,10 @@ import numpy as np
 
 from cpsc_train.config import override, read_toml, unknown, write_toml
 from cpsc_train.errors import UserError, needs
+from cpsc_train.experiments.executors import Executor
 from cpsc_train.experiments.grid import Grid
 from cpsc_train.experiments.table import Table, markdown_text
+from cpsc_train.experiments.task import Task
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.printable import without_credentials
@@ -93,14 +95,12 @@ class Tuning:
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
         self._optimizers = optimizers
 
-    def run(self, *, jobs: int, console: Output, quiet: bool = False) -> dict[str, Tuned]:
+    def run(self, *, executor: Executor, console: Output, quiet: bool = False) -> dict[str, Tuned]:
         """Run the missing trials, write ``tuned.toml``, and return the outcome for each method.
 
-        `jobs` is the number of parallel trials, each a process. Raises UserError if the folder holds a search of other
+        Raises UserError if the folder holds a search of other
         configurations or another goal, or every trial of a method failed.
         """
-        if jobs < 1:
-            raise UserError(f"jobs must be at least 1, got {jobs}")
         make_folder(self._folder)
         refuse_link(self._folder / "study.db")
         outcomes = {}
@@ -108,7 +108,7 @@ class Tuning:
             study = self._study(name, config)
             left = self._trials - len(_completed(study))
             if left > 0:
-                study.optimize(partial(self._try, name, config, jobs), n_trials=left, n_jobs=jobs)
+                study.optimize(partial(self._try, name, config, executor), n_trials=left, n_jobs=executor.jobs)
             tuned = outcomes[name] = replace(
                 _outcome(name, _completed(study)), goal=self._goal, division=config.splits.seed
             )
@@ -117,6 +117,13 @@ class Tuning:
                 console.print(line, soft_wrap=True)
         write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
         return outcomes
+
+    def plan(self, executor: Executor) -> str:
+        """Return for each method its trials, and the job of a cluster that each would be, as text."""
+        return "".join(
+            executor.plan([Task(f"each of {self._trials} trials of {name}", folder / "trial-N")], folder)
+            for name, folder in ((name, self._folder / name) for name in self._configs)
+        )
 
     def _study(self, name: str, config: RunConfig) -> Study:
         import optuna  # noqa: PLC0415  # an extra
@@ -143,7 +150,7 @@ class Tuning:
             study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
         return study
 
-    def _try(self, name: str, config: RunConfig, jobs: int, trial: Trial) -> float:
+    def _try(self, name: str, config: RunConfig, executor: Executor, trial: Trial) -> float:
         import optuna  # noqa: PLC0415
 
         chosen = override(config, _values(config, trial, self._optimizers))
@@ -151,7 +158,7 @@ class Tuning:
         label = f"trial-{first}"
         try:
             grid = Grid(self._folder / name, {label: chosen}, [config.seed])
-            results = grid.run(jobs=1, console=Output(), quiet=True, together=jobs)
+            results = grid.run(executor=executor, console=Output(), quiet=True)
         except KeyboardInterrupt:
             _queue_again(trial.study, trial.params, first)  # the interrupted trial does not count
             raise

@@ -5,7 +5,6 @@ Shapes: N rows of a part, d feature width, C classes.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_rsc import Taps
-from cpsc_train.config import Choice, apply_settings
+from cpsc_train.config import Choice, parse_choice
 from cpsc_train.data import Dataset, Noise
-from cpsc_train.errors import UserError
 from cpsc_train.methods import Method, PartFeatures
 from cpsc_train.methods.base import Heads, Quantiles
 from cpsc_train.models import COMPLETE, MultimodalClassifier, Present
@@ -180,12 +178,7 @@ def parse_inference(text: str) -> InferenceConfig:
     >>> parse_inference('trust:corruptions=["image:blur@1,3"]:depths=3').corruptions
     ('image:blur@1,3',)
     """
-    name, colon, options = text.partition(":")
-    settings = re.split(r":(?=\w+=)", options) if colon else []
-    try:
-        return apply_settings(InferenceConfig.named(name)(), settings)
-    except UserError as error:
-        raise UserError(f"inference {text!r}: {error}") from None
+    return parse_choice(InferenceConfig, text)
 
 
 def of_rows(values: Mapping[str, Tensor], rows: slice | Tensor) -> Heads:

@@ -72,6 +72,12 @@ def test_every_row_calibrates_a_frozen_model(birds):
         model.fit(X, np.full(len(X), 7))
 
 
+def test_missing_class_names_are_refused(birds):
+    X, y = birds
+    with pytest.raises(ValueError, match="Input.* contains NaN"):
+        ConformalClassifier(LogisticRegression()).fit(X, np.asarray([*y[:-1], np.nan], dtype=object))
+
+
 def test_a_class_of_calibration_rows_alone_is_a_column_without_probability(birds):
     X, y = birds
     inner = LogisticRegression().fit(X[y != "owl"], y[y != "owl"])

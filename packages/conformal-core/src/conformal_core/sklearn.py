@@ -17,7 +17,7 @@ try:
     from sklearn.base import clone
     from sklearn.frozen import FrozenEstimator
     from sklearn.model_selection import train_test_split
-    from sklearn.utils import check_array, column_or_1d, get_tags
+    from sklearn.utils import assert_all_finite, check_array, column_or_1d, get_tags
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -172,6 +172,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
         predictor = SplitClassifier(LAC() if self.nonconformity is None else self.nonconformity, **_levels(self))
         _has_probabilities(self)
         y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         X, y_calibration = self._fit_estimator(X, y)  # noqa: N806
         known = self.estimator_.classes_

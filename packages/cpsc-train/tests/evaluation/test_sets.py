@@ -95,6 +95,11 @@ def test_few_rows_of_a_pattern_make_full_sets():
     assert (report["mean_size"], report["threshold"], report["coverage"]) == (4, np.inf, 1)
 
 
+def test_a_pattern_has_one_name_whichever_condition_removed_a_modality():
+    names = [set(replace(world(400, 0, missing=0.2), absent=(m,)).lacking("fused")) for m in ("0", "z")]
+    assert names == [{("0",), ("0", "a")}, {("z",), ("a", "z")}]
+
+
 def test_clean_rows_are_covered_exactly_under_trust():
     calibrated = thresholds(noises=[("a",), ("b",)], weighted=True)
     test = world(8000, 1, weighted=True)

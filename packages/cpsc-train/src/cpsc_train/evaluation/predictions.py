@@ -50,15 +50,15 @@ class Predictions:
     def lacking(self, head: str) -> dict[tuple[str, ...], NDArray[np.bool_]]:
         """Return the rows of a head by the modalities that they lack, {modalities: (N,) bool}, with at least one row.
 
-        The head of a single modality has one entry: the others do not matter.
+        The head of a single modality has one entry: the others do not matter. Modalities are in alphabetical order.
         """
         rows = self.rows(head)
         masks = {m: mask for m, mask in self.present.items() if m in self.features}
         if head in self.features or not masks:
-            return {self.absent: rows} if rows.any() else {}
+            return {tuple(sorted(self.absent)): rows} if rows.any() else {}
         table = np.stack(list(masks.values()), 1)
         found = {}
         for having in np.unique(table[rows], axis=0):
             lacks = {m for m, has in zip(masks, having, strict=True) if not has}
-            found[(*self.absent, *sorted(lacks))] = rows & (table == having).all(1)
+            found[tuple(sorted(lacks.union(self.absent)))] = rows & (table == having).all(1)
         return found

@@ -168,7 +168,7 @@ def _table(
     title: str, rows: str, heads: Sequence[str], cells: dict[str, dict[str, Any]], text: Callable[[Any], str]
 ) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column(rows)
+    table.add_column(rows, overflow="fold")
     for head in heads:
         table.add_column(head, justify="right")
     for name, of in cells.items():

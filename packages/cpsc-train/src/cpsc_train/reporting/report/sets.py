@@ -56,7 +56,7 @@ def sets(runs: Sequence[Run]) -> Section:
         f"far more often than the others. {EMPTY} Coverage is guaranteed on average over the classes, not for each. "
         "Thresholds depend on the missing modalities and, with variants that measure typicality, the least typical "
         "modality and the mean typicality of a row; those of rows that are not typical (–: typical) are calibrated on "
-        "clean and corrupted copies."
+        "clean and corrupted copies; rows in no range of them (other) have the largest threshold."
     )
     tables = [_by_head(done)] if done else []
     return Section("Prediction sets", caption, panels, tables + [_thresholds(run, runs) for run in individual(done)])

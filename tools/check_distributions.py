@@ -13,6 +13,8 @@ from zipfile import ZipFile
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 RELATIVE = re.compile(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 """Target of a Markdown link that leads nowhere on a package index."""
+LARGEST = {"conformal-core": 150_000}
+"""Bytes that a wheel must stay below."""
 IN_SDIST = ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml")
 
 
@@ -41,6 +43,9 @@ def wheel_problems(wheel: Path, name: str, source: Path) -> list[str]:
     expected = {path for path in expected if "__pycache__" not in path}
     problems += [f"lacks {path}" for path in sorted(expected - names)]
     problems += [f"holds {path}" for path in sorted(names) if not path.startswith((f"{module}/", f"{info}/"))]
+    size, limit = wheel.stat().st_size, LARGEST.get(name)
+    if limit is not None and size >= limit:
+        problems.append(f"must have less than {limit} bytes, has {size}: see which modules grew")
     return problems + metadata_problems(metadata, name)
 
 

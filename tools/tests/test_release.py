@@ -86,6 +86,15 @@ def test_incomplete_distributions_do_not(source, tmp_path):
     }
 
 
+def test_a_wheel_that_grows_too_large_does_not_pass(source, tmp_path, monkeypatch):
+    make_wheel(tmp_path, metadata())
+    make_sdist(tmp_path, metadata())
+    monkeypatch.setitem(check_distributions.LARGEST, "conformal-core", 1000)
+    problem = check_distributions.package_problems(tmp_path, source)
+    assert len(problem) == 1
+    assert "must have less than 1000 bytes, has " in problem[0]
+
+
 def test_files_that_differ_are_named(tmp_path):
     for name, content in (("one/a", "1"), ("one/b", "2"), ("two/a", "1"), ("two/b", "3"), ("two/c", "4")):
         (tmp_path / name).parent.mkdir(exist_ok=True)

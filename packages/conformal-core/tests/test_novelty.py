@@ -323,3 +323,16 @@ def test_a_row_that_ties_with_the_threshold_has_weight_one_in_a_batch_of_any_siz
         p = np.asarray([lib.back(gate.p_values(lib(row[None])))[0] for row in rows])
         assert sum(w < 1 for w in alone) == at_most
         assert ((p > alpha) == (np.asarray(alone) == 1)).all()
+
+
+def test_a_gate_whose_memory_is_refused_keeps_its_score():
+    rng = np.random.default_rng(0)
+    gates = [NoveltyGate(Mahalanobis()) for _ in range(2)]
+    for gate in gates:
+        gate.score.update(rng.normal(size=(50, 3)))
+        gate.calibrate(rng.normal(size=(20, 3)))
+    rows = rng.normal(size=(5, 3))
+    before = gates[0].score(rows)
+    with pytest.raises(ValueError, match="state must be of kind 'Fixed'"):
+        gates[0].load_state_dict(gates[1].state_dict() | {"memory": {"kind": "other"}})
+    assert (gates[0].score(rows) == before).all()

@@ -132,7 +132,7 @@ def test_chunks_of_a_tensor_that_numpy_cannot_see_change_nothing(monkeypatch):
     probs = torch.rand((70, 11), generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16)
     score = APS(normalized=False)
     whole = score(probs)
-    monkeypatch.setattr("conformal_core._rows._DEVICE_CHUNK", 100)
+    monkeypatch.setattr("conformal_core.scores._rows._DEVICE_CHUNK", 100)
     assert torch.equal(score(probs), whole)
 
 

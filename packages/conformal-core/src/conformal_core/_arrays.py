@@ -1,11 +1,10 @@
 """Array dispatch: library, device, conversion and precision of arrays.
 
-numpy and torch are recognised here, so compilers can trace the functions and streams are fast; array-api-compat handles
-all other libraries. Torch is never imported, only looked up among the loaded modules.
+numpy and torch are recognised here, so compilers can trace the functions; array-api-compat handles all other
+libraries. Torch is never imported, only looked up among the loaded modules.
 
-Scores and thresholds of different precision are compared in the coarser one. The finer number is rounded in favour of
-the label, a threshold up and a score down, so rounding never removes a label from a set, and sets and p-values agree at
-the boundary.
+Scores and thresholds of different precision are compared in the coarser one, thresholds rounded up and scores down, so
+rounding never removes a label from a set, and sets and p-values agree at the boundary.
 """
 
 import importlib
@@ -31,10 +30,9 @@ def is_torch(array: object) -> bool:
 
 
 def as_array(name: str, value: Any, like: Array | None = None) -> Array:
-    """Return an array unchanged, and convert a number, list, column or table to one.
+    """Return an array unchanged, and convert a number, list, column or table to one like ``like``, or else of numpy.
 
-    The result has the library and device of ``like``, or is a numpy array, of any dtype. TypeError for what cannot be
-    converted and for a list of arrays other than numpy arrays, ValueError for rows that differ in length.
+    TypeError for what cannot be converted and for a list of arrays of other libraries, ValueError for ragged rows.
     """
     if type(value) is np.ndarray or is_torch(value):
         return value
@@ -204,7 +202,7 @@ def _next(values: Array, towards: float, xp: Any) -> Array:
 
 
 def quietly(values: Array) -> AbstractContextManager[object]:
-    """Silence numpy on results beyond the largest number; torch does not warn, and cannot trace the context manager."""
+    """Silence numpy on overflow; torch does not warn, and cannot trace the context manager."""
     return nullcontext() if is_torch(values) else np.errstate(over="ignore", invalid="ignore")
 
 

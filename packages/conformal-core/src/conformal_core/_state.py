@@ -125,10 +125,7 @@ def read_floats(
 
 
 def read_thresholds(state: State, key: str, *, infinite: bool = True, length: int | None = None) -> Array | None:
-    """Return a copy of an array (n,), in its library and on its device, or None if the entry is None.
-
-    It must not contain NaN, and must be finite unless ``infinite``.
-    """
+    """Return a copy of an array (n,) without NaN, finite unless ``infinite``, or None if the entry is None."""
     value = state[key]
     if value is None:
         return None

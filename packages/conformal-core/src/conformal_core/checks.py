@@ -22,11 +22,7 @@ _TOLERANCE = {"f": math.sqrt(float(np.finfo(np.float32).eps)), "d": 1e-5}
 
 
 def is_checked(array: Array, check: bool | None) -> bool:
-    """Whether the values of an array are to be checked.
-
-    True and False decide. None means True for arrays in host memory, and False for arrays on another device and
-    while a compiler is tracing.
-    """
+    """Whether to check values: ``check``, or if None, whether they are in host memory and no compiler traces."""
     if check is not None:
         return check
     if isinstance(array, np.ndarray):
@@ -191,10 +187,7 @@ def show_index(index: tuple[int, ...]) -> str:
 
 
 def is_distribution(probs: Array, *, normalized: bool) -> bool:
-    """Whether rows are probabilities over the last axis; if not ``normalized``, they may have any finite sum.
-
-    A sum may miss 1 by the square root of the machine epsilon, and by 1e-5 as of converted single-precision rows.
-    """
+    """Whether rows are probabilities over the last axis; if not ``normalized``, they may have any finite sum."""
     if isinstance(probs, np.ndarray):
         if probs.size > _IN_CACHE and probs.ndim > 1:
             rows, step = probs.reshape(-1, probs.shape[-1]), max(1, _IN_CACHE // probs.shape[-1])

@@ -80,8 +80,8 @@ _CARRIED: dict[str, Callable[[float], float]] = {
 class ExchangeabilityTest(Saved):
     """Alarm on a stream whose scores stop being exchangeable with the earlier ones, as those of a failing sensor.
 
-    Each score gets a smoothed p-value against the calibration scores and all earlier ones of the stream, and a
-    martingale S_n bets that p-values are not uniform. The alarm is raised when a statistic of it reaches 1/δ.
+    A martingale S_n bets that the smoothed p-values of scores against all earlier ones are not uniform. The alarm is
+    raised when a statistic of it reaches 1/δ.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ class ExchangeabilityTest(Saved):
     and ``calibrate``. Vovk et al., *Retrain or not retrain: conformal test martingales for change-point detection*
     (2021).
 
-    The scores of the stream join the memory, so after a lasting change p-values become uniform again: with few
-    calibration scores, or a small change, the alarm may never come. O(log n) per score, O(n) memory.
+    The scores of the stream join the memory, so the alarm may miss a small change after few calibration scores.
+    O(log n) per score, O(n) memory.
 
     Examples
     --------

@@ -33,8 +33,8 @@ class Coverage(NamedTuple):
     coverage : array of float64
         In [0, 1]; NaN for a group without rows.
     low, high : array of float64
-        Ends of Wilson's interval, which is approximate. For a true coverage of .8 to .99, a 95 % interval contains it
-        with probability .95 on average, at least .89 from 20 rows on, and at least .92 from 200.
+        Ends of Wilson's interval. A 95 % interval contains a coverage of .8 to .99 with probability .95 on average, at
+        least .89 from 20 rows on, and .92 from 200.
     rows : array of int64
         Number of rows.
     """
@@ -240,9 +240,9 @@ class ConfidenceSequence(Saved, Resettable):
     Guarantee: with probability at least ``confidence``, the interval contains at every time n the mean over t ≤ n of
     μ_t = E[X_t | past], for any sequence in [0, 1]; for hits of a predictor on independent rows, its coverage.
 
-    The interval holds the μ at which the average of exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ over 28 exponents λ is below 1/δ:
-    supermartingales by Hoeffding, bounded by Ville. Howard, Ramdas, McAuliffe and Sekhon, *Time-uniform, nonparametric,
-    nonasymptotic confidence sequences* (2021). O(1) per value; the interval takes about a millisecond.
+    It holds the μ at which the mean of exp(λ Σ X_t)/(1 + μ(e^λ − 1))ⁿ over 28 exponents λ is below 1/δ. Howard, Ramdas,
+    McAuliffe and Sekhon, *Time-uniform, nonparametric, nonasymptotic confidence sequences* (2021). O(1) per value; the
+    interval takes about a millisecond.
 
     Examples
     --------

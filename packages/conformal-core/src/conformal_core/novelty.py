@@ -153,7 +153,6 @@ class Mahalanobis(Saved):
         self._moments, self._ready = None if sums.means is None else sums, None
 
     def _checked(self, features: Array, check: bool | None) -> tuple[Array, Any]:
-        """Return features (..., d) of the training width, and their namespace."""
         means = None if self._moments is None else self._moments.means
         features, width = as_floating("features", features, means), None if means is None else int(means.shape[1])
         xp = array_namespace(features=features)
@@ -174,10 +173,7 @@ class Mahalanobis(Saved):
 
 
 def _squared_distances(rows: Array, points: Array, xp: Any) -> Array:
-    """Return squared Euclidean distances (..., K) of rows (..., d) to points (K, d), by one product of matrices.
-
-    Rows that are not finite, or too far away for their dtype, have infinite distances.
-    """
+    """Return squared distances (..., K) of rows (..., d) to points (K, d); infinite where they are not finite."""
     both = rows @ xp.matrix_transpose(points)
     distances = xp.sum(rows * rows, axis=-1)[..., None] - 2.0 * both + xp.sum(points * points, axis=-1)
     distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
@@ -266,7 +262,6 @@ def _moved(sums: Moments, offset: Array) -> Moments:
 
 
 def _scatters(apart: Array, groups: Array, counts: Array) -> Array:
-    """Return the scatter matrix of every group, (K, d, d)."""
     xp = array_namespace(apart=apart)
     if counts.shape[0] == 1:
         return (xp.matrix_transpose(apart) @ apart)[None, ...]

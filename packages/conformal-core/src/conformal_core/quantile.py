@@ -31,10 +31,10 @@ _SORTED_ON_A_DEVICE = 20_000
 
 
 def as_fraction(alpha: Alpha, name: str = "alpha") -> Fraction:
-    """Return the number that ``alpha`` is written as, exactly.
+    """Return the number that ``alpha`` is written as, exactly: the float 0.1 means one tenth.
 
-    The float 0.1 means one tenth. A float that prints with more digits than its type resolves is the result of
-    arithmetic, such as 1 − 0.9, and means the simple fraction within its rounding error, if there is one.
+    A float with more digits than its type resolves, such as 1 − 0.9, means the simple fraction within its rounding
+    error.
     """
     if isinstance(alpha, str):
         return _as_written(alpha, name)
@@ -210,7 +210,7 @@ def conformal_quantile(scores: Array, /, *, alpha: Alphas, check: bool | None = 
 
 
 def kth_smallest(scores: Array, k: int, xp: Any) -> Array:
-    """Return the k-th smallest score (one-based) over the last axis, without interpolation or limit of size."""
+    """Return the k-th smallest score (one-based) over the last axis."""
     if isinstance(scores, np.ndarray):
         return np.asarray(np.partition(scores, k - 1, axis=-1)[..., k - 1])
     if is_torch(scores) and (scores.device.type == "cpu" or scores.shape[-1] < _SORTED_ON_A_DEVICE):
@@ -229,7 +229,7 @@ def warn_too_few(n: int, alpha: Fraction, effect: str = "every set is full") -> 
 def sorted_by_group(scores: Array, groups: Array, count: int) -> tuple[Array, list[int]]:
     """Sort scores (N,) within each of ``count`` groups, with one synchronisation; ``groups`` (N,) are in 0..count − 1.
 
-    Returns the scores, group after group, and the count + 1 places where groups start and the last one ends.
+    Returns the scores, group after group, and the count + 1 places where groups start or end.
     """
     xp = array_namespace(scores=scores, groups=groups)
     order = xp.argsort(scores, stable=False)

@@ -127,16 +127,11 @@ def risk_p_values(losses: Array, /, *, alpha: Alpha, bound: float = 1.0) -> NDAr
     Parameters
     ----------
     losses, alpha, bound
-        As for :func:`learn_then_test`.
+        As for :func:`learn_then_test`, as are errors.
 
     Returns
     -------
     array of float64, shape (L,)
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`learn_then_test`.
 
     Notes
     -----

@@ -112,8 +112,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
     estimator
         Classifier with ``predict_proba``, such as a pipeline.
     nonconformity
-        Nonconformity score. If None, ``LAC()``. A randomized score draws new numbers at each call, whatever
-        ``random_state``.
+        Nonconformity score. If None, ``LAC()``. The draws of a randomized score do not depend on ``random_state``.
     alpha
         Miscoverage in (0, 1), or a sequence of A of them: sets or intervals then have a first axis of length A. If
         neither it nor ``confidence`` is given, 0.1.
@@ -122,20 +121,17 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
     calibration_size
         Fraction of the rows, in (0, 1), or their number: the ``test_size`` of ``train_test_split``.
     random_state
-        Seed of the random choice of calibration rows, as in scikit-learn.
+        Seed of the choice of calibration rows.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, AttributeError
         From ``fit``, if a parameter is not of the kind or in the range above.
-    AttributeError
-        From ``fit``, if the estimator has no ``predict_proba``.
 
     Attributes
     ----------
     classes_ : array, shape (C,)
-        Sorted class names of all rows; the columns of ``predict_set`` and ``predict_proba``. The probability of a class
-        that only calibration rows have is 0.
+        Sorted class names of all rows; the columns of ``predict_set`` and ``predict_proba``.
     estimator_
         Fitted estimator.
     predictor_ : SplitClassifier
@@ -212,7 +208,7 @@ class ConformalClassifier(ClassifierMixin, _ConformalEstimator):
 
 
 class ConformalRegressor(RegressorMixin, _ConformalEstimator):
-    """A regressor with prediction intervals, by split conformal prediction.
+    """A regressor with prediction intervals, by split conformal prediction; guarantee as :class:`ConformalClassifier`.
 
     Parameters
     ----------
@@ -234,11 +230,6 @@ class ConformalRegressor(RegressorMixin, _ConformalEstimator):
         Fitted estimator.
     predictor_ : SplitRegressor
         Calibrated predictor on outputs of the estimator.
-
-    Notes
-    -----
-    Guarantee: if the calibration rows and the new row are exchangeable, the interval contains the target with
-    probability at least 1 − α.
 
     Examples
     --------

@@ -51,8 +51,8 @@ def weighted_conformal_quantile(
     ratios there is none. Tibshirani, Barber, Candès and Ramdas, *Conformal prediction under covariate shift* (2019),
     corollary 1.
 
-    With equal weights it is :func:`conformal_quantile`. Sums of whole weights are exact; others are rounded such that
-    the threshold is never below that of exact arithmetic. O(N log N), and O(log N) for each of many test rows.
+    With equal weights it is :func:`conformal_quantile`. Sums are rounded such that the threshold is never too low.
+    O(N log N), and O(log N) for each of many test rows.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def _broadcast(name: str, weights: Array, shape: tuple[int, ...], xp: Any) -> Ar
 def _cumulated(scores: Array, weights: Array, test_weights: Array, xp: Any) -> tuple[Array, Array, Array, Array]:
     """Return sorted scores, their cumulated weights, the total of each test row, and whether all are whole numbers.
 
-    Weights that are not whole are divided by the largest: equal ones become 1, and no sum overflows.
+    Weights that are not whole are divided by the largest, so no sum overflows.
     """
     largest = xp.maximum(_largest(weights, xp), _largest(test_weights, xp))
     whole = _are_whole(weights, xp) & _are_whole(test_weights, xp) & (largest < _EXACT)

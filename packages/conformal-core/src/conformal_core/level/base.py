@@ -153,10 +153,7 @@ class UnitLevel(Saved, ThresholdLevel):
         return sorted(scores)[min(rank(len(scores), self.alpha), len(scores)) - 1]
 
     def _spread(self, scores: Sequence[float]) -> float | None:
-        """Return the distance of the first threshold from the smallest score, the unit in which a level moves it.
-
-        If that is 0 because most scores are equal, return the range of the scores; if all are equal, None.
-        """
+        """Return the distance of the first threshold from the least score, or the range of scores, or None."""
         return self._first(scores) - min(scores) or max(scores) - min(scores) or None
 
 

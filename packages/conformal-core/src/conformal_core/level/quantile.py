@@ -163,8 +163,8 @@ class DtACI(Saved, QuantileLevel):
     gammas
         Step of each expert, one or more, positive.
     window
-        Number of steps I over which to match the best expert, at least 1. It sets the learning rate η =
-        √(3/I · (log(K·I) + 2)/((1 − α)²α³ + α²(1 − α)³)) and the fraction σ = 1/(2I) of weight that is redistributed.
+        Number of steps I over which to match the best expert, at least 1. It sets the learning rate η, as in the paper,
+        and σ = 1/(2I), the fraction of weight that is redistributed.
 
     Raises
     ------
@@ -178,9 +178,8 @@ class DtACI(Saved, QuantileLevel):
     weights w and losses ℓ. Gibbs and Candès, *Conformal inference for online prediction with arbitrary distribution
     shifts* (2024). Each expert has the guarantee of :class:`ACI`.
 
-    Long-run coverage has no bound. It comes close to 1 − α where scores rarely tie; with ties it can grow: .963, .988
-    and .996 for .9 after 1,000, 3,000 and 10,000 steps of 0, 1, 0, 1, … with :class:`History`. With one expert it
-    equals :class:`ACI`. O(K) per step, plus a p-value of the memory.
+    Long-run coverage has no bound: with ties it can grow, to .996 for .9 after 10,000 steps of 0, 1, 0, 1, … With one
+    expert the level equals :class:`ACI`. O(K) per step, plus a p-value of the memory.
 
     Examples
     --------

@@ -33,8 +33,8 @@ class SAOCP(UnitLevel):
         Miscoverage, in (0, 1).
     scale
         Length D > 0 of an interval of all expected scores, and first threshold: the largest score, if none is negative.
-        If None, the length of the interval of 0 and all calibration scores, starting at their largest. Gains of a
-        learner are clipped at D, so larger scores do no harm.
+        If None, the length of the interval of 0 and all calibration scores, starting at their largest. Larger scores do
+        no harm.
     lifetime
         Lifetime of the shortest-lived learner in steps, at least 1.
 
@@ -50,10 +50,8 @@ class SAOCP(UnitLevel):
     threshold by at most ``15 D √(k (log T + 1))``. Bhatnagar, Wang, Xiong and Bai, *Improved online conformal
     prediction via strongly adaptive online learning* (2023), proposition 4.1. O(log t) per step.
 
-    Long-run coverage does **not** tend to 1 − α: short-lived learners keep moving the threshold. On i.i.d. uniform
-    scores coverage is .92, .87 and .77 for α = .05, .1 and .2, after any number of steps. Use :class:`ACI` if the
-    long-run fraction of misses must be α. While no learner has gained more than a rounding error, that error decides
-    between them: the threshold may then differ between processors.
+    Long-run coverage does **not** tend to 1 − α: on i.i.d. uniform scores it is .92, .87 and .77 for α = .05, .1 and
+    .2. Use :class:`ACI` if the long-run fraction of misses must be α.
 
     Examples
     --------

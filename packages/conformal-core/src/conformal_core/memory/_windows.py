@@ -11,9 +11,8 @@ Integers = NDArray[np.int64]
 class Windows:
     """The last ``size`` scores of each of S streams, and any order statistic of each.
 
-    Each stream has a *band*: the sorted scores around the rank that was last asked for. A score that enters or leaves
-    the window outside the band only changes the number of scores below it. If a rank lies outside the band, the window
-    of that stream is sorted. The band changes the time, never a result; ``width`` is its capacity.
+    Each stream has a *band* of at most ``width`` sorted scores around its last rank: a window is sorted again only if
+    the next rank lies outside.
     """
 
     def __init__(self, streams: int, size: int, width: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
-from conformal_core._rows import filled
+from conformal_core._convert import filled
 from conformal_core._state import State, read_count, read_floats, refuse_if
 from conformal_core.checks import check_count, check_finite_number, check_others
 from conformal_core.memory.base import StreamMemory
@@ -98,13 +98,11 @@ class SortedMemory(StreamMemory):
         return (at_least + 1.0) / (n + 1.0)
 
     def _insert(self, score: float) -> None:
-        """Add a score to the sorted list."""
         self._sorted.add(score)
         if self._copy is not None:
             self._copy.change(score, added=True)
 
     def _remove(self, score: float) -> None:
-        """Remove a score from the sorted list."""
         self._sorted.remove(score)
         if self._copy is not None:
             self._copy.change(score, added=False)
@@ -219,15 +217,15 @@ class Reservoir(SortedMemory):
     """A uniform sample of bounded size of all scores.
 
     Every score of the stream is in the sample with the same probability (Vitter, *Random sampling with a reservoir*,
-    1985, algorithm R), independent of the scores: with a constant level, sets on an exchangeable stream cover with
-    probability at least 1 − α. ``add`` and ``quantile`` cost O(log size).
+    1985, algorithm R): with a constant level, sets on an exchangeable stream cover with probability at least 1 − α.
+    ``add`` and ``quantile`` cost O(log size).
 
     Parameters
     ----------
     size
         Number of scores, at least 1.
     seed
-        Seed of the choice of the score to replace, which depends only on the seed and the position in the stream.
+        Seed of the choice of the score to replace.
 
     Raises
     ------

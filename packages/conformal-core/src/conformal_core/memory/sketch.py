@@ -21,9 +21,8 @@ Array = Any
 class Sketch(StreamMemory):
     """Summary of all scores in O(size · log(n/size)) memory that keeps the coverage guarantee.
 
-    Every score is kept as itself or as a larger one, so the threshold is never below that of :class:`History`. It is
-    one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the coverage and
-    ``rank_error``/(n + 1) to a p-value. Sketches of disjoint parts merge in any order.
+    The threshold is one of the order statistics k to k + ``rank_error``, which adds at most ``rank_error``/n to the
+    coverage and ``rank_error``/(n + 1) to a p-value. Sketches of disjoint parts merge in any order.
 
     Parameters
     ----------
@@ -43,10 +42,10 @@ class Sketch(StreamMemory):
 
     Notes
     -----
-    Two full buffers, whose scores count w each, become one whose scores count 2w: the larger of each neighbouring pair,
-    which moves ranks by at most w. Munro and Paterson, *Selection and sorting with limited storage* (1980); Manku,
-    Rajagopalan and Lindsay, *Approximate medians and other quantiles in one pass and with limited memory* (1998).
-    ``extend`` costs O(log size) per score, and the first quantile after it O(size · log(n/size)).
+    Of each neighbouring pair of two full buffers the larger score is kept. Munro and Paterson, *Selection and sorting
+    with limited storage* (1980); Manku, Rajagopalan and Lindsay, *Approximate medians and other quantiles in one pass
+    and with limited memory* (1998). ``extend`` costs O(log size) per score, and the first quantile after it
+    O(size · log(n/size)).
 
     Examples
     --------
@@ -164,7 +163,6 @@ class Sketch(StreamMemory):
         self._levels[level] = full
 
     def _summary(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the kept scores in ascending order, and their cumulative weights."""
         if self._known is None:
             parts = [self._pending[: self._filled], *self._levels]
             weights = [1, *(1 << level for level in range(len(self._levels)))]

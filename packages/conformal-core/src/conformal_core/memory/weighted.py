@@ -44,7 +44,7 @@ class Exponential(StreamMemory):
     0 for exchangeable scores. Barber, Candès, Ramdas and Tibshirani, *Conformal prediction beyond exchangeability*
     (2023).
 
-    Sums of weights are rounded such that the threshold is never below that of exact arithmetic.
+    Sums are rounded such that the threshold is never too low.
 
     Examples
     --------

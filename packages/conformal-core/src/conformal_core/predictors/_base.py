@@ -70,7 +70,7 @@ def check_classes(probs: Array, known: int | None) -> int | None:
 
 
 def check_calibration(score: Any, predictions: Array, *, check: bool | None) -> None:
-    """Let a regression score refuse a table of predictions, where it has such a check; see `ResidualScore`."""
+    """Let a regression score refuse a table of predictions, if it has such a check."""
     if hasattr(score, "check_calibration"):
         score.check_calibration(predictions, check=check)
 
@@ -85,10 +85,7 @@ def row_scores(score: Any, name: str, rows: Array, own: Array, check: bool | Non
 
 
 def as_row_scores(name: str, scores: Array) -> Array:
-    """Return scores () or (N,), those of (N, 1) as (N,).
-
-    Several scores a row are refused: outputs of different scales would be pooled into one threshold.
-    """
+    """Return scores () or (N,), those of (N, 1) as (N,); ValueError for several scores a row."""
     if type(scores) is np.ndarray and scores.ndim <= 1 and scores.dtype.char in "fd":
         return scores
     scores = as_floating("scores", scores)
@@ -115,7 +112,7 @@ def as_host_labels(name: str, labels: Array, classes: bool) -> NDArray[Any]:
 
 
 def is_labelled(labels: NDArray[Any], classes: bool, axes: int) -> NDArray[np.bool_]:
-    """Whether each row, in an array with ``axes`` axes, has its labels; −1 is a missing class, NaN a missing target."""
+    """Whether each row, in ``axes`` axes, has its labels; −1 is a missing class, NaN a missing target."""
     present = labels != -1 if classes else ~np.isnan(labels)
     return np.asarray(present.all(axis=tuple(range(axes, labels.ndim))))
 

@@ -92,7 +92,6 @@ class Issued:
             raise ValueError("state of Issued must hold thresholds such as the level issues, got others")
 
     def state_dict(self) -> State:
-        """Return the keys, and for each the index of its threshold in a list."""
         rows = [row for _, row in self._rows.values()]
         thresholds = list({id(row.threshold): row.threshold for row in rows}.values())
         places = {id(threshold): place for place, threshold in enumerate(thresholds)}
@@ -167,10 +166,7 @@ class Issued:
 
 
 def keys_of_rows(rows: Array, axes: int) -> list[Key]:
-    """Return a key for each row by its numbers; a row has ``axes`` (0 or 1) axes.
-
-    Rows are compared in double precision, so the library does not matter.
-    """
+    """Return a key for each row by its numbers in double precision; a row has ``axes`` (0 or 1) axes."""
     if not isinstance(rows, (np.ndarray, np.float64)):
         rows = to_host(rows.float() if str(rows.dtype) == "torch.bfloat16" else rows)  # numpy has no such kind
     host = np.add(rows, 0.0, dtype=np.float64)  # makes 0 of -0

@@ -46,8 +46,8 @@ class Horizons(Saved):
 
     Notes
     -----
-    Guarantee: that of memory and level, at each horizon. Errors of forecasts that overlap are dependent, so a constant
-    level has none for h > 1; the bound of :class:`ACI` holds with d = k − 1 waiting sets at horizon k of rolling
+    Guarantee: that of memory and level, at each horizon. Errors of overlapping forecasts depend on each other, so a
+    constant level has none for h > 1; that of :class:`ACI` holds with d = k − 1 waiting sets at horizon k of rolling
     forecasts, and d = 0 for day-ahead ones. Arguments are converted to float64 numpy arrays.
 
     Examples

@@ -212,10 +212,9 @@ class ClusteredClassifier(ThresholdPerClass):
     Notes
     -----
     Guarantee: 1 − α ≤ P(y ∈ C | cluster of y) for every cluster but group −1, and close to it within each class as far
-    as the classes of a cluster have the same distribution of scores. Rare classes that are harder than the others are
-    covered less often (.25 for .9 in one simulation); :class:`MondrianClassifier` puts them in every set. Ding,
-    Angelopoulos, Bates, Jordan and Tibshirani, *Class-conditional conformal prediction with many classes* (2023).
-    Calibration costs O(N log N), on the host.
+    as the classes of a cluster have the same distribution of scores. Rare classes may be covered less often;
+    :class:`MondrianClassifier` puts them in every set. Ding, Angelopoulos, Bates, Jordan and Tibshirani,
+    *Class-conditional conformal prediction with many classes* (2023). Calibration costs O(N log N), on the host.
 
     Examples
     --------

@@ -20,8 +20,8 @@ _ROUNDING = 16  # units in the last place
 class NoveltyGate(Saved):
     """p-values and weights of inputs by their novelty score, without labels.
 
-    An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. For squared distances, to which noise adds its
-    variance, that weights several inputs by their inverse variance.
+    An input with score s has weight 1 if s ≤ q̂, and q̂ / s otherwise. Squared distances give weights by inverse
+    variance.
 
     Parameters
     ----------
@@ -43,8 +43,7 @@ class NoveltyGate(Saved):
     -----
     Guarantee, on average over calibration sets: for an input exchangeable with the calibration inputs P(weight < 1) ≤
     α, and P(p ≤ t) ≤ t for every t; Bates, Candès, Lei, Romano and Sesia, *Testing for outliers with conformal
-    p-values* (2023). Calibration rows must not be training rows. Scores are lowered by a few units in the last place,
-    so a row that ties with the threshold has weight 1 in a batch of any size. A weight costs O(1), a p-value O(log N).
+    p-values* (2023). Calibration rows must not be training rows. A weight costs O(1), a p-value O(log N).
 
     Examples
     --------
@@ -108,7 +107,7 @@ class NoveltyGate(Saved):
         return self.score(features) if check is None else self.score(features, check=check)
 
     def _lowered_scores(self, features: Array, check: bool | None) -> Array:
-        """Scores less possible rounding errors: matrix products differ in the last places between batches."""
+        """Scores less possible rounding errors of matrix products, which differ between batches."""
         scores = as_floating("scores", self._scores(features, check))
         xp = array_namespace(scores=scores)
         return xp.asarray(scores * (1.0 - _ROUNDING * xp.finfo(scores.dtype).eps * xp.sign(scores)))

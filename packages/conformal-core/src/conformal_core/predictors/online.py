@@ -67,9 +67,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
     arrives, and the level learns whether *that* set contained the label. A row is recognised by its ``ids``, if given
     to :meth:`predict` and :meth:`update`, or by its probabilities, the oldest of equal rows first: give ``ids`` if
     labels may be missing and rows recur. A row that was not predicted is compared with the threshold at its update.
-
-    Each update of a device tensor synchronises with the host, and so does a prediction without ``ids``, unless the
-    level is constant.
+    Updates synchronise with a device, as do predictions without ``ids`` unless the level is constant.
 
     Examples
     --------
@@ -120,7 +118,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
             An integer or string for each row, for :meth:`update`. A second prediction with the same id replaces the
             first. If None, rows are recognised by their probabilities.
         u
-            With a constant level, draws in [0, 1] for each label, or a generator of them, that smooth the sets; see
+            With a constant level, draws in [0, 1] for each label, or a generator of them; see
             :meth:`SplitClassifier.predict`.
         nonempty
             Whether to add the best label to an empty set; the level learns from the set without it.
@@ -228,23 +226,12 @@ class OnlineRegressor(OnlinePredictor):
     score
         Regression score, for example ``AbsoluteResidual()``.
     alpha, confidence, memory, level, max_pending
-        As for :class:`OnlineClassifier`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :class:`OnlineClassifier`.
-
-    Warns
-    -----
-    UserWarning
-        As :class:`OnlineClassifier`.
+        As for :class:`OnlineClassifier`, as are errors, warnings, the guarantee, and targets that arrive late.
 
     Notes
     -----
-    The guarantee follows from memory and level; see their documentation. Targets may arrive late, in another order, or
-    never: see :class:`OnlineClassifier`. A level learns whether the *score* exceeded the threshold; the ends of the
-    interval are rounded, so a target within rounding of an end may count differently.
+    A level learns whether the *score* exceeded the threshold; the ends of the interval are rounded, so a target within
+    rounding of an end may count differently.
 
     Examples
     --------

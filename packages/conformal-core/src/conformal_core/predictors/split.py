@@ -30,10 +30,7 @@ Array = Any
 
 
 class SplitPredictor(Predictor):
-    """Base of the split predictors: calibration scores and their threshold.
-
-    Calibration costs O(N log N), a prediction as much as its scores.
-    """
+    """Base of the split predictors; calibration costs O(N log N), a prediction as much as its scores."""
 
     _saved = ("alpha", "score")
     _asks: str  # method that the score must have

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device, host_view, is_torch, narrow, to_host
-from conformal_core._convert import as_draws, as_labels, as_rows, as_threshold
-from conformal_core._rows import in_form_of, map_rows, single_label, single_row
+from conformal_core._convert import as_draws, as_labels, as_rows, as_threshold, in_form_of, single_label, single_row
 from conformal_core.checks import (
     check_floating,
     check_labels,
@@ -19,6 +18,7 @@ from conformal_core.checks import (
     is_checked,
     is_distribution,
 )
+from conformal_core.scores._rows import map_rows
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 from conformal_core.sets import prediction_set, rank_reliability, take_label
 

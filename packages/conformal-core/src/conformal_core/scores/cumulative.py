@@ -1,9 +1,7 @@
 """APS and RAPS: scores that sum probabilities in descending order.
 
-The score of a label is the fraction of the row's mass on labels at least as probable, so tied labels have equal scores
-and the order of classes does not matter. Sums run in blocks of about √K terms, by plain additions in a fixed order:
-all array libraries return the same bits, rounding errors grow like √K rather than K, and a prediction set needs only
-one block in detail.
+Tied labels have equal scores. Sums run in blocks of about √K terms, by plain additions in a fixed order: all array
+libraries return the same bits, and a prediction set needs only one block in detail.
 """
 
 import math
@@ -16,9 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._rows import scratch
 from conformal_core.checks import check_nonnegative
-from conformal_core.scores._order import NO_MASS, descending, over_ties, row_scores, row_set, to_labels
+from conformal_core.scores._rows import NO_MASS, descending, over_ties, row_scores, row_set, scratch, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
 
@@ -191,10 +188,7 @@ class RAPS(_Cumulative):
 
 
 def _blocks(probs: Array, xp: Any) -> Array:
-    """Rows sorted from the largest down, padded with zeros and cut into blocks: (blocks, width, ...).
-
-    Classes come first, so a sum over classes adds vectors of rows.
-    """
+    """Rows sorted from the largest down, padded with zeros and cut into blocks: (blocks, width, ...)."""
     lead, classes = probs.shape[:-1], probs.shape[-1]
     width = math.isqrt(classes - 1) + 1
     count = -(-classes // width)

@@ -113,6 +113,6 @@ class NonconformityScore(Settings, ABC):
 
 
 def at_least_single(array: Array) -> Array:
-    """Convert half precision to single precision, because rounding to half precision moves the decision boundary."""
+    """Convert half precision to single precision, because rounding moves the decision boundary."""
     xp = array_namespace(array=array)
     return xp.astype(array, xp.float32) if xp.finfo(array.dtype).bits < 32 else array

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformal_core._arrays import array_namespace, device
-from conformal_core._rows import places
+from conformal_core._convert import places
 from conformal_core.checks import check_nonnegative
-from conformal_core.scores._order import descending, over_ties, to_labels
+from conformal_core.scores._rows import descending, over_ties, to_labels
 from conformal_core.scores.base import Score
 from conformal_core.sets import take_label
 

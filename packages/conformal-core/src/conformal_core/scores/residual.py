@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from conformal_core._arrays import array_namespace
-from conformal_core._convert import as_floating, as_threshold
-from conformal_core._rows import filled, single_float
+from conformal_core._convert import as_floating, as_threshold, filled, single_float
 from conformal_core.checks import check_finite, check_floating, check_shape, is_checked
 from conformal_core.scores.nonconformity import NonconformityScore, ReliabilityKind, at_least_single
 

@@ -203,7 +203,7 @@ FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
+def locked(folder: Path, *, busy: str = "training in it", wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing into `folder`.
 
     The operating system releases the lock when the process ends, however it ends; processes forked from it do not hold
@@ -212,12 +212,13 @@ def locked(folder: Path, *, busy: str = "training in it") -> Iterator[None]:
 
     - `folder`: an existing folder.
     - `busy`: what the process does in the folder, for the error message of another one.
+    - `wait`: whether to wait until no other process holds the lock.
     """
     path = folder / FILE
     appending(path).close()  # names the folder where it is read-only, and refuses a link
     lock = FileLock(path, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout:
         raise UserError(f"{folder}: another process is {busy}: wait for its end, or choose another folder") from None
     except OSError:  # the file system has no locks

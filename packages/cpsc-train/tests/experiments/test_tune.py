@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from cpsc_train.cli import main
 from cpsc_train.config import read_toml
 from cpsc_train.errors import UserError
-from cpsc_train.experiments import Grid, tune
+from cpsc_train.experiments import Grid, study, tune
 from cpsc_train.experiments.executors import Local
 from cpsc_train.methods import MethodConfig
 from cpsc_train.output import Output
@@ -122,7 +124,9 @@ def test_a_study_holds_no_password(tmp_path):
     pytest.importorskip("optuna")
     config = recipe("av-digits")
     config = replace(config, data=replace(config.data, root="s3://key:secret@bucket/data"))
-    tune.Tuning(tmp_path, {"joint": config}, trials=1, goal="clean")._study("joint", config)
+    tuning = tune.Tuning(tmp_path, {"joint": config}, trials=1, goal="clean")
+    with tuning._workers.joined():
+        tuning._study(study.open_storage(None, tmp_path), "joint", config)
     assert b"bucket/data" in (tmp_path / "study.db").read_bytes()
     assert b"secret" not in (tmp_path / "study.db").read_bytes()
 
@@ -151,3 +155,61 @@ def test_a_search_of_optimizers_holds_that_of_the_recipe(optimizers, tmp_path):
         UserError, match="optimizers must be some of adam, adamw, adagrad, sgd, including that of the recipe"
     ):
         tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=1, goal="clean", optimizers=optimizers)
+
+
+@pytest.mark.parametrize("storage", ["shared/study.log", "sqlite:///{}/other.db"])
+def test_processes_share_the_trials_of_a_search(storage, tmp_path, monkeypatch):
+    """As many trials as asked for in all, each in one process."""
+    pytest.importorskip("optuna")
+    storage = storage.format(tmp_path) if "://" in storage else str(tmp_path / storage)
+    runs = []
+
+    def run(grid, **_):
+        (((name, *_), config),) = grid._configs.items()
+        runs.append((name, config.optimizer.lr))
+        time.sleep(0.05)
+        return {name: [{"validation": {"clean": {"accuracy": {"fused": 0.5}}}, "cpu_seconds": 1.0}]}
+
+    def search(_):
+        tuning = tune.Tuning(tmp_path, {"joint": recipe("handwritten")}, trials=7, goal="clean", storage=storage)
+        return tuning.run(executor=Local(jobs=2), console=Output(), quiet=True)["joint"]
+
+    monkeypatch.setattr(Grid, "run", run)
+    monkeypatch.setattr(tune, "POLL", 0.05)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(search, range(2))
+    assert first == second
+    assert first.trials == 7
+    assert sorted(name for name, _ in runs) == [f"trial-{n}" for n in range(7)]
+    assert len({lr for _, lr in runs}) == 7  # processes with one seed draw different values
+    assert not (tmp_path / "study.db").exists()
+
+
+def test_the_trial_of_a_killed_process_is_left_to_others_and_no_other_is(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    shared = optuna.create_study(study_name="s", storage=study.open_storage(None, tmp_path))
+    killed, other, third = (study.Workers(tmp_path / "workers") for _ in range(3))
+    with other.joined(), third.joined():
+        with killed.joined():
+            interrupted = study.claim(shared, killed, 3, seed=0)
+            value = interrupted.suggest_float("x", 0, 1)
+            running = study.claim(shared, other, 3, seed=0)
+        resumed = study.claim(shared, third, 3, seed=0)
+        assert study.first_number(resumed) == interrupted.number
+        assert resumed.suggest_float("x", 0, 1) == value
+        last = study.claim(shared, third, 3, seed=0)
+        assert study.claim(shared, third, 3, seed=0) is None
+        for trial in (running, last, resumed):
+            shared.tell(trial, 1.0)
+    assert [study.first_number(trial) for trial in study.completed(shared)] == [0, 1, 3]
+
+
+@pytest.mark.parametrize("storage", ["mysql+nodriver://u:secret@h/db", "nowhere://x"])
+def test_storage_that_cannot_be_opened_is_named(storage, tmp_path, capsys):
+    pytest.importorskip("optuna")
+    command = ["tune", "--methods", "joint", "--out", str(tmp_path), "--storage", storage]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "cannot be opened as storage" in error
+    assert "secret" not in error

@@ -43,6 +43,8 @@ search resumes, and --trials may be increased later.
     """Row of your own to tune, as "name: key=value key=value"."""
     seed: Annotated[int, value("N")] = 0
     """Seed of every trial, and of the search."""
+    storage: Annotated[str | None, value("S")] = None
+    """Journal file or database URL for several machines. Default: study.db."""
     out: Annotated[Path, value("DIR")] = Path("runs/tune")
     """Folder of the trials, study.db and tuned.toml."""
     quiet: Quiet = False
@@ -60,7 +62,9 @@ search resumes, and --trials may be increased later.
         configs = contenders(base, methods, parse_variants(self.variant))
         console = Output()
         optimizers = () if self.optimizers is None else tuple(self.optimizers.split(","))
-        tuning = Tuning(self.out, configs, trials=self.trials, goal=self.goal, optimizers=optimizers)
+        tuning = Tuning(
+            self.out, configs, trials=self.trials, goal=self.goal, optimizers=optimizers, storage=self.storage
+        )
         executor = self.chosen_executor()
         if self.dry_run:
             console.print(tuning.plan(executor), soft_wrap=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,24 +18,26 @@ from cpsc_train.config import override, read_toml, unknown, write_toml
 from cpsc_train.errors import UserError, needs
 from cpsc_train.experiments.executors import Executor
 from cpsc_train.experiments.grid import Grid
+from cpsc_train.experiments.study import Workers, claim, completed, first_number, open_storage, queue_again
 from cpsc_train.experiments.table import Table, markdown_text
 from cpsc_train.experiments.task import Task
 from cpsc_train.models import FUSED
 from cpsc_train.output import Output
 from cpsc_train.printable import without_credentials
 from cpsc_train.training import RunConfig
-from cpsc_train.writing import make_folder, refuse_link, write
+from cpsc_train.writing import make_folder, write
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 Goal = Literal["clean", "mean"]
 """Fused accuracy on clean validation rows, or its mean over clean and noisy ones."""
 TUNED = "tuned.toml"
 """File with the outcome of a search."""
-FIRST = "first"
-"""Attribute of a trial that continues an interrupted one: the number of that one, whose run folder it uses."""
+POLL = 1.0
+"""Seconds between two looks at the trials of other processes."""
 RATES: Mapping[str, float] = {"adam": 1.0, "adamw": 1.0, "adagrad": 10.0, "sgd": 20.0}
 """By optimizer, the middle of its learning rates relative to that of Adam, as in the ablation of optimizers."""
 _KIND = re.compile(r"[^:+@]+:([^:+@]+)[:@]?[^:+@]*")
@@ -71,8 +75,10 @@ class Tuning:
 
     The folder has ``study.db``, a run in each ``METHOD/trial-N``, and ``tuned.toml``. `configs` are the configurations
     of the first trials, by method; `trials` is the number of trials of each. `optimizers` are searched too, each with
-    its own learning rates; if empty, that of the configuration is used. Raises UserError if optuna is not installed,
-    there is no trial, or `optimizers` are unknown or lack that of a configuration.
+    its own learning rates; if empty, that of the configuration is used. `storage` is a journal file, or the URL of a
+    database, in place of ``study.db``. Several processes may run the same search in the same folder: each trial is run
+    by one of them, and trials of a killed one by the others. Raises UserError if optuna is not installed, there is no
+    trial, or `optimizers` are unknown or lack that of a configuration.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Tuning:
         trials: int,
         goal: Goal,
         optimizers: tuple[str, ...] = (),
+        storage: str | None = None,
     ) -> None:
         with needs("optuna", extra="tune"):
             import optuna  # noqa: F401, PLC0415  # an extra
@@ -93,7 +100,8 @@ class Tuning:
             known, given = ", ".join(RATES), ", ".join(optimizers)
             raise UserError(f"optimizers must be some of {known}, including that of the recipe, got {given}")
         self._folder, self._configs, self._trials, self._goal = folder, configs, trials, goal
-        self._optimizers = optimizers
+        self._optimizers, self._storage = optimizers, storage
+        self._workers = Workers(folder / "workers")
 
     def run(self, *, executor: Executor, console: Output, quiet: bool = False) -> dict[str, Tuned]:
         """Run the missing trials, write ``tuned.toml``, and return the outcome for each method.
@@ -102,19 +110,19 @@ class Tuning:
         configurations or another goal, or every trial of a method failed.
         """
         make_folder(self._folder)
-        refuse_link(self._folder / "study.db")
         outcomes = {}
-        for name, config in self._configs.items():
-            study = self._study(name, config)
-            left = self._trials - len(_completed(study))
-            if left > 0:
-                study.optimize(partial(self._try, name, config, executor), n_trials=left, n_jobs=executor.jobs)
-            tuned = outcomes[name] = replace(
-                _outcome(name, _completed(study)), goal=self._goal, division=config.splits.seed
-            )
-            if not quiet:
-                line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
-                console.print(line, soft_wrap=True)
+        with self._workers.joined():
+            with self._workers.alone():  # several processes cannot make the tables of a database at the same time
+                storage = open_storage(self._storage, self._folder)
+            for name, config in self._configs.items():
+                study = self._study(storage, name, config)
+                self._search(study, config, executor)
+                tuned = outcomes[name] = replace(
+                    _outcome(name, completed(study)), goal=self._goal, division=config.splits.seed
+                )
+                if not quiet:
+                    line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
+                    console.print(line, soft_wrap=True)
         write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
         return outcomes
 
@@ -125,53 +133,74 @@ class Tuning:
             for name, folder in ((name, self._folder / name) for name in self._configs)
         )
 
-    def _study(self, name: str, config: RunConfig) -> Study:
+    def _study(self, storage: BaseStorage, name: str, config: RunConfig) -> Study:
         import optuna  # noqa: PLC0415  # an extra
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(
-            study_name=name,
-            storage=f"sqlite:///{self._folder / 'study.db'}",
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=config.seed),
-            load_if_exists=True,
-        )
-        plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the database is readable by all
+        plain = json.loads(without_credentials(json.dumps(config.to_plain())))  # the storage is readable by all
         asked = {"config": plain, "goal": self._goal}
         if self._optimizers:
             asked["optimizers"] = list(self._optimizers)
-        if study.user_attrs.get("asked", asked) != asked:
-            raise UserError(f"{self._folder}: holds a search of another configuration or goal: choose another --out")
-        study.set_user_attr("asked", asked)
-        _queue_killed(study)
-        if not study.trials:
-            defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.searched}
-            kind = {"optimizer.kind": config.optimizer.kind} if self._optimizers else {}
-            study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
+        with self._workers.alone():
+            study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+            if study.user_attrs.get("asked", asked) != asked:
+                raise UserError(
+                    f"{self._folder}: holds a search of another configuration or goal: choose another --out, and "
+                    "another --storage if it is given"
+                )
+            study.set_user_attr("asked", asked)
+            if not study.trials:
+                defaults = {f"method.{option}": getattr(config.method, option) for option in config.method.searched}
+                kind = {"optimizer.kind": config.optimizer.kind} if self._optimizers else {}
+                study.enqueue_trial(kind | {"optimizer.lr": config.optimizer.lr} | defaults)
         return study
 
-    def _try(self, name: str, config: RunConfig, executor: Executor, trial: Trial) -> float:
+    def _search(self, study: Study, config: RunConfig, executor: Executor) -> None:
+        """Run trials until all are finished, some perhaps by other processes."""
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                while not stop.is_set() and (trial := claim(study, self._workers, self._trials, config.seed)):
+                    self._try(study, config, executor, trial)
+            except BaseException:
+                stop.set()
+                raise
+
+        while len(completed(study)) < self._trials:
+            with ThreadPoolExecutor(executor.jobs) as pool:
+                for future in as_completed([pool.submit(work) for _ in range(executor.jobs)]):
+                    future.result()
+            if len(completed(study)) < self._trials:
+                time.sleep(POLL)  # others run the last trials, or are killed, and leave them to this process
+
+    def _try(self, study: Study, config: RunConfig, executor: Executor, trial: Trial) -> None:
         import optuna  # noqa: PLC0415
 
         chosen = override(config, _values(config, trial, self._optimizers))
-        first = trial.user_attrs.get(FIRST, trial.number)
-        label = f"trial-{first}"
+        label = f"trial-{first_number(trial)}"
         try:
-            grid = Grid(self._folder / name, {label: chosen}, [config.seed])
+            grid = Grid(self._folder / study.study_name, {label: chosen}, [config.seed])
             results = grid.run(executor=executor, console=Output(), quiet=True)
         except KeyboardInterrupt:
-            _queue_again(trial.study, trial.params, first)  # the interrupted trial does not count
+            queue_again(study, trial.number)
             raise
         except UserError as error:
-            if "ended with code 2" not in str(error):  # only a failure caused by the options counts as a trial
-                _queue_again(trial.study, trial.params, first)
+            if not _counts(error):
+                queue_again(study, trial.number)
                 raise
             trial.set_user_attr("error", str(error))
-            raise optuna.TrialPruned from None
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return
         run = results[label][0]
         trial.set_user_attr("cpu_seconds", run["cpu_seconds"])
         trial.set_user_attr("conditions", judged(run, self._goal))
-        return validation_accuracy(run, self._goal)
+        study.tell(trial, validation_accuracy(run, self._goal))
+
+
+def _counts(error: UserError) -> bool:
+    """Return whether a trial failed by its options, and not because a run that was killed still ends in its folder."""
+    return "ended with code 2" in str(error) and "another process is" not in str(error)
 
 
 def judged(run: Mapping[str, Any], goal: Goal) -> list[str]:
@@ -277,13 +306,6 @@ def _values(config: RunConfig, trial: Trial, optimizers: tuple[str, ...] = ()) -
     return {key: _rounded(value) for key, value in values.items()}
 
 
-def _completed(study: Study) -> list[FrozenTrial]:
-    import optuna  # noqa: PLC0415
-
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
-
-
 def _outcome(name: str, trials: list[FrozenTrial]) -> Tuned:
     values = [trial.value for trial in trials if trial.value is not None]
     if not values:
@@ -303,24 +325,6 @@ def _outcome(name: str, trials: list[FrozenTrial]) -> Tuned:
         conditions=tuple(best.user_attrs.get("conditions", ())),
         cpu_seconds=round(cpu, 1),
     )
-
-
-def _queue_again(study: Study, params: dict[str, Any], first: int) -> None:
-    """Queue an interrupted trial; `first` is the number of its run folder, which resumes."""
-    study.enqueue_trial(params, user_attrs={FIRST: first})
-
-
-def _queue_killed(study: Study) -> None:
-    """Queue killed trials again, even those without values yet; a killed trial does not count."""
-    import optuna  # noqa: PLC0415
-
-    states = optuna.trial.TrialState
-    queued = {trial.user_attrs.get(FIRST) for trial in study.get_trials(states=(states.WAITING,))}
-    for trial in study.get_trials(states=(states.RUNNING,)):
-        first = trial.user_attrs.get(FIRST, trial.number)
-        if first not in queued:  # a kill between the two steps below would queue it twice
-            _queue_again(study, trial.system_attrs.get("fixed_params", {}) | trial.params, first)
-        study.tell(trial.number, state=states.FAIL)
 
 
 def _rounded(value: Any) -> Any:

@@ -61,6 +61,15 @@ def as_rows(name: str, value: Any) -> Array:
     return array
 
 
+def as_booleans(name: str, value: Any) -> tuple[Array, Any]:
+    """Return an array of booleans and its namespace; see :func:`as_array`."""
+    array = as_array(name, value)
+    xp = array_namespace(**{name: array})
+    if not xp.isdtype(array.dtype, "bool"):
+        raise TypeError(f"{name} must hold booleans, got {array.dtype}")
+    return array, xp
+
+
 def as_integers(name: str, value: Any, like: Array) -> Array:
     """Return an int64 array in the library and on the device of ``like``; see :func:`as_array`."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):

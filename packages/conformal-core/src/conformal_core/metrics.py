@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, as_array, to_host
-from conformal_core._convert import as_integers, as_labels
+from conformal_core._arrays import as_array, to_host
+from conformal_core._convert import as_booleans, as_integers, as_labels
 from conformal_core._settings import Resettable, Saved, shown
 from conformal_core._state import State, read_count, read_number, refuse_if
 from conformal_core.checks import check_count
@@ -100,8 +100,7 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -
 def size_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
     """Return the coverage of the sets of each size 0..K, arrays of shape (K + 1,); arguments as :func:`coverage`.
 
-    With a good score all sizes have similar coverage (Angelopoulos et al. 2021); the smallest is the size-stratified
-    coverage.
+    The smallest is the size-stratified coverage (Angelopoulos et al. 2021).
 
     Examples
     --------
@@ -177,10 +176,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
     array([1. , 0.5, 0.5, 1. ])
     """
     check_count("window", window)
-    hits = as_array("hits", hits)
-    xp = array_namespace(hits=hits)
-    if not xp.isdtype(hits.dtype, "bool"):
-        raise TypeError(f"hits must hold booleans, got {hits.dtype}")
+    hits, _ = as_booleans("hits", hits)
     if hits.ndim != 1:
         raise ValueError(f"hits must have shape (T,), got {tuple(hits.shape)}")
     total = np.concatenate([[0], np.cumsum(to_host(hits))])
@@ -191,10 +187,7 @@ def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:
 
 def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
     """Return sets (N, K), and on the host the label of each (N,) and whether it is in the set (N,)."""
-    sets = as_array("sets", sets)
-    xp = array_namespace(sets=sets)
-    if not xp.isdtype(sets.dtype, "bool"):
-        raise TypeError(f"sets must hold booleans, got {sets.dtype}")
+    sets, xp = as_booleans("sets", sets)
     if sets.ndim == 1:
         sets = sets[None, :]
     if sets.ndim != 2:

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformal_core._arrays import array_namespace, as_array, device, is_torch, rounded_down, rounded_up
-from conformal_core._convert import as_draws, as_floating, as_labels, as_rows, as_threshold
+from conformal_core._arrays import array_namespace, device, is_torch, rounded_down, rounded_up
+from conformal_core._convert import as_booleans, as_draws, as_floating, as_labels, as_rows, as_threshold
 from conformal_core.checks import check_finite
 
 Array = Any
@@ -74,10 +74,7 @@ def set_size(sets: Array, /) -> Array:
     >>> set_size(np.asarray([[True, False, True], [False, False, False]]))
     array([2, 0])
     """
-    sets = as_array("sets", sets)
-    xp = array_namespace(sets=sets)
-    if not xp.isdtype(sets.dtype, "bool"):
-        raise TypeError(f"sets must hold booleans, got {sets.dtype}")
+    sets, xp = as_booleans("sets", sets)
     if sets.ndim == 0:
         raise ValueError("sets must have shape (..., K), got a scalar")
     return xp.sum(xp.astype(sets, xp.int64), axis=-1)

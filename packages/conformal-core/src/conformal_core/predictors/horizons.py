@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from conformal_core._settings import Saved
 from conformal_core._state import State, load_together, read_count, read_floats, read_states, refuse_if
 from conformal_core.checks import check_count, check_type
-from conformal_core.predictors._base import as_host_labels, as_host_rows, check_one_alpha, is_labelled
-from conformal_core.predictors._stream import OnlinePredictor
+from conformal_core.predictors._base import OnlinePredictor, as_host_labels, as_host_rows, check_one_alpha, is_labelled
 from conformal_core.predictors.streams import Streams
 
 Array = Any

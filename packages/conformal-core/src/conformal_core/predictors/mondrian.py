@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conformal_core._arrays import array_namespace, beside, comparable, device
 from conformal_core._convert import as_draws, as_floating, as_labels
@@ -26,6 +27,8 @@ from conformal_core.quantile import (
 from conformal_core.sets import sorted_p_values, with_top
 
 Array = Any
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 _LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _NULL = -1
@@ -60,6 +63,14 @@ class ThresholdPerClass(Saved):
         check_classes(probs, qhat.shape[0] if qhat.ndim else None)
         inside = scores <= comparable(qhat, scores)
         return with_top(inside, scores, xp) if nonempty else inside
+
+    def _scored(self, probs: Array, labels: Array, check: bool | None, known: int | None) -> tuple[Array, Array, int]:
+        probs = as_floating("probs", probs)
+        check_classes(probs, known)
+        scores = as_row_scores("labels", self.score(probs, labels, check=check))
+        xp = array_namespace(probs=probs)
+        ids = as_labels(labels, probs, check=check)
+        return xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), int(probs.shape[-1])
 
 
 class MondrianClassifier(ThresholdPerClass, Predictor):
@@ -148,14 +159,6 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
             scores, labels = xp.concat([self._scores, scores]), xp.concat([known, beside(labels, known)])
         return partial(self._hold, scores, labels, classes)
 
-    def _scored(self, probs: Array, labels: Array, check: bool | None, known: int | None) -> tuple[Array, Array, int]:
-        probs = as_floating("probs", probs)
-        check_classes(probs, known)
-        scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        xp = array_namespace(probs=probs)
-        ids = as_labels(labels, probs, check=check)
-        return xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), int(probs.shape[-1])
-
     def _hold(self, scores: Array, labels: Array, classes: int) -> None:
         self._scores, self._starts = sorted_by_group(scores, labels, classes)
         self._qhat = grouped_quantiles(self._scores, self._starts, self._alpha)
@@ -169,12 +172,9 @@ class MondrianClassifier(ThresholdPerClass, Predictor):
         if scores is None:
             self._scores, self._starts, self._qhat = None, [], None
             return
-        rising = len(edges) > 1 and bool((np.diff(edges) >= 0).all()) and not (edges % 1).any()
-        refuse_if(
-            not rising or edges[0] != 0 or edges[-1] != scores.shape[0],
-            state,
-            "the places where the scores of classes start",
-        )
+        wrong = len(edges) < 2 or edges[0] != 0 or edges[-1] != scores.shape[0]
+        wrong = wrong or (np.diff(edges) < 0).any() or (edges % 1).any()
+        refuse_if(wrong, state, "the places where the scores of classes start")
         starts = edges.astype(np.int64).tolist()
         self._hold(scores, _labels_of(starts, scores), len(starts) - 1)
 
@@ -245,10 +245,10 @@ class ClusteredClassifier(ThresholdPerClass):
         self._given_clusters = None if clusters is None else check_count("clusters", clusters)
         self._share = check_interval("share", share, "(0, 1)")
         self._seed = check_count("seed", seed, least=0)
-        self._clusters: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._clusters: Integers | None = None
 
     @property
-    def clusters(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def clusters(self) -> Integers:
         """Cluster of each class, (K,); −1 for classes too rare to be clustered. ValueError before calibration."""
         if self._clusters is None:
             raise ValueError(f"{self._kind} must be calibrated before its clusters are known")
@@ -257,12 +257,8 @@ class ClusteredClassifier(ThresholdPerClass):
     def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
         """Replace the calibration rows by these: probs (N, K), labels (N,)."""
         probs = as_floating("probs", probs)
-        scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        xp = array_namespace(probs=probs)
-        own = np.asarray([float(s) for s in xp.reshape(scores, (-1,))])
-        groups = xp.reshape(as_labels(labels, probs, check=check), (-1,))
-        ids = np.asarray([int(y) for y in groups], dtype=np.int64)
-        classes = probs.shape[-1]
+        scores, labels, classes = self._scored(probs, labels, check, None)
+        own, ids = np.asarray([float(s) for s in scores]), np.asarray([int(y) for y in labels], dtype=np.int64)
         rng = np.random.default_rng(self._seed)
         first = rng.permutation(len(own)) < self._share * len(own)
         self._clusters = self._cluster(own[first], ids[first], classes, rng)
@@ -272,6 +268,7 @@ class ClusteredClassifier(ThresholdPerClass):
         known = groups != _NULL
         ordered, starts = sorted_by_group(own[~first][known], groups[known], count)
         thresholds = np.append(grouped_quantiles(ordered, starts, self._alpha), everyone)
+        xp = array_namespace(probs=probs)
         self._qhat = xp.asarray(thresholds[self._clusters], dtype=probs.dtype, device=device(probs))
 
     def _learned(self) -> State:
@@ -282,9 +279,7 @@ class ClusteredClassifier(ThresholdPerClass):
         clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)
         self._qhat, self._clusters = qhat, None if clusters is None else clusters.astype(np.int64)
 
-    def _cluster(
-        self, scores: np.ndarray[Any, Any], ids: np.ndarray[Any, Any], classes: int, rng: np.random.Generator
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _cluster(self, scores: Floats, ids: Integers, classes: int, rng: np.random.Generator) -> Integers:
         counts = np.bincount(ids, minlength=classes)
         enough = np.flatnonzero(counts >= float(1 / min(self._alpha, 1 - self._alpha)) - 1)
         clusters = np.full(classes, _NULL, dtype=np.int64)
@@ -296,9 +291,7 @@ class ClusteredClassifier(ThresholdPerClass):
         return clusters
 
 
-def _kmeans(
-    points: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], k: int, rng: np.random.Generator, rounds: int = 100
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _kmeans(points: Floats, weights: Floats, k: int, rng: np.random.Generator, rounds: int = 100) -> Integers:
     """Weighted k-means, seeded by k-means++; returns cluster numbers without a gap."""
     centres = points[[rng.choice(len(points), p=weights / weights.sum())]]
     while len(centres) < k:

@@ -12,6 +12,7 @@ from conformal_core.memory.base import finite_floats
 from conformal_core.predictors._base import (
     Change,
     KnownClasses,
+    OnlinePredictor,
     as_predictions,
     as_row_scores,
     at_each,
@@ -23,7 +24,6 @@ from conformal_core.predictors._base import (
     unchanged,
 )
 from conformal_core.predictors._issued import Ids, Row
-from conformal_core.predictors._stream import OnlinePredictor
 
 Array = Any
 

@@ -102,6 +102,8 @@ def test_values_are_taken_as_they_are():
     with pytest.raises(UserError, match="did you mean 'epochs'"):
         override(CREMA, {"epoch": 3})
     assert override(CREMA, {}) == apply_settings(CREMA, []) == CREMA
+    with pytest.raises(UserError, match="epochs must be at least 1, got '3'"):
+        recipe("handwritten", epochs="3")
 
 
 def test_a_default_that_is_replaced_by_none_stays_none():

@@ -195,6 +195,11 @@ def test_an_impossible_run_is_refused_before_anything_is_written(small_config, t
     assert not (tmp_path / "run").exists()
 
 
+def test_the_name_of_a_recipe_is_no_configuration(tmp_path):
+    with pytest.raises(TypeError, match=r"config must be a RunConfig, such as cpsc_train\.recipe\('table'\), got str"):
+        train("table", tmp_path / "run")
+
+
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     config = tmp_path / "run/config.toml"

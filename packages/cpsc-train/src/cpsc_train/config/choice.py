@@ -44,8 +44,13 @@ class Options:
         """Refuse a value that breaks its rule; a subclass checks rules about several options."""
         for option, rule in self.rules.items():
             value = getattr(self, option)
-            if value is not None and not rule.holds(value):
-                raise UserError(f"{self.section}.{option} {rule.text}, got {value}".removeprefix("."))
+            try:
+                holds = value is None or rule.holds(value)
+            except TypeError:  # of another type
+                holds = False
+            if not holds:
+                shown = repr(value) if isinstance(value, str) else value
+                raise UserError(f"{self.section}.{option} {rule.text}, got {shown}".removeprefix("."))
 
 
 class Choice(Options):
@@ -108,7 +113,7 @@ class Choice(Options):
 
 def unknown(kind: str, got: str, known: list[str]) -> str:
     """Return the sentence for an unknown name: the name, the closest known one, all known ones."""
-    close = get_close_matches(got, known, n=1)
+    close = get_close_matches(str(got), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {got!r}{hint} (known: {', '.join(sorted(known)) or 'none'})"
 

@@ -59,9 +59,13 @@ def train(config: RunConfig, folder: Folder, observer: Observer | None = None) -
 
     Raises
     ------
+    TypeError
+        If `config` is not a configuration.
     UserError
         For an error that the user can fix, such as bad data, an existing folder, or a loss that is not finite.
     """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config must be a RunConfig, such as cpsc_train.recipe('table'), got {type(config).__name__}")
     return _run(settled(config), RunFolder(folder), observer or Observer(), resumed=False)
 
 

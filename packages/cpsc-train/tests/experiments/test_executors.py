@@ -17,7 +17,7 @@ import pytest
 from cpsc_train.cli import main
 from cpsc_train.errors import UserError
 from cpsc_train.experiments import Grid
-from cpsc_train.experiments.executors import Executor, Local, Slurm, local, slurm
+from cpsc_train.experiments.executors import Executor, Local, Ray, Slurm, local, slurm
 from cpsc_train.experiments.task import Task
 from cpsc_train.output import Output
 
@@ -156,6 +156,24 @@ def test_a_preempted_job_is_requeued_and_its_run_resumes(small_config, tmp_path)
     assert "Requeued job" in log
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of Ray itself
+def test_tasks_of_ray_train_and_fail(small_config, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    good = replace(small_config, epochs=3, patience=None)
+    bad = replace(good, data=replace(good.data, file="absent.npz"))
+    grid = Grid(tmp_path, {"good": good, "bad": bad}, [0])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        results = grid.run(executor=Ray(jobs=2), console=Output(quiet=True), keep_going=True)
+    finally:
+        ray.shutdown()
+    assert list(results) == ["good"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "absent.npz" in grid.path("bad", 0).with_suffix(".log").read_text()
+
+
 def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
@@ -176,5 +194,5 @@ def wait(condition):
 
 
 def test_every_executor_documents_its_options():
-    assert set(Executor.members) >= {"local", "slurm"}
+    assert set(Executor.members) >= {"local", "slurm", "ray"}
     assert all(member.__doc__ for member in Executor.members.values())

@@ -18,7 +18,7 @@ class ManyRuns(RunOptions):
     jobs: Annotated[int, value("N")] = 1
     """Number of parallel runs."""
     executor: Annotated[str, value("E")] = "local"
-    """What trains the runs: local, or slurm:partition=gpu:gpus=1 (extra slurm)."""
+    """What trains the runs: local, slurm:partition=gpu:gpus=1, or ray:gpus=1."""
     dry_run: Annotated[bool, flag] = False
     """Print the missing runs and the jobs of a cluster; train nothing."""
 

@@ -2,8 +2,9 @@
 
 from cpsc_train.experiments.executors.base import Executor
 from cpsc_train.experiments.executors.local import Local
+from cpsc_train.experiments.executors.ray import Ray
 from cpsc_train.experiments.executors.slurm import Slurm
 
-Executor.register(Local, Slurm)
+Executor.register(Local, Slurm, Ray)
 
-__all__ = ["Executor", "Local", "Slurm"]
+__all__ = ["Executor", "Local", "Ray", "Slurm"]

@@ -119,7 +119,7 @@ def test_what_is_too_far_for_its_dtype_is_infinitely_far(name):
 def test_no_rows_teach_nothing(name):
     score, (rows, labels) = SCORES[name](), sample(40)
     score.update(rows[:0], labels[:0])
-    with pytest.raises(ValueError, match="must learn from training features before it is asked"):
+    with pytest.raises(ValueError, match=r"must be fitted before use: call update\(\) with training features"):
         score(rows)
     score.update(rows, labels)
     np.testing.assert_allclose(score(rows[:5]), learned(name, rows=40)(rows[:5]))
@@ -268,7 +268,7 @@ def test_a_gate_compiles_into_one_graph():
         (lambda: Mahalanobis(shrinkage=1.5), ValueError, r"shrinkage must lie in \[0, 1\], got 1.5"),
         (lambda: Mahalanobis(shrinkage="oas"), ValueError, "shrinkage must be one of 'ledoit-wolf', got 'oas'"),
         (lambda: Mahalanobis(shrinkage=None), TypeError, "shrinkage must be a number, got NoneType"),
-        (lambda: Mahalanobis()(np.zeros((1, 2))), ValueError, "Mahalanobis must learn from training features before"),
+        (lambda: Mahalanobis()(np.zeros((1, 2))), ValueError, "Mahalanobis must be fitted before use"),
         (lambda: Mahalanobis(classes=2).update(np.zeros((1, 2))), TypeError, "labels must be given to a score"),
         (
             lambda: Mahalanobis(classes=2).update(np.zeros((1, 2)), np.asarray([2])),

@@ -185,7 +185,7 @@ def test_what_was_learned_is_neither_shown_nor_cloned():
     np.testing.assert_equal(split.__sklearn_clone__().state_dict(), SplitClassifier(LAC(), alpha=0.5).state_dict())
     gate = NoveltyGate(Mahalanobis())
     gate.score.update([[1.0, 2.0]])
-    with pytest.raises(ValueError, match="Mahalanobis must learn from training features"):
+    with pytest.raises(ValueError, match="Mahalanobis must be fitted before use"):
         gate.__sklearn_clone__().weights([1.0, 2.0])
 
 

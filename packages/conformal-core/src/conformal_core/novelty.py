@@ -133,7 +133,7 @@ class Mahalanobis(Saved):
         """
         if self._ready is None:
             if self._moments is None:
-                raise ValueError(f"{self._kind} must learn from training features before it is asked")
+                raise ValueError(f"{self._kind} must be fitted before use: call update() with training features")
             counts, means = self._moments.counts, self._moments.means
             xp = array_namespace(means=means)
             identity = xp.eye(means.shape[1], dtype=xp.float64, device=device(means))

@@ -1,6 +1,6 @@
 """Train and evaluate multimodal classifiers with conformal predictive self-calibration.
 
-What most people need lies here; it is imported when it is asked for.
+The main functions are here; each is imported on first use.
 """
 
 from __future__ import annotations

@@ -179,20 +179,21 @@ class Splits:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is not a readable list of splits ({error!r})") from None
         row_of = {sample: row for row, sample in enumerate(dataset.ids)}
-        part_of: dict[str, str] = {}
         for part, ids in parts.items():
             absent = [sample for sample in ids if not isinstance(sample, str) or sample not in row_of]
             if absent:
                 count = f" (of {len(ids):,} ids, {len(absent):,} are not)" if len(absent) > 1 else ""
                 raise UserError(f"{path}: id {absent[0]!r} of {part} is not in the data set{count}")
-            for sample in ids:
-                if sample in part_of:
-                    raise UserError(f"{path}: id {sample!r} is in both {part_of[sample]} and {part}")
-                part_of[sample] = part
+        rows = [np.array([row_of[sample] for sample in ids], dtype=np.int64) for ids in parts.values()]
+        listed, times = np.unique(np.concatenate(rows), return_counts=True)
+        if repeated := listed[times > 1].tolist():
+            sample = dataset.ids[repeated[0]]
+            first, second, *_ = (part for part, ids in parts.items() for listed_id in ids if listed_id == sample)
+            raise UserError(f"{path}: id {sample!r} is in both {first} and {second}")
         for part, ids in parts.items():
             if not ids:
                 raise UserError(f"{path}: {part} lists nothing")
-        return cls(*(np.array([row_of[sample] for sample in ids], dtype=np.int64) for ids in parts.values()))
+        return cls(*rows)
 
 
 def rows_by_part(names: Sequence[str]) -> dict[str, Rows]:

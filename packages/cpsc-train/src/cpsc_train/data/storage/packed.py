@@ -46,9 +46,10 @@ class Store:
         """Names in each folder, by its path."""
         names: dict[str, set[str]] = {}
         for path in self.references:
-            parts = PurePosixPath(path).parts
-            for depth, name in enumerate(parts):
-                names.setdefault("/".join(parts[:depth]), set()).add(name)
+            folder, _, name = path.rpartition("/")
+            while name and name not in names.setdefault(folder, set()):
+                names[folder].add(name)
+                folder, _, name = folder.rpartition("/")
         return names
 
     def read(self, path: str) -> bytes:

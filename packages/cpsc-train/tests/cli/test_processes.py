@@ -118,6 +118,33 @@ def test_two_processes_are_one(tmp_path, quick):
             assert sets["threshold"] == pytest.approx(second["test"][name]["coverage"][head]["threshold"], abs=1e-5)
 
 
+def last_parameters(folder):
+    state = torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)
+    return state["steps"], {name: value for name, value in state["objective"].items() if name.startswith("model.")}
+
+
+@pytest.mark.slow
+def test_replicas_and_shards_learn_what_one_process_learns(tmp_path, quick):
+    """Over more than 50 steps with warm-up and without; a resumed run with shards is the same to the last digit."""
+    settings = ["batch_size=33", "encoders.fou.hidden=31", "encoders.kar.hidden=32", "checkpoints.keep=30"]
+    options = [*map(str, quick[2:]), "--epochs", "18", "--modalities", "fou,kar", "-q"]
+    options += [w for s in settings for w in ("--set", s)]
+    shards = ["--set", "compute.sharding=encoders"]
+    folders = [tmp_path / name for name in ("one", "replicas", "shards")]
+    for folder, command, more in zip(folders, ([*COMMAND, "train"], LAUNCHER, LAUNCHER), ([], [], shards), strict=True):
+        subprocess.run([*command, "--out", folder, *options, *more], check=True, capture_output=True)
+    (steps, one), *others = map(last_parameters, folders)
+    assert steps > 50
+    for _, parameters in others:
+        torch.testing.assert_close(parameters, one, rtol=0, atol=1e-5)
+    before = outcome(folders[-1])
+    for checkpoint in sorted((folders[-1] / "checkpoints").glob("*.pt"))[8:]:
+        checkpoint.unlink()
+    (folders[-1] / "results.json").unlink()
+    subprocess.run([*LAUNCHER, "--resume", folders[-1], "-q"], check=True, capture_output=True)
+    assert outcome(folders[-1]) == before
+
+
 @pytest.mark.slow
 def test_two_processes_are_one_on_incomplete_rows(tmp_path, quick):
     """With the fused loss alone; means of a modality are those of the part of a batch that a process has."""

@@ -32,6 +32,7 @@ class AGM(Method):
     """
 
     config: AGMConfig
+    static_graph = True
     running: Tensor
     steps: Tensor
 

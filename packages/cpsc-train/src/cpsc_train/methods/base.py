@@ -124,6 +124,9 @@ class Method(nn.Module):
     conformal: bool = False
     """Whether training uses the conformal predictor, which is then refreshed in the loop."""
 
+    static_graph: bool = False
+    """Whether every step uses the same parameters, except that others may be used in warm-up. Several processes then
+    need not search each step for parameters without a gradient; it must not be set for a method that varies them."""
     steps_per_batch: int = 1
     """Optimizer steps per batch."""
 

@@ -36,6 +36,7 @@ class ConformalTraining(Method):
     """
 
     config: ConformalTrainingConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

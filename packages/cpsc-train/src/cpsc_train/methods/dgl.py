@@ -23,6 +23,7 @@ class DGL(Method):
     """
 
     config: DGLConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

@@ -55,6 +55,7 @@ class EAU(Method):
     """
 
     config: EAUConfig
+    static_graph = True
 
     def __init__(self, config: EAUConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__(config, model, modalities)

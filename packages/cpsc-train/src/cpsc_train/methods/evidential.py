@@ -25,6 +25,7 @@ class TMC(EpochMethod):
     """Heads give evidence e = softplus(z) of a Dirichlet distribution, α = e + 1; the model's fusion is unused."""
 
     config: TMCConfig | ECMLConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

@@ -27,6 +27,7 @@ class IPRM(Method):
     """
 
     config: IPRMConfig
+    static_graph = True
     weight: Tensor
 
     def __init__(self, config: IPRMConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:

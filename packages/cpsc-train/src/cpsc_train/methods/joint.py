@@ -40,6 +40,8 @@ def joint_losses(
 class Joint(Method):
     """Cross-entropy of the fused logits."""
 
+    static_graph = True
+
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE
     ) -> StepLosses:
@@ -51,6 +53,7 @@ class JointUnimodal(Method):
     """Cross-entropies of the fused logits and, with a weight, of those of each modality."""
 
     config: JointUnimodalConfig
+    static_graph = True
 
     def __init__(self, config: JointUnimodalConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__(config, model, modalities)

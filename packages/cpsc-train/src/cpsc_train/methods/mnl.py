@@ -29,6 +29,7 @@ class MNL(Method):
     """
 
     config: MNLConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

@@ -24,6 +24,7 @@ class ModalityDropout(Method):
     """
 
     config: ModalityDropoutConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

@@ -26,6 +26,7 @@ class OGMGE(EpochMethod):
     """
 
     config: OGMGEConfig
+    static_graph = True
 
     def losses(
         self, model: MultimodalClassifier, features: Heads, labels: Tensor, qhat: Quantiles, present: Present = COMPLETE

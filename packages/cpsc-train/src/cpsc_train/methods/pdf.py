@@ -25,6 +25,7 @@ class PDF(Method):
     """
 
     config: PDFConfig
+    static_graph = True
 
     def __init__(self, config: PDFConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:
         super().__init__(config, model, modalities)

@@ -34,6 +34,7 @@ class PMR(Method):
     """
 
     config: PMRConfig
+    static_graph = True
     prototypes: Tensor
     known: Tensor
     scores: Tensor

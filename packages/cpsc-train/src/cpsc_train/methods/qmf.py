@@ -34,6 +34,7 @@ class QMF(Method):
     """
 
     config: QMFConfig
+    static_graph = True
     _largest: Tensor
 
     def __init__(self, config: QMFConfig, model: MultimodalClassifier, modalities: tuple[str, ...]) -> None:

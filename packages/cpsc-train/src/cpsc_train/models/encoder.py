@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from cpsc_train.config import Choice
@@ -10,6 +12,9 @@ from cpsc_train.data import Modality
 
 class EncoderConfig(Choice, plugins="cpsc_train.encoders"):
     """Options of an encoder."""
+
+    static_graph: ClassVar[bool] = False
+    """Whether the module uses the same parameters in every call; see `cpsc_train.methods.Method.static_graph`."""
 
     def build(self, modality: Modality, dim: int) -> nn.Module:
         """Return a module from ``(B, *modality.shape)`` to features (B, dim).

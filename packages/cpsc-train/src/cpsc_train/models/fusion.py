@@ -70,6 +70,8 @@ class FusionConfig(Choice):
 
     module: ClassVar[type[nn.Module]]
     """The fusion, called with the modalities, the feature width and the number of classes."""
+    static_graph: ClassVar[bool] = True
+    """Whether the module uses the same parameters in every call; see `cpsc_train.methods.Method.static_graph`."""
 
     def build(self, modalities: Sequence[str], dim: int, classes: int) -> nn.Module:
         """Return a module from features {m: (B, d)} and logits {m: (B, C)} to fused logits (B, C)."""
@@ -101,6 +103,7 @@ class SumConfig(FusionConfig, name="sum"):
 class ImportedFusionConfig(FusionConfig, name="import"):
     """A module of your own, by import path; using such a configuration runs that code."""
 
+    static_graph = False
     path: str
     """``package.module:attribute``, called with ``modalities=``, ``dim=``, ``classes=`` and the options. Where samples
     lack a modality, its features and logits are zeros; a third parameter ``present`` of ``forward`` receives the masks

@@ -45,6 +45,9 @@ class ComputeConfig(Options):
     """Whether images are stored channels last, which is faster for convolutions in half precision on GPUs."""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     """Mode of ``torch.compile`` for training steps; ``reduce-overhead`` records CUDA graphs."""
+    sharding: Literal["off", "encoders"] = "off"
+    """``encoders`` splits parameters, gradients and the optimizer's state over all processes (FSDP2): each encoder is
+    gathered when it is called. Each process keeps one more copy of the parameters for evaluation."""
     tf32: bool = False
     """Whether GPUs may round the factors of float32 products to 10 bits of mantissa."""
     deterministic: bool = False

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
 from cpsc_train.training.config import RunConfig
+from cpsc_train.training.parallel import whole_tensor
 
 CHECK_EVERY = 50
 """Steps between two checks on a device other than the CPU, since each check waits for the device."""
@@ -49,7 +50,9 @@ class LossCheck:
 
 def check_parameters(module: nn.Module, epoch: int, step: int) -> None:
     """Raise UserError if a parameter is not finite, which can happen although the loss is."""
-    bad = _not_finite({name: parameter.detach().abs().max() for name, parameter in module.named_parameters()})
+    # The maximum of a shard may be that of no numbers.
+    zeros = {name: whole_tensor((parameter.detach() * 0).sum()) for name, parameter in module.named_parameters()}
+    bad = _not_finite(zeros)
     if bad:
         name = bad[0].removeprefix("model.")
         raise UserError(

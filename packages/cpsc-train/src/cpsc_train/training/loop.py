@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from cpsc_train.data import Batch
 from cpsc_train.errors import UserError
@@ -18,7 +18,7 @@ from cpsc_train.reporting.observer import Observer
 from cpsc_train.training.checkpoint import fitting, random_states, set_random_states
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.finite import LossCheck, check_parameters, to_floats
-from cpsc_train.training.objective import Objective
+from cpsc_train.training.parallel import load_state, state_of
 from cpsc_train.training.record import EpochRecord
 from cpsc_train.training.refresh import Refresh
 from cpsc_train.training.setup import Setup
@@ -34,12 +34,12 @@ class Trainer:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.config = setup.config
-        self.objective = setup.objective
+        self.stepper = Stepper(setup)
+        self.objective = self.stepper.objective
         self.epoch = 0
         """Epochs completed."""
         self.steps = 0
         """Steps completed."""
-        self.stepper = Stepper(setup)
         self.schedule = self.config.schedule.build(self.stepper.optimizer, self.config.epochs)
         self.refresh = Refresh(
             setup.calibration_samples(),
@@ -116,11 +116,10 @@ class Trainer:
     def evaluator(self) -> Evaluator:
         """Return an evaluator of the model that is validated and saved: the moving average if there is one."""
         self.setup.process.same_buffers(self.objective)
-        if self.stepper.average is None:
-            return Evaluator(self.setup, self.objective, self.refresh.qhat)
-        averaged = cast("Objective", self.stepper.average.module)
-        qhat = None if self.refresh.qhat is None else self.refresh.quantiles(averaged.calibration_logits)
-        return Evaluator(self.setup, averaged, qhat)
+        objective, qhat = self.stepper.evaluated(), self.refresh.qhat
+        if self.stepper.average is not None and qhat is not None:
+            qhat = self.refresh.quantiles(objective.calibration_logits)
+        return Evaluator(self.setup, objective, qhat)
 
     def model_state(self) -> dict[str, Any]:
         """Return the state from which the model can be evaluated; raise UserError if a parameter is not finite."""
@@ -144,7 +143,7 @@ class Trainer:
             "epoch": self.epoch,
             "steps": self.steps,
             "position": self._position,
-            "objective": self.objective.state_dict(),
+            "objective": state_of(self.objective),
             "stepper": self.stepper.state_dict(),
             "schedule": self.schedule.state_dict(),
             "refresh": self.refresh.state_dict(),
@@ -163,7 +162,7 @@ class Trainer:
                     f"the run was made by {len(state['processes'])} processes, got {process.world}: "
                     "resume it with as many"
                 )
-            self.objective.load_state_dict(state["objective"])
+            load_state(self.objective, state["objective"])
             self.stepper.load_state_dict(state["stepper"])
             self.schedule.load_state_dict(state["schedule"])
             self.refresh.load_state_dict(state["refresh"])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cpsc_train.data import Batch
 from cpsc_train.methods import Method, StepLosses
 from cpsc_train.models.pretrained import pretrained_parameters
+from cpsc_train.training import parallel
+from cpsc_train.training.objective import Objective
 from cpsc_train.training.setup import Setup
 
 
@@ -22,16 +23,24 @@ class Stepper:
 
     def __init__(self, setup: Setup) -> None:
         config = setup.config
-        pretrained = pretrained_parameters(setup.objective.model)
-        self.optimizer = config.optimizer.build(setup.objective.parameters(), pretrained)
+        self.objective = parallel.trained(setup)
+        """The objective to train."""
+        pretrained = pretrained_parameters(self.objective.model)
+        self.optimizer = config.optimizer.build(self.objective.parameters(), pretrained)
         self.scaler = torch.amp.GradScaler(setup.device.type, enabled=config.compute.precision == "fp16")
         self.average: AveragedModel | None = None
         """Moving average of the objective; None without one."""
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(setup.objective, multi_avg_fn=average, use_buffers=True)
+            self.average = AveragedModel(self.objective, multi_avg_fn=average, use_buffers=True)
         self._setup = setup
-        self._module = _wrapped(setup)
+        # DDP of a static graph supports no compiler and no no_sync (github.com/pytorch/pytorch/issues/143580), and it
+        # orders buckets anew after its first step, which can change the last digits of a sum of several processes.
+        compute = config.compute
+        simple = compute.compile == "off" and not compute.deterministic and config.optimizer.accumulate == 1
+        self._static = simple and parallel.static_graph(setup)
+        self._module: Any = None
+        self._calibrated = False
 
     def step(
         self, batches: list[Batch], weights: list[float], sizes: list[int], qhat: dict[str, Tensor] | None
@@ -41,7 +50,8 @@ class Stepper:
         `weights` are those of the mean loss of each batch, `sizes` its samples over all processes. Returns the losses
         of each batch, and the batch on the device.
         """
-        method = self._setup.objective.method
+        method = self.objective.method
+        self._wrap(calibrated=qhat is not None)
         self.optimizer.zero_grad()
         outs: list[tuple[StepLosses, Batch]] = []
         notes: list[tuple[Tensor, Tensor]] = []
@@ -50,7 +60,7 @@ class Stepper:
             with self._reduced(last=place == len(batches) - 1):
                 method.on_batch_start(here.rows)
                 out = StepLosses(*self._module(here.inputs, here.labels, qhat, here.present))
-                method.backward(self._setup.objective.model, out.terms, partial(self._backward, weight))
+                method.backward(self.objective.model, out.terms, partial(self._backward, weight))
             outs.append((out.kept(), here))
             if (noted := method.notes()) is not None:
                 notes.append((here.rows, noted.clone()))
@@ -62,27 +72,54 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         """Return the states of optimizer, scaler and average."""
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": parallel.optimizer_state(self.objective, self.optimizer),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a saved state."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        parallel.load_optimizer_state(self.objective, self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
+    def evaluated(self) -> Objective:
+        """Return the objective to evaluate, with complete parameters; every process must call this."""
+        if self.average is not None:
+            return cast("Objective", self.average.module)
+        if parallel.sharded(self.objective):
+            self._setup.objective.load_state_dict(parallel.state_of(self.objective))
+        return self._setup.objective
+
+    def _wrap(self, *, calibrated: bool) -> None:
+        """Set the module called in a step: the objective, distributed and compiled as configured.
+
+        The end of warm-up changes which parameters have a gradient, so the module is then built again if its graph is
+        static.
+        """
+        if self._module is not None and not (self._static and calibrated != self._calibrated):
+            return
+        self._calibrated = calibrated
+        self._module = None  # removes the hooks of the previous one
+        module: Any = self.objective
+        if self._setup.process.world > 1 and not parallel.sharded(module):
+            module = parallel.replicated(module, static=self._static)
+        if self._setup.config.compute.compile != "off":
+            module = torch.compile(module, mode=self._setup.config.compute.compile)
+        self._module = module
+
     def _reduced(self, *, last: bool) -> Any:
         """Return a context in which gradients are reduced over all processes only for the last batch of a step."""
+        if parallel.sharded(self.objective):
+            self._module.set_requires_gradient_sync(last)
         return nullcontext() if last or not hasattr(self._module, "no_sync") else self._module.no_sync()
 
     def _backward(self, weight: float, loss: Tensor) -> None:
         torch.autograd.backward(self.scaler.scale(loss * weight if weight != 1 else loss))
 
     def _update(self) -> None:
-        objective, clip_norm = self._setup.objective, self._setup.config.optimizer.clip_norm
+        objective, clip_norm = self.objective, self._setup.config.optimizer.clip_norm
         method = objective.method
         adjusts = type(method).on_before_optimizer_step is not Method.on_before_optimizer_step
         if adjusts or clip_norm is not None:
@@ -101,21 +138,4 @@ class Stepper:
         gather = self._setup.process.gather
         gathered = [(gather(rows, n), gather(noted, n)) for (rows, noted), n in zip(notes, sizes, strict=True)]
         rows, noted = (torch.cat(parts) for parts in zip(*gathered, strict=True))
-        self._setup.objective.method.remember(rows, noted)
-
-
-def _wrapped(setup: Setup) -> Any:
-    """Return the module called in a step: the objective, distributed and compiled as configured."""
-    module: Any = setup.objective
-    if setup.process.world > 1:
-        devices = [setup.device.index] if setup.device.type == "cuda" else None
-        parallel = nn.parallel.DistributedDataParallel
-        # The loop synchronises buffers itself; older versions of torch have another name for the option.
-        known = inspect.signature(parallel).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        options: dict[str, Any] = {name: False}
-        # Warm-up leaves some parameters without a gradient.
-        module = parallel(module, device_ids=devices, find_unused_parameters=True, **options)
-    if setup.config.compute.compile != "off":
-        module = torch.compile(module, mode=setup.config.compute.compile)
-    return module
+        self.objective.method.remember(rows, noted)

@@ -36,6 +36,7 @@ class CPSC(Method):
 
     config: CPSCConfig
     conformal = True
+    static_graph = True
     reliability: Any = "normalized"
     """Kind of reliability of `cpsc_rsc` and `cpsc_gsc`."""
 

@@ -22,6 +22,7 @@ WIDTH = 1280
 class EfficientNetLite0Config(EncoderConfig, name="efficientnet-lite0"):
     """EfficientNet-lite0 without its classification layer, mean-pooled; Tan and Le, 2019, 3.4 M parameters."""
 
+    static_graph = True
     rules = {"dropout": DECAY}
 
     weights: str | None = EFFICIENTNET_LITE0

@@ -20,6 +20,7 @@ from cpsc_train.models.pretrained import BackboneEncoder, load_parameters
 class ResNetConfig(EncoderConfig, name="resnet"):
     """A ResNet without its classification layer, pooled; He et al., 2016, as torchvision builds it."""
 
+    static_graph = True
     rules = {"regions": COUNT, "dropout": DECAY}
 
     depth: Literal[18, 34, 50, 152] = 18

@@ -17,6 +17,7 @@ from cpsc_train.models.encoder import EncoderConfig
 class MLPConfig(EncoderConfig, name="mlp"):
     """One hidden layer, ReLU after both."""
 
+    static_graph = True
     rules = {"hidden": COUNT, "dropout": DECAY}
 
     hidden: int = 128
@@ -40,6 +41,7 @@ class MLPConfig(EncoderConfig, name="mlp"):
 class SmallCNNConfig(EncoderConfig, name="small-cnn"):
     """Two 3×3 convolutions with batch norm, ReLU and 2×2 max-pooling, then a linear layer with ReLU."""
 
+    static_graph = True
     rules = {"channels": COUNT}
 
     channels: int = 16
@@ -71,6 +73,7 @@ class SmallCNNConfig(EncoderConfig, name="small-cnn"):
 class TemporalCNNConfig(EncoderConfig, name="temporal-cnn"):
     """Two convolutions over time with batch norm, ReLU and max-pooling by 2, then a linear layer with ReLU."""
 
+    static_graph = True
     rules = {"channels": COUNT, "window": COUNT, "dropout": DECAY}
 
     channels: int = 64

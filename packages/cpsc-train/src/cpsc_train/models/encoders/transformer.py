@@ -22,6 +22,7 @@ from cpsc_train.packaged import local_path
 class TransformerConfig(EncoderConfig, name="transformer"):
     """A bidirectional transformer, by default a small one with random parameters."""
 
+    static_graph = True
     rules = {"layers": COUNT, "width": COUNT, "attention_heads": COUNT, "dropout": DECAY}
 
     folder: str | None = None

@@ -131,6 +131,9 @@ class ExchangeabilityTest(Saved):
     """
 
     _kind, _saved = "ExchangeabilityTest", ("delta", "alarm", "seed")
+    p_value: float
+    log_martingale: float
+    log_statistic: float
 
     def __init__(
         self, *, delta: Alpha = 0.01, martingale: Martingale | None = None, alarm: Alarm = "ville", seed: int = 0

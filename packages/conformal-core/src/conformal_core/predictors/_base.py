@@ -196,7 +196,7 @@ class OnlinePredictor(Predictor):
             self._constants = [Constant(one) for one in self._alpha] if several else []
             level = self._constants[0] if several else Constant(self._alpha)
         self.level: Level = level
-        self.max_pending = check_count("max_pending", max_pending)
+        self.max_pending: int = check_count("max_pending", max_pending)
         self._issued = Issued(self.max_pending)
         self._warned = False
 

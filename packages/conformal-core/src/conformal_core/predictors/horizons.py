@@ -65,6 +65,11 @@ class Horizons(Saved):
     """
 
     _kind, _saved = "Horizons", ("horizons", "shared")
+    predictor: OnlinePredictor | Streams
+    horizons: int
+    shared: bool
+    predictors: tuple[Any, ...]
+    time: int
     _row_shape: tuple[int, ...] = ()
 
     def __init__(self, predictor: OnlinePredictor | Streams, horizons: int, *, shared: bool = False) -> None:

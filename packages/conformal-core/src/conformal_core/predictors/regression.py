@@ -55,6 +55,8 @@ class AsymmetricRegressor(Predictor):
     """
 
     _kind = "AsymmetricRegressor"
+    lower: Any
+    upper: Any
 
     def __init__(self, lower: Any, upper: Any) -> None:
         for side, predictor in (("lower", lower), ("upper", upper)):

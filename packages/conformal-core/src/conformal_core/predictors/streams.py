@@ -68,6 +68,9 @@ class Streams(Saved):
     """
 
     _kind, _saved = "Streams", ("predictor", "streams")
+    predictor: OnlineClassifier | OnlineRegressor
+    streams: int
+    score: Any
     _classes: int | None
     _warned: bool
 

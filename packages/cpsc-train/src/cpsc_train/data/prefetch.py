@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -116,7 +115,7 @@ def _pickling_explained() -> Iterator[None]:
     """Raise UserError if the function cannot be sent to a worker, as one that holds an open file or a lambda."""
     try:
         yield
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # of three types, by what cannot be pickled
         if "pickle" not in str(error):
             raise
         fix = "define its classes and functions at the top of a module, or set the number of workers to 0"

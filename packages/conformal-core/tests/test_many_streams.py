@@ -141,6 +141,12 @@ def test_a_stream_with_too_few_scores_is_named_once():
     many.predict([0.0, 0.0])  # a second warning would be an error
 
 
+def test_just_enough_scores_need_no_warning():
+    many = Streams(one(AbsoluteResidual(), Constant(0.2)), 2)
+    many.calibrate(np.zeros((4, 2)), np.ones((4, 2)))  # rank 4 of 4; a warning would be an error
+    assert many.predict([0.0, 0.0]).tolist() == [[-1, 1], [-1, 1]]
+
+
 def test_the_oldest_steps_are_dropped_beyond_the_limit():
     settings = OnlineRegressor(AbsoluteResidual(), memory=Window(5), level=ACI(alpha=0.2), max_pending=2)
     many = Streams(settings, 2)

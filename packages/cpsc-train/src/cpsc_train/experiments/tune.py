@@ -123,7 +123,8 @@ class Tuning:
                 if not quiet:
                     line = f"{name}: {tuned.default:.1f} → {tuned.best:.1f} in {tuned.trials} trials"
                     console.print(line, soft_wrap=True)
-        write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
+        with self._workers.alone():  # others may end at the same time
+            write_toml(self._folder / TUNED, {name: asdict(tuned) for name, tuned in outcomes.items()})
         return outcomes
 
     def plan(self, executor: Executor) -> str:

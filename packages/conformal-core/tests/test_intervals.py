@@ -3,6 +3,7 @@ import pytest
 
 from conformal_core import (
     AbsoluteResidual,
+    Interval,
     SplitRegressor,
     coverage,
     interval_coverage,
@@ -107,3 +108,17 @@ def test_groups_and_windows_are_checked():
         interval_metrics(*three, alpha=0.1, window=0)
     with pytest.raises(TypeError, match="groups and window cannot both be given"):
         interval_metrics(*three, alpha=0.1, groups=[1, 1, 1], window=2)
+
+
+@pytest.mark.parametrize(("target", "inside"), [(2.0, True), (5.0, True), (1.999, False), (np.float32(5.5), False)])
+def test_an_interval_can_be_asked(target, inside):
+    interval = Interval(*np.asarray([2.0, 5.0]))
+    assert (target in interval) is inside
+    low, high = interval
+    assert (low, high, interval.width) == (2.0, 5.0, 3.0)
+
+
+def test_an_empty_interval_and_an_infinite_one():
+    assert 0.0 not in Interval(1.0, -1.0)
+    assert Interval(1.0, -1.0).width == 0.0
+    assert Interval(-np.inf, np.inf).width == np.inf

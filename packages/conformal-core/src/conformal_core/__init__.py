@@ -3,7 +3,7 @@
 from conformal_core.__about__ import __version__
 from conformal_core._state import flatten_state, unflatten_state
 from conformal_core.exchangeability import ExchangeabilityTest
-from conformal_core.intervals import interval_coverage, interval_metrics, interval_score
+from conformal_core.intervals import Interval, interval_coverage, interval_metrics, interval_score
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.quantile import ACI, Constant, DtACI
 from conformal_core.level.saocp import SAOCP
@@ -75,6 +75,7 @@ __all__ = [
     "Fixed",
     "History",
     "Horizons",
+    "Interval",
     "Level",
     "Mahalanobis",
     "Margin",

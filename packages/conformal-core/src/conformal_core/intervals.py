@@ -1,7 +1,7 @@
 """Coverage and quality of prediction intervals."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,28 @@ from conformal_core.metrics import Coverage, coverage_by_group
 from conformal_core.quantile import Alpha, miscoverage
 
 Array = Any
+
+
+class Interval(NamedTuple):
+    """Ends of one prediction interval, to be asked for its width and whether it contains a target.
+
+    Examples
+    --------
+    >>> interval = Interval(*[2.0, 5.0])  # what a predictor returns for one row
+    >>> 4.9 in interval, 6.0 in interval, interval.width
+    (True, False, 3.0)
+    """
+
+    lower: Any
+    upper: Any
+
+    @property
+    def width(self) -> Any:
+        """Upper − lower end, 0 if empty."""
+        return max(self.upper - self.lower, 0.0)
+
+    def __contains__(self, target: Any) -> bool:
+        return bool(self.lower <= target <= self.upper)
 
 
 def interval_coverage(intervals: Array, targets: Array, /, *, confidence: Alpha = 0.95) -> Coverage:

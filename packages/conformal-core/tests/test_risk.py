@@ -34,9 +34,10 @@ def test_misses_are_controlled_by_the_conformal_quantile(n, alpha):
     assert (math.inf if index is None else thresholds[index]) == qhat
 
 
-def test_p_values_are_binomial_probabilities_or_hoeffding():
-    n, alpha = 30, 0.2
-    misses = np.asarray([0, 1, 3, 6, 20])
+# The first of the two bounds is rarely the smaller one, the second often.
+@pytest.mark.parametrize(("n", "alpha"), [(30, 0.2), (100, 0.1)])
+def test_p_values_are_binomial_probabilities_or_hoeffding(n, alpha):
+    misses = np.asarray([0, 1, 3, 5, 6, 7, 20])
     losses = (np.arange(n)[:, None] < misses).astype(float)
     for got, k in zip(risk_p_values(losses, alpha=alpha), misses.tolist(), strict=True):
         bentkus = math.e * sum(math.comb(n, j) * alpha**j * (1 - alpha) ** (n - j) for j in range(k + 1))

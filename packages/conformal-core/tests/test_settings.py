@@ -32,6 +32,7 @@ from conformal_core import (
     Fixed,
     History,
     Horizons,
+    Interval,
     Level,
     Mahalanobis,
     Margin,
@@ -156,7 +157,7 @@ def rebuilt(text):
 def test_every_public_class_is_shown_here():
     public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
     bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel, Martingale}
-    values = {Coverage, Threshold}  # what functions and methods return
+    values = {Coverage, Interval, Threshold}  # tuples of numbers
     assert public - bases - values == {type(value) for value in SHOWN.values()}
 
 

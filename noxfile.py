@@ -339,6 +339,15 @@ def bump(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
+def states(session: nox.Session) -> None:
+    """Save files of a version before its release, for the tests of later ones: `nox -s states -- cpsc-rsc`."""
+    if len(session.posargs) != 1:
+        session.error("give the package")
+    script = f"packages/{session.posargs[0]}/tests/test_released.py"
+    session.run(environment(session, "torch"), script, env=ONE_THREAD, external=True)
+
+
+@nox.session(python=False, default=False)
 def address(session: nox.Session) -> None:
     """Write the address of the repository into all metadata: `nox -s address -- https://github.com/OWNER/NAME`."""
     session.run(sys.executable, "tools/address.py", *session.posargs, external=True)

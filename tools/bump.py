@@ -44,7 +44,10 @@ def main(package: str, wish: str, root: Path = ROOT) -> int:
     print(f"{package} {old} → {new}")  # noqa: T201
     for project in changed:
         print(f"widened the range in {project.relative_to(root)}: run its tests at both ends")  # noqa: T201
-    print(f"next: python -m nox -s rehearsal; git commit; git tag {package}-v{new}; git push --tags")  # noqa: T201
+    if (folder / "tests/test_released.py").exists():
+        print(f"next: python -m nox -s states -- {package}; git add packages/{package}/tests/released")  # noqa: T201
+    tag = f"{package}-v{new}"
+    print(f"then: python -m nox -s rehearsal; git commit --all; git tag {tag}; git push origin HEAD {tag}")  # noqa: T201
     return 0
 
 

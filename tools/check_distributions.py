@@ -15,6 +15,8 @@ RELATIVE = re.compile(r"\]\((?!https?://|#|mailto:)([^)\s]+)\)")
 """Target of a Markdown link that leads nowhere on a package index."""
 LARGEST = {"conformal-core": 150_000}
 """Bytes that a wheel must stay below."""
+RELEASED = re.compile(r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", re.MULTILINE)
+"""Heading of a released version in a changelog."""
 IN_SDIST = ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml")
 
 
@@ -59,6 +61,14 @@ def sdist_problems(sdist: Path, name: str, source: Path) -> list[str]:
     kept = {path.partition("/")[2] for path in paths}
     tests = [path.relative_to(source).as_posix() for path in source.glob("tests/**/*.py")]
     problems = [f"lacks {path}" for path in sorted({*IN_SDIST, *tests} - kept)]
+    if "tests/test_released.py" in kept:
+        saved = {Path(path).stem for path in kept if path.startswith("tests/released/")}
+        released = RELEASED.findall((source / "CHANGELOG.md").read_text(encoding="utf-8"))
+        problems += [
+            f"lacks what {version} saved, tests/released/{version}.*: run nox -s states -- {name} and git add it"
+            for version in released
+            if version not in saved
+        ]
     return problems + metadata_problems(metadata, name)
 
 

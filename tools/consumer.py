@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTING = ("array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3")
 PARTS: dict[str, tuple[str, ...]] = {
-    "conformal-core": ("test_readme.py", "test_agreement.py", "test_states.py", "test_files.py"),
-    "cpsc-rsc": ("test_readme.py", "test_states.py", "test_trust.py"),
+    "conformal-core": ("test_readme.py", "test_agreement.py", "test_states.py", "test_files.py", "test_released.py"),
+    "cpsc-rsc": ("test_readme.py", "test_released.py", "test_trust.py"),
     "cpsc-gsc": ("test_readme.py", "test_loss.py"),
     "cpsc-train": ("test_writing.py", "test_reading.py", "recipes/test_recipes.py", "cli/test_commands.py"),
 }

@@ -41,8 +41,8 @@ def make_wheel(folder, text, left_out=()):
     return path
 
 
-def make_sdist(folder, text, left_out=()):
-    names = [*check_distributions.IN_SDIST, "tests/test_a.py"]
+def make_sdist(folder, text, left_out=(), more=()):
+    names = [*check_distributions.IN_SDIST, "tests/test_a.py", *more]
     with tarfile.open(folder / "conformal_core-0.1.0.tar.gz", "w:gz") as tar:
         for name in ("PKG-INFO", *(name for name in names if name not in left_out)):
             member, content = tarfile.TarInfo(f"conformal_core-0.1.0/{name}"), text.encode()
@@ -93,6 +93,18 @@ def test_a_wheel_that_grows_too_large_does_not_pass(source, tmp_path, monkeypatc
     problem = check_distributions.package_problems(tmp_path, source)
     assert len(problem) == 1
     assert "must have less than 1000 bytes, has " in problem[0]
+
+
+def test_a_release_needs_the_states_that_it_saves(source, tmp_path):
+    """Those of every version, where a package saves any."""
+    make_wheel(tmp_path, metadata())
+    (source / "CHANGELOG.md").write_text("## 0.2.0 (2026-12-02)\n\n## 0.1.0 (2026-12-01)\n", encoding="utf-8")
+    files = ["tests/test_released.py", "tests/released/0.1.0.npz"]
+    make_sdist(tmp_path, metadata(), more=files)
+    (problem,) = check_distributions.package_problems(tmp_path, source)
+    assert "lacks what 0.2.0 saved, tests/released/0.2.0.*: run nox -s states -- conformal-core" in problem
+    make_sdist(tmp_path, metadata(), more=[*files, "tests/released/0.2.0.zip"])
+    assert check_distributions.package_problems(tmp_path, source) == []
 
 
 def test_files_that_differ_are_named(tmp_path):

@@ -37,13 +37,19 @@ def test_a_release_that_may_break_users_widens_the_ranges(tree, capsys):
     assert (tree / "packages/base/src/base/__about__.py").read_text() == '__version__ = "0.2.0"\n'
     assert "## 0.2.0 (20" in (tree / "packages/base/CHANGELOG.md").read_text()
     assert '"base>=0.1,<0.3"' in (tree / "packages/above/pyproject.toml").read_text()
-    assert "git tag base-v0.2.0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "git push origin HEAD base-v0.2.0" in printed
+    assert "states" not in printed
 
 
 def test_a_patch_changes_no_range(tree, capsys):
+    (tree / "packages/base/tests").mkdir()
+    (tree / "packages/base/tests/test_released.py").touch()
     assert bump.main("base", "patch", tree) == 0
     assert '"base>=0.1,<0.2"' in (tree / "packages/above/pyproject.toml").read_text()
-    assert "widened" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "widened" not in printed
+    assert "next: python -m nox -s states -- base" in printed
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ EXTRAS = {"cpsc-rsc": "[lightning,transformers]", "cpsc-train": "[all]"}
 EVERYTHING = [part for member in MEMBERS for part in ("-e", f"packages/{member}{EXTRAS.get(member, '')}")]
 LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.14t"]  # t: free-threaded
-STORES = ["moto[server]>=5", "s3fs>=2024.2"]
+NIGHTLY = ["moto[server]>=5", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "s3fs>=2024.2"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]  # a file stays in one process, since its tests share runs
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # each of the processes
@@ -115,7 +115,7 @@ def tests(session: nox.Session, member: str) -> None:
 def nightly(session: nox.Session) -> None:
     """Run the slow tests of packages and tools, which every other session leaves out."""
     paths = [*(f"packages/{member}" for member in MEMBERS), "tools"]
-    python = environment(session, "torch", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", *STORES)
+    python = environment(session, "torch", *NIGHTLY)
     session.run(python, "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
 
 
@@ -246,9 +246,9 @@ def python(session: nox.Session, version: str) -> None:
 @nox.session(python=False, default=False)
 def lock(session: nox.Session) -> None:
     """Lock the versions of all that the environments install, in constraints.txt; the demo takes the newest."""
-    requirements = [one for needed in (*ENVIRONMENTS.values(), DOCS, TYPING, EXAMPLES) for one in needed]
+    requirements = [one for needed in (*ENVIRONMENTS.values(), DOCS, TYPING, EXAMPLES, NIGHTLY) for one in needed]
     wanted = sorted({one.removeprefix("packages/") for one in requirements if one != "-e"})
-    session.run(environment(session, "tools", "uv>=0.7"), "tools/writing.py", LOCKED[-1], *wanted, external=True)
+    session.run(environment(session, "tools", "uv>=0.7"), "tools/lock.py", LOCKED[-1], *wanted, external=True)
 
 
 @nox.session(python=False, default=False)

@@ -1,6 +1,6 @@
 """Lock what developers install: the versions of all direct and indirect dependencies, on every system and Python.
 
-Usage: writing.py OUTPUT REQUIREMENT... . A package of this repository, such as cpsc-train[all], stands for what it
+Usage: lock.py OUTPUT REQUIREMENT... . A package of this repository, such as cpsc-train[all], stands for what it
 requires; neither the packages themselves nor the address of the index are written.
 """
 

@@ -21,6 +21,21 @@ def test_sessions_and_places_exist(name):
     assert [place for place in PLACES.findall(text) if "NAME" not in place and not (ROOT / place).exists()] == []
 
 
+def test_scripts_that_jobs_run_exist():
+    files = [ROOT / "noxfile.py", *(ROOT / ".github/workflows").glob("*.yml")]
+    named = {name for file in files for name in re.findall(r"\w+/[\w./-]+\.py\b", file.read_text("utf-8"))}
+    assert "tools/lock.py" in named
+    assert [name for name in sorted(named) if not (ROOT / name.removeprefix("./")).exists()] == []
+
+
+def test_the_lock_holds_what_the_nightly_tests_need():
+    text = (ROOT / "noxfile.py").read_text("utf-8")
+    needed = re.findall(r'"([\w-]+)', text[text.index("NIGHTLY = ") :].partition("\n")[0])
+    locked = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text("utf-8"), flags=re.MULTILINE)
+    assert needed
+    assert set(needed) <= set(locked)
+
+
 def test_the_page_for_assistants_is_short():
     assert len((ROOT / "AGENTS.md").read_text("utf-8").splitlines()) <= 60
 

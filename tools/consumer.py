@@ -19,7 +19,13 @@ PARTS: dict[str, tuple[str, ...]] = {
     "conformal-core": ("test_readme.py", "test_agreement.py", "test_states.py", "test_files.py", "test_released.py"),
     "cpsc-rsc": ("test_readme.py", "test_released.py", "test_trust.py"),
     "cpsc-gsc": ("test_readme.py", "test_loss.py"),
-    "cpsc-train": ("test_writing.py", "test_reading.py", "test_released.py", "recipes/test_recipes.py", "cli/test_commands.py"),
+    "cpsc-train": (
+        "test_writing.py",
+        "test_reading.py",
+        "test_released.py",
+        "recipes/test_recipes.py",
+        "cli/test_commands.py",
+    ),
 }
 """Tests of each package, in the order of their dependencies, that say whether an installed copy works."""
 

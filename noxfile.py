@@ -341,7 +341,7 @@ def bump(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def states(session: nox.Session) -> None:
     """Save files of a version before its release, for the tests of later ones: `nox -s states -- cpsc-rsc`."""
-    script = Path("packages", *session.posargs, "tests", "test_released.py")  # relative: a run folder records its command
+    script = Path("packages", *session.posargs, "tests", "test_released.py")  # relative: runs record their command
     if len(session.posargs) != 1 or not script.exists():
         session.error("give a package that saves states")
     session.run(environment(session, "torch"), str(script), env=ONE_THREAD, external=True)

@@ -94,7 +94,7 @@ def test_what_the_loop_trains_and_calibrates_on_is_hit(small_config):
         for noise, share in (((), 0.0), ((PIX,), 0.5))
     )
     for a, b in (
-        (clean.calibration_samples(), bad.calibration_samples()),
+        [next(iter(one.batches("calibration"))) for one in (clean, bad)],
         (next(iter(clean.training_batches(clean.order()))), next(iter(bad.training_batches(bad.order())))),
     ):
         assert torch.equal(a.inputs["fou"], b.inputs["fou"])

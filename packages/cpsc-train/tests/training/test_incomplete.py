@@ -20,6 +20,7 @@ from cpsc_train.models import FUSED
 from cpsc_train.reporting import Observer
 from cpsc_train.reporting.report import report
 from cpsc_train.training import RunConfig
+from cpsc_train.training.calibration_share import calibration_share
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.setup import Setup
 
@@ -116,7 +117,7 @@ def test_thresholds_are_those_of_calibration_rows_that_have_the_modality(incompl
     setup = Setup.build(brief(incomplete, "cpsc"))
     trainer = Trainer(setup)
     trainer.refresh.start_epoch()
-    batch = setup.calibration_samples()
+    batch = next(calibration_share(setup).read(0, len(setup.splits.calibration)))
     scores = trainer.objective.calibration_logits(batch, None)
     for head, qhat in trainer.refresh.qhat.items():
         rows = batch.present.get(head, torch.ones(len(batch), dtype=torch.bool))

@@ -14,6 +14,7 @@ from cpsc_train.recipes import recipe
 from cpsc_train.reporting import Observer
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import RunConfig, evaluate, train
+from cpsc_train.training.calibration_share import calibration_share
 from cpsc_train.training.loop import Trainer
 from cpsc_train.training.objective import evaluating
 from cpsc_train.training.setup import Setup
@@ -107,7 +108,7 @@ def test_the_in_loop_quantile_is_that_of_the_features_as_they_are(small_config, 
     labels = trainer.setup.dataset.labels[trainer.setup.splits.calibration]
     trainer.refresh.after_step()
     with evaluating(trainer.objective):
-        logits = trainer.objective.model(trainer.setup.calibration_samples().inputs)
+        logits = trainer.objective.model(next(calibration_share(trainer.setup).read(0, len(labels))).inputs)
     assert set(logits) == set(trainer.refresh.qhat)
     for head, z in logits.items():
         scores = np.sort(1 - z.softmax(-1).numpy()[np.arange(len(labels)), labels])

@@ -1,15 +1,21 @@
 """The predictor in the loop, compared with scores recomputed from the current model."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 from cpsc_train.data import Batch
+from cpsc_train.training.calibration_share import Held, Streamed
 from cpsc_train.training.config import ConformalConfig
+from cpsc_train.training.distributed import Process
 from cpsc_train.training.refresh import Refresh
 
 ROWS, CLASSES, ALPHA = 50, 4, 0.1
+ALONE = Process()
 GENERATOR = torch.Generator().manual_seed(0)
 SAMPLES = Batch(
     (),
@@ -43,9 +49,34 @@ def quantile(model, head):
     return sorted(scores)[int(k) - 1]
 
 
-def refresh(model, policy, **options):
+def refresh(model, policy, *, process=ALONE, rows=ROWS, batch_size=16, together=0, missing=False, **options):
+    """The predictor of a process on the first `rows` samples, in memory or `together` at a time."""
     config = ConformalConfig(**{"alpha": ALPHA, "refresh": policy, "slice": 7} | options)
-    return Refresh(SAMPLES, config, batch_size=16, score=model)
+    mine = torch.arange(rows)[process.rank :: process.world] if process.rank < rows else torch.zeros(1, dtype=int)
+    samples = SAMPLES.mapped(lambda x: x[mine])
+    present = {"head": np.arange(rows) % 3 < 2} if missing else {}
+    division = {"process": process, "total": rows, "present": present, "most": 4 * batch_size}
+
+    def load(order):
+        return Reads(samples, order, together)
+
+    device = torch.device("cpu")
+    share = Streamed(load, together=together, device=device, **division) if together else Held(samples, **division)
+    return Refresh(share, config, batch_size=batch_size, score=model)
+
+
+@dataclass
+class Reads:
+    """A loader of some samples, which checks how many are read at once."""
+
+    samples: Batch
+    order: Iterable
+    most: int
+
+    def __iter__(self):
+        for draw in self.order:
+            assert 1 <= len(draw.positions) <= self.most
+            yield self.samples.mapped(lambda x, draw=draw: x[draw.positions])
 
 
 @pytest.mark.parametrize("scores", [1, 3])
@@ -122,18 +153,23 @@ def test_the_released_quantile(alpha, exact, released):
         assert float(predictor.qhat["fused"]) == scores[place]
 
 
-@pytest.mark.parametrize("policy", ["exact", "rolling"])
-def test_several_processes_score_a_share_each_and_have_the_same_quantile(job, policy):
+POLICIES = ["exact", "rolling", "interval:2", "epoch"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("together", [0, 2])
+@pytest.mark.parametrize("rows", [ROWS, 2, 1])
+def test_several_processes_score_their_own_samples_and_have_the_same_quantile(job, policy, together, rows):
+    options = {"missing": True, "rows": rows, "alpha": ALPHA if rows == ROWS else 0.5}
     single = Model(2)
-    alone = refresh(single, policy)
+    alone = refresh(single, policy, **options)
 
     def work(process):
         model = Model(2)
-        config = ConformalConfig(alpha=ALPHA, refresh=policy, slice=7)
-        return model, Refresh(SAMPLES, config, batch_size=3, score=model, process=process)
+        return model, refresh(model, policy, process=process, batch_size=3, together=together, **options)
 
     predictors = job.run(work)
-    for turn in range(3):
+    for turn in range(2 * ROWS // 7):  # slices begin anew within one
         (alone.after_step if turn else alone.start_epoch)()
 
         def turned(process, turn=turn):
@@ -145,10 +181,30 @@ def test_several_processes_score_a_share_each_and_have_the_same_quantile(job, po
             assert one.qhat == alone.qhat
             model.step()
         single.step()
-    later = -(-(ROWS if policy == "exact" else 7) // job.world)
+    assert len({len(model.scored) for model, _ in predictors}) == 1  # a sharded model communicates in each call
     for model, _ in predictors:
-        assert sum(model.scored) == -(-ROWS // job.world) + 2 * later
+        assert sum(model.scored) <= sum(single.scored) / job.world + len(single.scored)
         assert max(model.scored) <= 12  # four batches of three
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("together", [1, 3, 1000])
+def test_samples_that_are_streamed_have_the_same_quantile(policy, together):
+    models = Model(), Model(), Model()
+    held, streamed = (
+        refresh(model, policy, together=size, missing=True) for model, size in zip(models, (0, together), strict=False)
+    )
+    for turn in range(2 * ROWS // 7):
+        for model, one in zip(models, (held, streamed), strict=False):
+            (one.after_step if turn else one.start_epoch)()
+            model.step()
+        assert streamed.qhat == held.qhat
+        if turn == 5:
+            assert streamed.quantiles(models[2]) == held.quantiles(models[2])
+            resumed = refresh(models[1], policy, together=together, missing=True)
+            resumed.load_state_dict(streamed.state_dict())
+            streamed = resumed
+    assert models[0].scored == models[1].scored
 
 
 def test_callbacks_are_called_after_each_full_refresh():

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from cpsc_train.config import apply_settings, from_plain, import_modules, override, to_plain, unknown
-from cpsc_train.config.choice import COUNT, DECAY, FRACTION, Options, Rule
+from cpsc_train.config.choice import COUNT, DECAY, FRACTION, NOT_NEGATIVE, Options, Rule
 from cpsc_train.data import CorruptionConfig, DataConfig, MissingConfig, Noise, SplitConfig
 from cpsc_train.errors import UserError
 from cpsc_train.inference import InferenceConfig, parse_inference
@@ -27,7 +27,7 @@ class ConformalConfig(Options):
     """The conformal predictor, in the loop and in the report."""
 
     section = "conformal"
-    rules = {"alpha": FRACTION, "slice": COUNT}
+    rules = {"alpha": FRACTION, "slice": COUNT, "memory_mib": NOT_NEGATIVE}
 
     alpha: float = 0.1
     """Miscoverage: prediction sets contain the true class for a fraction 1 − alpha of exchangeable samples."""
@@ -37,6 +37,9 @@ class ConformalConfig(Options):
     slice: int | None = None
     """Samples that ``rolling`` scores after each step. If None, a quarter of the batch size. No score is older than
     ⌈N / slice⌉ − 1 steps."""
+    memory_mib: int = 1024
+    """Most memory, in MiB, for the decoded calibration samples of a process, on its device. If they take more, they
+    are read again at each refresh; results are the same."""
     quantile: Literal["exact", "released"] = "exact"
     """``exact``: the ⌈(N+1)(1−α)⌉-th smallest score, for which coverage is guaranteed; ``released``: the one after the
     first ⌈N(1−α)⌉, at most the largest, as in the authors' code."""

@@ -51,11 +51,21 @@ class Process:
         """Return the entries of `rows` that belong to this process, in order."""
         return rows[self.rank :: self.world]
 
-    def gather(self, mine: Tensor, total: int) -> Tensor:
+    def own(self, first: int, stop: int) -> range:
+        """Return the places in this process's share of those of the rows `first` to `stop` − 1 that it has.
+
+        Examples
+        --------
+        >>> Process(rank=1, world=3).own(2, 8)  # rows 4 and 7, of the share 1, 4, 7, …
+        range(1, 3)
+        """
+        return range(-((self.rank - first) // self.world), -((self.rank - stop) // self.world))
+
+    def gather(self, mine: Tensor, total: int, first: int = 0) -> Tensor:
         """Return the entries (total, ...) of all processes in order, the same on every process.
 
-        `mine` (n, ...) has one entry for each row of this process's share of a list of length `total`; further entries
-        are ignored.
+        `mine` (n, ...) has one entry for each row of this process's share of the `total` rows from row `first` on;
+        further entries are ignored.
         """
         if self.world == 1:
             return mine[:total]
@@ -65,7 +75,8 @@ class Process:
         padded[:count] = mine[:count]
         shares = [torch.empty_like(padded) for _ in range(self.world)]
         distributed.all_gather(shares, padded)
-        return torch.stack(shares, 1).flatten(0, 1)[:total]
+        begin = first % self.world  # the process with row `first`
+        return torch.stack(shares[begin:] + shares[:begin], 1).flatten(0, 1)[:total]
 
     def sum(self, mine: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""

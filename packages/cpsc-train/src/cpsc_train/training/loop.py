@@ -15,6 +15,7 @@ from cpsc_train.evaluation import Thresholds, coverage, metrics
 from cpsc_train.methods import StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
+from cpsc_train.training.calibration_share import calibration_share
 from cpsc_train.training.checkpoint import fitting, random_states, set_random_states
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.finite import LossCheck, check_parameters, to_floats
@@ -42,11 +43,10 @@ class Trainer:
         """Steps completed."""
         self.schedule = self.config.schedule.build(self.stepper.optimizer, self.config.epochs)
         self.refresh = Refresh(
-            setup.calibration_samples(),
+            calibration_share(setup),
             self.config.conformal,
             batch_size=self.config.batch_size,
             score=self.objective.calibration_logits,
-            process=setup.process,
         )
         self.refresh.on_full.append(lambda: self.objective.method.on_refresh(self.objective.model))
         self._order = setup.order()

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from conformal_core import LAC, CalibrationBuffer, conformal_quantile
 from cpsc_train.data import Batch
+from cpsc_train.training.calibration_share import CalibrationShare
 from cpsc_train.training.config import ConformalConfig
-from cpsc_train.training.distributed import Process
 
 Score = Callable[[Batch, dict[str, Tensor] | None], dict[str, Tensor]]
 """From calibration samples and the current q̂ to logits {head: (B, S, C)}, in evaluation mode, without gradient."""
@@ -25,16 +26,12 @@ Score = Callable[[Batch, dict[str, Tensor] | None], dict[str, Tensor]]
 class Refresh:
     """Calibration scores of every head, updated by a policy, and their quantiles.
 
-    Each process scores its share of the samples and receives the scores of all others, so q̂ is exact. A refresh costs
-    the forward pass of the samples scored and an O(N·S) selection a head; nothing is copied to the host.
-
-    `samples` are the N calibration samples, without augmentation, on the device of the model. With the batch size B of
-    training, at most 4B samples are scored at once, and the default slice of ``rolling`` is B / 4.
+    Each process scores its share of the N `samples` and receives the scores of all others, so q̂ is exact. A refresh
+    costs the forward pass of the samples scored and an O(N·S) selection a head; nothing is copied to the host. With the
+    batch size B of training, the default slice of ``rolling`` is B / 4.
     """
 
-    def __init__(
-        self, samples: Batch, config: ConformalConfig, *, batch_size: int, score: Score, process: Process | None = None
-    ) -> None:
+    def __init__(self, samples: CalibrationShare, config: ConformalConfig, *, batch_size: int, score: Score) -> None:
         self.qhat: dict[str, Tensor] | None = None
         """Quantile of each head, 0-d; None before the first refresh."""
         self.on_full: list[Callable[[], None]] = []
@@ -44,19 +41,19 @@ class Refresh:
         self._policy, _, interval = config.refresh.partition(":")
         self._interval = int(interval or 1)
         rolling = self._policy == "rolling"
-        self._slice = min(config.slice or -(-batch_size // 4), len(samples)) if rolling else len(samples)
-        self._most = 4 * batch_size
+        self._slice = min(config.slice or -(-batch_size // 4), samples.total) if rolling else samples.total
         self._score = score
-        self._process = process or Process()
         self._buffers: dict[str, CalibrationBuffer] = {}
-        self._having = {m: mask.nonzero()[:, 0] for m, mask in samples.present.items()}
+        self._having = {
+            m: torch.from_numpy(np.flatnonzero(mask)).to(samples.device) for m, mask in samples.present.items()
+        }
         self._steps = 0
         self._next = 0
 
     def start_epoch(self) -> None:
         """Score all samples if there are no quantiles yet, or if the policy is ``epoch``."""
         if self.qhat is None or self._policy == "epoch":
-            self._rescore(0, len(self._samples))
+            self._rescore(0, self._samples.total)
 
     def after_step(self) -> None:
         """Score the samples that the policy asks for after an optimizer step."""
@@ -66,7 +63,7 @@ class Refresh:
         if self._policy == "epoch" or self._steps % self._interval:
             return
         self._rescore(self._next, self._slice)
-        self._next = (self._next + self._slice) % len(self._samples)
+        self._next = (self._next + self._slice) % self._samples.total
 
     @property
     def staleness(self) -> float:
@@ -75,8 +72,8 @@ class Refresh:
 
     def quantiles(self, score: Score) -> dict[str, Tensor]:
         """Return the quantiles of all samples scored by `score`; the stored scores are not changed."""
-        rows = torch.arange(len(self._samples), device=self._samples.labels.device)
-        return {head: self._quantile(head, scores) for head, scores in self._scores(rows, score).items()}
+        scores = self._scores(0, self._samples.total, score)
+        return {head: self._quantile(head, values) for head, values in scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return scores, ages, quantiles and the position of the next slice."""
@@ -91,35 +88,36 @@ class Refresh:
         self.qhat, self._steps, self._next = state["qhat"], state["steps"], state["next"]
 
     def _rescore(self, first: int, count: int) -> None:
-        rows = torch.arange(first, first + count, device=self._samples.labels.device) % len(self._samples)
-        scores = self._scores(rows, self._score)
+        scores = self._scores(first, count, self._score)
+        rows = torch.arange(first, first + count, device=self._samples.device) % self._samples.total
         self.qhat = {head: self._overwrite(head, rows, values) for head, values in scores.items()}
-        if count == len(self._samples):
+        if count == self._samples.total:
             for callback in self.on_full:
                 callback()
 
-    def _scores(self, rows: Tensor, score: Score) -> dict[str, Tensor]:
-        """Return the scores (n, S) of `rows` by head, of which this process computes its share."""
-        mine = rows
-        if self._process.world > 1:
-            share = -(-len(rows) // self._process.world)  # the same on each process, so none lacks rows
-            places = self._process.rank + self._process.world * torch.arange(share, device=rows.device)
-            mine = rows[places % len(rows)]
-        parts = [self._part_scores(part, score) for part in torch.split(mine, self._most)]
-        return {head: self._process.gather(torch.cat([p[head] for p in parts]), len(rows)) for head in parts[0]}
+    def _scores(self, first: int, count: int, score: Score) -> dict[str, Tensor]:
+        """Return the scores (count, S) of the samples `first`, `first` + 1, … (mod N) by head, of all processes."""
+        parts = [self._part_scores(batch, score) for batch in self._samples.read(first, count)]
+        return {head: self._gather(torch.cat([part[head] for part in parts]), first, count) for head in parts[0]}
 
-    def _part_scores(self, rows: Tensor, score: Score) -> dict[str, Tensor]:
-        samples = self._samples
-        inputs = {name: x[rows] for name, x in samples.inputs.items()}
-        present = {name: mask[rows] for name, mask in samples.present.items()}
-        part = Batch((), samples.labels[rows], inputs, samples.rows[rows], present)
-        return {head: label_scores(logits, part.labels) for head, logits in score(part, self.qhat).items()}
+    def _part_scores(self, batch: Batch, score: Score) -> dict[str, Tensor]:
+        return {head: label_scores(logits, batch.labels) for head, logits in score(batch, self.qhat).items()}
+
+    def _gather(self, mine: Tensor, first: int, count: int) -> Tensor:
+        """Return the scores of all processes in order, from those of the samples that this process read."""
+        process, ranges = self._samples.process, self._samples.ranges(first, count)
+        sizes = [len(process.own(*bounds)) for bounds in ranges]
+        parts = torch.split(mine[: sum(sizes)], sizes)
+        gathered = [
+            process.gather(part, stop - begin, begin) for part, (begin, stop) in zip(parts, ranges, strict=True)
+        ]
+        return torch.cat(gathered)
 
     def _overwrite(self, head: str, rows: Tensor, scores: Tensor) -> Tensor:
         """Store the scores (n, S) of `rows` and return the quantile; the S scores of a sample are adjacent."""
         per_sample = scores.shape[1]
         if head not in self._buffers:
-            self._buffers[head] = CalibrationBuffer(len(self._samples) * per_sample, like=scores)
+            self._buffers[head] = CalibrationBuffer(self._samples.total * per_sample, like=scores)
         places = rows[:, None] * per_sample + torch.arange(per_sample, device=rows.device)
         buffer = self._buffers[head]
         buffer.overwrite(places.flatten(), scores.flatten(), check=False)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import Sampler
 
 from conformal_core import quantile_rank
 from cpsc_train.data import (
@@ -27,6 +28,7 @@ from cpsc_train.data import (
 from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.missing import check_presence, numbers
+from cpsc_train.data.order import Draw
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
@@ -146,10 +148,28 @@ class Setup:
         self, part: str, noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None
     ) -> Iterable[Batch]:
         """Return the batches of this process's share of a part, in order, with all modalities or some of them."""
-        rows = getattr(self.splits, part)
-        # A process without rows takes one that `Process.gather` ignores.
-        rows = self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
-        return self._in_order(rows, part, noise, self._workers, modalities)
+        rows = self._own(part)
+        return self.loader(part, InOrder(len(rows), self.config.batch_size), noise, modalities)
+
+    def loader(
+        self, part: str, order: Sampler[Draw], noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None
+    ) -> Iterable[Batch]:
+        """Return the batches of this process's share of a part in an order, without augmentation."""
+        return Loader(
+            self.dataset,
+            self._own(part),
+            self.preprocessing,
+            order,
+            noise=(*self.config.corruption.noise_of(part), *noise),
+            workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+            modalities=modalities,
+        )
+
+    def sample_bytes(self, part: str) -> int:
+        """Return the size of the inputs of one sample of a part, in bytes."""
+        (sample,) = Loader(self.dataset, self._own(part)[:1], self.preprocessing, InOrder(1, 1))
+        return sum(x.nbytes for x in sample.inputs.values())
 
     def present(self, part: str) -> dict[str, NDArray[np.bool_]]:
         """Return which rows of a part have a modality, {m: (n,)}, for those that some samples lack."""
@@ -162,27 +182,10 @@ class Setup:
         rows = getattr(self.splits, part)
         return [self.dataset.ids[row] for row in rows if mask is None or mask[row]]
 
-    def calibration_samples(self) -> Batch:
-        """Return all calibration samples as one batch on the device."""
-        parts = list(self._in_order(self.splits.calibration, "calibration"))
-        inputs = {m: torch.cat([part.inputs[m] for part in parts]) for m in self.dataset.modalities}
-        labels, rows = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
-        present = {m: torch.cat([part.present[m] for part in parts]) for m in self.dataset.presence}
-        return Batch((), labels, inputs, rows, present).to(self.device)
-
-    def _in_order(
-        self,
-        rows: NDArray[np.int64],
-        part: str,
-        noise: Sequence[Noise] = (),
-        workers: int = 0,
-        modalities: Sequence[str] | None = None,
-    ) -> Iterable[Batch]:
-        order = InOrder(len(rows), self.config.batch_size)
-        noise = (*self.config.corruption.noise_of(part), *noise)
-        return Loader(
-            self.dataset, rows, self.preprocessing, order, noise=noise, workers=workers, modalities=modalities
-        )
+    def _own(self, part: str) -> NDArray[np.int64]:
+        """Return this process's share of the rows of a part; a process without rows takes one that all ignore."""
+        rows = getattr(self.splits, part)
+        return self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
 
     @property
     def _workers(self) -> int:

@@ -8,14 +8,14 @@ from inputs import Forecasts, Rows
 import conformal_core as cc
 
 
-def sets(score: cc.Score, case: Rows, alpha: float) -> np.ndarray:
+def sets(score: cc.ClassificationScore, case: Rows, alpha: float) -> np.ndarray:
     """Prediction sets (m, K) of the test rows."""
     predictor = cc.SplitClassifier(score, alpha=alpha)
     predictor.calibrate(case.probs, case.labels)
     return predictor.predict(case.test)
 
 
-def p_values(score: cc.Score, case: Rows) -> np.ndarray:
+def p_values(score: cc.ClassificationScore, case: Rows) -> np.ndarray:
     """p-values (m, K) of all labels of the test rows."""
     return cc.p_values(score(case.probs, case.labels), score(case.test))
 

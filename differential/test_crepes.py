@@ -76,11 +76,11 @@ def test_sets_of_groups() -> Iterator[Cells]:
         p = predictor.predict_p(hinge(case.test), test_groups, smoothing=False)
         for alpha in inputs.ALPHAS:
             mondrian = cc.Mondrian(cc.SplitClassifier(cc.LAC(), alpha=alpha))
-            mondrian.calibrate(case.probs, case.labels, groups)
+            mondrian.calibrate(case.probs, case.labels, groups=groups)
             theirs = predictor.predict_set(hinge(case.test), test_groups, confidence=1 - alpha, smoothing=False)
             at_alpha = np.abs(p - alpha) < inputs.ROUNDING
-            yield Cells(mondrian.predict(case.test, test_groups), theirs, {AT_ALPHA: at_alpha})
-        yield Cells(mondrian.p_values(case.test, test_groups), p)
+            yield Cells(mondrian.predict(case.test, groups=test_groups), theirs, {AT_ALPHA: at_alpha})
+        yield Cells(mondrian.p_values(case.test, groups=test_groups), p)
 
 
 @agrees
@@ -91,7 +91,7 @@ def test_sets_of_classes() -> Iterator[Cells]:
         predictor.calibrate(case.probs, case.labels, class_cond=True, nc=hinge)
         p = predictor.predict_p(case.test, smoothing=False)
         for alpha in inputs.ALPHAS:
-            mondrian = cc.MondrianClassifier(cc.LAC(), alpha=alpha)
+            mondrian = cc.ClassConditionalClassifier(cc.LAC(), alpha=alpha)
             mondrian.calibrate(case.probs, case.labels)
             theirs = predictor.predict_set(case.test, labels=False, confidence=1 - alpha, smoothing=False)
             at_alpha = np.abs(p - alpha) < inputs.ROUNDING
@@ -123,14 +123,14 @@ def test_intervals_of_groups() -> Iterator[Cells]:
         predictor = ConformalRegressor().fit(case.targets - case.predictions, bins=groups)
         for alpha in inputs.alphas(n // GROUPS):
             mondrian = cc.Mondrian(cc.SplitRegressor(cc.AbsoluteResidual(), alpha=alpha))
-            mondrian.calibrate(case.predictions, case.targets, groups)
+            mondrian.calibrate(case.predictions, case.targets, groups=groups)
             theirs = predictor.predict_int(case.test_predictions, bins=test_groups, confidence=1 - alpha)
             ranks = [inputs.misranked(m, alpha, m + 1 - int((1 - (1 - alpha)) * (m + 1))) for m in sizes.tolist()]
             conditions = {name: np.asarray([rank[name] for rank in ranks])[test_groups, None] for name in ranks[0]}
-            intervals = mondrian.predict(case.test_predictions, test_groups)
+            intervals = mondrian.predict(case.test_predictions, groups=test_groups)
             yield Cells(intervals, theirs, conditions, inputs.precision(case.targets))
         theirs = predictor.predict_p(case.test_predictions, case.test_targets, bins=test_groups, smoothing=False)
-        yield Cells(mondrian.p_values(case.test_predictions, test_groups, case.test_targets), theirs)
+        yield Cells(mondrian.p_values(case.test_predictions, case.test_targets, groups=test_groups), theirs)
 
 
 @agrees
@@ -212,14 +212,14 @@ def test_mondrian_p_values_of_streams() -> Iterator[Cells]:
         u = np.stack([draws(case.test.shape, 4)] * 2)
         u[0] = u[0][np.argsort(np.argsort(groups, kind="stable"))]  # crepes draws group after group
         of_groups = cc.Mondrian(cc.OnlineClassifier(cc.LAC(), alpha=0.1))
-        of_groups.calibrate(case.probs, case.labels, known_groups)
-        of_classes = cc.MondrianClassifier(cc.LAC(), alpha=0.1)
+        of_groups.calibrate(case.probs, case.labels, groups=known_groups)
+        of_classes = cc.ClassConditionalClassifier(cc.LAC(), alpha=0.1)
         of_classes.calibrate(case.probs, case.labels)
         mondrian = np.empty((2, *case.test.shape))
         for place, (row, label, group) in enumerate(zip(case.test, labels, groups.tolist(), strict=True)):
-            mondrian[0, place] = of_groups.p_values(row[None], [group], u=u[0, place][None])[0]
+            mondrian[0, place] = of_groups.p_values(row[None], groups=[group], u=u[0, place][None])[0]
             mondrian[1, place] = of_classes.p_values(row, u=u[1, place])
-            of_groups.update(row[None], labels[place : place + 1], [group])
+            of_groups.update(row[None], labels[place : place + 1], groups=[group])
             of_classes.update(row, label)
         yield Cells(mondrian, np.stack([by_group, by_class]))
 
@@ -231,7 +231,7 @@ def test_smoothed_p_values_of_streams() -> Iterator[Cells]:
         memory = cc.History()
         smoothed = []
         for score, draw in zip(stream, u, strict=True):
-            smoothed.append(float(memory.p_values(score[None], draw)[0]))
+            smoothed.append(float(memory.p_values(score[None], u=draw)[0]))
             memory.add(float(score))
         for optimized in (False, True):
             yield Cells(np.asarray(smoothed), semi_online_p_values(stream, seed=2, optimized=optimized))

@@ -63,7 +63,7 @@ def test_accepted_levels() -> Iterator[Cells]:
                 accepted = False
             alpha = pair[1]
             refused = n < max(1 / alpha, 1 / (1 - alpha))
-            yield Cells(cc.quantile_rank(n, alpha) is not None, accepted, {REFUSED: refused})
+            yield Cells(cc.quantile_rank(n, alpha=alpha) is not None, accepted, {REFUSED: refused})
 
 
 def several_classes(test: int, sizes: tuple[int, ...] = SIZES) -> Iterator[inputs.Rows]:
@@ -254,7 +254,7 @@ def test_interval_metrics() -> Iterator[Cells]:
         ends = np.stack([case.test_predictions - case.test_sigmas, case.test_predictions + case.test_sigmas], axis=1)
         for order in (1, -1):
             intervals, targets = ends[:, ::order].astype(np.float64), case.test_targets.astype(np.float64)
-            inside = cc.interval_coverage(intervals, targets).coverage
+            inside = cc.interval_metrics(intervals, targets, alpha=0.1)["coverage"]
             yield Cells(inside, regression_coverage_score(targets, intervals))
             for alpha in inputs.ALPHAS:
                 score = cc.interval_score(intervals, targets, alpha=alpha).mean()

@@ -50,7 +50,7 @@ def test_smoothed_p_values_of_streams() -> Iterator[Cells]:
         memory, rng = cc.History(), np.random.default_rng(0)
         smoothed = np.empty(len(case.test))
         for place, score in enumerate(case.test):
-            smoothed[place] = memory.p_values(score[None], rng.uniform())[0]
+            smoothed[place] = memory.p_values(score[None], u=rng.uniform())[0]
             memory.add(float(score))
         yield Cells(smoothed, SequentialRankConformalizer(seed=0).update_many(case.test))
 

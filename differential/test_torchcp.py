@@ -108,7 +108,7 @@ def test_randomized_scores() -> Iterator[Cells]:
             yield Cells(drawn, of_all, conditions_of(name, case.test), inputs.SINGLE)
 
 
-def _with_a_draw_for_each_rank(score: cc.Score, probs: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _with_a_draw_for_each_rank(score: cc.ClassificationScore, probs: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Scores (m, K) where each label has the draw (m, K) of its rank; conformal-core draws once for a row."""
     ranks = np.argsort(np.argsort(-probs, axis=1, kind="stable"), axis=1)
     draws = np.take_along_axis(u, ranks, axis=1)
@@ -159,7 +159,7 @@ def test_thresholds_of_classes() -> Iterator[Cells]:
         for alpha in inputs.ALPHAS:
             predictor = predictors.ClassConditionalPredictor(their_score("LAC"))
             predictor.calculate_threshold(*tensors(case.probs, case.labels), alpha)
-            mondrian = cc.MondrianClassifier(cc.LAC(), alpha=alpha)
+            mondrian = cc.ClassConditionalClassifier(cc.LAC(), alpha=alpha)
             mondrian.calibrate(case.probs, case.labels)
             single = [int(torch.ceil((n + 1) * (1 - torch.tensor(alpha)))) for n in counts.tolist()]
             ranks = [inputs.misranked(n, alpha, rank) for n, rank in zip(counts.tolist(), single, strict=True)]
@@ -269,5 +269,5 @@ def test_metrics() -> Iterator[Cells]:
     measures = peers.torchcp_module("regression.utils.metrics")
     for case in inputs.forecasts():
         ends = np.stack([case.test_predictions - case.test_sigmas, case.test_predictions + case.test_sigmas], axis=1)
-        covered = cc.interval_coverage(ends, case.test_targets).coverage
+        covered = cc.interval_metrics(ends, case.test_targets, alpha=0.1)["coverage"]
         yield Cells(covered, measures.coverage_rate(*tensors(ends, case.test_targets)), {}, inputs.SINGLE)

@@ -25,7 +25,7 @@ from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from conformal_core import CQR, AbsoluteResidual, ResidualScore, conformal_quantile
+from conformal_core import CQR, AbsoluteResidual, RegressionScore, conformal_quantile
 from cpsc_gsc import gsc_loss
 from cpsc_rsc import MultimodalSelfCalibration
 
@@ -49,7 +49,7 @@ def pinball(predicted: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(q * low, (q - 1) * low) + torch.maximum((1 - q) * high, -q * high)
 
 
-SCORES: dict[str, tuple[ResidualScore, int, Callable[[Tensor, Tensor], Tensor]]] = {
+SCORES: dict[str, tuple[RegressionScore, int, Callable[[Tensor, Tensor], Tensor]]] = {
     "absolute residual": (AbsoluteResidual(), 1, partial(mse_loss, reduction="none")),
     "CQR": (CQR(), 2, pinball),
 }
@@ -153,7 +153,7 @@ def fit(model: Model, step: Callable[..., None], validated: Callable[[], float],
 
 def tested(
     fused: Callable[[Inputs], Tensor],
-    score: ResidualScore,
+    score: RegressionScore,
     qhat: Tensor,
     data: tuple[Inputs, Tensor],
     *,

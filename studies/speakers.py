@@ -76,7 +76,7 @@ def main() -> None:
         "ACI, γ = .02, all history": {"level": ACI(alpha=ALPHA, gamma=0.02), "memory": History()},
         "ACI, γ = .02, window of 300": {"level": ACI(alpha=ALPHA, gamma=0.02), "memory": Window(300)},
         "DtACI, window of 300": {"level": DtACI(alpha=ALPHA), "memory": Window(300)},
-        "decaying step": {"level": DecayingStep(alpha=ALPHA, start=1.0, scale=1.0)},
+        "decaying step": {"level": DecayingStep(alpha=ALPHA, start=1.0, rate=1.0)},
         "PID": {"level": ConformalPID(alpha=ALPHA, start=1.0, rate=0.05, integral=0.2)},
         "SAOCP": {"level": SAOCP(alpha=ALPHA, scale=1.0)},
     }

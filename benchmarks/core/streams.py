@@ -33,7 +33,7 @@ def cases() -> dict[str, tuple[bool, int, Callable[[], Level]]]:
     return {
         "residuals, window 500, ACI γ .005": (False, 500, lambda: ACI(alpha=0.1, gamma=0.005)),
         "residuals, window 500, ACI γ .02": (False, 500, lambda: ACI(alpha=0.1, gamma=0.02)),
-        "residuals, window 500, constant": (False, 500, lambda: Constant(0.1)),
+        "residuals, window 500, constant": (False, 500, lambda: Constant(alpha=0.1)),
         "residuals, window 100, ACI γ .005": (False, 100, lambda: ACI(alpha=0.1, gamma=0.005)),
         "residuals, window 1,000, ACI γ .005": (False, 1000, lambda: ACI(alpha=0.1, gamma=0.005)),
         f"LAC, {CLASSES} classes, window 500, ACI γ .005": (True, 500, lambda: ACI(alpha=0.1, gamma=0.005)),

@@ -15,7 +15,7 @@ LEVELS = {
     "aci": lambda: ACI(alpha=0.2, gamma=0.05),
     "dtaci": lambda: DtACI(alpha=0.2, window=50),
     "dtaci of one": lambda: DtACI(alpha=0.2, gammas=[0.05]),
-    "decaying": lambda: DecayingStep(alpha=0.2, start=0.5, scale=0.5),
+    "decaying": lambda: DecayingStep(alpha=0.2, start=0.5, rate=0.5),
     "pid": lambda: ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2),
     "saocp": lambda: SAOCP(alpha=0.2, scale=1.0, lifetime=2),
 }

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from conformal_core import Score
+from conformal_core import ClassificationScore
 from conformal_core.sets import take_label
 
 
 @dataclass(frozen=True)
-class Odds(Score):
+class Odds(ClassificationScore):
     """A score that defines nothing but what it must."""
 
     def compute(self, probs, labels, u):

@@ -88,7 +88,7 @@ def test_two_processes_have_the_quantile_of_one(tmp_path, seed):
     rng = np.random.default_rng(seed)
     scores = rng.gamma(2, size=int(rng.integers(100, 3000)))
     multiprocessing.spawn(_merge, args=(str(tmp_path / "rendezvous"), scores, str(tmp_path / "merged")), nprocs=2)
-    exact, k = float(cc.conformal_quantile(scores, alpha=ALPHA)), cc.quantile_rank(len(scores), ALPHA)
+    exact, k = float(cc.conformal_quantile(scores, alpha=ALPHA)), cc.quantile_rank(len(scores), alpha=ALPHA)
     for rank in range(2):
         buffer, history, sketch, rank_error = np.load(tmp_path / f"merged-{rank}.npy")
         assert buffer == history == exact <= sketch

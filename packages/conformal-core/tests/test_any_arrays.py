@@ -101,7 +101,7 @@ def a_rank(draw: Any) -> Case:
     right = type(n) is int and n >= 0 and valid_alpha(alpha)
     k = reference.rank(n, alpha) if right else None
     want = np.asarray(np.nan if k is None else float(k)) if right else None
-    return Case("n alpha", lambda: np.nan if (k := cc.quantile_rank(n, alpha)) is None else float(k), want, 0)
+    return Case("n alpha", lambda: np.nan if (k := cc.quantile_rank(n, alpha=alpha)) is None else float(k), want, 0)
 
 
 def a_coverage(draw: Any) -> Case:
@@ -133,8 +133,8 @@ def a_coverage(draw: Any) -> Case:
         }[which]
         want = np.asarray([hits[by == g].mean() if (by == g).any() else np.nan for g in range(count)])
         want = want[0] if which == "coverage" else want
-    more = (groups.array,) if which == "group_coverage" else ()
-    call = lambda: getattr(cc, which)(sets.array, labels.array, *more).coverage  # noqa: E731
+    more = {"groups": groups.array} if which == "group_coverage" else {}
+    call = lambda: getattr(cc, which)(sets.array, labels.array, **more).coverage  # noqa: E731
     return Case("sets labels groups", call, want, 1e-12)
 
 

@@ -89,8 +89,8 @@ def a_group(draw: Any) -> Case:
 
     def call() -> Any:
         predictor = cc.Mondrian(cc.SplitClassifier(cc.LAC(), alpha=alpha))
-        predictor.calibrate(probs.array, labels.array, groups.array)
-        return predictor.predict(new.array, new_groups.array)
+        predictor.calibrate(probs.array, labels.array, groups=groups.array)
+        return predictor.predict(new.array, groups=new_groups.array)
 
     ok = valid_alpha(alpha) and valid_labels(labels, k) and (groups.integral or not n) and new_groups.integral
     ok = ok and valid_rows(probs) and valid_rows(new)

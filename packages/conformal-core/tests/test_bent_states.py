@@ -18,9 +18,9 @@ PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 40)
 LABELS = np.random.default_rng(1).integers(0, 3, 40)
 LEVELS = {
     "ACI": lambda: cc.ACI(alpha=0.1),
-    "Constant": lambda: cc.Constant(0.1),
+    "Constant": lambda: cc.Constant(alpha=0.1),
     "DtACI": lambda: cc.DtACI(alpha=0.1),
-    "DecayingStep": lambda: cc.DecayingStep(alpha=0.1, start=1.0, scale=1.0),
+    "DecayingStep": lambda: cc.DecayingStep(alpha=0.1, start=1.0, rate=1.0),
     "ConformalPID": lambda: cc.ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.2),
     "SAOCP": lambda: cc.SAOCP(alpha=0.1, scale=1.0),
 }
@@ -39,7 +39,7 @@ PREDICTORS = {
         for name, make in MEMORIES.items()
     },
     "SplitClassifier": lambda: cc.SplitClassifier(cc.LAC(), alpha=0.1),
-    "MondrianClassifier": lambda: cc.MondrianClassifier(cc.LAC(), alpha=0.1),
+    "ClassConditionalClassifier": lambda: cc.ClassConditionalClassifier(cc.LAC(), alpha=0.1),
     "ClusteredClassifier": lambda: cc.ClusteredClassifier(cc.LAC(), alpha=0.3),
     "Streams": lambda: cc.Streams(cc.OnlineClassifier(cc.LAC(), memory=cc.Window(9), level=cc.ACI(alpha=0.1)), 40),
     "Horizons": lambda: cc.Horizons(cc.OnlineClassifier(cc.LAC(), level=cc.ACI(alpha=0.1)), 40, shared=True),

@@ -14,6 +14,7 @@ from conformal_core import (
     AbsoluteResidual,
     AsymmetricRegressor,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     ConformalPID,
     Constant,
@@ -24,7 +25,6 @@ from conformal_core import (
     History,
     Mahalanobis,
     Mondrian,
-    MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -41,15 +41,15 @@ OFFLINE = {
     "split": lambda: SplitClassifier(LAC(), alpha=0.1),
     "split, regression": lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1),
     "asymmetric": lambda: AsymmetricRegressor(
-        *(SplitRegressor(AbsoluteResidual(side), alpha=0.1) for side in ("lower", "upper"))
+        *(SplitRegressor(AbsoluteResidual(side=side), alpha=0.1) for side in ("lower", "upper"))
     ),
-    "mondrian, classes": lambda: MondrianClassifier(LAC(), alpha=0.1),
+    "mondrian, classes": lambda: ClassConditionalClassifier(LAC(), alpha=0.1),
     "mondrian, groups": lambda: Mondrian(SplitClassifier(LAC(), alpha=0.1)),
     "clustered": lambda: ClusteredClassifier(LAC(), alpha=0.1),
     "gate": lambda: NoveltyGate(learned(), alpha=0.1),
 }
 LEVELS = {
-    "constant": lambda: Constant(0.1),
+    "constant": lambda: Constant(alpha=0.1),
     "aci": lambda: ACI(alpha=0.1),
     "dtaci": lambda: DtACI(alpha=0.1),
     "decaying": lambda: DecayingStep(alpha=0.1),
@@ -87,19 +87,19 @@ def rows(predictor, count: int, seed: int, lib=np.asarray) -> tuple:
         return (lib(rng.normal(size=(count, 3))),)
     if isinstance(predictor, (SplitRegressor, OnlineRegressor, AsymmetricRegressor)):
         return lib(rng.normal(size=count)), lib(rng.normal(size=count))
-    arguments = lib(rng.dirichlet(np.ones(3), size=count)), lib(rng.integers(0, 3, count))
-    return (*arguments, np.arange(count) % 2) if isinstance(predictor, Mondrian) else arguments
+    return lib(rng.dirichlet(np.ones(3), size=count)), lib(rng.integers(0, 3, count))
 
 
-def asked(predictor, arguments: tuple) -> tuple:
-    """Arguments of `predict` beside those of `calibrate`."""
-    return (arguments[0], *arguments[2:])
+def call(predictor, method: str, *arguments):
+    """Call a method with rows, and with groups if the predictor needs them."""
+    groups = {"groups": np.arange(arguments[0].shape[0]) % 2} if isinstance(predictor, Mondrian) else {}
+    return getattr(predictor, method)(*arguments, **groups)
 
 
 def use(predictor, arguments: tuple) -> None:
     """Calibrate, unless there is no row, and ask for the threshold of a prediction."""
     if len(arguments[0]):
-        predictor.calibrate(*arguments)
+        call(predictor, "calibrate", *arguments)
     if hasattr(predictor, "pending"):
         predictor.predict(rows(predictor, 1, seed=5)[0])
     assert np.isinf(predictor.qhat).all()
@@ -120,12 +120,12 @@ def test_every_public_predictor_is_tried():
 @pytest.mark.filterwarnings("ignore:.*too few for alpha")
 def test_calibrate_replaces_all_that_was_learned(name):
     predictor, fresh = PREDICTORS[name](), PREDICTORS[name]()
-    predictor.calibrate(*rows(predictor, 50, seed=1))
+    call(predictor, "calibrate", *rows(predictor, 50, seed=1))
     if name in ONLINE:  # rows are predicted and learned, and one waits for its label
         predictor.predict(rows(predictor, 5, seed=2)[0])
         predictor.update(*(part[:4] for part in rows(predictor, 5, seed=2)))
-    predictor.calibrate(*rows(predictor, 100, seed=3))
-    fresh.calibrate(*rows(fresh, 100, seed=3))
+    for one in (predictor, fresh):
+        call(one, "calibrate", *rows(one, 100, seed=3))
     np.testing.assert_equal(predictor.state_dict(), fresh.state_dict())
     if name == "history":
         assert len(predictor.memory) == 100
@@ -144,12 +144,12 @@ def test_update_adds(name):
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_refused_calibration_changes_nothing(name):
     predictor = PREDICTORS[name]()
-    quietly(predictor.calibrate, *rows(predictor, 50, seed=1))
+    quietly(call, predictor, "calibrate", *rows(predictor, 50, seed=1))
     before = predictor.state_dict()
     first, *others = rows(predictor, 50, seed=2)
     first[3] = np.nan
     with pytest.raises(ValueError, match="must"):
-        predictor.calibrate(first, *others)
+        call(predictor, "calibrate", first, *others)
     np.testing.assert_equal(predictor.state_dict(), before)
 
 
@@ -159,7 +159,7 @@ def test_too_few_rows_give_full_sets_and_one_warning(name, count):
     """Before calibration, too. A level whose unit of the score was neither given nor learned is another matter."""
     predictor = PREDICTORS[name]()
     if count:
-        quietly(predictor.calibrate, *rows(predictor, count, seed=1))
+        quietly(call, predictor, "calibrate", *rows(predictor, count, seed=1))
     test = rows(predictor, 4, seed=2)
     expected = r"calibration scores? .*(is|are) too few for alpha = 0\.1"
     if name == "gate":
@@ -167,7 +167,7 @@ def test_too_few_rows_give_full_sets_and_one_warning(name, count):
             weights = predictor.weights(*test)
         assert (weights == 1).all()
     else:
-        sets = quietly(predictor.predict, *asked(predictor, test))
+        sets = quietly(call, predictor, "predict", test[0])
         assert np.isinf(sets).all() or sets.all()
     again = PREDICTORS[name]()
     arguments = rows(again, count, seed=1)
@@ -193,8 +193,7 @@ def test_the_threshold_is_an_array_of_the_library_of_the_rows(name, lib):
         predictor.score.load_state_dict(Mahalanobis().state_dict())
         predictor.score.update(lib(np.random.default_rng(0).normal(size=(50, 3))))
     for count in (2, 60):
-        arguments = rows(predictor, count, seed=1, lib=lib)
-        predictor.calibrate(*arguments)
+        call(predictor, "calibrate", *rows(predictor, count, seed=1, lib=lib))
         assert type(predictor.qhat) is type(lib(np.zeros(1)))
         assert predictor.qhat.shape == {
             "asymmetric": (2,),

@@ -103,7 +103,7 @@ def test_scalars_and_empty_arrays(lib):
             "confidence must be a number such as '0.1'",
         ),
         (
-            lambda a: group_coverage(a([[True]]), a([0]), a([10**12])),
+            lambda a: group_coverage(a([[True]]), a([0]), groups=a([10**12])),
             ValueError,
             "groups must be numbered 0..G-1 with G at most",
         ),

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from conformal_core import LAC, ClusteredClassifier, MondrianClassifier
-from conformal_core.predictors.mondrian import _kmeans
+from conformal_core import LAC, ClassConditionalClassifier, ClusteredClassifier
+from conformal_core.predictors.class_conditional import _kmeans
 
 
 def rows_of(kinds, each):
@@ -100,7 +100,7 @@ def test_thresholds_lie_on_the_device_of_the_rows():
     assert predictor.predict(on_device).device == device
 
 
-@pytest.mark.parametrize("kind", [ClusteredClassifier, MondrianClassifier])
+@pytest.mark.parametrize("kind", [ClusteredClassifier, ClassConditionalClassifier])
 def test_checks_of_values_can_be_left_out_and_asked_for(kind):
     """Rows of twice the mass: refused, unless their values are not to be looked at."""
     probs, labels = rows_of([0.5, 0.75], 40)
@@ -131,7 +131,7 @@ def test_clusters_that_were_loaded_are_whole_numbers():
     assert loaded.clusters.tolist() == made.clusters.tolist()
 
 
-@pytest.mark.parametrize("kind", [ClusteredClassifier, MondrianClassifier])
+@pytest.mark.parametrize("kind", [ClusteredClassifier, ClassConditionalClassifier])
 def test_rows_and_labels_are_called_by_their_names(kind):
     predictor = kind(LAC(), alpha=0.2)
     with pytest.raises(TypeError, match=r"^probs must hold real floating-point numbers"):

@@ -13,6 +13,7 @@ from conformal_core import (
     AbsoluteResidual,
     AsymmetricRegressor,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     ConformalPID,
     Constant,
@@ -26,7 +27,6 @@ from conformal_core import (
     Mahalanobis,
     MixtureMartingale,
     Mondrian,
-    MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -84,8 +84,8 @@ def stream():
     return made
 
 
-def regression(predictor, *groups):
-    predictor.calibrate(SCORES, SCORES[::-1], *groups)
+def regression(predictor, **groups):
+    predictor.calibrate(SCORES, SCORES[::-1], **groups)
     return predictor
 
 
@@ -108,19 +108,19 @@ def horizons():
 
 MADE = {
     "SplitClassifier": lambda: calibrated(SplitClassifier(LAC(), alpha=0.1)),
-    "MondrianClassifier": lambda: calibrated(MondrianClassifier(LAC(), alpha=0.3)),
-    "Mondrian": lambda: regression(Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))), "a"),
+    "ClassConditionalClassifier": lambda: calibrated(ClassConditionalClassifier(LAC(), alpha=0.3)),
+    "Mondrian": lambda: regression(Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))), groups="a"),
     "PredictiveSystem": lambda: regression(PredictiveSystem(AbsoluteResidual(), memory=Window(9))),
     "ClusteredClassifier": lambda: calibrated(ClusteredClassifier(LAC(), alpha=0.3)),
     "SplitRegressor": lambda: regression(SplitRegressor(AbsoluteResidual(), alpha=0.1)),
     "OnlineRegressor": lambda: regression(OnlineRegressor(AbsoluteResidual(), alpha=0.1)),
     "AsymmetricRegressor": lambda: regression(
         AsymmetricRegressor(
-            SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
-            OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
+            SplitRegressor(AbsoluteResidual(side="lower"), alpha=0.1),
+            OnlineRegressor(AbsoluteResidual(side="upper"), level=ACI(alpha=0.1)),
         )
     ),
-    "Constant": lambda: Constant(0.1),
+    "Constant": lambda: Constant(alpha=0.1),
     "ACI": lambda: streamed(ACI(alpha=0.1), Window(9)),
     "DtACI": lambda: streamed(DtACI(alpha=0.1), Reservoir(9)),
     "DecayingStep": lambda: streamed(DecayingStep(alpha=0.1), Exponential(0.9)),

@@ -15,6 +15,7 @@ from conformal_core import (
     SAPS,
     AbsoluteResidual,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     Exponential,
     Fixed,
@@ -22,7 +23,6 @@ from conformal_core import (
     Mahalanobis,
     Margin,
     Mondrian,
-    MondrianClassifier,
     NormalizedResidual,
     NoveltyGate,
     OnlineClassifier,
@@ -130,7 +130,7 @@ def test_one_row_is_a_row_of_a_classification(rows, score):
     assert np.asarray(score(probs, label, u=u)).tolist() == np.asarray(score(*wanted, u=u)).tolist()
     for threshold in (0.5, np.float32(0.5), np.asarray(0.5), 1):
         np.testing.assert_array_equal(score.sets(probs, threshold, u=u), score.sets(wanted[0], float(threshold), u=u))
-    for kind in (SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier):
+    for kind in (SplitClassifier, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier):
         predictor = kind(score, alpha=0.5)
         predictor.calibrate(probs, label)
         assert predictor.predict(probs).shape == wanted[0].shape
@@ -138,8 +138,8 @@ def test_one_row_is_a_row_of_a_classification(rows, score):
             predictor.update(probs, label)
             assert predictor.p_values(probs).shape == wanted[0].shape
             by_group = Mondrian(predictor)
-            by_group.update(probs, label, "site")
-            assert by_group.predict(probs, "site").shape == wanted[0].shape
+            by_group.update(probs, label, groups="site")
+            assert by_group.predict(probs, groups="site").shape == wanted[0].shape
 
 
 @FORMS
@@ -176,7 +176,7 @@ def test_metrics_take_lists_tables_and_one_row():
         assert coverage(sets, labels).coverage == 1
         assert class_coverage(sets, labels).rows.tolist() == [1, 0]
         assert size_coverage(sets, labels).rows.tolist() == [0, 1, 0]
-        assert group_coverage(sets, labels, groups).coverage.tolist() == [1]
+        assert group_coverage(sets, labels, groups=groups).coverage.tolist() == [1]
         assert size_distribution(sets).tolist() == [0, 1, 0]
     assert rolling_coverage([True, False], window=np.int64(1)).tolist() == [1, 0]
 
@@ -262,7 +262,7 @@ def test_lists_come_to_the_library_of_what_they_stand_beside(lib):
             r"targets must broadcast to shape \(2,\), got \(2, 1\): reshape\(-1\) drops an axis of length 1",
         ),
         (
-            lambda: Mondrian(SplitClassifier(LAC(), alpha=0.5)).calibrate([[0.5, 0.5]], [0], [0.5]),
+            lambda: Mondrian(SplitClassifier(LAC(), alpha=0.5)).calibrate([[0.5, 0.5]], [0], groups=[0.5]),
             TypeError,
             "groups must be integers or strings, got float",
         ),

@@ -3,10 +3,10 @@ import pytest
 
 from conformal_core import (
     AbsoluteResidual,
+    Coverage,
     Interval,
     SplitRegressor,
     coverage,
-    interval_coverage,
     interval_metrics,
     interval_score,
 )
@@ -17,8 +17,9 @@ RNG = np.random.default_rng(0)
 def test_coverage_is_that_of_the_same_hits_as_sets():
     intervals, targets = np.sort(RNG.normal(size=(300, 2)), axis=1), RNG.normal(size=300)
     hits = (intervals[:, 0] <= targets) & (targets <= intervals[:, 1])
-    expected = coverage(hits[:, None], np.zeros(300, dtype=int))
-    assert interval_coverage(intervals, targets) == expected
+    result = interval_metrics(intervals, targets, alpha=0.1, confidence=0.8)
+    expected = coverage(hits[:, None], np.zeros(300, dtype=int), confidence=0.8)
+    assert Coverage(*(result[name] for name in Coverage._fields)) == expected
 
 
 def test_score_is_that_of_a_loop():
@@ -33,7 +34,7 @@ def test_score_is_that_of_a_loop():
 
 def test_infinite_and_empty_intervals():
     intervals = np.asarray([[-np.inf, np.inf], [1.0, 0.0]])
-    assert interval_coverage(intervals, np.asarray([5.0, 0.5])).coverage == 0.5
+    assert interval_metrics(intervals, np.asarray([5.0, 0.5]), alpha=0.1)["coverage"] == 0.5
     assert interval_score(intervals, np.asarray([5.0, 0.5]), alpha=0.5).tolist() == [np.inf, -1 + 4 * 0.5]
 
 
@@ -42,8 +43,8 @@ def test_split_intervals_have_the_promised_coverage():
     targets = predictions + RNG.normal(size=4000)
     model = SplitRegressor(AbsoluteResidual(), alpha=0.2)
     model.calibrate(predictions[:2000], targets[:2000])
-    seen = interval_coverage(model.predict(predictions[2000:]), targets[2000:])
-    assert abs(seen.coverage - 0.8) < 0.04
+    result = interval_metrics(model.predict(predictions[2000:]), targets[2000:], alpha=0.2)
+    assert abs(result["coverage"] - 0.8) < 0.04
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,9 @@ def by_hand(intervals, targets):
     score = interval_score(intervals, targets, alpha=0.1)
     hits = (intervals[:, 0] <= targets) & (targets <= intervals[:, 1])
     return {
-        "coverage": hits.mean(),
+        **coverage(hits[:, None], np.zeros(len(hits), dtype=int))._asdict(),
         "width": np.maximum(intervals[:, 1] - intervals[:, 0], 0).mean(),
         "score": score.mean(),
-        "rows": len(hits),
     }
 
 

@@ -185,7 +185,7 @@ def test_saocp_bets_at_most_its_scale_on_a_score_beyond_it():
 
 
 def test_a_constant_level_has_nothing_to_wait_for():
-    predictor = OnlineClassifier(LAC(), level=Constant(0.1))
+    predictor = OnlineClassifier(LAC(), level=Constant(alpha=0.1))
     predictor.calibrate(POOL, np.zeros(len(POOL), dtype=int))
     predictor.predict(POOL, ids=range(len(POOL)))
     assert predictor.pending == 0

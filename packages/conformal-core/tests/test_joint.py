@@ -85,14 +85,14 @@ def test_correlated_errors_have_a_smaller_ellipsoid():
 def test_streams_and_groups_take_several_outputs(name):
     one, many = (Mondrian(OnlineRegressor(SCORES[name], level=ACI(alpha=0.1), memory=Window(50))) for _ in range(2))
     groups = ["a", "b"] * (ROWS // 2)
-    many.calibrate(PREDICTIONS[:200], TARGETS[:200], groups[:200])
-    one.calibrate(PREDICTIONS[:200], TARGETS[:200], groups[:200])
-    many.predict(PREDICTIONS[200:], groups[200:])
-    many.update(PREDICTIONS[200:], TARGETS[200:], groups[200:])
+    many.calibrate(PREDICTIONS[:200], TARGETS[:200], groups=groups[:200])
+    one.calibrate(PREDICTIONS[:200], TARGETS[:200], groups=groups[:200])
+    many.predict(PREDICTIONS[200:], groups=groups[200:])
+    many.update(PREDICTIONS[200:], TARGETS[200:], groups=groups[200:])
     for row in range(200, ROWS):
-        one.predict(PREDICTIONS[row], groups[row])
+        one.predict(PREDICTIONS[row], groups=groups[row])
     for row in range(200, ROWS):
-        one.update(PREDICTIONS[row], TARGETS[row], groups[row])
+        one.update(PREDICTIONS[row], TARGETS[row], groups=groups[row])
     np.testing.assert_equal(flatten_state(one.state_dict()), flatten_state(many.state_dict()))
     assert one.predictors["a"].pending == 0
 

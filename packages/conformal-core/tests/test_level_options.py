@@ -13,8 +13,8 @@ MEMORY = History()
 @pytest.mark.parametrize(
     ("level", "missing"),
     [
-        (DecayingStep(alpha=0.1, start=1.0), "scale of DecayingStep"),
-        (DecayingStep(alpha=0.1, scale=1.0), "start of DecayingStep"),
+        (DecayingStep(alpha=0.1, start=1.0), "rate of DecayingStep"),
+        (DecayingStep(alpha=0.1, rate=1.0), "start of DecayingStep"),
         (ConformalPID(alpha=0.1, start=1.0, integral=1.0), "rate of ConformalPID"),
         (ConformalPID(alpha=0.1, start=1.0, rate=1.0), "integral of ConformalPID"),
         (ConformalPID(alpha=0.1, rate=1.0, integral=1.0), "start of ConformalPID"),
@@ -32,7 +32,7 @@ def test_what_is_neither_given_nor_learned_is_named(level, missing):
     ("level", "key"),
     [
         (DecayingStep(alpha=0.5, start=7.0), "qhat"),
-        (DecayingStep(alpha=0.5, scale=7.0), "unit"),
+        (DecayingStep(alpha=0.5, rate=7.0), "step"),
         (ConformalPID(alpha=0.5, start=7.0), "tracked"),
         (ConformalPID(alpha=0.5, rate=7.0), "step"),
         (ConformalPID(alpha=0.5, integral=7.0), "gain"),
@@ -75,7 +75,7 @@ def test_what_levels_are_without_options():
         (DtACI(alpha=0.2), DtACI(alpha=0.1), "alpha"),
         (DecayingStep(alpha=0.2), DecayingStep(alpha=0.1), "alpha"),
         (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, start=1.0), "start"),
-        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, scale=1.0), "scale"),
+        (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, rate=1.0), "rate"),
         (DecayingStep(alpha=0.2), DecayingStep(alpha=0.2, epsilon=0.2), "epsilon"),
         (ConformalPID(alpha=0.2), ConformalPID(alpha=0.1), "alpha"),
         (ConformalPID(alpha=0.2), ConformalPID(alpha=0.2, start=1.0), "start"),
@@ -95,8 +95,8 @@ def test_every_option_is_part_of_the_state(here, saved, name):
 @pytest.mark.parametrize(
     ("level", "key"),
     [
-        (DecayingStep(alpha=0.2, start=1.0, scale=1.0), "qhat"),
-        (DecayingStep(alpha=0.2, start=1.0, scale=1.0), "unit"),
+        (DecayingStep(alpha=0.2, start=1.0, rate=1.0), "qhat"),
+        (DecayingStep(alpha=0.2, start=1.0, rate=1.0), "step"),
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "tracked"),
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "step"),
         (ConformalPID(alpha=0.2, start=0.5, rate=0.05, integral=0.2), "gain"),

@@ -24,10 +24,10 @@ from conformal_core import (
 
 MEMORY = History()
 LEVELS = {
-    "constant": lambda: Constant(0.2),
+    "constant": lambda: Constant(alpha=0.2),
     "aci": lambda: ACI(alpha=0.2, gamma=0.05),
     "dtaci": lambda: DtACI(alpha=0.2, window=50),
-    "decaying": lambda: DecayingStep(alpha=0.2, start=1.0, scale=1.0),
+    "decaying": lambda: DecayingStep(alpha=0.2, start=1.0, rate=1.0),
     "pid": lambda: ConformalPID(alpha=0.2, rate=0.05, integral=0.2, start=0.5),
     "saocp": lambda: SAOCP(alpha=0.2, scale=1.0),
 }
@@ -147,7 +147,7 @@ bounded = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0]), min_size=
 
 @given(bounded, st.sampled_from([0.1, 0.5]), st.sampled_from([0.0, 0.1, 0.5]), st.sampled_from([0.05, 1.0]))
 def test_a_decaying_step_keeps_its_bound_on_any_sequence(scores, alpha, epsilon, scale):
-    missed, _ = run(DecayingStep(alpha=alpha, start=1.0, scale=scale, epsilon=epsilon), scores)
+    missed, _ = run(DecayingStep(alpha=alpha, start=1.0, rate=scale, epsilon=epsilon), scores)
     steps = [scale * t ** (-0.5 - epsilon) for t in range(1, len(scores) + 1)]
     inverse = [1 / step for step in steps]
     variation = inverse[0] + sum(abs(b - a) for a, b in pairwise(inverse))
@@ -155,7 +155,7 @@ def test_a_decaying_step_keeps_its_bound_on_any_sequence(scores, alpha, epsilon,
 
 
 def test_a_decaying_step_converges_on_independent_scores():
-    _, thresholds = run(DecayingStep(alpha=0.1, start=1.0, scale=1.0), np.random.default_rng(0).random(50_000))
+    _, thresholds = run(DecayingStep(alpha=0.1, start=1.0, rate=1.0), np.random.default_rng(0).random(50_000))
     assert thresholds[-1] == pytest.approx(0.9, abs=0.02)
 
 
@@ -190,7 +190,7 @@ def test_saocp_recovers_soon_after_a_change():
     rng = np.random.default_rng(0)
     scores = np.concatenate([0.2 * rng.random(1000), 0.8 + 0.2 * rng.random(1000), 0.2 * rng.random(1000)])
     missed, thresholds = run(SAOCP(alpha=0.1, scale=1.0), scores)
-    slow, still = run(DecayingStep(alpha=0.1, start=1.0, scale=1.0), scores)
+    slow, still = run(DecayingStep(alpha=0.1, start=1.0, rate=1.0), scores)
     assert abs(missed.mean() - 0.1) < 0.04  # learners of eight steps cost some coverage
     assert missed[1000:1100].mean() < 0.5 * slow[1000:1100].mean()
     assert np.mean(thresholds[2500:]) < 0.2
@@ -294,7 +294,7 @@ def test_a_state_of_other_settings_is_refused_and_nothing_changes(name):
     for bad in ({**level.state_dict(), "version": 2}, {**level.state_dict(), "kind": "x"}, {}):
         with pytest.raises(ValueError, match="state"):
             level.load_state_dict(bad)
-    other = {"constant": Constant(0.3), "dtaci": DtACI(alpha=0.2, gammas=[0.1], window=50)}.get(name)
+    other = {"constant": Constant(alpha=0.3), "dtaci": DtACI(alpha=0.2, gammas=[0.1], window=50)}.get(name)
     if other is not None:
         with pytest.raises(ValueError, match=r"alpha = '1/5' as here, got '3/10'|must hold 8 experts, got 1"):
             level.load_state_dict(other.state_dict())
@@ -312,7 +312,7 @@ def test_a_state_of_other_settings_is_refused_and_nothing_changes(name):
         (lambda: DecayingStep(alpha=0.1, epsilon=0.6), ValueError, r"epsilon must lie in \[0, 0\.5\]"),
         (lambda: DecayingStep(alpha=0.1, epsilon="x"), TypeError, "epsilon must be a number"),
         (lambda: DecayingStep(alpha=0.1, start=math.inf), ValueError, "start must be finite"),
-        (lambda: DecayingStep(alpha=0.1, scale=-1), ValueError, "scale must be positive"),
+        (lambda: DecayingStep(alpha=0.1, rate=-1), ValueError, "rate must be positive"),
         (lambda: ConformalPID(alpha=0.1, rate=0), ValueError, "rate must be positive"),
         (lambda: ConformalPID(alpha=0.1, integral=-1), ValueError, "integral must be at least 0"),
         (lambda: ConformalPID(alpha=0.1, forecast=3), TypeError, "forecast must be callable"),

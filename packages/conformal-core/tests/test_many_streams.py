@@ -25,7 +25,7 @@ from conformal_core import (
 from conformal_core.memory._windows import Windows
 
 LEVELS = {
-    "constant": lambda: Constant(0.2),
+    "constant": lambda: Constant(alpha=0.2),
     "aci": lambda: ACI(alpha=0.2, gamma=0.01),
     "wild aci": lambda: ACI(alpha="1/3", gamma=0.9),
 }
@@ -134,7 +134,7 @@ def test_arrays_of_every_library_are_rows(lib):
 
 
 def test_a_stream_with_too_few_scores_is_named_once():
-    many = Streams(one(AbsoluteResidual(), Constant(0.2)), 2)
+    many = Streams(one(AbsoluteResidual(), Constant(alpha=0.2)), 2)
     many.calibrate(np.zeros((5, 2)), np.asarray([[1.0, np.nan]] * 5))
     with pytest.warns(UserWarning, match=r"0 calibration scores are too few .* sets of such a stream are full"):
         assert many.predict([0.0, 0.0]).tolist() == [[-1, 1], [-np.inf, np.inf]]
@@ -142,7 +142,7 @@ def test_a_stream_with_too_few_scores_is_named_once():
 
 
 def test_just_enough_scores_need_no_warning():
-    many = Streams(one(AbsoluteResidual(), Constant(0.2)), 2)
+    many = Streams(one(AbsoluteResidual(), Constant(alpha=0.2)), 2)
     many.calibrate(np.zeros((4, 2)), np.ones((4, 2)))  # rank 4 of 4; a warning would be an error
     assert many.predict([0.0, 0.0]).tolist() == [[-1, 1], [-1, 1]]
 
@@ -167,7 +167,7 @@ def test_the_oldest_steps_are_dropped_beyond_the_limit():
         (lambda s: s(OnlineRegressor(CQR(), alpha=0.1), 2), TypeError, "must have memory Window, .* got .*History"),
         (lambda s: s(one(CQR(), DtACI(alpha=0.1)), 2), TypeError, "level Constant or ACI, .* got .*DtACI"),
         (lambda s: s(one(APS(randomized=True), ACI(alpha=0.1)), 2), TypeError, "score that is not randomized, got"),
-        (lambda s: s(one(CQR(), Constant(0.1)), 0), ValueError, "streams must be at least 1, got 0"),
+        (lambda s: s(one(CQR(), Constant(alpha=0.1)), 0), ValueError, "streams must be at least 1, got 0"),
         (lambda s: s(one(CQR(), ACI(alpha="1/99999999999")), 2), ValueError, "alpha and gamma must have fewer digits"),
         (
             lambda s: s(one(LAC(), ACI(alpha=0.1)), 2).predict([[0.5, 0.5]]),

@@ -68,7 +68,7 @@ class SortedMachine(RuleBasedStateMachine):
 
     @rule(scores=st.lists(values, min_size=1, max_size=4), u=st.none() | st.sampled_from([0.0, 0.25, 1.0]))
     def judge(self, scores, u):
-        got = self.memory.p_values(np.asarray(scores), u)
+        got = self.memory.p_values(np.asarray(scores), u=u)
         wanted = [float(reference.p_value(self.model, s, u)) for s in scores]
         np.testing.assert_allclose(got, wanted, atol=1e-15, rtol=0)
 

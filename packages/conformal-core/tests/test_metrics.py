@@ -35,7 +35,7 @@ def test_shares_are_counted_one_by_one(lib, table):
     for got, key, count in (
         (class_coverage(lib(sets), lib(labels)), labels, sets.shape[1]),
         (size_coverage(lib(sets), lib(labels)), sizes, sets.shape[1] + 1),
-        (group_coverage(lib(sets), lib(labels), lib(groups)), groups, int(groups.max()) + 1),
+        (group_coverage(lib(sets), lib(labels), groups=lib(groups)), groups, int(groups.max()) + 1),
     ):
         assert got.coverage.shape == (count,)
         for g in range(count):
@@ -87,17 +87,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
             r"confidence must lie in \(0, 1\)",
         ),
         (
-            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), np.asarray([-1])),
+            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), groups=np.asarray([-1])),
             ValueError,
             "groups must be at least 0",
         ),
         (
-            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), np.asarray([0, 1])),
+            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), groups=np.asarray([0, 1])),
             ValueError,
             "groups must have the shape",
         ),
         (
-            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), np.asarray([0.5])),
+            lambda: group_coverage(np.asarray([[True]]), np.asarray([0]), groups=np.asarray([0.5])),
             TypeError,
             "groups must hold integers",
         ),

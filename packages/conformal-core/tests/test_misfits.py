@@ -8,10 +8,10 @@ from conformal_core import (
     CQR,
     LAC,
     AbsoluteResidual,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     Mahalanobis,
     Mondrian,
-    MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -23,7 +23,7 @@ from conformal_core import (
 def test_another_number_of_classes_is_refused_everywhere():
     five, four = np.full((30, 5), 0.2), np.full((3, 4), 0.25)
     labels = np.arange(30) % 5
-    for kind in (SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier):
+    for kind in (SplitClassifier, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier):
         predictor, loaded = (kind(LAC(), alpha=0.5) for _ in range(2))
         predictor.calibrate(five, labels)
         loaded.load_state_dict(predictor.state_dict())
@@ -42,19 +42,19 @@ def test_another_number_of_classes_is_refused_everywhere():
 
 def test_another_number_of_classes_is_refused_for_groups():
     predictor, loaded = (Mondrian(SplitClassifier(LAC(), alpha=0.5)) for _ in range(2))
-    predictor.calibrate([[0.5, 0.5]] * 3, [0, 1, 1], [0, 0, 0])
+    predictor.calibrate([[0.5, 0.5]] * 3, [0, 1, 1], groups=[0, 0, 0])
     loaded.load_state_dict(predictor.state_dict())
     for one in (predictor, loaded):
         with pytest.raises(ValueError, match="probs must have the 2 classes of calibration, got 3"):
-            one.predict([0.5, 0.25, 0.25], 0)
+            one.predict([0.5, 0.25, 0.25], groups=0)
 
 
-def test_a_state_without_the_number_of_classes_loads():
+def test_a_state_without_the_number_of_classes_is_refused():
     predictor = SplitClassifier(LAC(), alpha=0.5)
     predictor.calibrate(np.full((10, 5), 0.2), np.arange(10) % 5)
-    state = {key: value for key, value in predictor.state_dict().items() if key != "classes"}
-    predictor.load_state_dict(state)
-    assert predictor.predict(np.asarray([0.5, 0.5])).shape == (2,)
+    state = predictor.state_dict()
+    with pytest.raises(ValueError, match="state of SplitClassifier must hold classes, got only"):
+        predictor.load_state_dict({key: value for key, value in state.items() if key != "classes"})
     with pytest.raises(ValueError, match="must hold an integer of at least 0 as classes"):
         predictor.load_state_dict(state | {"classes": "five"})
     for other in ({"classes": "five"}, {}):
@@ -78,7 +78,7 @@ def test_several_targets_a_row_are_not_pooled(lib, kind, score):
         lib(predictions[:, :1]), lib(targets[:, :1])
     )  # one column in an axis of its own is one target a row
     assert tuple(score(lib(predictions), lib(targets)).shape) == (40, 2)  # a score takes any shape
-    for classifier in (SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier):
+    for classifier in (SplitClassifier, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier):
         with pytest.raises(ValueError, match=r"labels must have shape \(N,\), one for each row, got \(2, 3\)"):
             classifier(LAC(), alpha=0.1).calibrate(lib(np.full((2, 3, 2), 0.5)), lib(np.zeros((2, 3), dtype=np.int64)))
 
@@ -100,9 +100,9 @@ def test_a_table_of_swapped_quantiles_is_refused_and_some_that_cross_are_not(lib
 
 def test_a_score_of_the_other_kind_is_refused():
     for kind, score, message in (
-        (SplitRegressor, LAC(), "score must have the method interval, as subclasses of ResidualScore do, got LAC"),
+        (SplitRegressor, LAC(), "score must have the method interval, as subclasses of RegressionScore do, got LAC"),
         (OnlineRegressor, LAC(), "score must have the method interval"),
-        (SplitClassifier, CQR(), "score must have the method sets, as subclasses of Score do, got CQR"),
+        (SplitClassifier, CQR(), "score must have the method sets, as subclasses of ClassificationScore do, got CQR"),
         (OnlineClassifier, lambda probs: probs, "score must have the method sets, .* got function"),
     ):
         with pytest.raises(TypeError, match=message):
@@ -111,7 +111,7 @@ def test_a_score_of_the_other_kind_is_refused():
         NoveltyGate(Mahalanobis(), memory=[])
 
 
-@pytest.mark.parametrize("kind", [SplitClassifier, MondrianClassifier, ClusteredClassifier])
+@pytest.mark.parametrize("kind", [SplitClassifier, ClassConditionalClassifier, ClusteredClassifier])
 def test_what_was_calibrated_in_one_library_is_asked_in_another(kind):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_a_number_is_a_row_of_a_regressor_calibrated_with_tensors():
     assert float(predictor.p_values(1.0, 6.5)) == 0.5
 
 
-@pytest.mark.parametrize("kind", [SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier])
+@pytest.mark.parametrize("kind", [SplitClassifier, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier])
 def test_a_state_of_another_score_is_refused(kind):
     made, other = kind(APS(), alpha=0.5), kind(LAC(), alpha=0.5)
     made.calibrate(np.full((30, 3), 1 / 3), np.arange(30) % 3)

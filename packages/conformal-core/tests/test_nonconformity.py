@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from conformal_core import APS, CQR, LAC, AbsoluteResidual, NormalizedResidual, ResidualScore, rank_reliability
+from conformal_core import APS, CQR, LAC, AbsoluteResidual, NormalizedResidual, RegressionScore, rank_reliability
 from odds import Odds
 
 GENERATOR = np.random.default_rng(0)
@@ -15,7 +15,7 @@ LABELS = np.asarray([0, 1, 2, 3, 0, 1])
 
 
 @dataclass(frozen=True)
-class RelativeError(ResidualScore):
+class RelativeError(RegressionScore):
     """The same of a regression score."""
 
     def compute(self, predictions, targets):

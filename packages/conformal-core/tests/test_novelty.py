@@ -211,7 +211,7 @@ def test_a_window_follows_inputs_that_drift():
 def test_a_calibration_row_that_is_infinitely_far_counts_as_such():
     gate = NoveltyGate(learned("classes"), alpha=0.4)
     assert gate.alpha == 0.4
-    assert NoveltyGate(learned("classes")).alpha == 0.02
+    assert NoveltyGate(learned("classes")).alpha == 0.05
     gate.calibrate(np.full((1, 4), 1e308))
     gate.update(np.full((1, 4), math.nan), check=False)
     gate.update(sample(7)[0])
@@ -294,7 +294,7 @@ def test_a_gate_compiles_into_one_graph():
         (
             lambda: NoveltyGate(Mahalanobis(), alpha=0.1).load_state_dict(NoveltyGate(Mahalanobis()).state_dict()),
             ValueError,
-            "state of NoveltyGate must have alpha = '1/10' as here, got '1/50'",
+            "state of NoveltyGate must have alpha = '1/10' as here, got '1/20'",
         ),
         (
             lambda: Mahalanobis(classes=2).load_state_dict(Mahalanobis(classes=3).state_dict()),

@@ -10,11 +10,16 @@ from conformal_core import APS, LAC, SplitClassifier, conformal_quantile, p_valu
 
 
 def test_the_rank_where_floats_are_one_too_high():
-    assert [quantile_rank(*pair) for pair in ((9, 0.7), (19, 0.85), (24, 0.44), (149, 0.18))] == [3, 3, 14, 123]
+    assert [quantile_rank(n, alpha=alpha) for n, alpha in ((9, 0.7), (19, 0.85), (24, 0.44), (149, 0.18))] == [
+        3,
+        3,
+        14,
+        123,
+    ]
 
 
 def test_just_enough_scores():
-    assert quantile_rank(9, 0.1) == 9
+    assert quantile_rank(9, alpha=0.1) == 9
     assert float(conformal_quantile(np.arange(9.0), alpha=0.1)) == 8.0
 
 

@@ -13,13 +13,13 @@ from conformal_core import (
     RAPS,
     SAPS,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     Exponential,
     Fixed,
     History,
     Margin,
     Mondrian,
-    MondrianClassifier,
     Reservoir,
     Sketch,
     SplitClassifier,
@@ -68,7 +68,7 @@ def test_a_label_is_in_the_set_exactly_when_its_p_value_exceeds_alpha(lib, first
     rows = rng.dirichlet(np.ones(4), size=99)
     labels = rng.integers(0, 4, 99)
     calibration, test = rows.astype(first), rows.astype(first).astype(then)
-    scores_of = [LAC(), Margin(), APS(), RAPS(0.1, 1), SAPS(0.1)]
+    scores_of = [LAC(), Margin(), APS(), RAPS(penalty=0.1, free_ranks=1), SAPS(weight=0.1)]
     for score, alpha in product(scores_of, (0.05, 0.1, 0.37, 0.5)):
         predictor = SplitClassifier(score, alpha=alpha)
         predictor.calibrate(lib(calibration), lib(labels))
@@ -132,14 +132,14 @@ def test_thresholds_of_classes_and_groups_compare_alike(lib, first, then):
     rng = np.random.default_rng(5)
     rows, labels = rng.dirichlet(np.ones(3), size=200), rng.integers(0, 3, 200)
     calibration, test = lib(rows.astype(first)), rows.astype(first).astype(then)
-    by_class, by_group = MondrianClassifier(LAC(), alpha=0.1), Mondrian(SplitClassifier(LAC(), alpha=0.1))
+    by_class, by_group = ClassConditionalClassifier(LAC(), alpha=0.1), Mondrian(SplitClassifier(LAC(), alpha=0.1))
     clustered = ClusteredClassifier(LAC(), alpha=0.1, clusters=1)
     for predictor in (by_class, clustered):
         predictor.calibrate(calibration, lib(labels))
         wanted = lib.back(prediction_set(LAC()(lib(test))[..., None], predictor.qhat))[..., 0]
         assert (lib.back(predictor.predict(lib(test))) == wanted).all()
-    by_group.calibrate(calibration, lib(labels), lib(labels))
-    sets = lib.back(by_group.predict(lib(test), lib(labels)))
+    by_group.calibrate(calibration, lib(labels), groups=lib(labels))
+    sets = lib.back(by_group.predict(lib(test), groups=lib(labels)))
     own = np.arange(200), labels
     assert (sets[own] == lib.back(by_class.predict(lib(test)))[own]).all()
 

@@ -58,7 +58,7 @@ def test_quantiles_and_intervals_are_those_of_one_sided_regressors(lib):
     system.update(lib(predictions[40:]), lib(TARGETS[40:]))
     for alpha in ("0.1", "0.3"):
         tails = AsymmetricRegressor(
-            *(SplitRegressor(NormalizedResidual(side), alpha=Fraction(alpha) / 2) for side in ("lower", "upper"))
+            *(SplitRegressor(NormalizedResidual(side=side), alpha=Fraction(alpha) / 2) for side in ("lower", "upper"))
         )
         tails.calibrate(lib(predictions), lib(TARGETS))
         got = lib.back(system.predict(lib(predictions), alpha=alpha))
@@ -90,16 +90,16 @@ def test_a_stream_is_its_rows_and_goes_on_where_it_was_saved(memory):
     fresh = many.__sklearn_clone__()
     fresh.load_state_dict(many.state_dict())
     np.testing.assert_array_equal(fresh.predict(PREDICTIONS, alpha=0.2), many.predict(PREDICTIONS, alpha=0.2))
-    assert len(fresh) == len(many)
+    assert len(fresh.memory) == len(many.memory)
 
 
 def test_each_group_has_a_distribution():
     groups = ["a"] * 40 + ["b"] * 20
     systems = Mondrian(PredictiveSystem(AbsoluteResidual()))
-    systems.calibrate(PREDICTIONS, TARGETS, groups)
+    systems.calibrate(PREDICTIONS, TARGETS, groups=groups)
     own = PredictiveSystem(AbsoluteResidual())
     own.calibrate(PREDICTIONS[40:], TARGETS[40:])
-    got = systems.predict(PREDICTIONS, groups, alpha=0.2)
+    got = systems.predict(PREDICTIONS, groups=groups, alpha=0.2)
     np.testing.assert_array_equal(got[40:], own.predict(PREDICTIONS[40:], alpha=0.2))
     assert systems.predictors["b"].quantile(0.0, 0.5) == own.quantile(0.0, 0.5)
 

@@ -13,12 +13,12 @@ from conformal_core import (
     CQR,
     LAC,
     AbsoluteResidual,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     DecayingStep,
     Exponential,
     Fixed,
     History,
-    MondrianClassifier,
     OnlineClassifier,
     OnlineRegressor,
     SplitClassifier,
@@ -126,7 +126,7 @@ def test_cqr_intervals_cover_where_the_noise_varies():
 
 @pytest.mark.parametrize("memory", [History, lambda: Window(7), lambda: Exponential(0.8), Fixed])
 @pytest.mark.parametrize(
-    "level", [None, lambda: ACI(alpha=0.3, gamma=0.1), lambda: DecayingStep(alpha=0.3, start=1.0, scale=1.0)]
+    "level", [None, lambda: ACI(alpha=0.3, gamma=0.1), lambda: DecayingStep(alpha=0.3, start=1.0, rate=1.0)]
 )
 def test_many_rows_at_once_are_one_after_another(lib, memory, level):
     probs, labels = sample(40)
@@ -203,7 +203,7 @@ def test_bad_compositions_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
-    "kind", [SplitClassifier, SplitRegressor, OnlineClassifier, MondrianClassifier, ClusteredClassifier]
+    "kind", [SplitClassifier, SplitRegressor, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier]
 )
 def test_a_score_must_be_callable_and_alpha_a_level(kind):
     with pytest.raises(TypeError, match="score must be callable, such as LAC"):
@@ -220,7 +220,7 @@ def test_a_score_must_be_callable_and_alpha_a_level(kind):
 def test_each_class_has_the_threshold_of_its_own_rows(lib, rows, alpha):
     probs = np.asarray([[e / 8, (1 - e / 8) / 2, (1 - e / 8) / 2] for e, _ in rows])
     labels = np.asarray([y for _, y in rows])
-    predictor = MondrianClassifier(LAC(), alpha=alpha)
+    predictor = ClassConditionalClassifier(LAC(), alpha=alpha)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         predictor.calibrate(lib(probs), lib(labels))
@@ -237,17 +237,17 @@ def test_class_conditional_coverage_where_marginal_coverage_hides_a_weak_class()
     probs = np.where((labels == 0)[:, None], np.stack([own, 1 - own], 1), np.stack([1 - own, own], 1))
     half = slice(0, 10_000), slice(10_000, None)
     covered = {}
-    for kind in (SplitClassifier, MondrianClassifier):
+    for kind in (SplitClassifier, ClassConditionalClassifier):
         predictor = kind(LAC(), alpha=0.1)
         predictor.calibrate(probs[half[0]], labels[half[0]])
         hits = predictor.predict(probs[half[1]])[np.arange(10_000), labels[half[1]]]
         covered[kind] = [hits[labels[half[1]] == c].mean() for c in (0, 1)]
     assert min(covered[SplitClassifier]) < 0.85
-    assert max(abs(c - 0.9) for c in covered[MondrianClassifier]) < 4 * math.sqrt(0.09 / 5000 * 2)
+    assert max(abs(c - 0.9) for c in covered[ClassConditionalClassifier]) < 4 * math.sqrt(0.09 / 5000 * 2)
 
 
 def test_a_rare_group_gets_full_sets_and_a_warning():
-    predictor = MondrianClassifier(LAC(), alpha=0.1)
+    predictor = ClassConditionalClassifier(LAC(), alpha=0.1)
     probs, labels = np.full((30, 3), 1 / 3), np.asarray([0] * 15 + [1] * 15)
     with pytest.warns(
         UserWarning, match=r"calibration scores of 1 of 3 classes are too few for alpha = 0\.1, fewer than 9"
@@ -257,7 +257,7 @@ def test_a_rare_group_gets_full_sets_and_a_warning():
 
 
 def test_nonempty_fills_only_empty_sets_of_class_thresholds():
-    predictor = MondrianClassifier(LAC(), alpha=0.5)
+    predictor = ClassConditionalClassifier(LAC(), alpha=0.5)
     predictor.calibrate(np.asarray([[0.9, 0.1]] * 3 + [[0.7, 0.3]] * 3), np.asarray([0] * 3 + [1] * 3))
     assert predictor.predict(np.asarray([[0.6, 0.4], [0.8, 0.2]])).tolist() == [[False, True], [False, False]]
     filled = predictor.predict(np.asarray([[0.6, 0.4], [0.8, 0.2]]), nonempty=True)
@@ -330,7 +330,7 @@ def test_rare_classes_share_the_threshold_of_all_rows(lib):
 
 def test_another_number_of_classes_is_refused_by_class():
     probs, labels = sample(10)
-    by_class = MondrianClassifier(LAC(), alpha=0.5)
+    by_class = ClassConditionalClassifier(LAC(), alpha=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         by_class.calibrate(probs, labels)

@@ -30,7 +30,7 @@ def test_rank_is_exact_for_every_decimal_alpha_and_size():
         exact = Fraction(thousandths, 1000)
         for n in range(0, 400, 7):
             k = math.ceil((n + 1) * (1 - exact))
-            assert quantile_rank(n, thousandths / 1000) == (k if k <= n else None)
+            assert quantile_rank(n, alpha=thousandths / 1000) == (k if k <= n else None)
 
 
 def test_float_arithmetic_would_fail_where_the_rank_does_not():
@@ -39,14 +39,14 @@ def test_float_arithmetic_would_fail_where_the_rank_does_not():
     for percent in range(1, 100):
         for n in range(2000):
             k = -(-(n + 1) * (100 - percent) // 100)
-            assert quantile_rank(n, percent / 100) == (k if k <= n else None)
+            assert quantile_rank(n, alpha=percent / 100) == (k if k <= n else None)
             wrong += math.ceil((n + 1) * (1 - percent / 100)) != k
     assert wrong == 1159
 
 
 @pytest.mark.parametrize("alpha", [Decimal("0.18"), Fraction(9, 50), 0.18, np.float64(0.18)])
 def test_an_alpha_may_be_written_in_many_ways(alpha):
-    assert quantile_rank(149, alpha) == 123
+    assert quantile_rank(149, alpha=alpha) == 123
 
 
 @given(scores | tied, alphas, st.sampled_from([np.float32, np.float64]))
@@ -126,7 +126,7 @@ def test_bad_kinds_are_refused(lib):
         conformal_quantile({1.0, 2.0}, alpha=0.1)
     for n, kind in ((-1, ValueError), (1.5, TypeError), (True, TypeError)):
         with pytest.raises(kind, match="n must be"):
-            quantile_rank(n, 0.1)
+            quantile_rank(n, alpha=0.1)
 
 
 def test_checks_can_be_left_out():

@@ -19,6 +19,8 @@ from conformal_core import (
     AbsoluteResidual,
     AsymmetricRegressor,
     CalibrationBuffer,
+    ClassConditionalClassifier,
+    ClassificationScore,
     ClusteredClassifier,
     ConfidenceSequence,
     ConformalPID,
@@ -41,7 +43,6 @@ from conformal_core import (
     Memory,
     MixtureMartingale,
     Mondrian,
-    MondrianClassifier,
     NonconformityScore,
     NormalizedResidual,
     NoveltyGate,
@@ -51,9 +52,8 @@ from conformal_core import (
     PowerMartingale,
     PredictiveSystem,
     QuantileLevel,
+    RegressionScore,
     Reservoir,
-    ResidualScore,
-    Score,
     SimpleJumper,
     Sketch,
     SplitClassifier,
@@ -65,7 +65,7 @@ from conformal_core import (
     class_coverage,
     coverage,
 )
-from conformal_core.scores.base import Score as Base
+from conformal_core.scores.base import ClassificationScore as Base
 
 
 def forecast(last):
@@ -73,11 +73,11 @@ def forecast(last):
 
 
 SHOWN = {
-    "LAC(normalized=True)": LAC(),
+    "LAC()": LAC(),
     "Margin(normalized=False)": Margin(normalized=False),
-    "APS(randomized=True, normalized=True)": APS(randomized=True),
-    "RAPS(penalty=0.5, free_ranks=3, randomized=False, normalized=True)": RAPS(np.float64(0.5), np.int64(3)),
-    "SAPS(weight=0.25, randomized=False, normalized=True)": SAPS(np.float32(0.25)),
+    "APS(randomized=True)": APS(randomized=True),
+    "RAPS(penalty=0.5, free_ranks=3)": RAPS(penalty=np.float64(0.5), free_ranks=np.int64(3)),
+    "SAPS(weight=0.25)": SAPS(weight=np.float32(0.25)),
     "AbsoluteResidual()": AbsoluteResidual(),
     "NormalizedResidual()": NormalizedResidual(),
     "CQR()": CQR(),
@@ -94,31 +94,31 @@ SHOWN = {
     "Sketch(size=4)": Sketch(4),
     "CalibrationBuffer(5)": CalibrationBuffer(5),
     "CalibrationBuffer(5, like=numpy.zeros((), dtype=numpy.float32))": CalibrationBuffer(5, like=np.float32(0)),
-    "Constant(0.1)": Constant(Decimal("0.1")),
-    "Constant('12345678901234567891/100000000000000000000')": Constant("0.12345678901234567891"),
+    "Constant(alpha=0.1)": Constant(alpha=Decimal("0.1")),
+    "Constant(alpha='12345678901234567891/100000000000000000000')": Constant(alpha="0.12345678901234567891"),
     "ACI(alpha=0.1)": ACI(alpha=Fraction(1, 10)),
     "ACI(alpha=0.1, gamma=0.25)": ACI(alpha="1/10", gamma="1/4"),
     "DtACI(alpha=0.1)": DtACI(alpha=0.1),
     "DtACI(alpha=0.1, gammas=(0.5,), window=7)": DtACI(alpha=0.1, gammas=np.asarray([0.5]), window=np.int64(7)),
     "DecayingStep(alpha=0.1)": DecayingStep(alpha=0.1),
-    "DecayingStep(alpha=0.1, start=2.0, scale=1.0, epsilon=0.25)": DecayingStep(
-        alpha=0.1, start=2, scale=1, epsilon=0.25
+    "DecayingStep(alpha=0.1, start=2.0, rate=1.0, epsilon=0.25)": DecayingStep(
+        alpha=0.1, start=2, rate=1, epsilon=0.25
     ),
     "ConformalPID(alpha=0.1, start=1.0, forecast=forecast)": ConformalPID(alpha=0.1, start=1, forecast=forecast),
     "SAOCP(alpha=0.1, scale=2.0, lifetime=4)": SAOCP(alpha=0.1, scale=2, lifetime=4),
-    "SplitClassifier(LAC(normalized=True), alpha=0.1)": SplitClassifier(LAC(), alpha=np.float64(0.1)),
+    "SplitClassifier(LAC(), alpha=0.1)": SplitClassifier(LAC(), alpha=np.float64(0.1)),
     "SplitRegressor(CQR(), alpha='1/10')": SplitRegressor(CQR(), alpha="1/10"),
-    "MondrianClassifier(LAC(normalized=True), alpha=0.1)": MondrianClassifier(LAC(), alpha=0.1),
+    "ClassConditionalClassifier(LAC(), alpha=0.1)": ClassConditionalClassifier(LAC(), alpha=0.1),
     "Mondrian(SplitRegressor(CQR(), alpha=0.1))": Mondrian(SplitRegressor(CQR(), alpha=0.1)),
-    "ClusteredClassifier(LAC(normalized=True), alpha=0.1, clusters=2, share=0.5, seed=3)": ClusteredClassifier(
+    "ClusteredClassifier(LAC(), alpha=0.1, clusters=2, share=0.5, seed=3)": ClusteredClassifier(
         LAC(), alpha=0.1, clusters=2, share=0.5, seed=3
     ),
-    "OnlineClassifier(LAC(normalized=True), alpha=0.1, memory=History())": OnlineClassifier(LAC(), alpha=0.1),
+    "OnlineClassifier(LAC(), alpha=0.1, memory=History())": OnlineClassifier(LAC(), alpha=0.1),
     "OnlineRegressor(CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5)": OnlineRegressor(
         CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5
     ),
     "AsymmetricRegressor(SplitRegressor(CQR(side='lower'), alpha=0.1), SplitRegressor(CQR(side='upper'), alpha=0.2))": (
-        AsymmetricRegressor(SplitRegressor(CQR("lower"), alpha=0.1), SplitRegressor(CQR("upper"), alpha=0.2))
+        AsymmetricRegressor(SplitRegressor(CQR(side="lower"), alpha=0.1), SplitRegressor(CQR(side="upper"), alpha=0.2))
     ),
     "Streams(OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4)": Streams(
         OnlineRegressor(CQR(), alpha=0.1, memory=Window(3)), 4
@@ -143,9 +143,7 @@ SHOWN = {
     "ExchangeabilityTest(martingale=PowerMartingale(), alarm='cusum')": ExchangeabilityTest(
         martingale=PowerMartingale(), alarm="cusum"
     ),
-    "NoveltyGate(Mahalanobis(), alpha=0.05, memory=Window(3))": NoveltyGate(
-        Mahalanobis(), alpha=0.05, memory=Window(3)
-    ),
+    "NoveltyGate(Mahalanobis(), alpha=0.1, memory=Window(3))": NoveltyGate(Mahalanobis(), alpha=0.1, memory=Window(3)),
 }
 NAMES = {**vars(conformal_core), "numpy": np, "array": np.array, "nan": math.nan, "forecast": forecast}
 
@@ -156,7 +154,16 @@ def rebuilt(text):
 
 def test_every_public_class_is_shown_here():
     public = {value for name in conformal_core.__all__ if isinstance(value := getattr(conformal_core, name), type)}
-    bases = {NonconformityScore, Score, ResidualScore, Memory, Level, QuantileLevel, ThresholdLevel, Martingale}
+    bases = {
+        NonconformityScore,
+        ClassificationScore,
+        RegressionScore,
+        Memory,
+        Level,
+        QuantileLevel,
+        ThresholdLevel,
+        Martingale,
+    }
     values = {Coverage, Interval, Threshold}  # tuples of numbers
     assert public - bases - values == {type(value) for value in SHOWN.values()}
 

@@ -15,12 +15,12 @@ from conformal_core import (
     LAC,
     AbsoluteResidual,
     AsymmetricRegressor,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     ConfidenceSequence,
     ExchangeabilityTest,
     Horizons,
     Mondrian,
-    MondrianClassifier,
     OnlineClassifier,
     OnlineRegressor,
     PredictiveSystem,
@@ -112,7 +112,7 @@ def test_one_warning_covers_all_alphas():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MondrianClassifier(LAC(), alpha=[0.1]), "alpha must be one real number, got list"),
+        (lambda: ClassConditionalClassifier(LAC(), alpha=[0.1]), "alpha must be one real number, got list"),
         (lambda: ClusteredClassifier(LAC(), confidence=[0.9]), "confidence must be one real number, got list"),
         (lambda: ACI(alpha=[0.1, 0.2]), "alpha must be one real number, got list"),
         (lambda: Mondrian(SplitClassifier(LAC(), alpha=[0.1, 0.2])), "predictor must have one alpha, got 2"),
@@ -123,8 +123,8 @@ def test_one_warning_covers_all_alphas():
         ),
         (
             lambda: AsymmetricRegressor(
-                SplitRegressor(AbsoluteResidual("lower"), alpha=[0.1]),
-                SplitRegressor(AbsoluteResidual("upper"), alpha=0.1),
+                SplitRegressor(AbsoluteResidual(side="lower"), alpha=[0.1]),
+                SplitRegressor(AbsoluteResidual(side="upper"), alpha=0.1),
             ),
             "lower must have one alpha, got 1",
         ),
@@ -143,14 +143,14 @@ def test_several_alphas_are_refused_where_there_is_one(make, message):
 
 @pytest.mark.parametrize("confidence", ["0.9", "9/10", 0.9, Decimal("0.9"), Fraction(9, 10), np.float32(0.9)])
 def test_confidence_is_the_exact_complement(confidence):
-    kinds = [SplitClassifier, OnlineClassifier, MondrianClassifier, ClusteredClassifier]
+    kinds = [SplitClassifier, OnlineClassifier, ClassConditionalClassifier, ClusteredClassifier]
     for kind in kinds:
         made, other = kind(LAC(), confidence=confidence), kind(LAC(), alpha="1/10")
         assert made._alpha == Fraction(1, 10)
         other.load_state_dict(calibrated(made).state_dict())
         assert other.predict(PROBS).tolist() == made.predict(PROBS).tolist()
-    assert repr(SplitClassifier(LAC(), confidence="9/10")) == "SplitClassifier(LAC(normalized=True), confidence='9/10')"
-    system = PredictiveSystem(AbsoluteResidual("lower"))
+    assert repr(SplitClassifier(LAC(), confidence="9/10")) == "SplitClassifier(LAC(), confidence='9/10')"
+    system = PredictiveSystem(AbsoluteResidual(side="lower"))
     system.calibrate(PREDICTIONS, TARGETS)
     np.testing.assert_array_equal(
         system.predict(PREDICTIONS, confidence=confidence), system.predict(PREDICTIONS, alpha="1/10")

@@ -61,7 +61,7 @@ def test_merged_in_any_order_it_keeps_its_bound(data, size, alpha):
 @pytest.mark.parametrize("u", [None, 0.0, 0.25, 1.0])
 def test_p_values_are_never_below_the_exact_ones_and_within_the_bound_above(u, seen, asked, size):
     sketch, at = sketch_of(size, seen), np.asarray(asked)
-    exact, got = p_values(np.asarray(seen, dtype=np.float64), at, u=u), sketch.p_values(at, u)
+    exact, got = p_values(np.asarray(seen, dtype=np.float64), at, u=u), sketch.p_values(at, u=u)
     assert (got >= exact - 1e-12).all()
     assert (got <= exact + sketch.rank_error / (len(seen) + 1) + 1e-12).all()
 

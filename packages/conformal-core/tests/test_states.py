@@ -15,6 +15,7 @@ from conformal_core import (
     AbsoluteResidual,
     AsymmetricRegressor,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     ConfidenceSequence,
     ConformalPID,
@@ -29,7 +30,6 @@ from conformal_core import (
     Mahalanobis,
     MixtureMartingale,
     Mondrian,
-    MondrianClassifier,
     NoveltyGate,
     OnlineClassifier,
     OnlineRegressor,
@@ -52,9 +52,9 @@ VALUES = np.random.default_rng(3).normal(size=80)
 
 LEVELS = {
     "ACI": lambda: ACI(alpha=0.1, gamma=0.05),
-    "Constant": lambda: Constant(0.1),
+    "Constant": lambda: Constant(alpha=0.1),
     "ConformalPID": lambda: ConformalPID(alpha=0.1, start=1.0, rate=0.05, integral=0.2),
-    "DecayingStep": lambda: DecayingStep(alpha=0.1, start=1.0, scale=1.0),
+    "DecayingStep": lambda: DecayingStep(alpha=0.1, start=1.0, rate=1.0),
     "DtACI": lambda: DtACI(alpha=0.1, gammas=(0.01, 0.1), window=20),
     "SAOCP": lambda: SAOCP(alpha=0.1, scale=1.0),
 }
@@ -68,14 +68,14 @@ MEMORIES = {
 }
 CLASSIFIERS = {
     "ClusteredClassifier": lambda: ClusteredClassifier(LAC(), alpha=0.3, clusters=2),
-    "MondrianClassifier": lambda: MondrianClassifier(LAC(), alpha=0.3),
+    "ClassConditionalClassifier": lambda: ClassConditionalClassifier(LAC(), alpha=0.3),
     "OnlineClassifier": lambda: OnlineClassifier(APS(), memory=Window(20), level=ACI(alpha=0.1)),
     "SplitClassifier": lambda: SplitClassifier(LAC(), alpha=0.1),
 }
 REGRESSORS = {
     "AsymmetricRegressor": lambda: AsymmetricRegressor(
-        SplitRegressor(AbsoluteResidual("lower"), alpha=0.1),
-        OnlineRegressor(AbsoluteResidual("upper"), level=ACI(alpha=0.1)),
+        SplitRegressor(AbsoluteResidual(side="lower"), alpha=0.1),
+        OnlineRegressor(AbsoluteResidual(side="upper"), level=ACI(alpha=0.1)),
     ),
     "PredictiveSystem": lambda: PredictiveSystem(AbsoluteResidual(), memory=Window(30)),
     "Mondrian": lambda: Mondrian(OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1))),
@@ -104,7 +104,7 @@ MADE = SEQUENCES | LEVELS | MEMORIES | CLASSIFIERS | REGRESSORS | BUFFERS | NOVE
 
 
 def groups(name):
-    return ("one",) if name == "Mondrian" else ()
+    return {"groups": "one"} if name == "Mondrian" else {}
 
 
 def options(name):
@@ -122,7 +122,7 @@ def feed(name, made):
     elif name in CLASSIFIERS:
         made.calibrate(PROBABILITIES[:60], LABELS[:60])
     elif name in REGRESSORS:
-        made.calibrate(VALUES[:60], VALUES[1:61], *groups(name))
+        made.calibrate(VALUES[:60], VALUES[1:61], **groups(name))
     elif name in STREAMS:
         made.calibrate(VALUES[:60].reshape(12, 5), VALUES[1:61].reshape(12, 5))
         made.predict(VALUES[:5])
@@ -153,13 +153,13 @@ def answers(name, made):
     if name in BUFFERS:
         return [float(made.quantile(alpha=0.1)), *map(float, made.scores), *map(float, made.ages)]
     inputs, labels = (PROBABILITIES, LABELS) if name in CLASSIFIERS else (VALUES, np.roll(VALUES, 1))
-    said = [np.asarray(made.predict(inputs[:5], *groups(name), **options(name)), dtype=float)]
+    said = [np.asarray(made.predict(inputs[:5], **groups(name), **options(name)), dtype=float)]
     if hasattr(made, "update"):
         step = 5 if name in STREAMS else 1
         for row in range(60, 80, step):
-            arguments = (inputs[row : row + step], labels[row : row + step], *groups(name))
-            made.update(*arguments) if name != "Horizons" else made.update(labels[row])
-        said.append(np.asarray(made.predict(inputs[:5], *groups(name), **options(name)), dtype=float))
+            arguments = (inputs[row : row + step], labels[row : row + step])
+            made.update(*arguments, **groups(name)) if name != "Horizons" else made.update(labels[row])
+        said.append(np.asarray(made.predict(inputs[:5], **groups(name), **options(name)), dtype=float))
     return np.concatenate(said).ravel().tolist()
 
 

@@ -107,7 +107,7 @@ def test_signed_scores_of_either_side_are_covered(level, bias):
     targets = np.random.default_rng(1).normal(size=800) + bias
     hits, thresholds = [], []
     predictor = AsymmetricRegressor(
-        *(OnlineRegressor(AbsoluteResidual(side), level=UNITS[level]()) for side in ("lower", "upper"))
+        *(OnlineRegressor(AbsoluteResidual(side=side), level=UNITS[level]()) for side in ("lower", "upper"))
     )
     predictor.calibrate(np.zeros(200), targets[:200])
     for target in targets[200:]:
@@ -126,11 +126,11 @@ def test_each_horizon_and_group_learns_its_unit(level):
     horizons = Horizons(OnlineRegressor(AbsoluteResidual(), level=UNITS[level]()), 3)
     horizons.calibrate(np.zeros((300, 3)), errors)
     groups = Mondrian(OnlineRegressor(AbsoluteResidual(), level=UNITS[level]()))
-    groups.calibrate(np.zeros(900), errors.ravel(), [0, 1, 2] * 300)
+    groups.calibrate(np.zeros(900), errors.ravel(), groups=[0, 1, 2] * 300)
     np.testing.assert_array_equal(horizons.qhat, groups.qhat)
     assert (np.abs(horizons.qhat / scales / horizons.qhat[0] - 1) < 0.3).all()
     with pytest.raises(ValueError, match=r"(start|scale|rate) of \w+ must be given, or learned by calibrate\(\)"):
-        groups.predict(0.0, "new")
+        groups.predict(0.0, groups="new")
     assert list(groups.predictors) == [0, 1, 2]
 
 

@@ -48,11 +48,11 @@ def test_smoothed_p_values_are_those_of_exact_weights(lib, u, dtype):
     memory = remembering(past, decay=0.75)
     wanted = [[float(exact_p_value(past, 0.75, s, u)) for s in row] for row in asked.tolist()]
     for draws in (u, lib(np.full(asked.shape, u))):
-        got = lib.back(memory.p_values(lib(asked), draws))
+        got = lib.back(memory.p_values(lib(asked), u=draws))
         assert got.dtype == np.float64
         np.testing.assert_allclose(got, wanted, atol=1e-15, rtol=0)
     with pytest.raises(ValueError, match=r"u must lie in \[0, 1\]"):
-        memory.p_values(np.asarray(asked), 1.5)
+        memory.p_values(np.asarray(asked), u=1.5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -60,7 +60,7 @@ def test_the_lowest_number_has_a_p_value(dtype):
     """What lies before it is −∞, which is not a score but a place among them."""
     lowest = np.asarray([-np.finfo(dtype).max], dtype=dtype)
     assert remembering([0.5, 0.25]).p_values(lowest) == 1.0
-    assert remembering([-sys.float_info.max, 0.25]).p_values(lowest, 0.5) > 0.5
+    assert remembering([-sys.float_info.max, 0.25]).p_values(lowest, u=0.5) > 0.5
 
 
 def test_p_values_lie_on_the_device_of_the_scores():
@@ -69,7 +69,7 @@ def test_p_values_lie_on_the_device_of_the_scores():
     scores = strict.asarray([0.0, 0.5], device=device)
     memory = remembering([0.5, 0.25])
     for u in (None, 0.5):
-        got = memory.p_values(scores, u)
+        got = memory.p_values(scores, u=u)
         assert (got.device, got.dtype) == (device, strict.float64)
 
 

@@ -3,7 +3,7 @@
 from conformal_core.__about__ import __version__
 from conformal_core._state import flatten_state, unflatten_state
 from conformal_core.exchangeability import ExchangeabilityTest
-from conformal_core.intervals import Interval, interval_coverage, interval_metrics, interval_score
+from conformal_core.intervals import Interval, interval_metrics, interval_score
 from conformal_core.level.base import Level, QuantileLevel, Threshold, ThresholdLevel
 from conformal_core.level.quantile import ACI, Constant, DtACI
 from conformal_core.level.saocp import SAOCP
@@ -31,9 +31,9 @@ from conformal_core.metrics import (
     size_distribution,
 )
 from conformal_core.novelty import Mahalanobis
-from conformal_core.predictors.grouped import Mondrian
+from conformal_core.predictors.class_conditional import ClassConditionalClassifier, ClusteredClassifier
 from conformal_core.predictors.horizons import Horizons
-from conformal_core.predictors.mondrian import ClusteredClassifier, MondrianClassifier
+from conformal_core.predictors.mondrian import Mondrian
 from conformal_core.predictors.novelty import NoveltyGate
 from conformal_core.predictors.online import OnlineClassifier, OnlineRegressor
 from conformal_core.predictors.regression import AsymmetricRegressor, PredictiveSystem
@@ -41,13 +41,13 @@ from conformal_core.predictors.split import SplitClassifier, SplitRegressor
 from conformal_core.predictors.streams import Streams
 from conformal_core.quantile import conformal_quantile, quantile_rank
 from conformal_core.risk import benjamini_hochberg, control_risk, false_negative_losses, learn_then_test, risk_p_values
-from conformal_core.scores.base import Score
+from conformal_core.scores.base import ClassificationScore
 from conformal_core.scores.cumulative import APS, RAPS
 from conformal_core.scores.joint import EllipsoidResidual, MaxResidual
 from conformal_core.scores.nonconformity import NonconformityScore
 from conformal_core.scores.probability import LAC, SAPS, Margin
 from conformal_core.scores.regression import CQR, AbsoluteResidual, NormalizedResidual
-from conformal_core.scores.residual import ResidualScore
+from conformal_core.scores.residual import RegressionScore
 from conformal_core.sets import p_values, prediction_set, rank_reliability, set_size
 from conformal_core.weighted import weighted_conformal_quantile, weighted_p_values
 
@@ -62,6 +62,8 @@ __all__ = [
     "AbsoluteResidual",
     "AsymmetricRegressor",
     "CalibrationBuffer",
+    "ClassConditionalClassifier",
+    "ClassificationScore",
     "ClusteredClassifier",
     "ConfidenceSequence",
     "ConformalPID",
@@ -84,7 +86,6 @@ __all__ = [
     "Memory",
     "MixtureMartingale",
     "Mondrian",
-    "MondrianClassifier",
     "NonconformityScore",
     "NormalizedResidual",
     "NoveltyGate",
@@ -94,9 +95,8 @@ __all__ = [
     "PowerMartingale",
     "PredictiveSystem",
     "QuantileLevel",
+    "RegressionScore",
     "Reservoir",
-    "ResidualScore",
-    "Score",
     "SimpleJumper",
     "Sketch",
     "SplitClassifier",
@@ -114,7 +114,6 @@ __all__ = [
     "false_negative_losses",
     "flatten_state",
     "group_coverage",
-    "interval_coverage",
     "interval_metrics",
     "interval_score",
     "learn_then_test",

@@ -82,7 +82,7 @@ class Saved(Settings):
 
     def load_state_dict(self, state: State) -> None:
         """Restore a saved state; raise ValueError if it does not fit."""
-        check_state(state, self._kind, self._learned().keys() - {"classes"}, **self._saved_settings())
+        check_state(state, self._kind, self._learned().keys(), **self._saved_settings())
         self._restore(state)
 
     def _saved_settings(self) -> State:

@@ -94,8 +94,8 @@ def read_count(state: State, key: str) -> int:
 
 
 def read_classes(state: State) -> int | None:
-    """Return the number of classes of a calibrated predictor, or None; the entry is optional."""
-    return None if state.get("classes") is None else read_count(state, "classes")
+    """Return the number of classes of a calibrated predictor, or None."""
+    return None if state["classes"] is None else read_count(state, "classes")
 
 
 def read_fraction(state: State, key: str) -> Fraction:

@@ -106,7 +106,7 @@ def check_score(score: object, method: str = "__call__") -> None:
     if not callable(score):
         raise TypeError(f"score must be callable, such as LAC(), got {type(score).__name__}")
     if not hasattr(score, method):
-        base = {"sets": "Score", "interval": "ResidualScore"}.get(method, "NonconformityScore")
+        base = {"sets": "ClassificationScore", "interval": "RegressionScore"}.get(method, "NonconformityScore")
         raise TypeError(f"score must have the method {method}, as subclasses of {base} do, got {type(score).__name__}")
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from conformal_core._arrays import to_host
 from conformal_core._convert import Name, as_floating, as_names
 from conformal_core.checks import check_count, check_shape
-from conformal_core.metrics import Coverage, coverage_by_group
+from conformal_core.metrics import wilson
 from conformal_core.quantile import Alpha, miscoverage
 
 Array = Any
@@ -37,40 +37,6 @@ class Interval(NamedTuple):
         return bool(self.lower <= target <= self.upper)
 
 
-def interval_coverage(intervals: Array, targets: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
-    """Return the fraction of intervals that contain their target, both ends included.
-
-    Parameters
-    ----------
-    intervals : array, shape (N, 2)
-        Lower and upper ends, which may be infinite; an interval whose lower end exceeds the upper one is empty.
-    targets : array, shape (N,)
-        Finite.
-    confidence
-        Confidence of Wilson's interval, in (0, 1); see :func:`coverage`.
-
-    Returns
-    -------
-    Coverage
-        0-d arrays.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong kind, shape or range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> seen = interval_coverage(np.asarray([[0.0, 1.0], [0.0, 2.0], [1.0, 3.0]]), np.asarray([0.5, 2.5, 3.0]))
-    >>> round(float(seen.coverage), 3), int(seen.rows)
-    (0.667, 3)
-    """
-    low, high, y = _on_host(intervals, targets)
-    hits = (low <= y) & (y <= high)
-    return Coverage(*(part[0] for part in coverage_by_group(hits, np.zeros(len(hits), dtype=np.int64), 1, confidence)))
-
-
 def interval_score(intervals: Array, targets: Array, /, *, alpha: Alpha) -> NDArray[np.float64]:
     """Return the interval score of each row, (upper − lower) + 2/α · distance of the target from the interval.
 
@@ -78,8 +44,10 @@ def interval_score(intervals: Array, targets: Array, /, *, alpha: Alpha) -> NDAr
 
     Parameters
     ----------
-    intervals, targets
-        As for :func:`interval_coverage`.
+    intervals : array, shape (N, 2)
+        Lower and upper ends, which may be infinite; an interval whose lower end exceeds the upper one is empty.
+    targets : array, shape (N,)
+        Finite.
     alpha
         Miscoverage of the intervals, in (0, 1).
 
@@ -116,25 +84,27 @@ def interval_metrics(
     alpha: Alpha,
     groups: Sequence[Name] | Array | None = None,
     window: int | None = None,
+    confidence: Alpha = 0.95,
 ) -> dict[str, NDArray[Any]]:
-    """Return coverage, mean width and mean interval score, of all rows, of each group, or along a stream.
+    """Return coverage, mean width and mean interval score of all rows, of each group, or along a stream.
 
     Parameters
     ----------
-    intervals, targets
-        As for :func:`interval_coverage`.
-    alpha
-        Miscoverage of the intervals, in (0, 1).
+    intervals, targets, alpha
+        As for :func:`interval_score`; both ends belong to an interval.
     groups
         Integer or string of each row; the results then have one entry for each group, numbers first, then strings.
     window
         Number of steps, at least 1; the results then are means over the last ``window`` rows at each row.
+    confidence
+        Confidence of the interval of the coverage, in (0, 1); see :func:`coverage`.
 
     Returns
     -------
     dict of arrays
-        ``"coverage"``, ``"width"`` (0 for an empty interval), ``"score"`` and ``"rows"``: 0-d, (G,) with ``groups``,
-        which adds ``"group"``, or (N,) with ``window``. NaN where there is no row.
+        ``"coverage"``, ``"low"``, ``"high"`` and ``"rows"`` as in :class:`Coverage`, ``"width"`` (0 for an empty
+        interval) and ``"score"``: 0-d, (G,) with ``groups``, which adds ``"group"``, or (N,) with ``window``. NaN where
+        there is no row.
 
     Raises
     ------
@@ -161,7 +131,7 @@ def interval_metrics(
         end = np.arange(1, len(y) + 1)
         start = np.maximum(end - check_count("window", window), 0)
         sums = {name: _running(values, start) for name, values in rows.items()}
-        return _means(sums, end - start)
+        return _means(sums, end - start, confidence)
     names: list[Name] = [0] * len(y)
     if groups is not None:
         given = as_names("groups", groups)
@@ -172,16 +142,16 @@ def interval_metrics(
     places = {name: place for place, name in enumerate(known)}
     ids, count = np.asarray([places[name] for name in names], dtype=np.int64), 1 if groups is None else len(known)
     sums = {name: _by_group(values, ids, count) for name, values in rows.items()}
-    means = _means(sums, np.bincount(ids, minlength=count))
+    means = _means(sums, np.bincount(ids, minlength=count), confidence)
     if groups is None:
         return {name: values[0] for name, values in means.items()}
     return {"group": np.asarray(known, dtype=object if len({*map(type, known)}) > 1 else None), **means}
 
 
-def _means(sums: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _means(sums: dict[str, NDArray[np.float64]], rows: NDArray[np.int64], confidence: Alpha) -> dict[str, NDArray[Any]]:
+    coverage = wilson(sums.pop("coverage"), rows, confidence)
     with np.errstate(invalid="ignore"):
-        means: dict[str, NDArray[Any]] = {name: np.asarray(values / rows) for name, values in sums.items()}
-    return {**means, "rows": rows}
+        return {**coverage._asdict(), **{name: values / rows for name, values in sums.items()}}
 
 
 def _by_group(values: NDArray[np.float64], ids: NDArray[np.int64], count: int) -> NDArray[np.float64]:

@@ -112,7 +112,7 @@ def size_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) ->
     return coverage_by_group(hits, to_host(set_size(sets)), sets.shape[-1] + 1, confidence)
 
 
-def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
+def group_coverage(sets: Array, labels: Array, /, *, groups: Array, confidence: Alpha = 0.95) -> Coverage:
     """Return the coverage of each group, arrays of shape (G,) for groups (N,) in 0..G−1; the rest as :func:`coverage`.
 
     The worst group is ``np.nanargmin(group_coverage(...).coverage)``.
@@ -121,7 +121,7 @@ def group_coverage(sets: Array, labels: Array, groups: Array, /, *, confidence: 
     --------
     >>> import numpy as np
     >>> sets = np.asarray([[True, False], [True, True], [False, True]])
-    >>> group_coverage(sets, np.asarray([0, 1, 0]), np.asarray([0, 0, 1])).coverage
+    >>> group_coverage(sets, np.asarray([0, 1, 0]), groups=np.asarray([0, 0, 1])).coverage
     array([1., 0.])
     """
     _, _, hits = _hits(sets, labels)
@@ -198,11 +198,15 @@ def _hits(sets: Array, labels: Array) -> tuple[Array, NDArray[np.int64], NDArray
 
 def coverage_by_group(hits: NDArray[np.bool_], ids: NDArray[np.int64], count: int, confidence: Alpha) -> Coverage:
     """Return the coverage of each of `count` groups, for hits (N,) and their groups (N,)."""
+    return wilson(np.bincount(ids, weights=hits, minlength=count), np.bincount(ids, minlength=count), confidence)
+
+
+def wilson(hits: NDArray[Any], rows: NDArray[np.int64], confidence: Alpha) -> Coverage:
+    """Return the fraction of hits among rows, with Wilson's interval."""
     confidence = float(miscoverage(confidence, "confidence"))
-    rows = np.bincount(ids, minlength=count)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     with np.errstate(invalid="ignore"):
-        fraction = np.bincount(ids, weights=hits, minlength=count) / rows
+        fraction = hits / rows
         n = rows + z**2
         centre = (fraction * rows + z**2 / 2) / n
         half = z / n * np.sqrt(fraction * (1 - fraction) * rows + z**2 / 4)

@@ -106,7 +106,7 @@ def read_alpha(alpha: Alphas | None, confidence: Alphas | None, read: Callable[.
     return tuple(1 - level for level in levels) if isinstance(levels, tuple) else 1 - levels
 
 
-def quantile_rank(n: int, alpha: Alpha) -> int | None:
+def quantile_rank(n: int, /, *, alpha: Alpha) -> int | None:
     """Rank of the calibration score that bounds a prediction set: k = ⌈(n + 1)(1 − α)⌉, one-based.
 
     Parameters
@@ -133,11 +133,11 @@ def quantile_rank(n: int, alpha: Alpha) -> int | None:
 
     Examples
     --------
-    >>> quantile_rank(9, 0.1)
+    >>> quantile_rank(9, alpha=0.1)
     9
-    >>> quantile_rank(9, 0.7)
+    >>> quantile_rank(9, alpha=0.7)
     3
-    >>> quantile_rank(9, 0.05) is None
+    >>> quantile_rank(9, alpha=0.05) is None
     True
     """
     if isinstance(n, bool) or not isinstance(n, numbers.Integral):

@@ -11,7 +11,7 @@
 | `DtACI`: loss of any I steps at most (log(K/σ) + 2σI)/η + η/2 Σ w ℓ² above the best expert | dtaci_keeps_up |
 | `DtACI`: each expert has the guarantee of ACI | dtaci_keeps_up |
 | `DtACI`: mean err near α on uniform scores, far below where scores tie | dtaci_covers_more_where_scores_tie |
-| `DecayingStep`: (B/scale + 1) T^(ε − ½), scores and start in an interval B long | a_decaying_step_keeps_its_bound |
+| `DecayingStep`: (B/rate + 1) T^(ε − ½), scores and start in an interval B long | a_decaying_step_keeps_its_bound |
 | `DecayingStep`: converges on i.i.d. scores for 0 < ε < ½ | a_decaying_step_converges |
 | `ConformalPID`: π/2 · C_sat / log T + 2/T, any scores and forecast | the_integrator_keeps_its_bound |
 | `ConformalPID`, integral 0: (B + η)/(ηT) | quantile_tracking_keeps_its_bound |
@@ -220,17 +220,17 @@ def test_dtaci_keeps_up(alpha):
 def test_a_decaying_step_keeps_its_bound(alpha, epsilon, scale):
     for name, scores in bounded().items():
         for start in (0.0, 1.0):
-            level = DecayingStep(alpha=alpha, start=start, scale=scale, epsilon=epsilon)
+            level = DecayingStep(alpha=alpha, start=start, rate=scale, epsilon=epsilon)
             missed = run(level, scores, largest=1.0)
             assert farthest(missed, alpha, lambda t: (1 / scale + 1) * t ** (epsilon - 0.5)) <= 1e-9, name
-    outside = DecayingStep(alpha=alpha, start=100.0, scale=scale, epsilon=epsilon)  # not in the interval of the scores
+    outside = DecayingStep(alpha=alpha, start=100.0, rate=scale, epsilon=epsilon)  # not in the interval of the scores
     assert run(outside, np.zeros(STEPS)).sum() == 0
 
 
 def test_a_decaying_step_converges():
     scores = np.random.default_rng(3).random(20_000)
     for epsilon in (0.1, 0.4):
-        level, memory = DecayingStep(alpha=0.1, start=1.0, scale=1.0, epsilon=epsilon), History()
+        level, memory = DecayingStep(alpha=0.1, start=1.0, rate=1.0, epsilon=epsilon), History()
         for score in scores.tolist():
             level.update(score, level.threshold(memory), memory)
         assert level.threshold(memory) == pytest.approx(0.9, abs=0.02)

@@ -67,7 +67,7 @@ LEVELS: dict[str, tuple[Callable[[], Any], float | None]] = {
     "ACI": (lambda: cc.ACI(alpha=ALPHA, gamma=0.02), (0.9 + 0.02) / 0.02),
     "quantile tracking": (lambda: cc.ConformalPID(alpha=ALPHA, start=1.0, rate=0.1, integral=0.0), (1.0 + 0.1) / 0.1),
     "DtACI": (lambda: cc.DtACI(alpha=ALPHA), None),
-    "DecayingStep": (lambda: cc.DecayingStep(alpha=ALPHA, start=1.0, scale=1.0), (1.0 + 1.0) * STEPS**0.6),
+    "DecayingStep": (lambda: cc.DecayingStep(alpha=ALPHA, start=1.0, rate=1.0), (1.0 + 1.0) * STEPS**0.6),
     "ConformalPID": (
         lambda: cc.ConformalPID(alpha=ALPHA, start=1.0, rate=0.05, integral=0.2),
         math.pi / 2 * STEPS / math.log(STEPS) + 2,
@@ -90,7 +90,7 @@ def test_hits_of_split_prediction_follow_the_law(name):
             hits[run] = regions[np.arange(M), targets].sum()
         else:
             hits[run] = ((regions[:, 0] <= targets) & (targets <= regions[:, 1])).sum()
-    k = cc.quantile_rank(N, ALPHA)
+    k = cc.quantile_rank(N, alpha=ALPHA)
     law = stats.betabinom(M, k, N + 1 - k)
     error = (hits.mean() - law.mean()) / (law.std() / math.sqrt(RUNS))
     if not continuous:
@@ -105,7 +105,7 @@ def test_hits_of_split_prediction_follow_the_law(name):
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_memory_at_a_constant_level_covers(name):
     """Coverage in steps 100 to 250 of an exchangeable stream."""
-    rng, level, coverage = np.random.default_rng(0), cc.Constant(ALPHA), np.empty(RUNS)
+    rng, level, coverage = np.random.default_rng(0), cc.Constant(alpha=ALPHA), np.empty(RUNS)
     for run in range(RUNS):
         memory, scores, hits = MEMORIES[name](), rng.gamma(2, size=250), 0
         memory.extend(scores[:100])

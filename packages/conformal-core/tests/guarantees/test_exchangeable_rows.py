@@ -18,7 +18,7 @@ then the fraction of the rows for which it holds when they are left out: a count
 | `MaxResidual`, `EllipsoidResidual`: 1 − α ≤ P(all targets of a row in its region) | joint_regions_cover |
 | `PredictiveSystem`: P(y ≤ upper quantile) ≥ q, P(y < lower one) ≤ q, uniform `cdf` | predictive_quantiles_cover |
 | `SplitRegressor.p_values`: in the interval exactly when p > α, up to rounding | targets_inside_have_a_large_p_value |
-| `MondrianClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given class or group); +∞ below 1/α − 1 | mondrian_sets_cover_each |
+| `ClassConditionalClassifier`, `Mondrian`: 1 − α ≤ P(y ∈ C given it); +∞ below 1/α − 1 | mondrian_sets_cover_each |
 | `ClusteredClassifier`: 1 − α ≤ P(y ∈ C given the cluster), but for group −1 | clustered_sets_cover_each |
 | group −1: covered less where rare classes are harder | rare_classes_are_covered_less |
 | `weighted_conformal_quantile`, `weighted_p_values`: 1 − α ≤ P(new ≤ q̂) on test rows | weighted_quantiles_cover |
@@ -42,13 +42,13 @@ from conformal_core import (
     AbsoluteResidual,
     AsymmetricRegressor,
     CalibrationBuffer,
+    ClassConditionalClassifier,
     ClusteredClassifier,
     EllipsoidResidual,
     Mahalanobis,
     Margin,
     MaxResidual,
     Mondrian,
-    MondrianClassifier,
     NormalizedResidual,
     NoveltyGate,
     PredictiveSystem,
@@ -119,7 +119,9 @@ def classified(kind, rows, rng):
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("score", [LAC(), Margin(), APS(), RAPS(0.1, 1), SAPS(0.2)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "score", [LAC(), Margin(), APS(), RAPS(penalty=0.1, free_ranks=1), SAPS(weight=0.2)], ids=lambda s: type(s).__name__
+)
 def test_split_sets_cover(score, alpha):
     rng = np.random.default_rng(1)
     for kind in ("continuous", "tied", "without mass"):
@@ -138,7 +140,11 @@ def test_split_sets_cover(score, alpha):
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("score", [APS(True), RAPS(0.1, 1, True), SAPS(0.2, True)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "score",
+    [APS(randomized=True), RAPS(penalty=0.1, free_ranks=1, randomized=True), SAPS(weight=0.2, randomized=True)],
+    ids=lambda s: type(s).__name__,
+)
 def test_randomized_scores_cover_exactly(score, alpha):
     """With ties of probabilities, too. Labels without mass still tie."""
     rng = np.random.default_rng(2)
@@ -147,7 +153,7 @@ def test_randomized_scores_cover_exactly(score, alpha):
         scores = score(probs, labels, u=rng.random(61))
         covered = sum(new <= conformal_quantile(rest, alpha=Fraction(alpha)) for rest, new in without(scores))
         assert covered == least(61, alpha)
-    deterministic = SAPS(0.2)(probs, labels)
+    deterministic = SAPS(weight=0.2)(probs, labels)
     covered = sum(new <= conformal_quantile(rest, alpha=Fraction(alpha)) for rest, new in without(deterministic))
     assert covered > least(61, alpha) or alpha == "0.01"
 
@@ -173,7 +179,7 @@ def test_other_cumulative_scores_are_bounded():
     rng = np.random.default_rng(4)
     for kind in ("continuous", "tied", "without mass"):
         probs, _ = classified(kind, 50, rng)
-        raps, saps = RAPS(0.5, 1)(probs), SAPS(0.5)(probs)
+        raps, saps = RAPS(penalty=0.5, free_ranks=1)(probs), SAPS(weight=0.5)(probs)
         assert (raps[probs > 0] <= 1 + 0.5 * 2).all()
         assert (raps <= 2 + 0.5 * 2).all()
         assert (saps <= probs.max(axis=1, keepdims=True) + 0.5 * 2).all()
@@ -288,11 +294,11 @@ def test_mondrian_sets_cover_each(by_class, alpha):
     covered = np.zeros(3, dtype=int)
     for i in range(45):
         rest = np.delete(np.arange(45), i)
-        others, own = ((), ()) if by_class else ((ids[rest],), (ids[i : i + 1],))
+        others, own = ({}, {}) if by_class else ({"groups": ids[rest]}, {"groups": ids[i : i + 1]})
         by_row = Mondrian(SplitClassifier(LAC(), alpha=Fraction(alpha)))
-        predictor = MondrianClassifier(LAC(), alpha=Fraction(alpha)) if by_class else by_row
-        predictor.calibrate(probs[rest], labels[rest], *others)
-        inside = predictor.predict(probs[i : i + 1], *own)[0]
+        predictor = ClassConditionalClassifier(LAC(), alpha=Fraction(alpha)) if by_class else by_row
+        predictor.calibrate(probs[rest], labels[rest], **others)
+        inside = predictor.predict(probs[i : i + 1], **own)[0]
         covered[ids[i]] += inside[labels[i]]
         too_few = np.bincount(ids[rest], minlength=3) < 1 / Fraction(alpha) - 1
         assert (np.isinf(predictor.qhat) == too_few[list(range(3) if by_class else predictor.predictors)]).all()
@@ -338,7 +344,7 @@ def test_rare_classes_are_covered_less():
     assert hits[labels >= 6].mean() == pytest.approx(0.25, abs=0.06)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        each = MondrianClassifier(LAC(), alpha=0.1)
+        each = ClassConditionalClassifier(LAC(), alpha=0.1)
         each.calibrate(*many_classes(rng, 800))
     assert each.predict(probs)[np.arange(20_000), labels][labels >= 6].mean() > 0.8
 

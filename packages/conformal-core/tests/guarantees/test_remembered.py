@@ -45,7 +45,7 @@ def test_exchangeable_streams(name, bag):
         memory = MEMORIES[name]()
         for step, score in enumerate(order):
             for alpha in ALPHAS:
-                covered[alpha, step] += score <= Constant(alpha).threshold(memory)
+                covered[alpha, step] += score <= Constant(alpha=alpha).threshold(memory)
             memory.add(score)
     for (alpha, _), count in covered.items():
         assert count >= (1 - alpha) * len(orders)
@@ -93,7 +93,7 @@ def test_drift_within_the_memory_costs_coverage():
     """Scores that grow: all history covers none of them."""
     memory, covered = History(), 0
     for score in range(200):
-        covered += score <= Constant(0.1).threshold(memory)
+        covered += score <= Constant(alpha=0.1).threshold(memory)
         memory.add(float(score))
     assert covered == 9  # while nine scores are too few
 

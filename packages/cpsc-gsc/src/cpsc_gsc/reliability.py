@@ -31,7 +31,7 @@ def collaborative_reliability(
     modality's prediction set C = {y : s(x, y) ≤ q̂}, and 0 where y' ∉ C.
 
     With a regression score, y' is the point that the fused prediction stands for, and ρ is how deep it lies in the
-    modality's prediction interval: `conformal_core.ResidualScore.score_and_reliability`.
+    modality's prediction interval: `conformal_core.RegressionScore.score_and_reliability`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def collaborative_reliability(
     qhat
         {modality: 0-d}, the conformal quantile of `score` for that modality's head; +∞ is allowed.
     score
-        A `conformal_core.Score`, or a `conformal_core.ResidualScore` such as ``AbsoluteResidual()``.
+        A `conformal_core.ClassificationScore`, or a `conformal_core.RegressionScore` such as ``AbsoluteResidual()``.
     kind
         ``"normalized"`` as above; ``"reciprocal"``: 1 / (rank + 1) inside the set; or, for comparison,
         ``"probability"``: that of y', whatever the set. Regression scores have ``"normalized"`` only.

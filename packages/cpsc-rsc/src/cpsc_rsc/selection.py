@@ -38,8 +38,8 @@ def component_reliability(
     """Return the reliability of each component, and the score that its head gives the label.
 
     Reliability is the rank of the label in the component's prediction set; with a regression score, how deep the target
-    lies in the component's prediction interval. See `conformal_core.Score.score_and_reliability` and
-    `conformal_core.ResidualScore.score_and_reliability`.
+    lies in the component's prediction interval. See `conformal_core.ClassificationScore.score_and_reliability` and
+    `conformal_core.RegressionScore.score_and_reliability`.
 
     The head gets the components as one batch (B·n, d), without gradient. A module is in evaluation mode meanwhile,
     because q̂ was computed without dropout and running statistics must not be updated by components.
@@ -54,7 +54,7 @@ def component_reliability(
     qhat : Tensor, 0-d
         Conformal quantile of `score` for this head; +∞ is allowed.
     score : conformal_core.NonconformityScore
-        A `Score`, or a `ResidualScore` such as ``AbsoluteResidual()``.
+        A `ClassificationScore`, or a `RegressionScore` such as ``AbsoluteResidual()``.
     kind : {"normalized", "reciprocal", "probability"}
         ``1 − rank/|set|`` or ``1/(rank + 1)``, both 0 if the label is outside the set; or, for comparison, the
         probability of the label. Regression scores have ``normalized`` only.

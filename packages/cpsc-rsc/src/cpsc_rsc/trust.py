@@ -73,7 +73,7 @@ class ConformalTrust(nn.Module):
     def __init__(self, depths: Mapping[str, Sequence[int]], *, alpha: float = 0.05) -> None:
         super().__init__()
         check_present("depths", depths, depths)
-        quantile_rank(1, alpha)  # refuses a bad alpha now
+        quantile_rank(1, alpha=alpha)  # refuses a bad alpha now
         self.alpha = alpha
         self._of = nn.ModuleDict({m: ModalityTrust(m, widths) for m, widths in depths.items()})
         self._sums = {m: [Mahalanobis() for _ in widths] for m, widths in depths.items()}

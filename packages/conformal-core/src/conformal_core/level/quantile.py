@@ -40,13 +40,13 @@ class Constant(Saved, QuantileLevel):
     Examples
     --------
     >>> from conformal_core import History
-    >>> Constant(0.1).threshold(History())
+    >>> Constant(alpha=0.1).threshold(History())
     inf
     """
 
     _kind, _saved = "Constant", ("alpha",)
 
-    def __init__(self, alpha: Alpha) -> None:
+    def __init__(self, *, alpha: Alpha) -> None:
         self.alpha: Fraction = miscoverage(alpha)
 
     @property

@@ -15,7 +15,7 @@ _RATE, _INTEGRAL = 0.05, 0.2  # of the unit that calibration scores give
 
 
 class DecayingStep(UnitLevel):
-    """Online gradient descent on the threshold: q_{t+1} = q_t + η_t(err_t − α) with η_t = scale · t^(−½−ε).
+    """Online gradient descent on the threshold: q_{t+1} = q_t + η_t(err_t − α) with η_t = rate · t^(−½−ε).
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class DecayingStep(UnitLevel):
         Long-run miscoverage, in (0, 1).
     start
         First threshold q₁, in the units of the score. If None, the conformal quantile of the calibration scores.
-    scale
+    rate
         First step η₁ > 0, in the units of the score. If None, the distance from the smallest calibration score to that
         quantile.
     epsilon
@@ -38,55 +38,55 @@ class DecayingStep(UnitLevel):
     Notes
     -----
     Guarantees, if labels arrive before the next prediction: if all scores and ``start`` lie in an interval of length B
-    (1 for LAC), ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/scale + 1) T^(ε − ½)`` after each number T of steps; and on
+    (1 for LAC), ``|mean err − α| ≤ (B + η₁)/(T η_T) = (B/rate + 1) T^(ε − ½)`` after each number T of steps; and on
     i.i.d. scores with 0 < ε < ½ the threshold converges to their quantile, if it is unique. Angelopoulos, Barber and
     Bates, *Online conformal prediction with decaying step sizes* (2024). O(1) per step.
 
     Examples
     --------
-    >>> level = DecayingStep(alpha=0.1, start=1.0, scale=0.1)
+    >>> level = DecayingStep(alpha=0.1, start=1.0, rate=0.1)
     >>> level.update(0.4, level.threshold())
     >>> level.threshold()
     0.99
     """
 
-    _kind, _saved = "DecayingStep", ("alpha", "start", "scale", "epsilon")
+    _kind, _saved = "DecayingStep", ("alpha", "start", "rate", "epsilon")
 
     def __init__(
-        self, *, alpha: Alpha, start: float | None = None, scale: float | None = None, epsilon: float = 0.1
+        self, *, alpha: Alpha, start: float | None = None, rate: float | None = None, epsilon: float = 0.1
     ) -> None:
         super().__init__()
         self.alpha: Fraction = miscoverage(alpha)
         self._given_start = None if start is None else check_finite_number("start", start)
-        self._given_scale = None if scale is None else float(as_positive("scale", scale))
+        self._given_rate = None if rate is None else float(as_positive("rate", rate))
         self._epsilon = check_interval("epsilon", epsilon, "[0, 0.5]")
-        self._qhat, self._scale = self._given_start, self._given_scale
+        self._qhat, self._rate = self._given_start, self._given_rate
 
     def threshold(self, memory: Memory | None = None, /) -> float:
         """Return q_t."""
-        self._known("scale", self._scale)
+        self._known("rate", self._rate)
         return self._known("start", self._qhat)
 
     def update(self, score: float, threshold: float, memory: Memory | None = None, /) -> None:
         """Raise the threshold after a miss and lower it after a hit, by decreasing steps."""
-        qhat, scale = self._known("start", self._qhat), self._known("scale", self._scale)
+        qhat, rate = self._known("start", self._qhat), self._known("rate", self._rate)
         self._steps += 1
-        step = scale * self._steps ** (-0.5 - self._epsilon)
+        step = rate * self._steps ** (-0.5 - self._epsilon)
         self._qhat = qhat + step * ((score > threshold) - float(self.alpha))
 
     def take_units(self, scores: Sequence[float], /) -> None:
         """Start at the conformal quantile, with its distance from the smallest score as first step."""
         self._qhat = given_or(self._given_start, self._first(scores))
-        self._scale = given_or(self._given_scale, self._spread(scores))
+        self._rate = given_or(self._given_rate, self._spread(scores))
 
     def _learned(self) -> State:
-        return {"qhat": self._qhat, "unit": self._scale, "steps": self._steps}
+        return {"qhat": self._qhat, "step": self._rate, "steps": self._steps}
 
     def _restore(self, state: State) -> None:
         qhat = read_learned(state, "qhat", self._given_start)
-        scale = read_learned(state, "unit", self._given_scale, least=SMALLEST)
+        rate = read_learned(state, "step", self._given_rate, least=SMALLEST)
         self._steps = read_count(state, "steps")
-        self._qhat, self._scale = qhat, scale
+        self._qhat, self._rate = qhat, rate
 
 
 class ConformalPID(UnitLevel):

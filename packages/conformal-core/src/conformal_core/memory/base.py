@@ -55,7 +55,7 @@ class Memory(Protocol):
         array.
         """
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+    def p_values(self, scores: Array, /, *, u: Array | float | None = None) -> Array:
         """Return the p-value of every score against the memory; see :func:`conformal_core.p_values`."""
 
     def state_dict(self) -> State:
@@ -77,7 +77,7 @@ class StreamMemory(Saved, Resettable, ABC):
         for score in finite_floats(scores, check):
             self.add(score)
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+    def p_values(self, scores: Array, /, *, u: Array | float | None = None) -> Array:
         """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
         scores = as_floating("scores", scores)
         above, whole, own = self._weights_above()
@@ -170,7 +170,7 @@ class Fixed(Saved, Resettable):
             return np.asarray(outside)
         return array_namespace(scores=scores).asarray(outside, dtype=scores.dtype, device=device(scores))
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+    def p_values(self, scores: Array, /, *, u: Array | float | None = None) -> Array:
         """p-value of every score, see :func:`conformal_core.p_values`."""
         scores = as_floating("scores", scores, self._sorted)
         xp = array_namespace(scores=scores)

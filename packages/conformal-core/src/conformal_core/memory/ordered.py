@@ -86,10 +86,10 @@ class SortedMemory(StreamMemory):
         end = self._sorted.bisect_right(score)
         return len(self._sorted) - end, end - self._sorted.bisect_left(score)
 
-    def p_values(self, scores: Array, u: Array | float | None = None) -> Array:
+    def p_values(self, scores: Array, /, *, u: Array | float | None = None) -> Array:
         """p-value of every score against the memory; see :func:`conformal_core.p_values`."""
         if u is not None or type(scores) is not np.ndarray or scores.dtype.char != "d" or 1 < scores.size < _MANY:
-            return super().p_values(scores, u)
+            return super().p_values(scores, u=u)
         n = len(self._sorted)
         if scores.size == 1:
             above = self._sorted.bisect_right(math.nextafter(scores.item(), -math.inf))

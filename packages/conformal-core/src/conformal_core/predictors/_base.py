@@ -193,8 +193,8 @@ class OnlinePredictor(Predictor):
         if level is None:
             self._alpha = read_alpha(alpha, confidence)
             several = isinstance(self._alpha, tuple)
-            self._constants = [Constant(one) for one in self._alpha] if several else []
-            level = self._constants[0] if several else Constant(self._alpha)
+            self._constants = [Constant(alpha=one) for one in self._alpha] if several else []
+            level = self._constants[0] if several else Constant(alpha=self._alpha)
         self.level: Level = level
         self.max_pending: int = check_count("max_pending", max_pending)
         self._issued = Issued(self.max_pending)

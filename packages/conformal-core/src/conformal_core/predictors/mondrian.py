@@ -1,309 +1,184 @@
-"""Conformal prediction with a threshold for each class, or for each cluster of classes."""
+"""Mondrian conformal prediction: a predictor and a guarantee for each group of rows."""
 
-import math
-from functools import partial
-from itertools import pairwise
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from conformal_core._arrays import array_namespace, beside, comparable, device
-from conformal_core._convert import as_draws, as_floating, as_labels
+from conformal_core._arrays import array_namespace, as_array, device, to_host
+from conformal_core._convert import Name, as_names
 from conformal_core._settings import Saved
-from conformal_core._state import State, read_floats, read_thresholds, refuse_if
-from conformal_core.checks import check_count, check_interval, check_score
-from conformal_core.predictors._base import Change, Predictor, as_row_scores, check_classes, unchanged
-from conformal_core.quantile import (
-    Alpha,
-    conformal_quantile,
-    grouped_quantiles,
-    miscoverage,
-    read_alpha,
-    sorted_by_group,
-    warn,
-    warn_too_few,
-)
-from conformal_core.sets import sorted_p_values, with_top
+from conformal_core._state import State, load_together, read_states, refuse_if
+from conformal_core.checks import check_type
+from conformal_core.predictors._base import Predictor, check_one_alpha
 
 Array = Any
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_NULL = -1
+Groups = Name | Sequence[Name] | Any  # or an array, tensor or column of them
 
 
-class ThresholdPerClass(Saved):
-    """Base of the predictors with a threshold for each class."""
+class Mondrian(Saved):
+    """A copy of a predictor for each group of rows, such as a site, an age band or the available modalities.
 
-    _saved: ClassVar[tuple[str, ...]] = ("alpha", "score")
+    Groups are integers or strings, and need not be listed: a new one gets a fresh copy.
 
-    def __init__(self, score: Any, *, alpha: Alpha | None = None, confidence: Alpha | None = None) -> None:
-        check_score(score)
-        self._alpha = read_alpha(alpha, confidence, miscoverage)
-        self.score = score
-        self.alpha: Any = self._alpha if alpha is None else alpha
-        self._given_alpha, self._given_confidence = alpha, confidence
-        self._qhat: Array | None = None
+    Parameters
+    ----------
+    predictor
+        Predictor that is copied, such as ``SplitRegressor(CQR(), alpha=0.1)``, ``OnlineClassifier(LAC(), alpha=0.1)``,
+        or :class:`ClassConditionalClassifier` for groups and classes together. It stays uncalibrated itself.
+
+    Attributes
+    ----------
+    predictors : dict
+        The predictor of each group.
+
+    Raises
+    ------
+    TypeError
+        If ``predictor`` is not one of those.
+
+    Notes
+    -----
+    Guarantee: that of the predictor, within each group. A group that was not calibrated has full sets, with a warning,
+    until its updates are enough. Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005), section
+    4.5. Each call costs one call for each of its groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conformal_core import AbsoluteResidual, SplitRegressor
+    >>> predictor = Mondrian(SplitRegressor(AbsoluteResidual(), alpha=0.5))
+    >>> predictor.calibrate(np.zeros(6), np.asarray([1.0, 2.0, 3.0, 10.0, 20.0, 30.0]), groups=["a"] * 3 + ["b"] * 3)
+    >>> predictor.predict(np.asarray([5.0, 5.0]), groups=["b", "a"])
+    array([[-15.,  25.],
+           [  3.,   7.]])
+    """
+
+    _kind = "Mondrian"
+
+    def __init__(self, predictor: Any) -> None:
+        check_type("predictor", predictor, Predictor, "be a predictor such as SplitRegressor(CQR(), alpha=0.1)")
+        check_one_alpha("predictor", predictor)
+        self.predictor = predictor
+        self.predictors: dict[Name, Any] = {}
 
     @property
     def qhat(self) -> Array:
-        """Threshold of each class, (K,); +∞, a 0-d array, before calibration."""
-        if self._qhat is None:
-            warn_too_few(0, self._alpha)
-            return np.asarray(math.inf)
-        return self._qhat
+        """Threshold of each group, (G, ...), in the order of ``predictors``; +∞ before calibration."""
+        like = self._anyone.qhat
+        each = [to_host(predictor.qhat) for predictor in self.predictors.values()]
+        return array_namespace(like=like).asarray(np.stack(each), device=device(like)) if each else like
 
-    def predict(self, probs: Array, *, nonempty: bool = False, check: bool | None = None) -> Array:
-        """Prediction sets (..., K) of bool for probs (..., K); a class with an infinite threshold is in every set."""
-        probs = as_floating("probs", probs, self._qhat)
-        scores = self.score(probs, check=check)
-        xp, qhat = array_namespace(probs=probs), beside(self.qhat, probs)
-        check_classes(probs, qhat.shape[0] if qhat.ndim else None)
-        inside = scores <= comparable(qhat, scores)
-        return with_top(inside, scores, xp) if nonempty else inside
+    def calibrate(self, rows: Array, labels: Array, *, groups: Groups, **options: Any) -> None:
+        """Replace the calibration rows of all groups.
 
-    def _scored(self, probs: Array, labels: Array, check: bool | None, known: int | None) -> tuple[Array, Array, int]:
-        probs = as_floating("probs", probs)
-        check_classes(probs, known)
-        scores = as_row_scores("labels", self.score(probs, labels, check=check))
-        xp = array_namespace(probs=probs)
-        ids = as_labels(labels, probs, check=check)
-        return xp.reshape(scores, (-1,)), xp.reshape(ids, (-1,)), int(probs.shape[-1])
+        Rows (N, ...), labels (N,) and ``options`` as for the predictor; an integer or string in ``groups`` for each
+        row, or one for all. Raises TypeError or ValueError as the predictor, and for other groups; nothing changes
+        then.
+        """
+        fresh = {}
+        for part in _divided(groups, rows, labels):
+            fresh[part.group] = self.predictor.__sklearn_clone__()
+            fresh[part.group].calibrate(*part.arrays, **options)
+        if not fresh:
+            self.predictor._plan_update(rows, labels, **options)  # refuses what is no row
+        self.predictors = fresh
 
+    def predict(self, rows: Array, *, groups: Groups, **options: Any) -> Array:
+        """Return sets or intervals of rows (N, ...), with a group each or one for all; options as for the predictor."""
+        parts = list(_divided(groups, rows, **options))
+        predictors = [self._of(part.group) for part in parts]
+        if not parts:
+            return self._anyone.predict(rows, **options)
+        plans = [p._plan_predict(*part.arrays, **part.options) for p, part in zip(predictors, parts, strict=True)]
+        for part, predictor, (_, issue) in zip(parts, predictors, plans, strict=True):
+            self.predictors[part.group] = predictor
+            issue()
+        return _joined(parts, [result for result, _ in plans])
 
-class MondrianClassifier(ThresholdPerClass, Predictor):
-    """Prediction sets with a guarantee within each class: each label has a threshold, from the rows of that class.
-
-    For a guarantee within groups of rows, such as sites or age bands, see :class:`Mondrian`.
-
-    Parameters
-    ----------
-    score
-        Nonconformity score, for example ``LAC()``.
-    alpha
-        Miscoverage in (0, 1).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or out of range.
-
-    Notes
-    -----
-    Guarantee: 1 − α ≤ P(y ∈ C | y) for rows exchangeable within their class. A class with fewer than 1/α − 1
-    calibration rows is in every set. Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005),
-    section 4.5. Calibration costs O(N log N).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conformal_core import LAC
-    >>> probs = np.asarray([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
-    >>> predictor = MondrianClassifier(LAC(), alpha=0.4)
-    >>> predictor.calibrate(probs, np.asarray([0, 0, 1, 1]))
-    >>> predictor.qhat
-    array([0.2, 0.6])
-    >>> predictor.predict(np.asarray([0.6, 0.4]))
-    array([False,  True])
-    """
-
-    _kind = "MondrianClassifier"
-
-    def __init__(self, score: Any, *, alpha: Alpha | None = None, confidence: Alpha | None = None) -> None:
-        super().__init__(score, alpha=alpha, confidence=confidence)
-        self._scores: Array | None = None  # sorted within each class, class after class
-        self._starts: list[int] = []
-
-    def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Replace the calibration rows by these: probs (N, K), labels (N,)."""
-        scores, labels, classes = self._scored(probs, labels, check, None)
-        self._hold(scores, labels, classes)
-        xp = array_namespace(qhat=self.qhat)
-        if empty := int(xp.sum(xp.astype(xp.isinf(self.qhat), xp.int64))):
-            warn(
-                f"calibration scores of {empty} of {classes} classes are too few for alpha = {float(self._alpha):.6g}, "
-                f"fewer than {math.ceil(1 / self._alpha - 1)}: their threshold is +inf"
-            )
-
-    def update(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Add calibration rows: probs (N, K), labels (N,), or one row."""
-        self._plan_update(probs, labels, check=check)()
-
-    def p_values(self, probs: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
-        """p-value of every label against the rows of its class, (..., K): it is in the set exactly when p > alpha."""
-        probs = as_floating("probs", probs, self._scores)
-        scores = self.score(probs, check=check)
-        known, starts = self._scores, self._starts
-        if known is None:
-            known, starts = scores.reshape(-1)[:0], [0] * (scores.shape[-1] + 1)
-        check_classes(probs, len(starts) - 1)
-        xp, known = array_namespace(scores=scores), beside(known, scores)
-        draws = None if u is None else as_draws(u, tuple(scores.shape), xp.astype(scores, xp.float64), check=check)
-        columns = [
-            sorted_p_values(known[start:end], scores[..., k], None if draws is None else draws[..., k], check=False)
-            for k, (start, end) in enumerate(pairwise(starts))
+    def update(self, rows: Array, labels: Array, *, groups: Groups, **options: Any) -> None:
+        """Learn from rows (N, ...), labels (N,) and groups (N,), or one group; options as for the predictor."""
+        plans = [
+            (part.group, predictor := self._of(part.group), predictor._plan_update(*part.arrays, **part.options))
+            for part in _divided(groups, rows, labels, **options)
         ]
-        return xp.stack(columns, axis=-1)
+        for group, predictor, change in plans:
+            self.predictors[group] = predictor
+            change()
 
-    def _plan_predict(self, probs: Array, **options: Any) -> tuple[Array, Change]:
-        return self.predict(probs, **options), unchanged
+    def p_values(self, rows: Array, targets: Array | None = None, *, groups: Groups, **options: Any) -> Array:
+        """Return p-values of all labels of each row, or of ``targets`` for a regressor, against the rows of its group.
 
-    def _plan_update(self, probs: Array, labels: Array, *, check: bool | None = None) -> Change:
-        known_classes = None if self._scores is None else len(self._starts) - 1
-        scores, labels, classes = self._scored(probs, labels, check, known_classes)
-        if self._scores is not None:
-            scores, known = beside(scores, self._scores), _labels_of(self._starts, self._scores)
-            xp = array_namespace(scores=scores)
-            scores, labels = xp.concat([self._scores, scores]), xp.concat([known, beside(labels, known)])
-        return partial(self._hold, scores, labels, classes)
-
-    def _hold(self, scores: Array, labels: Array, classes: int) -> None:
-        self._scores, self._starts = sorted_by_group(scores, labels, classes)
-        self._qhat = grouped_quantiles(self._scores, self._starts, self._alpha)
-
-    def _learned(self) -> State:
-        return {"scores": self._scores, "starts": np.asarray(self._starts, dtype=np.int64)}
-
-    def _restore(self, state: State) -> None:
-        scores = read_thresholds(state, "scores", infinite=False)
-        edges = read_floats(state, "starts", least=0.0)
-        if scores is None:
-            self._scores, self._starts, self._qhat = None, [], None
-            return
-        wrong = len(edges) < 2 or edges[0] != 0 or edges[-1] != scores.shape[0]
-        wrong = wrong or (np.diff(edges) < 0).any() or (edges % 1).any()
-        refuse_if(wrong, state, "the places where the scores of classes start")
-        starts = edges.astype(np.int64).tolist()
-        self._hold(scores, _labels_of(starts, scores), len(starts) - 1)
-
-
-def _labels_of(starts: list[int], scores: Array) -> Array:
-    labels = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    return array_namespace(scores=scores).asarray(labels, device=device(scores))
-
-
-class ClusteredClassifier(ThresholdPerClass):
-    """Prediction sets with nearly class-conditional coverage for many classes and few calibration rows.
-
-    A fraction of the calibration rows is used to describe each class by quantiles of its scores and to cluster the
-    classes; the other rows give each cluster its threshold. Classes with fewer than 1/min(α, 1 − α) − 1 rows in the
-    first part form group −1, with the threshold of all rows.
-
-    Parameters
-    ----------
-    score
-        Nonconformity score, for example ``LAC()``.
-    alpha
-        Miscoverage in (0, 1).
-    clusters
-        Number of clusters. If None, as many as leave about 10/α rows for each, and at most half of the classes.
-    share
-        Fraction of the calibration rows used for clustering, in (0, 1).
-    seed
-        Seed of the division of the rows and of the clustering.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind or out of range.
-
-    Notes
-    -----
-    Guarantee: 1 − α ≤ P(y ∈ C | cluster of y) for every cluster but group −1, and close to it within each class as far
-    as the classes of a cluster have the same distribution of scores. Rare classes may be covered less often;
-    :class:`MondrianClassifier` puts them in every set. Ding, Angelopoulos, Bates, Jordan and Tibshirani,
-    *Class-conditional conformal prediction with many classes* (2023). Calibration costs O(N log N), on the host.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conformal_core import LAC
-    >>> rng = np.random.default_rng(0)
-    >>> probs = rng.dirichlet(np.ones(4), size=400)
-    >>> labels = np.asarray([rng.choice(4, p=row) for row in probs])
-    >>> predictor = ClusteredClassifier(LAC(), alpha=0.1, clusters=2)
-    >>> predictor.calibrate(probs, labels)
-    >>> predictor.predict(probs).shape
-    (400, 4)
-    """
-
-    _kind = "ClusteredClassifier"
-
-    def __init__(
-        self,
-        score: Any,
-        *,
-        alpha: Alpha | None = None,
-        confidence: Alpha | None = None,
-        clusters: int | None = None,
-        share: float = 0.3,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(score, alpha=alpha, confidence=confidence)
-        self._given_clusters = None if clusters is None else check_count("clusters", clusters)
-        self._share = check_interval("share", share, "(0, 1)")
-        self._seed = check_count("seed", seed, least=0)
-        self._clusters: Integers | None = None
+        ``u`` is a number, or an array with an entry for each row.
+        """
+        parts = list(_divided(groups, rows, targets, **options))
+        if not parts:
+            return self._anyone.p_values(rows, *([] if targets is None else [targets]), **options)
+        return _joined(parts, [self._of(part.group).p_values(*part.arrays, **part.options) for part in parts])
 
     @property
-    def clusters(self) -> Integers:
-        """Cluster of each class, (K,); −1 for classes too rare to be clustered. ValueError before calibration."""
-        if self._clusters is None:
-            raise ValueError(f"{self._kind} must be calibrated before its clusters are known")
-        return self._clusters
+    def _anyone(self) -> Any:
+        """Predictor that returns an empty result for no rows."""
+        return next(iter(self.predictors.values()), self.predictor)
 
-    def calibrate(self, probs: Array, labels: Array, *, check: bool | None = None) -> None:
-        """Replace the calibration rows by these: probs (N, K), labels (N,)."""
-        probs = as_floating("probs", probs)
-        scores, labels, classes = self._scored(probs, labels, check, None)
-        own, ids = np.asarray([float(s) for s in scores]), np.asarray([int(y) for y in labels], dtype=np.int64)
-        rng = np.random.default_rng(self._seed)
-        first = rng.permutation(len(own)) < self._share * len(own)
-        self._clusters = self._cluster(own[first], ids[first], classes, rng)
-        count = int(self._clusters.max()) + 1
-        groups = self._clusters[ids[~first]]
-        everyone = conformal_quantile(own[~first], alpha=self._alpha)
-        known = groups != _NULL
-        ordered, starts = sorted_by_group(own[~first][known], groups[known], count)
-        thresholds = np.append(grouped_quantiles(ordered, starts, self._alpha), everyone)
-        xp = array_namespace(probs=probs)
-        self._qhat = xp.asarray(thresholds[self._clusters], dtype=probs.dtype, device=device(probs))
+    def _of(self, group: Name) -> Any:
+        return self.predictors[group] if group in self.predictors else self.predictor.__sklearn_clone__()
 
     def _learned(self) -> State:
-        return {"qhat": self._qhat, "clusters": self._clusters}
+        states = [predictor.state_dict() for predictor in self.predictors.values()]
+        return {"groups": list(self.predictors), "predictors": states}
 
     def _restore(self, state: State) -> None:
-        qhat = read_thresholds(state, "qhat")
-        clusters = None if qhat is None else read_floats(state, "clusters", length=len(qhat), least=_NULL)
-        self._qhat, self._clusters = qhat, None if clusters is None else clusters.astype(np.int64)
-
-    def _cluster(self, scores: Floats, ids: Integers, classes: int, rng: np.random.Generator) -> Integers:
-        counts = np.bincount(ids, minlength=classes)
-        enough = np.flatnonzero(counts >= float(1 / min(self._alpha, 1 - self._alpha)) - 1)
-        clusters = np.full(classes, _NULL, dtype=np.int64)
-        if len(enough) < 2:
-            return clusters
-        wanted = self._given_clusters or max(1, min(len(enough) // 2, int(len(scores) * float(self._alpha) / 10)))
-        embedding = np.stack([np.quantile(scores[ids == label], _LEVELS) for label in enough])
-        clusters[enough] = _kmeans(embedding, np.sqrt(counts[enough]), min(wanted, len(enough)), rng)
-        return clusters
+        names: Any = as_names("groups", state["groups"])
+        single = not isinstance(names, list)
+        refuse_if(single or len(set(names)) != len(names), state, "a list of different groups")
+        fresh = {name: self.predictor.__sklearn_clone__() for name in names}
+        load_together(*zip(fresh.values(), read_states(state, "predictors", len(fresh)), strict=True))
+        self.predictors = fresh
 
 
-def _kmeans(points: Floats, weights: Floats, k: int, rng: np.random.Generator, rounds: int = 100) -> Integers:
-    """Weighted k-means, seeded by k-means++; returns cluster numbers without a gap."""
-    centres = points[[rng.choice(len(points), p=weights / weights.sum())]]
-    while len(centres) < k:
-        far = weights * ((points[:, None] - centres) ** 2).sum(-1).min(1)
-        if far.sum() == 0:
-            break
-        centres = np.vstack([centres, points[rng.choice(len(points), p=far / far.sum())]])
-    nearest = np.zeros(len(points), dtype=np.int64)
-    for _ in range(rounds):
-        before, nearest = nearest, ((points[:, None] - centres) ** 2).sum(-1).argmin(1)
-        if np.array_equal(before, nearest) and _:
-            break
-        for c in np.unique(nearest):
-            centres[c] = np.average(points[nearest == c], axis=0, weights=weights[nearest == c])
-    return np.unique(nearest, return_inverse=True)[1].reshape(-1)
+class _Part(NamedTuple):
+    """Rows of one group: their places (None for all rows as they are), and the arguments of a call."""
+
+    group: Name
+    places: list[int] | None
+    arrays: list[Array]
+    options: dict[str, Any]
+
+
+def _divided(groups: Groups, rows: Array, labels: Array | None = None, **options: Any) -> Iterator[_Part]:
+    names = as_names("groups", groups)
+    if not isinstance(names, list):
+        yield _Part(names, None, [rows] if labels is None else [rows, labels], options)
+        return
+    rows = as_array("rows", rows)
+    arrays = {"rows": rows} if labels is None else {"rows": rows, "labels": as_array("labels", labels, rows)}
+    count = len(names)
+    for argument, array in arrays.items():
+        if array.ndim == 0 or array.shape[0] != count:
+            raise ValueError(f"{argument} must have a row for each of the {count} groups, got {tuple(array.shape)}")
+    ids = None if options.get("ids") is None else as_names("ids", options["ids"])
+    if ids is not None and (not isinstance(ids, list) or len(ids) != count):
+        raise ValueError(f"ids must name each of the {count} rows, got {len(ids) if isinstance(ids, list) else 1}")
+    where: dict[Name, list[int]] = {}
+    for place, name in enumerate(names):
+        where.setdefault(name, []).append(place)
+    for group, places in where.items():
+        own = dict(options)
+        if ids is not None:
+            own["ids"] = [ids[place] for place in places]
+        if getattr(options.get("u"), "ndim", 0):
+            own["u"] = _taken(options["u"], places)
+        yield _Part(group, places, [_taken(array, places) for array in arrays.values()], own)
+
+
+def _taken(array: Array, places: list[int]) -> Array:
+    xp = array_namespace(array=array)
+    return xp.take(array, xp.asarray(places, dtype=xp.int64, device=device(array)), axis=0)
+
+
+def _joined(parts: list[_Part], results: list[Array]) -> Array:
+    if parts[0].places is None:
+        return results[0]
+    order = np.argsort(np.concatenate([part.places for part in parts]))
+    return _taken(array_namespace(result=results[0]).concat(results), order.tolist())

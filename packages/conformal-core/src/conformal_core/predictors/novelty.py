@@ -62,7 +62,7 @@ class NoveltyGate(Saved):
 
     _kind, _saved = "NoveltyGate", ("alpha",)
 
-    def __init__(self, score: Any, *, alpha: Alpha = 0.02, memory: Memory | None = None) -> None:
+    def __init__(self, score: Any, *, alpha: Alpha = 0.05, memory: Memory | None = None) -> None:
         check_score(score)
         check_type("memory", memory, (Memory, type(None)), "have the methods of Memory")
         self._alpha = miscoverage(alpha)
@@ -101,7 +101,7 @@ class NoveltyGate(Saved):
 
     def p_values(self, features: Array, *, u: Array | float | None = None, check: bool | None = None) -> Array:
         """p-value of every row, (...), small for unusual inputs; see :func:`conformal_core.p_values`."""
-        return self.memory.p_values(self._lowered_scores(features, check), u)
+        return self.memory.p_values(self._lowered_scores(features, check), u=u)
 
     def _scores(self, features: Array, check: bool | None) -> Array:
         return self.score(features) if check is None else self.score(features, check=check)

@@ -164,7 +164,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
             got = type(self.level).__name__
             raise TypeError(f"u must be left out unless the level is constant, got {got}, which learns from thresholds")
         scores, levels = self.score(probs, check=check), self._alpha or self.level.alpha
-        return smoothed_sets(self.memory.p_values(scores, u), scores, levels, nonempty=nonempty)
+        return smoothed_sets(self.memory.p_values(scores, u=u), scores, levels, nonempty=nonempty)
 
     def update(self, probs: Array, labels: Array | int, *, ids: Ids | None = None, check: bool | None = None) -> None:
         """Learn from one row or many, in order.
@@ -215,7 +215,7 @@ class OnlineClassifier(KnownClasses, OnlinePredictor):
         """p-value of every label against the memory, (..., K)."""
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
-        return self.memory.p_values(self.score(probs, check=check), u)
+        return self.memory.p_values(self.score(probs, check=check), u=u)
 
 
 class OnlineRegressor(OnlinePredictor):
@@ -282,7 +282,7 @@ class OnlineRegressor(OnlinePredictor):
         self, predictions: Array, targets: Array, *, u: Array | float | None = None, check: bool | None = None
     ) -> Array:
         """p-value of every target against the memory, (...)."""
-        return self.memory.p_values(self.score(predictions, targets, check=check), u)
+        return self.memory.p_values(self.score(predictions, targets, check=check), u=u)
 
     def _plan_update(
         self, predictions: Array, targets: Array, *, ids: Ids | None = None, check: bool | None = None

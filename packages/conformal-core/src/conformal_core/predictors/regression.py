@@ -177,10 +177,6 @@ class PredictiveSystem(Predictor):
         self._lower, self._upper = replace(score, side="lower"), replace(score, side="upper")
         self._warned = False
 
-    def __len__(self) -> int:
-        """Return the number of residuals."""
-        return len(self.memory)
-
     def calibrate(self, predictions: Array, targets: Array, *, check: bool | None = None) -> None:
         """Replace the residuals by those of predictions (N,) or (N, 2) and targets (N,)."""
         learn = self._plan_update(predictions, targets, check=check)
@@ -225,7 +221,7 @@ class PredictiveSystem(Predictor):
         if shape != rows:
             missing = (1,) * (len(shape) - len(rows))
             predictions = xp.broadcast_to(xp.reshape(predictions, (*missing, *predictions.shape)), (*shape, *rest))
-        return self.memory.p_values(self._lower(predictions, targets, check=check), u)
+        return self.memory.p_values(self._lower(predictions, targets, check=check), u=u)
 
     def quantile(self, predictions: Array, q: Alpha, *, lower: bool = False, check: bool | None = None) -> Array:
         """Return the quantiles (...) at a probability q in (0, 1), exact as ``alpha`` is.

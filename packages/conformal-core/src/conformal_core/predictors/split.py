@@ -170,7 +170,7 @@ class SplitClassifier(KnownClasses, SplitPredictor):
         check_classes(probs, self._classes)
         if u is not None:
             scores = self.score(probs, check=check)
-            return smoothed_sets(self._memory.p_values(scores, u), scores, self._alpha, nonempty=nonempty)
+            return smoothed_sets(self._memory.p_values(scores, u=u), scores, self._alpha, nonempty=nonempty)
         if isinstance(self._alpha, tuple):
             return sets_at_each(self.score, probs, self._qhats_for(probs), nonempty=nonempty, check=check)
         return self.score.sets(probs, self._qhat_for(probs), nonempty=nonempty, check=check)
@@ -179,7 +179,7 @@ class SplitClassifier(KnownClasses, SplitPredictor):
         """p-value of every label, (..., K): a label is in the set exactly when p > alpha."""
         probs = as_floating("probs", probs)
         check_classes(probs, self._classes)
-        return self._memory.p_values(self.score(probs, check=check), u)
+        return self._memory.p_values(self.score(probs, check=check), u=u)
 
 
 class SplitRegressor(SplitPredictor):
@@ -240,7 +240,7 @@ class SplitRegressor(SplitPredictor):
         Up to rounding: residuals and ends are rounded separately, so a target within a few units in the last place of
         an end may be inside with p ≤ alpha, or outside with p > alpha.
         """
-        return self._memory.p_values(self.score(predictions, targets, check=check), u)
+        return self._memory.p_values(self.score(predictions, targets, check=check), u=u)
 
     def _scores(self, predictions: Array, targets: Array, check: bool | None) -> Array:
         predictions = as_floating("predictions", predictions)

@@ -31,7 +31,7 @@ class _NotProbabilitiesError(Exception):
     """A chunk contains an invalid row, which is located on the full array."""
 
 
-class Score(NonconformityScore):
+class ClassificationScore(NonconformityScore):
     """Base of the classification scores: a frozen callable on rows of probabilities.
 
     A new score defines ``compute``, and ``compute_sets`` if sets are cheaper than the scores of all labels.
@@ -49,7 +49,7 @@ class Score(NonconformityScore):
     --------
     >>> import numpy as np
     >>> from conformal_core.sets import take_label
-    >>> class Odds(Score):
+    >>> class Odds(ClassificationScore):
     ...     def compute(self, probs, labels, u):
     ...         scores = (1 - probs) / probs
     ...         return scores if labels is None else take_label(scores, labels)

@@ -16,13 +16,13 @@ import numpy as np
 from conformal_core._arrays import array_namespace, device
 from conformal_core.checks import check_nonnegative
 from conformal_core.scores._rows import NO_MASS, descending, over_ties, row_scores, row_set, scratch, to_labels
-from conformal_core.scores.base import Score
+from conformal_core.scores.base import ClassificationScore
 from conformal_core.sets import take_label
 
 Array = Any
 
 
-class _Cumulative(Score):
+class _Cumulative(ClassificationScore):
     """Fraction of mass down to the label, plus a penalty for deep ranks."""
 
     sorts: ClassVar[bool] = True
@@ -113,7 +113,7 @@ class _Cumulative(Score):
         return fraction + self.penalty * xp.where(deep > 0, deep, xp.zeros_like(deep))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class APS(_Cumulative):
     """Adaptive prediction sets, s(x, y) = Σ p_j over the labels j at least as probable as y.
 
@@ -144,7 +144,7 @@ class APS(_Cumulative):
     free_ranks: ClassVar[int] = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RAPS(_Cumulative):
     """Regularized adaptive prediction sets, APS + penalty · max(0, rank − free_ranks).
 

@@ -14,12 +14,12 @@ from conformal_core._arrays import array_namespace, device, to_host
 from conformal_core._convert import as_floating
 from conformal_core.checks import check_finite, check_shape
 from conformal_core.novelty import covariance, moments
-from conformal_core.scores.residual import ResidualScore
+from conformal_core.scores.residual import RegressionScore
 
 Array = Any
 
 
-class JointScore(ResidualScore):
+class JointScore(RegressionScore):
     """Base of the scores of d outputs: predictions (..., d) and targets (..., d) have one score (...).
 
     ``bounds`` returns the ends (..., d) of the box around the region of a threshold.

@@ -11,7 +11,7 @@ ReliabilityKind = Literal["normalized", "reciprocal", "probability"]
 
 
 class NonconformityScore(Settings, ABC):
-    """Base of :class:`Score` (classes) and :class:`ResidualScore` (real targets), from which scores derive.
+    """Base of :class:`ClassificationScore` and :class:`RegressionScore`, from which scores derive.
 
     The methods here take the raw *output* of a model, logits or predictions, so code that uses nothing else works with
     both.

@@ -10,14 +10,14 @@ from conformal_core._arrays import array_namespace, device
 from conformal_core._convert import places
 from conformal_core.checks import check_nonnegative
 from conformal_core.scores._rows import descending, over_ties, to_labels
-from conformal_core.scores.base import Score
+from conformal_core.scores.base import ClassificationScore
 from conformal_core.sets import take_label
 
 Array = Any
 
 
-@dataclass(frozen=True)
-class LAC(Score):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LAC(ClassificationScore):
     """Least ambiguous classifier score, s(x, y) = 1 − p(y | x), in [0, 1].
 
     Gives the smallest sets on average; a set can be empty if the model is unsure.
@@ -45,8 +45,8 @@ class LAC(Score):
         return 1.0 - (probs if labels is None else take_label(probs, labels))
 
 
-@dataclass(frozen=True)
-class Margin(Score):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Margin(ClassificationScore):
     """Margin score, the largest probability among the other labels minus the label's own, in [−1, 1].
 
     Parameters
@@ -83,8 +83,8 @@ class Margin(Score):
         return margin if labels is None else margin[..., 0]
 
 
-@dataclass(frozen=True)
-class SAPS(Score):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SAPS(ClassificationScore):
     """Sorted adaptive prediction sets: u · p_max for a top label, p_max + (rank − 2 + u) · weight for the others.
 
     The rank is one-based: one more than the number of strictly more probable labels.

@@ -6,15 +6,15 @@ from typing import Any
 
 from conformal_core._arrays import array_namespace
 from conformal_core.checks import check_choice, is_checked
-from conformal_core.scores.residual import ResidualScore, Side
+from conformal_core.scores.residual import RegressionScore, Side
 
 Array = Any
 
 _FEW, _MOST = 20, 0.75  # fewest rows, and fraction of crossed rows, that indicate swapped columns
 
 
-@dataclass(frozen=True, repr=False)  # that of `Settings` leaves out defaults
-class SidedScore(ResidualScore):
+@dataclass(frozen=True, kw_only=True, repr=False)  # that of `Settings` leaves out defaults
+class SidedScore(RegressionScore):
     """Base of the scores whose residual can be taken without its sign, or with the sign of one side."""
 
     side: Side = "both"
@@ -29,7 +29,7 @@ class SidedScore(ResidualScore):
         return residuals if self.side == "upper" else -residuals
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AbsoluteResidual(SidedScore):
     """``|y − ŷ|``: intervals of the same width everywhere.
 
@@ -68,7 +68,7 @@ class AbsoluteResidual(SidedScore):
         return predictions
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class NormalizedResidual(SidedScore):
     """``|y − ŷ| / σ̂``: wider intervals for larger expected errors.
 
@@ -112,7 +112,7 @@ class NormalizedResidual(SidedScore):
         return predictions[..., 0]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CQR(SidedScore):
     """max(lower − y, y − upper): conformalized quantile regression.
 

@@ -15,7 +15,7 @@ Array = Any
 Side = Literal["both", "lower", "upper"]
 
 
-class ResidualScore(NonconformityScore):
+class RegressionScore(NonconformityScore):
     """Base of the regression scores: a frozen callable on predictions and targets, and its inverse.
 
     A new score defines ``compute``, ``bounds`` and ``point``.

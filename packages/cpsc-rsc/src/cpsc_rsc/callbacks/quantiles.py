@@ -18,7 +18,7 @@ from cpsc_rsc._evaluating import evaluating
 from cpsc_rsc._versions import refuse_newer
 
 if TYPE_CHECKING:
-    from conformal_core import ResidualScore, Score
+    from conformal_core import ClassificationScore, RegressionScore
 
 DEFAULT_SCORE = LAC()
 
@@ -62,7 +62,7 @@ class HeadQuantiles(nn.Module):
         Names of the heads, such as the modalities and ``"fused"``; without a dot.
     alpha : float
         Miscoverage in (0, 1).
-    score : conformal_core.Score or conformal_core.ResidualScore
+    score : conformal_core.ClassificationScore or conformal_core.RegressionScore
         Nonconformity score.
 
     Raises
@@ -91,7 +91,7 @@ class HeadQuantiles(nn.Module):
     _version = 1  # of the state_dict() format
 
     def __init__(
-        self, heads: Iterable[str], *, alpha: float = 0.1, score: Score | ResidualScore = DEFAULT_SCORE
+        self, heads: Iterable[str], *, alpha: float = 0.1, score: ClassificationScore | RegressionScore = DEFAULT_SCORE
     ) -> None:
         super().__init__()
         if isinstance(heads, str):
@@ -99,7 +99,7 @@ class HeadQuantiles(nn.Module):
         self.heads = tuple(dict.fromkeys(heads))
         if not self.heads:
             raise ValueError("heads must hold at least one name, got none")
-        quantile_rank(1, alpha)  # refuses a bad alpha now
+        quantile_rank(1, alpha=alpha)  # refuses a bad alpha now
         check_score(score, "activation")
         self.alpha, self.score = alpha, score
         for head in self.heads:

@@ -102,7 +102,11 @@ def quantile(scores: Floats, alpha: float) -> float:
     >>> quantile(np.arange(1.0, 10.0), 0.2), quantile(np.arange(3.0), 0.2)
     (8.0, inf)
     """
-    return float("inf") if quantile_rank(len(scores), alpha) is None else float(conformal_quantile(scores, alpha=alpha))
+    return (
+        float("inf")
+        if quantile_rank(len(scores), alpha=alpha) is None
+        else float(conformal_quantile(scores, alpha=alpha))
+    )
 
 
 def _quantile_of_copies(scores: Floats, rows: NDArray[np.int64], alpha: float) -> float:

@@ -227,7 +227,7 @@ def _check_calibration(config: RunConfig, size: int, having: Mapping[str, int]) 
     if config.conformal.quantile != "exact":
         return
     for which, number in {"": size, **{f" with {modality}": number for modality, number in having.items()}}.items():
-        if quantile_rank(number, alpha) is None:
+        if quantile_rank(number, alpha=alpha) is None:
             raise UserError(
                 f"{number} calibration samples{which} are too few for conformal.alpha = {alpha}: the smallest usable "
                 f"alpha is {1 / (number + 1):.4g}; raise splits.calibration or conformal.alpha"

@@ -166,7 +166,7 @@ def _band(axes: Axes, runs: Sequence[Run]) -> None:
     }
     for n, m, alpha in known:
         axes.axhline(1 - alpha, color="0.5", linewidth=0.8)
-        rank = quantile_rank(n, alpha)
+        rank = quantile_rank(n, alpha=alpha)
         if rank is not None:
             low, high = (betabinom.ppf(tail, m, rank, n + 1 - rank) / m for tail in (0.025, 0.975))
             axes.axhspan(low, high, color="0.5", alpha=0.15 / len(known), linewidth=0)

@@ -15,12 +15,12 @@ pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named
 
 
 @pipes
-@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "environment.json", "config.toml", "splits.json"])
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl", "environment.json", "config.toml", "splits.npz"])
 def test_a_pipe_in_a_run_folder_is_refused_and_not_waited_for(finished, tmp_path, cpsc, name):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    found = cpsc("evaluate" if name in {"splits.json", "config.toml"} else "report", folder)
+    found = cpsc("evaluate" if name in {"splits.npz", "config.toml"} else "report", folder)
     assert found.code == 2, found.err
     assert f"{name}: must be a file, got a pipe, socket or device" in found.err
 

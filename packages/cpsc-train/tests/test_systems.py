@@ -59,7 +59,7 @@ def test_a_new_folder_holds_no_lock_where_it_could_not_be_moved(tmp_path, window
     monkeypatch.setattr("cpsc_train.runs.folder.locked", None)
     monkeypatch.setattr(Splits, "save", lambda _self, path, _dataset: write(path, "{}"))
     RunFolder(tmp_path / "run").create({}, Splits.__new__(Splits), None)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.toml", "splits.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.toml", "splits.npz"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EINVAL, 141), (errno.EMLINK, 1)])

@@ -29,7 +29,7 @@ def test_results_hold_the_promised_names(finished):
         "metrics.jsonl",
         "predictions.npz",
         "results.json",
-        "splits.json",
+        "splits.npz",
     }
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["status"] == "done"
@@ -151,8 +151,8 @@ def test_evaluate_refuses_what_is_no_run(cpsc, tmp_path, finished):
     outcome = cpsc("evaluate", broken)
     assert outcome.code == 2
     assert "is not a readable checkpoint" in outcome.err
-    (broken / "splits.json").write_text("{}")
-    assert "splits.json: is not a readable list of splits" in cpsc("evaluate", broken).err
+    (broken / "splits.npz").write_text("{}")
+    assert "splits.npz: is not a readable .npz file" in cpsc("evaluate", broken).err
 
 
 def test_wrong_usage_is_code_2(cpsc):

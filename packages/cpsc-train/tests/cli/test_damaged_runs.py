@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 JUNK = [0, -1, 10**30, 0.5, float("nan"), float("inf"), True, "", "x", "<b>", [], {}, [[1]], {"a": 1}, "a" * 300]
 COMMANDS = {
     "report": ["config.toml", "results.json", "metrics.jsonl", "environment.json", "predictions.npz"],
-    "evaluate": ["config.toml", "splits.json", "results.json", "checkpoint.pt"],
+    "evaluate": ["config.toml", "splits.npz", "results.json", "checkpoint.pt"],
     "export": ["config.toml", "checkpoint.pt", "results.json", "environment.json"],
-    "train -q --resume": ["config.toml", "splits.json", "metrics.jsonl"],
+    "train -q --resume": ["config.toml", "splits.npz", "metrics.jsonl"],
     "train -q --config": ["config.toml"],
 }
 

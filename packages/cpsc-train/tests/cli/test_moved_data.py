@@ -46,7 +46,7 @@ def test_other_data_is_refused_in_one_sentence(cpsc, trained):
     for command in (("evaluate", run), ("stream", run)):
         outcome = cpsc(*command, "--root", folder / "other.npz")
         assert outcome.code == 2
-        assert f"--root {folder / 'other.npz'}: is not the data of the run: {run / 'splits.json'}: id 's" in outcome.err
+        assert f"--root {folder / 'other.npz'}: is not the data of the run: {run / 'splits.npz'}: id 's" in outcome.err
         assert "of train is not in the data set (of 90 ids, 90 are not)" in outcome.err
         assert len(outcome.err.splitlines()) == 1
 

@@ -80,7 +80,7 @@ def test_a_list_of_splits_that_holds_something_else_than_ids(tmp_path):
     (tmp_path / "splits.json").write_text(
         json.dumps({part: [{}] for part in ("train", "calibration", "validation", "test")})
     )
-    with pytest.raises(UserError, match="is not in the data set"):
+    with pytest.raises(UserError, match="must list ids in quotation marks"):
         Splits.load(tmp_path / "splits.json", dataset)
 
 

@@ -139,7 +139,7 @@ def test_temporary_faults_change_nothing(s3, files, folder, fault):
     ],
 )
 def test_permanent_faults_are_one_sentence(s3, folder, fault, message):
-    path = next(name for name in folder.store.references if name.endswith(".wav"))
+    path = next(name for name in folder.store.index.paths if name.endswith(".wav"))
     s3.inject(fault)
     with pytest.raises(DataError, match=rf"^{ADDRESS}/{path}: cannot be read \(.*{message}"):
         read_bytes(folder / path)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cpsc_train.data import SplitConfig, Splits
 from cpsc_train.data.adapters.handwritten import HandwrittenConfig
+from cpsc_train.data.saved_splits import read_ids
 from cpsc_train.data.splits import by_group, rows_by_part
 from cpsc_train.errors import UserError
 
@@ -120,17 +121,59 @@ def test_bad_shares_are_refused(shares, message):
         SplitConfig(**shares)
 
 
-def test_saved_by_id_and_read_back(tmp_path, small_file):
+@pytest.mark.parametrize("name", ["splits.json", "splits.npz"])
+def test_saved_by_id_and_read_back(tmp_path, small_file, name):
     dataset = HandwrittenConfig(file=str(small_file)).open()
     splits = Splits.draw(dataset.labels, SplitConfig(calibration=0.2))
-    splits.save(tmp_path / "splits.json", dataset)
-    loaded = Splits.load(tmp_path / "splits.json", dataset)
+    splits.save(tmp_path / name, dataset)
+    loaded = Splits.load(tmp_path / name, dataset)
     assert loaded.sizes == splits.sizes
     for part in splits.sizes:
         np.testing.assert_array_equal(getattr(loaded, part), getattr(splits, part))
-    named = SplitConfig(file=str(tmp_path / "splits.json"), seed=5)
+    named = SplitConfig(file=str(tmp_path / name), seed=5)
     np.testing.assert_array_equal(Splits.of(dataset, named).test, splits.test)
-    assert json.loads((tmp_path / "splits.json").read_text())["test"] == [dataset.ids[row] for row in splits.test]
+    assert read_ids(tmp_path / name, "test") == [dataset.ids[row] for row in splits.test]
+    dataset.ids = ["another", *reversed(dataset.ids)]  # rows are found by id in data that was extended or sorted anew
+    moved = Splits.load(tmp_path / name, dataset)
+    for part in splits.sizes:
+        np.testing.assert_array_equal(getattr(moved, part), len(dataset) - 1 - getattr(splits, part))
+    dataset.ids = [name for name in dataset.ids if name != "0007"]
+    with pytest.raises(UserError, match=rf"{name}: id '0007' of \w+ is not in the data set$"):
+        Splits.load(tmp_path / name, dataset)
+
+
+def test_a_file_for_people_is_text(tmp_path, small_file):
+    dataset = HandwrittenConfig(file=str(small_file)).open()
+    splits = Splits.draw(dataset.labels, SplitConfig(calibration=0.2))
+    splits.save(tmp_path / "splits.json", dataset)
+    assert json.loads((tmp_path / "splits.json").read_text())["test"] == list(dataset.ids_of(splits.test))
+
+
+DAMAGED = [
+    ("train", lambda rows: rows.astype(float), "train must hold row numbers, got float64"),
+    ("train", lambda rows: rows[:, None], r"train must hold row numbers, got int64 of shape"),
+    ("test", lambda rows: rows - rows.max(), "test must hold rows below"),
+    ("test", lambda rows: np.append(rows, 10**6), "test must hold rows below"),
+    ("test", lambda rows: rows[:0], "test lists nothing"),
+    ("test", lambda rows: np.append(rows, rows[:1]), "is in both test and test"),
+    ("ids", lambda content: content[:-1], "must rise from 0 to"),
+    ("ids", lambda content: content + np.uint8(200), "invalid"),
+    ("ids.offsets", lambda offsets: offsets[::-1], "must rise from 0 to"),
+    ("ids.offsets", lambda offsets: offsets.astype(np.int64), "must be unsigned integers, got int64"),
+    ("ids.offsets", None, r"has no array 'ids\.offsets'"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), DAMAGED)
+def test_damaged_arrays_are_refused(tmp_path, small_file, name, change, message):
+    dataset, path = HandwrittenConfig(file=str(small_file)).open(), tmp_path / "splits.npz"
+    Splits.draw(dataset.labels, SplitConfig(calibration=0.2)).save(path, dataset)
+    with np.load(path) as file:
+        arrays = dict(file)
+    array = arrays.pop(name)
+    np.savez(path, **arrays, **({name: change(array)} if change else {}))
+    with pytest.raises(UserError, match=message):
+        Splits.load(path, dataset)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +181,8 @@ def test_saved_by_id_and_read_back(tmp_path, small_file):
     [
         (lambda named: named["test"].append("nobody"), "id 'nobody' of test is not in the data set"),
         (lambda named: named["test"].append(named["train"][0]), "is in both train and test"),
-        (lambda named: named["calibration"].insert(0, 7), "id 7 of calibration is not in the data set"),
+        (lambda named: named["calibration"].insert(0, 7), "calibration must list ids in quotation marks, got 7"),
+        (lambda named: named.update(test="0007"), "test must be a list of ids"),
         (lambda named: named.update(validation=[]), "validation lists nothing"),
         (lambda named: named.pop("test"), "is not a readable list of splits"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import resource
 import struct
@@ -21,7 +20,6 @@ from cpsc_train.data.storage import matlab, untrusted
 from cpsc_train.data.storage.files import read_bytes
 from cpsc_train.data.storage.matlab import load
 from cpsc_train.data.storage.npz import read_npz
-from cpsc_train.data.storage.packed import open_packed
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.reading import check_file
 
@@ -133,12 +131,6 @@ def test_a_file_is_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(check_file, "__kwdefaults__", {"largest": 8})
     with pytest.raises(DataError, match="must have at most 8 bytes, got 9"):
         read_bytes(tmp_path / "b")
-
-
-def test_an_index_claims_a_file_of_a_terabyte(tmp_path):
-    (tmp_path / "index.json").write_text(json.dumps({"refs": {"a": ["0.tar", 0, 10**12]}}))
-    with pytest.raises(UserError, match="must have at most"):
-        open_packed(str(tmp_path))
 
 
 def scenes(h5py, path, **changes):

@@ -82,10 +82,10 @@ def test_what_is_not_official_is_drawn_anew(small_config, tmp_path, monkeypatch,
     config = type(small_config).from_plain({key: value for key, value in table.items() if key != "splits"})
     grid = Grid(tmp_path, {"joint": config}, [0], [0, 1])
     runs = grid.run(executor=Local(), console=Output(quiet=True), quiet=True)["joint"]
-    folders = [RunFolder(grid.path("joint", 0, division)).path / "splits.json" for division in (0, 1)]
-    assert folders[0].read_text() != folders[1].read_text()
+    folders = [RunFolder(grid.path("joint", 0, division)).path / "splits.npz" for division in (0, 1)]
+    assert folders[0].read_bytes() != folders[1].read_bytes()
     if official:
-        monkeypatch.setattr("cpsc_train.experiments.grid._test_rows", lambda _: "the official ones")
+        monkeypatch.setattr("cpsc_train.experiments.grid._test_ids", lambda _: "the official ones")
         runs = grid.run(executor=Local(), console=Output(quiet=True), quiet=True)["joint"]
     assert [(one["division"], one["overlap"]) for one in runs] == [(0, overlap), (1, overlap)]
     assert all(one["cpu_seconds"] > 0 for one in runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -15,6 +16,7 @@ from cpsc_train.data import DataConfig, Noise, Splits
 from cpsc_train.data.faults import Faults, read_skip_list
 from cpsc_train.data.storage.cache import Cache
 from cpsc_train.data.storage.files import fields, read_list
+from cpsc_train.data.storage.index import Index
 from cpsc_train.data.storage.packed import open_packed
 from cpsc_train.data.storage.untrusted import inside
 from cpsc_train.errors import UserError
@@ -126,15 +128,17 @@ def test_the_toml_of_a_run(finished, tmp_path):
     attack(read, [(finished / "config.toml").read_bytes()], 6_000)
 
 
-def test_the_splits_of_a_run(finished, small_file, tmp_path):
+@pytest.mark.parametrize("name", ["splits.json", "splits.npz"])
+def test_the_splits_of_a_run(finished, small_file, tmp_path, name):
     dataset = DataConfig.named("handwritten")(file=str(small_file)).load()
-    path = tmp_path / "splits.json"
+    path = tmp_path / name
+    Splits.load(finished / "splits.npz", dataset).save(path, dataset)
 
     def read(content):
         path.write_bytes(content)
         Splits.load(path, dataset)
 
-    attack(read, [(finished / "splits.json").read_bytes()], 2_000)
+    attack(read, [path.read_bytes()], 2_000)
 
 
 def test_the_index_of_a_cache(tmp_path):
@@ -154,12 +158,13 @@ def test_the_index_of_packed_files(tmp_path):
     (tmp_path / "000.tar").write_bytes(bytes(500))
 
     def read(content):
-        (tmp_path / "index.json").write_bytes(content)
+        (tmp_path / "index.npz").write_bytes(content)
         packed = open_packed(str(tmp_path))
-        for name in sorted(packed.store.references)[:3] if packed is not None else ():
+        for name in packed.store.index.paths[:3] if packed is not None else ():
             try:
                 (packed / name).read_bytes()
             except OSError:  # which an adapter takes for a file that cannot be read
                 continue
 
-    attack(read, [b'{"version": 1, "refs": {"a/b.wav": ["000.tar", 0, 100], "c": ["000.tar", 100, 7]}}'], 2_000)
+    Index.of("000.tar", {"a/b.wav": (0, 100, 1), "c": (100, 7, 2)}).write(index := io.BytesIO())
+    attack(read, [index.getvalue()], 2_000)

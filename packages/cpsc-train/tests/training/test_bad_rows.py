@@ -66,7 +66,7 @@ def test_a_run_resumed_within_an_epoch_gives_the_same_results(small_config, tmp_
         train(config, tmp_path / "paused", Impatient())
     again = resume(tmp_path / "paused")
     assert straight | {"seconds": 0} == again | {"seconds": 0}
-    for name in ("rows.csv", "splits.json"):
+    for name in ("rows.csv", "splits.npz"):
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "paused" / name).read_bytes()
     assert evaluate(tmp_path / "paused").items() <= again.items()
 

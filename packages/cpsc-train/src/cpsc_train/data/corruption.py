@@ -56,7 +56,7 @@ class CorruptionConfig:
         labels = dataset.labels.copy()
         for part in self.parts:
             rows = getattr(splits, part)
-            labels[rows] = self.wrong(labels[rows], [dataset.ids[row] for row in rows], len(dataset.classes))
+            labels[rows] = self.wrong(labels[rows], dataset.ids_of(rows), len(dataset.classes))
         relabelled = copy.copy(dataset)
         relabelled.labels = labels
         return relabelled

@@ -17,6 +17,7 @@ from cpsc_train.config import Choice, unknown
 from cpsc_train.data.faults import first_faults, read_skip_list
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.readers.base import Reader
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Dataset(ABC):
     classes: Sequence[str]
     """C class names; a label is an index into them."""
     ids: Sequence[str]
-    """N unique sample names."""
+    """N unique sample names. A `StringArray` takes a sixth of the memory of a list."""
     labels: NDArray[np.int64]
     """(N,) in [0, C)."""
     modalities: dict[str, Modality]
@@ -114,6 +115,11 @@ class Dataset(ABC):
         """Return further errors of a sample that can be read, for ``cpsc data check``."""
         return ()
 
+    def ids_of(self, rows: Rows) -> StringArray:
+        """Return the ids of some rows."""
+        ids = self.ids
+        return ids.take(rows) if isinstance(ids, StringArray) else StringArray.of(ids[row] for row in rows)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -128,7 +134,7 @@ class Kept(Dataset):
     def __init__(self, dataset: Dataset, rows: Rows, dropped: Sequence[str]) -> None:
         self.dataset, self._rows = dataset, rows
         self.classes, self.modalities, self.notes = dataset.classes, dataset.modalities, dataset.notes
-        self.ids = [dataset.ids[row] for row in rows]
+        self.ids = dataset.ids_of(rows)
         self.labels = dataset.labels[rows]
         self.dropped = (*dataset.dropped, *dropped)
         self.groups = None if dataset.groups is None else [dataset.groups[row] for row in rows]
@@ -215,12 +221,12 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
         dataset = self.load()
         check_names(dataset.modalities)
         skip = {} if self.skip is None else read_skip_list(Path(self.skip))
-        rows = {sample: row for row, sample in enumerate(dataset.ids)}
-        if len(rows) < len(dataset.ids):
-            twice = next(sample for row, sample in enumerate(dataset.ids) if rows[sample] != row)
+        ids = StringArray.of(dataset.ids)
+        if (twice := ids.repeated()) is not None:
             raise UserError(f"{self.name}: sample ids must be different, got {twice!r} more than once")
-        for place in skip:
-            if place not in rows and place not in dataset.faults:
+        rows = ids.find(StringArray.of(skip))
+        for place, row in zip(skip, rows, strict=True):
+            if row < 0 and place not in dataset.faults:
                 raise UserError(
                     f"{self.skip}: {place!r} is neither a sample nor a fault of {self.name}: check the data again"
                 )
@@ -232,7 +238,7 @@ class DataConfig(Choice, plugins="cpsc_train.datasets"):
             )
         if not skip:
             return dataset
-        kept = np.array([row for sample, row in rows.items() if sample not in skip], dtype=np.int64)
+        kept = np.delete(np.arange(len(ids)), rows[rows >= 0])
         return Kept(dataset, kept, [f"{place} ({why})" for place, why in skip.items()])
 
 

@@ -61,7 +61,7 @@ class MissingConfig:
         self.check(list(dataset.modalities))
         rows = np.concatenate([getattr(splits, part) for part in self.parts])
         held = {m: dataset.presence.get(m, np.ones(len(dataset), np.bool_)) for m in dataset.modalities}
-        kept = remaining([dataset.ids[row] for row in rows], {m: held[m][rows] for m in held}, self.share, self.seed)
+        kept = remaining(dataset.ids_of(rows), {m: held[m][rows] for m in held}, self.share, self.seed)
         incomplete = copy.copy(dataset)
         presence = {m: mask.copy() for m, mask in held.items()}
         for m, mask in presence.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.grouped import draw_groups
+from cpsc_train.data.saved_splits import read_parts, write_parts
 from cpsc_train.errors import UserError
-from cpsc_train.reading import read_file
-from cpsc_train.writing import write
 
 Rows = NDArray[np.int64]
 
@@ -33,7 +30,8 @@ class SplitConfig:
     official: bool = True
     """Whether the data set's own parts, such as its test rows, are kept; the fractions then apply to its other rows."""
     file: str | None = None
-    """A file of sample ids by part, as written by ``cpsc data prepare NAME --splits FILE``; replaces all of this."""
+    """A file of sample ids by part, as written by ``cpsc data prepare NAME --splits FILE``, or ``splits.npz`` of a run;
+    replaces all of this."""
     seed: int = 0
     """Seed of the division, separate from that of a run, so that runs are compared on the same rows."""
 
@@ -154,46 +152,25 @@ class Splits:
         return cls(train=np.sort(np.concatenate(left)), **fixed, **drawn_rows)
 
     def save(self, path: Path, dataset: Dataset) -> None:
-        """Write the sample ids of each part as JSON.
+        """Write the division: in arrays if `path` ends in ``.npz``, else the sample ids of each part as JSON.
 
         Raises
         ------
         UserError
             If the file cannot be written, or is a link.
         """
-        named = {field.name: [dataset.ids[row] for row in getattr(self, field.name)] for field in fields(self)}
-        write(path, json.dumps(named, indent=1) + "\n")
+        write_parts(path, vars(self), dataset.ids)
 
     @classmethod
     def load(cls, path: Path, dataset: Dataset) -> Splits:
-        """Read a division written by `save`.
+        """Read a division written by `save`, by sample id.
 
         Raises
         ------
         UserError
             If the file cannot be read, has an empty part, or an id that `dataset` lacks or that is in two parts.
         """
-        try:
-            named = parse_json(read_file(path))
-            parts = {field.name: list(named[field.name]) for field in fields(cls)}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: is not a readable list of splits ({error!r})") from None
-        row_of = {sample: row for row, sample in enumerate(dataset.ids)}
-        for part, ids in parts.items():
-            absent = [sample for sample in ids if not isinstance(sample, str) or sample not in row_of]
-            if absent:
-                count = f" (of {len(ids):,} ids, {len(absent):,} are not)" if len(absent) > 1 else ""
-                raise UserError(f"{path}: id {absent[0]!r} of {part} is not in the data set{count}")
-        rows = [np.array([row_of[sample] for sample in ids], dtype=np.int64) for ids in parts.values()]
-        listed, times = np.unique(np.concatenate(rows), return_counts=True)
-        if repeated := listed[times > 1].tolist():
-            sample = dataset.ids[repeated[0]]
-            first, second, *_ = (part for part, ids in parts.items() for listed_id in ids if listed_id == sample)
-            raise UserError(f"{path}: id {sample!r} is in both {first} and {second}")
-        for part, ids in parts.items():
-            if not ids:
-                raise UserError(f"{path}: {part} lists nothing")
-        return cls(*rows)
+        return cls(**read_parts(path, [field.name for field in fields(cls)], dataset.ids))
 
 
 def rows_by_part(names: Sequence[str]) -> dict[str, Rows]:

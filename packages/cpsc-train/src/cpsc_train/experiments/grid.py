@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from cpsc_train.config import parse_json, read_toml, write_toml
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import UserError
 from cpsc_train.experiments.executors import Executor
 from cpsc_train.experiments.task import Task
@@ -169,8 +169,8 @@ class Grid:
 
     def _division(self, job: Job, run: Mapping[str, Any]) -> dict[str, Any]:
         others = (self.path(*other) for other in self._configs if other.variant == job.variant)
-        mine = _test_rows(self.path(*job))
-        redrawn = any(_test_rows(other) != mine for other in others)
+        mine = _test_ids(self.path(*job))
+        redrawn = any(_test_ids(other) != mine for other in others)
         return {"division": job.division, "overlap": _overlap(run) if redrawn else 0.0}
 
 
@@ -192,8 +192,8 @@ def _placed(config: RunConfig, seed: int, division: int | None) -> RunConfig:
 
 
 @cache
-def _test_rows(folder: Path) -> str:
-    return json.dumps(parse_json(read_file(folder / "splits.json"))["test"])
+def _test_ids(folder: Path) -> StringArray:
+    return RunFolder(folder).read_ids("test")
 
 
 def _overlap(run: Mapping[str, Any]) -> float:

@@ -23,6 +23,8 @@ from cpsc_train.config import parse_json, read_toml, write_toml
 from cpsc_train.data import Dataset, Splits
 from cpsc_train.data.media.decoders import versions
 from cpsc_train.data.row_weights import write_row_weights
+from cpsc_train.data.saved_splits import read_ids
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.printable import without_credentials
@@ -44,6 +46,7 @@ def written_by_a_run(folders: Iterable[Path]) -> Iterator[None]:
         ) from error
 
 
+SPLITS = "splits.npz"
 PACKAGES = ("conformal-core", "cpsc-rsc", "cpsc-gsc", "cpsc-train", "numpy", "torch")
 
 
@@ -52,7 +55,7 @@ class RunFolder:
 
     ==================== ==========================================================================
     ``config.toml``      the complete configuration
-    ``splits.json``      sample ids of each part
+    ``splits.npz``       sample ids, and the rows of each part
     ``environment.json`` versions, platform, command, time of the start; status: running, done, interrupted or failed
     ``metrics.jsonl``    one line an epoch
     ``checkpoint.pt``    the parameters of the best epoch
@@ -105,7 +108,7 @@ class RunFolder:
             with locked(partial) if sys.platform != "win32" else nullcontext():
                 try:
                     write_toml(partial / "config.toml", config)
-                    splits.save(partial / "splits.json", dataset)
+                    splits.save(partial / SPLITS, dataset)
                     partial.rename(self.path)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
@@ -196,7 +199,11 @@ class RunFolder:
 
     def read_splits(self, dataset: Dataset) -> Splits:
         """Return the splits of the run."""
-        return Splits.load(self.path / "splits.json", dataset)
+        return Splits.load(self.path / SPLITS, dataset)
+
+    def read_ids(self, part: str) -> StringArray:
+        """Return the sample ids of a part of the splits."""
+        return read_ids(self.path / SPLITS, part)
 
     def _write_environment(self, status: str, started: str) -> None:
         self._write_json(
@@ -223,9 +230,8 @@ class RunFolder:
 
     def write_row_weights(self, dataset: Dataset, rows: NDArray[np.int64], weights: dict[str, NDArray[Any]]) -> None:
         """Write ``rows.csv``: id, label and weight by head of each training row, in ascending order of mean weight."""
-        ids, labels = dataset.ids, dataset.labels
-        names = [dataset.classes[labels[row]] for row in rows]
-        write_row_weights(self.path / "rows.csv", [ids[row] for row in rows], names, weights)
+        names = [dataset.classes[label] for label in dataset.labels[rows]]
+        write_row_weights(self.path / "rows.csv", dataset.ids_of(rows), names, weights)
 
     def _write_json(self, name: str, value: Any) -> None:
         write(self.path / name, json.dumps(value, indent=1) + "\n")

@@ -98,7 +98,7 @@ def clean_predictions(evaluator: Evaluator) -> dict[str, NDArray[Any]]:
     """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows."""
     setup, test = evaluator.setup, evaluator.collect("test")
     arrays: dict[str, NDArray[Any]] = {
-        "ids": np.array([setup.dataset.ids[row] for row in setup.splits.test]),
+        "ids": np.array(list(setup.dataset.ids_of(setup.splits.test))),
         "labels": test.labels,
         "classes": np.array(setup.dataset.classes),
     }

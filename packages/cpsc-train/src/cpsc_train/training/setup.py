@@ -29,6 +29,7 @@ from cpsc_train.data.dataset import unfiltered
 from cpsc_train.data.families.stored import Stored
 from cpsc_train.data.missing import check_presence, numbers
 from cpsc_train.data.order import Draw
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import UserError
 from cpsc_train.methods import Method
 from cpsc_train.models import MultimodalClassifier
@@ -84,7 +85,7 @@ class Setup:
             dim=config.feature_dim,
             classes=len(dataset.classes),
         )
-        method = _method(config, model, tuple(dataset.modalities), [dataset.ids[row] for row in splits.train])
+        method = _method(config, model, tuple(dataset.modalities), dataset.ids_of(splits.train))
         preprocessing = Preprocessing(dataset, splits.train)
         model.standardise(preprocessing.scales)
         objective = Objective(model.to(device), method.to(device), config.compute, device)
@@ -176,11 +177,11 @@ class Setup:
         rows = getattr(self.splits, part)
         return {m: mask[rows] for m, mask in self.dataset.presence.items()}
 
-    def ids_having(self, part: str, modality: str) -> list[str]:
+    def ids_having(self, part: str, modality: str) -> StringArray:
         """Return the ids of the rows of a part that have a modality."""
         mask = self.dataset.presence.get(modality)
         rows = getattr(self.splits, part)
-        return [self.dataset.ids[row] for row in rows if mask is None or mask[row]]
+        return self.dataset.ids_of(rows if mask is None else rows[mask[rows]])
 
     def _own(self, part: str) -> NDArray[np.int64]:
         """Return this process's share of the rows of a part; a process without rows takes one that all ignore."""

@@ -199,7 +199,7 @@ def _assemble(
         check_finite(taken(of.values), of.place, present=present, numbers=joined.rows[name][rows])
         kept[name] = View(of.modality, taken(of.values), of.place, stored, of.prepare, present)
     dataset = Arrays(
-        [joined.ids[row] for row in rows],
+        joined.ids if len(rows) == len(joined.ids) else joined.ids.take(rows),
         labels,
         names,
         kept,
@@ -209,7 +209,7 @@ def _assemble(
     dataset.notes = [DataError(f"{config.root}: {one} is not used", "not used") for one in unused]
     dataset.dropped = [
         f"{joined.ids[row]} (no {'label' if unlabelled[row] else 'modality'})"
-        for row in np.flatnonzero(unlabelled | nothing)
+        for row in np.flatnonzero(unlabelled | nothing).tolist()
     ]
     return dataset
 

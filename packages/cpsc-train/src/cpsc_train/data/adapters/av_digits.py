@@ -22,6 +22,7 @@ from cpsc_train.data.readers import Reader
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.files import Place, check_root, read_bytes
 from cpsc_train.data.storage.untrusted import DEFLATE
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError, UserError
 
 RATE = 8000
@@ -111,7 +112,7 @@ class AVDigits(Dataset):
         recordings = _recordings(root / "recordings", faults)
         self.faults = faults.errors
         self._files = [recording.file for recording in recordings]
-        self.ids = [file.stem for file in self._files]
+        self.ids = StringArray.of(file.stem for file in self._files)
         self.labels = np.array([recording.digit for recording in recordings], dtype=np.int64)
         images, labels = _read_idx(root / IMAGES, 3), _read_idx(root / LABELS, 1)
         if len(images) != len(labels):

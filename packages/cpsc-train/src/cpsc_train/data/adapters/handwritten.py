@@ -13,6 +13,7 @@ from cpsc_train.data.dataset import DataConfig, check_modalities
 from cpsc_train.data.families.arrays import Arrays, View
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.storage.npz import read_npz
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import UserError
 
 VIEWS = {
@@ -50,7 +51,7 @@ class HandwrittenConfig(DataConfig, name="handwritten"):
                 raise UserError(f"{file}: has no array {name!r} (it holds: {', '.join(arrays)})")
         labels = _labels(file, arrays["label"], len(CLASSES))
         views = {name: View(VIEWS[name], arrays[name], f"{file}: {name}") for name in self.modalities}
-        return Arrays([f"{row:04d}" for row in range(len(labels))], labels, CLASSES, views)
+        return Arrays(StringArray.of(f"{row:04d}" for row in range(len(labels))), labels, CLASSES, views)
 
 
 def _labels(file: Path, labels: NDArray[np.float32], classes: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset, Rows
 from cpsc_train.data.modality import Modality
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Arrays(Dataset):
         parts: Mapping[str, Rows] | None = None,
         groups: Sequence[str] | None = None,
     ) -> None:
-        self.ids, self.labels, self.classes = list(ids), labels, tuple(classes)
+        self.ids, self.labels, self.classes = StringArray.of(ids), labels, tuple(classes)
         self.modalities = {name: view.modality for name, view in views.items()}
         self.parts, self.groups = parts, groups
         incomplete = {name: view.present for name, view in views.items() if view.present is not None}

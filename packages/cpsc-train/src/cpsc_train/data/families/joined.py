@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.storage.npz import read_npz
 from cpsc_train.data.storage.tables import TABLES, read_table, vectors
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError
 
 PARTS = {
@@ -41,7 +42,7 @@ class Source:
     """The file."""
     arrays: dict[str, NDArray[Any]]
     """By name; those with one row per sample, and others."""
-    ids: list[str] | None
+    ids: StringArray | None
     """Id of each sample, (N,). If None, the file has none."""
     rows: int
     """N."""
@@ -51,7 +52,7 @@ class Source:
 class Joined:
     """Arrays of all files, with one row per sample."""
 
-    ids: list[str]
+    ids: StringArray
     """N unique ids."""
     arrays: dict[str, NDArray[Any]]
     places: dict[str, str]
@@ -93,9 +94,8 @@ def read_source(path: Path, names: Names) -> Source:
     rows = len(counted[0]) if counted else max(lengths, key=lengths.count)
     if id_name is None:
         return Source(path, arrays, None, rows)
-    ids = [str(name) for name in arrays[id_name]]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+    ids = StringArray.of(map(str, arrays[id_name]))
+    if (twice := ids.repeated()) is not None:
         raise DataError(f"{path}: {id_name} holds {twice!r} more than once", "duplicate id")
     return Source(path, arrays, ids, len(ids))
 
@@ -125,11 +125,14 @@ def join(sources: Sequence[Source], repeated: Collection[str] = ()) -> Joined:
     if len({source.rows for source in without}) > 1:
         sizes = ", ".join(f"{source.path} {source.rows}" for source in without)
         raise DataError(f"files without ids must have the same number of rows, got {sizes}", "wrong size")
-    ids = list(dict.fromkeys(name for source in sources for name in _names(source)))
+    names = [StringArray.numbered(source.rows) if source.ids is None else source.ids for source in sources]
+    ids = names[0]
+    for others in names[1:]:
+        if others != ids:
+            ids = StringArray.concatenated([ids, others.take(np.flatnonzero(ids.find(others) < 0))])
     joined = Joined(ids, {}, {}, {}, {}, {})
-    for source in sources:
-        row_of = {name: row for row, name in enumerate(_names(source))}
-        rows = np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
+    for source, own in zip(sources, names, strict=True):
+        rows = np.arange(len(ids)) if own == ids else own.find(ids)
         for name, array in source.arrays.items():
             if name in repeated and name in joined.arrays and array.shape == (source.rows,):
                 _check_same(joined, source, name, array, rows)
@@ -164,10 +167,6 @@ def _check_same(joined: Joined, source: Source, name: str, array: NDArray[Any], 
         )
 
 
-def _names(source: Source) -> list[str]:
-    return [f"{row:0{len(str(source.rows - 1))}d}" for row in range(source.rows)] if source.ids is None else source.ids
-
-
 def read_lists(paths: Sequence[Path], names: Names) -> Source:
     """Read and concatenate lists of samples; in a list without parts, the name of the file is the part.
 
@@ -188,8 +187,7 @@ def read_lists(paths: Sequence[Path], names: Names) -> Source:
     id_name = next((name for name in names.id if name in arrays), None)
     if id_name is None:
         raise DataError(f"{paths[0]}: has no column {' or '.join(names.id)} to join it by", "no id")
-    ids = [str(name) for name in arrays[id_name]]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+    ids = StringArray.of(map(str, arrays[id_name]))
+    if (twice := ids.repeated()) is not None:
         raise DataError(f"{', '.join(map(str, paths))}: {twice!r} is listed twice", "duplicate id")
     return Source(paths[0], arrays, ids, len(ids))

@@ -18,6 +18,7 @@ from cpsc_train.data.media.decoders import DECODERS, versions
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.splits import rows_by_part
 from cpsc_train.data.storage.cache import FORMAT, Cache
+from cpsc_train.data.strings import StringArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Stored(Dataset):
     def __init__(
         self, config: StoredConfig, samples: Sequence[Sample], known: Mapping[str, Modality], faults: Faults
     ) -> None:
-        self.ids = [sample.name for sample in samples]
+        self.ids = StringArray.of(sample.name for sample in samples)
         self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
         self.modalities = {name: known[name] for name in config.modalities}
         self.decoded = [name for name in config.modalities if known[name].kind not in {"text", "vector"}]

@@ -23,6 +23,7 @@ from cpsc_train.data.preparation.work import Advance, refuse_small, silent, tota
 from cpsc_train.data.splits import SplitConfig, Splits, by_group, rows_by_part
 from cpsc_train.data.storage.cache import chunks
 from cpsc_train.data.storage.files import recorded
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import UserError, reason
 from cpsc_train.reading import read_file
 from cpsc_train.writing import locked, make_folder, refuse_link, replacing, write
@@ -113,8 +114,7 @@ def extract(config: DataConfig, out: Path, *, workers: int = 0, advance: Advance
         raise UserError(f"{config.name}: only recordings with sound and frames can be taken apart")
     refuse_small(out, len(kept), lambda _: RECORDING)
     make_folder(out)
-    row_of = {sample: row for row, sample in enumerate(dataset.ids)}
-    clips = [dataset.clips[row_of[sample]] for sample in kept.ids]
+    clips = [dataset.clips[row] for row in StringArray.of(dataset.ids).find(StringArray.of(kept.ids))]
     with locked(out, busy="taking recordings apart into it"):
         done = total(partial(_extract, out, config, clips), kept.ids, workers, advance)
         for place in lists:

@@ -7,11 +7,12 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from cpsc_train.config import parse_json
 from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.preparation.work import Advance, refuse_small, silent, total
 from cpsc_train.data.storage.files import Place, check_root, recorded
-from cpsc_train.data.storage.packed import CHECKSUMS, INDEX, Packed
+from cpsc_train.data.storage.index import Index
+from cpsc_train.data.storage.packed import INDEX, Packed
 from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.writing import locked, make_folder, refuse_link
@@ -28,6 +30,7 @@ from cpsc_train.writing import locked, make_folder, refuse_link
 HEAD = "packing.json"
 SAMPLES = 256
 """Samples per tar file."""
+T = TypeVar("T")
 Member = tuple[str, str | None, bytes]
 """Name in the tar file, path in the data set or None, and content."""
 
@@ -53,8 +56,11 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = s
     with recorded() as files:
         dataset = config.open()
     rows = range(len(dataset))
-    of_samples = {str(place) for row in rows for place in dataset.sources(row).values()}
-    if not of_samples:
+    others = {str(place): place for place in files}
+    for row in rows:
+        for place in dataset.sources(row).values():
+            others.pop(str(place), None)
+    if not any(dataset.sources(row) for row in rows):
         raise UserError(f"{config.name}: all samples are in one file here: use cpsc data prepare --cache")
     if "://" not in out:
         refuse_small(Path(out), len(rows), lambda k: sum(len(_read(p)) + 1024 for p in dataset.sources(k).values()))
@@ -65,7 +71,7 @@ def pack(config: DataConfig, out: str, *, workers: int = 0, advance: Advance = s
         packing.begin()
         names = [f"tar file {number}" for number in range(len(packing.groups))]
         written = total(packing.write_samples, names, workers, advance)
-        packing.finish(place for place in files if str(place) not in of_samples)
+        packing.finish(others.values())
     return written
 
 
@@ -94,19 +100,21 @@ class _Packing:
 
     def begin(self) -> None:
         """Write the head, or accept that of the same samples; raise UserError if others are packed in `out`."""
-        samples = [[i, *map(str, self.dataset.sources(row).values())] for row, i in enumerate(self.dataset.ids)]
-        head = {"hash": hashlib.sha256(json.dumps(samples).encode()).hexdigest(), "samples": len(samples)}
+        samples = hashlib.sha256()
+        for row, sample in enumerate(self.dataset.ids):
+            samples.update(json.dumps([sample, *map(str, self.dataset.sources(row).values())]).encode())
+        head = {"hash": samples.hexdigest(), "samples": len(self.dataset)}
         system, base = open_store(self.out)
         with _naming(self.out):
             system.makedirs(base, exist_ok=True)
             exists = system.exists(f"{base}/{HEAD}")
-            existing = _load(system, f"{base}/{HEAD}") if exists else None
+            existing = _load(system, f"{base}/{HEAD}", parse_json)
             # A kill can leave a damaged head, but only before anything else is written.
             damaged = exists and existing is None and system.glob(f"{base}/*.tar")
             if damaged or existing not in (None, head):
                 raise UserError(f"{self.out}: other samples are packed here: choose another place")
             if existing is None:
-                _put(system, f"{base}/{HEAD}", head)
+                _put(system, f"{base}/{HEAD}", lambda file: file.write(json.dumps(head).encode()))
 
     def write_samples(self, number: int) -> int:
         """Write a tar file of samples and then its index, unless it is there already. Return the bytes written."""
@@ -118,32 +126,38 @@ class _Packing:
         """Write the files of the data set that belong to no sample, and the index of all tar files."""
         self._write("lists", ((f"lists/{self._name(place)}", self._name(place), _read(place)) for place in lists))
         system, base = open_store(self.out)
-        index: dict[str, Any] = {"version": 1, "refs": {}, CHECKSUMS: {}}
-        for name in ["lists", *(f"samples-{number:05d}" for number in range(len(self.groups)))]:
-            table = parse_json(system.cat_file(f"{base}/{name}.json"))
-            for key in ("refs", CHECKSUMS):
-                index[key] |= table[key]
+        names = ["lists", *(f"samples-{number:05d}" for number in range(len(self.groups)))]
+        index = Index.merged([Index.parse(system.cat_file(f"{base}/{name}.npz")) for name in names])
         with _naming(self.out):
-            _put(system, f"{base}/{INDEX}", index)
+            _put(system, f"{base}/{INDEX}", index.write)
 
     def _members(self, row: int) -> Iterator[Member]:
         dataset = self.dataset
         key = dataset.ids[row].replace(".", "_")
-        part = next((part for part, rows in (dataset.parts or {}).items() if row in rows), None)
+        part = self._parts[row] if self._parts else None
         label = int(dataset.labels[row])
         about = {"id": dataset.ids[row], "label": label, "class": dataset.classes[label], "part": part}
         yield f"{key}.json", None, json.dumps(about).encode()
         for ending, place in dataset.sources(row).items():
             yield f"{key}.{ending}", self._name(place), _read(place)
 
+    @cached_property
+    def _parts(self) -> list[str | None]:
+        """The official part of each row; empty if there are none."""
+        parts: list[str | None] = [None] * len(self.dataset) if self.dataset.parts else []
+        for part, rows in (self.dataset.parts or {}).items():
+            for row in rows:
+                parts[row] = part
+        return parts
+
     def _name(self, place: Place) -> str:
         return Path(str(place)).relative_to(self.root).as_posix()
 
     def _write(self, name: str, members: Iterator[Member]) -> int:
         system, base = open_store(self.out)
-        if _load(system, f"{base}/{name}.json") is not None:
+        if _load(system, f"{base}/{name}.npz", Index.parse) is not None:
             return 0
-        index: dict[str, Any] = {"version": 1, "refs": {}, CHECKSUMS: {}}
+        extents: dict[str, tuple[int, int, int]] = {}
         with _naming(self.out):
             with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
                 for member, path, content in members:
@@ -151,24 +165,25 @@ class _Packing:
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
                     if path is not None:
-                        index["refs"][path] = (f"{name}.tar", tar.offset - -(-info.size // 512) * 512, info.size)
-                        index[CHECKSUMS][path] = zlib.crc32(content)
+                        start = tar.offset - -(-info.size // 512) * 512
+                        extents[path] = (start, info.size, zlib.crc32(content))
                 written = tar.offset
             system.mv(f"{base}/{name}.partial", f"{base}/{name}.tar")
-            _put(system, f"{base}/{name}.json", index)
+            _put(system, f"{base}/{name}.npz", Index.of(f"{name}.tar", extents).write)
         return written
 
 
-def _put(system: Any, path: str, table: dict[str, Any]) -> None:
-    """Write a JSON file completely or not at all."""
-    system.pipe_file(f"{path}.partial", json.dumps(table).encode())
+def _put(system: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file completely or not at all."""
+    with system.open(f"{path}.partial", "wb") as file:
+        write(file)
     system.mv(f"{path}.partial", path)
 
 
-def _load(system: Any, path: str) -> Any | None:
-    """Return a JSON file, or None if it is missing or damaged."""
+def _load(system: Any, path: str, parse: Callable[[bytes], T]) -> T | None:
+    """Return the content of a file, or None if it is missing or damaged."""
     try:
-        return parse_json(system.cat_file(path))
+        return parse(system.cat_file(path))
     except (FileNotFoundError, ValueError):
         return None
 

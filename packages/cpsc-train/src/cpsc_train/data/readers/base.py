@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.media.tokens import Tokenizer
 from cpsc_train.data.media.truncation import container_of
 from cpsc_train.data.storage.files import Place, read_text
+from cpsc_train.data.storage.index import Index
 from cpsc_train.data.storage.packed import Packed, Store
 from cpsc_train.data.storage.untrusted import CONTAINERS
 from cpsc_train.errors import DataError
@@ -102,13 +103,16 @@ class Reader:
         return self.modality.shape
 
 
+_MEMORY = Store("bytes", Index.of("bytes", {}))
+
+
 class Content(Packed):
     """Content of a file in memory, accepted in place of a path."""
 
     def __init__(self, content: bytes) -> None:
         kind = container_of(content)
         suffix = next((suffix for suffix, (name, _) in CONTAINERS.items() if name == kind), "")
-        super().__init__(Store("bytes", {}, {}), f"{len(content):,} bytes{suffix}")
+        super().__init__(_MEMORY, f"{len(content):,} bytes{suffix}")
         self._content = content
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -27,17 +27,28 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         check_file(path, largest=None)
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            check_archive(archive, os.fstat(file.fileno()).st_size)
-            return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
+        with path.open("rb") as file:
+            return parse_npz(file, os.fstat(file.fileno()).st_size)
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "missing") from None
-    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         if out_of_memory(error):
             raise
         raise DataError(f"{path}: is not a readable .npz file ({reason(error)})", "damaged") from None
+
+
+def parse_npz(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an open file of `size` bytes, as `read_npz`; ValueError in place of DataError."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            check_archive(archive, size)
+            return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
+    except (TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(reason(error)) from error
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

@@ -1,33 +1,25 @@
 """Data sets packed into tar files on a disk or in an object store, read in place.
 
 The tar files follow the convention of WebDataset: the files of a sample share one key, and a ``.json`` beside them
-describes the sample. ``index.json`` maps each file of the data set to its tar file, first byte and number of bytes, in
-the format of Kerchunk's references, with a CRC-32 that detects wrong bytes. An adapter sees the same folders and files
-as before; each file is one ranged read through fsspec, so order, augmentation and results do not change.
-
-fsspec's own file system of references is not used: a file of 20 kB on a disk takes three times as long (150 instead of
-46 µs), it wraps all errors in one, and checksums, retries and time limits are needed anyway.
+describes the sample. ``index.npz`` holds the tar file, first byte and number of bytes of each file of the data set,
+with a CRC-32 that detects wrong bytes. An adapter sees the same folders and files as before; each file is one ranged
+read through fsspec, so order, augmentation and results do not change.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from cpsc_train.config import parse_json
+from cpsc_train.data.storage.index import Index
 from cpsc_train.data.storage.store import StoreReader
 from cpsc_train.errors import UserError
-from cpsc_train.reading import LARGEST
 
-INDEX = "index.json"
-CHECKSUMS = "crc32"
-"""Key of the checksums in the index; readers of Kerchunk's references ignore it."""
-Reference = tuple[str, int, int]
-"""Tar file, first byte, number of bytes."""
+INDEX = "index.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +28,8 @@ class Store:
 
     root: str
     """A folder, or an address such as ``s3://bucket/folder``."""
-    references: Mapping[str, Reference]
-    """By path from the folder of the data set."""
-    checksums: Mapping[str, int]
-    """CRC-32 by path; may be empty."""
-
-    @cached_property
-    def folders(self) -> Mapping[str, set[str]]:
-        """Names in each folder, by its path."""
-        names: dict[str, set[str]] = {}
-        for path in self.references:
-            folder, _, name = path.rpartition("/")
-            while name and name not in names.setdefault(folder, set()):
-                names[folder].add(name)
-                folder, _, name = folder.rpartition("/")
-        return names
+    index: Index
+    """Where each file is."""
 
     def read(self, path: str) -> bytes:
         """Return a file by one ranged read.
@@ -58,18 +37,19 @@ class Store:
         Raises FileNotFoundError if there is no such file. Raises OSError if it cannot be read, or its bytes are not
         those that were packed; names the tar file.
         """
-        if path not in self.references:
+        extent = self.index.extent(path)
+        if extent is None:
             raise FileNotFoundError(path)
-        shard, start, size = self.references[path]
+        tar, start, size, crc32 = extent
 
         def accept(content: bytes) -> bytes:
             if len(content) != size:
                 raise OSError("is cut off" if len(content) < size else "is on a server without range requests")
-            if zlib.crc32(content) != self.checksums.get(path, zlib.crc32(content)):
+            if zlib.crc32(content) != crc32:
                 raise OSError(f"the {size:,} bytes from byte {start:,} on are not those that were packed")
             return content
 
-        return _reader(self, os.getpid()).read(shard, accept, start, size)
+        return _reader(self, os.getpid()).read(tar, accept, start, size)
 
 
 @lru_cache(maxsize=16)
@@ -82,9 +62,22 @@ class Packed:
     """A path within a store, with the part of the interface of ``pathlib.Path`` that adapters use."""
 
     def __init__(self, store: Store, path: str = "") -> None:
-        pure = PurePosixPath(path)
         self.store, self.path = store, path
-        self.name, self.stem, self.suffix = pure.name, pure.stem, pure.suffix
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The last dot of the name and what follows."""
+        return PurePosixPath(self.name).suffix
 
     @property
     def parent(self) -> Packed:
@@ -102,17 +95,18 @@ class Packed:
 
     def is_dir(self) -> bool:
         """Return whether it is a folder."""
-        return self.path in self.store.folders
+        return self.store.index.is_folder(self.path)
 
     def is_file(self) -> bool:
         """Return whether it is a file."""
-        return self.path in self.store.references
+        return self.store.index.extent(self.path) is not None
 
     def iterdir(self) -> Iterator[Packed]:
-        """Return the paths in the folder."""
+        """Return the paths in the folder, in ascending order of names."""
         if not self.is_dir():
             raise FileNotFoundError(str(self))
-        return (self / name for name in sorted(self.store.folders[self.path]))
+        folder = f"{self.path}/" if self.path else ""
+        return (Packed(self.store, folder + name) for name in self.store.index.names(self.path))
 
     def read_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -127,23 +121,9 @@ def open_packed(root: str) -> Packed | None:
     if "://" not in root and not (Path(root) / INDEX).is_file():
         return None
     try:
-        references, checksums = StoreReader(root.rstrip("/")).read(INDEX, _parse)
+        index = StoreReader(root.rstrip("/")).read(INDEX, Index.parse)
     except FileNotFoundError:
         raise UserError(f"{root}/{INDEX}: no such file: pack the data set with cpsc data prepare --shards") from None
     except OSError as error:
         raise UserError(f"the index of packed files cannot be read ({error})") from None
-    for path, (shard, start, size) in references.items():
-        if start < 0 or size < 0 or "/" in shard or ".." in shard:
-            raise UserError(f"{root}/{INDEX}: {path!r} must be in a tar file next to the index")
-        if size > LARGEST:
-            raise UserError(f"{root}/{INDEX}: {path!r} must have at most {LARGEST:,} bytes, got {size:,}")
-    return Packed(Store(root.rstrip("/"), references, checksums))
-
-
-def _parse(text: bytes) -> tuple[dict[str, Reference], dict[str, int]]:
-    table = parse_json(text)
-    references = {str(path): (str(shard), int(a), int(n)) for path, (shard, a, n) in table["refs"].items()}
-    checksums = {str(path): int(crc) for path, crc in table.get(CHECKSUMS, {}).items()}
-    if CHECKSUMS in table and checksums.keys() != references.keys():
-        raise ValueError(f"{CHECKSUMS} and refs must name the same files")
-    return references, checksums
+    return Packed(Store(root.rstrip("/"), index))

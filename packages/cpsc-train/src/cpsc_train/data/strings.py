@@ -1,0 +1,211 @@
+"""Arrays of strings in the layout of Arrow: the bytes of all strings, and the offset of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from operator import eq, index
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENCODING = ("utf-8", "surrogatepass")
+"""Half a surrogate pair, which JSON and names of files can hold, is kept. Bytes have the order of the characters."""
+CHUNK = 2**16
+"""Strings that are converted at once."""
+OFFSETS = ".offsets"
+"""End of the name of an array of offsets in a file."""
+
+Rows = NDArray[np.int64]
+
+
+class StringArray(Sequence[str]):
+    """An immutable sequence of N strings, which takes the bytes of their UTF-8 and 4 more each (8 beyond 4 GiB).
+
+    - `content`: (bytes,) uint8, the UTF-8 of all strings, one after the other.
+    - `offsets`: (N + 1,) unsigned integers: string n is ``content[offsets[n]:offsets[n + 1]]``.
+
+    Examples
+    --------
+    >>> names = StringArray.of(["b", "cd", ""])
+    >>> names[1], list(names), names.find(StringArray.of(["", "a"])).tolist()
+    ('cd', ['b', 'cd', ''], [2, -1])
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+    def __init__(self, content: NDArray[np.uint8], offsets: NDArray[np.unsignedinteger[Any]]) -> None:
+        self.content, self.offsets = content, offsets
+        self._content, self._offsets = content.data, offsets.data  # of which one item is read faster
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.content, self.offsets)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> StringArray:
+        """Return an array of some strings; the same object if they are one."""
+        if isinstance(texts, StringArray):
+            return texts
+        pieces, lengths = [b""], [np.array([], np.int64)]
+        iterator = iter(texts)
+        while chunk := [text.encode(*ENCODING) for text in islice(iterator, CHUNK)]:
+            pieces.append(b"".join(chunk))
+            lengths.append(np.fromiter(map(len, chunk), np.int64, len(chunk)))
+        return cls._of_lengths(np.frombuffer(b"".join(pieces), np.uint8), np.concatenate(lengths))
+
+    @classmethod
+    def numbered(cls, count: int) -> Self:
+        """Return the numbers below `count` with as many digits as the largest of them.
+
+        Examples
+        --------
+        >>> list(StringArray.numbered(11))[-2:]
+        ['09', '10']
+        """
+        width, numbers = len(str(max(count - 1, 0))), np.arange(count)
+        digits = np.empty((count, width), np.uint8)
+        for place in range(width):
+            digits[:, place] = numbers // 10 ** (width - 1 - place) % 10 + ord("0")
+        return cls._of_lengths(digits.ravel(), np.full(count, width))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[StringArray]) -> Self:
+        """Return the strings of all parts, in order."""
+        content = [np.array([], np.uint8), *(part.content for part in parts)]
+        lengths = [np.array([], np.int64), *(np.diff(part.offsets) for part in parts)]
+        return cls._of_lengths(np.concatenate(content), np.concatenate(lengths))
+
+    @classmethod
+    def _of_lengths(cls, content: NDArray[np.uint8], lengths: NDArray[Any]) -> Self:
+        dtype: type[np.uint32 | np.uint64] = np.uint32 if len(content) < 2**32 else np.uint64
+        offsets = np.zeros(len(lengths) + 1, dtype)
+        np.cumsum(lengths, out=offsets[1:], dtype=offsets.dtype)
+        return cls(content, offsets)
+
+    def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return content and offsets under the names ``NAME`` and ``NAME.offsets``, for an ``.npz`` file."""
+        return {name: self.content, name + OFFSETS: self.offsets}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Self:
+        """Return what `to_arrays` was called on. Raises ValueError if an array is missing or damaged."""
+        try:
+            content, offsets = arrays[name], arrays[name + OFFSETS]
+        except KeyError as error:
+            raise ValueError(f"has no array {error}") from None
+        if content.dtype != np.uint8 or content.ndim != 1:
+            raise ValueError(f"{name} must be bytes, got {content.dtype} of shape {content.shape}")
+        if offsets.dtype not in (np.uint32, np.uint64) or offsets.ndim != 1 or not len(offsets):
+            raise ValueError(f"{name}{OFFSETS} must be unsigned integers, got {offsets.dtype} of shape {offsets.shape}")
+        if offsets[0] != 0 or offsets[-1] != len(content) or (offsets[1:] < offsets[:-1]).any():
+            raise ValueError(f"{name}{OFFSETS} must rise from 0 to the {len(content)} bytes of {name}")
+        for first in range(0, len(offsets), CHUNK):
+            text = content[offsets[first] : offsets[min(first + CHUNK, len(offsets) - 1)]]
+            text.tobytes().decode(*ENCODING)  # raises UnicodeDecodeError, a ValueError
+        if ((content[offsets[:-1][offsets[:-1] < offsets[1:]]] & 0xC0) == 0x80).any():
+            raise ValueError(f"{name}{OFFSETS} must not divide a character")
+        return cls(content, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int, /) -> str: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> StringArray: ...
+    def __getitem__(self, place: int | slice, /) -> str | StringArray:
+        if isinstance(place, slice):
+            return self.take(np.arange(len(self))[place])
+        row, count = index(place), len(self)
+        if not -count <= row < count:
+            raise IndexError(f"row {row} of {count} strings")
+        return self.encoded(row % count).decode(*ENCODING)
+
+    def __iter__(self) -> Iterator[str]:
+        return (text.decode(*ENCODING) for text in self.all_encoded())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StringArray):
+            return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.content, other.content)
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    def __repr__(self) -> str:
+        return f"StringArray of {len(self)} strings"
+
+    def encoded(self, row: int) -> bytes:
+        """Return the bytes of one string, with 0 ≤ `row` < N."""
+        return self._content[self._offsets[row] : self._offsets[row + 1]].tobytes()
+
+    def all_encoded(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of the strings from `start` to before `stop`, faster than one by one."""
+        stop = len(self) if stop is None else stop
+        for first in range(start, stop, CHUNK):
+            edges = self.offsets[first : min(first + CHUNK, stop) + 1].astype(np.int64)
+            text = self.content[edges[0] : edges[-1]].tobytes()
+            places = (edges - edges[0]).tolist()
+            yield from (text[a:b] for a, b in pairwise(places))
+
+    def take(self, rows: Rows) -> StringArray:
+        """Return the strings at `rows`, in [0, N), in that order."""
+        lengths = (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64)
+        content = np.empty(int(lengths.sum()), np.uint8)
+        end = 0
+        for first in range(0, len(rows), CHUNK):
+            sizes, start = lengths[first : first + CHUNK], end
+            end += int(sizes.sum())
+            before = np.cumsum(sizes) - sizes
+            shift = self.offsets[rows[first : first + CHUNK]].astype(np.int64) - before
+            content[start:end] = self.content[np.repeat(shift, sizes) + np.arange(end - start)]
+        return self._of_lengths(content, lengths)
+
+    def find(self, wanted: StringArray) -> Rows:
+        """Return the row of each wanted string, (M,); −1 for those that are not here, and any if there are several."""
+        rows = np.full(len(wanted), -1, np.int64)
+        known = dict(self._by_length()) if len(wanted) else {}
+        for length, places in wanted._by_length():
+            if length in known:
+                ours, keys = self._fixed(known[length], length), wanted._fixed(places, length)
+                order = np.argsort(ours, kind="stable")
+                ours = ours[order]
+                nearest = np.minimum(np.searchsorted(ours, keys), len(ours) - 1)
+                hit = ours[nearest] == keys
+                rows[places[hit]] = known[length][order[nearest[hit]]]
+        return rows
+
+    def repeated(self) -> str | None:
+        """Return the first string that occurs again later; None if all are different."""
+        again = []
+        for length, rows in self._by_length():
+            texts = self._fixed(rows, length)
+            order = np.argsort(texts, kind="stable")
+            same = texts[order[1:]] == texts[order[:-1]]
+            again += rows[order[:-1][same]].tolist()
+        return self[min(again)] if again else None
+
+    def order(self) -> Rows:
+        """Return the rows in ascending order of their strings; equal ones stay in order."""
+        lengths = np.diff(self.offsets)
+        padded = np.zeros((len(self), max(int(lengths.max(initial=0)), 1)), np.uint8)
+        for first in range(0, len(self), CHUNK):
+            some = lengths[first : first + CHUNK]
+            text = self.content[self.offsets[first] : self.offsets[first + len(some)]]
+            padded[first : first + CHUNK][np.arange(padded.shape[1]) < some[:, None]] = text
+        return np.lexsort((lengths, padded.view(f"S{padded.shape[1]}").ravel()))  # numpy ignores zeros at the end
+
+    def _by_length(self) -> Iterator[tuple[int, Rows]]:
+        """Yield each length and the rows of that length, in order."""
+        lengths = np.diff(self.offsets)
+        order = np.argsort(lengths, kind="stable")
+        edges = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1)) if len(order) else np.array([], np.int64)
+        for start, stop in pairwise(edges):
+            yield int(lengths[order[start]]), order[start:stop]
+
+    def _fixed(self, rows: Rows, length: int) -> NDArray[np.bytes_]:
+        """Return strings of one length as an array that numpy can sort and compare."""
+        if not length:
+            return np.zeros(len(rows), "S1")
+        windows = np.lib.stride_tricks.sliding_window_view(self.content, length)
+        return np.ascontiguousarray(windows[self.offsets[rows]]).view(f"S{length}").ravel()

@@ -6,11 +6,10 @@ demo installs no more into `torch` than it needs; other sessions add the extras 
 """
 
 import hashlib
+import itertools
 import os
-import shlex
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 import nox
@@ -23,6 +22,7 @@ EDITABLE = [part for member in MEMBERS for part in ("-e", f"packages/{member}")]
 EXTRAS = {"cpsc-rsc": "[lightning,transformers]", "cpsc-train": "[all]"}
 EVERYTHING = [part for member in MEMBERS for part in ("-e", f"packages/{member}{EXTRAS.get(member, '')}")]
 LIGHT = [*EDITABLE, "torchvision>=0.21"]  # beside torch, since each version of one belongs to a version of the other
+PARTS = [nox.param("core", id="core"), nox.param("all", id="all")]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.14t"]  # t: free-threaded
 NIGHTLY = ["moto[server]>=5", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "s3fs>=2024.2"]
 TESTING = ["array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "pytest-xdist>=3.6"]
@@ -32,6 +32,11 @@ DOCS = ["furo>=2024.8", "myst-nb>=1.3", "sphinx>=8", "sphinx-copybutton>=0.5", "
 TYPING = ["mypy>=1.14", "pyright[nodejs]>=1.1.400"]
 EXAMPLES = (ROOT / "examples/requirements.txt").read_text(encoding="utf-8").split()
 LOCKED = ["-c", "constraints.txt"]
+UV = "uv>=0.7"
+BENCHMARKS = {
+    "steps": ["benchmarks/core/steps.py", "--long", "0"],
+    "selfcalibration": ["benchmarks/selfcalibration/run.py", "--threads", "1", "--rounds", "20"],
+}
 PEERS = {"crepes": "0.9.1", "mapie": "1.6.0", "nonconform": "2.0.0", "online-cp": "0.4.0", "torchcp": "1.2.1"}
 PEERS_NEED = ["cloudpickle", "joblib", "matplotlib", "pandas>=2", "scikit-learn>=1.6", "scipy", "tqdm"]
 ENVIRONMENTS = {
@@ -81,16 +86,6 @@ def _stamp(requirements: list[str]) -> str:
     files = [*(f"packages/{member}/pyproject.toml" for member in MEMBERS), LOCKED[-1]]
     texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
     return hashlib.sha256("\n".join([sys.version, *requirements, *texts]).encode()).hexdigest()
-
-
-def fresh(session: nox.Session, name: str, *requirements: str, interpreter: str = sys.executable) -> str:
-    """Return the interpreter of a new environment."""
-    home = ROOT / ".nox" / name
-    shutil.rmtree(home, ignore_errors=True)
-    session.run(interpreter, "-m", "venv", str(home), external=True)
-    python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
-    return python
 
 
 @nox.session(python=False, default=False)
@@ -147,8 +142,7 @@ def lint(session: nox.Session) -> None:
     session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
     session.run(python, "tools/check_language.py", external=True)
     session.run(python, "tools/check_size.py", external=True)
-    zizmor = str(Path(python).with_name("zizmor.exe" if os.name == "nt" else "zizmor"))
-    session.run(zizmor, "--quiet", "--offline", ".github", external=True)
+    session.run(str(Path(python).with_name("zizmor")), "--quiet", "--offline", ".github", external=True)
 
 
 @nox.session(python=False)
@@ -160,9 +154,8 @@ def tools(session: nox.Session) -> None:
 @nox.session(python=False)
 def contracts(session: nox.Session) -> None:
     """Check that imports go one way: core <- rsc, gsc <- train."""
-    environment(session, "tools")
+    linter = str(Path(environment(session, "tools")).with_name("lint-imports"))
     sources = os.pathsep.join(str(ROOT / "packages" / member / "src") for member in MEMBERS)
-    linter = str(ROOT / ".nox" / "tools" / ("Scripts" if os.name == "nt" else "bin") / "lint-imports")
     session.run(linter, external=True, env={"PYTHONPATH": sources})
 
 
@@ -172,25 +165,8 @@ def types(session: nox.Session) -> None:
     sources = [f"packages/{member}/src" for member in MEMBERS]
     python = environment(session, "torch", *TYPING)
     session.run(python, "-m", "mypy", *sources, external=True)
-    # This checker needs an installed package; it does not follow an editable one.
-    target = Path(session.create_tmp()).resolve() / "installed"
-    shutil.rmtree(target, ignore_errors=True)
-    session.run(
-        *(
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            str(target),
-            "packages/conformal-core",
-        ),
-        external=True,
-    )
     verify = ["-m", "pyright", "--verifytypes", "conformal_core", "--ignoreexternal", "--pythonpath", python]
-    session.run(python, *verify, env={"PYTHONPATH": str(target)}, external=True)
+    session.run(python, *verify, env={"PYTHONPATH": str(ROOT / sources[0])}, external=True)
 
 
 @nox.session(python=False, default=False)
@@ -205,50 +181,43 @@ def coverage(session: nox.Session) -> None:
     session.run(python, "tools/check_coverage.py", str(report), external=True)
 
 
-@nox.session(python=False, default=False)
-@nox.parametrize("part", [nox.param("core", id="core"), nox.param("all", id="all")])
+@nox.session(default=False)
+@nox.parametrize("part", PARTS)
 def lowest(session: nox.Session, part: str) -> None:
     """Test with the lowest version of every direct dependency, in an environment of its own."""
     members = MEMBERS[:1] if part == "core" else MEMBERS
-    projects = [f"packages/{member}/pyproject.toml" for member in members]
-    constraints = Path(session.create_tmp()).resolve() / f"lowest-{part}.txt"
-    lowest = session.run(sys.executable, "tools/lowest.py", *projects, silent=True, external=True)
-    constraints.write_text(str(lowest), encoding="utf-8")
-    python = fresh(session, f"oldest-{part}", *EDITABLE[: 2 * len(members)], *TESTING, "-c", str(constraints))
-    session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
+    session.install(UV)
+    install = ["uv", "pip", "install", "--quiet", "--python", "python", "--resolution", "lowest-direct"]
+    session.run(*install, *EDITABLE[: 2 * len(members)], *TESTING)
+    session.run("pytest", *(f"packages/{member}" for member in members), *session.posargs)
 
 
-@nox.session(python=False, default=False)
-@nox.parametrize("part", [nox.param("core", id="core"), nox.param("all", id="all")])
+@nox.session(default=False)
+@nox.parametrize("part", PARTS)
 def newest(session: nox.Session, part: str) -> None:
     """Test with the newest version of every dependency, pre-releases included, in an environment of its own."""
     members, packages = (MEMBERS[:1], EDITABLE[:2]) if part == "core" else (MEMBERS, EVERYTHING)
-    python = fresh(session, f"newest-{part}", "--pre", *packages, *TESTING)
-    session.run(python, "-m", "pytest", *(f"packages/{member}" for member in members), *session.posargs, external=True)
+    session.install("--pre", *packages, *TESTING)
+    session.run("pytest", *(f"packages/{member}" for member in members), *session.posargs)
 
 
-@nox.session(python=False, default=False)
-@nox.parametrize("version", [nox.param(version, id=version) for version in PYTHONS])
-def python(session: nox.Session, version: str) -> None:
+@nox.session(python=PYTHONS, default=False)
+def python(session: nox.Session) -> None:
     """Test conformal-core on another Python, if it is installed; in continuous integration it must be."""
-    running = sysconfig.get_python_version() + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "")
-    interpreter = sys.executable if version == running else shutil.which(f"python{version}")
-    probe = [str(interpreter), "-c", "print('it runs')"]  # a shim may be there without its Python
-    if not interpreter or "it runs" not in str(
-        session.run(*probe, success_codes=range(256), silent=True, external=True)
-    ):
-        missing = session.error if os.environ.get("CI") else session.skip
-        missing(f"python{version} is not installed")
-    python = fresh(session, f"on-python-{version}", *EDITABLE[:2], *TESTING, interpreter=str(interpreter))
-    session.run(python, "-m", "pytest", "packages/conformal-core", *session.posargs, external=True)
+    session.install(*EDITABLE[:2], *TESTING)
+    session.run("pytest", "packages/conformal-core", *session.posargs)
 
 
 @nox.session(python=False, default=False)
 def lock(session: nox.Session) -> None:
     """Lock the versions of all that the environments install, in constraints.txt; the demo takes the newest."""
-    requirements = [one for needed in (*ENVIRONMENTS.values(), DOCS, TYPING, EXAMPLES, NIGHTLY) for one in needed]
-    wanted = sorted({one.removeprefix("packages/") for one in requirements if one != "-e"})
-    session.run(environment(session, "tools", "uv>=0.7"), "tools/lock.py", LOCKED[-1], *wanted, external=True)
+    requirements = [*itertools.chain(*ENVIRONMENTS.values()), *DOCS, *TYPING, *EXAMPLES, *NIGHTLY]
+    file = Path(session.create_tmp()).resolve() / "requirements.txt"
+    file.write_text("\n".join(requirements).replace("-e\n", "-e "), encoding="utf-8")
+    options = ["--universal", "--python-version", "3.11", "--no-annotate", "--no-emit-index-url", "--upgrade"]
+    options += ["--custom-compile-command", "python -m nox -s lock", "--quiet", "--output-file", LOCKED[-1]]
+    options += [part for member in MEMBERS for part in ("--no-emit-package", member)]
+    session.run(environment(session, "tools", UV), "-m", "uv", "pip", "compile", *options, str(file), external=True)
 
 
 @nox.session(python=False, default=False)
@@ -266,22 +235,11 @@ def api(session: nox.Session) -> None:
 
 
 @nox.session(python=False, default=False)
-def chaos(session: nox.Session) -> None:
-    """Run every script of chaos/, or those named after --; `-- --quick kills` makes fewer trials."""
+@nox.parametrize("script", [nox.param(path.stem, id=path.stem) for path in sorted(ROOT.glob("chaos/[!_]*.py"))])
+def chaos(session: nox.Session, script: str) -> None:
+    """Inject faults into commands; `-- --quick` makes fewer trials."""
     python = environment(session, "torch", "aiohttp>=3.9")  # fsspec needs it to read from an HTTP server
-    options = [word for word in session.posargs if word.startswith("-")]
-    names = [word for word in session.posargs if not word.startswith("-")]
-    known = sorted(script.stem for script in ROOT.glob("chaos/[!_]*.py"))
-    if unknown := sorted(set(names) - set(known)):
-        session.error(f"no such script: {', '.join(unknown)} (there are: {', '.join(known)})")
-    failed = []
-    for name in names or known:
-        try:
-            session.run(python, f"chaos/{name}.py", *options, external=True)
-        except nox.command.CommandFailed:  # run the others too
-            failed.append(name)
-    if failed:
-        session.error(f"failed: {', '.join(failed)}")
+    session.run(python, f"chaos/{script}.py", *session.posargs, external=True)
 
 
 @nox.session(python=False, default=False)
@@ -289,31 +247,10 @@ def mutants(session: nox.Session) -> None:
     """Change a source file in one place at a time, and list the changes that tests miss: `-- SOURCE TEST [TEST...]`."""
     if len(session.posargs) < 2:
         session.error("give a source file and the tests that should notice, with options of pytest")
-    source, *tests = session.posargs
-    tools = Path(environment(session, "tools", "cosmic-ray>=8.4")).parent
-    python = environment(session, "core" if "conformal-core" in source else "torch")
-    copy = Path(session.create_tmp()).resolve() / "copy"  # the sources themselves are never changed
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / "packages", copy / "packages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    command = shlex.join([python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests])
-    (copy / "mutants.toml").write_text(
-        f"[cosmic-ray]\nmodule-path = {source!r}\ntimeout = 120.0\ntest-command = {command!r}\n"
-        "distributor.name = 'local'\n"
-        # `|` stands in annotations
-        "filters.operators-filter.exclude-operators = ['core/ReplaceBinaryOperator_BitOr_.*']\n",
-        encoding="utf-8",
-    )
-    paths = {"PYTHONPATH": os.pathsep.join(str(copy / "packages" / member / "src") for member in MEMBERS)}
-    with session.chdir(copy):
-        for step in (
-            ["cosmic-ray", "init", "mutants.toml", "mutants.sqlite", "--force"],
-            ["cr-filter-operators", "mutants.sqlite", "mutants.toml"],
-            ["cosmic-ray", "baseline", "mutants.toml"],
-            ["cosmic-ray", "exec", "mutants.toml", "mutants.sqlite"],
-            ["cr-report", "--surviving-only", "--show-diff", "mutants.sqlite"],
-        ):
-            session.run(str(tools / step[0]), *step[1:], env=paths, external=True)
+    python = environment(session, "core" if "conformal-core" in session.posargs[0] else "torch")
+    copy = str(Path(session.create_tmp()).resolve() / "copy")  # the sources themselves are never changed
+    tools = environment(session, "tools", "cosmic-ray>=8.4")
+    session.run(tools, "tools/mutants.py", copy, python, *session.posargs, external=True)
 
 
 @nox.session(python=False, default=False)
@@ -321,15 +258,11 @@ def changed(session: nox.Session) -> None:
     """Test the packages that a branch changes, and those that depend on them; after --, the branch to compare with."""
     base = session.posargs[0] if session.posargs else "origin/main"
     names = str(session.run("git", "diff", "--name-only", f"{base}...", silent=True, external=True)).split()
-    touched = [member for member in MEMBERS if any(name.startswith(f"packages/{member}/") for name in names)]
-    if {"pyproject.toml", "noxfile.py"} & set(names):
-        touched = MEMBERS
-    above = {"conformal-core": MEMBERS, "cpsc-rsc": ["cpsc-rsc", "cpsc-train"], "cpsc-gsc": ["cpsc-gsc", "cpsc-train"]}
-    chosen = [member for member in MEMBERS if any(member in above.get(one, [one]) for one in touched)]
-    if not chosen:
-        session.skip(f"no package differs from {base}")
-    for member in chosen:
-        session.notify(f"tests({member})", posargs=[])
+    touched = {name.split("/")[1] for name in names if name.startswith("packages/")}
+    everything = "conformal-core" in touched or not {"pyproject.toml", "noxfile.py"}.isdisjoint(names)
+    for member in MEMBERS:
+        if everything or member in touched or (touched and member == "cpsc-train"):
+            session.notify(f"tests({member})", posargs=[])
 
 
 @nox.session(python=False, default=False)
@@ -381,19 +314,13 @@ def benchmarks(session: nox.Session) -> None:
     if len(session.posargs) != 1:
         session.error("give the folder of the history")
     python, figures = environment(session, "torch"), Path(session.create_tmp()).resolve()
-    commands = {
-        "steps": ["benchmarks/core/steps.py", "--long", "0"],
-        "selfcalibration": ["benchmarks/selfcalibration/run.py", "--threads", "1", "--rounds", "20"],
-    }
-    files = [figures / f"{name}.json" for name in commands]
-    for file, command in zip(files, commands.values(), strict=True):
-        file.unlink(missing_ok=True)
+    files = {str(figures / f"{name}.json"): command for name, command in BENCHMARKS.items()}
+    for file, command in files.items():
+        Path(file).unlink(missing_ok=True)
         # A limit that steps.py misses is known; what counts here is a change.
-        options = ["--json", str(file)]
-        session.run(python, *command, *options, success_codes=[0, 1], env=ONE_THREAD, external=True)
-    session.run(
-        python, "tools/history.py", str(Path(session.posargs[0]) / "ratios.jsonl"), *map(str, files), external=True
-    )
+        session.run(python, *command, "--json", file, success_codes=[0, 1], env=ONE_THREAD, external=True)
+    history = str(Path(session.posargs[0]) / "ratios.jsonl")
+    session.run(python, "tools/history.py", history, *files, external=True)
 
 
 @nox.session(python=False, default=False)

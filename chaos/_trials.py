@@ -69,7 +69,7 @@ def workplace() -> Iterator[Path]:
 
 def small(folder: Path, *more: str, epochs: int = 4) -> list[str]:
     """Return the options of a run of seconds on the small data; `more` has settings ``key=value``."""
-    settings = [f"data.file={folder / 'small.npz'}", "method.warmup=2", "splits.calibration=0.2", "missing=false"]
+    settings = [f"data.file={folder / 'small.npz'}", "method.warmup=2", "splits.calibration=0.2", "leave_out=false"]
     return ["--epochs", str(epochs), *(part for one in (*settings, *more) for part in ("--set", one))]
 
 

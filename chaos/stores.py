@@ -115,7 +115,8 @@ def main() -> int:
     with workplace() as place:
         log, files, packed = place / "log", layouts().crema_d(place / "files"), place / "packed"
         settings = ["data.size=16", "encoders.audio.name=small-cnn", "encoders.video.name=small-cnn", "batch_size=8"]
-        settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", "missing=false", "compute.workers=0"]
+        settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", "leave_out=false"]
+        settings += ["compute.workers=0"]
         words = ["train", "-q", "--recipe", "crema-d", "--epochs", "2", "--mode", "ours"]
         words += [word for one in settings for word in ("--set", one)]
         done(["data", "prepare", "crema-d", "--root", files, "--workers", 0, "--shards", packed], log)

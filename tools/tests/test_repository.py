@@ -24,7 +24,7 @@ def test_sessions_and_places_exist(name):
 def test_scripts_that_jobs_run_exist():
     files = [ROOT / "noxfile.py", *(ROOT / ".github/workflows").glob("*.yml")]
     named = {name for file in files for name in re.findall(r"\w+/[\w./-]+\.py\b", file.read_text("utf-8"))}
-    assert "tools/lock.py" in named
+    assert "tools/mutants.py" in named
     assert [name for name in sorted(named) if not (ROOT / name.removeprefix("./")).exists()] == []
 
 

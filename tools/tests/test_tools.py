@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import check_coverage
 import check_language
 import check_size
 import conda_recipe
-import lowest
 import pytest
 
 
@@ -160,14 +158,6 @@ def test_a_long_source_file_is_named(tmp_path):
     assert check_size.findings(tmp_path) == []
     (folder / "long.py").write_text("1\n" * 351, encoding="utf-8")
     assert check_size.findings(tmp_path) == ["packages/base/src/base/long.py: must have at most 350 lines, got 351"]
-
-
-def test_lowest_versions(tmp_path, capsys, monkeypatch):
-    (tmp_path / "a.toml").write_text('[project]\nname = "a"\ndependencies = ["numpy>=2.1", "b>=0.1"]', encoding="utf-8")
-    (tmp_path / "b.toml").write_text('[project]\nname = "b"\ndependencies = ["numpy>=2"]', encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["lowest.py", str(tmp_path / "a.toml"), str(tmp_path / "b.toml")])
-    lowest.main()
-    assert capsys.readouterr().out == "numpy==2.1\n"
 
 
 SECRETS = {

@@ -80,7 +80,7 @@ def steps(data: Data, arguments: argparse.Namespace, out: Path) -> Iterator[tupl
     if arguments.missing:
         for percent in MISSING:
             absent = [word for m in data.seen for word in ("--missing", f"{m}={percent / 100:g}")]
-            few = ["--seeds", "0..2", "--suite", "noise", "--reference", "joint-unimodal"]
+            few = ["--seeds", "0..2", "--suites", "noise", "--reference", "joint-unimodal"]
             name = f"missing-{percent}"
             yield name, [*benchmark, *tuned, *few, *absent, "--set", "protocols=[]", "--out", str(out / name)]
 

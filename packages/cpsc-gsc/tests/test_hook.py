@@ -64,7 +64,7 @@ def train_by_hand(model, optimizer, batches):
         unimodal, fused = model(batch.inputs)
         optimizer.zero_grad()
         cross_entropy(fused, batch.labels).backward()
-        rho = collaborative_reliability(unimodal, fused, qhat=batch.qhat)
+        rho = collaborative_reliability(unimodal, fused_logits=fused, qhat=batch.qhat)
         for modality in batch.inputs:
             weights = 0.6 * rho[modality] + 0.6
             gradients = per_sample(dict(model.named_parameters()), modality, batch.inputs, batch.labels)

@@ -35,7 +35,7 @@ def test_reliability_is_one_minus_the_distance_from_the_fused_prediction_in_unit
     fused = (predictions["audio"] + predictions["image"]) / 2
     qhat = {m: torch.tensor(q, dtype=torch.float64) for m, q in {"audio": 0.4, "image": 2.0}.items()}
     of_heads = predictions if columns_last else {m: x[:, 0] for m, x in predictions.items()}
-    got = collaborative_reliability(of_heads, fused, qhat=qhat, score=AbsoluteResidual())
+    got = collaborative_reliability(of_heads, fused_logits=fused, qhat=qhat, score=AbsoluteResidual())
     for m, rho in got.items():
         wanted = (1 - (predictions[m] - fused).abs()[:, 0] / qhat[m]).clamp_min(0)
         torch.testing.assert_close(rho, wanted)
@@ -47,7 +47,7 @@ def test_two_columns_are_judged_at_the_point_that_the_fused_prediction_stands_fo
     fused = (predictions["audio"] + predictions["image"]) / 2
     point = fused.mean(-1) if middle else fused[:, 0]
     qhat = {m: torch.tensor(0.6, dtype=torch.float64) for m in predictions}
-    got = collaborative_reliability(predictions, fused, qhat=qhat, score=score)
+    got = collaborative_reliability(predictions, fused_logits=fused, qhat=qhat, score=score)
     for m, rho in got.items():
         low, high = score.interval(predictions[m], 0.6).unbind(-1)
         assert ((rho > 0) == ((low < point) & (point < high))).all()
@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_the_weighted_losses(score, columns, loss):
     fused, y = sum(predictions.values()) / 2, torch.linspace(-1, 1, B, dtype=torch.float64)
     qhat = {m: torch.tensor(0.8, dtype=torch.float64) for m in predictions}
     gsc_loss(predictions, y, fused_logits=fused, qhat=qhat, a=0.5, b=0.25, score=score, loss=loss).backward()
-    rho = collaborative_reliability(predictions, fused, qhat=qhat, score=score)
+    rho = collaborative_reliability(predictions, fused_logits=fused, qhat=qhat, score=score)
     for m, x in predictions.items():
         alone = x.detach().requires_grad_()
         each = loss(alone[:, 0] if columns == 1 else alone, y)

@@ -37,7 +37,7 @@ logit_rows = st.integers(2, 6).flatmap(
 def test_equals_the_equation_taken_literally(rows, qhat, kind):
     logits, fused = (torch.tensor([r[i] for r in rows], dtype=torch.float64) for i in (0, 1))
     got = collaborative_reliability(
-        {"m": logits}, fused, qhat={"m": torch.tensor(qhat, dtype=torch.float64)}, kind=kind
+        {"m": logits}, fused_logits=fused, qhat={"m": torch.tensor(qhat, dtype=torch.float64)}, kind=kind
     )
     scores = 1 - logits.softmax(-1)
     if ((scores - qhat).abs() < 1e-12).any() or (scores.sort(-1).values.diff() < 1e-12).any():
@@ -48,9 +48,9 @@ def test_equals_the_equation_taken_literally(rows, qhat, kind):
 @given(logit_rows)
 def test_rows_are_independent_of_their_batch(rows):
     logits, fused = (torch.tensor([r[i] for r in rows], dtype=torch.float64) for i in (0, 1))
-    whole = collaborative_reliability({"audio": logits}, fused, qhat=Q)["audio"]
+    whole = collaborative_reliability({"audio": logits}, fused_logits=fused, qhat=Q)["audio"]
     single = [
-        collaborative_reliability({"audio": logits[i : i + 1]}, fused[i : i + 1], qhat=Q)["audio"]
+        collaborative_reliability({"audio": logits[i : i + 1]}, fused_logits=fused[i : i + 1], qhat=Q)["audio"]
         for i in range(len(rows))
     ]
     torch.testing.assert_close(whole, torch.cat(single))
@@ -59,14 +59,14 @@ def test_rows_are_independent_of_their_batch(rows):
 @given(logit_rows)
 def test_a_modality_that_agrees_is_reliable_whatever_its_margin(rows):
     logits = torch.tensor([r[0] for r in rows], dtype=torch.float64)
-    rho = collaborative_reliability({"audio": logits}, logits, qhat={"audio": torch.tensor(torch.inf)})
+    rho = collaborative_reliability({"audio": logits}, fused_logits=logits, qhat={"audio": torch.tensor(torch.inf)})
     assert (rho["audio"] == 1).all()
 
 
 def test_no_label_enters_and_no_gradient_leaves():
     logits = torch.randn(3, 4, requires_grad=True)
     fused = torch.randn(3, 4, requires_grad=True)
-    rho = collaborative_reliability({"audio": logits}, fused, qhat=Q)["audio"]
+    rho = collaborative_reliability({"audio": logits}, fused_logits=fused, qhat=Q)["audio"]
     assert not rho.requires_grad
     assert not gsc_weights(rho.requires_grad_()).requires_grad
 
@@ -77,14 +77,14 @@ def test_no_label_enters_and_no_gradient_leaves():
 )
 def test_half_precision_is_widened(dtype, expected):
     logits = torch.randn(3, 4).to(dtype)
-    assert collaborative_reliability({"audio": logits}, logits, qhat=Q)["audio"].dtype == expected
+    assert collaborative_reliability({"audio": logits}, fused_logits=logits, qhat=Q)["audio"].dtype == expected
 
 
 def test_the_score_is_the_callers():
     logits, fused = {"audio": torch.tensor([[0.0, 0.1, 5.0]])}, torch.tensor([[1.0, 0.0, 0.0]])
     qhat = {"audio": torch.tensor(0.985)}  # the label has the score .993 by LAC, .979 by its margin
-    assert collaborative_reliability(logits, fused, qhat=qhat, score=LAC())["audio"] == 0
-    assert collaborative_reliability(logits, fused, qhat=qhat, score=Margin())["audio"] > 0
+    assert collaborative_reliability(logits, fused_logits=fused, qhat=qhat, score=LAC())["audio"] == 0
+    assert collaborative_reliability(logits, fused_logits=fused, qhat=qhat, score=Margin())["audio"] > 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1), st.floats(0, 5), st.floats(0, 5))
@@ -166,7 +166,7 @@ def test_a_probability_takes_no_notice_of_the_prediction_set():
     fused = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     for qhat in (0.0, torch.inf):
         thresholds = dict.fromkeys(logits, torch.tensor(qhat))
-        reliability = collaborative_reliability(logits, fused, qhat=thresholds, kind="probability")
+        reliability = collaborative_reliability(logits, fused_logits=fused, qhat=thresholds, kind="probability")
         torch.testing.assert_close(reliability["a"], logits["a"].softmax(-1)[:, 0])
         assert reliability["b"].tolist() == [0.5, 0.5]
 
@@ -176,6 +176,7 @@ def test_a_score_of_ones_own_ranks_as_the_probability_does(kind):
     logits, fused = {m: torch.randn(5, 4) for m in ("audio", "image")}, torch.randn(5, 4)
     qhat = dict.fromkeys(logits, torch.tensor(torch.inf))
     lac, own = (
-        collaborative_reliability(logits, fused, qhat=qhat, score=score, kind=kind) for score in (LAC(), Odds())
+        collaborative_reliability(logits, fused_logits=fused, qhat=qhat, score=score, kind=kind)
+        for score in (LAC(), Odds())
     )
     assert all(torch.equal(lac[m], own[m]) for m in logits)

@@ -28,7 +28,7 @@ def test_mlp_has_negative_components():
 @pytest.mark.parametrize("gamma", [1e-3, 0.3, 1.0])
 def test_mixing_follows_its_equation(gamma, mixing, match_magnitude):
     c, h = torch.randn(B, N, D, dtype=torch.float64), torch.randn(B, D, dtype=torch.float64)
-    got = mix_residual(c, h, residual=gamma, mixing=mixing, match_magnitude=match_magnitude)
+    got = mix_residual(h, c, residual=gamma, mixing=mixing, match_magnitude=match_magnitude)
     for b in range(B):
         for k in range(N):
             part = c[b, k] * (h[b].norm() / c[b, k].norm()) if match_magnitude else c[b, k]
@@ -51,7 +51,7 @@ def test_components_of_length_zero_stay_zero_with_finite_gradient(norm, dtype):
     h = torch.full((1, D), norm / D**0.5, dtype=dtype)
     c.requires_grad_()
     h.requires_grad_()
-    out = mix_residual(c, h, residual=1.0, match_magnitude=True)
+    out = mix_residual(h, c, residual=1.0, match_magnitude=True)
     out.sum().backward()
     assert (out[0, 0] == 0).all()
     assert c.grad.isfinite().all()
@@ -62,7 +62,7 @@ def test_gradient_of_matched_mixing():
     c, h = torch.rand(2, 3, 4, dtype=torch.float64) + 0.1, torch.randn(2, 4, dtype=torch.float64)
     c.requires_grad_()
     h.requires_grad_()
-    assert torch.autograd.gradcheck(lambda c, h: mix_residual(c, h, residual=0.3), (c, h))
+    assert torch.autograd.gradcheck(lambda c, h: mix_residual(h, c, residual=0.3), (c, h))
 
 
 def test_dead_relu_trains_on():

@@ -219,9 +219,9 @@ def test_a_fault_in_the_second_modality_changes_nothing(trust, method, broken):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: ConformalTrust({}), ValueError, "depths must hold at least one"),
-        (lambda: ConformalTrust({"a": ()}), ValueError, r"depths\['a'\] must hold the width of at least one depth"),
-        (lambda: ConformalTrust({"a": (0,)}), ValueError, "depths must be at least 1, got 0"),
+        (lambda: ConformalTrust({}), ValueError, "widths must hold at least one"),
+        (lambda: ConformalTrust({"a": ()}), ValueError, r"widths\['a'\] must hold the width of at least one depth"),
+        (lambda: ConformalTrust({"a": (0,)}), ValueError, "widths must be at least 1, got 0"),
         (lambda: ConformalTrust(WIDTHS, alpha=1.5), ValueError, r"alpha must lie in \(0, 1\), got 1.5"),
         (
             lambda: ConformalTrust({"a": (2,)}).merge(ConformalTrust({"a": (3,)})),

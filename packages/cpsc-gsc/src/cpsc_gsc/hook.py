@@ -175,7 +175,7 @@ class GradientSelfCalibration:
         output = next(iter(check_outputs(unimodal_logits, self.score).values()))
         labels = self.score.check_labels(labels, output, check=check)
         reliability = collaborative_reliability(
-            unimodal_logits, fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
+            unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
         )
         if self._scaler is None and any(logits.dtype is torch.float16 for logits in unimodal_logits.values()):
             raise RuntimeError("float16 logits need the scaler of the loop: attach(optimizer, scaler=...), got none")

@@ -37,7 +37,7 @@ def gsc_loss(
     The weights w = aρ + b come from :func:`collaborative_reliability` and carry no gradient, so adding this to a loss
     adds ∇L_GSC = (1/B) Σ_i w_i ∇CE_i of each modality to its gradient. To log ρ, write out the three calls::
 
-        rho = collaborative_reliability(unimodal_logits, fused_logits, qhat=qhat)
+        rho = collaborative_reliability(unimodal_logits, fused_logits=fused_logits, qhat=qhat)
         weights = {m: gsc_weights(r, a=0.6, b=0.6) for m, r in rho.items()}
         loss = loss + weighted_cross_entropy(unimodal_logits, labels, weights)
 
@@ -94,7 +94,9 @@ def gsc_loss(
     ... )
     tensor(0.6000)
     """
-    rho = collaborative_reliability(unimodal_logits, fused_logits, qhat=qhat, score=score, kind=kind, check=check)
+    rho = collaborative_reliability(
+        unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=score, kind=kind, check=check
+    )
     weights = {m: gsc_weights(r, a=a, b=b) for m, r in rho.items()}
     return weighted_loss(unimodal_logits, labels, weights, score=score, loss=loss, present=present, check=check)
 

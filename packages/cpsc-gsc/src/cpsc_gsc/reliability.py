@@ -17,8 +17,8 @@ DEFAULT_SCORE: NonconformityScore = LAC()
 
 def collaborative_reliability(
     unimodal_logits: Mapping[str, Tensor],
-    fused_logits: Tensor,
     *,
+    fused_logits: Tensor,
     qhat: Mapping[str, Tensor],
     score: NonconformityScore = DEFAULT_SCORE,
     kind: ReliabilityKind = "normalized",
@@ -72,14 +72,15 @@ def collaborative_reliability(
     --------
     >>> logits = {"audio": torch.tensor([[2.0, 1.0, -3.0], [0.0, 3.0, 0.0]])}
     >>> fused = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
-    >>> collaborative_reliability(logits, fused, qhat={"audio": torch.tensor(0.9)})
+    >>> collaborative_reliability(logits, fused_logits=fused, qhat={"audio": torch.tensor(0.9)})
     {'audio': tensor([0.5000, 1.0000])}
 
     Regression, where the interval of the audio is 2 ± 1:
 
     >>> from conformal_core import AbsoluteResidual
     >>> audio, fused = torch.tensor([2.0, 2.0]), torch.tensor([2.25, 4.0])
-    >>> collaborative_reliability({"audio": audio}, fused, qhat={"audio": torch.tensor(1.0)}, score=AbsoluteResidual())
+    >>> qhat, score = {"audio": torch.tensor(1.0)}, AbsoluteResidual()
+    >>> collaborative_reliability({"audio": audio}, fused_logits=fused, qhat=qhat, score=score)
     {'audio': tensor([0.7500, 0.0000])}
     """
     outputs = check_outputs(unimodal_logits, score)

@@ -39,9 +39,9 @@ class ModalityTrust(nn.Module):
 
     def __init__(self, name: str, widths: Sequence[int]) -> None:
         super().__init__()
-        self.widths = tuple(check_count("depths", width) for width in widths)
+        self.widths = tuple(check_count("widths", width) for width in widths)
         if not self.widths:
-            raise ValueError(f"depths[{name!r}] must hold the width of at least one depth, got none")
+            raise ValueError(f"widths[{name!r}] must hold the width of at least one depth, got none")
         for k, width in enumerate(self.widths):
             self.register_buffer(f"centre_{k}", torch.zeros(width))
             self.register_buffer(f"whitening_{k}", torch.eye(width))

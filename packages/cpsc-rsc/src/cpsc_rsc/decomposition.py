@@ -21,7 +21,7 @@ _NO_DIRECTION = 1e-12
 
 
 def mix_residual(
-    components: Tensor, h: Tensor, *, residual: float = 0.3, mixing: Mixing = "convex", match_magnitude: bool = True
+    h: Tensor, components: Tensor, *, residual: float = 0.3, mixing: Mixing = "convex", match_magnitude: bool = True
 ) -> Tensor:
     """Mix components with the feature they were decomposed from.
 
@@ -31,8 +31,8 @@ def mix_residual(
 
     Parameters
     ----------
-    components : Tensor, shape (B, n, d)
     h : Tensor, shape (B, d)
+    components : Tensor, shape (B, n, d)
     residual : float in (0, 1]
         γ, the weight of the component; 1 with ``convex`` leaves components unmixed.
     mixing : {"convex", "additive"}
@@ -46,10 +46,10 @@ def mix_residual(
     --------
     >>> import torch
     >>> c, h = torch.tensor([[[0.0, 2.0], [0.0, 0.0]]]), torch.tensor([[1.0, 0.0]])
-    >>> mix_residual(c, h, residual=0.5, match_magnitude=False)
+    >>> mix_residual(h, c, residual=0.5, match_magnitude=False)
     tensor([[[0.5000, 1.0000],
              [0.5000, 0.0000]]])
-    >>> mix_residual(c, h, residual=0.5)
+    >>> mix_residual(h, c, residual=0.5)
     tensor([[[0.5000, 0.5000],
              [0.5000, 0.0000]]])
     """
@@ -130,7 +130,7 @@ class Decomposition(nn.Module):
         """Return the components (B, n, d) of features (B, d)."""
         components: Tensor = self.net(h).unflatten(-1, (self.n, self.dim))
         return mix_residual(
-            components, h, residual=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
+            h, components, residual=self.residual, mixing=self.mixing, match_magnitude=self.match_magnitude
         )
 
     def extra_repr(self) -> str:

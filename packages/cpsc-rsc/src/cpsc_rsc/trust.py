@@ -34,7 +34,7 @@ class ConformalTrust(nn.Module):
 
     Parameters
     ----------
-    depths : Mapping[str, Sequence[int]]
+    widths : Mapping[str, Sequence[int]]
         Modality to the widths d_k of its activations, from the first depth to the last.
     alpha : float
         Largest fraction of clean samples in which a modality has a trust below 1, in (0, 1).
@@ -70,14 +70,14 @@ class ConformalTrust(nn.Module):
 
     _version = 1  # of the state_dict() format
 
-    def __init__(self, depths: Mapping[str, Sequence[int]], *, alpha: float = 0.05) -> None:
+    def __init__(self, widths: Mapping[str, Sequence[int]], *, alpha: float = 0.05) -> None:
         super().__init__()
-        check_present("depths", depths, depths)
+        check_present("widths", widths, widths)
         quantile_rank(1, alpha=alpha)  # refuses a bad alpha now
         self.alpha = alpha
-        self._of = nn.ModuleDict({m: ModalityTrust(m, widths) for m, widths in depths.items()})
-        self._sums = {m: [Mahalanobis() for _ in widths] for m, widths in depths.items()}
-        self._trained = dict.fromkeys(depths, 0)  # rows in the sums
+        self._of = nn.ModuleDict({m: ModalityTrust(m, own) for m, own in widths.items()})
+        self._sums = {m: [Mahalanobis() for _ in own] for m, own in widths.items()}
+        self._trained = dict.fromkeys(widths, 0)  # rows in the sums
         self.register_load_state_dict_pre_hook(refuse_newer)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_update_calibrated)  # type: ignore[no-untyped-call]
         self._calibrated = False

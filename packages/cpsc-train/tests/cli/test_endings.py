@@ -40,7 +40,7 @@ def wait_for(path, pattern):
     return next(iter(path.glob(pattern)))
 
 
-@pytest.mark.parametrize("words", [["export", "--help"], ["recipe", "list"]])
+@pytest.mark.parametrize("words", [["export", "--help"], ["recipes", "list"]])
 def test_nobody_reads_a_command(words):
     reader, writer = os.pipe()
     os.close(reader)
@@ -61,7 +61,7 @@ def test_a_run_that_nobody_reads_can_go_on(tmp_path, quick, monkeypatch, cpsc):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_output_that_is_full_is_the_users_to_mend():
     with Path("/dev/full").open("wb") as full:
-        process = start("recipe", "list", stdout=full)
+        process = start("recipes", "list", stdout=full)
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (2, "cpsc: error: output: No space left on device\n")
 
@@ -167,7 +167,7 @@ def _descendants(pid):
 
 
 def test_a_signal_while_it_starts_has_the_same_code():
-    process = start("recipe", "list", stdout=subprocess.DEVNULL)
+    process = start("recipes", "list", stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     caught = f"/proc/{process.pid}/status"
     while time.monotonic() < deadline:  # until it listens to SIGTERM

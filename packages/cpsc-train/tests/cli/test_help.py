@@ -74,7 +74,7 @@ def test_the_version_is_printed(cpsc):
     assert cpsc("--version").out == f"cpsc-train {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["recipe", "methods", "data"])
+@pytest.mark.parametrize("command", ["recipes", "methods", "data"])
 def test_lists_are_the_default_and_what_is_shown_is_named(cpsc, command):
     assert cpsc(command).out == cpsc(command, "list").out
     assert re.search(f"cpsc {command} show needs a name, one of", cpsc(command, "show").err)

@@ -15,7 +15,7 @@ import cpsc_train
 
 
 def test_recipes_are_listed_and_shown(cpsc, tmp_path):
-    outcome = cpsc("recipe", "list")
+    outcome = cpsc("recipes", "list")
     assert outcome.code == 0
     for name in (
         "handwritten",
@@ -28,13 +28,13 @@ def test_recipes_are_listed_and_shown(cpsc, tmp_path):
         "sun-rgbd",
     ):
         assert name in outcome.out
-    shown = cpsc("recipe", "show", "handwritten", "--mode", "released")
+    shown = cpsc("recipes", "show", "handwritten", "--mode", "released")
     assert shown.code == 0
     assert 'inference = "features"  # released' in shown.out
 
 
 def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
-    (tmp_path / "mine.toml").write_text(cpsc("recipe", "show", "handwritten").out, encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(cpsc("recipes", "show", "handwritten").out, encoding="utf-8")
     outcome = cpsc("train", "--config", tmp_path / "mine.toml", "--out", tmp_path / "run", *quick)
     assert outcome.code == 0, outcome.err
 
@@ -42,8 +42,8 @@ def test_a_shown_recipe_is_what_train_takes(cpsc, quick, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["recipe", "show"], "needs a name, one of arrays, av-digits"),
-        (["recipe", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
+        (["recipes", "show"], "needs a name, one of arrays, av-digits"),
+        (["recipes", "show", "crema"], "unknown recipe 'crema'; did you mean 'crema-d'"),
         (["train", "--recipe", "crema-d", "--root", "absent"], "absent: no such folder: set the folder"),
         (["ablate", "--axes", "part"], "did you mean 'parts'"),
         (["export", "absent"], "no such folder"),

@@ -94,7 +94,7 @@ def test_they_are_listed_and_suggested(strangers, cpsc):
     assert re.search(r"^ mine +A method", cpsc("methods", "list").out, flags=re.MULTILINE)
     shown = cpsc("methods", "show", "mine")
     assert "How strong it is." in shown.out
-    assert cpsc("data", "list").code == cpsc("recipe", "list").code == 0
+    assert cpsc("data", "list").code == cpsc("recipes", "list").code == 0
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_a_benchmark_is_gone_on_with(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--suite", "nosie"], "unknown suite 'nosie'; did you mean 'noise'"),
+        (["--suites", "nosie"], "unknown suite 'nosie'; did you mean 'noise'"),
         (["--methods", "joint", "--reference", "cpsc"], "unknown reference 'cpsc'"),
         (["--tuned", "nowhere"], "nowhere: holds no tuned.toml: run cpsc tune --out nowhere to its end first"),
     ],

@@ -23,7 +23,7 @@ from cpsc_train.cli.hints import keys_meant
 from cpsc_train.cli.methods import Methods
 from cpsc_train.cli.options import Command
 from cpsc_train.cli.predict import Predict
-from cpsc_train.cli.recipe import Recipe
+from cpsc_train.cli.recipes import Recipes
 from cpsc_train.cli.report import Report
 from cpsc_train.cli.stream import Stream
 from cpsc_train.cli.train import Train
@@ -45,7 +45,7 @@ COMMANDS: dict[str, type[Command]] = {
     "predict": Predict,
     "stream": Stream,
     "report": Report,
-    "recipe": Recipe,
+    "recipes": Recipes,
     "methods": Methods,
     "data": Data,
     "ablate": Ablate,

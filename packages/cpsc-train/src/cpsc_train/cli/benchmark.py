@@ -19,7 +19,7 @@ class Benchmark(ManyRuns):
 All methods use the same data, encoders, epochs, seeds and selection rule.
 
   cpsc benchmark                                          all methods, embedded data, seeds 0..4
-  cpsc benchmark --suite imbalance --methods joint,ogm-ge,cpsc --seeds 0..2
+  cpsc benchmark --suites imbalance --methods joint,ogm-ge,cpsc --seeds 0..2
   cpsc benchmark --data av-digits --root data/av-digits --jobs 2
   cpsc benchmark --variant "K = 1: method.top_k=1"
   cpsc benchmark --tuned runs/tune                        options found by `cpsc tune`
@@ -31,7 +31,7 @@ noisy condition, the mean and the worst). Each writes a table as .md and .csv, a
 a line for each run and condition; with --tuned, tuned.md lists the chosen options. An interrupted benchmark resumes.
 """
 
-    suite: Annotated[str, value("A,B")] = "imbalance,noise"
+    suites: Annotated[str, value("A,B")] = "imbalance,noise"
     """Tables to write: imbalance, noise."""
     methods: Annotated[str, value("A,B")] = "all"
     """Methods to compare; `cpsc methods list` shows them."""
@@ -67,7 +67,7 @@ a line for each run and condition; with --tuned, tuned.md lists the chosen optio
         from cpsc_train.reporting.report.panel import require_matplotlib
         from cpsc_train.writing import as_csv, write
 
-        suites = chosen_suites(self.suite)
+        suites = chosen_suites(self.suites)
         require_matplotlib()
         tuned = {} if self.tuned is None else tuned_options(self.tuned)
         base = self.configuration(inference=variants(self.inference))

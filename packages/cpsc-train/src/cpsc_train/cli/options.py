@@ -77,7 +77,7 @@ class RunOptions(Command):
     """Options of the commands that configure runs."""
 
     recipe: Annotated[str, value("R"), tyro.conf.arg(aliases=["--data"])] = "handwritten"
-    """Recipe to start from; see `cpsc recipe list`."""
+    """Recipe to start from; see `cpsc recipes list`."""
     config: File = None
     """TOML file to start from, such as the config.toml of a run."""
     mode: Mode = "ours"

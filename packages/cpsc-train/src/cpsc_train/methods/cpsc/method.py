@@ -103,7 +103,9 @@ class CPSC(Method):
         logits = model.classify(represented, present)
         unimodal = {m: logits[m] for m in features}
         rated = unimodal if raters is model.heads else {m: raters[m](h) for m, h in represented.items()}
-        reliability = collaborative_reliability(rated, logits[FUSED], qhat=qhat, kind=self.reliability, check=False)
+        reliability = collaborative_reliability(
+            rated, fused_logits=logits[FUSED], qhat=qhat, kind=self.reliability, check=False
+        )
         if self.config.heads_learn_on == "features":
             unimodal = model.unimodal(features, present)
         weights, diagnostics = self.gradient_weights(reliability, present), {}

@@ -99,9 +99,9 @@ class ReleasedCPSC(CPSC):
             return {}, {}
         for m, h in features.items():
             raw = self.rsc[m].decomposition.net(h).unflatten(-1, (self.config.components, -1))
-            components[m] = mix_residual(raw, h, residual=self.config.residual, mixing=self.config.mixing)
+            components[m] = mix_residual(h, raw, residual=self.config.residual, mixing=self.config.mixing)
             matched = self.config.compared == "matched"
-            compared = mix_residual(raw, h, residual=1.0) if matched else raw
+            compared = mix_residual(h, raw, residual=1.0) if matched else raw
             bottleneck[m] = self._bottleneck(h, compared, present.get(m))
         return bottleneck, components
 
@@ -132,7 +132,8 @@ class ReleasedCPSC(CPSC):
         with torch.no_grad():
             frozen = {m: only_present(self.frozen_heads[m](h.detach()), present.get(m)) for m, h in represented.items()}
             rated = {self._judge: fuse(model.fusion, represented, frozen, present)}
-            return collaborative_reliability(rated, fused, qhat=qhat, kind="reciprocal", check=False)[self._judge]
+            rho = collaborative_reliability(rated, fused_logits=fused, qhat=qhat, kind="reciprocal", check=False)
+            return rho[self._judge]
 
 
 @dataclass(frozen=True, kw_only=True)

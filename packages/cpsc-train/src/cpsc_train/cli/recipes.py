@@ -1,4 +1,4 @@
-"""``cpsc recipe``."""
+"""``cpsc recipes``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cpsc_train.cli.options import Command, Mode, Name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Command):
+class Recipes(Command):
     """List the recipes, or show one as a TOML file."""
 
     examples: ClassVar[str] = """\
 The file has every value of the recipe, and where it comes from.
 
-  cpsc recipe list
-  cpsc recipe show handwritten
-  cpsc recipe show crema-d --mode released
-  cpsc recipe show crema-d > mine.toml       then: cpsc train --config mine.toml
+  cpsc recipes list
+  cpsc recipes show handwritten
+  cpsc recipes show crema-d --mode released
+  cpsc recipes show crema-d > mine.toml       then: cpsc train --config mine.toml
 """
 
     action: Annotated[Literal["list", "show"], tyro.conf.Positional] = "list"
@@ -37,7 +37,7 @@ The file has every value of the recipe, and where it comes from.
         from cpsc_train.recipes import annotated, names, recipe
 
         if self.action == "show":
-            text = annotated(self.required("recipe show", self.name, names()), mode=self.mode)
+            text = annotated(self.required("recipes show", self.name, names()), mode=self.mode)
             Output().print(text, end="", soft_wrap=True)
             return 0
         table = Table("recipe", "modalities", "encoders", "data", box=None)

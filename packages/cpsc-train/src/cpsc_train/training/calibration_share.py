@@ -153,9 +153,9 @@ def calibration_share(setup: Setup) -> CalibrationShare:
         "process": process,
         "total": total,
         "present": setup.present("calibration"),
-        "most": 4 * config.batch_size,
+        "most": 4 * setup.own_batch,
     }
     if len(process.own(0, total)) * setup.sample_bytes("calibration") <= config.conformal.memory_mib * 2**20:
         return Held(Batch.joined(list(setup.batches("calibration"))).to(setup.device), **options)
-    together = -(-config.batch_size // process.world)
-    return Streamed(partial(setup.loader, "calibration"), together=together, device=setup.device, **options)
+    load = partial(setup.loader, "calibration")
+    return Streamed(load, together=setup.own_batch, device=setup.device, **options)

@@ -150,7 +150,7 @@ class Setup:
     ) -> Iterable[Batch]:
         """Return the batches of this process's share of a part, in order, with all modalities or some of them."""
         rows = self._own(part)
-        return self.loader(part, InOrder(len(rows), self.config.batch_size), noise, modalities)
+        return self.loader(part, InOrder(len(rows), self.own_batch), noise, modalities)
 
     def loader(
         self, part: str, order: Sampler[Draw], noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None
@@ -187,6 +187,11 @@ class Setup:
         """Return this process's share of the rows of a part; a process without rows takes one that all ignore."""
         rows = getattr(self.splits, part)
         return self.process.share(rows) if len(rows) > self.process.rank else rows[:1]
+
+    @property
+    def own_batch(self) -> int:
+        """Largest number of rows of a batch that one process has; memory must not grow with the number of processes."""
+        return -(-self.config.batch_size // self.process.world)
 
     @property
     def _workers(self) -> int:

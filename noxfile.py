@@ -44,14 +44,14 @@ ENVIRONMENTS = {
     "torch": [*EVERYTHING, *TESTING, "scikit-learn>=1.6"],
     "tools": ["import-linter>=2.3", "pytest>=8.3", "pyyaml>=6", "ruff>=0.9", "towncrier>=24.8", "zizmor>=1.5"],
     "peers": ["-e", "packages/conformal-core", "pytest>=8.3", *PEERS_NEED],
-    "release": ["build>=1.2", "cyclonedx-bom>=7", "hatchling>=1.26", "pypiserver>=2.3", "twine>=6.1"],
+    "release": ["build>=1.2", "cyclonedx-bom>=7", "hatchling>=1.26", "twine>=6.1"],
 }
 SIZES = {
     "core": "conformal-core with numpy, and what tests it; about 100 MB",
     "peers": "conformal-core, pandas, scikit-learn and matplotlib; about 500 MB",
     "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
     "tools": "linters; about 50 MB",
-    "release": "what builds, checks and serves distributions; about 50 MB",
+    "release": "what builds and checks distributions; about 50 MB",
 }
 
 
@@ -325,7 +325,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(python=False, default=False)
 def rehearsal(session: nox.Session) -> None:
-    """Rehearse a release without publishing: build, check, install from a local index, try out.
+    """Rehearse a release without publishing: build, check, install, try out.
 
     Packages with torch use that of the environment `torch`, and some of the tests run. `-- --full` installs all
     dependencies and runs all tests; `--tag NAME-vX.Y.Z` collects the files to publish in dist/release.

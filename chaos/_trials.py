@@ -23,8 +23,6 @@ COMMAND = [sys.executable, "-m", "cpsc_train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
 TORCHRUN += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-
-
 LAYOUTS = Path(__file__).parents[1] / "packages/cpsc-train/tests/data/layouts.py"
 
 
@@ -182,9 +180,19 @@ def children(pid: int) -> list[int]:
     return pids
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the live child processes of a process, their children, and so on."""
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
 def outcome(folder: Path) -> tuple[object, object, bytes]:
     """Return the results, metrics and predictions of a finished run, without its times."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8")) | {"seconds": 0}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     timeless = [line | {"seconds": 0, "time": 0, "cost": 0} for line in lines]
     return results, timeless, (folder / "predictions.npz").read_bytes()
+
+
+def outcomes(folder: Path) -> dict[str, object]:
+    """Return the outcome of each finished run below a folder."""
+    return {str(path.parent.relative_to(folder)): outcome(path.parent) for path in folder.rglob("results.json")}

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt  # noqa: F401  # import before forking, which ke
 import numpy as np
 import optuna  # noqa: F401
 import torch
-from _trials import Trials, layouts, options, outcome, small, start, workplace
+from _trials import Trials, layouts, options, outcomes, small, start, workplace
 
 from cpsc_train.config import read_toml
 from cpsc_train.data import preparation  # noqa: F401
@@ -58,7 +58,7 @@ def contents(path: Path) -> object:
 def runs(folder: Path) -> object:
     """Return the results of runs and the tables, without their times."""
     tables = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
-    return tables, {str(path.relative_to(folder)): outcome(path.parent) for path in folder.rglob("results.json")}
+    return tables, outcomes(folder)
 
 
 def search(folder: Path) -> object:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from consumer import TESTING, Environment, try_out
 from distribute import different
-from index import PYPI
+
+PYPI = "https://pypi.org/simple/"
 
 PAUSES = (10, 20, 40, 80, 160, 320)
 """Seconds before each further attempt, because an index takes minutes to show new files."""

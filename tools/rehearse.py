@@ -1,8 +1,8 @@
 """Rehearsal of a release: all that can be done before anything is published.
 
-Usage: rehearse.py DIST SCRATCH [--beneath PYTHON] [--full] [--tag NAME-vX.Y.Z]. The packages are built twice, checked
-and served by a local index; each is then installed from there in a fresh environment and tried out. With a tag, the
-files of its package are put into DIST/release, and its bill of materials and conda recipe into DIST/beside.
+Usage: rehearse.py DIST SCRATCH [--beneath PYTHON] [--full] [--tag NAME-vX.Y.Z]. The packages are built twice and
+checked; each wheel is then installed in a fresh environment and tried out. With a tag, the files of its package are put
+into DIST/release, and its bill of materials into DIST/beside.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ import sys
 from pathlib import Path
 
 import check_distributions
-import conda_recipe
-from bill import bill_problems, write_bill
 from consumer import PARTS, ROOT, TESTING, Environment, try_out
 from distribute import build_twice
-from index import serving
 
 EXTRAS = {"cpsc-train": "[all]"}
 """Extras that the pages need."""
@@ -57,39 +54,43 @@ def rehearse(dist: Path, scratch: Path, *, beneath: str | None, full: bool) -> l
     if problems:
         return problems
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, dist.iterdir())], check=True)  # noqa: S603
-    with serving(dist) as index:
-        for member in members:
-            environment = installed(member, scratch, index, beneath=None if member == "conformal-core" else beneath)
-            problems += bill_of(member, environment, dist)
-            try:
-                if environment.beneath is None:
-                    environment.install("--index-url", index, f"{member}{EXTRAS.get(member, '')}", *TESTING)
-                try_out(environment, member, _file(dist, member, ".tar.gz"), scratch / "sdists", full=full)
-                if member == "cpsc-train":
-                    try_pages(environment, scratch)
-            except (subprocess.CalledProcessError, RuntimeError) as error:
-                problems.append(f"{member}: {error}")
+    for member in members:
+        environment = installed(member, dist, scratch, beneath=None if member == "conformal-core" else beneath)
+        write_bill(member, environment, dist)
+        try:
+            if environment.beneath is None:
+                environment.install(f"{_file(dist, member, '.whl')}{EXTRAS.get(member, '')}", *TESTING)
+            try_out(environment, member, _file(dist, member, ".tar.gz"), scratch / "sdists", full=full)
+            if member == "cpsc-train":
+                try_pages(environment, scratch)
+        except (subprocess.CalledProcessError, RuntimeError) as error:
+            problems.append(f"{member}: {error}")
     return problems
 
 
-def installed(member: str, scratch: Path, index: str, *, beneath: str | None) -> Environment:
-    """Return a fresh environment with a package from an index, and with the other packages that it needs."""
+def installed(member: str, dist: Path, scratch: Path, *, beneath: str | None) -> Environment:
+    """Return a fresh environment with the wheels of a package and of those that it needs, which no index has yet."""
     environment = Environment(scratch / "environments" / member, beneath)
-    needed = [member]
-    if beneath is not None:  # pip then leaves out dependencies
-        needed = list(PARTS) if member == "cpsc-train" else ["conformal-core", member]
-    environment.install("--index-url", index, *needed)
+    needed = list(PARTS) if member == "cpsc-train" else sorted({"conformal-core", member})
+    environment.install(*(str(_file(dist, name, ".whl")) for name in needed))
     environment.check()
     return environment
 
 
-def bill_of(member: str, environment: Environment, dist: Path) -> list[str]:
-    """Write the bill of materials of a package, which holds all that its environment has; return its problems."""
+def write_bill(member: str, environment: Environment, dist: Path) -> None:
+    """Write the bill of materials (CycloneDX) of a package: all that its environment has.
+
+    The version in the project is dynamic, which the bill would lack.
+    """
     file = dist / "bills" / f"{member}.cdx.json"
     file.parent.mkdir(exist_ok=True)
-    wheel = _file(dist, member, ".whl")
-    write_bill(environment.python, _source(member) / "pyproject.toml", wheel.name.split("-")[1], file)
-    return bill_problems(file, wheel)
+    project, version = file.with_suffix(".toml"), _file(dist, member, ".whl").name.split("-")[1]
+    text = (_source(member) / "pyproject.toml").read_text(encoding="utf-8")
+    project.write_text(text.replace('dynamic = ["version"]', f'version = "{version}"'), encoding="utf-8")
+    options = ["--pyproject", str(project), "--mc-type", "library", "--output-reproducible", "--output-file", str(file)]
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", *options, str(environment.python)]
+    subprocess.run(command, check=True)  # noqa: S603
+    project.unlink()
 
 
 def try_pages(environment: Environment, scratch: Path) -> None:
@@ -111,7 +112,6 @@ def collect(member: str, dist: Path) -> None:
     for ending in (".whl", ".tar.gz"):
         shutil.copy(_file(dist, member, ending), release)
     shutil.copy(dist / "bills" / f"{member}.cdx.json", beside / "sbom.cdx.json")
-    (beside / "recipe.yaml").write_text(conda_recipe.recipe(_file(dist, member, ".tar.gz")), encoding="utf-8")
 
 
 def tag_problems(tag: str, root: Path = ROOT) -> list[str]:

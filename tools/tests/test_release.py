@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import tarfile
 import tomllib
-import urllib.request
 from pathlib import Path
 from zipfile import ZipFile
 
 import address
-import bill
 import check_distributions
 import consumer
 import distribute
-import index
 import published
 import pytest
 import rehearse
@@ -123,36 +119,6 @@ def test_only_tracked_files_are_built(tmp_path):
         untracked.unlink()
     assert (tmp_path / "src/conformal_core/__init__.py").is_file()
     assert not (tmp_path / untracked.name).exists()
-
-
-def test_the_index_serves_a_folder(tmp_path):
-    pytest.importorskip("pypiserver")
-    make_wheel(tmp_path, metadata())
-    with index.serving(tmp_path) as simple, urllib.request.urlopen(f"{simple}conformal-core/") as page:  # noqa: S310
-        assert "conformal_core-0.1.0-py3-none-any.whl" in page.read().decode()
-
-
-LICENCE = [{"license": {"id": "BSD-3-Clause"}}]
-MAIN = {"name": "conformal-core", "version": "0.1.0", "licenses": LICENCE}
-
-
-@pytest.mark.parametrize(
-    ("main", "components", "problem"),
-    [
-        ({}, [{"name": "numpy", "version": "2.4"}], None),
-        ({}, [], "a.json: lacks numpy, which is required"),
-        ({}, [{"name": "numpy"}], "a.json: has no version of numpy"),
-        ({"version": "0.2.0"}, [{"name": "numpy", "version": "2.4"}], "must be about conformal-core 0.1.0, got"),
-        ({"licenses": []}, [{"name": "numpy", "version": "2.4"}], "must hold the licence of conformal-core"),
-    ],
-)
-def test_a_bill_holds_what_a_wheel_requires(main, components, problem, tmp_path):
-    wheel = make_wheel(tmp_path, metadata("NumPy>=2", "scikit-learn; extra == 'sklearn'"))
-    file = tmp_path / "a.json"
-    text = json.dumps({"metadata": {"component": MAIN | main}, "components": components})
-    file.write_text(text, encoding="utf-8")
-    problems = bill.bill_problems(file, wheel)
-    assert problems == [] if problem is None else problem in problems[0]
 
 
 def test_a_package_that_is_imported_from_elsewhere_is_refused(tmp_path):

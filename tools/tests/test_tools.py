@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import bump
 import check_coverage
 import check_language
 import check_size
-import conda_recipe
 import pytest
 
 
@@ -111,27 +107,6 @@ def test_too_few_branches(tmp_path, capsys):
     report.write_text(json.dumps({"files": files(84)}), encoding="utf-8")
     assert check_coverage.main(report) == 1
     assert "cpsc_train: 84.0 % of 100 branches (at least 85)" in capsys.readouterr().out
-
-
-def test_a_recipe_is_what_the_archive_says(tmp_path):
-    metadata = (
-        "Metadata-Version: 2.4\nName: some-thing\nVersion: 1.2.0\nSummary: Does a thing.\nLicense-Expression: MIT\n"
-        "Requires-Python: >=3.11\nRequires-Dist: torch>=2.6\nRequires-Dist: av>=17; extra == 'video'\n\n"
-    )
-    project = '[project]\nname = "some-thing"\n[project.scripts]\nthing = "some_thing.cli:main"\n'
-    archive = tmp_path / "some_thing-1.2.0.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, text in (("PKG-INFO", metadata), ("pyproject.toml", project)):
-            member = tarfile.TarInfo(f"some_thing-1.2.0/{name}")
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text.encode()))
-    text = conda_recipe.recipe(archive)
-    assert f"sha256: {hashlib.sha256(archive.read_bytes()).hexdigest()}\n" in text
-    assert "source/s/some-thing/some_thing-${{ version }}.tar.gz\n" in text
-    assert "    - pytorch >=2.6\n" in text
-    assert "av" not in text.split("run:")[1].split("tests:")[0]
-    assert "      - thing = some_thing.cli:main\n" in text
-    assert "        - some_thing\n" in text
 
 
 def test_phrases_to_avoid_are_found_as_words_and_in_any_case():

@@ -146,14 +146,54 @@ def test_a_preempted_job_is_requeued_and_its_run_resumes(small_config, tmp_path)
     thread.start()
     folder = grid.path("a", 0)
     wait(lambda: len(lines(folder / "metrics.jsonl")) > 2)
-    (job,) = [pid for pid in processes() if b"submitit.core._submit" in pid[1]]
-    os.kill(job[0], signal.SIGUSR2)
+    (job,) = running(b"submitit.core._submit")
+    os.kill(job, signal.SIGUSR2)
     thread.join(240)
     assert [run["seed"] for run in results[0]["a"]] == [0]
     epochs = [json.loads(line)["epoch"] for line in lines(folder / "metrics.jsonl")]
     assert epochs == sorted(set(epochs))
     log = "".join(path.read_text() for path in (tmp_path / "slurm").glob("*_log.*"))
     assert "Requeued job" in log
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of Ray itself
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("package", "executor", "process"),
+    [("ray", Ray(), b"ray::_train"), ("submitit", Slurm(cluster="local"), b"submitit.core._submit")],
+    ids=["ray", "slurm"],
+)
+def test_a_run_whose_process_is_killed_is_completed(package, executor, process, small_config, tmp_path, monkeypatch):
+    """By Ray at once, and by the same command where an executor does not start a process again."""
+    library = pytest.importorskip(package, reason=f"{package} is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    config = replace(small_config, epochs=60, patience=None)
+    grid, undisturbed = (Grid(tmp_path / name, {"a": config}, [0]) for name in ("killed", "undisturbed"))
+    ended = []
+
+    def train():
+        try:
+            ended.append(grid.run(executor=executor, console=Output(quiet=True)))
+        except UserError as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    metrics = grid.path("a", 0) / "metrics.jsonl"
+    wait(lambda: len(lines(metrics)) > 2)
+    for pid in running(process):
+        os.kill(pid, signal.SIGKILL)
+    thread.join(240)
+    if isinstance(ended[0], str):
+        assert "run the same command to resume it" in ended[0]
+        train()
+    if package == "ray":
+        library.shutdown()
+    expected = undisturbed.run(executor=Local(), console=Output(quiet=True))
+    assert [run["test"] for run in ended[-1]["a"]] == [run["test"] for run in expected["a"]]
+    epochs = [json.loads(line)["epoch"] for line in lines(metrics)]
+    assert epochs == sorted(set(epochs))
 
 
 @pytest.mark.slow
@@ -178,12 +218,23 @@ def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def processes():
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield int(path.parent.name), path.read_bytes().replace(b"\0", b" ")
-        except OSError:
-            continue
+def running(name):
+    """Process ids of the descendants of this process with a name in their command line."""
+    return [pid for pid in descendants(os.getpid()) if name in command_line(pid)]
+
+
+def descendants(process):
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def command_line(process):
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def wait(condition):

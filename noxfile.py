@@ -46,13 +46,6 @@ ENVIRONMENTS = {
     "peers": ["-e", "packages/conformal-core", "pytest>=8.3", *PEERS_NEED],
     "release": ["build>=1.2", "cyclonedx-bom>=7", "hatchling>=1.26", "twine>=6.1"],
 }
-SIZES = {
-    "core": "conformal-core with numpy, and what tests it; about 100 MB",
-    "peers": "conformal-core, pandas, scikit-learn and matplotlib; about 500 MB",
-    "torch": "PyTorch and what the packages need; about 1 GB, or 5 to 7 GB on Linux, where PyTorch brings CUDA",
-    "tools": "linters; about 50 MB",
-    "release": "what builds and checks distributions; about 50 MB",
-}
 
 
 def environment(session: nox.Session, name: str, *more: str, light: bool = False) -> str:
@@ -68,14 +61,13 @@ def environment(session: nox.Session, name: str, *more: str, light: bool = False
     installed = stamp.read_text(encoding="utf-8").split() if stamp.is_file() else []
     if _stamp(requirements) in installed:
         return python
-    session.log(f"installing into {home.relative_to(ROOT)}, once: {SIZES[name]}")
+    size = ": 5 to 7 GB on Linux, where PyTorch brings CUDA" if name == "torch" else ""
+    session.log(f"installing into {home.relative_to(ROOT)}, once{size}")
     if not installed:
         shutil.rmtree(home, ignore_errors=True)
-        session.run(sys.executable, "-m", "venv", str(home), external=True)
-    quiet = name != "torch"  # minutes without output look like a hang
-    if not quiet:
-        session.log("pip names each package before it downloads it; torch is by far the largest")
-    session.run(python, "-m", "pip", "install", *(["--quiet"] if quiet else []), *requirements, external=True)
+        session.run(sys.executable, "-m", "venv", str(home))
+    quiet = [] if size else ["--quiet"]  # minutes without output look like a hang
+    session.run(python, "-m", "pip", "install", *quiet, *requirements)
     satisfied = [requirements, LIGHT] if name == "torch" else [requirements]
     stamp.write_text("\n".join([*installed, *map(_stamp, satisfied)]), encoding="utf-8")
     return python
@@ -93,32 +85,30 @@ def demo(session: nox.Session) -> None:
     """Train CPSC on the embedded data; arguments after -- go to `cpsc train`."""
     python = environment(session, "torch", light=True)
     session.log("training with python -m cpsc_train train, by default on the embedded 2,000 handwritten digits")
-    session.run(python, "-m", "cpsc_train", "train", *session.posargs, external=True)
+    session.run(python, "-m", "cpsc_train", "train", *session.posargs)
 
 
 @nox.session(python=False)
 @nox.parametrize("member", [nox.param(member, id=member, tags=[member]) for member in MEMBERS])
 def tests(session: nox.Session, member: str) -> None:
     """Test a member; conformal-core first where there is no torch, then once more beside it."""
-    names = ["core", "torch"] if member == "conformal-core" else ["torch"]
-    for name in names:
+    for name in ["core", "torch"] if member == "conformal-core" else ["torch"]:
         command = ["-m", "pytest", *PARALLEL, f"packages/{member}", *session.posargs]
-        session.run(environment(session, name), *command, env=ONE_THREAD, external=True)
+        session.run(environment(session, name), *command, env=ONE_THREAD)
 
 
 @nox.session(python=False, default=False)
 def nightly(session: nox.Session) -> None:
     """Run the slow tests of packages and tools, which every other session leaves out."""
-    paths = [*(f"packages/{member}" for member in MEMBERS), "tools"]
     python = environment(session, "torch", *NIGHTLY)
-    session.run(python, "-m", "pytest", "-m", "slow", *paths, *session.posargs, external=True)
+    session.run(python, "-m", "pytest", "-m", "slow", "packages", "tools", *session.posargs)
 
 
 @nox.session(python=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries that they use."""
     python = environment(session, "torch", *EXAMPLES)
-    session.run(python, "-m", "pytest", "-m", "slow or not slow", "examples", *session.posargs, external=True)
+    session.run(python, "-m", "pytest", "-m", "slow or not slow", "examples", *session.posargs)
 
 
 @nox.session(python=False)
@@ -129,26 +119,26 @@ def differential(session: nox.Session, peer: str) -> None:
     # Alone, since some ask for packages that have to be compiled, or for a newer Python, which nothing here needs.
     alone = ROOT / ".nox" / f"{peer}-alone"
     install = ["--quiet", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(alone)]
-    session.run(python, "-m", "pip", "install", *install, f"{peer}=={PEERS[peer]}", external=True)
+    session.run(python, "-m", "pip", "install", *install, f"{peer}=={PEERS[peer]}")
     tests = ["differential/test_table.py", f"differential/test_{peer.replace('-', '_')}.py"]
-    session.run(python, "-m", "pytest", *tests, *session.posargs, env={"PYTHONPATH": str(alone)}, external=True)
+    session.run(python, "-m", "pytest", *tests, *session.posargs, env={"PYTHONPATH": str(alone)})
 
 
 @nox.session(python=False)
 def lint(session: nox.Session) -> None:
     """Check style, formatting, language, the length of files, and the workflows."""
     python = environment(session, "tools")
-    session.run(python, "-m", "ruff", "check", ".", external=True)
-    session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
-    session.run(python, "tools/check_language.py", external=True)
-    session.run(python, "tools/check_size.py", external=True)
-    session.run(str(Path(python).with_name("zizmor")), "--quiet", "--offline", ".github", external=True)
+    session.run(python, "-m", "ruff", "check", ".")
+    session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(python, "tools/check_language.py")
+    session.run(python, "tools/check_size.py")
+    session.run(str(Path(python).with_name("zizmor")), "--quiet", "--offline", ".github")
 
 
 @nox.session(python=False)
 def tools(session: nox.Session) -> None:
     """Test the tools that make releases and check limits."""
-    session.run(environment(session, "tools"), "-m", "pytest", "tools", *session.posargs, external=True)
+    session.run(environment(session, "tools"), "-m", "pytest", "tools", *session.posargs)
 
 
 @nox.session(python=False)
@@ -156,7 +146,7 @@ def contracts(session: nox.Session) -> None:
     """Check that imports go one way: core <- rsc, gsc <- train."""
     linter = str(Path(environment(session, "tools")).with_name("lint-imports"))
     sources = os.pathsep.join(str(ROOT / "packages" / member / "src") for member in MEMBERS)
-    session.run(linter, external=True, env={"PYTHONPATH": sources})
+    session.run(linter, env={"PYTHONPATH": sources})
 
 
 @nox.session(python=False)
@@ -164,9 +154,9 @@ def types(session: nox.Session) -> None:
     """Check types strictly; those of the public interface of conformal-core with a second checker too."""
     sources = [f"packages/{member}/src" for member in MEMBERS]
     python = environment(session, "torch", *TYPING)
-    session.run(python, "-m", "mypy", *sources, external=True)
+    session.run(python, "-m", "mypy", *sources)
     verify = ["-m", "pyright", "--verifytypes", "conformal_core", "--ignoreexternal", "--pythonpath", python]
-    session.run(python, *verify, env={"PYTHONPATH": str(ROOT / sources[0])}, external=True)
+    session.run(python, *verify, env={"PYTHONPATH": str(ROOT / sources[0])})
 
 
 @nox.session(python=False, default=False)
@@ -176,9 +166,8 @@ def coverage(session: nox.Session) -> None:
     report = Path(session.create_tmp()).resolve() / "coverage.json"
     measured = [f"--cov=packages/{member}/src" for member in MEMBERS]
     options = ["--cov-branch", "--cov-report=", f"--cov-report=json:{report}"]
-    paths = [f"packages/{member}" for member in MEMBERS]
-    session.run(python, "-m", "pytest", *measured, *options, *paths, *session.posargs, external=True)
-    session.run(python, "tools/check_coverage.py", str(report), external=True)
+    session.run(python, "-m", "pytest", *measured, *options, "packages", *session.posargs)
+    session.run(python, "tools/check_coverage.py", str(report))
 
 
 @nox.session(default=False)
@@ -217,7 +206,7 @@ def lock(session: nox.Session) -> None:
     options = ["--universal", "--python-version", "3.11", "--no-annotate", "--no-emit-index-url", "--upgrade"]
     options += ["--custom-compile-command", "python -m nox -s lock", "--quiet", "--output-file", LOCKED[-1]]
     options += [part for member in MEMBERS for part in ("--no-emit-package", member)]
-    session.run(environment(session, "tools", UV), "-m", "uv", "pip", "compile", *options, str(file), external=True)
+    session.run(environment(session, "tools", UV), "-m", "uv", "pip", "compile", *options, str(file))
 
 
 @nox.session(python=False, default=False)
@@ -225,13 +214,13 @@ def api(session: nox.Session) -> None:
     """Compare each public interface with that of its last tag, and list breaking changes."""
     python = environment(session, "tools", "griffe>=1.7")
     for member in MEMBERS:
-        tag = session.run("git", "tag", "--list", f"{member}-v*", "--sort=-v:refname", silent=True, external=True)
+        tag = session.run("git", "tag", "--list", f"{member}-v*", "--sort=-v:refname", silent=True)
         if not str(tag).split():
             session.log(f"{member} has no tag yet: nothing to compare with")
             continue
         module = member.replace("-", "_")
         check = ["-m", "griffe", "check", module, "-s", f"packages/{member}/src", "-a", str(tag).split()[0]]
-        session.run(python, *check, external=True)
+        session.run(python, *check)
 
 
 @nox.session(python=False, default=False)
@@ -239,25 +228,23 @@ def api(session: nox.Session) -> None:
 def chaos(session: nox.Session, script: str) -> None:
     """Inject faults into commands; `-- --quick` makes fewer trials."""
     python = environment(session, "torch", "aiohttp>=3.9")  # fsspec needs it to read from an HTTP server
-    session.run(python, f"chaos/{script}.py", *session.posargs, external=True)
+    session.run(python, f"chaos/{script}.py", *session.posargs)
 
 
 @nox.session(python=False, default=False)
 def mutants(session: nox.Session) -> None:
     """Change a source file in one place at a time, and list the changes that tests miss: `-- SOURCE TEST [TEST...]`."""
-    if len(session.posargs) < 2:
-        session.error("give a source file and the tests that should notice, with options of pytest")
-    python = environment(session, "core" if "conformal-core" in session.posargs[0] else "torch")
+    python = environment(session, "core" if "conformal-core" in str(session.posargs) else "torch")
     copy = str(Path(session.create_tmp()).resolve() / "copy")  # the sources themselves are never changed
     tools = environment(session, "tools", "cosmic-ray>=8.4")
-    session.run(tools, "tools/mutants.py", copy, python, *session.posargs, external=True)
+    session.run(tools, "tools/mutants.py", copy, python, *session.posargs)
 
 
 @nox.session(python=False, default=False)
 def changed(session: nox.Session) -> None:
     """Test the packages that a branch changes, and those that depend on them; after --, the branch to compare with."""
     base = session.posargs[0] if session.posargs else "origin/main"
-    names = str(session.run("git", "diff", "--name-only", f"{base}...", silent=True, external=True)).split()
+    names = str(session.run("git", "diff", "--name-only", f"{base}...", silent=True)).split()
     touched = {name.split("/")[1] for name in names if name.startswith("packages/")}
     everything = "conformal-core" in touched or not {"pyproject.toml", "noxfile.py"}.isdisjoint(names)
     for member in MEMBERS:
@@ -268,7 +255,7 @@ def changed(session: nox.Session) -> None:
 @nox.session(python=False, default=False)
 def bump(session: nox.Session) -> None:
     """Make a release: `nox -s bump -- conformal-core minor`; changes files, commits nothing."""
-    session.run(environment(session, "tools"), "tools/bump.py", *session.posargs, external=True)
+    session.run(environment(session, "tools"), "tools/bump.py", *session.posargs)
 
 
 @nox.session(python=False, default=False)
@@ -277,21 +264,21 @@ def states(session: nox.Session) -> None:
     script = Path("packages", *session.posargs, "tests", "test_released.py")  # relative: runs record their command
     if len(session.posargs) != 1 or not script.exists():
         session.error("give a package that saves states")
-    session.run(environment(session, "torch"), str(script), env=ONE_THREAD, external=True)
+    session.run(environment(session, "torch"), str(script), env=ONE_THREAD)
 
 
 @nox.session(python=False, default=False)
 def address(session: nox.Session) -> None:
     """Write the address of the repository into all metadata: `nox -s address -- https://github.com/OWNER/NAME`."""
-    session.run(sys.executable, "tools/address.py", *session.posargs, external=True)
+    session.run(sys.executable, "tools/address.py", *session.posargs)
 
 
 @nox.session(python=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation, failing on warnings and unresolved references, and run the code in it."""
     python = environment(session, "torch", *DOCS)
-    session.run(python, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", "docs", "docs/_build/html", external=True)
-    session.run(python, "-m", "pytest", "docs", external=True)
+    session.run(python, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", "docs", "docs/_build/html")
+    session.run(python, "-m", "pytest", "docs")
 
 
 @nox.session(python=False, default=False)
@@ -299,13 +286,13 @@ def links(session: nox.Session) -> None:
     """Request every address in the documentation; needs a network."""
     python = environment(session, "torch", *DOCS)
     options = ["-b", "linkcheck", "-D", "nb_execution_mode=off"]
-    session.run(python, "-m", "sphinx", "-q", *options, "docs", "docs/_build/links", external=True)
+    session.run(python, "-m", "sphinx", "-q", *options, "docs", "docs/_build/links")
 
 
 @nox.session(python=False, default=False)
 def site(session: nox.Session) -> None:
     """Build the documentation of main and of released versions into docs/_build/site."""
-    session.run(environment(session, "torch", *DOCS), "tools/site_versions.py", "docs/_build/site", external=True)
+    session.run(environment(session, "torch", *DOCS), "tools/site_versions.py", "docs/_build/site")
 
 
 @nox.session(python=False, default=False)
@@ -318,9 +305,8 @@ def benchmarks(session: nox.Session) -> None:
     for file, command in files.items():
         Path(file).unlink(missing_ok=True)
         # A limit that steps.py misses is known; what counts here is a change.
-        session.run(python, *command, "--json", file, success_codes=[0, 1], env=ONE_THREAD, external=True)
-    history = str(Path(session.posargs[0]) / "ratios.jsonl")
-    session.run(python, "tools/history.py", history, *files, external=True)
+        session.run(python, *command, "--json", file, success_codes=[0, 1], env=ONE_THREAD)
+    session.run(python, "tools/history.py", str(Path(session.posargs[0], "ratios.jsonl")), *files)
 
 
 @nox.session(python=False, default=False)
@@ -333,14 +319,11 @@ def rehearsal(session: nox.Session) -> None:
     beneath = [] if "--full" in session.posargs else ["--beneath", environment(session, "torch")]
     folders = ["dist", str(Path(session.create_tmp()).resolve() / "rehearsal")]
     python = environment(session, "release")
-    session.run(python, "tools/rehearse.py", *folders, *beneath, *session.posargs, external=True)
+    session.run(python, "tools/rehearse.py", *folders, *beneath, *session.posargs)
 
 
 @nox.session(python=False, default=False)
 def published(session: nox.Session) -> None:
     """Compare a published release with the rehearsed files, and try it out: `-- NAME-vX.Y.Z dist/release`."""
-    if len(session.posargs) < 2:
-        session.error("give the tag and the folder of the rehearsed files, with --index ADDRESS unless it is PyPI")
-    tag, folder, *options = session.posargs
     scratch = str(Path(session.create_tmp()).resolve() / "published")
-    session.run(environment(session, "release"), "tools/published.py", tag, folder, scratch, *options, external=True)
+    session.run(environment(session, "release"), "tools/published.py", scratch, *session.posargs)

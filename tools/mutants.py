@@ -42,4 +42,6 @@ def main(copy: Path, python: str, source: str, tests: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit("usage: mutants.py COPY PYTHON SOURCE TEST...: give a source file, and the tests that should notice")
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

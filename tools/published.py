@@ -1,6 +1,6 @@
 """Check of a published release: the files are those that were rehearsed, and they install and work.
 
-Usage: published.py NAME-vX.Y.Z RELEASED SCRATCH [--index ADDRESS]. RELEASED is the folder of the rehearsed files. All
+Usage: published.py SCRATCH NAME-vX.Y.Z RELEASED [--index ADDRESS]. RELEASED is the folder of the rehearsed files. All
 other packages come from PyPI, so that nobody can put one in their place on another index.
 """
 
@@ -25,9 +25,9 @@ PAUSES = (10, 20, 40, 80, 160, 320)
 def main(arguments: list[str]) -> int:
     """Download, compare, install and try out; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scratch", type=Path, help="folder of the environment, which is emptied")
     parser.add_argument("tag", help="NAME-vX.Y.Z")
     parser.add_argument("released", type=Path, help="folder with the files that were rehearsed")
-    parser.add_argument("scratch", type=Path, help="folder of the environment, which is emptied")
     parser.add_argument("--index", default=PYPI, help="address of the index")
     options = parser.parse_args(arguments)
     member, _, version = options.tag.rpartition("-v")

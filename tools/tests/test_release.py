@@ -176,5 +176,5 @@ def test_published_files_that_differ_are_refused(tmp_path, monkeypatch, capsys):
         return True
 
     monkeypatch.setattr(published, "downloaded", download)
-    assert published.main(["conformal-core-v0.1.0", str(released), str(tmp_path / "scratch")]) == 1
+    assert published.main([str(tmp_path / "scratch"), "conformal-core-v0.1.0", str(released)]) == 1
     assert "differs from what was rehearsed: conformal_core-0.1.0-py3-none-any.whl" in capsys.readouterr().out

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from conformal_core import LAC, ClassConditionalClassifier, ClusteredClassifier
+from conformal_core import LAC, ClassConditionalClassifier, ClusteredClassifier, p_values
 from conformal_core.predictors.class_conditional import _kmeans
 
 
@@ -24,7 +24,7 @@ def clusters_of(probs, labels, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         predictor.calibrate(probs, labels)
-    return predictor.clusters
+    return predictor.cluster_ids
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ def clusters_of(probs, labels, **options):
 def test_clusters_are_at_most_half_of_the_classes_and_have_rows_enough(classes, each, alpha, number):
     """No two classes are alike, so that there are as many clusters as are allowed."""
     probs, labels = rows_of(np.linspace(0.3, 0.9, classes), each)
-    assert set(clusters_of(probs, labels, alpha=alpha, share=0.5)) == set(range(number))
+    assert set(clusters_of(probs, labels, alpha=alpha, clustering_fraction=0.5)) == set(range(number))
 
 
 def test_a_number_of_clusters_that_is_given_counts():
     probs, labels = rows_of(np.linspace(0.3, 0.9, 6), 40)
     for number in (1, 2, 5, 6):
-        clusters = clusters_of(probs, labels, alpha=0.2, clusters=number, share=0.5)
+        clusters = clusters_of(probs, labels, alpha=0.2, clusters=number, clustering_fraction=0.5)
         assert set(clusters) == set(range(number))
-    assert set(clusters_of(probs, labels, alpha=0.2, clusters=9, share=0.5)) == set(range(6))
+    assert set(clusters_of(probs, labels, alpha=0.2, clusters=9, clustering_fraction=0.5)) == set(range(6))
 
 
 def test_the_first_centre_is_drawn_by_weight():
@@ -118,17 +118,55 @@ def test_nothing_learned_can_be_saved_and_loaded():
     loaded.calibrate(*rows_of([0.5, 0.75], 40))
     loaded.load_state_dict(predictor.state_dict())
     with pytest.raises(ValueError, match="ClusteredClassifier must be calibrated before its clusters are known"):
-        _ = loaded.clusters
+        _ = loaded.cluster_ids
     with pytest.warns(UserWarning, match="0 calibration scores are too few"):
         assert loaded.qhat == np.inf
+
+
+def test_p_values_and_updates_are_those_of_the_rows_of_a_cluster():
+    rng = np.random.default_rng(0)
+    probs, labels = rng.dirichlet(np.ones(6), size=900), rng.integers(0, 5, 900)  # the last class has no row
+    predictor, again = (ClusteredClassifier(LAC(), alpha="0.25", clusters=2) for _ in range(2))
+    predictor.calibrate(probs[:600], labels[:600])
+    again.load_state_dict(predictor.state_dict())
+    clusters, known = predictor.cluster_ids, predictor.state_dict()
+    own, of = known["scores"], np.repeat(np.arange(6), np.diff(known["starts"]))
+    for one in (predictor, again):
+        one.update(probs[600:], labels[600:])
+    own, of = np.concatenate([own, LAC()(probs[600:], labels[600:])]), np.concatenate([of, labels[600:]])
+    pools = [own if cluster == -1 else own[clusters[of] == cluster] for cluster in clusters.tolist()]
+    wanted = np.stack([p_values(pool, scores) for pool, scores in zip(pools, LAC()(probs).T, strict=True)], axis=-1)
+    for one in (predictor, again):
+        assert one.cluster_ids.tolist() == clusters.tolist()
+        np.testing.assert_array_equal(one.p_values(probs), wanted)
+        np.testing.assert_array_equal(one.predict(probs), wanted > 0.25)
+    assert set(clusters.tolist()) == {-1, 0, 1}
+
+
+def test_without_clusters_all_classes_share_a_threshold():
+    predictor = ClusteredClassifier(LAC(), alpha=0.2)
+    predictor.update(*rows_of([0.5, 0.75], 40))
+    assert predictor.qhat.tolist() == [0.5, 0.5]
+
+
+def test_clusters_that_do_not_exist_are_refused():
+    made, loaded = ClusteredClassifier(LAC(), alpha=0.2), ClusteredClassifier(LAC(), alpha=0.2)
+    made.calibrate(*rows_of([0.5, 0.75], 40))
+    for clusters in ([0, 2], [0], [0, 0, 0]):
+        with pytest.raises(ValueError, match="state of ClusteredClassifier must hold"):
+            loaded.load_state_dict(made.state_dict() | {"clusters": np.asarray(clusters)})
+    with pytest.raises(ValueError, match="the places where the scores of classes start"):
+        loaded.load_state_dict(made.state_dict() | {"starts": np.asarray([0, 9, 8])})
+    with pytest.raises(ValueError, match="must be calibrated before its clusters are known"):
+        _ = loaded.cluster_ids
 
 
 def test_clusters_that_were_loaded_are_whole_numbers():
     made, loaded = ClusteredClassifier(LAC(), alpha=0.2), ClusteredClassifier(LAC(), alpha=0.2)
     made.calibrate(*rows_of([0.5, 0.75], 40))
-    loaded.load_state_dict(made.state_dict() | {"clusters": made.clusters.astype(np.float64)})
-    assert loaded.clusters.dtype == np.int64
-    assert loaded.clusters.tolist() == made.clusters.tolist()
+    loaded.load_state_dict(made.state_dict() | {"clusters": made.cluster_ids.astype(np.float64)})
+    assert loaded.cluster_ids.dtype == np.int64
+    assert loaded.cluster_ids.tolist() == made.cluster_ids.tolist()
 
 
 @pytest.mark.parametrize("kind", [ClusteredClassifier, ClassConditionalClassifier])

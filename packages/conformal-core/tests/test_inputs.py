@@ -42,7 +42,6 @@ from conformal_core import (
     rolling_coverage,
     set_size,
     size_coverage,
-    size_distribution,
     weighted_conformal_quantile,
 )
 
@@ -177,7 +176,6 @@ def test_metrics_take_lists_tables_and_one_row():
         assert class_coverage(sets, labels).rows.tolist() == [1, 0]
         assert size_coverage(sets, labels).rows.tolist() == [0, 1, 0]
         assert group_coverage(sets, labels, groups=groups).coverage.tolist() == [1]
-        assert size_distribution(sets).tolist() == [0, 1, 0]
     assert rolling_coverage([True, False], window=np.int64(1)).tolist() == [1, 0]
 
 

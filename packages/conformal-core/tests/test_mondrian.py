@@ -19,6 +19,7 @@ from conformal_core import (
     AsymmetricRegressor,
     ClassConditionalClassifier,
     ClusteredClassifier,
+    Horizons,
     Mondrian,
     OnlineClassifier,
     OnlineRegressor,
@@ -38,6 +39,7 @@ KINDS = {
     "split sets": (lambda: SplitClassifier(LAC(), alpha=0.1), PROBS, LABELS),
     "online sets": (lambda: OnlineClassifier(APS(), level=ACI(alpha=0.1), memory=Window(20)), PROBS, LABELS),
     "sets by class": (lambda: ClassConditionalClassifier(LAC(), alpha=0.2), PROBS, LABELS),
+    "sets by cluster": (lambda: ClusteredClassifier(LAC(), alpha=0.2, clusters=2), PROBS, LABELS),
     "split intervals": (lambda: SplitRegressor(AbsoluteResidual(), alpha=0.1), PREDICTIONS, TARGETS),
     "online intervals": (lambda: OnlineRegressor(AbsoluteResidual(), level=ACI(alpha=0.1)), PREDICTIONS, TARGETS),
     "asymmetric intervals": (
@@ -113,8 +115,8 @@ def test_a_refused_step_changes_no_group():
         np.testing.assert_equal(predictor.state_dict(), before)
     with pytest.raises(TypeError, match="groups must be integers or strings, got float"):
         predictor.predict(PROBS[:2], groups=[0.0, 1.0])
-    with pytest.raises(TypeError, match=r"predictor must be a predictor such as .*, got ClusteredClassifier"):
-        Mondrian(ClusteredClassifier(LAC(), alpha=0.1))
+    with pytest.raises(TypeError, match=r"predictor must be a predictor such as .*, got Horizons"):
+        Mondrian(Horizons(OnlineRegressor(AbsoluteResidual(), alpha=0.1), 2))
 
 
 def test_no_rows_and_rows_of_one_group():

@@ -274,7 +274,7 @@ def test_clusters_find_classes_that_behave_alike_and_cover_each_of_them():
     probs[np.arange(rows), labels] = own
     predictor = ClusteredClassifier(LAC(), alpha=0.1, clusters=2, seed=1)
     predictor.calibrate(probs[:4000], labels[:4000])
-    clusters = predictor.clusters
+    clusters = predictor.cluster_ids
     assert len(set(clusters[::2])) == len(set(clusters[1::2])) == 1
     assert clusters[0] != clusters[1]
     hits = predictor.predict(probs[4000:])[np.arange(4000), labels[4000:]]
@@ -291,8 +291,8 @@ def test_clusters_find_classes_that_behave_alike_and_cover_each_of_them():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"share": 0.0}, r"share must lie in \(0, 1\), got 0.0"),
-        ({"share": 1}, r"share must lie in \(0, 1\), got 1"),
+        ({"clustering_fraction": 0.0}, r"clustering_fraction must lie in \(0, 1\), got 0.0"),
+        ({"clustering_fraction": 1}, r"clustering_fraction must lie in \(0, 1\), got 1"),
         ({"clusters": 0}, "clusters must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
@@ -304,17 +304,17 @@ def test_bad_clusterings_are_refused(options, message):
 
 def test_clusters_are_known_after_calibration_only():
     with pytest.raises(ValueError, match="ClusteredClassifier must be calibrated before its clusters are known"):
-        _ = ClusteredClassifier(LAC(), alpha=0.1).clusters
+        _ = ClusteredClassifier(LAC(), alpha=0.1).cluster_ids
 
 
 def test_classes_that_are_all_alike_make_one_cluster_and_too_few_rows_none():
     probs, labels = np.full((400, 4), 0.25), np.arange(400) % 4
     predictor = ClusteredClassifier(LAC(), alpha=0.2, clusters=3)
     predictor.calibrate(probs, labels)
-    assert set(predictor.clusters) == {0}
+    assert set(predictor.cluster_ids) == {0}
     few = ClusteredClassifier(LAC(), alpha=0.2)
     few.calibrate(probs[:12], labels[:12])
-    assert set(few.clusters) == {-1}
+    assert set(few.cluster_ids) == {-1}
     assert len(set(few.qhat)) == 1
 
 
@@ -323,7 +323,7 @@ def test_rare_classes_share_the_threshold_of_all_rows(lib):
     labels = np.where(labels == 3, 0, labels)
     predictor = ClusteredClassifier(LAC(), alpha=0.2, seed=2)
     predictor.calibrate(lib(probs), lib(labels))
-    assert predictor.clusters[3] == -1
+    assert predictor.cluster_ids[3] == -1
     assert np.isfinite(lib.back(predictor.qhat)).all()
     assert lib.back(predictor.predict(lib(probs))).shape == (300, 4)
 

@@ -110,8 +110,8 @@ SHOWN = {
     "SplitRegressor(CQR(), alpha='1/10')": SplitRegressor(CQR(), alpha="1/10"),
     "ClassConditionalClassifier(LAC(), alpha=0.1)": ClassConditionalClassifier(LAC(), alpha=0.1),
     "Mondrian(SplitRegressor(CQR(), alpha=0.1))": Mondrian(SplitRegressor(CQR(), alpha=0.1)),
-    "ClusteredClassifier(LAC(), alpha=0.1, clusters=2, share=0.5, seed=3)": ClusteredClassifier(
-        LAC(), alpha=0.1, clusters=2, share=0.5, seed=3
+    "ClusteredClassifier(LAC(), alpha=0.1, clusters=2, clustering_fraction=0.5, seed=3)": ClusteredClassifier(
+        LAC(), alpha=0.1, clusters=2, clustering_fraction=0.5, seed=3
     ),
     "OnlineClassifier(LAC(), alpha=0.1, memory=History())": OnlineClassifier(LAC(), alpha=0.1),
     "OnlineRegressor(CQR(), memory=Window(3), level=ACI(alpha=0.1), max_pending=5)": OnlineRegressor(

@@ -28,7 +28,6 @@ from conformal_core.metrics import (
     group_coverage,
     rolling_coverage,
     size_coverage,
-    size_distribution,
 )
 from conformal_core.novelty import Mahalanobis
 from conformal_core.predictors.class_conditional import ClassConditionalClassifier, ClusteredClassifier
@@ -125,7 +124,6 @@ __all__ = [
     "rolling_coverage",
     "set_size",
     "size_coverage",
-    "size_distribution",
     "unflatten_state",
     "weighted_conformal_quantile",
     "weighted_p_values",

@@ -98,9 +98,9 @@ def class_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -
 
 
 def size_coverage(sets: Array, labels: Array, /, *, confidence: Alpha = 0.95) -> Coverage:
-    """Return the coverage of the sets of each size 0..K, arrays of shape (K + 1,); arguments as :func:`coverage`.
+    """Return the coverage and number of the sets of each size 0..K, arrays (K + 1,); arguments as :func:`coverage`.
 
-    The smallest is the size-stratified coverage (Angelopoulos et al. 2021).
+    The smallest coverage is the size-stratified coverage (Angelopoulos et al. 2021).
 
     Examples
     --------
@@ -134,19 +134,6 @@ def group_coverage(sets: Array, labels: Array, /, *, groups: Array, confidence: 
     if len(ids) and ids.max() >= _MOST_GROUPS:
         raise ValueError(f"groups must be numbered 0..G-1 with G at most {_MOST_GROUPS}, got {ids.max()}")
     return coverage_by_group(hits, ids, int(ids.max()) + 1 if len(ids) else 0, confidence)
-
-
-def size_distribution(sets: Array, /) -> NDArray[np.int64]:
-    """Return the number of sets of each size 0..K, shape (K + 1,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> size_distribution(np.asarray([[True, False], [True, True], [False, True]]))
-    array([0, 2, 1])
-    """
-    sets = as_array("sets", sets)
-    return np.bincount(to_host(set_size(sets)).reshape(-1), minlength=sets.shape[-1] + 1)
 
 
 def rolling_coverage(hits: Array, /, *, window: int) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -238,12 +237,12 @@ def sorted_by_group(scores: Array, groups: Array, count: int) -> tuple[Array, li
     return xp.take(scores, order), [int(edge) for edge in edges]
 
 
-def grouped_quantiles(ordered: Array, starts: Sequence[int], alpha: Fraction) -> Array:
-    """Threshold of each group of :func:`sorted_by_group`, +∞ for one with too few scores."""
+def grouped_quantiles(ordered: Array, parts: Sequence[tuple[int, int]], alpha: Fraction) -> Array:
+    """Threshold of each part, from its start to its end, of sorted scores; +∞ for one with too few."""
     xp = array_namespace(scores=ordered)
     endless = ordered.shape[0]
     places = []
-    for start, end in pairwise(starts):
+    for start, end in parts:
         k = rank(end - start, alpha)
         places.append(start + k - 1 if k <= end - start else endless)
     ordered = xp.concat([ordered, xp.full((1,), math.inf, dtype=ordered.dtype, device=device(ordered))])

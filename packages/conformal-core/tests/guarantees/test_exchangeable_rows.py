@@ -325,7 +325,7 @@ def test_clustered_sets_cover_each(alpha):
         order[[new, 120]] = order[[120, new]]
         predictor = ClusteredClassifier(LAC(), alpha=Fraction(alpha), clusters=2, seed=0)
         predictor.calibrate(probs[order[:120]], labels[order[:120]])
-        own = int(predictor.clusters[labels[new]])
+        own = int(predictor.cluster_ids[labels[new]])
         covered[own] = covered.get(own, 0) + predictor.predict(probs[new])[labels[new]]
         seen[own] = seen.get(own, 0) + 1
     assert seen.keys() >= {0, 1}
@@ -337,7 +337,7 @@ def test_rare_classes_are_covered_less():
     rng = np.random.default_rng(9)
     predictor = ClusteredClassifier(LAC(), alpha=0.1, clusters=2)
     predictor.calibrate(*many_classes(rng, 800))
-    assert predictor.clusters[6:].tolist() == [-1, -1]
+    assert predictor.cluster_ids[6:].tolist() == [-1, -1]
     probs, labels = many_classes(rng, 20_000)
     hits = predictor.predict(probs)[np.arange(20_000), labels]
     assert hits[labels < 6].mean() > 0.89

@@ -74,7 +74,8 @@ class Horizons(Saved):
 
     def __init__(self, predictor: OnlinePredictor | Streams, horizons: int, *, shared: bool = False) -> None:
         kinds = (OnlinePredictor, Streams)
-        check_type("predictor", predictor, kinds, "be an OnlineRegressor, OnlineClassifier or Streams")
+        rule = "be an OnlineRegressor, OnlineClassifier or Streams (for two ends, or groups, make a Horizons of each)"
+        check_type("predictor", predictor, kinds, rule)
         check_one_alpha("predictor", predictor)
         check_type("shared", shared, bool, "be True or False")
         self.predictor, self.horizons, self.shared = predictor, check_count("horizons", horizons), shared

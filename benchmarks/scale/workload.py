@@ -102,7 +102,7 @@ class Workload:
     @property
     def modalities(self) -> dict[str, Modality]:
         """The inputs of the encoders."""
-        image = Modality(kind="image", shape=(3, self.side, self.side), mean=(0.0,), deviation=(1.0,))
+        image = Modality(kind="image", shape=(3, self.side, self.side), mean=(0.0,), std=(1.0,))
         return {"image": image, "text": Modality(kind="text", shape=(self.tokens,), vocabulary=self.vocabulary)}
 
     def objective(self, config: RunConfig) -> Objective:

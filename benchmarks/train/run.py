@@ -70,9 +70,7 @@ class Streams(Dataset):
         self.ids = [str(row) for row in range(config.rows)]
         self.labels = np.arange(config.rows) % len(self.classes)
         shape = (3, config.size, config.size)
-        self.modalities = {
-            m: Modality(kind="image", shape=shape, mean=(0.0,), deviation=(1.0,)) for m in config.modalities
-        }
+        self.modalities = {m: Modality(kind="image", shape=shape, mean=(0.0,), std=(1.0,)) for m in config.modalities}
         shift = self.labels[:, None, None, None] / len(self.classes)
         self._values = {
             m: (generator.standard_normal((config.rows, *shape)) + shift).astype(np.float32) for m in config.modalities

@@ -31,7 +31,7 @@ class Mixed(Dataset):
 
     def __init__(self):
         self.modalities = {
-            "vector": Modality(kind="vector", shape=(2,), mean=(0.0,), deviation=(1.0,)),
+            "vector": Modality(kind="vector", shape=(2,), mean=(0.0,), std=(1.0,)),
             "text": Modality(kind="text", shape=(1,), vocabulary=10),
         }
         self.ids = [f"s{i}" for i in range(ROWS)]

@@ -73,7 +73,7 @@ def test_statistics_are_those_of_present_training_rows():
     having = np.flatnonzero(MASK[:20])
     scale = Preprocessing(Views(), SPLITS.train).scales["vector"]
     np.testing.assert_allclose(scale.mean, np.arange(3) + having.mean(), rtol=1e-6)
-    np.testing.assert_allclose(scale.deviation, having.std(), rtol=1e-6)
+    np.testing.assert_allclose(scale.std, having.std(), rtol=1e-6)
 
 
 def test_a_batch_in_which_nobody_has_it():

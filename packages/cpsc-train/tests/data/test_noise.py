@@ -69,7 +69,7 @@ def test_gaussian_on_a_vector_is_in_units_of_each_feature():
     noisy = Noise(modality="fou", kind="gaussian", severity=2.0).of_inputs(
         np.zeros((2000, 50), np.float32), [str(i) for i in range(2000)], VECTOR, scale
     )
-    np.testing.assert_allclose(noisy.std(0), 2 * scale.deviation, rtol=0.08)
+    np.testing.assert_allclose(noisy.std(0), 2 * scale.std, rtol=0.08)
 
 
 def test_values_stay_in_their_range():

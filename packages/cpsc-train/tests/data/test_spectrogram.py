@@ -54,7 +54,7 @@ def test_the_model_computes_in_single_precision_and_standardises():
         scaled = module(torch.from_numpy(SAMPLES))
     assert scaled.dtype == torch.float32
     torch.testing.assert_close(scaled, (plain + 1.5) / 2)
-    assert set(module.state_dict()) == {"mean", "deviation"}
+    assert set(module.state_dict()) == {"mean", "std"}
 
 
 def test_both_places_give_the_model_the_same_input(crema_native):
@@ -69,7 +69,7 @@ def test_both_places_give_the_model_the_same_input(crema_native):
     waveforms = fitted[1]("audio", model.inputs("audio", model.read("audio", rows)))
     assert waveforms.shape == (12, 66150)
     module = LogSpectrogram(model.modalities["audio"].spectrum)
-    module.standardise(float(fitted[1].scales["audio"].mean), float(fitted[1].scales["audio"].deviation))
+    module.standardise(float(fitted[1].scales["audio"].mean), float(fitted[1].scales["audio"].std))
     # Where the spectrum is nearly nothing its logarithm magnifies how the two libraries round.
     loud = given > fitted[0]("audio", np.log(np.full((1, 1, 1, 1), 1e-3, np.float32)))
     np.testing.assert_allclose(module(torch.from_numpy(waveforms)).numpy()[loud], given[loud], atol=1e-2)
@@ -98,4 +98,4 @@ def test_a_run_with_the_spectrogram_in_the_model(crema_native, tmp_path):
     assert set(results["test"]) == {"clean", "audio-snr-0", "strict:SP@5", "without-audio", "without-video"}
     assert results["corrupted"]["strict:SP@5"] == {"audio": 1.0, "video": 1.0}
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["model"]
-    assert float(state["encoders.audio.0.deviation"]) != 1
+    assert float(state["encoders.audio.0.std"]) != 1

@@ -34,8 +34,8 @@ text = pytest.mark.skipif(packaged.find_spec("transformers") is None, reason="te
 WORDS = Modality(kind="text", shape=(6,), vocabulary=50)
 
 
-def image(size=64, channels=3, mean=(100.0, 110.0, 120.0), deviation=(30.0, 40.0, 50.0), bounds=(0.0, 255.0)):
-    return Modality(kind="image", shape=(channels, size, size), mean=mean, deviation=deviation, bounds=bounds)
+def image(size=64, channels=3, mean=(100.0, 110.0, 120.0), std=(30.0, 40.0, 50.0), bounds=(0.0, 255.0)):
+    return Modality(kind="image", shape=(channels, size, size), mean=mean, std=std, bounds=bounds)
 
 
 def untrained(**options):
@@ -60,7 +60,7 @@ def test_the_frozen_parts():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_restored(channels):
     """Depth in metres, standardised by fitted statistics, becomes grey in three channels."""
-    modality = image(size=4, channels=channels, mean=None, deviation=None, bounds=(0.0, 10.0))
+    modality = image(size=4, channels=channels, mean=None, std=None, bounds=(0.0, 10.0))
     model = MultimodalClassifier(
         {"depth": modality, "other": Modality(kind="vector", shape=(3,))},
         {"depth": MLPConfig(), "other": MLPConfig()},

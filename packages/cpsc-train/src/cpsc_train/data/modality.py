@@ -27,7 +27,7 @@ class Modality:
     bounds: tuple[float, float] | None = None
     """Smallest and largest valid value, to which noise is clipped. If None, values have no bounds."""
     mean: tuple[float, ...] | None = None
-    deviation: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     """Known statistics, one number or one per channel. If None, they are fitted on the training rows."""
     vocabulary: int | None = None
     """Number of distinct tokens of a text."""

@@ -23,11 +23,11 @@ class Scale:
     """Mean and standard deviation of a modality: one number for an image, one per feature for a vector."""
 
     mean: Values
-    deviation: Values
+    std: Values
 
     def __call__(self, values: Values) -> Values:
         """Return the standardised values."""
-        return (values - self.mean) / self.deviation
+        return (values - self.mean) / self.std
 
 
 class Preprocessing:
@@ -73,8 +73,7 @@ def standardised(values: NDArray[Any], modality: Modality, scale: Scale) -> NDAr
 def scales_state(scales: Mapping[str, Scale]) -> dict[str, list[Values] | None]:
     """Return mean and standard deviation by modality, None for one without a scale, as `scales_of` reads them."""
     return {
-        m: None if isinstance(one, Unscaled) else [np.array(one.mean), np.array(one.deviation)]
-        for m, one in scales.items()
+        m: None if isinstance(one, Unscaled) else [np.array(one.mean), np.array(one.std)] for m, one in scales.items()
     }
 
 
@@ -97,10 +96,10 @@ class Unscaled(Scale):
 def _known(modality: Modality) -> Scale | None:
     if modality.kind == "text":
         return Unscaled()
-    if modality.mean is None or modality.deviation is None:
+    if modality.mean is None or modality.std is None:
         return None
     shape = (-1,) if modality.kind == "vector" else (-1, 1, 1)
-    return Scale(*(np.asarray(x, np.float32).reshape(shape) for x in (modality.mean, modality.deviation)))
+    return Scale(*(np.asarray(x, np.float32).reshape(shape) for x in (modality.mean, modality.std)))
 
 
 def _some(rows: NDArray[np.int64], modality: Modality) -> NDArray[np.int64]:
@@ -115,8 +114,8 @@ def _inputs(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> Values:
 
 
 def _fit(modality: Modality, values: Values) -> Scale:
-    """Fit the scale of one modality; a feature that never varies has deviation 1."""
+    """Fit the scale of one modality; a feature that never varies has the standard deviation 1."""
     axes = (0,) if modality.kind == "vector" else tuple(range(values.ndim))
     precise = values.astype(np.float64)
-    deviation = precise.std(axis=axes)
-    return Scale(precise.mean(axis=axes).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32))
+    std = precise.std(axis=axes)
+    return Scale(precise.mean(axis=axes).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32))

@@ -67,7 +67,7 @@ class DeployedModel(nn.Module):
         self.sets = PredictionSets(description["thresholds"], list(self.modalities))
         for m in self._scaled(scales):
             self.register_buffer(f"_mean_{m}", torch.from_numpy(scales[m].mean), persistent=False)
-            self.register_buffer(f"_deviation_{m}", torch.from_numpy(scales[m].deviation), persistent=False)
+            self.register_buffer(f"_std_{m}", torch.from_numpy(scales[m].std), persistent=False)
         self.requires_grad_(False).eval()
         self.register_state_dict_post_hook(_without_rows)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_without_missing_rows)  # type: ignore[no-untyped-call]
@@ -155,7 +155,7 @@ class DeployedModel(nn.Module):
     def _standardised(self, m: str, x: Tensor) -> Tensor:
         if not hasattr(self, f"_mean_{m}"):
             return x
-        scaled: Tensor = (x - getattr(self, f"_mean_{m}")) / getattr(self, f"_deviation_{m}")
+        scaled: Tensor = (x - getattr(self, f"_mean_{m}")) / getattr(self, f"_std_{m}")
         return scaled
 
     def _scaled(self, scales: Mapping[str, Scale]) -> list[str]:

@@ -19,19 +19,19 @@ class LogSpectrogram(nn.Module):
 
     window: Tensor
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self, spectrum: Spectrum) -> None:
         super().__init__()
         self.spectrum = spectrum
         self.register_buffer("window", torch.hann_window(spectrum.n_fft), persistent=False)
         self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("std", torch.ones(()))
 
-    def standardise(self, mean: float, deviation: float) -> None:
+    def standardise(self, mean: float, std: float) -> None:
         """Set the mean and standard deviation of the standardisation."""
         self.mean.fill_(mean)
-        self.deviation.fill_(deviation)
+        self.std.fill_(std)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map (B, n) to (B, 1, n_fft // 2 + 1, 1 + n // hop), in single precision also under autocast."""
@@ -45,7 +45,7 @@ class LogSpectrogram(nn.Module):
                 pad_mode="reflect",
                 return_complex=True,
             )
-            return ((spectrum.abs() + 1e-7).log()[:, None] - self.mean) / self.deviation
+            return ((spectrum.abs() + 1e-7).log()[:, None] - self.mean) / self.std
 
 
 def split_spectrogram(encoder: nn.Module) -> tuple[LogSpectrogram | None, nn.Module]:
@@ -79,15 +79,15 @@ class Pixels(nn.Module):
         self._bounds, self._centre, self._unit = modality.bounds, centre, unit
         self.register_buffer("factor", torch.ones(3, 1, 1))
         self.register_buffer("offset", torch.zeros(3, 1, 1))
-        known = modality.mean is not None and modality.deviation is not None
-        self.standardise(*(np.asarray(x) for x in ((modality.mean, modality.deviation) if known else (0.0, 1.0))))
+        known = modality.mean is not None and modality.std is not None
+        self.standardise(*(np.asarray(x) for x in ((modality.mean, modality.std) if known else (0.0, 1.0))))
 
-    def standardise(self, mean: NDArray[Any], deviation: NDArray[Any]) -> None:
+    def standardise(self, mean: NDArray[Any], std: NDArray[Any]) -> None:
         """Set the statistics by which the input is standardised, one number or one per channel."""
         low, high = self._bounds
         scale = 255 / (high - low)
         values = {
-            "factor": deviation * scale / self._unit,
+            "factor": std * scale / self._unit,
             "offset": ((mean - low) * scale - self._centre) / self._unit,
         }
         for name, value in values.items():

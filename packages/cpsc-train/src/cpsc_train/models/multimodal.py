@@ -60,9 +60,9 @@ class MultimodalClassifier(nn.Module):
         for modality, scale in scales.items():
             for module in self.encoders[modality].modules():
                 if isinstance(module, LogSpectrogram):
-                    module.standardise(float(scale.mean), float(scale.deviation))
+                    module.standardise(float(scale.mean), float(scale.std))
                 elif isinstance(module, Pixels):
-                    module.standardise(scale.mean, scale.deviation)
+                    module.standardise(scale.mean, scale.std)
 
     def encode(self, inputs: Mapping[str, Tensor], present: Present = COMPLETE) -> dict[str, Tensor]:
         """Map {m: (B, ...)} to features {m: (B, d)}; zeros for samples that lack the modality.

@@ -27,7 +27,7 @@ CLASSES = ("negative", "neutral", "positive")
 LISTS = {"train.jsonl": "train", "dev.jsonl": "validation", "test.jsonl": "test"}
 ORIGINAL = "labelResultAll.txt"
 MEAN = (119.289, 113.5515, 103.683)
-DEVIATION = (31.161, 30.9825, 36.669)
+STD = (31.161, 30.9825, 36.669)
 ENCODINGS = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
 """Encodings of texts, tried in order; the last accepts anything. Of the texts as distributed that are not UTF-8, most
 are GB18030; a text in Windows-1252 is mistaken for it if each accented letter precedes a letter or another one."""
@@ -139,7 +139,7 @@ def _readers(config: MVSASingleConfig) -> tuple[ImageReader, TextReader]:
         HashedWords(config.tokens) if config.tokenizer is None else Pretrained(config.tokenizer, config.tokens)
     )
     size = config.size
-    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION)
+    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, std=STD)
     text = Modality(kind="text", shape=(config.tokens,), vocabulary=tokenize.vocabulary)
     return ImageReader(image, Cropping(round(size * 256 / 224), size)), TextReader(text, tokenize)
 

@@ -19,7 +19,7 @@ from cpsc_train.data.families.kinds import some
 from cpsc_train.data.families.samples import FILES, Roles, Sample, Table, TableReader
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_faults
-from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, read_image
+from cpsc_train.data.media.images import IMAGENET_MEAN, IMAGENET_STD, read_image
 from cpsc_train.data.media.sound import read_sound
 from cpsc_train.data.media.tokens import HashedWords, Pretrained, Tokenizer
 from cpsc_train.data.modality import Modality
@@ -212,9 +212,7 @@ class TableDataset(Stored):
             if kind == "image" or config.frames == 1
             else (config.frames, 3, self.size, self.size)
         )
-        return Modality(
-            kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
-        )
+        return Modality(kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     def _having(self, name: str) -> list[Sample]:
         having = [sample for sample in self._samples if name in sample.cells]

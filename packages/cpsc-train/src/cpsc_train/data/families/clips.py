@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import check_modalities
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults
-from cpsc_train.data.media.images import IMAGENET_DEVIATION, IMAGENET_MEAN, WHOLE, random_area
+from cpsc_train.data.media.images import IMAGENET_MEAN, IMAGENET_STD, WHOLE, random_area
 from cpsc_train.data.media.video import Frames, Pictures, Video, every, listed
 from cpsc_train.data.modality import Modality, Spectrum
 from cpsc_train.data.readers import FramesReader, Reader, SoundReader
@@ -167,9 +167,7 @@ def _sound_reader(config: ClipConfig) -> SoundReader:
 def _frames_reader(config: ClipConfig) -> FramesReader:
     image = (3, config.size, config.size)
     shape = image if config.frames == 1 else (config.frames, *image)
-    modality = Modality(
-        kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION
-    )
+    modality = Modality(kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return FramesReader(modality, config.fps)
 
 

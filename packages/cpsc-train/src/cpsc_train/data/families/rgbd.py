@@ -22,7 +22,7 @@ from cpsc_train.errors import DataError, UserError
 
 MODALITIES = ("rgb", "depth")
 MEAN = (126.2505, 91.8255, 116.9685)
-DEVIATION = (37.587, 49.725, 41.973)
+STD = (37.587, 49.725, 41.973)
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -162,7 +162,7 @@ class Scenes(Stored):
 def scene_readers(config: SceneConfig, metres: Callable[[NDArray[np.uint16]], Metres] | None) -> dict[str, ImageReader]:
     """Return readers of colour and depth; `metres` converts images of 16 bits, which are refused if it is None."""
     cropping, size = Cropping(config.resized, config.size), config.size
-    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, deviation=DEVIATION)
+    image = Modality(kind="image", shape=(3, size, size), bounds=(0.0, 255.0), mean=MEAN, std=STD)
     forms = {
         "repeat": image,
         "metres": Modality(kind="image", shape=(1, size, size), bounds=(0.0, FARTHEST)),

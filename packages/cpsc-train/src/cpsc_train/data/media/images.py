@@ -24,7 +24,7 @@ IMAGES = (".jpg", ".jpeg", ".png")
 """Suffixes of images in a folder."""
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of red, green and blue over ImageNet, out of 255."""
-IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 """Their standard deviation."""
 
 

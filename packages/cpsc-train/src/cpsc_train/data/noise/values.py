@@ -24,7 +24,7 @@ def set_to_ends(x: Values, fraction: float, ends: tuple[float, float], generator
 
 def _gaussian(x: Values, severity: float, generator: np.random.Generator, modality: Modality, scale: Scale) -> Values:
     bounds = modality.bounds
-    unit = scale.deviation if bounds is None else np.float32(bounds[1] - bounds[0])
+    unit = scale.std if bounds is None else np.float32(bounds[1] - bounds[0])
     return x + np.float32(severity) * unit * generator.standard_normal(x.shape, dtype=np.float32)
 
 
@@ -94,11 +94,11 @@ def _axes_first(x: Values, modality: Modality) -> Values:
 
 def _deviations(x: Values, modality: Modality, scale: Scale) -> Values:
     """Return the standard deviation of each axis over training rows and time, (axes,)."""
-    mean, deviation = (
+    mean, std = (
         _axes_first(np.broadcast_to(values, x.shape), modality).reshape(x.shape[modality.axis or 0], -1)
-        for values in (scale.mean, scale.deviation)
+        for values in (scale.mean, scale.std)
     )
-    return np.asarray(np.sqrt(np.square(deviation).mean(1) + mean.var(1)), dtype=np.float32)
+    return np.asarray(np.sqrt(np.square(std).mean(1) + mean.var(1)), dtype=np.float32)
 
 
 DEAD_AXIS = Corruption(

@@ -119,9 +119,9 @@ def test_a_loss_of_ones_own_serves_classes_too():
         ({"score": CQR()}, ValueError, r"unimodal_logits\['audio'\] must have shape \(B, 2\), got \(7,\)"),
         ({"fused_logits": torch.zeros(3)}, ValueError, r"fused_logits must have shape \(7,\), got \(3,\)"),
         (
-            {"kind": "reciprocal"},
+            {"reliability": "reciprocal"},
             ValueError,
-            "kind must be one of 'normalized' with AbsoluteResidual, got 'reciprocal'",
+            "reliability must be one of 'normalized' with AbsoluteResidual, got 'reciprocal'",
         ),
         ({"qhat": {}}, ValueError, "qhat must hold every modality"),
     ],

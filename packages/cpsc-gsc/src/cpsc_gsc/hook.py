@@ -48,8 +48,10 @@ class GradientSelfCalibration:
         ``"add"`` or ``"scale"``.
     a, b
         Slope and intercept of the weight, at least 0.
-    score, kind
+    score
         As for :func:`collaborative_reliability`.
+    reliability
+        `kind` of :func:`collaborative_reliability`.
     loss
         As for :func:`gsc_loss`; used by ``"add"``.
     process_group
@@ -90,18 +92,18 @@ class GradientSelfCalibration:
         a: float = 0.6,
         b: float = 0.6,
         score: NonconformityScore = DEFAULT_SCORE,
-        kind: ReliabilityKind = "normalized",
+        reliability: ReliabilityKind = "normalized",
         loss: Loss | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         check_score(score, "score_and_reliability")
-        score.check_kind(kind)
+        score.check_kind(reliability, "reliability")
         self.encoders = _gradient.check_encoders(encoders)
         self.mode = check_choice("mode", mode, Mode)
         if mode == "add":
             check_loss(loss, score)
         self.a, self.b = check_nonnegative("a", a), check_nonnegative("b", b)
-        self.score, self.kind = score, kind
+        self.score, self.reliability = score, reliability
         self.loss, self.process_group = loss, process_group
         self._paused = False
         self._detach()
@@ -175,7 +177,7 @@ class GradientSelfCalibration:
         output = next(iter(check_outputs(unimodal_logits, self.score).values()))
         labels = self.score.check_labels(labels, output, check=check)
         reliability = collaborative_reliability(
-            unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=self.score, kind=self.kind, check=check
+            unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=self.score, kind=self.reliability, check=check
         )
         if self._scaler is None and any(logits.dtype is torch.float16 for logits in unimodal_logits.values()):
             raise RuntimeError("float16 logits need the scaler of the loop: attach(optimizer, scaler=...), got none")

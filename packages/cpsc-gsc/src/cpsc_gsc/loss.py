@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from conformal_core import NonconformityScore
-from conformal_core.checks import check_shape
+from conformal_core.checks import check_score, check_shape
 from conformal_core.scores.nonconformity import ReliabilityKind
 from cpsc_gsc._checks import check_loss, check_modalities, check_outputs
 from cpsc_gsc.reliability import DEFAULT_SCORE, collaborative_reliability, gsc_weights
@@ -27,7 +27,7 @@ def gsc_loss(
     a: float = 0.6,
     b: float = 0.6,
     score: NonconformityScore = DEFAULT_SCORE,
-    kind: ReliabilityKind = "normalized",
+    reliability: ReliabilityKind = "normalized",
     loss: Loss | None = None,
     present: Mapping[str, Tensor] | None = None,
     check: bool | None = None,
@@ -43,9 +43,11 @@ def gsc_loss(
 
     Parameters
     ----------
-    unimodal_logits, fused_logits, qhat, score, kind, check
+    unimodal_logits, fused_logits, qhat, score, check
         As for :func:`collaborative_reliability`; no gradient flows into `fused_logits`, and `check` also covers the
         labels.
+    reliability
+        `kind` of :func:`collaborative_reliability`.
     labels
         (B,) integers in [0, C), or floating targets with a regression score.
     a, b
@@ -94,8 +96,10 @@ def gsc_loss(
     ... )
     tensor(0.6000)
     """
+    check_score(score, "score_and_reliability")
+    score.check_kind(reliability, "reliability")
     rho = collaborative_reliability(
-        unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=score, kind=kind, check=check
+        unimodal_logits, fused_logits=fused_logits, qhat=qhat, score=score, kind=reliability, check=check
     )
     weights = {m: gsc_weights(r, a=a, b=b) for m, r in rho.items()}
     return weighted_loss(unimodal_logits, labels, weights, score=score, loss=loss, present=present, check=check)

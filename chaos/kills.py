@@ -18,6 +18,8 @@ from _trials import Trials, options, outcome, small, start, workplace
 
 from cpsc_train.runs import RunFolder
 from cpsc_train.training import checkpoint, train  # noqa: F401  # import torch before forking, which keeps trials short
+from cpsc_train.training.checkpoints import Checkpoints
+from cpsc_train.training.distributed import Process
 
 
 def partials(folder: Path) -> list[Path]:
@@ -45,8 +47,9 @@ def broken(folder: Path) -> str:
     try:
         run.read_config()
         run.read_metrics()
-        for file in [*folder.glob("*.pt"), *folder.glob("checkpoints/*.pt")]:
+        for file in folder.glob("*.pt"):
             checkpoint.load(file, torch.device("cpu"))
+        Checkpoints(run.checkpoints, 1, Process()).newest()
     except ValueError as error:
         return str(error)
     return "" if run.read_environment() or not (folder / "metrics.jsonl").exists() else "environment.json"
@@ -74,7 +77,7 @@ def main() -> int:
                     if where:
                         kills += 1
                         fault = broken(folder) if (folder / "config.toml").exists() else ""
-                        steps = max((p.stem for p in folder.glob("checkpoints/*.pt")), default="no step")
+                        steps = max((p.name for p in folder.glob("checkpoints/step-????????")), default="no step")
                         trials.row(f"kill {kills}", f"{where}, at {steps} {fault}", ok=not fault)
                         continue
                     break

@@ -1,5 +1,7 @@
 """Random damage to files: bytes are flipped, cut, doubled, replaced by tokens and copied from another file."""
 
+import os
+
 import numpy as np
 
 TOKENS = [
@@ -54,3 +56,13 @@ def damaged(rng: np.random.Generator, content: bytes, other: bytes = b"") -> byt
         elif kind == 5 and rng.random() < 0.2:
             del result[place:]
     return bytes(result)
+
+
+class Bomb:
+    """Creates a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))

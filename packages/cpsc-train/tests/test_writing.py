@@ -15,6 +15,8 @@ from cpsc_train.errors import UserError
 from cpsc_train.reporting.log_file import LogFile
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
+from cpsc_train.training.checkpoints import Checkpoints
+from cpsc_train.training.distributed import Process
 from cpsc_train.writing import appending, as_csv, locked, make_folder, replacing, write
 
 
@@ -199,8 +201,11 @@ def test_checkpoints_do_not_lead_elsewhere(tmp_path, attempt):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     run.checkpoints.symlink_to(tmp_path / "elsewhere")
+    checkpoints = Checkpoints(run.checkpoints, 2, Process())
+    if attempt == "save":
+        checkpoints.save(1, {})
     with pytest.raises(UserError, match="checkpoints: is a link"):
-        checkpoint.Checkpoints(run.checkpoints, 2).save(1, {}) if attempt == "save" else run.forget_after(1)
+        checkpoints.wait() if attempt == "save" else checkpoints.remove_unfinished()
     assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["a.partial"]
 
 

@@ -160,12 +160,12 @@ def test_what_is_resumed_is_not_configured_anew(cpsc, finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     (run / "results.json").unlink()
     newest = max((run / "checkpoints").iterdir())
-    newest.write_bytes(newest.read_bytes()[:99])
+    (newest / "0.bin").write_bytes((newest / "0.bin").read_bytes()[:99])
     outcome = cpsc("train", "--resume", run)
     assert outcome.code == 2
     assert "is not a readable checkpoint" in outcome.err
     assert "remove it to continue from step-" in outcome.err
-    newest.unlink()
+    shutil.rmtree(newest)
     outcome = cpsc("train", "--resume", run)
     assert outcome.code == 0, outcome.err
     results = [json.loads((folder / "results.json").read_text()) | {"seconds": 0} for folder in (finished, run)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import time
 
 import pytest
 import torch
+
+from cpsc_train.training.checkpoints import Checkpoints
+from cpsc_train.training.distributed import Process
 
 COMMAND = [sys.executable, "-m", "cpsc_train"]
 
@@ -50,7 +54,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path, quick):
     subprocess.run([*COMMAND, "train", "--out", whole, *options], check=True, capture_output=True)
     process = subprocess.Popen([*COMMAND, "train", "--out", str(killed), *map(str, options)], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(list(killed.glob("checkpoints/step-*7.pt"))) == 0 and time.monotonic() < deadline:
+    while len(list(killed.glob("checkpoints/step-*7"))) == 0 and time.monotonic() < deadline:
         time.sleep(0.001)
     process.kill()
     process.wait()
@@ -88,10 +92,7 @@ def test_two_processes_remember_the_rows_of_both(tmp_path, quick):
     subprocess.run([*COMMAND, "train", "--out", one, *options], check=True, capture_output=True)
     subprocess.run([*LAUNCHER, "--out", two, *options], check=True, capture_output=True)
     key = "method.history._extra_state"
-    histories = [
-        torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)["objective"][key]
-        for folder in (one, two)
-    ]
+    histories = [Checkpoints(folder / "checkpoints", 1, Process()).newest()["objective"][key] for folder in (one, two)]
     assert (histories[0] > 0).all()
     torch.testing.assert_close(histories[1], histories[0], rtol=1e-4, atol=1e-5)
 
@@ -119,7 +120,7 @@ def test_two_processes_are_one(tmp_path, quick):
 
 
 def last_parameters(folder):
-    state = torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)
+    state = Checkpoints(folder / "checkpoints", 1, Process()).newest()
     return state["steps"], {name: value for name, value in state["objective"].items() if name.startswith("model.")}
 
 
@@ -138,11 +139,33 @@ def test_replicas_and_shards_learn_what_one_process_learns(tmp_path, quick):
     for _, parameters in others:
         torch.testing.assert_close(parameters, one, rtol=0, atol=1e-5)
     before = outcome(folders[-1])
-    for checkpoint in sorted((folders[-1] / "checkpoints").glob("*.pt"))[8:]:
-        checkpoint.unlink()
-    (folders[-1] / "results.json").unlink()
-    subprocess.run([*LAUNCHER, "--resume", folders[-1], "-q"], check=True, capture_output=True)
-    assert outcome(folders[-1]) == before
+    for command in (LAUNCHER, [*COMMAND, "train"]):
+        for checkpoint in sorted((folders[-1] / "checkpoints").iterdir())[8:]:
+            shutil.rmtree(checkpoint)
+        (folders[-1] / "results.json").unlink()
+        subprocess.run([*command, "--resume", folders[-1], "-q"], check=True, capture_output=True)
+        assert (outcome(folders[-1]) == before) is (command is LAUNCHER)
+    torch.testing.assert_close(last_parameters(folders[-1])[1], one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_resume_within_an_epoch_what_one_began(tmp_path, quick):
+    """The figures of the epoch are over all its rows, and its parameters are those of one process."""
+    settings = ["batch_size=33", "encoders.fou.hidden=32", "encoders.kar.hidden=32", "checkpoints.every_steps=5"]
+    options = [*map(str, quick[2:]), "--epochs", "3", "--modalities", "fou,kar", "-q"]
+    options += [w for s in [*settings, "checkpoints.keep=30"] for w in ("--set", s)]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    subprocess.run([*COMMAND, "train", "--out", whole, *options], check=True, capture_output=True)
+    shutil.copytree(whole, resumed)
+    for checkpoint in sorted((resumed / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(checkpoint)
+    (resumed / "results.json").unlink()
+    found = subprocess.run([*LAUNCHER, "--resume", resumed], check=True, capture_output=True, text=True)
+    assert "resuming with another number of processes, 2 instead of 1" in found.stdout
+    torch.testing.assert_close(last_parameters(resumed)[1], last_parameters(whole)[1], rtol=0, atol=1e-6)
+    for line, other in zip(outcome(whole)[1], outcome(resumed)[1], strict=True):
+        assert line["train"] == pytest.approx(other["train"], rel=1e-6)
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_files_left_by_killed_runs_are_reused_or_removed(small_config, tmp_path)
     (tmp_path / "run.partial/config.toml").write_text("epo")
     train(small_config, tmp_path / "run")
     (tmp_path / "run/results.json").rename(tmp_path / "run/results.json.partial")
-    (tmp_path / "run/checkpoints/step-00000099.partial").write_bytes(b"half")
+    (tmp_path / "run/checkpoints/step-00000099.partial").mkdir()
     resume(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not list(tmp_path.rglob("*.partial"))
@@ -121,12 +122,8 @@ def test_the_selected_epoch_is_the_saved_one_wherever_a_run_is_killed(small_conf
     """Killed after the best epoch was saved and before the state was."""
     folder = RunFolder(tmp_path / "run")
     results = train(small_config, folder)
-    newest = max(folder.checkpoints.iterdir())
     (folder.path / "results.json").unlink()
-    for state in folder.checkpoints.iterdir():
-        if state != newest:
-            state.unlink()
-    newest.unlink()  # before the first state was saved
+    shutil.rmtree(folder.checkpoints)  # before the first state was saved
     monkeypatch.setattr("cpsc_train.training.loop.metrics.accuracy", lambda _, labels: 0.0)  # no epoch is better now
     assert resume(folder)["selected"] == results["selected"]
 

@@ -1,28 +1,18 @@
-import os
 import pickle
-import random
 import shutil
 import signal
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 
 from cpsc_train.errors import UserError
 from cpsc_train.training import checkpoint
+from damage import Bomb
 
 CPU = torch.device("cpu")
 STATE = {"model": {"w": torch.arange(3.0)}, "qhat": {"a": torch.tensor(0.5)}, "epoch": 3}
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
 
 
 def test_memory_that_runs_out_does_not_make_a_checkpoint_unreadable(tmp_path, monkeypatch):
@@ -76,18 +66,6 @@ def test_an_error_of_torch_does_not_hide_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match=r"c\.pt: cannot be written \(No space left on device\)"):
         checkpoint.save(tmp_path / "c.pt", STATE)
-
-
-def test_files_left_by_a_killed_write_are_removed(tmp_path):
-    (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
-    checkpoint.Checkpoints(tmp_path, keep=2).save(4, STATE)
-    assert [file.name for file in tmp_path.iterdir()] == ["step-00000004.pt"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file.checkpoints: cannot be written \("):
-        checkpoint.Checkpoints(tmp_path / "file/checkpoints", keep=2).save(4, STATE)
 
 
 class Signalling:
@@ -192,47 +170,10 @@ def test_other_contents_and_absence_are_named(tmp_path):
         checkpoint.load(tmp_path / "absent.pt", CPU)
 
 
-def test_the_newest_few_are_kept(tmp_path):
-    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2)
-    assert checkpoints.newest(CPU) is None
-    for step in (7, 30, 100, 9):
-        checkpoints.save(step, STATE | {"epoch": step})
-    assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == [
-        "step-00000030.pt",
-        "step-00000100.pt",
-    ]
-    assert checkpoints.newest(CPU)["epoch"] == 100
-    assert checkpoints.newest(torch.device("meta"))["model"]["w"].device.type == "meta"
-
-
-def test_of_an_unreadable_one_the_one_before_is_named(tmp_path):
-    checkpoints = checkpoint.Checkpoints(tmp_path, keep=3)
-    for step in (1, 2):
-        checkpoints.save(step, STATE)
-    (tmp_path / "step-00000002.pt").write_bytes(b"half")
-    (tmp_path / "step-00000003.partial").write_bytes(b"a write that was killed")
-    with pytest.raises(UserError, match=r"00002\.pt: is not a readable .* to continue from step-00000001\.pt"):
-        checkpoints.newest(CPU)
-    (tmp_path / "step-00000001.pt").unlink()
-    with pytest.raises(UserError, match=r"step-00000002\.pt: is not a readable checkpoint \(.*\)$"):
-        checkpoints.newest(CPU)
-
-
-def drawn():
-    return [random.random(), np.random.random(), torch.rand(1).item()]  # noqa: NPY002, S311
-
-
-def test_every_source_of_randomness_comes_back(tmp_path):
-    checkpoint.save(tmp_path / "c.pt", {"random": checkpoint.random_states()})
-    first = drawn()
-    checkpoint.set_random_states(checkpoint.load(tmp_path / "c.pt", CPU)["random"])
-    assert first == drawn()
-
-
 @pytest.mark.parametrize("format_", [0, 2, None])
 def test_another_format_is_refused_by_name(finished, tmp_path, cpsc, format_):
     folder = shutil.copytree(finished, tmp_path / "run")
-    for file in (folder / "checkpoint.pt", *folder.glob("checkpoints/*.pt")):
+    for file in (folder / "checkpoint.pt", *folder.glob("checkpoints/*/state.pt")):
         torch.save(torch.load(file, weights_only=True) | {"format": format_}, file)
     rule = f"must have format {checkpoint.FORMAT}, got {format_}: it was written by another version of cpsc-train"
     outcome = cpsc("evaluate", folder)
@@ -240,16 +181,3 @@ def test_another_format_is_refused_by_name(finished, tmp_path, cpsc, format_):
     (folder / "results.json").unlink()
     outcome = cpsc("train", "--resume", folder)
     assert (outcome.code, rule in outcome.err, "step-" in outcome.err) == (2, True, True)
-
-
-def test_states_of_gpus_come_back(monkeypatch):
-    states, restored = [torch.arange(4, dtype=torch.uint8), torch.arange(2, dtype=torch.uint8)], []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
-    state = checkpoint.random_states()
-    checkpoint.set_random_states(state)
-    assert all(map(torch.equal, restored, states))
-    assert len(restored) == 2
-    checkpoint.set_random_states(state | {"cuda": []})  # of a run on the CPU
-    assert len(restored) == 2

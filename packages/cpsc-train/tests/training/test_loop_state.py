@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cpsc_train.errors import UserError
 from cpsc_train.reporting import Observer
 from cpsc_train.training import RunConfig
 from cpsc_train.training.distributed import Process
 from cpsc_train.training.loop import Trainer
+from cpsc_train.training.record import EpochRecord
 from cpsc_train.training.setup import Setup
 
 
@@ -58,6 +58,28 @@ def test_each_process_restores_its_own_random_state(small_config):
     torch.manual_seed(7)
     trainer.load_state_dict(state)
     assert torch.initial_seed() == 99
-    for count in (1, 3):
-        with pytest.raises(UserError, match=f"made by {count} processes, got 2: resume it with as many"):
-            trainer.load_state_dict(state | {"processes": state["processes"][:1] * count})
+
+
+def test_another_number_of_processes_continues_from_the_sums_of_all(small_config):
+    """With new random states, which differ between processes."""
+    saved, seeds = {}, []
+
+    def save():
+        saved.update(copy.deepcopy(trainer.state_dict()))
+
+    trainer = Trainer(Setup.build(small_config))
+    trainer.train_epoch(Observer(), save)
+    saved["processes"] = saved["processes"] * 3
+    records = []
+    for rank in (0, 1):
+        trainer.setup = replace(trainer.setup, process=Process(rank, 2))
+        trainer.load_state_dict(saved)
+        seeds.append(torch.initial_seed())
+        records.append(trainer._record.read(Process()))
+    assert len({*seeds, small_config.seed}) == 3
+    first, second = records
+    alone = EpochRecord()
+    alone.load_state_dict(saved["processes"][0]["record"])
+    for kind, means in alone.read(Process()).items():
+        assert first[kind] == pytest.approx(means)
+        assert set(second[kind].values()) == {0.0}

@@ -47,7 +47,6 @@ def test_modules_of_others_and_dropped_layers_are_not_static(small_config):
 @pytest.mark.parametrize(
     ("settings", "world", "problem"),
     [
-        ([], 1, "needs several processes, got one: start the command with torchrun"),
         (["compute.compile=default"], 2, "does not support compute.compile"),
         (["compute.precision=fp16"], 2, "does not support compute.precision=fp16"),
         (["ema=0.9"], 2, "does not support a moving average: take ema=0"),

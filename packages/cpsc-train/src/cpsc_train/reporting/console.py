@@ -17,6 +17,7 @@ from cpsc_train.reporting.figures import (
     down_weighted,
     lacking,
     percent,
+    redistributed_text,
     spread_text,
 )
 from cpsc_train.reporting.observer import Observer
@@ -68,6 +69,9 @@ class ConsoleObserver(Observer):
     def dropped(self, rows: Sequence[str]) -> None:
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         self._console.print(f"left out {len(rows)} rows of the lists: {', '.join(rows[:3])}{more}")
+
+    def redistributed(self, before: int, now: int) -> None:
+        self._console.print(redistributed_text(before, now), soft_wrap=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
         figures = _figures(record)

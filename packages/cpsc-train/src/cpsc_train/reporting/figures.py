@@ -56,6 +56,17 @@ def lacking(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{modality} missing in {', '.join(parts)}"
 
 
+def redistributed_text(before: int, now: int) -> str:
+    """Return a line about a run that is resumed by another number of processes.
+
+    Examples
+    --------
+    >>> redistributed_text(1, 4)
+    'resuming with another number of processes, 4 instead of 1: random generators are seeded anew'
+    """
+    return f"resuming with another number of processes, {now} instead of {before}: random generators are seeded anew"
+
+
 CONSTANT = 0.98
 """Fraction of training rows with the same reliability, 0 or 1, above which gradient weights are called a constant."""
 

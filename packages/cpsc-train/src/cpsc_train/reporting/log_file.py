@@ -11,7 +11,7 @@ from typing import Any
 from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.printable import printable
-from cpsc_train.reporting.figures import ConstantReliability, spread_text
+from cpsc_train.reporting.figures import ConstantReliability, redistributed_text, spread_text
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.writing import appending
 
@@ -39,6 +39,9 @@ class LogFile(Observer):
 
     def dropped(self, rows: Sequence[str]) -> None:
         self._write(f"left out {len(rows)} rows of the lists: {', '.join(rows)}")
+
+    def redistributed(self, before: int, now: int) -> None:
+        self._write(redistributed_text(before, now))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Write loss terms, accuracy, in-loop quantiles and times."""

@@ -17,6 +17,9 @@ class Observer:
     def dropped(self, rows: Sequence[str]) -> None:
         """Called before `start` with the `rows` of the data set's lists that are left out, if there are any."""
 
+    def redistributed(self, before: int, now: int) -> None:
+        """Called before `start` if a run of `before` processes is resumed by `now`, another number."""
+
     def step(self) -> None:
         """Called after each optimizer step."""
 
@@ -34,7 +37,7 @@ class Observers(Observer):
     """Observer that forwards events to several others, in their order."""
 
     def __init__(self, others: Sequence[Observer]) -> None:
-        for event in ("start", "dropped", "step", "epoch", "finish", "close"):
+        for event in ("start", "dropped", "redistributed", "step", "epoch", "finish", "close"):
             setattr(self, event, partial(_forward, [getattr(other, event) for other in others]))
 
 

@@ -59,7 +59,7 @@ class RunFolder:
     ``environment.json`` versions, platform, command, time of the start; status: running, done, interrupted or failed
     ``metrics.jsonl``    one line an epoch
     ``checkpoint.pt``    the parameters of the best epoch
-    ``checkpoints/``     the newest states, from which the run can be resumed
+    ``checkpoints/``     the newest states, from which the run can be resumed: a folder each
     ``predictions.npz``  probabilities of the clean test rows, and features
     ``rows.csv``         weight of each training row, if the method weights them
     ``results.json``     the results of the evaluation
@@ -139,8 +139,7 @@ class RunFolder:
 
     def forget_after(self, epoch: int) -> None:
         """Remove the lines of ``metrics.jsonl`` after `epoch`, and files that a killed process left incomplete."""
-        refuse_link(self.checkpoints)
-        for partial in (*self.path.glob("*.partial"), *self.checkpoints.glob("*.partial")):
+        for partial in self.path.glob("*.partial"):
             partial.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         if path.exists():

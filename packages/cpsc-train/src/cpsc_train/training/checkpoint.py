@@ -1,21 +1,18 @@
-"""Checkpoints: written atomically, and read without executing code."""
+"""Files of states: written atomically, and read without executing code."""
 
 from __future__ import annotations
 
-import random
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.interrupts import deferred
-from cpsc_train.writing import make_folder, replacing
+from cpsc_train.writing import replacing
 
 FORMAT = 1
 """Format of the files; no other is read."""
@@ -87,65 +84,3 @@ def fitting() -> Iterator[None]:
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         cause = (str(error) or type(error).__name__).splitlines()[-1].strip()
         raise UserError(f"the checkpoint does not fit the configuration: {cause}") from None
-
-
-class Checkpoints:
-    """The `keep` newest checkpoints of a run, ``step-00000123.pt``, from which it can be resumed."""
-
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
-
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the checkpoint of a step, then remove all but the newest.
-
-        Raises UserError if it cannot be written; the others are then left as they were.
-        """
-        try:
-            make_folder(self._folder, below=self._folder.parent)
-            for partial in self._folder.glob("*.partial"):  # left by a process that was killed
-                partial.unlink()
-            save(self._folder / f"step-{step:08d}.pt", state)
-            for old in self._files()[: -self._keep]:
-                old.unlink()
-        except OSError as error:
-            raise UserError(f"{self._folder}: cannot be written ({reason(error)})") from None
-
-    def newest(self, device: torch.device) -> dict[str, Any] | None:
-        """Read the newest checkpoint; return None if there is none.
-
-        Raises UserError if it cannot be read, and names the one before it.
-        """
-        files = self._files()
-        if not files:
-            return None
-        try:
-            return load(files[-1], device)
-        except UserError as error:
-            hint = f": remove it to continue from {files[-2].name}" if len(files) > 1 else ""
-            raise UserError(f"{error}{hint}") from None
-
-    def _files(self) -> list[Path]:
-        files = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted(file for file in files if re.fullmatch(r"step-\d{8,}\.pt", file.name))
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of all random generators of this process, as tensors and numbers."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # modules of users may draw from it
-    return {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(np.array(keys, dtype=np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(state: dict[str, Any]) -> None:
-    """Set the states that `random_states` returned."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -100,6 +100,13 @@ class Process:
             for buffer in module.buffers():
                 distributed.broadcast(buffer, 0)
 
+    def host_group(self) -> distributed.ProcessGroup:
+        """Return a new group of all processes, for another thread; tensors in host memory are exchanged by gloo.
+
+        Every process must call this.
+        """
+        return cast("distributed.ProcessGroup", distributed.new_group(backend="gloo", timeout=TIMEOUT))
+
     def wait(self) -> None:
         """Wait until all processes have called this."""
         if self.world > 1:
@@ -170,7 +177,7 @@ def _explanation(config: RunConfig, error: RuntimeError) -> BaseException:
     if lost_another(error):
         return JobError(
             f"another process of the job ended or did not answer ({reason(error)}): see its output; resume with cpsc "
-            "train --resume and as many processes"
+            "train --resume"
         )
     return _smaller_batch(config, error) if out_of_memory(error) else error
 

@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch.distributed.tensor import DTensor
+
 from cpsc_train.data import Batch
-from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Thresholds, coverage, metrics
 from cpsc_train.methods import StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
+from cpsc_train.training import parallel
 from cpsc_train.training.calibration_share import calibration_share
-from cpsc_train.training.checkpoint import fitting, random_states, set_random_states
+from cpsc_train.training.checkpoint import fitting
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.finite import LossCheck, check_parameters, to_floats
-from cpsc_train.training.parallel import load_state, state_of
-from cpsc_train.training.record import EpochRecord
+from cpsc_train.training.nested import moved
+from cpsc_train.training.random_states import random_states, seed_all, set_random_states
+from cpsc_train.training.record import EpochRecord, redistributed
 from cpsc_train.training.refresh import Refresh
 from cpsc_train.training.setup import Setup
 from cpsc_train.training.step import Stepper
@@ -135,7 +138,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which training can be resumed; every process must call this.
 
-        Raises UserError if a parameter is not finite.
+        Tensors of a sharded run are DTensors. Raises UserError if a parameter is not finite.
         """
         check_parameters(self.objective, self.epoch, self.steps)
         mine = {"random": random_states(), "record": self._record.state_dict()}
@@ -143,33 +146,37 @@ class Trainer:
             "epoch": self.epoch,
             "steps": self.steps,
             "position": self._position,
-            "objective": state_of(self.objective),
+            "objective": dict(self.objective.state_dict()),
             "stepper": self.stepper.state_dict(),
             "schedule": self.schedule.state_dict(),
             "refresh": self.refresh.state_dict(),
             "processes": self.setup.process.gather_objects(mine),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a saved state.
+    def sharded_tensors(self) -> dict[str, DTensor]:
+        """Return the tensors of a state of which this process has a part, by path."""
+        return parallel.sharded_tensors(self.objective, self.stepper.optimizer)
 
-        Raises UserError if it does not fit the configuration, or was saved by another number of processes.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a saved state; of another number of processes, random generators are seeded anew.
+
+        Raises UserError if it does not fit the configuration.
         """
-        process = self.setup.process
+        process, device = self.setup.process, self.setup.device
         with fitting():
-            if len(state["processes"]) != process.world:
-                raise UserError(
-                    f"the run was made by {len(state['processes'])} processes, got {process.world}: "
-                    "resume it with as many"
-                )
-            load_state(self.objective, state["objective"])
+            self.objective.load_state_dict(state["objective"])
             self.stepper.load_state_dict(state["stepper"])
             self.schedule.load_state_dict(state["schedule"])
-            self.refresh.load_state_dict(state["refresh"])
-            mine = state["processes"][process.rank]
-            self._record.load_state_dict(mine["record"])
-            set_random_states(mine["random"])
+            self.refresh.load_state_dict(moved(state["refresh"], device))
             self.epoch, self.steps, self._position = state["epoch"], state["steps"], state["position"]
+            saved = state["processes"]
+            if len(saved) == process.world:
+                record = saved[process.rank]["record"]
+                set_random_states(saved[process.rank]["random"])
+            else:
+                record = redistributed([one["record"] for one in saved], first=process.first)
+                seed_all(self.config.seed, self.epoch, self._position, process.rank)
+            self._record.load_state_dict(moved(record, device))
 
     def _start_epoch(self, *, calibrating: bool) -> None:
         method, process = self.objective.method, self.setup.process

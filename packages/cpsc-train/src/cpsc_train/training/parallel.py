@@ -1,16 +1,15 @@
 """Training of one objective by several processes: replicas (DDP), or encoders in shards (FSDP2).
 
-Checkpoints contain complete tensors in both cases.
+Checkpoints contain the parts that each process has (`cpsc_train.training.checkpoints`).
 """
 
 from __future__ import annotations
 
 import inspect
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn, optim
-from torch.distributed.checkpoint import state_dict as whole
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -23,7 +22,6 @@ from cpsc_train.training.setup import Setup
 
 GRADIENT_HOOKS = ("backward", "on_before_optimizer_step", "on_step_start", "on_refresh")
 """Methods of `Method` that read or change parameters or gradients, which a process has only parts of."""
-WHOLE = whole.StateDictOptions(full_state_dict=True)
 
 
 def static_graph(setup: Setup) -> bool:
@@ -37,12 +35,14 @@ def static_graph(setup: Setup) -> bool:
 def trained(setup: Setup) -> Objective:
     """Return the objective to train: that of the setup or, if it is sharded, a sharded copy.
 
-    Encoders, and the rest as a whole, are sharded over all processes. Raises UserError for a run that cannot be
-    sharded.
+    Encoders, and the rest as a whole, are sharded over all processes; one process has everything. Raises UserError for
+    a run that cannot be sharded.
     """
     if setup.config.compute.sharding == "off":
         return setup.objective
     _check(setup)
+    if setup.process.world == 1:
+        return setup.objective
     objective = deepcopy(setup.objective)
     mesh = init_device_mesh(setup.device.type, (setup.process.world,))
     try:
@@ -86,27 +86,15 @@ def state_of(objective: Objective) -> dict[str, Any]:
     return {name: whole_tensor(value) for name, value in objective.state_dict().items()}
 
 
-def load_state(objective: Objective, state: dict[str, Any]) -> None:
-    """Restore a state that `state_of` returned."""
-    if sharded(objective):
-        whole.set_model_state_dict(objective, state, options=WHOLE)
-    else:
-        objective.load_state_dict(state)
+def sharded_tensors(objective: Objective, optimizer: optim.Optimizer) -> dict[str, DTensor]:
+    """Return the tensors of which this process has a part, by their path in the state of a trainer.
 
-
-def optimizer_state(objective: Objective, optimizer: optim.Optimizer) -> dict[str, Any]:
-    """Return the state of the optimizer, with complete tensors; every process must call this."""
-    if not sharded(objective):
-        return optimizer.state_dict()
-    return cast("dict[str, Any]", whole.get_optimizer_state_dict(objective, optimizer, options=WHOLE))
-
-
-def load_optimizer_state(objective: Objective, optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restore a state that `optimizer_state` returned."""
-    if sharded(objective):
-        whole.set_optimizer_state_dict(objective, optimizer, state, options=WHOLE)
-    else:
-        optimizer.load_state_dict(state)
+    A parameter also stands for the state that the optimizer keeps of it, under the path of that state.
+    """
+    tensors = {f"objective/{name}": tensor for name, tensor in objective.state_dict().items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    tensors |= {f"stepper/optimizer/state/{i}": parameter for i, parameter in enumerate(parameters)}
+    return {path: tensor for path, tensor in tensors.items() if isinstance(tensor, DTensor)}
 
 
 def _drops_layers(module: nn.Module) -> bool:
@@ -121,7 +109,6 @@ def _check(setup: Setup) -> None:
     changed = any(getattr(type(method), name) is not getattr(Method, name) for name in GRADIENT_HOOKS)
     name = config.method.name
     for refused, why in (
-        (setup.process.world == 1, "needs several processes, got one: start the command with torchrun"),
         (config.compute.compile != "off", "does not support compute.compile: take compute.compile=off"),
         (config.compute.precision == "fp16", "does not support compute.precision=fp16: take bf16"),
         (config.ema > 0, "does not support a moving average: take ema=0"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -151,3 +151,23 @@ class EpochRecord:
         for key, saved in state["distributions"].items():
             self._distributions[key].load_state_dict(saved)
         self._trace = list(state["trace"])
+
+
+def redistributed(states: Sequence[dict[str, Any]], *, first: bool) -> dict[str, Any]:
+    """Return the state of a process from those that another number of processes saved.
+
+    The first process has their sums, the others have zeros.
+    """
+    sums: list[dict[Any, dict[str, Any]]] = [
+        state["distributions"] | {name: state[name] for name in ("losses", "figures")} for state in states
+    ]
+    keys = dict.fromkeys(key for one in sums for key in one)
+    total = {key: _total([one[key] for one in sums if key in one], first=first) for key in keys}
+    named = {name: total.pop(name) for name in ("losses", "figures")}
+    return named | {"distributions": total, "trace": states[0]["trace"]}
+
+
+def _total(states: list[dict[str, Any]], *, first: bool) -> dict[str, Any]:
+    filled = [state for state in states if state["_sums"] is not None] or states[:1]
+    counted = [name for name in ("_sums", "_samples") if filled[0].get(name) is not None]
+    return filled[0] | {name: sum(state[name] for state in filled) * int(first) for name in counted}

@@ -73,7 +73,7 @@ def resume(folder: Folder, observer: Observer | None = None, *, root: str | None
     """Resume a run that was killed or interrupted, from its folder alone.
 
     On a CPU, with the same number of threads and processes, the results are those of an uninterrupted run, to the last
-    digit.
+    digit. The number of processes may differ: results then differ by rounding, and by other draws of dropout.
 
     Parameters
     ----------
@@ -206,6 +206,8 @@ def _run(
         stack.enter_context(explained(config))  # before the status is recorded
         if setup.dataset.dropped:
             observer.dropped(setup.dataset.dropped)
+        if selection.saved_by not in {None, process.world}:
+            observer.redistributed(selection.saved_by, process.world)
         observer.start(setup.describe(), epochs=config.epochs, path=folder.path, done=trainer.epoch)
         selection.fit(observer)
         results = _finish(setup, folder, selection)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-
 from cpsc_train import interrupts
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.runs.folder import RunFolder
 from cpsc_train.training import checkpoint
-from cpsc_train.training.checkpoint import Checkpoints, fitting
+from cpsc_train.training.checkpoint import fitting
+from cpsc_train.training.checkpoints import CPU, Checkpoints
 from cpsc_train.training.compute import peak_memory
 from cpsc_train.training.loop import Trainer
 
-CPU = torch.device("cpu")
+GRACE = 2.0
+"""Seconds that a checkpoint may still take after an interrupt before it is given up, and until it is."""
+FAILED = 30.0
+"""The same after an error, which may concern one process only."""
 
 
 class Selection:
@@ -29,12 +31,14 @@ class Selection:
     def __init__(self, trainer: Trainer, folder: RunFolder, began: float) -> None:
         self.selected: dict[str, Any] = {}
         """Number and validation accuracy of the best epoch so far."""
+        self.saved_by: int | None = None
+        """Number of processes that saved the state from which the run was resumed; None for a new run."""
         self._best: tuple[float, float] | None = None
         self._trainer = trainer
         self._config = trainer.config
         self._process = trainer.setup.process
         self._folder = folder
-        self._checkpoints = Checkpoints(folder.checkpoints, trainer.config.checkpoints.keep)
+        self._checkpoints = Checkpoints(folder.checkpoints, trainer.config.checkpoints.keep, self._process)
         self._began = began
 
     @property
@@ -43,11 +47,16 @@ class Selection:
         return time.perf_counter() - self._began
 
     def fit(self, observer: Observer) -> None:
-        """Train the remaining epochs."""
+        """Train the remaining epochs. Raises UserError, among others, if a checkpoint cannot be written."""
         try:
             while self._trainer.epoch < self._config.epochs and not self._out_of_patience():
                 self._epoch(observer)
+            self._checkpoints.wait()
+        except Exception:
+            self._checkpoints.abandon(after=FAILED)
+            raise
         except KeyboardInterrupt:
+            self._checkpoints.abandon(after=GRACE)
             # One process alone: of several, the others may be gone.
             if self._process.world == 1 and not self._folder.checkpoint.exists():
                 checkpoint.save(self._folder.checkpoint, self._trainer.model_state())
@@ -55,17 +64,19 @@ class Selection:
 
     def restore(self) -> None:
         """Restore the newest checkpoint, if there is one; raise UserError if it is damaged or does not fit."""
-        state = self._checkpoints.newest(CPU)
+        state = self._checkpoints.newest(self._trainer.sharded_tensors())
         best = checkpoint.load(self._folder.checkpoint, CPU) if self._folder.checkpoint.exists() else {}
         with fitting():
             if state is not None:
                 self._trainer.load_state_dict(state)
                 self._began -= float(state["seconds"])
+                self.saved_by = len(state["processes"])
             if "score" in best:  # else saved by an interrupt before the first epoch that could be selected
                 accuracy, likelihood = best["score"]
                 self._best, self.selected = (float(accuracy), float(likelihood)), dict(best["selected"])
         if self._process.first:
             self._folder.forget_after(self._trainer.epoch)
+            self._checkpoints.remove_unfinished()
 
     def _epoch(self, observer: Observer) -> None:
         trainer, began, cpu = self._trainer, time.perf_counter(), time.process_time()
@@ -101,9 +112,7 @@ class Selection:
             self._save()
 
     def _save(self) -> None:
-        state = self._trainer.state_dict() | {"seconds": self.seconds}
-        if self._process.first:
-            self._checkpoints.save(self._trainer.steps, state)
+        self._checkpoints.save(self._trainer.steps, self._trainer.state_dict() | {"seconds": self.seconds})
 
     def _out_of_patience(self) -> bool:
         if self._config.patience is None or not self.selected:

@@ -70,16 +70,16 @@ class Stepper:
         return outs
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of optimizer, scaler and average."""
+        """Return the states of optimizer, scaler and average; in a sharded run, those that this process has."""
         return {
-            "optimizer": parallel.optimizer_state(self.objective, self.optimizer),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a saved state."""
-        parallel.load_optimizer_state(self.objective, self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

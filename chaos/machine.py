@@ -142,7 +142,7 @@ class Machine:
     def full_output(self) -> None:
         """Send the output of commands to a device that is always full."""
         with Path("/dev/full").open("wb") as full:
-            for words in (["--help"], ["recipe", "list"], ["train", *small(self.place), "--out", self.place / "full"]):
+            for words in (["--help"], ["recipes", "list"], ["train", *small(self.place), "--out", self.place / "full"]):
                 running = run([*COMMAND, *words], self.log, stdout=full)
                 self.refused(f"full output, {words[0]}", running, "No space left")
         log_file = [*self.words, "--out", self.place / "logged", "--log-file", "/dev/full"]

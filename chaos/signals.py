@@ -116,7 +116,7 @@ def main() -> int:
             last = run([*COMMAND, *resuming(words)], log, 300)
             code = last.process.returncode
             trials.row(f"{name}, finished", f"exit code {code}", ok=code == 0 or "the run is done" in last.output)
-        for words in (["--help"], ["train", "--help"], ["export", "--help"], ["recipe", "list"], ["methods"]):
+        for words in (["--help"], ["train", "--help"], ["export", "--help"], ["recipes", "list"], ["methods"]):
             closed_pipe(trials, words, log)
         for name in ("train", "evaluate"):
             closed_pipe(trials, [*commands(place)[name], "--out", str(place / "unread")], log)

@@ -151,16 +151,16 @@ def test_a_file_for_people_is_text(tmp_path, small_file):
 
 DAMAGED = [
     ("train", lambda rows: rows.astype(float), "train must hold row numbers, got float64"),
-    ("train", lambda rows: rows[:, None], r"train must hold row numbers, got int64 of shape"),
-    ("test", lambda rows: rows - rows.max(), "test must hold rows below"),
+    ("train", lambda rows: rows[:, None], r"train must hold row numbers, got uint8 of shape"),
+    ("test", lambda rows: rows.astype(int) - 500, "test must hold rows below"),
     ("test", lambda rows: np.append(rows, 10**6), "test must hold rows below"),
     ("test", lambda rows: rows[:0], "test lists nothing"),
     ("test", lambda rows: np.append(rows, rows[:1]), "is in both test and test"),
-    ("ids", lambda content: content[:-1], "must rise from 0 to"),
+    ("ids", lambda content: content[:-1], "must add up to the"),
     ("ids", lambda content: content + np.uint8(200), "invalid"),
-    ("ids.offsets", lambda offsets: offsets[::-1], "must rise from 0 to"),
-    ("ids.offsets", lambda offsets: offsets.astype(np.int64), "must be unsigned integers, got int64"),
-    ("ids.offsets", None, r"has no array 'ids\.offsets'"),
+    ("ids.lengths", lambda lengths: lengths[1:], "must add up to the"),
+    ("ids.lengths", lambda lengths: lengths.astype(np.int64), "must be unsigned integers, got int64"),
+    ("ids.lengths", None, r"has no array 'ids\.lengths'"),
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.config import parse_json
-from cpsc_train.data.storage.npz import read_npz
+from cpsc_train.data.storage.npz import narrow, read_npz
 from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError, UserError, reason
 from cpsc_train.reading import read_file
@@ -33,8 +33,9 @@ def write_parts(path: Path, parts: Mapping[str, Rows], ids: Sequence[str]) -> No
     if path.suffix != ARRAYS:
         write(path, json.dumps({part: list(strings.take(rows)) for part, rows in parts.items()}, indent=1) + "\n")
         return
+    rows = {part: narrow(rows) for part, rows in parts.items()}
     with replacing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **strings.to_arrays(IDS), **parts)
+        np.savez_compressed(file, allow_pickle=False, **strings.to_arrays(IDS), **rows)
 
 
 def read_parts(path: Path, names: Iterable[str], ids: Sequence[str]) -> dict[str, Rows]:

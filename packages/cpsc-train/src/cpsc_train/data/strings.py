@@ -10,12 +10,14 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.data.storage.npz import narrow
+
 ENCODING = ("utf-8", "surrogatepass")
 """Half a surrogate pair, which JSON and names of files can hold, is kept. Bytes have the order of the characters."""
 CHUNK = 2**16
 """Strings that are converted at once."""
-OFFSETS = ".offsets"
-"""End of the name of an array of offsets in a file."""
+LENGTHS = ".lengths"
+"""End of the name of the array of lengths in a file."""
 
 Rows = NDArray[np.int64]
 
@@ -84,28 +86,29 @@ class StringArray(Sequence[str]):
         return cls(content, offsets)
 
     def to_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return content and offsets under the names ``NAME`` and ``NAME.offsets``, for an ``.npz`` file."""
-        return {name: self.content, name + OFFSETS: self.offsets}
+        """Return content and lengths under the names ``NAME`` and ``NAME.lengths``, for an ``.npz`` file."""
+        return {name: self.content, name + LENGTHS: narrow(np.diff(self.offsets))}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> Self:
         """Return what `to_arrays` was called on. Raises ValueError if an array is missing or damaged."""
         try:
-            content, offsets = arrays[name], arrays[name + OFFSETS]
+            content, lengths = arrays[name], arrays[name + LENGTHS]
         except KeyError as error:
             raise ValueError(f"has no array {error}") from None
         if content.dtype != np.uint8 or content.ndim != 1:
             raise ValueError(f"{name} must be bytes, got {content.dtype} of shape {content.shape}")
-        if offsets.dtype not in (np.uint32, np.uint64) or offsets.ndim != 1 or not len(offsets):
-            raise ValueError(f"{name}{OFFSETS} must be unsigned integers, got {offsets.dtype} of shape {offsets.shape}")
-        if offsets[0] != 0 or offsets[-1] != len(content) or (offsets[1:] < offsets[:-1]).any():
-            raise ValueError(f"{name}{OFFSETS} must rise from 0 to the {len(content)} bytes of {name}")
-        for first in range(0, len(offsets), CHUNK):
-            text = content[offsets[first] : offsets[min(first + CHUNK, len(offsets) - 1)]]
-            text.tobytes().decode(*ENCODING)  # raises UnicodeDecodeError, a ValueError
-        if ((content[offsets[:-1][offsets[:-1] < offsets[1:]]] & 0xC0) == 0x80).any():
-            raise ValueError(f"{name}{OFFSETS} must not divide a character")
-        return cls(content, offsets)
+        if lengths.dtype.kind != "u" or lengths.ndim != 1:
+            raise ValueError(f"{name}{LENGTHS} must be unsigned integers, got {lengths.dtype} of shape {lengths.shape}")
+        if lengths.max(initial=0) > len(content) or lengths.sum(dtype=np.uint64) != len(content):
+            raise ValueError(f"{name}{LENGTHS} must add up to the {len(content):,} bytes of {name}")
+        strings = cls._of_lengths(content, lengths)
+        edges = strings.offsets[::CHUNK].tolist()
+        for start, stop in pairwise([*edges, len(content)]):
+            content[start:stop].tobytes().decode(*ENCODING)  # raises UnicodeDecodeError, a ValueError
+        if ((content[strings.offsets[:-1][lengths > 0]] & 0xC0) == 0x80).any():
+            raise ValueError(f"{name}{LENGTHS} must not divide a character")
+        return strings
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

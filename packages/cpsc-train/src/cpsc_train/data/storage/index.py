@@ -6,19 +6,17 @@ import io
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import IO, Any, NamedTuple
+from itertools import chain, pairwise
+from typing import IO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cpsc_train.data.storage.npz import parse_npz
+from cpsc_train.data.storage.npz import Numbers, narrow, parse_npz
 from cpsc_train.data.strings import ENCODING, StringArray
 from cpsc_train.reading import LARGEST
 
 COLUMNS = ("tar", "start", "size", "crc32")
 """Names of the arrays with a number for each path."""
-Numbers = NDArray[np.unsignedinteger[Any]]
 
 
 class Extent(NamedTuple):
@@ -52,7 +50,7 @@ class Index:
         """Return the index of one tar file, given first byte, size and CRC-32 by path."""
         paths = sorted(files)
         numbers = np.array([files[path] for path in paths], np.uint64).reshape(-1, 3).T
-        columns = [np.zeros(len(paths), np.uint8), *map(_narrow, numbers)]
+        columns = [np.zeros(len(paths), np.uint8), *map(narrow, numbers)]
         return cls(StringArray.of(paths), StringArray.of([tar]), *columns)
 
     @classmethod
@@ -69,7 +67,7 @@ class Index:
         tar = np.concatenate([part.tar + shift for part, shift in zip(parts, first[:-1], strict=True)])
         columns = [tar, *(np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS[1:])]
         tars = StringArray.concatenated([part.tars for part in parts])
-        return cls(paths, tars, *(_narrow(column[order]) for column in columns))
+        return cls(paths, tars, *(narrow(column[order]) for column in columns))
 
     def write(self, file: IO[bytes]) -> None:
         """Write the index as an ``.npz`` file, uncompressed."""
@@ -146,19 +144,11 @@ def _after(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
-def _narrow(numbers: NDArray[Any]) -> Numbers:
-    """Return numbers of the smallest unsigned type."""
-    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
-
-
 def _check_paths(paths: StringArray) -> None:
-    """Refuse paths that are not sorted, repeated or empty, or that begin or end with a slash or hold two together."""
-    texts, lengths = paths.content, np.diff(paths.offsets)
-    slash = texts == ord("/")
-    ends = paths.offsets[1:] - 1
-    if not lengths.all() or slash[paths.offsets[:-1]].any() or slash[ends].any() or (slash[1:] & slash[:-1]).any():
-        raise ValueError("paths must be names divided by single slashes")
-    for one, other in pairwise(paths.all_encoded()):
-        if one >= other:
-            last, path = (text.decode(*ENCODING) for text in (one, other))
-            raise ValueError(f"paths must be sorted and different, got {path!r} after {last!r}")
+    """Refuse paths that are not sorted, are repeated, or have a part without a name."""
+    for last, path in pairwise(chain([b""], paths.all_encoded())):
+        if b"//" in b"/%b/" % path:
+            raise ValueError(f"paths must be names divided by single slashes, got {path.decode(*ENCODING)!r}")
+        if last >= path:
+            one, other = (text.decode(*ENCODING) for text in (last, path))
+            raise ValueError(f"paths must be sorted and different, got {other!r} after {one!r}")

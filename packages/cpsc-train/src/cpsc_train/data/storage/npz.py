@@ -17,6 +17,8 @@ from cpsc_train.data.storage.untrusted import check_archive
 from cpsc_train.errors import DataError, out_of_memory, reason
 from cpsc_train.reading import check_file
 
+Numbers = NDArray[np.unsignedinteger[Any]]
+
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays by name.
@@ -63,3 +65,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
             raise ValueError("states a larger size than its content")
     with archive.open(info) as member:
         return np.asarray(npy.read_array(member, allow_pickle=False))
+
+
+def narrow(numbers: NDArray[Any]) -> Numbers:
+    """Return integers of at least 0 in the smallest unsigned type, for a small file."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -112,11 +113,49 @@ def test_two_processes_are_one(tmp_path, quick):
         assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert line["in_loop_quantile"] == pytest.approx(other["in_loop_quantile"], abs=1e-5)
         assert line["validation"]["accuracy"] == other["validation"]["accuracy"]
+    with np.load(one / "predictions.npz") as arrays, np.load(two / "predictions.npz") as arrays_of_two:
+        assert arrays.files == arrays_of_two.files
+        for name in arrays.files:
+            if arrays[name].dtype == np.float32:
+                np.testing.assert_allclose(arrays_of_two[name], arrays[name], atol=1e-4)
+            else:
+                np.testing.assert_array_equal(arrays_of_two[name], arrays[name])
     for name, seen in first["test"].items():
         assert seen["accuracy"] == second["test"][name]["accuracy"]
         for head, sets in seen["coverage"].items():
             assert sets["coverage"] == second["test"][name]["coverage"][head]["coverage"]
             assert sets["threshold"] == pytest.approx(second["test"][name]["coverage"][head]["threshold"], abs=1e-5)
+
+
+def rounded(figures):
+    """Figures with numbers that compare as equal if they differ by rounding."""
+    if isinstance(figures, dict):
+        return {key: rounded(value) for key, value in figures.items()}
+    if isinstance(figures, list):
+        return [rounded(value) for value in figures]
+    return pytest.approx(figures, rel=1e-5, abs=1e-6) if isinstance(figures, float) else figures
+
+
+EVALUATE = """
+import json, os, pathlib, sys
+from cpsc_train.training import evaluate
+
+results = evaluate(sys.argv[1], inference=["trust", "read", "dasp"])
+pathlib.Path(sys.argv[2] + os.environ.get("RANK", "")).write_text(json.dumps(results))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(tmp_path, digits):
+    """Also variants that adapt to all rows of a condition."""
+    script = tmp_path / "evaluate.py"
+    script.write_text(EVALUATE)
+    for launcher in ([sys.executable], LAUNCHER[:-3]):
+        command = [*launcher, script, digits.run, tmp_path / "figures"]
+        found = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    alone, *both = (json.loads((tmp_path / f"figures{rank}").read_text()) for rank in ("", 0, 1))
+    assert both[0] == both[1] == rounded(alone)
 
 
 def last_parameters(folder):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpsc_train.evaluation import metrics
+from cpsc_train.evaluation import Outcome, Predictions, metrics
 
 try:
     from sklearn import metrics as sklearn
@@ -30,11 +30,12 @@ def cases(draw):
 @given(cases())
 def test_f1_and_accuracy(case):
     p, labels = case
-    assert metrics.accuracy(p, labels) == pytest.approx(sklearn.accuracy_score(labels, p.argmax(-1)))
+    predicted = p.argmax(-1)
+    assert metrics.accuracy(predicted, labels) == pytest.approx(sklearn.accuracy_score(labels, p.argmax(-1)))
     expected = sklearn.f1_score(labels, p.argmax(-1), average="macro", zero_division=0)
-    assert metrics.macro_f1(p, labels) == pytest.approx(expected)
+    assert metrics.macro_f1(predicted, labels) == pytest.approx(expected)
     counts = sklearn.confusion_matrix(labels, p.argmax(-1), labels=range(p.shape[1]))
-    np.testing.assert_array_equal(metrics.confusion_matrix(p, labels), counts)
+    np.testing.assert_array_equal(metrics.confusion_matrix(predicted, labels, p.shape[1]), counts)
 
 
 @compared
@@ -42,7 +43,7 @@ def test_f1_and_accuracy(case):
 def test_mean_average_precision(case):
     p, labels = case
     expected = np.mean([sklearn.average_precision_score(labels == c, p[:, c]) for c in np.unique(labels)])
-    assert metrics.mean_average_precision(p, labels) == pytest.approx(expected)
+    assert Predictions(labels, {"fused": p}).mean_average_precision("fused") == pytest.approx(expected)
 
 
 @given(cases())
@@ -54,7 +55,7 @@ def test_calibration_error_by_a_loop_over_bins(case):
         inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert metrics.expected_calibration_error(p, labels) == pytest.approx(expected, abs=1e-9)
+    assert metrics.expected_calibration_error(confidence, right) == pytest.approx(expected, abs=1e-9)
 
 
 @compared
@@ -62,12 +63,12 @@ def test_calibration_error_by_a_loop_over_bins(case):
 def test_likelihood(case):
     p, labels = case
     expected = sklearn.log_loss(labels, p, labels=range(p.shape[1]))
-    assert metrics.negative_log_likelihood(p, labels) == pytest.approx(expected, rel=1e-6)
+    assert metrics.negative_log_likelihood(Outcome.of(p, labels).true) == pytest.approx(expected, rel=1e-6)
 
 
 def test_certainty_costs_nothing():
-    assert str(metrics.negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([0]))) == "0.0"
+    assert str(metrics.negative_log_likelihood(np.array([1.0]))) == "0.0"
 
 
 def test_a_probability_of_zero_is_not_infinite():
-    assert np.isfinite(metrics.negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1])))
+    assert np.isfinite(metrics.negative_log_likelihood(np.array([0.0])))

@@ -70,7 +70,7 @@ def test_one_threshold_for_all_patterns_does_not_cover():
 def test_rows_that_lack_a_modality_have_their_own_threshold():
     test = world(8000, 1, missing=0.4)
     calibrated = thresholds(600, missing=0.4)
-    groups = {group.absent: group for group in calibrated.groups(test, "fused")}
+    groups = {group.absent: group for group in calibrated.groups(test.outcomes, "fused")}
     assert set(groups) == {(), ("a",)}
     assert sum(len(group.rows) for group in groups.values()) == 8000
     for absent, group in groups.items():
@@ -85,7 +85,7 @@ def test_rows_that_lack_a_modality_have_their_own_threshold():
 
 def test_heads_of_one_modality_are_calibrated_on_the_rows_that_have_it():
     test = world(2000, 1, missing=0.4)
-    (group,) = thresholds(600, missing=0.4).groups(test, "a")
+    (group,) = thresholds(600, missing=0.4).groups(test.outcomes, "a")
     assert (len(group.rows), group.absent) == (test.present["a"].sum(), ())
 
 
@@ -96,14 +96,14 @@ def test_few_rows_of_a_pattern_make_full_sets():
 
 
 def test_a_pattern_has_one_name_whichever_condition_removed_a_modality():
-    names = [set(replace(world(400, 0, missing=0.2), absent=(m,)).lacking("fused")) for m in ("0", "z")]
+    names = [set(replace(world(400, 0, missing=0.2), absent=(m,)).outcomes.lacking("fused")) for m in ("0", "z")]
     assert names == [{("0",), ("0", "a")}, {("z",), ("a", "z")}]
 
 
 def test_clean_rows_are_covered_exactly_under_trust():
     calibrated = thresholds(noises=[("a",), ("b",)], weighted=True)
     test = world(8000, 1, weighted=True)
-    group = next(group for group in calibrated.groups(test, "fused") if not group.unusual)
+    group = next(group for group in calibrated.groups(test.outcomes, "fused") if not group.unusual)
     full = np.logical_and.reduce([w == 1 for w in test.typicality.values()])
     assert (group.rows == np.flatnonzero(full)).all()
     low, high = limits(group.calibration, len(group.rows))
@@ -144,8 +144,8 @@ def test_sets_of_unusual_rows_are_never_empty():
 def test_without_copies_unusual_rows_get_the_largest_threshold():
     calibrated = thresholds(100, noises=(), weighted=True)
     test = world(50, 1, noisy=("a",), weighted=True)
-    groups = calibrated.groups(test, "fused")
-    full = next(g.qhat for g in calibrated.groups(world(500, 2, weighted=True), "fused") if not g.unusual)
+    groups = calibrated.groups(test.outcomes, "fused")
+    full = next(g.qhat for g in calibrated.groups(world(500, 2, weighted=True).outcomes, "fused") if not g.unusual)
     assert all(group.unusual and group.qhat >= full for group in groups)
 
 

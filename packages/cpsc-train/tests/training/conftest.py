@@ -18,6 +18,8 @@ class Job:
         self.here = threading.Barrier(world, timeout=20)
         self.rank = threading.local()
         self.waits = 0
+        self.sent = []
+        """Sizes of the tensors that were gathered, of one process each."""
 
     def run(self, work):
         def of(rank):
@@ -34,7 +36,15 @@ class Job:
         self.here.wait()
         return values
 
+    def gather(self, mine, shares, dst):
+        self.sent.append(mine.numel())
+        values = self.exchange(mine.clone())
+        assert (shares is None) == (self.rank.value != dst)
+        for share, value in zip(shares or [], values, strict=False):
+            share.copy_(value)
+
     def all_gather(self, shares, mine):
+        self.sent.append(mine.numel())
         for share, value in zip(shares, self.exchange(mine.clone()), strict=True):
             share.copy_(value)
 

@@ -20,11 +20,28 @@ def test_shares_are_put_back_in_order(job, total):
     def work(process):
         mine = entries[torch.from_numpy(process.share(rows))]
         more = torch.cat([mine, torch.full((3, 2), 99.0)])  # entries after those of the share
-        return process.gather(mine, total), process.gather(more, total)
+        alone = [process.gather_to(rank, more, total) for rank in range(process.world)]
+        return process.gather(mine, total), process.gather(more, total), alone
 
-    for exact, longer in job.run(work):
+    for rank, (exact, longer, alone) in enumerate(job.run(work)):
         assert torch.equal(exact, entries)
         assert torch.equal(longer, entries)
+        assert torch.equal(alone.pop(rank), entries)
+        assert set(alone) == {None}
+
+
+@pytest.mark.parametrize("first", range(7))
+def test_shares_of_later_rows_are_put_back_in_order(job, first):
+    entries = torch.arange(7.0)
+
+    def work(process):
+        places = process.own(first, 7)
+        mine = entries[process.rank :: process.world]
+        assert all(mine[place] >= first for place in places)
+        return process.gather(mine[places.start : places.stop], 7 - first, first)
+
+    for gathered in job.run(work):
+        assert torch.equal(gathered, entries[first:])
 
 
 def test_sums_and_objects_of_all_processes(job):
@@ -61,7 +78,7 @@ def test_one_process_communicates_with_none(monkeypatch):
     alone, mine = Process(), torch.arange(4.0)
     assert (alone.rank, alone.world, alone.first) == (0, 1, True)
     assert not Process(1, 2).first
-    assert alone.gather(mine, 3).tolist() == [0.0, 1.0, 2.0]
+    assert alone.gather(mine, 3).tolist() == alone.gather_to(0, mine, 3).tolist() == [0.0, 1.0, 2.0]
     assert alone.sum(mine) is mine
     assert alone.gather_objects("a") == ["a"]
     alone.same_buffers(nn.BatchNorm1d(2))

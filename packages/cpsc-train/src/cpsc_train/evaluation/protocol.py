@@ -5,7 +5,7 @@ Prediction sets are calibrated on the calibration rows, with the logits that the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -15,19 +15,21 @@ import numpy as np
 
 from cpsc_train.data import Condition, Noise
 from cpsc_train.evaluation import metrics
-from cpsc_train.evaluation.predictions import Metric, Predictions
+from cpsc_train.evaluation.predictions import Predictions
 from cpsc_train.evaluation.sets import Thresholds, coverage
 
 Collect = Callable[..., Predictions]
 """Returns the predictions of a model: ``collect(part, noise=..., without=...)``."""
-METRICS: dict[str, Metric] = {
-    "accuracy": metrics.accuracy,
-    "macro_f1": metrics.macro_f1,
-    "mean_average_precision": metrics.mean_average_precision,
-    "expected_calibration_error": metrics.expected_calibration_error,
-    "negative_log_likelihood": metrics.negative_log_likelihood,
+METRICS: dict[str, Callable[[Predictions], dict[str, float]]] = {
+    "accuracy": lambda rows: rows.outcomes.each(lambda one: metrics.accuracy(one.predicted, one.labels)),
+    "macro_f1": lambda rows: rows.outcomes.each(lambda one: metrics.macro_f1(one.predicted, one.labels)),
+    "mean_average_precision": lambda rows: {head: rows.mean_average_precision(head) for head in rows.probabilities},
+    "expected_calibration_error": lambda rows: rows.outcomes.each(
+        lambda one: metrics.expected_calibration_error(one.confidence, one.right)
+    ),
+    "negative_log_likelihood": lambda rows: rows.outcomes.each(lambda one: metrics.negative_log_likelihood(one.true)),
 }
-"""Metrics reported for every head under every condition."""
+"""Metrics by head, reported under every condition."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ def describe(predictions: Predictions, thresholds: Thresholds) -> dict[str, Any]
     variants with weights, ``trust``: by modality the fraction of samples with a weight below 1 (``down_weighted``), and
     the ``mean`` weight, both of the samples that have it.
     """
-    figures: dict[str, Any] = {name: predictions.each(metric) for name, metric in METRICS.items()}
+    figures: dict[str, Any] = {name: metric(predictions) for name, metric in METRICS.items()}
     figures["average_accuracy"] = float(np.mean(list(figures["accuracy"].values())))
-    if predictions.weights:
-        rows = {m: w[predictions.present[m]] if m in predictions.present else w for m, w in predictions.weights.items()}
+    outcomes = predictions.outcomes
+    if outcomes.weights:
+        rows = {m: w[outcomes.rows(m)] for m, w in outcomes.weights.items()}
         figures["trust"] = {
             m: {"down_weighted": float((w < 1).mean()), "mean": float(w.mean())} for m, w in rows.items()
         }
@@ -110,17 +113,26 @@ def measure(
     others: dict[str, dict[str, Any]] = {variant: {"validation": {}, "test": {}} for variant in variants}
     for part, figures in report.items():
         for name, condition in conditions.items():
-            plain = collect(part, **condition)
-            figures[name] = describe(plain, thresholds["plain"])
-            for variant, one in variants.items():
-                others[variant][part][name] = describe(one.predict(plain), thresholds[variant])
+            described = _described(collect(part, **condition), thresholds, variants)
+            figures[name] = described.pop("plain")
+            for variant, one in described.items():
+                others[variant][part][name] = one
     clean = {part: figures["clean"]["coverage"] for part, figures in report.items()}
     report |= {"coverage": {"calibration": coverage(thresholds["plain"], collect("calibration"))} | clean}
     return report | ({"inference": others} if variants else {})
 
 
-def _calibration(collect: Collect, variant: Variant, absent: tuple[str, ...]) -> list[Predictions]:
-    """Return the predictions of a variant for the calibration rows without some modalities: clean, then each copy."""
+def _described(
+    plain: Predictions, thresholds: Mapping[str, Thresholds], variants: Mapping[str, Variant]
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of the model, as ``plain``, and of each variant; predictions are released one by one."""
+    every = {"plain": PLAIN, **variants}
+    return {name: describe(one.predict(plain), thresholds[name]) for name, one in every.items()}
+
+
+def _calibration(collect: Collect, variant: Variant, absent: tuple[str, ...]) -> Iterator[Predictions]:
+    """Yield the predictions of a variant for the calibration rows without some modalities: clean, then each copy."""
     copies = [tuple(noise for noise in copy if noise.modality not in absent) for copy in variant.copies]
     kinds = dict.fromkeys([(), *copies])
-    return [variant.predict(collect("calibration", noise=kind, without=absent)) for kind in kinds]
+    for kind in kinds:
+        yield variant.predict(collect("calibration", noise=kind, without=absent))

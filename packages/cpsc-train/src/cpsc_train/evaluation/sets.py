@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformal_core import LAC, class_coverage, prediction_set, set_size
+from conformal_core import LAC, prediction_set, set_size
 from cpsc_train.evaluation.bins import TypicalityBins, quantile
+from cpsc_train.evaluation.outcomes import Outcomes
 from cpsc_train.evaluation.predictions import Predictions
+from cpsc_train.evaluation.probabilities import row_parts
 
-Calibrate = Callable[[tuple[str, ...]], Sequence[Predictions]]
+Calibrate = Callable[[tuple[str, ...]], Iterable[Predictions]]
 """From the modalities to leave out to the predictions for the calibration rows without them: clean, then those of
-corrupted copies, if there are any."""
+corrupted copies, if there are any. Called by every process, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,12 @@ class Thresholds:
 
     def __init__(self, calibrate: Calibrate, *, alpha: float) -> None:
         self.alpha = alpha
-        self._calibrate = lru_cache(maxsize=1)(calibrate)  # serves all heads of a pattern
+
+        @lru_cache(maxsize=1)  # serves all heads of a pattern
+        def outcomes(absent: tuple[str, ...]) -> list[Outcomes]:
+            return [one.outcomes for one in calibrate(absent)]
+
+        self._calibration = outcomes
         self._fitted: Callable[[tuple[str, ...], str], _Pattern] = cache(self._fit)
 
     @classmethod
@@ -88,28 +95,24 @@ class Thresholds:
         """Return the thresholds of a head for patterns of missing modalities, as lists, texts and numbers."""
         return {"alpha": self.alpha, "patterns": [self._fitted(absent, head).state_dict() for absent in patterns]}
 
-    def calibration(self) -> Sequence[Predictions]:
-        """Return the predictions for the calibration rows with all modalities: clean, then corrupted copies."""
-        return self._calibrate(())
-
-    def groups(self, predictions: Predictions, head: str) -> list[Group]:
+    def groups(self, outcomes: Outcomes, head: str) -> list[Group]:
         """Return the rows of a head by threshold; each of its rows is in one group."""
         found = []
-        for absent, mask in predictions.lacking(head).items():
+        for absent, mask in outcomes.lacking(head).items():
             rows, pattern = np.flatnonzero(mask), self._fitted(absent, head)
             if pattern.bins is None:
                 found.append(Group(rows, pattern.full, pattern.calibration, absent))
             else:
-                names, typicality = _typicality(predictions, head, absent)
+                names, typicality = _typicality(outcomes, head, absent)
                 found += _divided(rows, typicality[rows], names, pattern.bins, pattern)
         return found
 
     def _fit(self, absent: tuple[str, ...], head: str) -> _Pattern:
-        copies = self._calibrate(absent)
+        copies = self._calibration(absent)
         clean = copies[0]
-        complete = [clean.rows(m) for m in ([head] if head in clean.features else clean.features)]
+        complete = [clean.rows(m) for m in ([head] if head in clean.modalities else clean.modalities)]
         rows = np.flatnonzero(np.logical_and.reduce([clean.rows(head), *complete]))
-        scores = [LAC()(copy.probabilities[head][rows], copy.labels[rows]) for copy in copies]
+        scores = [copy.heads[head].scores[rows] for copy in copies]
         if not clean.typicality:
             return _Pattern(absent, quantile(scores[0], self.alpha), len(rows))
         typicality = [_typicality(copy, head, absent)[1][rows] for copy in copies]
@@ -188,38 +191,57 @@ def coverage(thresholds: Thresholds, other: Predictions) -> dict[str, dict[str, 
 
 
 def prediction_sets(thresholds: Thresholds, predictions: Predictions, head: str) -> NDArray[np.bool_]:
-    """Return which classes are in the prediction set of each row of a head, (N, C)."""
-    return _inside(thresholds.groups(predictions, head), predictions.probabilities[head])
-
-
-def _inside(groups: Sequence[Group], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-    inside = np.zeros(probabilities.shape, np.bool_)
-    for group in groups:
-        scores = LAC()(probabilities[group.rows])
-        inside[group.rows] = prediction_set(scores, group.qhat, nonempty=group.unusual)
+    """Return which classes are in the prediction set of each row of a head, (n, C)."""
+    inside = np.zeros(predictions.probabilities[head].shape, np.bool_)
+    for rows, sets in _sets(thresholds.groups(predictions.outcomes, head), predictions, head):
+        inside[rows] = sets
     return inside
 
 
+def _sets(
+    groups: Sequence[Group], predictions: Predictions, head: str
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield places of rows that this process holds, (n,), and which classes are in their sets, (n, C)."""
+    probabilities, share = predictions.probabilities[head], predictions.share
+    of = np.full(len(predictions.outcomes.labels), -1)
+    for place, group in enumerate(groups):
+        of[group.rows] = place
+    of = share.of(of)
+    for place, group in enumerate(groups):
+        rows = np.flatnonzero(of == place)
+        for part in row_parts(len(rows), probabilities.shape[1]):
+            scores = LAC()(probabilities[rows[part]])
+            yield rows[part], prediction_set(scores, group.qhat, nonempty=group.unusual)
+
+
+def _sizes(groups: Sequence[Group], predictions: Predictions, head: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the sizes of the prediction sets of all rows, (N,), and whether the true class is in them, (N,)."""
+    found = np.zeros((len(predictions.labels), 2), np.int64)
+    for rows, sets in _sets(groups, predictions, head):
+        found[rows, 0] = set_size(sets)
+        found[rows, 1] = sets[np.arange(len(rows)), predictions.labels[rows]]
+    sizes, covered = predictions.share.gather(found).T
+    return sizes, covered == 1
+
+
 def _of_head(thresholds: Thresholds, other: Predictions, head: str) -> dict[str, Any]:
-    groups = thresholds.groups(other, head)
-    inside = _inside(groups, other.probabilities[head])
-    entries = [
-        group.describe() | {"coverage": float(inside[group.rows, other.labels[group.rows]].mean())} for group in groups
-    ]
-    probabilities, labels = other.of(head)
-    sets = inside[other.rows(head)]
-    sizes = set_size(sets)
-    right = probabilities.argmax(-1) == labels
+    rows, outcome = other.outcomes.rows(head), other.outcomes.of(head)
+    groups = thresholds.groups(other.outcomes, head)
+    sizes, covered = _sizes(groups, other, head)
+    entries = [group.describe() | {"coverage": float(covered[group.rows].mean())} for group in groups]
+    sizes, covered = sizes[rows], covered[rows]
+    classes = other.probabilities[head].shape[1]
+    counts, hits = (np.bincount(labels, minlength=classes) for labels in (outcome.labels, outcome.labels[covered]))
     return {
         "target": 1 - thresholds.alpha,
-        "coverage": float(sets[np.arange(len(labels)), labels].mean()),
+        "coverage": float(covered.mean()),
         "mean_size": float(sizes.mean()),
         "threshold": max(groups, key=lambda group: len(group.rows)).qhat,
         "rule": _rule(groups),
         "thresholds": entries,
-        "class_coverage": [None if np.isnan(rate) else float(rate) for rate in class_coverage(sets, labels).coverage],
+        "class_coverage": [float(hit / count) if count else None for hit, count in zip(hits, counts, strict=True)],
         "sizes": {
-            str(size): {"count": int((sizes == size).sum()), "accuracy": float(right[sizes == size].mean())}
+            str(size): {"count": int((sizes == size).sum()), "accuracy": float(outcome.right[sizes == size].mean())}
             for size in np.unique(sizes)
         },
     }
@@ -232,7 +254,7 @@ def _rule(groups: Sequence[Group]) -> str:
     return " and ".join(names) or "split"
 
 
-def _typicality(predictions: Predictions, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    of = predictions.typicality
+def _typicality(outcomes: Outcomes, head: str, absent: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    of = outcomes.typicality
     names = [head] if head in of else [m for m in of if m not in absent]
     return names, np.stack([of[m] for m in names], 1)

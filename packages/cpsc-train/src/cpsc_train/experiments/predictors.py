@@ -71,7 +71,7 @@ def follow(
     `head` is the one whose probabilities are used. `ratios` are density ratios, stream over calibration, of the N
     calibration rows and of those of the stream, as from `density_ratios`; if None, ``weighted`` is left out.
     """
-    known, rows = calibration.probabilities[head], stream.probabilities[head]
+    known, rows = (np.asarray(one.probabilities[head]) for one in (calibration, stream))
     scores = LAC()(known, calibration.labels)
     found = {}
     for name in predictors:

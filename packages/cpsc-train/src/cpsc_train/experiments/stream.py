@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data import Condition, conditions
+from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Predictions
 from cpsc_train.experiments.evidence import Course, Evidence, Order, gather, ordered
 from cpsc_train.experiments.predictors import Followed, density_ratios, follow
 from cpsc_train.experiments.stream_picture import picture as drawn
 from cpsc_train.inference.trust import Trust
+from cpsc_train.launch import Launch
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import require_matplotlib
 from cpsc_train.training.evaluator import Evaluator
@@ -118,11 +120,15 @@ def watch(
 
 def along(course: Course, tests: Sequence[Predictions]) -> Predictions:
     """Return the labels and probabilities of each step, from the predictions for all rows by condition."""
-    return Predictions(tests[0].labels[course.rows], course.each([one.probabilities for one in tests]))
+    return Predictions(tests[0].labels[course.rows], course.each([_arrays(one) for one in tests]))
+
+
+def _arrays(predictions: Predictions) -> dict[str, Floats]:
+    return {head: np.asarray(p) for head, p in predictions.probabilities.items()}
 
 
 def _where_present(values: Floats, rows: Predictions, modality: str) -> Floats:
-    return np.where(rows.rows(modality), values, np.nan)
+    return np.where(rows.outcomes.rows(modality), values, np.nan)
 
 
 def stream(
@@ -158,6 +164,8 @@ def stream(
     """
     if picture is not None:
         require_matplotlib()
+    if (processes := Launch.read().world_size) > 1:
+        raise UserError(f"cpsc stream needs one process, got {processes}: start it without torchrun")
     watched = None
     with opened(folder, root=root) as (setup, evaluator):
         drifts = drifting(setup, drift)

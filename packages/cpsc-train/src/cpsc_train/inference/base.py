@@ -49,7 +49,8 @@ class Trained:
             self.method.predict(self.model, of_rows(features, part), self.qhat, of_rows(present, part))
             for part in _slices(rows, self.batch_size)
         ]
-        return {head: torch.cat([batch[head] for batch in batches]) for head in batches[0]}
+        # Batches are emptied, so that memory holds the logits of one head twice at most.
+        return {head: torch.cat([batch.pop(head) for batch in batches]) for head in tuple(batches[0])}
 
     def order(self, rows: int) -> Tensor:
         """Return a permutation (N,) that depends only on the seed and the number of rows."""
@@ -88,7 +89,8 @@ class Inference(ABC):
     """Corruptions of the calibration rows, on which the prediction sets of unusual rows are calibrated."""
 
     by_row: ClassVar[bool] = False
-    """Whether the prediction for a row does not depend on the other rows, so that a saved run can predict with it."""
+    """Whether the prediction for a row does not depend on the other rows, so that a saved run can predict with it, and
+    each of several processes predicts its own rows: those passed to `predict` are then any rows, not all of a part."""
 
     def __init__(self, config: InferenceConfig, trained: Trained) -> None:
         self.config = config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class StepLosses:
 
 @dataclass(frozen=True)
 class PartFeatures:
-    """Features of all rows of a part of the data, in evaluation mode; the same on every process."""
+    """Features of rows of a part of the data, in evaluation mode; `Method` and `Inference` get all rows, in order."""
 
     features: dict[str, NDArray[np.float32]]
     """By modality, (N, d); row i has index i in `Method.rows`."""
@@ -70,6 +71,15 @@ class PartFeatures:
     """By incomplete modality, true for rows that have it, (N,); features of the others are zeros."""
     depths: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     """By modality, activations (N, d_k) at several depths of its encoder, where they were asked for."""
+
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> PartFeatures:
+        """Return other rows: `change` maps each array, (N, ...)."""
+        return PartFeatures(
+            {m: change(h) for m, h in self.features.items()},
+            change(self.labels),
+            {m: change(mask) for m, mask in self.present.items()},
+            {m: tuple(change(h) for h in values) for m, values in self.depths.items()},
+        )
 
     def of(self, modality: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return features (n, d) and labels (n,) of the rows that have a modality."""

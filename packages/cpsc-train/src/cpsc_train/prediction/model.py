@@ -169,7 +169,9 @@ class Model:
         lacking = np.full(len(samples), np.nan)
         weights = predictions.weights
         trust = {m: np.where(mask, weights.get(m, lacking), np.nan) for m, mask in present.items()} if weights else {}
-        return PredictionBatch(self.classes, self.alpha, predictions.probabilities[FUSED], sets, present, trust)
+        return PredictionBatch(
+            self.classes, self.alpha, np.asarray(predictions.probabilities[FUSED]), sets, present, trust
+        )
 
     def _encoded(self, samples: Sequence[Inputs], present: Mapping[str, NDArray[np.bool_]]) -> PartFeatures:
         """Return the features of samples; a modality that all of them lack is left out."""

@@ -5,7 +5,7 @@ Shapes: N calibration rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,21 +25,6 @@ class CalibrationRows:
     copies: tuple[PartFeatures, ...]
     """Features and activations of all modalities, and presence, of each copy. Copies share the arrays of a modality
     that has the same noise in them."""
-
-    @classmethod
-    def of(cls, copies: Iterable[Predictions], modalities: Sequence[str]) -> Self:
-        """Return the rows that predictions with all modalities were made from."""
-        return cls(
-            tuple(
-                PartFeatures(
-                    one.features,
-                    one.labels,
-                    {m: mask for m, mask in one.present.items() if m in modalities},
-                    one.depths,
-                )
-                for one in copies
-            )
-        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:

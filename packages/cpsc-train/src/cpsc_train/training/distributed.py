@@ -69,14 +69,28 @@ class Process:
         """
         if self.world == 1:
             return mine[:total]
-        longest = -(-total // self.world)
-        padded = mine.new_zeros((longest, *mine.shape[1:]))
-        count = min(len(mine), longest)
-        padded[:count] = mine[:count]
+        padded = self._padded(mine, total)
         shares = [torch.empty_like(padded) for _ in range(self.world)]
         distributed.all_gather(shares, padded)
         begin = first % self.world  # the process with row `first`
         return torch.stack(shares[begin:] + shares[:begin], 1).flatten(0, 1)[:total]
+
+    def gather_to(self, rank: int, mine: Tensor, total: int) -> Tensor | None:
+        """Return what `gather` returns in process `rank`, and None in the others."""
+        if self.world == 1:
+            return mine[:total]
+        padded = self._padded(mine, total)
+        shares = [torch.empty_like(padded) for _ in range(self.world)] if rank == self.rank else None
+        distributed.gather(padded, shares, dst=rank)
+        return None if shares is None else torch.stack(shares, 1).flatten(0, 1)[:total]
+
+    def _padded(self, mine: Tensor, total: int) -> Tensor:
+        """Return as many entries as the largest share of `total` rows has."""
+        longest = -(-total // self.world)
+        padded = mine.new_zeros((longest, *mine.shape[1:]))
+        count = min(len(mine), longest)
+        padded[:count] = mine[:count]
+        return padded
 
     def sum(self, mine: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""

@@ -1,8 +1,8 @@
-"""Predictions of a model for a part of the data, computed by all processes."""
+"""Predictions of a model for a part of the data: each process has those of its share of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from cpsc_train.evaluation import Predictions
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import PartFeatures
 from cpsc_train.models.multimodal import NO_TAPS
+from cpsc_train.training.division import Division
 from cpsc_train.training.objective import Objective, Predictor, as_array
 from cpsc_train.training.refresh import label_scores
 from cpsc_train.training.setup import Setup
@@ -60,39 +61,36 @@ class Evaluator:
         return self.setup.dataset
 
     def part(self, name: str, noise: Sequence[Noise] = ()) -> PartFeatures:
-        """Return the features of all rows of a part, clean or with noise."""
-        return self._rows(name, tuple(noise), tuple(self.dataset.modalities))
+        """Return the features of all rows of a part, and activations; clean or with noise."""
+        return self.parts(name, [noise])[0]
+
+    def parts(self, name: str, noises: Iterable[Sequence[Noise]]) -> list[PartFeatures]:
+        """Return the features of all rows of a part under each noise; arrays that are the same are one object."""
+        every = [self._rows(name, tuple(noise), tuple(self.dataset.modalities)) for noise in noises]
+        share, gathered = self._share(name), dict[int, NDArray[Any]]()
+
+        def of_all(mine: NDArray[Any]) -> NDArray[Any]:
+            if id(mine) not in gathered:
+                gathered[id(mine)] = share.gather(mine)
+            return gathered[id(mine)]
+
+        return [rows.mapped(of_all) for rows in every]
 
     def collect(self, part: str, noise: Sequence[Noise] = (), without: Sequence[str] = ()) -> Predictions:
-        """Return the predictions for all rows of a part, with `noise`, and `without` some modalities.
-
-        The result is the same on every process.
-        """
+        """Return the predictions for this process's rows of a part, with `noise`, and `without` some modalities."""
         kept = tuple(m for m in self.dataset.modalities if m not in without)
-        return self._predictor.predict(self._rows(part, tuple(noise), kept))
+        return self._predictor.predict(self._rows(part, tuple(noise), kept), share=self._share(part))
 
     def vary(self, inference: Inference, plain: Predictions) -> Predictions:
-        """Return the predictions of an inference variant for the rows of `plain`, from the features in it."""
-        present = {m: mask for m, mask in plain.present.items() if m in self.dataset.modalities}
-        rows = PartFeatures(plain.features, plain.labels, present, plain.depths)
-        return self._predictor.predict(rows, inference)
+        """Return the predictions of an inference variant for the rows of `plain`, from the features in it.
 
-    def encode(self, part: str, noise: Sequence[Noise] = (), modalities: Sequence[str] | None = None) -> PartFeatures:
-        """Return the features of all rows of a part, and activations; of `modalities`, or all; only those are read."""
-        features: Parts = {}
-        depths: dict[str, list[tuple[Tensor, ...]]] = {}
-        for batch in self.setup.batches(part, noise, modalities):
-            encoded, activations = self.objective.encode(batch.to(self.setup.device), self.taps)
-            for m, h in encoded.items():
-                features.setdefault(m, []).append(h)
-            for m, values in activations.items():
-                depths.setdefault(m, []).append(values)
-        return PartFeatures(
-            {m: as_array(h) for m, h in self._gather(features, part).items()},
-            self.setup.dataset.labels[getattr(self.setup.splits, part)],
-            self.setup.present(part),
-            {m: self._depths(values, part) for m, values in depths.items()},
-        )
+        A variant whose predictions depend on other rows predicts all rows of the part in every process.
+        """
+        present = {m: mask for m, mask in plain.present.items() if m in self.dataset.modalities}
+        rows, share = PartFeatures(plain.features, plain.labels, present, plain.depths), plain.share
+        if inference.by_row or share.world == 1:
+            return self._predictor.predict(rows, inference, share)
+        return self._predictor.predict(rows.mapped(share.gather), inference).of_share(share)
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""
@@ -117,7 +115,7 @@ class Evaluator:
         missing = [m for m, key in keys.items() if key not in self._kept]
         encoded = {}
         if missing:
-            rows = self.encode(part, noise, missing)
+            rows = self._encoded(part, noise, missing)
             encoded = {m: _only(rows, m) for m in missing}
             self._kept |= {keys[m]: one for m, one in encoded.items() if part != UNKEPT or not keys[m][2]}
         parts = [encoded.get(m) or self._kept[key] for m, key in keys.items()]
@@ -125,10 +123,30 @@ class Evaluator:
         depths = {m: h for one in parts for m, h in one.depths.items()}
         return replace(parts[0], features=features, depths=depths)
 
-    def _depths(self, batches: list[tuple[Tensor, ...]], part: str) -> tuple[NDArray[np.float32], ...]:
-        """Return the activations of one modality at each depth, of the rows of all processes."""
-        by_depth = {str(k): list(values) for k, values in enumerate(zip(*batches, strict=True))}
-        return tuple(as_array(h) for h in self._gather(by_depth, part).values())
+    def _encoded(self, part: str, noise: Sequence[Noise], modalities: Sequence[str]) -> PartFeatures:
+        """Return the features of this process's rows of a part, and activations; only `modalities` are read."""
+        features: Parts = {}
+        depths: dict[str, list[tuple[Tensor, ...]]] = {}
+        for batch in self.setup.batches(part, noise, modalities):
+            encoded, activations = self.objective.encode(batch.to(self.setup.device), self.taps)
+            for m, h in encoded.items():
+                features.setdefault(m, []).append(h)
+            for m, values in activations.items():
+                depths.setdefault(m, []).append(values)
+        share = self._share(part)
+        return PartFeatures(
+            {m: as_array(torch.cat(h)) for m, h in features.items()},
+            share.of(self._labels(part)),
+            {m: share.of(mask) for m, mask in self.setup.present(part).items()},
+            {m: tuple(as_array(torch.cat(h)) for h in zip(*values, strict=True)) for m, values in depths.items()},
+        )
+
+    def _share(self, part: str) -> Division:
+        return Division(self.setup.process, len(getattr(self.setup.splits, part)), self.setup.device)
+
+    def _labels(self, part: str) -> NDArray[np.int64]:
+        labels: NDArray[np.int64] = self.dataset.labels[getattr(self.setup.splits, part)]
+        return labels
 
     def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
         rows = len(getattr(self.setup.splits, part))

@@ -12,7 +12,7 @@ from typing import Any
 from torch.distributed.tensor import DTensor
 
 from cpsc_train.data import Batch
-from cpsc_train.evaluation import Thresholds, coverage, metrics
+from cpsc_train.evaluation import METRICS, Thresholds, coverage
 from cpsc_train.methods import StepLosses
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
@@ -102,10 +102,10 @@ class Trainer:
         thresholds = Thresholds(
             lambda absent: [evaluator.collect("calibration", without=absent)], alpha=self.config.conformal.alpha
         )
-        accuracy = validation.each(metrics.accuracy)
+        accuracy = METRICS["accuracy"](validation)
         report = {
             "accuracy": accuracy,
-            "nll": validation.each(metrics.negative_log_likelihood),
+            "nll": METRICS["negative_log_likelihood"](validation),
             "coverage": {
                 head: {key: figures[key] for key in ("target", "coverage", "mean_size", "threshold")}
                 for head, figures in coverage(thresholds, validation).items()
@@ -185,7 +185,7 @@ class Trainer:
             if needed := method.features_needed(self.epoch):
                 process.same_buffers(self.objective)
                 evaluator = Evaluator(self.setup, self.objective, self.refresh.qhat)
-                method.on_features(self.objective.model, {part: evaluator.encode(part) for part in needed})
+                method.on_features(self.objective.model, {part: evaluator.part(part) for part in needed})
             if calibrating:
                 self.refresh.start_epoch()
         self.objective.train()

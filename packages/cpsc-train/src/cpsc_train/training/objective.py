@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +15,20 @@ from torch import Tensor, nn
 
 from cpsc_rsc import Taps
 from cpsc_train.data import Batch
-from cpsc_train.evaluation import Predictions
+from cpsc_train.evaluation import Predictions, Share, Softmax
+from cpsc_train.evaluation.share import ALL
 from cpsc_train.inference import Inference, Trained
 from cpsc_train.methods import Method, PartFeatures
 from cpsc_train.models import FUSED, MultimodalClassifier
 from cpsc_train.models.multimodal import NO_TAPS
 from cpsc_train.training.compute import ComputeConfig
 from cpsc_train.training.config import RunConfig
+
+TOGETHER = 16
+"""Batches whose logits are on the device at once."""
+Logits = dict[str, NDArray[np.float32]]
+Weights = dict[str, NDArray[np.float64]]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Objective(nn.Module):
@@ -107,33 +116,42 @@ class Predictor:
         config, objective = self.config, self.objective
         return Trained(objective.model, objective.method, self.qhat, batch_size=config.batch_size, seed=config.seed)
 
-    def predict(self, rows: PartFeatures, inference: Inference | None = None) -> Predictions:
+    def predict(self, rows: PartFeatures, inference: Inference | None = None, share: Share = ALL) -> Predictions:
         """Return the predictions for encoded rows: those of the model itself, or of an inference variant.
 
-        Modalities that `rows` lacks are left out.
+        Modalities that `rows` lacks are left out. `rows` are those of a `share`. The logits of the model itself leave
+        the device after `TOGETHER` batches; a variant predicts all rows at once.
         """
+        step = TOGETHER * self.config.batch_size if inference is None else len(rows.labels)
+        slices = [slice(start, start + step) for start in range(0, len(rows.labels), step)]
+        parts = [self._predict(rows.mapped(itemgetter(some)), inference) for some in slices]
+        return Predictions(
+            rows.labels,
+            {head: Softmax(z) for head, z in _joined([z for z, _, _ in parts]).items()},
+            _joined([weights for _, weights, _ in parts]),
+            _joined([typicality for _, _, typicality in parts]),
+            rows.features,
+            self._counted(rows),
+            rows.depths,
+            tuple(m for m in self.modalities if m not in rows.features),
+            share,
+        )
+
+    def _predict(self, rows: PartFeatures, inference: Inference | None) -> tuple[Logits, Weights, Weights]:
+        """Return logits by head, and weights and typicality by modality."""
         device = self.objective.device
         features = {m: torch.from_numpy(h).to(device) for m, h in rows.features.items()}
         present = {m: torch.from_numpy(mask).to(device) for m, mask in rows.present.items() if m in features}
         depths = {m: tuple(torch.from_numpy(h).to(device) for h in values) for m, values in rows.depths.items()}
+        weights: dict[str, Tensor] = {}
+        typicality: dict[str, Tensor] = {}
         with evaluating(self.objective), self.config.compute.autocast(device):
-            weights: dict[str, Tensor] = {}
-            typicality: dict[str, Tensor] = {}
             if inference is None:
                 logits = self.trained().logits(features, present)
             else:
                 logits, weights = inference.predict(features, present, depths)
                 typicality = inference.typicality(depths) or weights
-        return Predictions(
-            rows.labels,
-            {head: z.double().softmax(-1).cpu().numpy() for head, z in logits.items()},
-            _double(weights),
-            _double(typicality),
-            rows.features,
-            self._counted(rows),
-            rows.depths,
-            tuple(m for m in self.modalities if m not in rows.features),
-        )
+        return {head: as_array(z) for head, z in logits.items()}, _double(weights), _double(typicality)
 
     def _counted(self, rows: PartFeatures) -> dict[str, NDArray[np.bool_]]:
         """Return which rows the figures of a head are over; of the fused one, those with a modality left."""
@@ -141,6 +159,13 @@ class Predictor:
         if len(left) < len(self.modalities) and all(m in present for m in left):
             present[FUSED] = np.any([present[m] for m in left], axis=0)
         return present
+
+
+def _joined(parts: list[dict[str, NDArray[Scalar]]]) -> dict[str, NDArray[Scalar]]:
+    """Return the rows of all parts by name; the parts are emptied, so that memory holds a copy of one name at most."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
 
 
 def _double(values: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:

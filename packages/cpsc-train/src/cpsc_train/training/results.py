@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from cpsc_train.data import Modality
 from cpsc_train.data.preprocessing import Scale, scales_of, scales_state
 from cpsc_train.errors import UserError
-from cpsc_train.evaluation import Thresholds, Variant, calibrated, curves, measure
+from cpsc_train.evaluation import Predictions, Thresholds, Variant, calibrated, curves, measure
+from cpsc_train.evaluation.probabilities import Probabilities, row_parts
 from cpsc_train.inference import Inference, parse_inference
 from cpsc_train.models import FUSED
 from cpsc_train.training import checkpoint
 from cpsc_train.training.calibration_rows import CalibrationRows
 from cpsc_train.training.evaluator import Evaluator
 from cpsc_train.training.objective import evaluating
-from cpsc_train.training.setup import Setup
 
 MOST_FEATURES = 2000
 """Most test rows whose features are saved, for pictures."""
@@ -95,16 +95,32 @@ def complete(path: Path, variants: Mapping[str, Inference], prediction: Mapping[
 
 
 def clean_predictions(evaluator: Evaluator) -> dict[str, NDArray[Any]]:
-    """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows."""
+    """Return ids, labels, classes, probabilities by head, and features by modality of the clean test rows.
+
+    Every process must call this; probabilities and features reach the first one alone, and are left out in the others.
+    """
     setup, test = evaluator.setup, evaluator.collect("test")
     arrays: dict[str, NDArray[Any]] = {
         "ids": np.array(list(setup.dataset.ids_of(setup.splits.test))),
-        "labels": test.labels,
+        "labels": setup.dataset.labels[setup.splits.test],
         "classes": np.array(setup.dataset.classes),
     }
-    arrays |= {f"probabilities/{head}": p.astype(np.float32) for head, p in test.probabilities.items()}
-    arrays |= {f"present/{m}": mask for m, mask in test.present.items()}
-    return arrays | {f"features/{m}": h[:MOST_FEATURES] for m, h in test.features.items()}
+    arrays |= {f"probabilities/{head}": _on_first(test, p) for head, p in test.probabilities.items()}
+    arrays |= {f"present/{m}": mask for m, mask in test.outcomes.present.items()}
+    return arrays | {f"features/{m}": _on_first(test, h, MOST_FEATURES) for m, h in test.features.items()}
+
+
+def _on_first(test: Predictions, values: Probabilities | NDArray[np.float32], most: int | None = None) -> NDArray[Any]:
+    """Return the values (N, K) of all rows, or of the first `most`, in the first process, and none in the others."""
+    share, total = test.share, len(test.outcomes.labels)
+    most = total if most is None else min(most, total)
+    rows = -(-most // share.world)
+    gathered = np.empty((rows * share.world if share.rank == 0 else 0, values.shape[1]), np.float32)
+    for part in row_parts(rows, values.shape[1]):
+        block = share.gather_to(0, values[part].astype(np.float32), part.start, part.stop)
+        if block is not None:
+            gathered[part.start * share.world :][: len(block)] = block
+    return gathered[:most]
 
 
 def _evaluated(evaluator: Evaluator, variants: Mapping[str, Inference]) -> dict[str, Variant]:
@@ -151,15 +167,16 @@ class PredictionState:
 
 
 def prediction_state(
-    setup: Setup, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
+    evaluator: Evaluator, variants: Mapping[str, Inference], thresholds: Mapping[str, Thresholds]
 ) -> dict[str, Any]:
     """Return the state of a `PredictionState` as tensors, texts and numbers; the same on every process.
 
-    - `setup`: the data of the run.
+    - `evaluator`: that of the best model.
     - `variants`: fitted inference variants by name.
     - `thresholds`: those of `cpsc_train.evaluation.calibrated`. With at most `FEW` modalities, they are calibrated for
       all patterns of missing ones.
     """
+    setup = evaluator.setup
     modalities = tuple(setup.dataset.modalities)
     scales = scales_state(setup.preprocessing.scales)
     few = len(modalities) <= FEW
@@ -172,8 +189,14 @@ def prediction_state(
         "thresholds": {name: thresholds[name].state_dict(FUSED, absent) for name in names},
         "calibration": {}
         if few
-        else {name: CalibrationRows.of(thresholds[name].calibration(), modalities).state_dict() for name in names},
+        else {name: _calibration_rows(evaluator, variants.get(name)).state_dict() for name in names},
     }
+
+
+def _calibration_rows(evaluator: Evaluator, variant: Inference | None) -> CalibrationRows:
+    """Return the calibration rows as a variant, or the model itself, sees them."""
+    copies = dict.fromkeys([(), *(() if variant is None else variant.copies)])
+    return CalibrationRows(tuple(evaluator.parts("calibration", copies)))
 
 
 def predicts_alone(variant: Inference) -> bool:

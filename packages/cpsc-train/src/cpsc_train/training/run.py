@@ -221,7 +221,7 @@ def _finish(setup: Setup, folder: RunFolder, selection: Selection) -> dict[str, 
     variants = fitted_variants(setup.config.inference, evaluator)
     thresholds = thresholds_of(evaluator, variants)
     results = evaluation(evaluator, variants, thresholds)
-    prediction = prediction_state(setup, variants, thresholds)
+    prediction = prediction_state(evaluator, variants, thresholds)
     results |= {"selected": selection.selected, "seconds": selection.seconds}
     predictions = clean_predictions(evaluator)
     weights = {head: w.cpu().numpy() for head, w in setup.objective.method.row_weights().items()}

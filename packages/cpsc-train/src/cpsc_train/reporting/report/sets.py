@@ -116,7 +116,7 @@ def confusion(runs: Sequence[Run]) -> Section:
 
 def _confusion(run: Run, runs: Sequence[Run]) -> Table:
     names, labels = run.predictions["classes"], run.predictions["labels"]
-    counts = metrics.confusion_matrix(run.predictions[f"probabilities/{FUSED}"], labels)
+    counts = metrics.confusion_matrix(run.predictions[f"probabilities/{FUSED}"].argmax(1), labels, len(names))
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     errors = counts.sum(1) - np.diag(counts)
     places = np.sort(np.argsort(-errors, kind="stable")[:CLASSES])

@@ -227,7 +227,7 @@ def api(session: nox.Session) -> None:
 @nox.parametrize("script", [nox.param(path.stem, id=path.stem) for path in sorted(ROOT.glob("chaos/[!_]*.py"))])
 def chaos(session: nox.Session, script: str) -> None:
     """Inject faults into commands; `-- --quick` makes fewer trials."""
-    python = environment(session, "torch", "aiohttp>=3.9")  # fsspec needs it to read from an HTTP server
+    python = environment(session, "torch", "aiohttp>=3.9", "ray>=2.40", "werkzeug>=3")
     session.run(python, f"chaos/{script}.py", *session.posargs)
 
 

@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "cpsc_train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
 TORCHRUN += ["--rdzv-endpoint", "localhost:0", "-m", "cpsc_train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-LAYOUTS = Path(__file__).parents[1] / "packages/cpsc-train/tests/data/layouts.py"
+TESTS = Path(__file__).parents[1] / "packages/cpsc-train/tests"
 
 
 class Trials:
@@ -71,9 +71,9 @@ def small(folder: Path, *more: str, epochs: int = 4) -> list[str]:
     return ["--epochs", str(epochs), *(part for one in (*settings, *more) for part in ("--set", one))]
 
 
-def layouts() -> ModuleType:
-    """Return the module that writes small data sets in the formats of the real ones."""
-    spec = importlib.util.spec_from_file_location("layouts", LAYOUTS)
+def helper(name: str) -> ModuleType:
+    """Return a module of the tests: ``data/layouts``, small data sets in real formats, or ``faulty_server``."""
+    spec = importlib.util.spec_from_file_location(Path(name).name, TESTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -110,7 +110,7 @@ def repeated(metrics: Path) -> bool:
 
 def grid(place: Path) -> list[str]:
     """Return the command of a grid of four runs."""
-    return [*COMMAND, "benchmark", "-q", "--methods", "joint,cpsc", "--seeds", "0..1", *small(place, "epochs=60")[2:]]
+    return [*COMMAND, "benchmark", "-q", "--methods", "joint,cpsc", "--seeds", "0..1", *small(place, "epochs=40")[2:]]
 
 
 def try_search(trials: Trials, place: Path, draw: random.Random) -> None:

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt  # noqa: F401  # import before forking, which ke
 import numpy as np
 import optuna  # noqa: F401
 import torch
-from _trials import Trials, layouts, options, outcomes, small, start, workplace
+from _trials import Trials, helper, options, outcomes, small, start, workplace
 
 from cpsc_train.config import read_toml
 from cpsc_train.data import preparation  # noqa: F401
@@ -126,7 +126,7 @@ def survivors(mark: str) -> list[int]:
 
 def trials_in(place: Path) -> list[Trial]:
     """Return all trials."""
-    native = layouts().crema_d_native(place / "native")
+    native = helper("data/layouts").crema_d_native(place / "native")
     prepare = ["data", "prepare", "crema-d", "--root", native, "--set", "data.split=speaker", "--workers"]
     setting = [*small(place)[2:], "--set", "epochs=4", "-q", "--out"]
     run = place / "finished"

@@ -25,7 +25,7 @@ from _trials import (
     Running,
     Trials,
     children,
-    layouts,
+    helper,
     options,
     outcome,
     run,
@@ -182,7 +182,7 @@ class Machine:
 
     def lost_file(self, workers: int) -> None:
         """Delete sounds of the data set in the middle of an epoch."""
-        root, folder = layouts().crema_d(self.place / f"clips-{workers}"), self.place / f"lost-{workers}"
+        root, folder = helper("data/layouts").crema_d(self.place / f"clips-{workers}"), self.place / f"lost-{workers}"
         settings = ["data.size=16", "encoders.audio.name=small-cnn", "encoders.video.name=small-cnn", "batch_size=4"]
         settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", f"compute.workers={workers}"]
         words = ["train", "--recipe", "crema-d", "--root", root, "--out", folder, "--epochs", "100", "--mode", "ours"]

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 
-from _trials import COMMAND, Trials, layouts, options, outcome, run, small, workplace
+from _trials import COMMAND, Trials, helper, options, outcome, run, small, workplace
 
 GIGABYTES = (2.0, 3.0, 3.2, 3.3, 3.4, 3.5, 3.6, 3.8, 4.0, 6.0, 8.0)
 CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS}
@@ -33,7 +33,7 @@ def main() -> int:
         log, done = place / "log", place / "done"
         words = ["train", "-q", *small(place)]
         run([*COMMAND, *words, "--out", done], log)
-        files = layouts().crema_d(place / "files")
+        files = helper("data/layouts").crema_d(place / "files")
         prepare = ["data", "prepare", "crema-d", "--root", files, "--set", "data.split=speaker", "--workers"]
         commands = {
             "train": [*words, "--out"],

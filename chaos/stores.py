@@ -2,24 +2,20 @@
 
 Training reads the data set through fsspec from a server on this machine. Temporary faults must not change the results;
 permanent ones must end the command in bounded time, with one sentence that names the file and the tar file; a wrong
-byte is never accepted. Needs aiohttp. About three minutes on two cores.
+byte is never accepted. Needs aiohttp and werkzeug. About three minutes on two cores.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import random
-import re
 import signal
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
-from _trials import Trials, layouts, options, outcome, start, workplace
+from _trials import Trials, helper, options, outcome, start, workplace
 
 from cpsc_train.data.storage import store
 from cpsc_train.training import train  # noqa: F401  # import torch before forking, which keeps trials short
@@ -28,92 +24,29 @@ FAULTS = ("drop", "short", "500", "other bytes", "slow", "redirect")
 """Faults of a fraction of the answers; `slow` and `redirect` deliver the right bytes."""
 
 
-class Server(ThreadingHTTPServer):
-    """Serves ranges of files in a folder, a fraction of them with a fault."""
+def served(folder: Path) -> object:
+    """Return a WSGI application that serves the files of a folder."""
+    from werkzeug.exceptions import NotFound  # noqa: PLC0415  # may be absent
+    from werkzeug.utils import send_file  # noqa: PLC0415
 
-    daemon_threads = True
+    def answer(request: dict[str, str], start: object) -> object:
+        file = folder / request["PATH_INFO"].strip("/")
+        return (send_file(file, request) if file.is_file() else NotFound())(request, start)
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.folder, self.draw = folder, random.Random(seed)
-        self.fault, self.fraction, self.faults = "", 0.0, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        """Address of the data set."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def inject(self, fault: str, fraction: float) -> None:
-        """Give a fraction of all further answers this fault."""
-        self.fault, self.fraction, self.faults = fault, fraction, 0
-
-    def handle_error(self, *_: object) -> None:
-        """Ignore clients that disconnect."""
-
-
-class Answer(BaseHTTPRequestHandler):
-    """One request."""
-
-    def do_GET(self) -> None:
-        """Send the bytes, or the fault."""
-        server, fault = self.server, ""
-        if server.draw.random() < server.fraction and not self.path.endswith("?again"):
-            fault, server.faults = server.fault, server.faults + 1
-        file = server.folder / self.path.strip("/").partition("?")[0]
-        if not file.is_file():
-            self.send_error(404)
-            return
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        content = file.read_bytes()
-        if wanted:
-            content = content[int(wanted[1]) : int(wanted[2]) + 1]
-        if fault == "500":
-            self.send_error(500)
-        elif fault == "redirect":
-            self.send_response(302)
-            self.send_header("Location", f"{self.path}?again")
-            self.end_headers()
-        elif fault == "loop":
-            self.send_response(302)
-            self.send_header("Location", self.path)
-            self.end_headers()
-        elif fault == "hang":
-            time.sleep(60)
-        elif fault != "drop":
-            self._give(content, fault, partial=wanted is not None)
-
-    def _give(self, content: bytes, fault: str, *, partial: bool) -> None:
-        if fault == "other bytes" and content:
-            place = self.server.draw.randrange(len(content))
-            content = content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
-        if fault == "short":
-            content = content[: len(content) // 2]
-        self.send_response(206 if partial else 200)
-        self.send_header("Content-Length", str(len(content) + 9 * (fault == "cut")))
-        self.end_headers()
-        if fault == "slow":
-            for start in range(0, len(content), 1 + len(content) // 5):
-                self.wfile.write(content[start : start + 1 + len(content) // 5])
-                time.sleep(0.02)
-        else:
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
+    return answer
 
 
 def main() -> int:
     """Train from a store with each fault."""
     asked = options(__doc__)
     trials = Trials()
-    if importlib.util.find_spec("aiohttp") is None:
-        trials.row("stores", "skipped: aiohttp is not installed", ok=True)
+    if not all(importlib.util.find_spec(name) for name in ("aiohttp", "werkzeug")):
+        trials.row("stores", "skipped: aiohttp and werkzeug are not installed", ok=True)
         return trials.exit_code()
     torch.set_num_threads(1)
     store.PATIENCE, store.PAUSES = 2.0, (0.1, 0.2, 0.4)
     with workplace() as place:
-        log, files, packed = place / "log", layouts().crema_d(place / "files"), place / "packed"
+        log, files, packed = place / "log", helper("data/layouts").crema_d(place / "files"), place / "packed"
         settings = ["data.size=16", "encoders.audio.name=small-cnn", "encoders.video.name=small-cnn", "batch_size=8"]
         settings += ["feature_dim=8", "method.warmup=1", "splits.calibration=12", "leave_out=false"]
         settings += ["compute.workers=0"]
@@ -121,7 +54,7 @@ def main() -> int:
         words += [word for one in settings for word in ("--set", one)]
         done(["data", "prepare", "crema-d", "--root", files, "--workers", 0, "--shards", packed], log)
         done([*words, "--root", files, "--out", place / "whole"], log)
-        server = Server(packed, asked.seed)
+        server = helper("faulty_server").Server(served(packed), pause=60, seed=asked.seed)
         for fault in ("", "cut", *FAULTS):
             server.inject(fault, 0.1)
             out = place / f"run-{fault}"

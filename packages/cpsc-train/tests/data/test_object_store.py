@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-import struct
-import threading
-import time
-
-import numpy as np
 import pytest
 
 server = pytest.importorskip("moto.server", reason="needs moto[server]")
 s3fs = pytest.importorskip("s3fs", reason="needs s3fs")
-serving = pytest.importorskip("werkzeug.serving")
+faulty_server = pytest.importorskip("faulty_server", reason="needs werkzeug")
 
 from cpsc_train.data import preparation  # noqa: E402
 from cpsc_train.data.storage import store  # noqa: E402
 from cpsc_train.data.storage.files import read_bytes  # noqa: E402
-from cpsc_train.data.storage.packed import INDEX, open_packed  # noqa: E402
+from cpsc_train.data.storage.packed import open_packed  # noqa: E402
 from cpsc_train.errors import DataError, UserError  # noqa: E402
 from crema_d import config, same  # noqa: E402
 
 ADDRESS = "s3://bucket/packed"
-STATUS = {
-    "403": ("AccessDenied", "Forbidden"),
-    "500": ("InternalError", "Internal Error"),
-    "503": ("SlowDown", "Slow Down"),
-}
 pytestmark = pytest.mark.slow  # 24 s in all
-
-
-class Server:
-    """An S3 server; a `fraction` of the reads of tar files and the index fails.
-
-    `fault`: a key of `STATUS`; ``reset`` of the connection; ``cut`` in the middle of the content; ``slow``, which is
-    no failure; ``hang``.
-    """
-
-    def __init__(self):
-        self.inject("")
-        self._draw = np.random.default_rng(0)
-        self._s3 = server.DomainDispatcherApplication(server.create_backend_app)
-        self._server = serving.make_server("127.0.0.1", 0, self._answer, threaded=True)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def inject(self, fault, fraction=1.0):
-        self.fault, self.fraction, self.faults = fault, fraction, 0
-
-    def close(self):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _answer(self, request, start):
-        read = request["REQUEST_METHOD"] == "GET" and request["PATH_INFO"].endswith((".tar", INDEX))
-        if not read or not self.fault or self._draw.random() >= self.fraction:
-            return self._s3(request, start)
-        self.faults += 1
-        if self.fault in STATUS:
-            code, message = STATUS[self.fault]
-            start(f"{self.fault} {message}", [("Content-Type", "application/xml")])
-            return [f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()]
-        if self.fault == "reset":  # without lingering, a closed socket is reset
-            request["werkzeug.socket"].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            request["werkzeug.socket"].shutdown(socket.SHUT_RD)
-            return []
-        if self.fault == "hang":
-            time.sleep(1)
-        content = b"".join(self._s3(request, start))
-        return [content[: len(content) // 2]] if self.fault == "cut" else self._late(content)
-
-    @staticmethod
-    def _late(content):
-        for start in range(0, len(content), 1 + len(content) // 5):
-            time.sleep(0.01)
-            yield content[start : start + 1 + len(content) // 5]
 
 
 @pytest.fixture(scope="module")
 def running():
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    running = Server()
+    running = faulty_server.Server(server.DomainDispatcherApplication(server.create_backend_app))
     yield running
     running.close()
 

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from _trials import COMMAND, Running, Trials, descendants, options, outcomes, run, small, workplace
 from killed_commands import search
 
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds after which a command counts as hanging; Ray notices after a minute that its raylet is dead."""
 RAY, SLURM = ["--executor", "ray", "--jobs", "2"], ["--executor", "slurm:cluster=local"]
 WORKER, RAYLET, JOB, DRIVER = "ray::_train", "/raylet/raylet", "submitit.core._submit", ""
@@ -83,17 +84,18 @@ def try_case(trials: Trials, case: Case, place: Path, draw: random.Random, wante
         return
     out, log = place / f"grid-{draw.randrange(2**32)}", place / "log"
     words = [*grid(place), *case.words, "--out", out]
-    running, kills, ran = Running(words, log), 0, set[int]()
+    # Ray reports on the output, in its own time, which of its processes died.
+    running, kills, ran = Running(words, log, stdout=subprocess.DEVNULL), 0, set[int]()
     while kills < case.kills and (now := kill_one(running, case.victim, draw)):
         kills, ran = kills + 1, ran | now
     since = time.monotonic()
     code, took = running.end(PATIENCE), time.monotonic() - since
-    sentence = code != 2 or (running.last.startswith("cpsc: error: ") and "Traceback" not in running.output)
+    sentence = code != 2 or (running.output.startswith("cpsc: error: ") and running.output.count("\n") == 1)
     faults = [] if code == case.code and sentence else [f"exit code {code}: {running.output[-300:]}"]
     while any(map(named, ran)) and time.monotonic() < since + PATIENCE:  # jobs of Slurm outlive the command
         time.sleep(0.1)
     finished = {file: file.stat().st_mtime_ns for file in out.rglob("results.json")}
-    again = run(words, log, PATIENCE)
+    again = run(words, log, PATIENCE, stdout=subprocess.DEVNULL)
     faults += [] if again.process.returncode == 0 else [f"again: {again.output[-300:]}"]
     faults += [] if outcomes(out) == wanted else ["another outcome"]
     faults += [f"{file.parent.name} trained again" for file, at in finished.items() if file.stat().st_mtime_ns != at]

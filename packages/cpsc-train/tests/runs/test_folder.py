@@ -124,7 +124,7 @@ def test_the_selected_epoch_is_the_saved_one_wherever_a_run_is_killed(small_conf
     results = train(small_config, folder)
     (folder.path / "results.json").unlink()
     shutil.rmtree(folder.checkpoints)  # before the first state was saved
-    monkeypatch.setattr("cpsc_train.training.loop.metrics.accuracy", lambda _, labels: 0.0)  # no epoch is better now
+    monkeypatch.setattr("cpsc_train.evaluation.metrics.accuracy", lambda _, labels: 0.0)  # no epoch is better now
     assert resume(folder)["selected"] == results["selected"]
 
 

@@ -158,6 +158,7 @@ def test_groups_stay_in_one_part(saved):
         ({"shape": {"row_4": "1 2"}}, r"mine\.csv: row 4: shape must hold 20 numbers as in most rows, got 2"),
         ({"shape": {"row_4": "1 nan"}}, r"row 4: shape holds a number that is missing .* got '1 nan': fill it"),
         ({"image": {"row_4": "3 4"}}, r"mine\.csv: row 4: image must be the path of an image, got '3 4'"),
+        ({"image": ["none.png"] * 59 + [""]}, r"row 0: .*none\.png is missing, the first of 59 faults"),
         ({"image": {"row_4": ""}, "note": {"row_4": ""}, "shape": {"row_4": ""}}, r"mine\.csv: row 4: has no modality"),
         ({"group": ["a"] * ROWS, "split": ["train"] * 59 + ["test"]}, r"'a' is in train \(row 0\) and test \(row 59\)"),
     ],

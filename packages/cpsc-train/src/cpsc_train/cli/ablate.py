@@ -17,7 +17,7 @@ class Ablate(ManyRuns):
 
     examples: ClassVar[str] = """\
 Writes one table and one plot. An interrupted ablation resumes. The row full is the configuration, with
-both parts if it has neither.
+RSC and GSC if it has neither.
 
   cpsc ablate                                     parts of CPSC, embedded data, seeds 0..4
   cpsc ablate --axes parts,refresh --jobs 2

@@ -25,10 +25,10 @@ Only the run folder is needed. Results are compared with its results.json.
 
   cpsc evaluate runs/A
   cpsc evaluate runs/A --noise pix:gaussian:0.25,0.5,1 --noise fou:gaussian:1,2,4 --out sweep.json
-  cpsc evaluate runs/A --noise pix:all@1-5                 every kind that applies, at five levels
-  cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3     both modalities at once
+  cpsc evaluate runs/A --noise pix:all@1-5                every kind that applies, at five levels
+  cpsc evaluate runs/A --noise pix:blur@3+fou:gaussian@3  both modalities at once
   cpsc evaluate runs/A --noise strict:GS@0,5,10
-  cpsc evaluate runs/A --inference trust,read,dasp   also with three inference variants
+  cpsc evaluate runs/A --inference trust,read,dasp        also with three inference variants
 """
 
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
@@ -36,8 +36,7 @@ Only the run folder is needed. Results are compared with its results.json.
     root: Root = None
     """Folder or address of the data set, if it has moved."""
     noise: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NOISE")] = ()
-    """Noise instead of that of the run: severities as MODALITY:KIND:A,B, levels as
-    MODALITY:KIND@1-5, or a named protocol (qmf, cpsc, strict) as qmf:GS@5,10."""
+    """Noise instead of that of the run: MODALITY:KIND:SEVERITIES, MODALITY:KIND@LEVELS or PROTOCOL:KIND@LEVELS."""
     inference: Inferences = None
     """Inference variants instead of those of the run: trust, read, dasp; none for none."""
     out: File = None

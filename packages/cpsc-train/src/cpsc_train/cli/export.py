@@ -22,9 +22,11 @@ READ = {
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write the model of a run for other programs, with a model card."""
+    """Export the model of a run for other programs."""
 
     examples: ClassVar[str] = """\
+A model card, with the suffix .md, is written beside it.
+
   cpsc export runs/A
   cpsc export runs/A --format onnx --out model.onnx
 """

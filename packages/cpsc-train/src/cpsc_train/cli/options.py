@@ -24,7 +24,7 @@ def value(metavar: str) -> Any:
 
 
 def _hint(default: str) -> str:
-    return "" if default == "None" else f"(default: {default})"
+    return "" if default in {"", "None"} else f"(default: {default})"
 
 
 flag = tyro.conf.arg(help_behavior_hint="")

@@ -29,8 +29,7 @@ modality. The training data are not needed.
     run_folder: Annotated[Path, tyro.conf.Positional, value("RUN")]
     """Run folder."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, value("PATH [PATH ...]")]
-    """Tables (.csv, .tsv), JSON lines (.jsonl), arrays (.npz), or folders in the layout of the data set; - reads JSON
-    lines from the standard input."""
+    """Files .csv, .tsv, .jsonl or .npz, or folders in the layout of the data set; - reads JSON lines from stdin."""
     out: File = None
     """File to write: .csv, .jsonl or .parquet. Default: JSON lines on the standard output."""
     inference: Annotated[str | None, value("NAME")] = None

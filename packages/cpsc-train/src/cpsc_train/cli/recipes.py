@@ -28,7 +28,7 @@ The file has every value of the recipe, and where it comes from.
     name: Name = None
     """Recipe to show."""
     mode: Mode = "ours"
-    """Reading of CPSC: ours, paper (to the letter), released (code)."""
+    """Variant of CPSC: ours, paper (literal) or released."""
 
     def run(self) -> int:
         from rich.table import Table

@@ -26,9 +26,9 @@ class Train(RunOptions):
     examples: ClassVar[str] = """\
 The best epoch is selected on validation rows.
 
-  cpsc train                            CPSC, embedded data
+  cpsc train                            embedded data, recommended method
   cpsc train --data table --root A.csv  your own images, sound, videos, texts
-  cpsc train --method joint --seed 1    the plain baseline
+  cpsc train --method joint --seed 1    joint training, a baseline
   cpsc train --seeds 0..4               five seeds, mean ± sd
   cpsc train --modalities fou,zer,mor   other views
   cpsc train --set method.top_k=5       any option
@@ -56,8 +56,8 @@ The best epoch is selected on validation rows.
     """Continue a run that was killed or interrupted."""
     log_file: File = None
     """Also write a line for each epoch to this file."""
-    track: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, value("TOOL")] = ()
-    """Also log to tensorboard, wandb, mlflow or trackio, each an extra. (repeatable)"""
+    track: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TOOL")] = ()
+    """Also log to tensorboard, wandb, mlflow or trackio, each an extra."""
     quiet: Quiet = False
     """Print only the final tables."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"], help_behavior_hint="")] = False

@@ -33,8 +33,7 @@ search resumes, and --trials may be increased later.
     trials: Annotated[int, value("N")] = 20
     """Trials of each method, the first with its defaults."""
     goal: Annotated[Literal["clean", "mean"], value("GOAL")] = "mean"
-    """Fused validation accuracy to maximise: clean, on clean rows; mean, averaged
-    over clean and noisy rows."""
+    """Fused validation accuracy to maximise: clean, on clean rows; mean, over clean and noisy rows."""
     optimizers: Annotated[str | None, value("A,B")] = None
     """Also search these optimizers, such as adam,sgd."""
     kinds: Annotated[str | None, value("A,B")] = None

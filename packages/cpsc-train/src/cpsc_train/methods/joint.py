@@ -83,7 +83,7 @@ class JointUnimodal(Method):
 class JointConfig(MethodConfig, name="joint"):
     """Cross-entropy of the fused logits alone."""
 
-    source = "the plain baseline"
+    source = "baseline"
     method = Joint
 
 
@@ -91,7 +91,7 @@ class JointConfig(MethodConfig, name="joint"):
 class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
     """Cross-entropy of the fused logits plus one of each modality's."""
 
-    source = "the plain baseline"
+    source = "baseline"
     method = JointUnimodal
     rules = {"weight": NOT_NEGATIVE}
     search = {"weight": Range(0.25, 4.0, log=True)}

@@ -148,8 +148,11 @@ class TableDataset(Stored):
     classes: tuple[str, ...]
 
     def __init__(self, config: TableConfig, table: Table, faults: Faults) -> None:
-        if not table.samples:
+        absent = next((name for name in table.kinds if not any(name in s.cells for s in table.samples)), None)
+        if faults.errors and (absent is not None or not table.samples):
             raise UserError(first_faults(list(faults.errors.values())))
+        if absent is not None:
+            raise UserError(f"{config.root}: no row has {absent!r}: leave it out with --modalities")
         self._samples, self._root = table.samples, Path(config.root)
         self.kinds, self.classes, self.pretrained = table.kinds, table.classes, config.pretrained
         self.size = config.size or self._longest_side()
@@ -215,10 +218,7 @@ class TableDataset(Stored):
         return Modality(kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     def _having(self, name: str) -> list[Sample]:
-        having = [sample for sample in self._samples if name in sample.cells]
-        if not having:
-            raise UserError(f"{self._root}: no row has {name!r}: leave it out with --modalities")
-        return having
+        return [sample for sample in self._samples if name in sample.cells]
 
     def _longest_side(self) -> int:
         if self.pretrained:

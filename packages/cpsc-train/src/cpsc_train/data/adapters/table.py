@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset, check_names, unfiltered
+from cpsc_train.data.families.columns import Column
 from cpsc_train.data.families.kinds import some
-from cpsc_train.data.families.samples import FILES, Roles, Sample, Table, TableReader
+from cpsc_train.data.families.samples import FILES, Roles, Table, TableReader
 from cpsc_train.data.families.stored import Stored, StoredConfig
 from cpsc_train.data.faults import Faults, first_faults
 from cpsc_train.data.media.images import IMAGENET_MEAN, IMAGENET_STD, read_image
@@ -28,6 +29,7 @@ from cpsc_train.data.storage.cache import MemoryCache
 from cpsc_train.data.storage.files import Place
 from cpsc_train.data.storage.tables import Kind
 from cpsc_train.data.storage.untrusted import CONTAINERS
+from cpsc_train.data.strings import StringArray
 from cpsc_train.errors import DataError, UserError
 from cpsc_train.packaged import MINILM
 
@@ -148,12 +150,15 @@ class TableDataset(Stored):
     classes: tuple[str, ...]
 
     def __init__(self, config: TableConfig, table: Table, faults: Faults) -> None:
-        absent = next((name for name in table.kinds if not any(name in s.cells for s in table.samples)), None)
-        if faults.errors and (absent is not None or not table.samples):
+        samples, self._root = table.samples, Path(config.root)
+        self._columns = {
+            name: Column.of(kind, [sample.cells.get(name) for sample in samples]) for name, kind in table.kinds.items()
+        }
+        absent = next((name for name, column in self._columns.items() if not column.present.any()), None)
+        if faults.errors and absent is not None:
             raise UserError(first_faults(list(faults.errors.values())))
         if absent is not None:
             raise UserError(f"{config.root}: no row has {absent!r}: leave it out with --modalities")
-        self._samples, self._root = table.samples, Path(config.root)
         self.kinds, self.classes, self.pretrained = table.kinds, table.classes, config.pretrained
         self.size = config.size or self._longest_side()
         self.seconds = config.seconds or self._longest_sound()
@@ -161,53 +166,52 @@ class TableDataset(Stored):
         tokenize = config.load_tokenizer() if "text" in table.kinds.values() else None
         known = {name: self._modality(name, kind, config, tokenize) for name, kind in table.kinds.items()}
         self._readers = replace(config, seconds=self.seconds).readers_with(tokenize, known)
-        super().__init__(replace(config, modalities=tuple(known)), table.samples, known, faults)
-        if any(sample.group for sample in table.samples):
-            self.groups, self.indivisible = [sample.group or sample.name for sample in table.samples], True
-        having = {name: np.array([name in sample.cells for sample in table.samples]) for name in known}
-        self.presence = {name: mask for name, mask in having.items() if not mask.all()}
+        super().__init__(replace(config, modalities=tuple(known)), samples, known, faults)
+        if any(sample.group for sample in samples):
+            self.groups = StringArray.of(sample.group or sample.name for sample in samples)
+            self.indivisible = True
+        self.presence = {name: column.present for name, column in self._columns.items() if not column.present.all()}
 
     def decode(self, modality: str, row: int, /) -> NDArray[Any]:
         """Return the frames (n, h, w, 3) of an image or a video, or a waveform (samples,)."""
-        return self._readers[modality].decode(cast("Place", self._samples[row].cells[modality]))
+        return self._readers[modality].decode(cast("Place", self._columns[modality][row]))
 
     def recipe(self, modality: str, /) -> dict[str, Any]:
         kind = self.kinds[modality]
-        files = {
-            sample.name: os.path.relpath(str(sample.cells[modality]), self._root.parent)
-            for sample in self._having(modality)
-        }
+        column = self._columns[modality]
+        files = {self.ids[row]: os.path.relpath(str(column[row]), self._root.parent) for row in self._having(modality)}
         options: dict[str, Any] = {"kind": kind, "files": zlib.crc32(json.dumps(files).encode())}
         if kind == "sound":
             return options | {"rate": RATE, "seconds": self.seconds}
         return options | ({"fps": FPS, "frames": self._frames} if kind == "video" else {})
 
     def decoders(self, modality: str, /) -> Sequence[str]:
-        suffixes = {Path(str(sample.cells[modality])).suffix.lower() for sample in self._having(modality)}
+        suffixes = {Path(str(self._columns[modality][row])).suffix.lower() for row in self._having(modality)}
         other = {"scipy", "soundfile"} if self.kinds[modality] == "sound" else {"pillow"}
         return sorted(other | ({"av"} if suffixes & set(CONTAINERS) else set()))
 
     def present(self, modality: str, row: int, generator: np.random.Generator | None, /) -> NDArray[Any]:
         """Return the text, the vector, the waveform, or pictures scaled to a square; nothing is random."""
-        kind = self.kinds[modality]
-        if kind == "text":
-            return self._readers[modality].read(self._samples[row].cells[modality])
-        if kind == "vector":
-            return self._samples[row].vector(modality)
+        column = self._columns[modality]
+        if column.kind == "text":
+            return self._readers[modality].read(column[row])
+        if column.kind == "vector":
+            return np.asarray(column[row])
         return self._memory.get((modality, row), lambda: self._readers[modality].present(self.fetch(modality, row)))
 
     def inputs(self, modality: str, values: NDArray[Any], /) -> NDArray[Any]:
         return self._readers[modality].inputs(values)
 
     def sources(self, row: int, /) -> Mapping[str, Place]:
-        cells = {name: cell for name, cell in self._samples[row].cells.items() if self.kinds[name] in FILES}
-        return {f"{name}{Path(str(cell)).suffix}": cast("Place", cell) for name, cell in cells.items()}
+        files = {name: column for name, column in self._columns.items() if column.kind in FILES and column.present[row]}
+        cells = {name: cast("Path", column[row]) for name, column in files.items()}
+        return {f"{name}{cell.suffix}": cell for name, cell in cells.items()}
 
     def _modality(self, name: str, kind: Kind, config: TableConfig, tokenize: Tokenizer | None) -> Modality:
         if kind == "text" and tokenize is not None:
             return Modality(kind="text", shape=(config.tokens,), vocabulary=tokenize.vocabulary)
         if kind == "vector":
-            return Modality(kind="vector", shape=self._having(name)[0].vector(name).shape)
+            return Modality(kind="vector", shape=np.shape(self._columns[name][self._having(name)[0]]))
         if kind == "sound":
             return Modality(kind="sound", shape=SPECTROGRAM, rate=RATE)
         shape = (
@@ -217,8 +221,10 @@ class TableDataset(Stored):
         )
         return Modality(kind="image", shape=shape, bounds=(0.0, 255.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
-    def _having(self, name: str) -> list[Sample]:
-        return [sample for sample in self._samples if name in sample.cells]
+    def _having(self, name: str) -> list[int]:
+        """Return the rows that have a modality."""
+        rows: list[int] = np.flatnonzero(self._columns[name].present).tolist()
+        return rows
 
     def _longest_side(self) -> int:
         if self.pretrained:
@@ -232,9 +238,10 @@ class TableDataset(Stored):
 
     def _measured(self, kind: Kind, read: Callable[[Place], T]) -> list[T]:
         """Return some of the files of a kind; those that cannot be read are reported when they are used."""
-        files = [cast("Place", s.cells[m]) for m, of in self.kinds.items() if of == kind for s in self._having(m)]
+        files = [(column, row) for m, column in self._columns.items() if column.kind == kind for row in self._having(m)]
         found = []
         for place in some(len(files), MEASURED):
             with suppress(DataError):
-                found.append(read(files[place]))
+                column, row = files[place]
+                found.append(read(cast("Place", column[row])))
         return found

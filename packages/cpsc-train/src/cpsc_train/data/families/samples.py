@@ -34,7 +34,7 @@ class Roles:
 DEFAULT = Roles()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A row of a table: name, class, part or ``""``, group or ``""``, and cells by modality.
 

@@ -30,7 +30,7 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Index of N packed files. A path and its numbers take about 20 bytes more than the bytes of the path."""
+    """Index of N packed files. A path takes about 16 bytes more than its own."""
 
     paths: StringArray
     """Paths from the folder of the data set, in ascending order."""

@@ -211,7 +211,7 @@ class TableDataset(Stored):
         if kind == "text" and tokenize is not None:
             return Modality(kind="text", shape=(config.tokens,), vocabulary=tokenize.vocabulary)
         if kind == "vector":
-            return Modality(kind="vector", shape=np.shape(self._columns[name][self._having(name)[0]]))
+            return Modality(kind="vector", shape=np.asarray(self._columns[name][0]).shape)
         if kind == "sound":
             return Modality(kind="sound", shape=SPECTROGRAM, rate=RATE)
         shape = (

@@ -70,7 +70,7 @@ class Predictions:
         share, probabilities = self.share, self.probabilities[head]
         rows, labels = self.outcomes.rows(head), self.outcomes.labels
         classes = np.unique(labels[rows])
-        width = max(1, RANKED // len(labels))
+        width = max(1, min(RANKED // len(labels), -(-len(classes) // share.world)))
         blocks = [classes[start : start + width] for start in range(0, len(classes), width)]
         most = share.largest(len(self.labels))
         found = np.zeros(len(classes))

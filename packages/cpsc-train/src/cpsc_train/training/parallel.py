@@ -68,7 +68,8 @@ def replicated(objective: Objective, *, static: bool) -> Any:
     known = inspect.signature(parallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {name: False, "static_graph" if static else "find_unused_parameters": True}
-    return parallel(objective, device_ids=devices, **options)
+    # Gradients are views of what is exchanged, so there is no second copy of them.
+    return parallel(objective, device_ids=devices, gradient_as_bucket_view=True, **options)
 
 
 def sharded(module: nn.Module) -> bool:

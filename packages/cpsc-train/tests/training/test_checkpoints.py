@@ -78,8 +78,34 @@ def test_what_a_killed_process_left_does_not_count_and_is_removed(checkpoints):
     assert [folder.name for folder in saved(checkpoints, 4)] == ["step-00000001", "step-00000004"]
 
 
+def test_the_order_is_that_of_the_steps_and_drafts_are_named(checkpoints):
+    (folder,) = saved(checkpoints, 99999999)
+    assert saved(checkpoints, 100000000)[0].name == "step-100000000"
+    assert checkpoints.newest()["step"] == 100000000
+    shutil.rmtree(folder.parent)
+    folder.parent.mkdir()
+    (folder.parent / "step-00000007.pt").touch()
+    with pytest.raises(UserError, match=r"step-00000007\.pt: is of a draft .*: remove .*checkpoints to train from the"):
+        checkpoints.newest()
+
+
 def test_a_step_can_be_saved_again(checkpoints):
     assert len(saved(checkpoints, 1, 1)) == 1
+
+
+def test_the_best_epoch_is_not_lost_unnoticed(small_config, tmp_path):
+    run = tmp_path / "run"
+    expected = train(small_config, run)
+    (run / "results.json").unlink()
+    (run / "checkpoint.pt").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"checkpoint\.pt: is not a readable checkpoint of tensors"):
+        resume(run)
+    (run / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"checkpoint\.pt: the best epoch is missing: restore it, or remove .*checkpoi"):
+        resume(run)
+    shutil.rmtree(run / "checkpoints")
+    (run / "other.partial").mkdir()  # a run in this folder that was killed as it began
+    assert {**resume(run), "seconds": 0} == {**expected, "seconds": 0}
 
 
 def flipped(path):
@@ -105,6 +131,9 @@ def test_of_a_damaged_one_the_one_before_is_named(checkpoints, file, damage):
         checkpoints.newest()
     shutil.rmtree(newest)
     assert checkpoints.newest()["step"] == 1
+    damage(newest.with_name("step-00000001") / file)
+    with pytest.raises(UserError, match=r"step-00000001.*: remove it to continue from the start$"):
+        checkpoints.newest()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from cpsc_train.data.media.decoders import versions
 from cpsc_train.data.row_weights import write_row_weights
 from cpsc_train.data.saved_splits import read_ids
 from cpsc_train.data.strings import StringArray
-from cpsc_train.errors import UserError, reason
+from cpsc_train.errors import DataError, UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
@@ -140,7 +140,9 @@ class RunFolder:
     def forget_after(self, epoch: int) -> None:
         """Remove the lines of ``metrics.jsonl`` after `epoch`, and files that a killed process left incomplete."""
         for partial in self.path.glob("*.partial"):
-            partial.unlink(missing_ok=True)
+            if partial.is_symlink() or not partial.is_dir():  # a folder is of another run
+                with saying(partial):
+                    partial.unlink(missing_ok=True)
         path = self.path / "metrics.jsonl"
         if path.exists():
             records = [record for record in self.read_metrics() if record["epoch"] <= epoch]
@@ -198,11 +200,17 @@ class RunFolder:
 
     def read_splits(self, dataset: Dataset) -> Splits:
         """Return the splits of the run."""
-        return Splits.load(self.path / SPLITS, dataset)
+        return Splits.load(self._splits(), dataset)
 
     def read_ids(self, part: str) -> StringArray:
         """Return the sample ids of a part of the splits."""
-        return read_ids(self.path / SPLITS, part)
+        return read_ids(self._splits(), part)
+
+    def _splits(self) -> Path:
+        path = self.path / SPLITS
+        if not path.exists() and path.with_suffix(".json").exists():
+            raise DataError(f"{self.path}: is a run of a draft of cpsc-train: train it again", "other version")
+        return path
 
     def _write_environment(self, status: str, started: str) -> None:
         self._write_json(

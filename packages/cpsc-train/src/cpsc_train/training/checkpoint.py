@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError:  # its message advises to execute the code
+        raise UserError(f"{path}: is not a readable checkpoint of tensors, numbers and strings") from None
     except Exception as error:  # of any kind, in a damaged file
         if out_of_memory(error):
             raise

@@ -91,19 +91,21 @@ class Checkpoints:
     def newest(self, sharded: Mapping[str, DTensor] | None = None) -> dict[str, Any] | None:
         """Read the newest checkpoint to host memory; return None if there is none.
 
-        Raises UserError if it cannot be read, and names the one before it.
+        Raises UserError if it cannot be read, and names the one before it; or if there are only those of a draft.
 
         - `sharded`: tensors in shards as this process has them; the part of it is read. The key is the path of the
           tensor, or of the dictionary that contains it, such as ``optimizer/state/0``.
         """
         folders = self._folders()
         if not folders:
+            for file in self._folder.glob("step-*.pt"):
+                raise UserError(f"{file}: is of a draft of cpsc-train: remove {self._folder} to train from the start")
             return None
         try:
             return _read(folders[-1], sharded or {})
         except UserError as error:
-            hint = f": remove it to continue from {folders[-2].name}" if len(folders) > 1 else ""
-            raise UserError(f"{error}{hint}") from None
+            before = folders[-2].name if len(folders) > 1 else "the start"
+            raise UserError(f"{error}: remove it to continue from {before}") from None
 
     def remove_unfinished(self) -> None:
         """Remove what killed processes left incomplete; raise UserError if it cannot be removed, or through a link."""
@@ -147,7 +149,8 @@ class Checkpoints:
 
     def _folders(self) -> list[Path]:
         folders = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted(folder for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name))
+        found = (folder for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name, re.ASCII))
+        return sorted(found, key=lambda folder: (len(folder.name), folder.name))
 
 
 class _Saving(threading.Thread):

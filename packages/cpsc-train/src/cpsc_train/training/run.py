@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cpsc_train.data import Dataset, Noise, Splits
-from cpsc_train.errors import UserError
+from cpsc_train.errors import DataError, UserError
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.runs.folder import RunFolder
@@ -175,6 +175,8 @@ def _recorded_splits(folder: RunFolder, root: str | None) -> Callable[[Dataset],
     def read(dataset: Dataset) -> Splits:
         try:
             return folder.read_splits(dataset)
+        except DataError:  # of the file of splits
+            raise
         except UserError as error:
             raise UserError(f"--root {root}: is not the data of the run: {error}") from None
 

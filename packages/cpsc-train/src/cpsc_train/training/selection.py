@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from cpsc_train import interrupts
+from cpsc_train.errors import UserError
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.observer import Observer
 from cpsc_train.runs.folder import RunFolder
@@ -63,20 +64,32 @@ class Selection:
             raise
 
     def restore(self) -> None:
-        """Restore the newest checkpoint, if there is one; raise UserError if it is damaged or does not fit."""
+        """Restore the newest checkpoint, if there is one, and what is known of the best epoch.
+
+        Raises UserError if one of them is damaged or does not fit, or the best epoch is missing.
+        """
         state = self._checkpoints.newest(self._trainer.sharded_tensors())
-        best = checkpoint.load(self._folder.checkpoint, CPU) if self._folder.checkpoint.exists() else {}
         with fitting():
             if state is not None:
                 self._trainer.load_state_dict(state)
                 self._began -= float(state["seconds"])
                 self.saved_by = len(state["processes"])
-            if "score" in best:  # else saved by an interrupt before the first epoch that could be selected
-                accuracy, likelihood = best["score"]
-                self._best, self.selected = (float(accuracy), float(likelihood)), dict(best["selected"])
+            self._restore_best()
         if self._process.first:
             self._folder.forget_after(self._trainer.epoch)
             self._checkpoints.remove_unfinished()
+
+    def _restore_best(self) -> None:
+        path = self._folder.checkpoint
+        best = checkpoint.load(path, CPU) if path.exists() else {}
+        if "score" in best:  # else saved by an interrupt before the first epoch that could be selected
+            accuracy, likelihood = best["score"]
+            self._best, self.selected = (float(accuracy), float(likelihood)), dict(best["selected"])
+        elif self._trainer.epoch > self._trainer.objective.method.warmup:
+            raise UserError(
+                f"{path}: the best epoch is missing: restore it, or remove {self._folder.checkpoints} to train from "
+                "the start"
+            )
 
     def _epoch(self, observer: Observer) -> None:
         trainer, began, cpu = self._trainer, time.perf_counter(), time.process_time()

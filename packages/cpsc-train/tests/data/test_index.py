@@ -87,6 +87,7 @@ DAMAGED = {
     "leading slash": ({"paths": np.frombuffer(b"a/b", np.uint8)}, "divided by single slashes, got '/b'"),
     "trailing slash": ({"paths": np.frombuffer(b"ab/", np.uint8)}, "divided by single slashes, got 'b/'"),
     "empty": ({"paths.lengths": np.array([0, 3], np.uint8)}, "divided by single slashes, got ''"),
+    "parent folder": ({"paths": np.frombuffer(b"a..", np.uint8)}, r"divided by single slashes, got '\.\.'"),
     "encoding": ({"paths": np.frombuffer(b"a\xffb", np.uint8)}, "invalid start byte"),
     "divided": (
         {"paths": np.frombuffer("aë".encode(), np.uint8), "paths.lengths": np.array([2, 1], np.uint8)},

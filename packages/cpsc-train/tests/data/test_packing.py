@@ -35,6 +35,16 @@ def test_shards_are_read_as_the_files_are(crema_native, tmp_path, monkeypatch):
     assert [name.partition(".")[0] for name in names[:3]] == [about["id"]] * 3
     assert about["class"] == about["id"].split("_")[2]
     assert preparation.pack(config(crema_native), str(out)) == 0
+    content = (out / "samples-00002.tar").read_bytes()
+    (out / "samples-00001.tar").unlink()
+    (out / "samples-00002.tar").write_bytes(content[:3000])
+    assert preparation.pack(config(crema_native), str(out)) > len(content)
+    assert (out / "samples-00002.tar").read_bytes() == content
+    (out / "index.npz").rename(tmp_path / "index.npz")
+    with pytest.raises(UserError, match="packed: the packing is not complete: repeat cpsc data prepare --shards"):
+        config(out).open()
+    assert preparation.pack(config(crema_native), str(out)) == 0
+    assert (out / "index.npz").read_bytes() == (tmp_path / "index.npz").read_bytes()
     (tmp_path / "skip.tsv").write_text("1001_DFA_NEU_XX\tnot wanted\n")
     with pytest.raises(UserError, match="other samples are packed here"):
         preparation.pack(config(crema_native, skip=str(tmp_path / "skip.tsv")), str(out))

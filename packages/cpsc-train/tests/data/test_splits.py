@@ -155,7 +155,7 @@ DAMAGED = [
     ("test", lambda rows: rows.astype(int) - 500, "test must hold rows below"),
     ("test", lambda rows: np.append(rows, 10**6), "test must hold rows below"),
     ("test", lambda rows: rows[:0], "test lists nothing"),
-    ("test", lambda rows: np.append(rows, rows[:1]), "is in both test and test"),
+    ("test", lambda rows: np.append(rows, rows[:1]), "is listed twice in test"),
     ("ids", lambda content: content[:-1], "must add up to the"),
     ("ids", lambda content: content + np.uint8(200), "invalid"),
     ("ids.lengths", lambda lengths: lengths[1:], "must add up to the"),
@@ -184,7 +184,10 @@ def test_damaged_arrays_are_refused(tmp_path, small_file, name, change, message)
         (lambda named: named["calibration"].insert(0, 7), "calibration must list ids in quotation marks, got 7"),
         (lambda named: named.update(test="0007"), "test must be a list of ids"),
         (lambda named: named.update(validation=[]), "validation lists nothing"),
-        (lambda named: named.pop("test"), "is not a readable list of splits"),
+        (
+            lambda named: named.pop("test"),
+            "must be a table with a list of ids for each of train, calibration, validation, test",
+        ),
     ],
 )
 def test_a_damaged_list_is_refused(tmp_path, small_file, change, message):

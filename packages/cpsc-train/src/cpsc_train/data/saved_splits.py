@@ -51,13 +51,14 @@ def read_parts(path: Path, names: Iterable[str], ids: Sequence[str]) -> dict[str
             absent = rows[row_of[rows] < 0]
             if len(absent):
                 count = f" (of {len(rows):,} ids, {len(absent):,} are not)" if len(absent) > 1 else ""
-                raise UserError(f"{path}: id {saved[absent[0]]!r} of {part} is not in the data set{count}")
+                raise UserError(f"{path}: id {saved[absent[0]]!r:.80} of {part} is not in the data set{count}")
         parts = {part: row_of[rows] for part, rows in parts.items()}
     times = np.bincount(np.concatenate(list(parts.values())), minlength=1)
     if times.max() > 1:
         row = int(times.argmax())
         first, second, *_ = (part for part, rows in parts.items() for _ in range(int((rows == row).sum())))
-        raise UserError(f"{path}: id {strings[row]!r} is in both {first} and {second}")
+        where = f"in both {first} and {second}" if first != second else f"listed twice in {first}"
+        raise UserError(f"{path}: id {strings[row]!r:.80} is {where}")
     for part, rows in parts.items():
         if not len(rows):
             raise UserError(f"{path}: {part} lists nothing")
@@ -78,22 +79,24 @@ def _read(path: Path, names: Sequence[str]) -> tuple[StringArray, dict[str, Rows
             saved = StringArray.from_arrays(arrays, IDS)
             return saved, {name: _rows(name, arrays[name], len(saved)) for name in names}
         named = parse_json(read_file(path))
-        listed = {name: _ids(name, named[name]) for name in names}
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is not a readable list of splits ({reason(error)})") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: is not a readable list of splits ({reason(error)})") from None
+    if not isinstance(named, dict) or not set(names) <= set(named):
+        raise DataError(f"{path}: must be a table with a list of ids for each of {', '.join(names)}")
+    listed = {name: _ids(path, name, named[name]) for name in names}
     ends = np.cumsum([0, *map(len, listed.values())]).tolist()
     rows = {name: np.arange(a, b) for name, a, b in zip(listed, ends[:-1], ends[1:], strict=True)}
     return StringArray.of(chain.from_iterable(listed.values())), rows
 
 
-def _ids(name: str, ids: Any) -> list[str]:
+def _ids(path: Path, name: str, ids: Any) -> list[str]:
     if not isinstance(ids, list):
-        raise TypeError(f"{name} must be a list of ids")
+        raise DataError(f"{path}: {name} must be a list of ids")
     for one in ids:
         if not isinstance(one, str):
-            raise TypeError(f"{name} must list ids in quotation marks, got {one!r:.40}")
+            raise DataError(f"{path}: {name} must list ids in quotation marks, got {one!r:.40}")
     return ids
 
 

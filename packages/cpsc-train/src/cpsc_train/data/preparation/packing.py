@@ -22,12 +22,11 @@ from cpsc_train.data.dataset import DataConfig, Dataset
 from cpsc_train.data.preparation.work import Advance, refuse_small, silent, total
 from cpsc_train.data.storage.files import Place, check_root, recorded
 from cpsc_train.data.storage.index import Index
-from cpsc_train.data.storage.packed import INDEX, Packed
+from cpsc_train.data.storage.packed import HEAD, INDEX, Packed
 from cpsc_train.data.storage.store import open_store
 from cpsc_train.errors import UserError, out_of_memory, reason
 from cpsc_train.writing import locked, make_folder, refuse_link
 
-HEAD = "packing.json"
 SAMPLES = 256
 """Samples per tar file."""
 T = TypeVar("T")
@@ -127,8 +126,8 @@ class _Packing:
         self._write("lists", ((f"lists/{self._name(place)}", self._name(place), _read(place)) for place in lists))
         system, base = open_store(self.out)
         names = ["lists", *(f"samples-{number:05d}" for number in range(len(self.groups)))]
-        index = Index.merged([Index.parse(system.cat_file(f"{base}/{name}.npz")) for name in names])
         with _naming(self.out):
+            index = Index.merged([Index.parse(system.cat_file(f"{base}/{name}.npz")) for name in names])
             _put(system, f"{base}/{INDEX}", index.write)
 
     def _members(self, row: int) -> Iterator[Member]:
@@ -155,10 +154,10 @@ class _Packing:
 
     def _write(self, name: str, members: Iterator[Member]) -> int:
         system, base = open_store(self.out)
-        if _load(system, f"{base}/{name}.npz", Index.parse) is not None:
-            return 0
         extents: dict[str, tuple[int, int, int]] = {}
         with _naming(self.out):
+            if _is_written(system, f"{base}/{name}"):
+                return 0
             with system.open(f"{base}/{name}.partial", "wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
                 for member, path, content in members:
                     info = tarfile.TarInfo(member)
@@ -178,6 +177,15 @@ def _put(system: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     with system.open(f"{path}.partial", "wb") as file:
         write(file)
     system.mv(f"{path}.partial", path)
+
+
+def _is_written(system: Any, path: str) -> bool:
+    """Return whether there is an index of a tar file, and the tar file is as long as the index states."""
+    index = _load(system, f"{path}.npz", Index.parse)
+    if index is None or not system.exists(f"{path}.tar"):
+        return False
+    ends = index.start.astype(np.uint64) + index.size
+    return bool(system.size(f"{path}.tar") >= ends.max(initial=0))
 
 
 def _load(system: Any, path: str, parse: Callable[[bytes], T]) -> T | None:

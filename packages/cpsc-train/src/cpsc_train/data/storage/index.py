@@ -145,9 +145,10 @@ def _after(prefix: bytes) -> bytes:
 
 
 def _check_paths(paths: StringArray) -> None:
-    """Refuse paths that are not sorted, are repeated, or have a part without a name."""
+    """Refuse paths that are not sorted, are repeated, or have a part that is no name."""
     for last, path in pairwise(chain([b""], paths.all_encoded())):
-        if b"//" in b"/%b/" % path:
+        parts = b"/%b/" % path
+        if b"//" in parts or b"/./" in parts or b"/../" in parts:
             raise ValueError(f"paths must be names divided by single slashes, got {path.decode(*ENCODING)!r}")
         if last >= path:
             one, other = (text.decode(*ENCODING) for text in (last, path))

@@ -19,7 +19,10 @@ from cpsc_train.data.storage.index import Index
 from cpsc_train.data.storage.store import StoreReader
 from cpsc_train.errors import UserError
 
+HEAD = "packing.json"
+"""File that names the samples, written first."""
 INDEX = "index.npz"
+"""Index of all files, written last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +119,11 @@ class Packed:
 def open_packed(root: str) -> Packed | None:
     """Return a packed data set, or ``None`` for a local folder without an index.
 
-    Raises UserError if an address cannot be reached, or the index is damaged.
+    Raises UserError if an address cannot be reached, or the index is damaged or was not written yet.
     """
     if "://" not in root and not (Path(root) / INDEX).is_file():
+        if (Path(root) / HEAD).is_file():
+            raise UserError(f"{root}: the packing is not complete: repeat cpsc data prepare --shards")
         return None
     try:
         index = StoreReader(root.rstrip("/")).read(INDEX, Index.parse)

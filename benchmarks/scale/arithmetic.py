@@ -119,7 +119,6 @@ def memory(workload: Workload, world: int, sharding: Sharding) -> dict[str, floa
         "gradients": own,
         "optimizer (Adam)": 2 * own,
         "copy for evaluation": 0 if sharding == "off" else whole,
-        "buckets of DDP": whole if sharding == "off" else 0,
         "gathered parameters": 0 if sharding == "off" else whole - sum(encoders) + 2 * max(encoders),
         "activations": workload.batch * activations(workload),
         "logits": heads,
@@ -128,13 +127,11 @@ def memory(workload: Workload, world: int, sharding: Sharding) -> dict[str, floa
 
 
 def peak(memory: dict[str, float]) -> float:
-    """Return the peak of a step, of what `memory` returns.
+    """Return the peak of a step, of what `memory` returns: at the end of the forward pass.
 
-    It is at the end of the forward pass or, if there are few activations, after the backward pass.
+    The gradients of DDP are there from the start, as parts of the buckets that are exchanged.
     """
-    kept = ("parameters", "optimizer (Adam)", "buckets of DDP", "gathered parameters")
-    forward = memory["activations"] + memory["logits"] + memory["component logits"]
-    return sum(memory[kind] for kind in kept) + max(forward, memory["gradients"])
+    return sum(size for kind, size in memory.items() if kind != "copy for evaluation")
 
 
 def step_traffic(workload: Workload, sharding: Sharding) -> dict[str, int]:
@@ -180,6 +177,15 @@ def calibration_memory(workload: Workload, world: int, limit: float = 2**30) -> 
     return {
         "calibration scores": HEADS * (FLOAT + INDEX) * workload.calibration,
         "calibration samples": mine if mine <= limit else row * 4 * workload.batch,
+    }
+
+
+def evaluation_memory(workload: Workload, world: int) -> dict[str, float]:
+    """Return the bytes that a process keeps of the rows that it evaluates: features, and logits of all heads."""
+    mine = FLOAT * ceil(workload.evaluated / world)
+    return {
+        "evaluated features": MODALITIES * workload.dim * mine,
+        "evaluated logits": HEADS * workload.classes * mine,
     }
 
 

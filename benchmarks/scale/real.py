@@ -6,8 +6,7 @@ import json
 import tempfile
 import time
 import tracemalloc
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 from fits import Compared, Growth
 from torch import distributed, multiprocessing
-from torch.profiler import ProfilerActivity, profile
-from traffic import counted
-from workload import SMALL, Sharding, Workload, thresholds
+from traffic import counting
+from workload import MODALITIES, SMALL, Sharding, Workload, thresholds
 
 from cpsc_train.data import Splits
+from cpsc_train.evaluation.probabilities import Softmax
 from cpsc_train.methods import PartFeatures
 from cpsc_train.training.calibration_share import Held
 from cpsc_train.training.distributed import current
@@ -42,7 +41,6 @@ def job(world: int, sharding: Sharding, calibration: Sequence[int]) -> dict[str,
 
 
 def _process(rank: int, world: int, sharding: Sharding, calibration: Sequence[int], folder: str) -> None:
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # the features are not changed in place
     torch.set_num_threads(1)
     torch.manual_seed(0)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
@@ -56,7 +54,8 @@ def _process(rank: int, world: int, sharding: Sharding, calibration: Sequence[in
 
     for _ in range(SETTLED):
         step()
-    traffic = counted(step)
+    with counting() as traffic:
+        step()
     refreshes, seconds = [], []
     for rows in calibration:
         process = current()
@@ -64,9 +63,11 @@ def _process(rank: int, world: int, sharding: Sharding, calibration: Sequence[in
         samples = Held(mine, process=process, total=rows, most=4 * SMALL.batch)
         score = stepper.objective.calibration_logits
         refresh = Refresh(samples, config.conformal, batch_size=config.batch_size, score=score)
-        began = time.perf_counter()
-        refreshes.append(counted(refresh.start_epoch).bytes["all-gather"])
-        seconds.append(time.perf_counter() - began)
+        began = time.process_time()
+        with counting() as gathered:
+            refresh.start_epoch()
+        seconds.append(time.process_time() - began)
+        refreshes.append(gathered.bytes["all-gather"])
     if rank == 0:
         counts = {"step": dict(traffic.bytes), "refresh": refreshes, "seconds": seconds}
         Path(folder, "counts").write_text(json.dumps(counts))
@@ -84,25 +85,9 @@ def traffic_checks(worlds: Sequence[int], calibration: Sequence[int]) -> tuple[l
                 found = counts["step"].get(kind, 0)
                 compared.append(Compared(f"{kind} of a step, {name}, W = {world}, bytes", size, found, 0.01))
             if sharding == "off":
-                growths.append(Growth(f"refresh, W = {world}, bytes sent", calibration, counts["refresh"], 1, 0.02))
-                growths.append(Growth(f"refresh, W = {world}, seconds", calibration, counts["seconds"], 1, 0.4))
+                growths.append(Growth(f"refresh, W = {world}, bytes gathered", calibration, counts["refresh"], 1, 0.02))
+                growths.append(Growth(f"refresh, W = {world}, CPU seconds", calibration, counts["seconds"], 1, 0.3))
     return compared, growths
-
-
-def _growth(
-    name: str, sizes: Sequence[int], measure: Callable[[int], float], *, exponent: float = 1, tolerance: float = 0.1
-) -> Growth:
-    return Growth(name, sizes, [measure(size) for size in sizes], exponent, tolerance)
-
-
-def allocated(work: Callable[[], object]) -> float:
-    """Return the peak bytes that torch allocates on the CPU during a call."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        kept = work()
-    del kept
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return float(np.cumsum(sizes).max())
 
 
 def saved_bytes(workload: Workload) -> int:
@@ -124,51 +109,58 @@ def saved_bytes(workload: Workload) -> int:
     return sum(sizes.values())
 
 
-def table_bytes(rows: int) -> float:
-    """Return the memory of ids, labels and splits of a data set of some rows."""
+def opened(rows: int) -> tuple[float, float]:
+    """Return the bytes of ids, labels and splits of a data set of some rows, and the CPU seconds to make them."""
     config = replace(SMALL, rows=rows).config(1, "off")
     tracemalloc.start()
+    began = time.process_time()
     dataset = config.data.open()
     splits = Splits.of(dataset, config.splits)
+    seconds = time.process_time() - began
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del dataset, splits
-    return float(used)
+    return float(used), seconds
 
 
-def evaluation_bytes(rows: int, classes: int) -> float:
-    """Return the peak memory of arrays in the evaluation of encoded rows."""
-    workload = replace(SMALL, classes=classes)
+def evaluation_bytes(workload: Workload) -> int:
+    """Return the bytes of features and logits that one process keeps of all rows of a part that is evaluated."""
     config = workload.config(1, "off")
-    predictor = Predictor(config, workload.objective(config), None, tuple(workload.modalities))
-    draw = np.random.default_rng(0)
-    features = {m: draw.standard_normal((rows, workload.dim)).astype(np.float32) for m in workload.modalities}
-    part = PartFeatures(features, draw.integers(0, classes, rows), {}, {})
-    return allocated(lambda: predictor.predict(part))
+    predictor = Predictor(config, workload.objective(config), None, MODALITIES)
+    shape = (workload.evaluated, workload.dim)
+    features = {m: np.random.default_rng(0).standard_normal(shape, np.float32) for m in MODALITIES}
+    labels = np.arange(workload.evaluated) % workload.classes
+    predictions = predictor.predict(PartFeatures(features, labels, {}, {}))
+    logits = [p.logits for p in predictions.probabilities.values() if isinstance(p, Softmax)]
+    return sum(array.nbytes for array in (*predictions.features.values(), *logits))
 
 
 def memory_checks() -> list[Compared]:
-    """Compare what a process knows of many rows, and the activations of several encoders, with the arithmetic."""
-    table = Workload(rows=300_000)
+    """Compare what a process keeps of many rows, and the activations of several encoders, with the arithmetic."""
+    table = Workload(rows=300_000, classes=10)
     known = sum(size for kind, size in arithmetic.table_memory(table).items() if kind != "order")
-    rows = Compared(f"ids, labels and splits of {table.rows:,} rows, bytes", known, table_bytes(table.rows), 0.05)
-    shapes = [SMALL, replace(SMALL, depth=50, side=64), replace(SMALL, tokens=64, layers=4)]
-    return [rows] + [
+    part = replace(SMALL, evaluated=1_000, classes=1_000)
+    kept = arithmetic.evaluation_memory(part, 1)
+    checks = [
+        Compared(f"ids, labels and splits of {table.rows:,} rows, bytes", known, opened(table.rows)[0], 0.05),
         Compared(
-            f"activations, ResNet-{one.depth} at {one.side} pixels, {one.layers} layers of {one.tokens} tokens",
-            one.batch * arithmetic.activations(one),
-            saved_bytes(one),
-            0.1,
-        )
-        for one in shapes
+            "features and logits of 1,000 rows of 1,000 classes", sum(kept.values()), evaluation_bytes(part), 0.01
+        ),
     ]
+    for one in (SMALL, replace(SMALL, depth=50, side=64), replace(SMALL, tokens=64, layers=4)):
+        name = f"ResNet-{one.depth} at {one.side} pixels, {one.layers} layers of {one.tokens} tokens"
+        predicted = one.batch * arithmetic.activations(one)
+        checks.append(Compared(f"activations, {name}", predicted, saved_bytes(one), 0.1))
+    return checks
 
 
 def memory_growths() -> list[Growth]:
-    """Fit how memory grows with rows, classes and the batch."""
+    """Fit how memory grows with rows and with the batch."""
+    batches, rows = (2, 4, 8, 16), (30_000, 100_000, 300_000, 1_000_000)
+    saved = [saved_bytes(replace(SMALL, batch=batch)) for batch in batches]
+    used, seconds = zip(*map(opened, rows), strict=True)
     return [
-        _growth("activations by row of a batch, bytes", (2, 4, 8, 16), lambda n: saved_bytes(replace(SMALL, batch=n))),
-        _growth("ids, labels and splits, bytes", (10_000, 30_000, 100_000, 300_000), table_bytes),
-        _growth("evaluation by class, bytes", (100, 300, 1_000, 3_000), lambda c: evaluation_bytes(500, c)),
-        _growth("evaluation by row, bytes", (250, 500, 1_000, 2_000), lambda n: evaluation_bytes(n, 500)),
+        Growth("activations by rows of a batch, bytes", batches, saved, 1, 0.1),
+        Growth("ids, labels and splits by rows, bytes", rows, used, 1, 0.1),
+        Growth("ids, labels and splits by rows, CPU seconds", rows, seconds, 1, 0.2),
     ]

@@ -19,7 +19,7 @@ from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.testing._internal.distributed import fake_pg  # noqa: F401  # registers the backend
 from torch.utils._python_dispatch import TorchDispatchMode
-from traffic import Traffic, bytes_of
+from traffic import Traffic, bytes_of, counting
 from workload import Sharding, Workload, thresholds
 
 from cpsc_train.data import Batch
@@ -48,7 +48,7 @@ class Simulated:
 
 
 def simulate(workload: Workload, world: int, sharding: Sharding) -> Simulated:
-    """Return the counts of a step after warm-up, whose optimizer has its state."""
+    """Return the counts of the second step after warm-up, and of a refresh."""
     with ExitStack() as stack:
         stack.enter_context(_job(world))
         fake = FakeTensorMode()
@@ -60,10 +60,11 @@ def simulate(workload: Workload, world: int, sharding: Sharding) -> Simulated:
         stepper = Stepper(setup)  # a mesh of devices is made of real tensors
         stepper.objective.train()
         stack.enter_context(fake)
-        _fill_state(stepper)
-        step, tracker = Traffic(), _tracker(stepper, [*batch.inputs.values(), batch.labels, batch.rows])
-        with _AllUsed(), step, tracker:
+        with _AllUsed():  # the first step makes the state of the optimizer, and DDP treats it differently
             stepper.step([batch], [1.0], [config.batch_size], qhat)
+            tracker = _tracker(stepper, [*batch.inputs.values(), batch.labels, batch.rows])
+            with counting() as step, tracker:
+                stepper.step([batch], [1.0], [config.batch_size], qhat)
         memory = {KINDS[name]: size for name, size in _snapshot(tracker, "current").items() if name in KINDS}
         memory["peak"] = _snapshot(tracker, "peak")["Total"]
         sharded = stepper.objective is not setup.objective
@@ -89,13 +90,12 @@ class _Generated(CalibrationShare):
 
 def _refresh(workload: Workload, stepper: Stepper, config: RunConfig) -> tuple[Traffic, int]:
     """Return the collectives and the peak memory of a full refresh."""
-    traffic, tracker = Traffic(), _tracker(stepper, [])
-    process = current()
+    tracker, process = _tracker(stepper, []), current()
     samples = _Generated(workload, tracker, process=process, most=4 * workload.batch)
     refresh = Refresh(
         samples, config.conformal, batch_size=config.batch_size, score=stepper.objective.calibration_logits
     )
-    with traffic, tracker:
+    with counting() as traffic, tracker:
         refresh.start_epoch()
     return traffic, _snapshot(tracker, "peak")["Total"]
 
@@ -149,20 +149,12 @@ def _reduce(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[t
 
 
 class _AllUsed(TorchDispatchMode):
-    """Answers DDP, which asks in its first step whether a parameter was used by any process: yes."""
+    """Answers DDP, which asks whether a parameter was used by any process: yes."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.int32:
             return 1
         return func(*args, **(kwargs or {}))
-
-
-def _fill_state(stepper: Stepper) -> None:
-    """Make the state of the optimizer, as a first step does."""
-    for parameter in stepper.objective.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    stepper.optimizer.step()
-    stepper.optimizer.zero_grad()
 
 
 def _tracker(stepper: Stepper, inputs: list[torch.Tensor]) -> MemTracker:

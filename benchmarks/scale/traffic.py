@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,29 +16,40 @@ NAMES = {"allreduce_": "all-reduce", "allgather_": "all-gather", "_allgather_bas
 NAMES |= {"_reduce_scatter_base_": "reduce-scatter", "broadcast_": "broadcast", "gather_": "gather"}
 
 
-class Traffic(TorchDispatchMode):
-    """Counts the collectives that this process takes part in while the mode is on.
+@dataclass
+class Traffic:
+    """Collectives that a process took part in."""
 
-    - `calls`: number of collectives by kind.
-    - `bytes`: bytes of their complete tensor by kind: of the result of an all-gather, of the input of the others.
-    """
+    calls: Counter[str] = field(default_factory=Counter)
+    """Number by kind."""
+    bytes: Counter[str] = field(default_factory=Counter)
+    """Bytes of their complete tensors by kind: of the result of an all-gather, of the input of the others."""
 
-    def __init__(self) -> None:
+    def sent(self, world: int) -> float:
+        """Return the bytes that a process of `world` sends if all collectives are rings."""
+        return sum(ring(kind, size, world) for kind, size in self.bytes.items())
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, traffic: Traffic) -> None:
         super().__init__()
-        self.calls: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
+        self._traffic = traffic
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in collective_ops and func not in sync_ops:
             kind = NAMES.get(func._schema.name.removeprefix("c10d::"), func._schema.name)
-            self.calls[kind] += 1
-            self.bytes[kind] += CollectiveOp.get_comm_tensor_size(func, out, args, kwargs or {})
+            self._traffic.calls[kind] += 1
+            self._traffic.bytes[kind] += CollectiveOp.get_comm_tensor_size(func, out, args, kwargs or {})
         return out
 
-    def sent(self, world: int) -> float:
-        """Return the bytes that a process of `world` sends if all collectives are rings."""
-        return sum(ring(kind, size, world) for kind, size in self.bytes.items())
+
+@contextmanager
+def counting() -> Iterator[Traffic]:
+    """Count the collectives of this process."""
+    traffic = Traffic()
+    with _Counting(traffic):
+        yield traffic
 
 
 def ring(kind: str, size: float, world: int) -> float:
@@ -49,13 +62,6 @@ def ring(kind: str, size: float, world: int) -> float:
     """
     passes = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "broadcast": 1, "gather": 1}
     return passes[kind] * size * (world - 1) / world
-
-
-def counted(work: Callable[[], object]) -> Traffic:
-    """Return the collectives of a call."""
-    with Traffic() as traffic:
-        work()
-    return traffic
 
 
 def bytes_of(tensors: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -112,6 +113,7 @@ class Workload:
         )
         method = config.method.build(model, MODALITIES)
         method.on_fit_start(self.rows)
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # the features are not changed in place
         return Objective(model, method, config.compute, torch.device("cpu"))
 
     def setup(self, config: RunConfig, objective: Objective) -> Setup:

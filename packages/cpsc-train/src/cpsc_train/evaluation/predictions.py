@@ -14,8 +14,8 @@ from cpsc_train.evaluation.outcomes import Outcome, Outcomes
 from cpsc_train.evaluation.probabilities import Probabilities, Softmax
 from cpsc_train.evaluation.share import ALL, Share
 
-RANKED = 2**22
-"""Most probabilities that are ranked at once, at least those of one class."""
+RANKED = 2**20
+"""Most probabilities that a process ranks at once, at least those of one class: 8 MiB, and copies in transit."""
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 

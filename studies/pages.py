@@ -322,20 +322,24 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    return f"{before}{MARKS[0]}\n{_summary()}\n{MARKS[1]}{after}"
+    results = (ROOT / "studies/text/readme.md").read_text(encoding="utf-8")
+    return f"{before}{MARKS[0]}\n{results.format(trust=short(RESULTS), methods=_compared())}\n{MARKS[1]}{after}"
 
 
-def _summary() -> str:
-    told = [f"**{TITLES[name]}.** {_design(runs)}\n{bullets(_told_apart(runs))}" for name, runs in data_sets().items()]
-    return "\n".join(
-        [
-            (ROOT / "studies/text/readme.md").read_text(encoding="utf-8"),
-            short(RESULTS),
-            "Training methods, without trust:\n",
-            *(told or ["No runs yet.\n"]),
-            "Further pages: [comparison of all methods](docs/comparison.md), [what reproduces](docs/reproduces.md).\n",
-        ]
-    )
+def _compared() -> str:
+    """Return the table of training methods in README.md."""
+    lines = []
+    for name, runs in data_sets().items():
+        apart = runs.against(REFERENCE, runs.plain(), "held out")
+        verdicts = [verdict(*result) for result in apart.values()]
+        counts = [str(len(verdicts)), *(str(verdicts.count(word)) for word in ("better", "worse"))]
+        both = ["–", "–"]
+        if BOTH in apart:
+            both = [signed(*apart[BOTH]), interval(*runs.difference(BOTH, REFERENCE, "clean")[:3])]
+        detectable = runs.smallest(REFERENCE, runs.plain(), "held out")[1]
+        lines.append([TITLES[name], *counts, f"{detectable:.1f}", *both])
+    columns = ["data", "methods", "better", "worse", "detectable", "CPSC, held-out noise", "CPSC, clean"]
+    return table(columns, lines)
 
 
 PAGES: dict[str, tuple[Path, Callable[[], str]]] = {

@@ -177,7 +177,7 @@ def tested(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("regression.csv"))
+    parser.add_argument("--out", type=Path, metavar="CSV", help="also write a line for each run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines = []
@@ -196,7 +196,8 @@ def main() -> None:
             cells.append(f"{np.mean([run['width'] for run in of]):.0f}")
             print(f"| {method} | {' | '.join(cells)} |", flush=True)
             lines += [[score, method, seed, *(f"{v:.5g}" for v in run.values())] for seed, run in enumerate(of)]
-    write_csv(options.out, ["score", "method", "seed", *FIGURES], lines)
+    if options.out is not None:
+        write_csv(options.out, ["score", "method", "seed", *FIGURES], lines)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +105,15 @@ def test_without_srun_one_sentence_says_where_to_run(tasks, monkeypatch, tmp_pat
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="needs srun: run the command on a login node"):
         list(Slurm().run(tasks, tmp_path))
+
+
+def test_ray_that_cannot_start_is_one_sentence(tasks, monkeypatch, tmp_path):
+    def init(*_, **__):
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=r"^Ray cannot be reached or started \(.*timed out during startup\.\): check"):
+        list(Ray().run(tasks, tmp_path))
 
 
 SBATCH = """#!/bin/sh

@@ -62,8 +62,8 @@ class Ray(Executor, name="ray"):
         terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(self.address, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"Ray cannot be reached ({reason(error)}): check the address of the cluster") from None
+        except Exception as error:  # also bare ones, as when its processes die at the start
+            raise UserError(f"Ray cannot be reached or started ({reason(error)}): check --executor") from None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)  # Ray installs its own
         return ray

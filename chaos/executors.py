@@ -38,6 +38,11 @@ class Case:
     code: int
 
     @property
+    def at_work(self) -> str:
+        """The kind of process that trains a run."""
+        return WORKER if self.package == "ray" else JOB
+
+    @property
     def package(self) -> str:
         """The package that it needs."""
         return "ray" if "ray" in self.words else "submitit"
@@ -61,20 +66,20 @@ def named(pid: int) -> str:
         return ""
 
 
-def kill_one(running: Running, victim: str, draw: random.Random) -> set[int]:
-    """Kill a process of that kind at a random moment, and return all that ran with it; empty if there was none."""
+def kill_one(running: Running, victim: str, at_work: str, draw: random.Random) -> set[int]:
+    """Kill a process of that kind at a random moment, and return it with all that ran beside it; empty if none did."""
 
-    def alive() -> list[int]:
-        own = [running.process.pid] if victim == DRIVER else descendants(running.process.pid)
-        return [pid for pid in own if victim in named(pid)]
+    def alive(name: str) -> list[int]:
+        return [pid for pid in descendants(running.process.pid) if name in named(pid)]
 
-    running.wait_for(alive)
+    running.wait_for(lambda: alive(victim or at_work))
     time.sleep(draw.uniform(0, 8))
     ran = set(descendants(running.process.pid))
-    if not (left := alive()):
+    left = alive(victim) if victim != DRIVER else [running.process.pid] * (running.process.poll() is None)
+    if not left:
         return set()
-    os.kill(draw.choice(left), signal.SIGKILL)
-    return ran
+    os.kill(killed := draw.choice(left), signal.SIGKILL)
+    return ran | {killed}
 
 
 def try_case(trials: Trials, case: Case, place: Path, draw: random.Random, wanted: object) -> None:
@@ -86,7 +91,7 @@ def try_case(trials: Trials, case: Case, place: Path, draw: random.Random, wante
     words = [*grid(place), *case.words, "--out", out]
     # Ray reports on the output, in its own time, which of its processes died.
     running, kills, ran = Running(words, log, stdout=subprocess.DEVNULL), 0, set[int]()
-    while kills < case.kills and (now := kill_one(running, case.victim, draw)):
+    while kills < case.kills and (now := kill_one(running, case.victim, case.at_work, draw)):
         kills, ran = kills + 1, ran | now
     since = time.monotonic()
     code, took = running.end(PATIENCE), time.monotonic() - since
@@ -120,12 +125,12 @@ def try_search(trials: Trials, place: Path, draw: random.Random) -> None:
     if importlib.util.find_spec("optuna") is None:
         trials.row("tune", "skipped: optuna is not installed", ok=True)
         return
-    words = [*COMMAND, "tune", "-q", "--methods", "joint", "--trials", "6", *small(place, "epochs=30")[2:], "--out"]
+    words = [*COMMAND, "tune", "-q", "--methods", "joint", "--trials", "6", *small(place, "epochs=100")[2:], "--out"]
     alone, shared = place / "alone", place / "shared"
     run([*words, alone], place / "log")
     both = [Running([*words, shared, "--storage", place / "study.log"], place / f"log-{i}") for i in (0, 1)]
-    both[0].wait_for(lambda: [*shared.glob("joint/*/metrics.jsonl")])
-    time.sleep(draw.uniform(0, 5))
+    both[0].wait_for(lambda: len([*shared.glob("joint/*/metrics.jsonl")]) > 1)  # each has started a trial
+    time.sleep(draw.uniform(0, 3))
     both[0].process.kill()
     codes = [one.end(PATIENCE) for one in both]
     ok = codes == [-signal.SIGKILL, 0] and search(shared) == search(alone)

@@ -127,7 +127,7 @@ def try_search(trials: Trials, place: Path, draw: random.Random) -> None:
         return
     words = [*COMMAND, "tune", "-q", "--methods", "joint", "--trials", "6", *small(place, "epochs=100")[2:], "--out"]
     alone, shared = place / "alone", place / "shared"
-    run([*words, alone], place / "log")
+    run([*words, alone], place / "log", PATIENCE)
     both = [Running([*words, shared, "--storage", place / "study.log"], place / f"log-{i}") for i in (0, 1)]
     both[0].wait_for(lambda: len([*shared.glob("joint/*/metrics.jsonl")]) > 1)  # each has started a trial
     time.sleep(draw.uniform(0, 3))

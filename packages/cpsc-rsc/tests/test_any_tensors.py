@@ -164,7 +164,7 @@ def a_representation(draw: Any) -> Case:
 
 
 def a_trust(draw: Any) -> Case:
-    """Trust activations by their distance at one depth; what is not a number has none."""
+    """Trust activations by their distance at one depth, above or below; what is not a number has none."""
     b, width = draw(st.sampled_from([1, 2, 5])), draw(st.sampled_from([2, 2, 2, 3]))
     name, slope = draw(st.sampled_from("aaab")), 1.5
     h = d.numbers(draw, "torch", (b, width))
@@ -178,10 +178,12 @@ def a_trust(draw: Any) -> Case:
     if not h.floating or width != 2 or name != "a":
         return Case("depths", call, None, 0)
     fitted = LedoitWolf().fit(training.double().numpy())
-    q = reference.quantile(fitted.mahalanobis(held_out.double().numpy()).tolist(), 0.25)
+    scores = fitted.mahalanobis(held_out.double().numpy())
+    high, low = reference.quantile(scores.tolist(), 0.125), -reference.quantile((-scores).tolist(), 0.125)
     with np.errstate(all="ignore"):
         x = h.values - fitted.location_
-        far = np.maximum(np.log(np.einsum("nd,de,ne->n", x, fitted.precision_, x) / q), 0)
+        score = np.einsum("nd,de,ne->n", x, fitted.precision_, x)
+        far = np.maximum(np.maximum(np.log(score / high), np.log(low / score)), 0)
         far = np.where(np.isfinite(h.values).all(1), far, np.inf)
         want = (1 + np.exp(-0.5)) / (1 + np.exp(slope * far - 0.5))
     return Case("depths", call, want, 1e-3)

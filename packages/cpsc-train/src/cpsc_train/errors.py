@@ -30,7 +30,10 @@ class DataError(UserError):
 
 
 class JobError(UserError):
-    """Another process of the job has died or hangs. Every process prints this error; the first alone prints others."""
+    """An error of this process of a job and not of the first, or another process has died or hangs.
+
+    Every process prints this error; the first alone prints others.
+    """
 
 
 def reason(error: BaseException) -> str:

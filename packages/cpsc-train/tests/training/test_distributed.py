@@ -106,6 +106,13 @@ def test_a_job_is_joined_and_left(monkeypatch, tmp_path):
         torch.distributed.destroy_process_group()
 
 
+def test_an_error_of_one_process_is_told_apart_from_that_of_all(monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(distributed, "TOGETHER", timedelta(milliseconds=20))
+    assert [distributed._fails_alone(Process(rank, 3)) for rank in (2, 0, 1)] == [True, False, False]
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """The environment of one of two processes."""

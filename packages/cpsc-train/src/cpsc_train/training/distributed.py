@@ -25,6 +25,8 @@ from cpsc_train.training.config import RunConfig
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before it fails."""
+TOGETHER = timedelta(seconds=2)
+"""Time within which the first process fails, too, in an error of all processes, which it alone prints."""
 _GLOO = re.compile("gloo|pair closure")
 """Matches messages of errors of gloo, which does not name itself inside a backward pass."""
 
@@ -147,8 +149,29 @@ def joined(device: str) -> Iterator[Process]:
         raise UserError(f"the {launch.world_size} processes cannot connect: {reason(error)}") from None
     try:
         yield current()
+    except JobError:
+        raise
+    except UserError as error:
+        if _fails_alone(current()):
+            raise JobError(str(error)) from None
+        raise
     finally:
         distributed.destroy_process_group()
+
+
+def _fails_alone(process: Process) -> bool:
+    """Return whether a process that has failed is not the first, and the first does not fail, too, in `TOGETHER`."""
+    store = distributed.distributed_c10d._get_default_store()
+    try:
+        if process.first:
+            store.set("failed", "")
+        else:
+            store.wait(["failed"], TOGETHER)
+    except distributed.DistStoreError:
+        return True
+    except distributed.DistNetworkError:  # the process that has the store has ended
+        pass
+    return False
 
 
 def current() -> Process:

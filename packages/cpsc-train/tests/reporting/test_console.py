@@ -14,8 +14,8 @@ from cpsc_train.training.setup import Setup
     ("batch_size", "accumulate", "said"),
     [
         (10, 1, "10 optimizer steps per epoch, of 10 rows each\n"),
-        (12, 1, "9 optimizer steps per epoch, of 12 rows each: few steps to learn in; try a lower batch_size, or more"),
-        (10, 6, "2 optimizer steps per epoch, of 6 × 10 rows each: few steps to learn in; try a lower "),
+        (12, 1, "9 optimizer steps per epoch, of 12 rows each: few steps; try a lower batch_size, or more"),
+        (10, 6, "2 optimizer steps per epoch, of 6 × 10 rows each: few steps; try a lower "),
         (100, 1, "1 optimizer step per epoch, of 100 rows each: few"),
     ],
 )

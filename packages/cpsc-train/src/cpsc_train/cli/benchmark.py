@@ -21,7 +21,7 @@ All methods use the same data, encoders, epochs, seeds and selection rule.
   cpsc benchmark                                          all methods, embedded data, seeds 0..4
   cpsc benchmark --suites imbalance --methods joint,ogm-ge,cpsc --seeds 0..2
   cpsc benchmark --data av-digits --root data/av-digits --jobs 2
-  cpsc benchmark --variant "K = 1: method.top_k=1"
+  cpsc benchmark --variant "K = 1: method.parts=both method.top_k=1"
   cpsc benchmark --tuned runs/tune                        options found by `cpsc tune`
   cpsc benchmark --seeds 0..9 --divisions each            a separate division of the data for each seed
   cpsc benchmark --inference trust,read                   adds rows METHOD + trust and METHOD + read

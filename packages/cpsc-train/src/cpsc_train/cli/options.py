@@ -91,7 +91,7 @@ class RunOptions(Command):
     missing: Missing = ()
     """Fraction of rows without a modality: image=.3,text=.2."""
     set: Settings = ()
-    """Any value of the configuration, such as method.top_k=5."""
+    """Any value of the configuration, such as conformal.alpha=0.05."""
 
     def configuration(self, **changes: Any) -> RunConfig:
         """Return the configuration that the options describe.

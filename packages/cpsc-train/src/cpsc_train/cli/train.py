@@ -31,7 +31,7 @@ The best epoch is selected on validation rows.
   cpsc train --method joint --seed 1    joint training, a baseline
   cpsc train --seeds 0..4               five seeds, mean ± sd
   cpsc train --modalities fou,zer,mor   other views
-  cpsc train --set method.top_k=5       any option
+  cpsc train --set method.parts=both    with RSC and GSC, the parts of CPSC
   cpsc train --resume runs/A            continue an interrupted run
   torchrun --nproc-per-node 2 -m cpsc_train train
 """

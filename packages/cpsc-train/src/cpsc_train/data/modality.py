@@ -45,5 +45,5 @@ class Modality:
     @property
     def summary(self) -> str:
         """Kind, shape and valid range in a few words, such as ``image of 1×16×15 in [0, 6]``."""
-        shape = "×".join(map(str, self.shape))
+        shape = "×".join(map(str, self.shape)) + " tokens" * (self.kind == "text")
         return f"{self.kind} of {shape}" + ("" if self.bounds is None else " in [{:g}, {:g}]".format(*self.bounds))

@@ -89,7 +89,7 @@ class JointConfig(MethodConfig, name="joint"):
 
 @dataclass(frozen=True, kw_only=True)
 class JointUnimodalConfig(MethodConfig, name="joint-unimodal"):
-    """Cross-entropy of the fused logits plus one of each modality's."""
+    """Cross-entropy of the fused logits, plus that of each modality."""
 
     source = "baseline"
     method = JointUnimodal

@@ -194,7 +194,7 @@ def _steps(steps: dict[str, int]) -> str:
     if count >= FEW_STEPS:
         return text
     lower = "optimizer.accumulate or batch_size" if accumulate > 1 else "batch_size"
-    return f"{text}: few steps to learn in; try a lower {lower}, or more epochs"
+    return f"{text}: few steps; try a lower {lower}, or more epochs"
 
 
 def _figures(record: dict[str, Any]) -> str:

@@ -169,7 +169,7 @@ def option_table(prefix: str, kind: type[Any], columns: Mapping[str, Mapping[str
     table = Table("option", "default", *columns, "", box=None)
     for field in fields(kind):
         cells = (column.get(field.name, "") for column in columns.values())
-        text = " ".join((described.get(field.name) or "").split())
+        text = " ".join((described.get(field.name) or "").replace("``", "").split())
         table.add_row(f"{prefix}.{field.name}", str(field.default), *cells, text)
     return table
 

@@ -69,7 +69,7 @@ class LiteralConfig(CPSCConfig, name="cpsc-literal"):
     search = {}
 
     parts: Parts = "both"
-    """Parts of the paper that are on."""
+    """Parts of the paper in use."""
     residual: float = 1.0
     """Fraction γ of the component in the mix with the feature; 1 in the paper, .05 in most of the released code."""
     inference: Literal["features", "mean", "collaborative"] = "features"

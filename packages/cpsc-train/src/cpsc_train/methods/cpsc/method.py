@@ -28,7 +28,7 @@ Parts = Literal["both", "rsc", "gsc", "neither"]
 
 
 class CPSC(Method):
-    """Joint and unimodal cross-entropies; with ``parts``, calibrated by reliability.
+    """Joint and unimodal cross-entropy; with ``parts``, calibrated by reliability.
 
     RSC decomposes the feature of each modality, rates the components and recomposes the reliable ones; GSC weights the
     loss of each modality by its reliability. Without either, training has no conformal predictor and no warm-up.
@@ -164,7 +164,7 @@ class CPSC(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class CPSCConfig(MethodConfig, name="cpsc"):
-    """Joint and unimodal cross-entropies; with `parts`, conformal predictive self-calibration of the paper.
+    """Joint and unimodal cross-entropy; with `parts`, also the self-calibration of the paper.
 
     Without `parts`, all other options but `trust` have no effect.
     """
@@ -183,10 +183,10 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     warmup: int = 5
     """Epochs t0 of cross-entropy (fused and unimodal) before the conformal predictor is built."""
     parts: Parts = "neither"
-    """Parts of the paper that are on. Without RSC the heads see the features; without GSC every gradient weight is one;
-    with neither, training is that of ``joint-unimodal``. ``neither`` is as accurate as the others or better."""
+    """Parts of the paper in use. Without RSC, the heads receive the features; without GSC, all gradient weights are 1;
+    with neither, training is that of ``joint-unimodal``, which was at least as accurate as the others."""
     components: int = 10
-    """Components n a feature is decomposed into."""
+    """Number n of components of a feature."""
     top_k: int = 3
     """Most reliable components K that are recomposed."""
     residual: float = 0.3
@@ -201,7 +201,7 @@ class CPSCConfig(MethodConfig, name="cpsc"):
     """Offset of the gradient weight."""
     trust: Literal["all", "label"] = "all"
     """Training rows that count, for data with wrong labels: ``all``, or those whose ``label`` conforms, updated each
-    epoch. A row is left out if it conforms less than all calibration rows but as many as the fused head gets wrong."""
+    epoch. A row is left out if it conforms less than all but W calibration rows; the fused head misclassifies W."""
     heads_learn_on: Literal["recomposed", "features"] = "recomposed"
     """Input of the heads in the unimodal cross-entropies."""
     inference: Literal["features", "mean", "collaborative"] = "collaborative"

@@ -145,7 +145,7 @@ class ReleasedConfig(CPSCConfig, name="cpsc-released"):
     rules = CPSCConfig.rules | dict.fromkeys(("fused", "unimodal", "alignment", "bottleneck"), NOT_NEGATIVE)
 
     parts: Parts = "both"
-    """Parts of the paper that are on."""
+    """Parts of the paper in use."""
     residual: float = 0.05
     """Weight γ of the component in the mix with the feature, at the feature's length."""
     mixing: Literal["convex", "additive"] = "convex"

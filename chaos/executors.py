@@ -129,7 +129,7 @@ def try_search(trials: Trials, place: Path, draw: random.Random) -> None:
     alone, shared = place / "alone", place / "shared"
     run([*words, alone], place / "log", PATIENCE)
     both = [Running([*words, shared, "--storage", place / "study.log"], place / f"log-{i}") for i in (0, 1)]
-    both[0].wait_for(lambda: len([*shared.glob("joint/*/metrics.jsonl")]) > 1)  # each has started a trial
+    both[0].wait_for(lambda: len([*shared.glob("workers/*/")]) > 1)
     time.sleep(draw.uniform(0, 3))
     both[0].process.kill()
     codes = [one.end(PATIENCE) for one in both]

@@ -34,8 +34,10 @@ def test_the_method_uses_the_defaults_of_gsc():
     config = CPSCConfig()
     for function in (gsc_weights, gsc_loss, GradientSelfCalibration):
         assert (default(function, "a"), default(function, "b")) == (config.a, config.b)
-    for function in (collaborative_reliability, gsc_loss, GradientSelfCalibration):
-        assert default(function, "kind") == default(RepresentationSelfCalibration, "reliability")
+    kinds = default(collaborative_reliability, "kind"), default(gsc_loss, "reliability")
+    assert {*kinds, default(GradientSelfCalibration, "reliability")} == {
+        default(RepresentationSelfCalibration, "reliability")
+    }
     assert default(GradientSelfCalibration, "mode") == "add"  # each sample's loss is weighted
 
 

@@ -46,6 +46,12 @@ def is_main_process() -> bool:
         return True
 
 
+def require_one_process(command: str) -> None:
+    """Raise UserError in a job of several processes, which would all do the work of the command."""
+    if (processes := Launch.read().world_size) > 1:
+        raise UserError(f"{command} needs one process, got {processes}: start it without torchrun")
+
+
 def _require_address(world_size: int) -> None:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:

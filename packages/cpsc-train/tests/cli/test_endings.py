@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +195,15 @@ def test_whichever_process_is_left_says_that_another_is_gone(cpsc, monkeypatch, 
     monkeypatch.setenv("MASTER_PORT", "1")
     found = cpsc("train", "--out", tmp_path / "run")
     assert (found.code, found.err) == (2, f"cpsc: error: {error}\n" * told)
+
+
+@pytest.mark.parametrize("command", [["report", "RUN"], ["methods", "list"], ["train", "--seeds", "0..1"]])
+def test_a_command_that_several_processes_would_repeat_is_refused(cpsc, monkeypatch, command):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    found = cpsc(*command)
+    assert found.code == 2
+    assert re.fullmatch(r"cpsc: error: cpsc .* needs one process, got 2: start it without torchrun\n", found.err)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tyro
 
 from cpsc_train.cli.hints import print_next, shared
 from cpsc_train.cli.options import Command, File, Inferences, Root, value, variants
+from cpsc_train.launch import is_main_process
 
 if TYPE_CHECKING:
     from cpsc_train.output import Output
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class Evaluate(Command):
     """Evaluate the checkpoint of a run, also under other noise."""
 
+    distributed: ClassVar[bool] = True
     examples: ClassVar[str] = """\
 Only the run folder is needed. Results are compared with its results.json.
 
@@ -58,9 +60,9 @@ Only the run folder is needed. Results are compared with its results.json.
         inference = variants(self.inference)
         noise = sweep if self.noise else None
         results = evaluate(folder, noise=noise, protocols=protocols, inference=inference, root=self.root)
-        console = Output()
+        console = Output(quiet=not is_main_process())
         print_results(results, console)
-        if self.out is not None:
+        if self.out is not None and is_main_process():
             write(self.out, json.dumps(results, indent=1) + "\n")
         recorded = folder.read_results()
         if not self.noise and self.inference is None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from cpsc_train.launch import require_one_process
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -48,14 +50,21 @@ class Command:
 
     examples: ClassVar[str] = ""
     """What ``--help`` shows below that line."""
+    distributed: ClassVar[bool] = False
+    """Whether several processes can share the work."""
 
     modules: Modules = ()
     """Python file, or module, to import first."""
 
     def execute(self) -> int:
-        """Import the modules that the command names, run it, and return the exit code."""
+        """Import the modules that the command names, run it, and return the exit code.
+
+        Raises UserError, among others, in a job of several processes if the command does not support it.
+        """
         from cpsc_train.config import import_modules
 
+        if not self.distributed:
+            require_one_process(f"cpsc {type(self).__name__.lower()}")
         import_modules(self.modules)
         return self.run()
 

@@ -10,7 +10,7 @@ import tyro
 
 from cpsc_train.cli.hints import new_samples, print_next, shared
 from cpsc_train.cli.options import File, Folder, Inferences, Quiet, RunOptions, value, variants
-from cpsc_train.launch import is_main_process
+from cpsc_train.launch import is_main_process, require_one_process
 
 if TYPE_CHECKING:
     from cpsc_train.output import Output
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Train(RunOptions):
     """Train a model and evaluate it on test rows."""
 
+    distributed: ClassVar[bool] = True
     examples: ClassVar[str] = """\
 The best epoch is selected on validation rows.
 
@@ -126,6 +127,7 @@ The best epoch is selected on validation rows.
         from cpsc_train.experiments import Grid, console_table, parse_seeds
         from cpsc_train.experiments.executors import Local
 
+        require_one_process("cpsc train --seeds")
         out = self.out or _default_path(config, "seeds")
         grid = Grid(out, {"default": config}, parse_seeds(seeds))
         results = grid.run(executor=Local(jobs=self.jobs), console=console, quiet=self.quiet)

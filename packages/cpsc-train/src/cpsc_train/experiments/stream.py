@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpsc_train.data import Condition, conditions
-from cpsc_train.errors import UserError
 from cpsc_train.evaluation import Predictions
 from cpsc_train.experiments.evidence import Course, Evidence, Order, gather, ordered
 from cpsc_train.experiments.predictors import Followed, density_ratios, follow
 from cpsc_train.experiments.stream_picture import picture as drawn
 from cpsc_train.inference.trust import Trust
-from cpsc_train.launch import Launch
+from cpsc_train.launch import require_one_process
 from cpsc_train.models import FUSED
 from cpsc_train.reporting.report.panel import require_matplotlib
 from cpsc_train.training.evaluator import Evaluator
@@ -164,8 +163,7 @@ def stream(
     """
     if picture is not None:
         require_matplotlib()
-    if (processes := Launch.read().world_size) > 1:
-        raise UserError(f"cpsc stream needs one process, got {processes}: start it without torchrun")
+    require_one_process("cpsc stream")
     watched = None
     with opened(folder, root=root) as (setup, evaluator):
         drifts = drifting(setup, drift)

@@ -258,7 +258,7 @@ class ClusteredClassifier(ClassConditionalClassifier):
         return self._ids
 
     def _calibrate(self, scores: Array, labels: Array, classes: int) -> None:
-        own, ids = np.asarray(finite_floats(scores, False)), np.asarray([int(label) for label in labels], np.int64)
+        own, ids = np.asarray(finite_floats(scores, False)), np.asarray(finite_floats(labels, False), np.int64)
         rng = np.random.default_rng(self._seed)
         first = rng.permutation(len(own)) < self._clustering_fraction * len(own)
         self._ids = self._cluster(own[first], ids[first], classes, rng)
@@ -314,7 +314,7 @@ def _kmeans(points: Floats, weights: Floats, k: int, rng: np.random.Generator, r
     nearest = np.zeros(len(points), dtype=np.int64)
     for _ in range(rounds):
         before, nearest = nearest, ((points[:, None] - centres) ** 2).sum(-1).argmin(1)
-        if np.array_equal(before, nearest) and _:
+        if np.array_equal(before, nearest):
             break
         for c in np.unique(nearest):
             centres[c] = np.average(points[nearest == c], axis=0, weights=weights[nearest == c])

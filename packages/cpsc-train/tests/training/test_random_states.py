@@ -23,13 +23,17 @@ def test_states_of_gpus_come_back(monkeypatch):
     states, restored = [torch.arange(4, dtype=torch.uint8), torch.arange(2, dtype=torch.uint8)], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: restored.append(state))
     state = random_states.random_states()
     random_states.set_random_states(state)
     assert all(map(torch.equal, restored, states))
     assert len(restored) == 2
-    random_states.set_random_states(state | {"cuda": []})  # of a run on the torch.device("cpu")
+    random_states.set_random_states(state | {"cuda": []})  # of a run without a GPU
     assert len(restored) == 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    random_states.set_random_states(state)
+    assert len(restored) == 3
 
 
 def test_processes_and_positions_have_their_own_seeds():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.distributed.tensor import DTensor
 
 from cpsc_train.data import Batch
@@ -141,7 +142,9 @@ class Trainer:
         Tensors of a sharded run are DTensors. Raises UserError if a parameter is not finite.
         """
         check_parameters(self.objective, self.epoch, self.steps)
-        mine = {"random": random_states(), "record": self._record.state_dict()}
+        # On the host, since another process would restore a tensor to the same GPU as here.
+        record = moved(self._record.state_dict(), torch.device("cpu"))
+        mine = {"random": random_states(), "record": record}
         return {
             "epoch": self.epoch,
             "steps": self.steps,

@@ -21,14 +21,14 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(state: dict[str, Any]) -> None:
-    """Set the states that `random_states` returned."""
+    """Set the states that `random_states` returned, perhaps on a machine with another number of GPUs."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    for index, one in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+        torch.cuda.set_rng_state(one.cpu(), index)
 
 
 def seed_all(*entropy: int) -> None:

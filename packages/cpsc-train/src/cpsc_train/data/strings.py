@@ -57,7 +57,7 @@ class StringArray(Sequence[str]):
         return cls._of_lengths(np.frombuffer(b"".join(pieces), np.uint8), np.concatenate(lengths))
 
     @classmethod
-    def numbered(cls, count: int) -> Self:
+    def numbered(cls, count: int) -> StringArray:
         """Return the numbers below `count` with as many digits as the largest of them.
 
         Examples
@@ -65,11 +65,8 @@ class StringArray(Sequence[str]):
         >>> list(StringArray.numbered(11))[-2:]
         ['09', '10']
         """
-        width, numbers = len(str(max(count - 1, 0))), np.arange(count)
-        digits = np.empty((count, width), np.uint8)
-        for place in range(width):
-            digits[:, place] = numbers // 10 ** (width - 1 - place) % 10 + ord("0")
-        return cls._of_lengths(digits.ravel(), np.full(count, width))
+        width = len(str(count - 1))
+        return cls.of(f"{number:0{width}}" for number in range(count))
 
     @classmethod
     def concatenated(cls, parts: Sequence[StringArray]) -> Self:
@@ -190,13 +187,8 @@ class StringArray(Sequence[str]):
 
     def order(self) -> Rows:
         """Return the rows in ascending order of their strings; equal ones stay in order."""
-        lengths = np.diff(self.offsets)
-        padded = np.zeros((len(self), max(int(lengths.max(initial=0)), 1)), np.uint8)
-        for first in range(0, len(self), CHUNK):
-            some = lengths[first : first + CHUNK]
-            text = self.content[self.offsets[first] : self.offsets[first + len(some)]]
-            padded[first : first + CHUNK][np.arange(padded.shape[1]) < some[:, None]] = text
-        return np.lexsort((lengths, padded.view(f"S{padded.shape[1]}").ravel()))  # numpy ignores zeros at the end
+        texts = list(self.all_encoded())
+        return np.array(sorted(range(len(texts)), key=texts.__getitem__), np.int64)
 
     def _by_length(self) -> Iterator[tuple[int, Rows]]:
         """Yield each length and the rows of that length, in order."""

@@ -25,7 +25,7 @@ from cpsc_train.data.media.decoders import versions
 from cpsc_train.data.row_weights import write_row_weights
 from cpsc_train.data.saved_splits import read_ids
 from cpsc_train.data.strings import StringArray
-from cpsc_train.errors import DataError, UserError, reason
+from cpsc_train.errors import UserError, reason
 from cpsc_train.launch import Launch
 from cpsc_train.printable import without_credentials
 from cpsc_train.reading import read_file
@@ -200,17 +200,11 @@ class RunFolder:
 
     def read_splits(self, dataset: Dataset) -> Splits:
         """Return the splits of the run."""
-        return Splits.load(self._splits(), dataset)
+        return Splits.load(self.path / SPLITS, dataset)
 
     def read_ids(self, part: str) -> StringArray:
         """Return the sample ids of a part of the splits."""
-        return read_ids(self._splits(), part)
-
-    def _splits(self) -> Path:
-        path = self.path / SPLITS
-        if not path.exists() and path.with_suffix(".json").exists():
-            raise DataError(f"{self.path}: is a run of a draft of cpsc-train: train it again", "other version")
-        return path
+        return read_ids(self.path / SPLITS, part)
 
     def _write_environment(self, status: str, started: str) -> None:
         self._write_json(

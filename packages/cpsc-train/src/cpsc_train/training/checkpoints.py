@@ -91,15 +91,13 @@ class Checkpoints:
     def newest(self, sharded: Mapping[str, DTensor] | None = None) -> dict[str, Any] | None:
         """Read the newest checkpoint to host memory; return None if there is none.
 
-        Raises UserError if it cannot be read, and names the one before it; or if there are only those of a draft.
+        Raises UserError if it cannot be read, and names the one before it.
 
         - `sharded`: tensors in shards as this process has them; the part of it is read. The key is the path of the
           tensor, or of the dictionary that contains it, such as ``optimizer/state/0``.
         """
         folders = self._folders()
         if not folders:
-            for file in self._folder.glob("step-*.pt"):
-                raise UserError(f"{file}: is of a draft of cpsc-train: remove {self._folder} to train from the start")
             return None
         try:
             return _read(folders[-1], sharded or {})

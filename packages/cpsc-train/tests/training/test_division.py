@@ -26,7 +26,13 @@ def predictions(rows, seed, *, ties=False, typical=False):
 
 
 def divided(process, rows):
-    return rows.of_share(Division(process, len(rows.labels), torch.device("cpu")))
+    share = Division(process, len(rows.labels), torch.device("cpu"))
+    probabilities = {head: Softmax(share.of(p.logits)) for head, p in rows.probabilities.items()}
+    columns = [
+        {name: share.of(of) for name, of in some.items()}
+        for some in (rows.weights, rows.typicality, rows.features, rows.present)
+    ]
+    return Predictions(share.of(rows.labels), probabilities, *columns, share=share)
 
 
 @pytest.mark.parametrize(("rows", "ties", "typical"), [(101, False, False), (64, True, True), (2, False, False)])
@@ -86,6 +92,6 @@ def test_the_first_process_alone_receives_the_rows_to_save(job, rows, most, monk
 
 def test_one_process_holds_all_rows():
     share, values = Share(), np.arange(3.0)
-    assert (share.rank, share.world, share.largest(3)) == (0, 1, 3)
+    assert (share.rank, share.world) == (0, 1)
     for same in (share.of(values), share.gather(values), share.gather_to(0, values, 0, 3), share.sum(values)):
         assert same is values

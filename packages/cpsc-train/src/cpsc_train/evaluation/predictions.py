@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.evaluation.metrics import average_precision
 from cpsc_train.evaluation.outcomes import Outcome, Outcomes
-from cpsc_train.evaluation.probabilities import Probabilities, Softmax
+from cpsc_train.evaluation.probabilities import Probabilities
 from cpsc_train.evaluation.share import ALL, Share
 
 RANKED = 2**20
@@ -72,7 +72,7 @@ class Predictions:
         classes = np.unique(labels[rows])
         width = max(1, min(RANKED // len(labels), -(-len(classes) // share.world)))
         blocks = [classes[start : start + width] for start in range(0, len(classes), width)]
-        most = share.largest(len(self.labels))
+        most = -(-len(labels) // share.world)
         found = np.zeros(len(classes))
         for first in range(0, len(blocks), share.world):
             taken = [
@@ -87,27 +87,6 @@ class Predictions:
                         for column, one in zip(columns.T, block, strict=True)
                     ]
         return float(share.sum(found).mean())
-
-    def of_share(self, share: Share) -> Predictions:
-        """Return the predictions for the rows of a share, from those for all N rows."""
-
-        def rows(values: Mapping[str, NDArray[Scalar]]) -> dict[str, NDArray[Scalar]]:
-            return {name: share.of(value) for name, value in values.items()}
-
-        return Predictions(
-            share.of(self.labels),
-            {
-                head: Softmax(share.of(p.logits)) if isinstance(p, Softmax) else share.of(p)
-                for head, p in self.probabilities.items()
-            },
-            rows(self.weights),
-            rows(self.typicality),
-            rows(self.features),
-            rows(self.present),
-            {m: tuple(share.of(h) for h in values) for m, values in self.depths.items()},
-            self.absent,
-            share,
-        )
 
     def _gathered(self, values: Mapping[str, NDArray[Scalar]]) -> dict[str, NDArray[Scalar]]:
         return {name: self.share.gather(value) for name, value in values.items()}

@@ -24,10 +24,6 @@ class Share:
         """Number of processes."""
         return 1
 
-    def largest(self, rows: int) -> int:
-        """Return the number of rows of the process with most of them; this one holds `rows`."""
-        return rows
-
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the values of the rows held, from those of all N rows, (N, ...)."""
         return values
@@ -40,7 +36,7 @@ class Share:
         """Return the values of all rows in process `rank`, and None in the others.
 
         - `mine`: values of the rows held with places `start` to `stop` − 1, fewer if there are not so many.
-        - `stop`: at most `largest`. Rows are returned in order if `start` and `stop` take them all in turn.
+        - `stop`: at most ⌈N / W⌉, of W processes. Rows are in order if `start` and `stop` take them all in turn.
         """
         return mine
 

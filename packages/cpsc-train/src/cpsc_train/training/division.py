@@ -35,10 +35,6 @@ class Division(Share):
         """Number of processes."""
         return self.process.world
 
-    def largest(self, rows: int) -> int:
-        """Return ⌈N / W⌉."""
-        return -(-self.total // self.world)
-
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the values of this process's rows; those of the first row if it has none."""
         return np.ascontiguousarray(values[self.rank :: self.world] if self.rank < self.total else values[:1])

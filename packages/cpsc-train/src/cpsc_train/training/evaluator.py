@@ -84,13 +84,13 @@ class Evaluator:
     def vary(self, inference: Inference, plain: Predictions) -> Predictions:
         """Return the predictions of an inference variant for the rows of `plain`, from the features in it.
 
-        A variant whose predictions depend on other rows predicts all rows of the part in every process.
+        Those of a variant that depend on other rows are for all rows of the part, in every process.
         """
         present = {m: mask for m, mask in plain.present.items() if m in self.dataset.modalities}
         rows, share = PartFeatures(plain.features, plain.labels, present, plain.depths), plain.share
         if inference.by_row or share.world == 1:
             return self._predictor.predict(rows, inference, share)
-        return self._predictor.predict(rows.mapped(share.gather), inference).of_share(share)
+        return self._predictor.predict(rows.mapped(share.gather), inference)
 
     def trained(self) -> Trained:
         """Return the model as inference variants use it."""
@@ -103,8 +103,8 @@ class Evaluator:
             here = batch.to(self.setup.device)
             for head, logits in self.objective.calibration_logits(here, qhat).items():
                 scores.setdefault(head, []).append(label_scores(logits, here.labels))
-        covered = {head: (s <= qhat[head]).cpu() for head, s in self._gather(scores, part).items()}
-        present = self.setup.present(part)
+        gather, rows, present = self.setup.process.gather, len(self._labels(part)), self.setup.present(part)
+        covered = {head: (gather(torch.cat(s), rows) <= qhat[head]).cpu() for head, s in scores.items()}
         return {
             head: float((hits[torch.from_numpy(present[head])] if head in present else hits).double().mean())
             for head, hits in covered.items()
@@ -147,10 +147,6 @@ class Evaluator:
     def _labels(self, part: str) -> NDArray[np.int64]:
         labels: NDArray[np.int64] = self.dataset.labels[getattr(self.setup.splits, part)]
         return labels
-
-    def _gather(self, collected: Parts, part: str) -> dict[str, Tensor]:
-        rows = len(getattr(self.setup.splits, part))
-        return {name: self.setup.process.gather(torch.cat(parts), rows) for name, parts in collected.items()}
 
 
 def _only(rows: PartFeatures, modality: str) -> PartFeatures:

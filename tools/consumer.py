@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTING = ("array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3")
+TESTING = ("array-api-strict>=2.3", "hypothesis>=6.130", "pytest>=8.3", "scikit-learn>=1.6")
 PARTS: dict[str, tuple[str, ...]] = {
     "conformal-core": ("test_readme.py", "test_agreement.py", "test_states.py", "test_files.py", "test_released.py"),
     "cpsc-rsc": ("test_readme.py", "test_released.py", "test_trust.py"),

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-# for `import fuzzing`, `import reference` and `import frameworks`
-sys.path[:0] = [str(Path(__file__).parents[2] / "conformal-core/tests"), str(Path(__file__).parent)]
+# for `import fuzzing`, `import reference` and `import frameworks`; next to an unpacked sdist, the folder has a version
+core = map(str, Path(__file__).parents[2].glob("conformal[-_]core*/tests"))
+sys.path[:0] = [*core, str(Path(__file__).parent)]
 
 settings.register_profile("rsc", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("rsc")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import zlib
 
 import numpy as np
 import pytest
 
-from cpsc_train.data import strings
+from cpsc_train.data import CorruptionConfig, Noise, strings
+from cpsc_train.data.media.tokens import HashedWords
 from cpsc_train.data.strings import StringArray
 
 WORDS = ["b", "", "zoë", "a\0", "a", "日本", "\ud800", "bb", "z" * 300]
@@ -63,3 +65,11 @@ def test_numbers_are_as_wide_as_the_largest():
 def test_a_string_takes_its_bytes_and_four():
     array = StringArray.numbered(1000)
     assert array.content.nbytes + array.offsets.nbytes == 3 * 1000 + 4 * 1001
+
+
+@pytest.mark.parametrize("text", ["a", "zoë", "\ud800"])
+def test_samples_of_any_name_and_text_can_be_used(text):
+    assert strings.crc32(text) == zlib.crc32(text.encode("utf-8", "surrogatepass"))
+    assert Noise(modality="image", kind="gaussian", severity=1.0, share=0.5).hits([text]).shape == (1,)
+    assert CorruptionConfig(labels="symmetric", label_share=0.5).wrong(np.array([0]), [text], 3).shape == (1,)
+    assert HashedWords(3)(text).shape == (3,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.noise import Noise
 from cpsc_train.data.splits import Splits
+from cpsc_train.data.strings import crc32
 from cpsc_train.errors import UserError
 
 SHARE = 0.3
@@ -71,7 +71,7 @@ class CorruptionConfig:
         """
         wrong = labels.copy()
         for place, sample in enumerate(ids):
-            generator = np.random.default_rng([self.seed, zlib.crc32(b"label"), zlib.crc32(sample.encode())])
+            generator = np.random.default_rng([self.seed, crc32("label"), crc32(sample)])
             if generator.random() < self.label_share:
                 step = 1 if self.labels == "asymmetric" else int(generator.integers(1, classes))
                 wrong[place] = (labels[place] + step) % classes

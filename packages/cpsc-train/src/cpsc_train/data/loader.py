@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -20,6 +19,7 @@ from cpsc_train.data.noise import Noise
 from cpsc_train.data.order import Draw
 from cpsc_train.data.prefetch import Prefetched
 from cpsc_train.data.preprocessing import Preprocessing
+from cpsc_train.data.strings import crc32
 from cpsc_train.errors import UserError
 
 
@@ -40,7 +40,7 @@ class _Generators(Sequence[np.random.Generator]):
     def __getitem__(self, place: int | slice, /) -> np.random.Generator | _Generators:
         if isinstance(place, slice):
             return _Generators(self.seed, self.ids[place])
-        return np.random.default_rng([*self.seed, zlib.crc32(self.ids[place].encode())])
+        return np.random.default_rng([*self.seed, crc32(self.ids[place])])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.splits import Splits
+from cpsc_train.data.strings import crc32
 from cpsc_train.errors import UserError
 
 Part = Literal["train", "calibration", "validation", "test"]
@@ -168,5 +168,5 @@ def numbers(dataset: Dataset, splits: Splits) -> dict[str, dict[str, int]]:
 
 
 def _draw(seed: int, sample: str, modality: str) -> float:
-    keys = [seed, zlib.crc32(b"missing"), zlib.crc32(modality.encode()), zlib.crc32(sample.encode())]
+    keys = [seed, crc32("missing"), crc32(modality), crc32(sample)]
     return float(np.random.default_rng(keys).random())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from operator import eq, index
@@ -20,6 +21,17 @@ LENGTHS = ".lengths"
 """End of the name of the array of lengths in a file."""
 
 Rows = NDArray[np.int64]
+
+
+def crc32(text: str) -> int:
+    """Return the CRC-32 of a string, in [0, 2³²): a seed that is the same in every process.
+
+    Examples
+    --------
+    >>> crc32("label")
+    245846248
+    """
+    return zlib.crc32(text.encode(*ENCODING))
 
 
 class StringArray(Sequence[str]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpsc_train.data.strings import crc32
 from cpsc_train.errors import UserError, needs, out_of_memory, reason
 from cpsc_train.packaged import local_path
 
@@ -42,7 +42,7 @@ class HashedWords:
     def __call__(self, text: str, /) -> NDArray[np.int64]:
         """Return the tokens of a text, (length,)."""
         words = re.findall(r"\w+|[^\w\s]", text.lower())
-        numbers = [START, *(2 + zlib.crc32(word.encode()) % (HASHED - 2) for word in words)][: self._length]
+        numbers = [START, *(2 + crc32(word) % (HASHED - 2) for word in words)][: self._length]
         return np.array(numbers + [0] * (self._length - len(numbers)), dtype=np.int64)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from cpsc_train.data.dataset import Dataset
 from cpsc_train.data.modality import Modality
 from cpsc_train.data.noise.base import KINDS, LEVELS, Corruption
 from cpsc_train.data.preprocessing import Scale, Unscaled
+from cpsc_train.data.strings import crc32
 from cpsc_train.errors import UserError
 
 Values = NDArray[np.float32]
@@ -143,9 +143,7 @@ class Noise:
         return noisy
 
     def _generator(self, sample: str, *more: int) -> np.random.Generator:
-        return np.random.default_rng(
-            [self.seed, zlib.crc32(self.modality.encode()), zlib.crc32(sample.encode()), *more]
-        )
+        return np.random.default_rng([self.seed, crc32(self.modality), crc32(sample), *more])
 
 
 @dataclass(frozen=True)

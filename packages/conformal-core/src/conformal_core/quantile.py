@@ -234,7 +234,7 @@ def sorted_by_group(scores: Array, groups: Array, count: int) -> tuple[Array, li
     order = xp.argsort(scores, stable=False)
     order = xp.take(order, xp.argsort(xp.take(groups, order), stable=True))
     edges = xp.searchsorted(xp.take(groups, order), xp.arange(count + 1, device=device(scores)), side="left")
-    return xp.take(scores, order), [int(edge) for edge in edges]
+    return xp.take(scores, order), edges.tolist() if hasattr(edges, "tolist") else [int(edge) for edge in edges]
 
 
 def grouped_quantiles(ordered: Array, parts: Sequence[tuple[int, int]], alpha: Fraction) -> Array:

@@ -127,6 +127,26 @@ def test_two_processes_are_one(tmp_path, quick):
             assert sets["threshold"] == pytest.approx(second["test"][name]["coverage"][head]["threshold"], abs=1e-5)
 
 
+NAMED_BY_RANK = """
+import os, sys
+from cpsc_train.cli import main
+
+sys.exit(main(["train", "--out", sys.argv[1] + os.environ["RANK"], *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.slow
+def test_all_processes_use_the_folder_of_the_first(tmp_path, quick):
+    """Their own names differ, as those with the time of the start do."""
+    script = tmp_path / "train.py"
+    script.write_text(NAMED_BY_RANK)
+    command = [*LAUNCHER[:-3], script, tmp_path / "run", *quick]
+    found = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert [path.name for path in tmp_path.glob("run*")] == ["run0"]
+    assert (tmp_path / "run0" / "results.json").exists()
+
+
 def rounded(figures):
     """Figures with numbers that compare as equal if they differ by rounding."""
     if isinstance(figures, dict):

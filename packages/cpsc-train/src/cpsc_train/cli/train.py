@@ -111,7 +111,7 @@ The best epoch is selected on validation rows.
         if self.quiet:
             print_results(results, console, brief=True)
         console.print(f"{results['seconds']:.1f} s; everything is in {folder.path}", soft_wrap=True)
-        if not self.quiet:
+        if not self.quiet and is_main_process():
             moved = shared(self, ["root"]) if self.resume is not None else []
             noise = f"{results['data']['modalities'][0]}:all@1-5"
             data = RunConfig.from_plain(folder.read_config()).data

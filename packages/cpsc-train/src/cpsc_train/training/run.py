@@ -41,7 +41,7 @@ Folder = str | os.PathLike[str]
 def train(config: RunConfig, folder: Folder, observer: Observer | None = None) -> dict[str, Any]:
     """Train a model, select the best epoch, evaluate it, and write all files of the run.
 
-    Under a launcher such as torchrun, every process calls this, and the first one writes.
+    Under a launcher such as torchrun, every process calls this, and the first one writes, into its `folder`.
 
     Parameters
     ----------
@@ -189,6 +189,7 @@ def _run(
     began = time.perf_counter()
     with ExitStack() as stack:
         process = stack.enter_context(joined(config.compute.device))
+        folder = RunFolder(process.gather_objects(str(folder.path))[0])  # names with the time may differ
         stack.enter_context(config.compute.applied())
         stack.enter_context(explained(config))
         setup = Setup.build(config, _recorded_splits(folder, root) if resumed else None)

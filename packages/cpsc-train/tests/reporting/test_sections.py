@@ -10,6 +10,7 @@ import pytest
 from cpsc_train.reporting.report.conditions import by_condition
 from cpsc_train.reporting.report.sets import sets, trust
 from cpsc_train.reporting.report.source import Run
+from cpsc_train.reporting.report.training import quantiles
 
 figure = pytest.importorskip("matplotlib.figure", reason="reports are drawn by matplotlib")
 
@@ -91,6 +92,19 @@ def test_runs_and_their_variants_have_columns_of_their_own():
     assert accuracies.header == coverages.header == ["condition", "p", "p + trust", "q"]
     assert accuracies.rows[1] == ["a:gaussian@3", "60.0", "82.0", "60.0"]
     assert coverages.rows[1] == ["a:gaussian@3", "0.500 (1.10)", "0.875 (1.40)", "0.500 (1.10)"]
+
+
+def test_a_run_without_a_head_has_no_line_of_it():
+    """Runs with other modalities are compared too."""
+
+    def one(name, *modalities):
+        trace = {"step": [1, 2], "in_loop_quantile": {head: [0.5, 0.4] for head in (*modalities, "fused")}}
+        config = {"data": {"modalities": list(modalities)}}
+        return Run(name, Path(name), config, [{"epoch": 1, "trace": trace}], None, {}, {})
+
+    panels = quantiles([one("p", "a", "b"), one("q", "a", "c")]).panels
+    lines = {panel.name.rpartition("-")[2]: len(drawn(panel).get_lines()) for panel in panels}
+    assert lines == {"a": 2, "b": 1, "fused": 2, "c": 1}
 
 
 def test_trust_is_listed_by_condition_and_modality():

@@ -85,7 +85,7 @@ def quantiles(runs: Sequence[Run]) -> Section:
     """Draw the in-loop quantile by step, a panel for each head, if training uses a conformal predictor."""
 
     def lines(axes: Axes, head: str, place: int, run: Run) -> None:
-        _, traces = run.of_epochs("trace")
+        traces = [trace for trace in run.of_epochs("trace")[1] if head in trace["in_loop_quantile"]]
         steps = [step for trace in traces for step in trace["step"]]
         values = [value for trace in traces for value in trace["in_loop_quantile"][head]]
         curve(axes, steps, values, place, run.name, linewidth=0.9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +39,11 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError:  # its message advises to execute the code
-        raise UserError(f"{path}: is not a readable checkpoint of tensors, numbers and strings") from None
     except Exception as error:  # of any kind, in a damaged file
         if out_of_memory(error):
             raise
+        if "weights_only" in str(error):  # torch advises to execute the code
+            raise UserError(f"{path}: is not a readable checkpoint of tensors, numbers and strings") from None
         raise UserError(f"{path}: is not a readable checkpoint ({reason(error)})") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: must hold a table of states, got {type(state).__name__}")

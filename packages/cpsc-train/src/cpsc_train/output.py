@@ -73,9 +73,7 @@ def discard_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:
-            if not is_closed_pipe(error):
-                raise
+        except OSError:
             os.dup2(null, stream.fileno())
     os.close(null)
 

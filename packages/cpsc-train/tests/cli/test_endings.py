@@ -60,7 +60,9 @@ def test_a_run_that_nobody_reads_can_go_on(tmp_path, quick, monkeypatch, cpsc):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_output_that_is_full_is_the_users_to_mend():
+@pytest.mark.parametrize("columns", ["80", "400"])  # less and more than the buffer of the output
+def test_output_that_is_full_is_the_users_to_mend(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
     with Path("/dev/full").open("wb") as full:
         process = start("recipes", "list", stdout=full)
         _, err = process.communicate(timeout=120)

@@ -59,14 +59,18 @@ REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, e
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    code = 0
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()  # here, where a closed pipe can still be handled
+        sys.stdout.flush()  # here, where a closed pipe or a full device can still be handled
     except (OSError, OutputClosed) as error:
-        if not is_closed_pipe(error):
+        if is_closed_pipe(error):
+            discard_output()
+            return exit_code(OutputClosed())
+        if not isinstance(error, OSError) or not (sentence := _explained(error)):
             raise
         discard_output()
-        return exit_code(OutputClosed())
+        return code or _say(f"error: {sentence}", 2)
     return code
 
 

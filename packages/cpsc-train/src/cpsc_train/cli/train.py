@@ -27,7 +27,7 @@ class Train(RunOptions):
     examples: ClassVar[str] = """\
 The best epoch is selected on validation rows.
 
-  cpsc train                            embedded data, recommended method
+  cpsc train                            embedded data, with the default method
   cpsc train --data table --root A.csv  your own images, sound, videos, texts
   cpsc train --method joint --seed 1    joint training, a baseline
   cpsc train --seeds 0..4               five seeds, mean ± sd
